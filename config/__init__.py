@@ -1,0 +1,6 @@
+"""What the user chose, and what this machine can run."""
+
+from config.settings import Settings
+from config.store import Loaded, SettingsError, SettingsStore
+
+__all__ = ["Loaded", "Settings", "SettingsError", "SettingsStore"]

@@ -1,0 +1,104 @@
+"""What the user chose: one typed tree. It is data; nothing here loads an engine or touches a device."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_serializer
+
+DEFAULT_PERSONA = (
+    "You are Parley, a warm and curious companion who is talking aloud with one person. "
+    "Answer in one to three short spoken sentences, in plain words, without lists, headings, code or emoji. "
+    "Ask back when it is natural. When you do not know, say so."
+)
+
+
+class _Tree(BaseModel):
+    """Unknown names are refused, so that a misspelt setting is never silently ignored."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+
+class AudioSettings(_Tree):
+    place: Literal["browser", "soundcard"] = "browser"
+    input: str | None = Field(None, description="sound card: the microphone's name; None is the system's default")
+    output: str | None = Field(None, description="sound card: the headset's name; None is the system's default")
+
+
+class EarsSettings(_Tree):
+    engine: str = "pocketsphinx"
+    model: str = Field("", description="an engine's model: a name, a hub id or a folder; empty is the engine's default")
+    language: str = Field("en", description="ISO 639-1, or 'auto' where the engine can tell")
+    sensitivity: Annotated[float, Field(ge=0.05, le=0.95)] = Field(
+        0.5, description="probability of speech above which Silero's verdict counts as speech"
+    )
+
+
+class TurnSettings(_Tree):
+    silence_ms: Annotated[int, Field(ge=100, le=5000)] = Field(500, description="silence that ends a turn")
+    soft_silence_ms: Annotated[int, Field(ge=50, le=5000)] = Field(
+        200, description="silence after which a reply is prepared, held back until the turn has ended"
+    )
+    pre_roll_ms: Annotated[int, Field(ge=0, le=2000)] = Field(
+        400, description="sound kept from before speech was noticed, so that no first word is clipped"
+    )
+    max_speech_s: Annotated[float, Field(ge=5, le=600)] = Field(
+        60.0, description="a turn that goes on for longer without a pause is answered in parts"
+    )
+
+
+class MindSettings(_Tree):
+    engine: str = "builtin"
+    model: str = ""
+    url: str = Field("", description="an OpenAI-compatible server's address, ending in /v1")
+    api_key: SecretStr = SecretStr("")
+    temperature: Annotated[float, Field(ge=0.0, le=2.0)] = 0.7
+    max_tokens: Annotated[int, Field(ge=16, le=4096)] = 300
+    persona: Annotated[str, Field(max_length=8000)] = DEFAULT_PERSONA
+
+    @field_serializer("api_key", when_used="json")
+    def _write_key(self, key: SecretStr) -> str:
+        return key.get_secret_value()
+
+
+class Reference(_Tree):
+    """A recording of the voice to speak with, and what is said in it."""
+
+    recording: str = Field(description="file name inside the data folder's voices/")
+    text: Annotated[str, Field(max_length=2000)] = ""
+
+
+class VoiceSettings(_Tree):
+    engine: str = "espeak"
+    model: str = ""
+    name: str = Field("", description="the engine's voice, e.g. espeak's 'en-gb'; empty is the engine's default")
+    words_per_minute: Annotated[int, Field(ge=80, le=450)] = 175
+    pitch: Annotated[int, Field(ge=0, le=99)] = 50
+    volume: Annotated[float, Field(ge=0.0, le=1.0)] = 1.0
+    references: Annotated[list[Reference], Field(max_length=5)] = Field(default_factory=list)
+    precision: Literal["auto", "fp32", "bf16", "int8", "int4"] = "auto"
+
+
+class MemorySettings(_Tree):
+    enabled: bool = True
+    owner: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = "default"
+    budget_chars: Annotated[int, Field(ge=200, le=20_000)] = 2400
+    chroma_host: str = Field("", description="a Chroma server's host; empty keeps the memory in the data folder")
+    chroma_port: Annotated[int, Field(ge=1, le=65535)] = 8001
+
+
+class LogSettings(_Tree):
+    words: bool = Field(False, description="write what was said into the logs; off unless asked for")
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+
+class Settings(_Tree):
+    profile: Literal["offline", "cpu", "gpu"] = "offline"
+    set_up: bool = Field(False, description="whether the setup page was completed once; until then / leads there")
+    audio: AudioSettings = Field(default_factory=AudioSettings)
+    ears: EarsSettings = Field(default_factory=EarsSettings)
+    turns: TurnSettings = Field(default_factory=TurnSettings)
+    mind: MindSettings = Field(default_factory=MindSettings)
+    voice: VoiceSettings = Field(default_factory=VoiceSettings)
+    memory: MemorySettings = Field(default_factory=MemorySettings)
+    log: LogSettings = Field(default_factory=LogSettings)

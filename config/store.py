@@ -1,0 +1,83 @@
+"""Settings on disk: one JSON file in the data folder, replaced atomically, so that a crash leaves the old or the new."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from config.settings import Settings
+
+FILE_NAME = "settings.json"
+
+
+class SettingsError(Exception):
+    """The settings cannot be read or written; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    settings: Settings
+    notice: str | None = None
+    """What the user must be told: that the file was damaged and where it was put aside."""
+
+
+class SettingsStore:
+    def __init__(self, data: Path) -> None:
+        self.path = data / FILE_NAME
+
+    def load(self) -> Loaded:
+        """Read the file; a damaged one is kept aside and the defaults are used, which the notice says."""
+        try:
+            text = self.path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return Loaded(Settings())
+        except UnicodeDecodeError as error:
+            return self._set_aside(str(error))
+        except OSError as error:
+            raise SettingsError(f"{self.path} cannot be read ({error.strerror}): check its owner and mode.") from error
+        try:
+            return Loaded(Settings.model_validate_json(text))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the file"
+            return self._set_aside(f"{where}: {first['msg']}")
+
+    def save(self, settings: Settings) -> None:
+        """Write beside the file, flush to disk, then rename over it.
+
+        Raises:
+            SettingsError: the folder is read-only or the disk is full; the old file is untouched.
+        """
+        text = json.dumps(settings.model_dump(mode="json"), indent=2) + "\n"
+        temporary = ""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=self.path.parent, prefix=".settings-")
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).replace(self.path)
+        except OSError as error:
+            if temporary:
+                Path(temporary).unlink(missing_ok=True)
+            raise SettingsError(
+                f"The settings could not be saved in {self.path.parent} ({error.strerror}). "
+                "Free some space or make the folder writable; the old settings are kept."
+            ) from error
+
+    def _set_aside(self, why: str) -> Loaded:
+        aside = self.path.with_name(f"settings-damaged-{datetime.now():%Y%m%d-%H%M%S}.json")
+        try:
+            self.path.rename(aside)
+        except OSError:
+            return Loaded(Settings(), f"The settings file {self.path} is damaged ({why}). The defaults are used.")
+        return Loaded(
+            Settings(), f"The settings file was damaged ({why}). It is kept as {aside.name}; the defaults are used."
+        )

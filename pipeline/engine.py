@@ -1,0 +1,45 @@
+"""What every engine of every stage has in common: it starts, tells how it is, and stops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+EngineState = Literal["stopped", "loading", "ready", "failed"]
+
+
+class EngineError(Exception):
+    """An engine could not do its work; the message is one sentence for the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a start has come: a word for the user, and a share in [0, 1] where it is known."""
+
+    what: str
+    share: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStatus:
+    engine: str
+    state: EngineState
+    last_error: str | None = None
+    progress: Progress | None = None
+    memory_bytes: int | None = None
+    restarts: int = 0
+
+
+Report = Callable[[Progress], None]
+
+
+class Engine(Protocol):
+    async def start(self, report: Report) -> None:
+        """Load. Raises EngineError with one sentence that says what to do."""
+
+    async def stop(self) -> None:
+        """Let go of everything, child processes included. Safe to call twice, and without start."""
+
+    @property
+    def status(self) -> EngineStatus: ...

@@ -1,0 +1,39 @@
+"""The mind: the Protocol of what answers. One file an engine beside this one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, Protocol
+
+from pipeline.engine import Engine
+from rag import Recall
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: Literal["user", "assistant", "system"]
+    text: str
+    """For an assistant's message that was interrupted: only what was heard."""
+    interrupted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """All that a reply is made from; an engine renders it in its own form."""
+
+    persona: str
+    history: tuple[Message, ...]
+    """This conversation, oldest first; the last message is the user's, and is what is answered."""
+    recalled: Recall | None
+    """Memories of other conversations: data, never instructions."""
+    now: datetime
+
+
+class LanguageModel(Engine, Protocol):
+    def reply(self, prompt: Prompt) -> AsyncGenerator[str, None]:
+        """Pieces of text as they are made. Closing the generator stops the work, at a server too.
+
+        Raises EngineError (while iterating).
+        """

@@ -1,0 +1,69 @@
+"""One record a turn: when each thing happened, and what was decided and why."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+MARKS = (
+    "speech_started",
+    "speech_ended",
+    "soft_end",
+    "decided",
+    "transcript_final",
+    "recalled",
+    "first_token",
+    "first_clause",
+    "first_sample",
+    "first_sent",
+    "first_heard",
+    "reply_made",
+    "reply_done",
+)
+
+
+@dataclass(slots=True)
+class TurnRecord:
+    """Times are seconds on the conversation's clock; a mark that was never reached is absent."""
+
+    conversation: str
+    turn: int
+    revision: int = 0
+    at: str = ""
+    """Wall-clock time the turn began, ISO 8601 with zone."""
+    marks: dict[str, float] = field(default_factory=dict)
+    user: str = ""
+    reply: str = ""
+    heard: str = ""
+    outcome: str = ""
+    why: str = ""
+    end_of_turn: str = ""
+    """Which strategy ended the turn, and on what figure."""
+    speculations: int = 0
+    wasted_tokens: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    def mark(self, name: str, at: float) -> None:
+        """Keep the first time that `name` happened."""
+        if name not in MARKS:
+            raise ValueError(f"unknown mark {name!r}")
+        self.marks.setdefault(name, at)
+
+    def since_speech_ended(self, name: str) -> float | None:
+        """Seconds from the last sample of speech to a mark; None where either is unknown."""
+        if name not in self.marks or "speech_ended" not in self.marks:
+            return None
+        return self.marks[name] - self.marks["speech_ended"]
+
+    def as_dict(self, *, words: bool = True) -> dict[str, Any]:
+        """For JSON; without words nothing that was said is in it."""
+        record = asdict(self)
+        if not words:
+            for name in ("user", "reply", "heard"):
+                record[name] = f"{len(record[name])} characters"
+        return record
+
+    @classmethod
+    def from_dict(cls, record: dict[str, Any]) -> TurnRecord:
+        names = {entry.name for entry in fields(cls)}
+        return cls(**{name: value for name, value in record.items() if name in names})

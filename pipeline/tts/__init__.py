@@ -1,0 +1,43 @@
+"""Text to speech: the Protocol. One file an engine beside this one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Protocol
+
+from pipeline.audio import Samples
+from pipeline.engine import Engine
+
+
+@dataclass(frozen=True, slots=True)
+class WordTime:
+    """Where a word of the text is spoken: its characters' span, and the sample (24 kHz) at which it begins."""
+
+    start: int
+    end: int
+    sample: int
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    samples: Samples
+    """24 kHz."""
+    words: tuple[WordTime, ...] = ()
+    """Words that begin in or before these samples, counted from the start of the spoken text; none if unknown."""
+
+
+class Speaker(Protocol):
+    """The voice within one conversation; it may keep what was said as its context."""
+
+    def speak(self, text: str) -> AsyncGenerator[Spoken, None]:
+        """Sound as it is made. Closing the generator stops the work. Raises EngineError (while iterating)."""
+
+    async def heard(self, text: str, samples: Samples) -> None:
+        """What the user said (16 kHz), for a voice that speaks in its context; the others ignore it."""
+
+    async def close(self) -> None: ...
+
+
+class TextToSpeech(Engine, Protocol):
+    def speaker(self) -> Speaker: ...
