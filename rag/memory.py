@@ -1,0 +1,310 @@
+"""The public face of memory: remember, recall, forget."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import threading
+import uuid
+from collections.abc import Iterator
+from datetime import date, datetime
+from pathlib import Path
+
+from rag.embedding import Embedder, SentenceEmbedder
+from rag.ranking import fuse
+from rag.records import ConversationSummary, MemorySize, Recall, Recalled, Remembered
+from rag.store import TurnStore
+from rag.vectors import ChromaServer, VectorIndex, connect
+
+LONGEST_TEXT = 1_048_576
+"""Characters of one turn: an hour of talk is 60,000."""
+
+
+class Memory:
+    """What one owner said and heard, on disk.
+
+    Safe to call from several threads. A turn is on the disk when `remember` returns; its vector follows in the
+    background, and until then it is found by its words.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        owner: str = "default",
+        embedder: Embedder | None = None,
+        chroma: ChromaServer | None = None,
+    ) -> None:
+        """
+        Raises:
+            MemoryInUse: another program has this owner's memory open.
+            MemoryFault: it was written by a newer version.
+        """
+        self._folder = Path(path) / _folder_name(owner)
+        self._embedder = embedder or SentenceEmbedder()
+        self._chroma = chroma
+        self._owner = owner
+        self._turns = TurnStore(self._folder / "turns.sqlite3")
+        self._vectors: VectorIndex | None = None
+        self._conversation = uuid.uuid4().hex
+        self._wake = threading.Condition()
+        self._closing = False
+        self._busy = False
+        self._keeper = threading.Thread(target=self._keep_embedding, name="memory", daemon=True)
+        self._keeper.start()
+
+    # Remembering
+
+    def remember(self, speaker: str, text: str, *, at: datetime | None = None, conversation: str | None = None) -> str:
+        """Keep one turn; on the disk when this returns. A naive `at` is in the local time zone; None is now.
+
+        Raises:
+            ValueError: the text or the speaker is empty, or the text is longer than 1,048,576 characters.
+            MemoryFull: no room on the disk.
+        """
+        (id,) = self._turns.add(
+            [(None, _clean(speaker, "speaker"), _clean(text, "text"), _aware(at), conversation or self._conversation)]
+        )
+        self._nudge()
+        return id
+
+    def _nudge(self) -> None:
+        with self._wake:
+            self._wake.notify_all()
+
+    def _keep_embedding(self) -> None:
+        while True:
+            with self._wake:
+                while not self._closing and not self._turns.waiting(1):
+                    self._busy = False
+                    self._wake.notify_all()
+                    self._wake.wait()
+                if self._closing:
+                    return
+                self._busy = True
+            rows = self._turns.waiting(32)
+            vectors = self._embedder.embed([row.text for row in rows])
+            self._index().put(
+                [row.id for row in rows],
+                vectors,
+                [row.text for row in rows],
+                [
+                    {"speaker": row.speaker, "at": row.at.isoformat(), "conversation": row.conversation, "seq": row.seq}
+                    for row in rows
+                ],
+            )
+            self._turns.mark_embedded(rows)
+
+    def _index(self) -> VectorIndex:
+        with self._wake:
+            if self._vectors is None:
+                self._vectors = VectorIndex(
+                    connect(self._folder / "vectors", self._chroma), f"turns.{self._embedder.fingerprint()}"
+                )
+            return self._vectors
+
+    def settle(self) -> None:
+        """Wait until every turn has its vector."""
+        with self._wake:
+            self._wake.wait_for(lambda: self._closing or not self._turns.waiting(1))
+
+    # Recalling
+
+    def recall(
+        self,
+        query: str,
+        *,
+        budget_chars: int = 2400,
+        now: datetime | None = None,
+        exclude_conversation: str | None = None,
+    ) -> Recall:
+        """The turns that bear on `query`, as text for a prompt of at most `budget_chars` characters."""
+        query = query.strip()
+        if not query:
+            return Recall("", ())
+        words = _fts_query(query)
+        rankings = [self._turns.match(words, 100)] if words else []
+        (vector,) = self._embedder.embed([query])
+        index = self._index()
+        if len(index):
+            rankings.append(index.nearest(vector, 100))
+        scores = fuse(rankings)
+        rows = {row.id: row for row in self._turns.get(list(scores))}
+        lines, items, used = [], [], 0
+        for id, score in scores.items():
+            row = rows.get(id)
+            if row is None or row.conversation == exclude_conversation:
+                continue
+            line = f"[{row.at:%-d %b %Y}] {row.speaker}: {row.text}"
+            if used + len(line) + 1 > budget_chars:
+                continue
+            lines.append((row.seq, line))
+            used += len(line) + 1
+            items.append(Recalled(row.id, row.speaker, row.text, row.at, row.conversation, score, "words and meaning"))
+        return Recall("\n".join(line for _, line in sorted(lines)), tuple(items))
+
+    def search(self, query: str, *, limit: int = 50) -> list[Remembered]:
+        """Turns that hold the words of `query`, best first."""
+        words = _fts_query(query)
+        if not words:
+            return []
+        found = self._turns.match(words, limit)
+        rows = {row.id: row for row in self._turns.get(list(found))}
+        return [rows[id] for id in found]
+
+    # The user's own
+
+    def forget(
+        self,
+        *,
+        id: str | None = None,
+        conversation: str | None = None,
+        day: date | None = None,
+        before: datetime | None = None,
+        everything: bool = False,
+    ) -> int:
+        """Remove the turns that meet every condition given; returns how many.
+
+        Raises:
+            ValueError: no condition was given and `everything` is False.
+        """
+        if not everything and id is None and conversation is None and day is None and before is None:
+            raise ValueError("Say what to forget: an id, a conversation, a day, all before a time, or everything.")
+        rows = self._turns.find(
+            id=id, conversation=conversation, day=day, before=_aware(before) if before is not None else None
+        )
+        removed = self._turns.remove(rows)
+        if rows:
+            self._index().drop([row.id for row in rows])
+        return removed
+
+    def correct(self, id: str, text: str) -> None:
+        """Replace what a turn says.
+
+        Raises:
+            KeyError: there is no such turn.
+        """
+        rows = self._turns.get([id])
+        if not rows:
+            raise KeyError(id)
+        self._turns.rewrite(rows[0], _clean(text, "text"))
+        self._nudge()
+
+    def conversations(self) -> list[ConversationSummary]:
+        """Newest first."""
+        return self._turns.conversations()
+
+    def turns(
+        self,
+        *,
+        conversation: str | None = None,
+        day: date | None = None,
+        limit: int = 200,
+        before: str | None = None,
+    ) -> list[Remembered]:
+        """The newest `limit` turns in the order of saying; `before` is the id of a turn, to page backwards from."""
+        anchor = self._turns.get([before]) if before is not None else []
+        rows = self._turns.find(
+            conversation=conversation,
+            day=day,
+            limit=limit,
+            before_seq=anchor[0].seq if anchor else None,
+            newest_first=True,
+        )
+        return list(reversed(rows))
+
+    def export(self, file: Path) -> int:
+        """Every turn as a line of JSON; returns how many."""
+        rows = self._turns.find()
+        with Path(file).open("w", encoding="utf-8") as out:
+            for row in rows:
+                entry = {
+                    "id": row.id,
+                    "speaker": row.speaker,
+                    "text": row.text,
+                    "at": row.at.isoformat(),
+                    "conversation": row.conversation,
+                }
+                out.write(json.dumps(entry, ensure_ascii=False) + "\n")
+        return len(rows)
+
+    def import_(self, file: Path) -> int:
+        """Add what `export` wrote; turns already here (by id) are left alone. Returns how many were added.
+
+        Raises:
+            ValueError: a line isn't a turn; nothing was added.
+        """
+        entries = list(_read_jsonl(Path(file)))
+        known = {row.id for row in self._turns.get([entry[0] for entry in entries if entry[0]])}
+        added = self._turns.add(entry for entry in entries if entry[0] not in known)
+        self._nudge()
+        return len(added)
+
+    def size(self) -> MemorySize:
+        turns, conversations, waiting = self._turns.counts()
+        disk = sum(file.stat().st_size for file in self._folder.rglob("*") if file.is_file())
+        return MemorySize(turns, conversations, waiting, disk)
+
+    def warm(self) -> None:
+        """Load the embedding model and the index now rather than at the first question."""
+        self._embedder.embed(["warm"])
+        self._index()
+
+    def close(self) -> None:
+        with self._wake:
+            self._closing = True
+            self._wake.notify_all()
+        self._keeper.join()
+        self._turns.close()
+
+    def __enter__(self) -> Memory:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _folder_name(owner: str) -> str:
+    """Readable where it can be, and never a way out of the memory's folder."""
+    if not owner.strip():
+        raise ValueError("The owner of a memory needs a name.")
+    return "".join(c if c.isascii() and (c.isalnum() or c in "-_") else f"%{ord(c):x}." for c in owner)[:200]
+
+
+def _clean(text: str, what: str) -> str:
+    """Fit to be stored and shown: no control characters, no half characters, not empty, not endless."""
+    if len(text) > LONGEST_TEXT:
+        raise ValueError(f"The {what} has {len(text):,} characters; memory takes up to {LONGEST_TEXT:,} in one turn.")
+    text = text.encode("utf-8", "replace").decode("utf-8")
+    text = re.sub(r"[\x00-\x08\x0b-\x1f\x7f]", " ", text).strip()
+    if not text:
+        raise ValueError(f"There is nothing to remember: the {what} is empty.")
+    return text
+
+
+def _aware(at: datetime | None) -> datetime:
+    return datetime.now().astimezone() if at is None else at if at.tzinfo else at.astimezone()
+
+
+def _fts_query(text: str) -> str:
+    words = re.findall(r"\w+", text.lower())
+    return " OR ".join(f'"{word}"' for word in dict.fromkeys(words))
+
+
+def _read_jsonl(file: Path) -> Iterator[tuple[str | None, str, str, datetime, str]]:
+    with file.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                entry = json.loads(line)
+                yield (
+                    str(entry["id"]) if entry.get("id") else None,
+                    _clean(entry["speaker"], "speaker"),
+                    _clean(entry["text"], "text"),
+                    _aware(datetime.fromisoformat(entry["at"])),
+                    str(entry["conversation"]),
+                )
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise ValueError(f"Line {number} of {os.fspath(file)} is not a turn of memory: {error}") from error

@@ -1,0 +1,287 @@
+"""The turns as text, in SQLite: what memory rests on. A turn is on the disk when `add` returns."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+import threading
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+
+from rag.records import ConversationSummary, MemoryFault, MemoryFull, MemoryInUse, Remembered
+
+SCHEMA = """
+CREATE TABLE about(key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE turns(
+    seq          INTEGER PRIMARY KEY AUTOINCREMENT,  -- the order of saying; never used twice
+    id           TEXT NOT NULL UNIQUE,
+    speaker      TEXT NOT NULL,
+    text         TEXT NOT NULL,
+    at           TEXT NOT NULL,                      -- ISO 8601 with its offset
+    moment       REAL NOT NULL,                      -- the same, seconds since 1970
+    day          TEXT NOT NULL,                      -- the same, the speaker's own day
+    conversation TEXT NOT NULL,
+    digest       BLOB NOT NULL,                      -- of speaker, text and the turn before: tells repetitions
+    repeats      INTEGER,                            -- the seq this says again word for word; such a turn isn't indexed
+    embedded     INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX turns_by_conversation ON turns(conversation, seq);
+CREATE INDEX turns_by_moment ON turns(moment);
+CREATE INDEX turns_by_day ON turns(day);
+CREATE INDEX turns_by_digest ON turns(digest);
+CREATE INDEX turns_repeating ON turns(repeats) WHERE repeats IS NOT NULL;
+CREATE INDEX turns_waiting ON turns(seq) WHERE embedded = 0 AND repeats IS NULL;
+CREATE VIEW indexed AS SELECT seq, text FROM turns WHERE repeats IS NULL;
+CREATE VIRTUAL TABLE words USING fts5(
+    text, content='indexed', content_rowid='seq', tokenize='porter unicode61 remove_diacritics 2'
+);
+"""
+VERSION = 1
+COLUMNS = "seq, id, speaker, text, at, conversation"
+
+
+@dataclass(frozen=True)
+class Row(Remembered):
+    """A turn with its place in the order of saying."""
+
+    seq: int
+
+
+def _row(values: tuple[int, str, str, str, str, str]) -> Row:
+    seq, id, speaker, text, at, conversation = values
+    return Row(id, speaker, text, datetime.fromisoformat(at), conversation, seq)
+
+
+class TurnStore:
+    """One connection, used by one thread at a time."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._lock = threading.RLock()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self._db = sqlite3.connect(file, check_same_thread=False, isolation_level=None, timeout=0.5)
+        try:
+            self._db.execute("PRAGMA locking_mode = EXCLUSIVE")  # held by the kernel: a killed program lets go of it
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")
+            self._db.execute("PRAGMA secure_delete = ON")
+            with self.transaction():
+                self._migrate()
+        except sqlite3.OperationalError as error:
+            self._db.close()
+            if "locked" in str(error):
+                raise MemoryInUse(
+                    f"The memory in {file.parent} is open in another program. Close that one, or use another folder."
+                ) from error
+            raise
+
+    def _migrate(self) -> None:
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version > VERSION:
+            raise MemoryFault(
+                f"The memory in {self._file.parent} was written by a newer version (schema {version}, "
+                f"this one knows {VERSION}). Update, or use another folder."
+            )
+        if version == 0:
+            for statement in SCHEMA.split(";\n"):
+                if statement.strip():
+                    self._db.execute(statement)
+            self._db.execute(f"PRAGMA user_version = {VERSION}")
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing; a full disk becomes MemoryFull."""
+        with self._lock:
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException as error:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                if isinstance(error, sqlite3.OperationalError) and _is_full(error):
+                    raise MemoryFull(
+                        f"No room left on the disk of {self._file.parent}: make room, then it remembers again. "
+                        "Nothing that was remembered before is lost."
+                    ) from error
+                raise
+
+    def add(self, turns: Iterable[tuple[str | None, str, str, datetime, str]]) -> list[str]:
+        """(id or None for a new one, speaker, text, at, conversation) in the order of saying; returns the ids."""
+        ids = []
+        with self.transaction() as db:
+            for id, speaker, text, at, conversation in turns:
+                id = id or uuid.uuid4().hex
+                before = db.execute(
+                    "SELECT speaker, text FROM turns WHERE conversation = ? ORDER BY seq DESC LIMIT 1", (conversation,)
+                ).fetchone()
+                digest = _digest(speaker, text, *(before or ("", "")))
+                first = db.execute(
+                    "SELECT seq FROM turns WHERE digest = ? AND repeats IS NULL LIMIT 1", (digest,)
+                ).fetchone()
+                seq = db.execute(
+                    "INSERT INTO turns(id, speaker, text, at, moment, day, conversation, digest, repeats)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (
+                        id,
+                        speaker,
+                        text,
+                        at.isoformat(),
+                        at.timestamp(),
+                        at.date().isoformat(),
+                        conversation,
+                        digest,
+                        first and first[0],
+                    ),
+                ).lastrowid
+                if first is None:
+                    db.execute("INSERT INTO words(rowid, text) VALUES (?, ?)", (seq, text))
+                ids.append(id)
+        return ids
+
+    def get(self, ids: Sequence[str]) -> list[Row]:
+        return self._select(
+            f"SELECT {COLUMNS} FROM turns WHERE id IN (SELECT value FROM json_each(?))", (json.dumps(list(ids)),)
+        )
+
+    def match(self, query: str, count: int) -> dict[str, float]:
+        """`query` in FTS5's syntax; id to BM25 (higher is better), best first."""
+        with self._lock:
+            found = self._db.execute(
+                "SELECT turns.id, -found.score FROM (SELECT rowid, bm25(words) AS score FROM words WHERE words MATCH ?"
+                " ORDER BY score LIMIT ?) AS found JOIN turns ON turns.seq = found.rowid ORDER BY found.score",
+                (query, count),
+            ).fetchall()
+        return dict(found)
+
+    def before(self, row: Row) -> Row | None:
+        """What was said just before in the same conversation."""
+        rows = self._select(
+            f"SELECT {COLUMNS} FROM turns WHERE conversation = ? AND seq < ? ORDER BY seq DESC LIMIT 1",
+            (row.conversation, row.seq),
+        )
+        return rows[0] if rows else None
+
+    def waiting(self, count: int) -> list[Row]:
+        """The oldest turns that have no vector yet."""
+        return self._select(
+            f"SELECT {COLUMNS} FROM turns WHERE embedded = 0 AND repeats IS NULL ORDER BY seq LIMIT ?", (count,)
+        )
+
+    def mark_embedded(self, rows: Iterable[Row]) -> None:
+        """A turn forgotten or corrected meanwhile is not marked."""
+        with self.transaction() as db:
+            db.executemany("UPDATE turns SET embedded = 1 WHERE id = ? AND text = ?", [(r.id, r.text) for r in rows])
+
+    def find(
+        self,
+        *,
+        id: str | None = None,
+        conversation: str | None = None,
+        day: date | None = None,
+        before: datetime | None = None,
+        after_seq: int = 0,
+        before_seq: int | None = None,
+        limit: int = -1,
+        newest_first: bool = False,
+    ) -> list[Row]:
+        conditions: list[tuple[str, object]] = [("seq > ?", after_seq)]
+        if id is not None:
+            conditions.append(("id = ?", id))
+        if conversation is not None:
+            conditions.append(("conversation = ?", conversation))
+        if day is not None:
+            conditions.append(("day = ?", day.isoformat()))
+        if before is not None:
+            conditions.append(("moment < ?", before.timestamp()))
+        if before_seq is not None:
+            conditions.append(("seq < ?", before_seq))
+        where = " AND ".join(condition for condition, _ in conditions)
+        order = "DESC" if newest_first else "ASC"
+        return self._select(
+            f"SELECT {COLUMNS} FROM turns WHERE {where} ORDER BY seq {order} LIMIT ?",
+            (*(value for _, value in conditions), limit),
+        )
+
+    def remove(self, rows: Iterable[Row]) -> int:
+        """The rows are gone from the table, the words and the file itself."""
+        removed = 0
+        with self.transaction() as db:
+            for row in rows:
+                self._unindex(db, row)
+                removed += db.execute("DELETE FROM turns WHERE seq = ?", (row.seq,)).rowcount
+            db.execute("INSERT INTO words(words) VALUES ('optimize')")  # merges away the terms of deleted turns
+        with self._lock:
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return removed
+
+    def rewrite(self, row: Row, text: str) -> None:
+        with self.transaction() as db:
+            self._unindex(db, row)
+            db.execute(
+                "UPDATE turns SET text = ?, digest = ?, repeats = NULL, embedded = 0 WHERE seq = ?",
+                (text, _digest(row.speaker, text, row.id, ""), row.seq),
+            )
+            db.execute("INSERT INTO words(rowid, text) VALUES (?, ?)", (row.seq, text))
+            db.execute("INSERT INTO words(words) VALUES ('optimize')")
+        with self._lock:
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def _unindex(self, db: sqlite3.Connection, row: Row) -> None:
+        """Out of the words; the next turn that says the same takes its place."""
+        (repeats,) = db.execute("SELECT repeats FROM turns WHERE seq = ?", (row.seq,)).fetchone()
+        if repeats is not None:
+            return
+        db.execute("INSERT INTO words(words, rowid, text) VALUES ('delete', ?, ?)", (row.seq, row.text))
+        heir = db.execute("SELECT seq, text FROM turns WHERE repeats = ? ORDER BY seq LIMIT 1", (row.seq,)).fetchone()
+        if heir:
+            db.execute("UPDATE turns SET repeats = ? WHERE repeats = ?", (heir[0], row.seq))
+            db.execute("UPDATE turns SET repeats = NULL WHERE seq = ?", (heir[0],))
+            db.execute("INSERT INTO words(rowid, text) VALUES (?, ?)", heir)
+
+    def conversations(self) -> list[ConversationSummary]:
+        """Newest first."""
+        with self._lock:
+            found = self._db.execute(
+                "SELECT about.conversation, first.at, last.at, about.turns, substr(first.text, 1, 200)"
+                " FROM (SELECT conversation, min(seq) AS first, max(seq) AS last, count(*) AS turns FROM turns"
+                "       GROUP BY conversation) AS about"
+                " JOIN turns AS first ON first.seq = about.first JOIN turns AS last ON last.seq = about.last"
+                " ORDER BY last.moment DESC"
+            ).fetchall()
+        return [
+            ConversationSummary(id, datetime.fromisoformat(first), datetime.fromisoformat(last), turns, opening)
+            for id, first, last, turns, opening in found
+        ]
+
+    def counts(self) -> tuple[int, int, int]:
+        """Turns, conversations, turns without a vector."""
+        with self._lock:
+            turns, conversations = self._db.execute(
+                "SELECT count(*), count(DISTINCT conversation) FROM turns"
+            ).fetchone()
+            (waiting,) = self._db.execute(
+                "SELECT count(*) FROM turns WHERE embedded = 0 AND repeats IS NULL"
+            ).fetchone()
+        return turns, conversations, waiting
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+    def _select(self, statement: str, values: Sequence[object]) -> list[Row]:
+        with self._lock:
+            return [_row(found) for found in self._db.execute(statement, values)]
+
+
+def _digest(*parts: str) -> bytes:
+    return hashlib.blake2b("\x00".join(parts).encode(), digest_size=8).digest()
+
+
+def _is_full(error: sqlite3.OperationalError) -> bool:
+    return error.sqlite_errorcode in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC}
