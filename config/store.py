@@ -1,4 +1,4 @@
-"""Settings on disk: one JSON file in the data folder, replaced atomically, so that a crash leaves the old or the new."""
+"""Settings on disk: one JSON file in the data folder, replaced atomically: a crash leaves the old or the new."""
 
 from __future__ import annotations
 

@@ -1,0 +1,61 @@
+"""What was said in this conversation, as the LLM, the memory and the page may know it: only what was heard."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from pipeline.llm import Message
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    id: str
+    role: Literal["user", "assistant", "system"]
+    text: str
+    turn: int
+    interrupted: bool = False
+
+
+class History:
+    def __init__(self) -> None:
+        self._entries: list[Entry] = []
+        self._made = 0
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        return tuple(self._entries)
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        return tuple(Message(entry.role, entry.text, entry.interrupted) for entry in self._entries)
+
+    def add(
+        self,
+        role: Literal["user", "assistant", "system"],
+        text: str,
+        turn: int,
+        *,
+        interrupted: bool = False,
+        id: str | None = None,
+    ) -> Entry:
+        self._made += 1
+        entry = Entry(id or f"item_{self._made:06d}", role, text, turn, interrupted)
+        self._entries.append(entry)
+        return entry
+
+    def find(self, id: str) -> Entry | None:
+        return next((entry for entry in self._entries if entry.id == id), None)
+
+    def delete(self, id: str) -> bool:
+        before = len(self._entries)
+        self._entries = [entry for entry in self._entries if entry.id != id]
+        return len(self._entries) < before
+
+    def truncate(self, id: str, text: str) -> bool:
+        """A reply of which less was heard than had been assumed."""
+        for place, entry in enumerate(self._entries):
+            if entry.id == id:
+                self._entries[place] = replace(entry, text=text, interrupted=True)
+                return True
+        return False
