@@ -1,0 +1,158 @@
+"""Text and sound as the model reads them: rows of one column for each codebook and a last one for text.
+
+A segment is the rows of `<|begin_of_text|>[speaker]text<|end_of_text|>`, then one row for each frame of its recording,
+then a row of zeros that says the recording is over. A prompt is the segments of the context and the text to be said.
+Rows are int64 [n, codebooks + 1]; a column that is not heard holds ABSENT, so that rows alone say everything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import operator
+import re
+import unicodedata
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from .errors import CheckpointError, ContextTooLong, InvalidSpeaker, InvalidText
+from .recording import SAMPLE_RATE, as_mono
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+    from .codec import Codec
+
+__all__ = ["ABSENT", "Prompter", "Segment", "frame_rows", "load_tokenizer", "speakable", "text_rows"]
+
+ABSENT = -1
+"""Marks a column that is not heard. It is no code and no word."""
+
+BEGIN, END = "<|begin_of_text|>", "<|end_of_text|>"
+REMEMBERED = 64
+"""Recordings whose codes are kept, so that a reference is encoded once and not with every sentence."""
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """One turn: what was said, by whom (0, 1, …), and its sound, float [samples] or [channels, samples].
+
+    `sample_rate` is the one the audio really has, in Hz. Without audio the turn is known by its words alone.
+    """
+
+    text: str
+    speaker: int
+    audio: Tensor | None = None
+    sample_rate: int = SAMPLE_RATE
+
+
+def speakable(text: str) -> str:
+    """`text` without what the model stumbles over: brackets, emoji, control characters, the colon of "10:30".
+
+    Raises InvalidText if no letter and no digit is left.
+    """
+    if not isinstance(text, str):
+        raise InvalidText(f"The text must be a string, not {type(text).__name__}.")
+    joiners, dropped = "\u200c\u200d", "\ufe0e\ufe0f\u20e3"
+    characters = (
+        " " if (unicodedata.category(c) in _UNSPOKEN and c not in joiners) or c in dropped else c
+        for c in re.sub(r"[\[\](){}<>|]|(?<=\d):(?=\d)", " ", unicodedata.normalize("NFC", text))
+    )
+    # A joiner belongs to a word of Persian or Hindi; what is left of an emoji stands alone.
+    said = " ".join(re.sub(rf"(?<!\S)[{joiners}]+|[{joiners}]+(?!\S)", " ", "".join(characters)).split())
+    if not any(character.isalnum() for character in said):
+        raise InvalidText("The text holds no letter and no digit, so there is nothing to say. Give at least one word.")
+    return said
+
+
+_UNSPOKEN = {"Cc", "Cf", "Cn", "Co", "Cs", "So", "Sk", "Zs", "Zl", "Zp"}
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """The text tokenizer, from the checkpoint's own tokenizer.json. Raises CheckpointError if it is not CSM's."""
+    from tokenizers import Tokenizer
+
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise CheckpointError(
+            f"Expected tokenizer.json in {folder}, found none. sesame/csm-1b on the Hugging Face hub holds it."
+        )
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises nothing narrower
+        raise CheckpointError(f"Expected a tokenizer in {path}, found something else: {error}") from error
+    if missing := [token for token in (BEGIN, END) if tokenizer.token_to_id(token) is None]:
+        raise CheckpointError(f"Expected the tokens {BEGIN} and {END} in {path}, found no {' and no '.join(missing)}.")
+    # Words that look like special tokens are words.
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+def text_rows(ids: Sequence[int], codebooks: int) -> Tensor:
+    """Token ids → rows [len(ids), codebooks + 1]."""
+    rows = torch.full((len(ids), codebooks + 1), ABSENT)
+    rows[:, -1] = torch.tensor(ids)
+    return rows
+
+
+def frame_rows(frames: Tensor) -> Tensor:
+    """Codes [n, codebooks] → rows [n, codebooks + 1]."""
+    return torch.nn.functional.pad(frames, (0, 1), value=ABSENT)
+
+
+def sound_rows(frames: Tensor) -> Tensor:
+    """The codes of a whole recording [n, codebooks] → its rows and the row of zeros that ends it."""
+    return frame_rows(torch.nn.functional.pad(frames, (0, 0, 0, 1)))
+
+
+class Prompter:
+    """Turns segments into rows with a tokenizer and a codec, for a model of `codebooks` and at most `context` rows."""
+
+    def __init__(self, tokenizer: Tokenizer, codec: Codec, codebooks: int, context: int) -> None:
+        self.tokenizer, self.codec, self.codebooks, self.context = tokenizer, codec, codebooks, context
+        self._begin, self._end = (tokenizer.token_to_id(token) for token in (BEGIN, END))
+        self._codes: OrderedDict[bytes, Tensor] = OrderedDict()
+
+    def text(self, text: str, speaker: int) -> Tensor:
+        """The rows of something to be said. Raises InvalidText, InvalidSpeaker."""
+        said = f"[{valid_speaker(speaker)}]{speakable(text)}"
+        words = self.tokenizer.encode(said, add_special_tokens=False).ids
+        return text_rows([self._begin, *words, self._end], self.codebooks)
+
+    def segment(self, segment: Segment) -> Tensor:
+        """The rows of a turn. Raises InvalidText, InvalidSpeaker, InvalidAudio, ContextTooLong."""
+        text = self.text(segment.text, segment.speaker)
+        return text if segment.audio is None else torch.cat((text, sound_rows(self.codes(segment))))
+
+    def codes(self, segment: Segment) -> Tensor:
+        """The codes of a segment's recording: int64 [frames, codebooks], on the host."""
+        audio = as_mono(segment.audio, segment.sample_rate)
+        # Told before it is encoded: a recording of ten minutes would take long to encode only to be refused.
+        if (frames := -(-len(audio) // self.codec.frame_size)) >= self.context:
+            raise ContextTooLong(
+                f"A recording of {len(audio) / SAMPLE_RATE:.0f} s takes {frames} of the model's {self.context} rows. "
+                "Give at most a minute; ten seconds are enough to know a voice by."
+            )
+        key = hashlib.sha256(audio.numpy().tobytes()).digest()
+        if key not in self._codes:
+            self._codes[key] = self.codec.encode(audio[None])[0].T.cpu()
+            if len(self._codes) > REMEMBERED:
+                self._codes.popitem(last=False)
+        self._codes.move_to_end(key)
+        return self._codes[key]
+
+
+def valid_speaker(speaker: int) -> int:
+    """The speaker's number, or InvalidSpeaker."""
+    try:
+        number = operator.index(speaker)
+    except TypeError:
+        number = -1
+    if number < 0 or isinstance(speaker, bool):
+        raise InvalidSpeaker(f"A speaker is a whole number from 0 up, not {speaker!r}.")
+    return number
