@@ -110,7 +110,8 @@ class Conversation:
         self._reply_task: asyncio.Task[None] | None = None
         self._told: State = "listening"
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._remembering = asyncio.Lock()
+        self._kept: asyncio.Task[None] | None = None
+        """The newest of a chain: each waits for the one before it."""
 
     # -- its life ---------------------------------------------------------------------------------------------------
 
@@ -122,8 +123,8 @@ class Conversation:
         self.cancel("the conversation was closed")
         if self._turn is not None:
             self._drop_turn()
-        async with self._remembering:  # what was said is kept before we go
-            pass
+        if self._kept is not None:  # what was said is kept before we go
+            await asyncio.gather(self._kept, return_exceptions=True)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -386,6 +387,7 @@ class Conversation:
         record = turn.record
         asked = any(entry.role == "assistant" and entry.text == ASK_AGAIN for entry in self.history.entries[-1:])
         if self._mode == "automatic" and turn.speech_ms >= WORTH_ASKING_MS and not asked and not record.why:
+            record.revision += 1
             self._start_reply(record, _just(ASK_AGAIN), release=True)
             return
         record.outcome = "not understood"
@@ -398,7 +400,7 @@ class Conversation:
     def _user_said(self, record: TurnRecord, text: str) -> None:
         record.user = text
         self.history.add("user", text, record.turn)
-        self._spawn(self._remember("user", text))
+        self._keep("user", text)
 
     async def _answer(
         self, record: TurnRecord, *, text: asyncio.Task[Transcript] | None, persona: str | None = None
@@ -421,13 +423,14 @@ class Conversation:
         if self._stages.memory is None or not self._settings.memory.enabled or not query:
             return None
         try:
-            async with self._remembering:  # a finished turn is in memory before the next one begins
-                recalled = await self._stages.memory.recall(
-                    query,
-                    budget_chars=self._settings.memory.budget_chars,
-                    now=self._now(),
-                    exclude_conversation=self.name,
-                )
+            if self._kept is not None:  # a finished turn is in memory before the next one begins
+                await asyncio.shield(self._kept)
+            recalled = await self._stages.memory.recall(
+                query,
+                budget_chars=self._settings.memory.budget_chars,
+                now=self._now(),
+                exclude_conversation=self.name,
+            )
         except EngineError as error:
             self._notice("warning", f"Nothing could be recalled for this turn: {error}")
             return None
@@ -473,17 +476,21 @@ class Conversation:
         record.reply, record.heard, record.outcome, record.why = reply.text, heard, outcome, why
         if heard:
             self.history.add("assistant", heard, reply.turn, interrupted=outcome == "interrupted")
-            self._spawn(self._remember("assistant", heard))
+            self._keep("assistant", heard)
         self._outbox.post(ReplyDone(reply.turn, reply.revision, outcome, reply.text, heard, why))
         self._close_record(record)
         self._tell_state()
 
-    async def _remember(self, speaker: str, text: str) -> None:
-        if self._stages.memory is None or not self._settings.memory.enabled:
-            return
+    def _keep(self, speaker: str, text: str) -> None:
+        if self._stages.memory is not None and self._settings.memory.enabled:
+            remembering = self._stages.memory.remember(speaker, text, at=self._now(), conversation=self.name)
+            self._kept = self._spawn(self._remember(remembering, after=self._kept))
+
+    async def _remember(self, remembering: Coroutine[Any, Any, str], after: asyncio.Task[None] | None) -> None:
+        if after is not None:
+            await asyncio.gather(after, return_exceptions=True)
         try:
-            async with self._remembering:
-                await self._stages.memory.remember(speaker, text, at=self._now(), conversation=self.name)
+            await remembering
         except EngineError as error:
             self._notice("warning", f"This turn will not be remembered: {error}")
 

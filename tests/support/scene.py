@@ -1,0 +1,359 @@
+"""A language for scenes: who says what when, how long engines take, and what came of it, under a virtual clock.
+
+The engines here are scripts with delays, for timing only; the real ones are tested where the sound is real.
+
+    scene = Scene()
+    scene.user(0.5, 1.5, "what time is it")
+    scene.reply("It is noon.")
+    told = scene.play(until=6.0)
+    assert told.began("speaking") == pytest.approx(2.0, abs=0.1)
+    assert told.history == ["user: what time is it", "assistant: It is noon."]
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import numpy as np
+
+from config import Settings
+from pipeline.audio import EAR_RATE, MOUTH_RATE, Samples
+from pipeline.conversation import Conversation, Mode
+from pipeline.engine import EngineError, EngineStatus, Report
+from pipeline.events import (
+    Event,
+    Notice,
+    ReplyAudio,
+    ReplyDone,
+    ReplyPaused,
+    ReplyResumed,
+    ReplyStarted,
+    SpeechStarted,
+    SpeechStopped,
+    State,
+    StateChanged,
+    TurnFinished,
+    UserSaid,
+)
+from pipeline.llm import Prompt
+from pipeline.metrics import TurnRecord
+from pipeline.stages import Stages
+from pipeline.stt import Transcript
+from pipeline.tts import Spoken
+from pipeline.vad import FRAME
+from rag import Recall
+from tests.support import virtual_time
+
+FRAME_S = FRAME / EAR_RATE
+PLAY_STEP_S = 0.02
+SPEECH_LEVEL = 0.1
+"""Frames of speech carry the number of their utterance as their level: 0.1 + 0.001 x number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    start: float
+    end: float
+    words: tuple[str, ...]
+    """Empty for a noise that sounds like speech."""
+
+
+class _Engine:
+    status = EngineStatus("script", "ready")
+
+    async def start(self, report: Report) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+class _Vad:
+    def probability(self, frame: Samples) -> float:
+        return 0.95 if float(frame.max()) >= SPEECH_LEVEL else 0.02
+
+    def reset(self) -> None: ...
+
+
+class _Hearing:
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+        self._frames: dict[int, int] = {}
+        self._told = ""
+
+    def _text(self) -> str:
+        words: list[str] = []
+        for number, frames in self._frames.items():
+            utterance = self._scene.utterances[number]
+            share = frames * FRAME_S / (utterance.end - utterance.start)
+            words.extend(utterance.words[: round(min(share, 1.0) * len(utterance.words) + 0.2)])
+        return " ".join(words)
+
+    async def feed(self, samples: Samples) -> Transcript | None:
+        for frame in samples.reshape(-1, FRAME):
+            level = float(frame.max())
+            if level >= SPEECH_LEVEL:
+                number = round((level - SPEECH_LEVEL) * 1000)
+                self._frames[number] = self._frames.get(number, 0) + 1
+        await asyncio.sleep(self._scene.ears_delay / 4)
+        if self._scene.ears_fail:
+            raise EngineError("The transcriber stopped unexpectedly and is being restarted.")
+        if (text := self._text()) != self._told:
+            self._told = text
+            return Transcript(text)
+        return None
+
+    async def finish(self) -> Transcript:
+        await asyncio.sleep(self._scene.ears_delay)
+        text = self._text()
+        return Transcript(text, stable=len(text))
+
+    async def close(self) -> None: ...
+
+
+class _Ears(_Engine):
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+
+    def listen(self) -> _Hearing:
+        return _Hearing(self._scene)
+
+
+class _Mind(_Engine):
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+
+    async def reply(self, prompt: Prompt) -> AsyncGenerator[str, None]:
+        scene = self._scene
+        scene.prompts.append(prompt)
+        scene.minds_running += 1
+        try:
+            answer = scene.replies.get(prompt.history[-1].text if prompt.history else "", scene.usual_reply)
+            await asyncio.sleep(scene.first_token)
+            for word in answer.split():
+                if word == "CRASH":
+                    raise EngineError("the language model stopped unexpectedly and is being restarted.")
+                yield word + " "
+                await asyncio.sleep(scene.per_token)
+        finally:
+            scene.minds_running -= 1
+
+
+class _Speaker:
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+
+    async def speak(self, text: str) -> AsyncGenerator[Spoken, None]:
+        scene = self._scene
+        await asyncio.sleep(scene.first_sample)
+        for _ in text.split():
+            if scene.voice_fails:
+                raise EngineError("The voice stopped unexpectedly and is being restarted.")
+            yield Spoken(np.full(round(scene.seconds_per_word * MOUTH_RATE), 0.5, np.float32))
+            await asyncio.sleep(scene.voice_factor * scene.seconds_per_word)
+
+    async def heard(self, text: str, samples: Samples) -> None:
+        self._scene.context.append(text)
+
+    async def close(self) -> None: ...
+
+
+class _Voice(_Engine):
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+
+    def speaker(self) -> _Speaker:
+        return _Speaker(self._scene)
+
+
+class _Memory:
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+
+    async def remember(
+        self, speaker: str, text: str, *, at: datetime | None = None, conversation: str | None = None
+    ) -> str:
+        await asyncio.sleep(self._scene.memory_delay)
+        if self._scene.memory_fails:
+            raise EngineError("The disk is full: free some space to go on remembering.")
+        self._scene.remembered.append(f"{speaker}: {text}")
+        return str(len(self._scene.remembered))
+
+    async def recall(
+        self,
+        query: str,
+        *,
+        budget_chars: int = 2400,
+        now: datetime | None = None,
+        exclude_conversation: str | None = None,
+    ) -> Recall:
+        await asyncio.sleep(self._scene.memory_delay)
+        return Recall("", ())
+
+
+@dataclass(slots=True)
+class Told:
+    """What came of a scene."""
+
+    events: list[tuple[float, Event]]
+    history: list[str]
+    remembered: list[str]
+    sounding: list[tuple[float, float, int]]
+    """When the reply could be heard: from, to (seconds), of which turn."""
+    records: list[TurnRecord]
+
+    def of(self, kind: type[Event]) -> list[tuple[float, Event]]:
+        return [(at, event) for at, event in self.events if isinstance(event, kind)]
+
+    def times(self, kind: type[Event]) -> list[float]:
+        return [at for at, _ in self.of(kind)]
+
+    def began(self, state: State, nth: int = 0) -> float:
+        entered = [at for at, event in self.events if isinstance(event, StateChanged) and event.state == state]
+        return entered[nth]
+
+    @property
+    def outcomes(self) -> list[str]:
+        return [event.outcome for _, event in self.events if isinstance(event, ReplyDone)]
+
+    @property
+    def said(self) -> list[str]:
+        return [event.text for _, event in self.events if isinstance(event, UserSaid)]
+
+    @property
+    def notices(self) -> list[str]:
+        return [event.text for _, event in self.events if isinstance(event, Notice)]
+
+    def silent_between(self, start: float, end: float) -> bool:
+        return all(until <= start or begun >= end for begun, until, _ in self.sounding)
+
+    def sound_begins(self, after: float = 0.0) -> float:
+        return min(begun for begun, _, _ in self.sounding if begun >= after)
+
+
+@dataclass(slots=True)
+class Scene:
+    """Delays are in seconds. The end of the sound plays in real time and reports every 20 ms."""
+
+    settings: Settings = field(default_factory=Settings)
+    mode: Mode = "automatic"
+    ears_delay: float = 0.03
+    first_token: float = 0.1
+    per_token: float = 0.02
+    first_sample: float = 0.05
+    seconds_per_word: float = 0.3
+    voice_factor: float = 0.2
+    memory_delay: float = 0.01
+    usual_reply: str = "That is good to hear."
+    ears_fail: bool = False
+    voice_fails: bool = False
+    memory_fails: bool = False
+    utterances: list[Utterance] = field(default_factory=list)
+    replies: dict[str, str] = field(default_factory=dict)
+    acts: list[tuple[float, Callable[[Conversation], object]]] = field(default_factory=list)
+    prompts: list[Prompt] = field(default_factory=list)
+    context: list[str] = field(default_factory=list)
+    remembered: list[str] = field(default_factory=list)
+    minds_running: int = 0
+
+    def user(self, start: float, end: float, words: str) -> None:
+        self.utterances.append(Utterance(start, end, tuple(words.split())))
+
+    def noise(self, start: float, end: float) -> None:
+        """A cough, a door: it sounds like speech to the VAD, and has no words."""
+        self.utterances.append(Utterance(start, end, ()))
+
+    def reply(self, text: str, to: str | None = None) -> None:
+        """What the mind answers: always, or to certain words."""
+        if to is None:
+            self.usual_reply = text
+        else:
+            self.replies[to] = text
+
+    def at(self, when: float, act: Callable[[Conversation], object]) -> None:
+        """Do something to the conversation at a time; a coroutine is awaited."""
+        self.acts.append((when, act))
+
+    def play(self, until: float) -> Told:
+        return virtual_time.run(self._play(until))
+
+    async def _play(self, until: float) -> Told:
+        told = Told([], [], self.remembered, [], [])
+        stages = Stages(_Vad, _Ears(self), _Mind(self), _Voice(self), _Memory(self))
+        async with Conversation(
+            stages,
+            self.settings,
+            name="scene",
+            mode=self.mode,
+            on_record=told.records.append,
+            now=lambda: datetime(2026, 11, 20, 12, tzinfo=UTC),
+        ) as conversation:
+            end = asyncio.create_task(_end_of_the_sound(conversation, told))
+            acting = [asyncio.create_task(_act(conversation, when, act)) for when, act in self.acts]
+            await self._microphone(conversation, until)
+            for task in acting:
+                await task
+        await end
+        told.history = [f"{entry.role}: {entry.text}" for entry in conversation.history.entries]
+        assert self.minds_running == 0, "a cancelled reply went on being written"
+        return told
+
+    async def _microphone(self, conversation: Conversation, until: float) -> None:
+        clock = asyncio.get_running_loop().time
+        for number in range(round(until / FRAME_S)):
+            middle = (number + 0.5) * FRAME_S
+            level = next(
+                (SPEECH_LEVEL + 0.001 * place for place, heard in enumerate(self.utterances)
+                 if heard.start <= middle < heard.end),
+                0.0,
+            )  # fmt: skip
+            await asyncio.sleep(max(0.0, (number + 1) * FRAME_S - clock()))
+            conversation.hear(np.full(FRAME, level, np.float32))
+
+
+async def _act(conversation: Conversation, when: float, act: Callable[[Conversation], object]) -> None:
+    await asyncio.sleep(when)
+    result = act(conversation)
+    if asyncio.iscoroutine(result):
+        await result
+
+
+async def _end_of_the_sound(conversation: Conversation, told: Told) -> None:
+    """A headset: plays what it gets in real time, pauses and drops at once, reports what was heard."""
+    clock = asyncio.get_running_loop().time
+    queued = played = turn = 0
+    paused = False
+
+    async def play() -> None:
+        nonlocal played
+        while True:
+            begun = clock()
+            await asyncio.sleep(PLAY_STEP_S)
+            step = min(round(PLAY_STEP_S * MOUTH_RATE), queued - played)
+            if paused or step <= 0:
+                continue
+            played += step
+            told.sounding.append((begun, begun + step / MOUTH_RATE, turn))
+            conversation.played(played)
+
+    playing = asyncio.create_task(play())
+    async for event in conversation.events():
+        told.events.append((clock(), event))
+        match event:
+            case ReplyStarted():
+                queued = played = 0
+                paused = False
+                turn = event.turn
+            case ReplyAudio():
+                assert event.first_sample == queued, "sound was lost or repeated"
+                queued += len(event.samples)
+            case ReplyPaused():
+                paused = True
+            case ReplyResumed():
+                paused = False
+            case ReplyDone():
+                queued = played = 0
+            case SpeechStarted() | SpeechStopped() | TurnFinished():
+                pass
+    playing.cancel()
