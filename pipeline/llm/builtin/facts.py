@@ -1,0 +1,287 @@
+"""What the user told about themselves, read out of their own words, and found again when they ask.
+
+Nothing is kept here: facts are read anew from the conversation and from what memory recalled. Memories are data; they
+are compared with the patterns below and quoted, and can do nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from pipeline.llm import Prompt
+from pipeline.llm.builtin.words import alike, as_name, content_words, tidy, without_lead_in
+
+_THING = r"(?P<thing>[^\W\d_][\w-]*(?: [^\W\d_][\w-]*){0,3}?)"
+_OWNER = r"(?:my|our|the name of my|the name of our)"
+_LONGEST_VALUE = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """A kind of fact: how it is told, how it is asked for, and how it is said."""
+
+    told: tuple[str, ...]
+    asked: tuple[str, ...]
+    says: str
+    noted: str
+    """What to answer when it has just been told."""
+    name: bool = False
+    """The value is a name, to be written with a capital."""
+    many: bool = False
+    """Newer facts join the older ones instead of replacing them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    relation: Relation
+    thing: str
+    value: str
+
+    def sentence(self) -> str:
+        return self.relation.says.format(thing=self.thing, value=self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """Something the user said, in this conversation or another."""
+
+    text: str
+    at: datetime
+    here: bool
+    """In this conversation."""
+    after: str = ""
+    """What had been said to them just before."""
+
+
+OWN_NAME = Relation(
+    told=(
+        r"my (?:first )?name is (?P<value>.+)",
+        r"(?:you (?:can|may) )?(?:just )?call me (?P<value>.+)",
+        r"i am called (?P<value>.+)",
+    ),
+    asked=(
+        r".*\b(?:what is|know|remember|tell me|say) my (?:first )?name$",
+        r"(?:do you know |do you remember )?who (?:am i|i am)$",
+        r"what (?:am i called|do you call me)",
+    ),
+    says="Your name is {value}.",
+    noted="It is lovely to meet you, {value}. What would you like to talk about?",
+    name=True,
+)
+CALLED = Relation(
+    told=(
+        rf"{_OWNER} {_THING}(?:'s| is| was| are| were) (?:now )?(?:called|named) (?P<value>.+)",
+        rf"{_OWNER} {_THING}(?:'?s)? names? (?:is|was|are) (?P<value>.+)",
+        rf"(?:i|we) (?:have|had|got|have got) (?:an?|one|two|three) (?:\w+ )?{_THING} (?:called|named) (?P<value>.+)",
+        rf"(?:i|we) (?:call|called|named) {_OWNER} {_THING} (?P<value>[\w'-]+)",
+        r"(?:his|her|its|their) names? (?:is|are) (?:now )?(?P<value>.+)",
+    ),
+    asked=(
+        rf".*\bmy {_THING}(?:'s| is| was| are)? (?:called|cold|call|named)$",
+        rf".*\b(?:is|are|was) (?:my|our) {_THING} (?:called|cold|call|named|name|names)\b",
+        rf".*\b(?:my|our) {_THING}(?:'?s)? names?$",
+        rf".*\bnames? of (?:my|our) {_THING}$",
+        rf"what (?:do|did) (?:i|we) (?:call|name) (?:my|our) {_THING}$",
+    ),
+    says="Your {thing} is called {value}.",
+    noted="{value}, what a good name. Tell me more about your {thing}.",
+    name=True,
+)
+FAVOURITE = Relation(
+    told=(rf"my favourite {_THING} (?:is|are) (?P<value>.+)",),
+    asked=(rf".*\bmy favourite {_THING}$", rf"(?:what|which) {_THING} (?:do i like (?:best|most)|is my favourite)"),
+    says="Your favourite {thing} is {value}.",
+    noted="So your favourite {thing} is {value}. What do you like about it?",
+)
+HOME = Relation(
+    told=(r"(?:i|we) (?:now )?live (?P<value>(?:in|at|near|on|by) .+)", r"(?:i|we) moved to (?P<value>.+)"),
+    asked=(
+        r".*\bwhere (?:do )?(?:i|we) live",
+        r".*\bwh(?:at|ich) (?:city|town|country|village|place|street) (?:do )?(?:i|we) live in",
+        r"where is my home",
+    ),
+    says="You live {value}.",
+    noted="You live {value}. What is it like there?",
+    name=True,
+)
+ORIGIN = Relation(
+    told=(r"i (?:am|come) (?:originally )?from (?P<value>.+)", r"i was born (?P<value>(?:in|on) .+)"),
+    asked=(r".*\bwhere (?:am i|i am|do i come|i come) from", r"(?:where|when) was i born"),
+    says="You told me that you are from {value}.",
+    noted="From {value}! What do you miss most about it?",
+    name=True,
+)
+WORK = Relation(
+    told=(r"i (?:now )?work (?P<value>(?:as|at|for|in|with) .+)",),
+    asked=(
+        r".*\bwhere (?:do )?i work",
+        r".*\bwhat (?:do )?i do for (?:a living|work)",
+        r".*\bwhat is my (?:job|work|profession)",
+    ),
+    says="You work {value}.",
+    noted="So you work {value}. What was the best part of it lately?",
+)
+AGE = Relation(
+    told=(r"i am (?P<value>[\w -]+) years old",),
+    asked=(r".*\bhow old (?:am i|i am)", r"what is my age"),
+    says="You are {value} years old.",
+    noted="{value} years, and still curious. I like that.",
+)
+LIKES = Relation(
+    told=(
+        r"i (?:really |also |do |just )*(?:like|love|enjoy|adore) (?!to know|you\b|it\b|that\b|this\b)(?P<value>.+)",
+    ),
+    asked=(r".*\bwhat (?:else )?(?:do )?i (?:like|love|enjoy)", r"what are my (?:hobbies|interests)"),
+    says="You like {value}.",
+    noted="You like {value}. How did that begin?",
+    many=True,
+)
+DISLIKES = Relation(
+    told=(
+        r"i (?:really |also |just )*(?:hate|dislike|do not like|can not stand) (?!you\b|it\b|that\b|this\b)(?P<value>.+)",
+    ),
+    asked=(r".*\bwhat (?:else )?(?:do i|i|do) (?:not i |not |hate|dislike)+(?:like)?",),
+    says="You do not like {value}.",
+    noted="No {value}, then. What would you rather have?",
+    many=True,
+)
+NOTE = Relation(
+    told=(
+        r"(?:you )?(?:must |should )?(?:remember|do not forget|keep in mind|note)(?: that)? (?!me\b|my name$|what\b|when\b|the last\b)(?P<value>\w+ .+)",
+    ),
+    asked=(
+        r".*\bwhat (?:did )?i (?:ask|asked|tell|told|want|wanted) you to (?:remember|note|keep)",
+        r"what should you (?:remember|not forget)",
+    ),
+    says="You asked me to remember: {value}.",
+    noted="I will keep it in mind: {value}.",
+    many=True,
+)
+ATTRIBUTE = Relation(
+    told=(rf"my {_THING} (?:is|are) (?!not\b|called\b|named\b)(?P<value>.+)",),
+    asked=(
+        rf"(?:what|who|where|when|which|how \w+) (?:is|are|was) my {_THING}$",
+        rf"(?:tell me|what about|do you (?:know|remember)(?: \w+)?) my {_THING}(?: is)?$",
+    ),
+    says="You told me that your {thing} is {value}.",
+    noted="So your {thing} is {value}. Tell me more.",
+)
+RELATIONS = (OWN_NAME, CALLED, FAVOURITE, HOME, ORIGIN, WORK, AGE, LIKES, DISLIKES, NOTE, ATTRIBUTE)
+
+_QUESTION = re.compile(
+    r"(?:what|who|whom|whose|where|when|which|why|how|is|are|am|was|were|do|does|did|can|could|will|would|shall|"
+    r"should|have|has|tell me|remind me)\b",
+    re.IGNORECASE,
+)
+_NEXT_SENTENCE = re.compile(
+    r"\b(?:and|but|because|so|then) (?=(?:i|my|we|our|he|she|it|they|his|her|its)\b)", re.IGNORECASE
+)
+
+
+def is_question(text: str) -> bool:
+    return text.rstrip().endswith("?") or _QUESTION.match(without_lead_in(tidy(text))) is not None
+
+
+def statements(prompt: Prompt) -> list[Statement]:
+    """All that the user is known to have said, oldest first, without what is being answered now."""
+    recalled = prompt.recalled.items if prompt.recalled else ()
+    told = sorted((item for item in recalled if item.speaker != "assistant"), key=lambda item: item.at.timestamp())
+    found = [Statement(item.text, item.at, here=False) for item in told]
+    before = ""
+    for message in prompt.history[:-1]:
+        if message.role == "user":
+            found.append(Statement(message.text, prompt.now, here=True, after=before))
+        before = message.text
+    return found
+
+
+def read(statement: Statement, thing: str = "") -> Iterator[Fact]:
+    """The facts in one statement; `thing` is what "its name" means, the last thing that was talked about."""
+    if answered := _own_name_given(statement):
+        yield answered
+        return
+    if is_question(statement.text):
+        return
+    for part in re.split(r"[.!?;]\s+|, (?=(?:i|my|we)\b)", statement.text):
+        for sentence in _NEXT_SENTENCE.split(tidy(part)):
+            sentence = without_lead_in(sentence.strip())
+            if fact := _told(sentence, thing):
+                thing = fact.thing
+                yield fact
+
+
+def known(told: Iterable[Statement]) -> list[Fact]:
+    """Every fact, oldest first; a newer one has taken the place of an older one about the same thing."""
+    facts: list[Fact] = []
+    thing = ""
+    for statement in told:
+        for fact in read(statement, thing):
+            thing = fact.thing
+            facts = [old for old in facts if not _replaces(fact, old)] + [fact]
+    return facts
+
+
+def asked_for(question: str) -> list[tuple[Relation, str]]:
+    """The kinds of fact a question (tidied) may be asking for, each with the thing it is about; likeliest first."""
+    wanted = []
+    for relation in RELATIONS:
+        matches = (re.match(pattern, question, re.IGNORECASE) for pattern in relation.asked)
+        if match := next(filter(None, matches), None):
+            wanted.append((relation, (match.groupdict().get("thing") or "").lower()))
+    return wanted
+
+
+def look_up(wanted: Iterable[tuple[Relation, str]], facts: Iterable[Fact]) -> str | None:
+    """The sentence for the first wanted fact that is known."""
+    facts = list(facts)
+    for relation, thing in wanted:
+        found = [fact for fact in facts if fact.relation is relation and alike(fact.thing, thing)]
+        if found and relation.many:
+            return relation.says.format(thing=thing, value=_listed([fact.value for fact in found]))
+        if found:
+            return found[-1].sentence()
+    return None
+
+
+def recollection(question: str, told: Iterable[Statement]) -> Statement | None:
+    """The newest statement that shares most with a question for which there is no pattern."""
+    wanted = content_words(question)
+    best: tuple[int, Statement] | None = None
+    for statement in told:
+        shared = sum(any(alike(word, other) for other in content_words(statement.text)) for word in wanted)
+        if shared and not is_question(statement.text) and (best is None or shared >= best[0]):
+            best = (shared, statement)
+    return best[1] if best else None
+
+
+def _told(sentence: str, thing: str) -> Fact | None:
+    for relation in RELATIONS:
+        for pattern in relation.told:
+            if not (match := re.fullmatch(pattern, sentence, re.IGNORECASE)):
+                continue
+            value = match["value"].strip(" '-")[:_LONGEST_VALUE]
+            about = match.groupdict().get("thing") or (thing if relation is CALLED else "")
+            if value and (about or relation is not CALLED):
+                return Fact(relation, about.lower(), as_name(value) if relation.name else value)
+    return None
+
+
+def _own_name_given(statement: Statement) -> Fact | None:
+    """ "Anna" is a name when it answers "What shall I call you?"."""
+    words = re.sub(r"^(?:it is|i am|this is) ", "", without_lead_in(tidy(statement.text)), flags=re.IGNORECASE).split()
+    if "call you?" not in statement.after or not 0 < len(words) <= 2 or is_question(statement.text):
+        return None
+    return Fact(OWN_NAME, "", as_name(" ".join(words)))
+
+
+def _replaces(new: Fact, old: Fact) -> bool:
+    if new.relation is not old.relation or not alike(new.thing, old.thing):
+        return False
+    return not new.relation.many or new.value.lower() == old.value.lower()
+
+
+def _listed(values: list[str]) -> str:
+    return values[0] if len(values) == 1 else ", ".join(values[:-1]) + " and " + values[-1]
