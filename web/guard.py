@@ -1,0 +1,249 @@
+"""Who may talk to the server: the right Host, the right Origin, the token where one is needed, and bounded bodies.
+
+The server of a voice assistant is a target for any page that the user happens to visit: such a page can send requests
+to 127.0.0.1, and by DNS rebinding even under a name of its own. So Host and Origin are checked on everything,
+WebSockets included, before anything else runs.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+COOKIE = "parley_token"
+MAX_BODY = 1 << 20
+"""Bytes of a request's body; a path in `Guard.larger_bodies` may take more."""
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+JSON_TYPES = frozenset({"application/json", "application/jsonl", "application/x-ndjson"})
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a server bound to `host` can only be reached from this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def split_host(value: str) -> tuple[str, int | None] | None:
+    """`name:port` of a Host header, lower case, IPv6 without brackets; None when it is malformed."""
+    try:
+        parts = urlsplit(f"//{value}")
+        port = parts.port
+    except ValueError:
+        return None
+    if not parts.hostname or parts.path or parts.query or parts.fragment or parts.username is not None:
+        return None
+    return parts.hostname, port
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the server is reached: what Host and Origin may name."""
+
+    host: str
+    """What it was told to listen on."""
+    port: int
+    token: str | None = None
+    """None where none is needed: on a loopback address."""
+    names: frozenset[str] = field(default_factory=frozenset)
+    """Further names it may be called by."""
+
+    def allows(self, name: str, port: int | None) -> bool:
+        """Any IP address will do for a server that listens on all of them: rebinding needs a name."""
+        if (port or 80) != self.port:
+            return False
+        if name in {"localhost", "127.0.0.1", "::1", self.host.strip("[]").lower()} | self.names:
+            return True
+        if self.host.strip("[]") not in {"0.0.0.0", "::", ""}:
+            return False
+        own = socket.gethostname().lower()
+        if name in {own, f"{own}.local"}:
+            return True
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return True
+
+    def allows_host(self, value: str | None) -> bool:
+        parts = split_host(value) if value else None
+        return parts is not None and self.allows(*parts)
+
+    def allows_origin(self, origin: str | None, host: str) -> bool:
+        """No Origin: not a browser's page. Otherwise it must be the page of this very server, by the same name."""
+        if origin is None:
+            return True
+        parts = urlsplit(origin)
+        return parts.scheme == "http" and parts.netloc.lower() == host.lower()
+
+    @property
+    def url(self) -> str:
+        """What to type into a browser on this machine."""
+        name = "localhost" if is_loopback(self.host) or self.host in {"0.0.0.0", "::"} else self.host
+        shown = f"[{name}]" if ":" in name else name
+        query = f"/?token={self.token}" if self.token else ""
+        return f"http://{shown}:{self.port}{query}"
+
+
+def content_security_policy(host: str) -> str:
+    """Everything from this server only, nothing inline. `ws://` is named for browsers whose 'self' leaves it out."""
+    return "; ".join(
+        (
+            "default-src 'none'",
+            "script-src 'self'",
+            "style-src 'self'",
+            f"connect-src 'self' ws://{host}",
+            "img-src 'self' data:",
+            "font-src 'self'",
+            "media-src 'self' blob:",
+            "worker-src 'self'",
+            "manifest-src 'self'",
+            "base-uri 'none'",
+            "form-action 'self'",
+            "frame-ancestors 'none'",
+        )
+    )
+
+
+class _TooLarge(Exception):
+    """A body went past its bound while it was being read."""
+
+
+class Guard:
+    """ASGI middleware around the whole app."""
+
+    def __init__(self, app: ASGIApp, address: Address, larger_bodies: dict[str, int] | None = None) -> None:
+        self.app = app
+        self.address = address
+        self.larger_bodies = larger_bodies or {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            refusal = self._refusal(scope)
+            if refusal is None:
+                await self.app(scope, receive, send)
+            else:
+                await WebSocket(scope, receive, send).send_denial_response(refusal)
+        elif scope["type"] == "http":
+            await self._http(scope, receive, send)
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refusal = self._refusal(scope)
+        if refusal is not None:
+            await refusal(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        bound = self.larger_bodies.get(scope["path"], MAX_BODY)
+        declared = headers.get("content-length", "0")
+        if not declared.isdigit() or int(declared) > bound:
+            await _too_large(bound)(scope, receive, send)
+            return
+        read = 0
+        started = False
+
+        async def bounded() -> Message:
+            nonlocal read
+            message = await receive()
+            if message["type"] == "http.request":
+                read += len(message.get("body", b""))
+                if read > bound:
+                    raise _TooLarge
+            return message
+
+        async def secured(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                self._add_headers(MutableHeaders(scope=message), headers["host"], scope["path"])
+            await send(message)
+
+        try:
+            await self.app(scope, bounded, secured)
+        except _TooLarge:
+            if not started:
+                await _too_large(bound)(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        """The answer to a request that may not pass; None for one that may."""
+        headers = Headers(scope=scope)
+        if headers.getlist("host") != [headers.get("host")] or not self.address.allows_host(headers.get("host")):
+            return PlainTextResponse(f"This server is not known by that name. Open {self._plain_url()} instead.", 421)
+        unsafe = scope["type"] == "websocket" or scope["method"] not in SAFE_METHODS
+        foreign = headers.get("sec-fetch-site") == "cross-site" and (unsafe or scope["path"].startswith("/api/"))
+        if foreign or not self.address.allows_origin(headers.get("origin"), headers["host"]):
+            return PlainTextResponse("Only this server's own pages may do that.", 403)
+        if scope["type"] == "http" and unsafe and not _is_json(headers):
+            return PlainTextResponse("Send JSON, with the header Content-Type: application/json.", 415)
+        return self._token_refusal(scope, headers)
+
+    def _token_refusal(self, scope: Scope, headers: Headers) -> Response | None:
+        token = self.address.token
+        if token is None or any(_same(given, token) for given in _given_tokens(headers)):
+            return None
+        query = parse_qsl(scope["query_string"].decode("latin-1"))
+        if not any(_same(value, token) for name, value in query if name == "token"):
+            return PlainTextResponse("Open the address with ?token=… that Parley printed when it started.", 401)
+        if scope["type"] == "websocket" or scope["method"] != "GET":
+            return None
+        rest = urlencode([(name, value) for name, value in query if name != "token"])
+        # "//evil" as a path would lead the browser to another host.
+        path = "/" + scope["path"].lstrip("/")
+        answer = RedirectResponse(path + (f"?{rest}" if rest else ""), 303)
+        answer.set_cookie(COOKIE, token, max_age=30 * 24 * 3600, httponly=True, samesite="strict")
+        answer.headers["Referrer-Policy"] = "no-referrer"
+        answer.headers["Cache-Control"] = "no-store"
+        return answer
+
+    def _plain_url(self) -> str:
+        return self.address.url.split("/?")[0]
+
+    def _add_headers(self, headers: MutableHeaders, host: str, path: str) -> None:
+        headers["Content-Security-Policy"] = content_security_policy(host)
+        headers["X-Content-Type-Options"] = "nosniff"
+        headers["X-Frame-Options"] = "DENY"
+        headers["Referrer-Policy"] = "no-referrer"
+        headers["Cross-Origin-Opener-Policy"] = "same-origin"
+        headers["Cross-Origin-Resource-Policy"] = "same-origin"
+        headers["Permissions-Policy"] = "microphone=(self), speaker-selection=(self), camera=(), geolocation=()"
+        headers["Cache-Control"] = "no-cache" if path.startswith("/static/") else "no-store"
+
+
+def _is_json(headers: Headers) -> bool:
+    """A body that a foreign page can send without asking first (a form, plain text) is never JSON by its type."""
+    return headers.get("content-type", "").split(";")[0].strip().lower() in JSON_TYPES
+
+
+def _same(given: str, token: str) -> bool:
+    return hmac.compare_digest(given.encode(), token.encode())
+
+
+def _given_tokens(headers: Headers) -> Iterable[str]:
+    """From the cookie of a browser, or from `Authorization: Bearer` of a program (the stock SDK's api_key)."""
+    scheme, _, bearer = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        yield bearer.strip()
+    try:
+        cookies = SimpleCookie(headers.get("cookie", ""))
+    except CookieError:
+        return
+    if COOKIE in cookies:
+        yield cookies[COOKIE].value
+
+
+def _too_large(bound: int) -> Response:
+    return PlainTextResponse(f"That is larger than the {bound // 1024} KiB which may be sent here.", 413)

@@ -1,0 +1,69 @@
+"""Logs: JSON lines in the data folder for programs, short lines on the terminal for people.
+
+A record about a turn carries the turn's id (`extra={"turn": …, "conversation": …}`). What was said is never in a
+record unless settings.log.words asks for it; whoever logs words passes them as `extra={"words": …}`, and they are
+dropped here otherwise.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import datetime
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import Any
+
+FILE_NAME = "parley.log"
+MAX_BYTES = 5_000_000
+KEPT = 3
+EXTRAS = ("conversation", "turn", "revision", "stage", "engine", "words")
+
+
+class JsonFormatter(logging.Formatter):
+    def __init__(self, *, words: bool) -> None:
+        super().__init__()
+        self.words = words
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "at": datetime.fromtimestamp(record.created).astimezone().isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        for name in EXTRAS:
+            value = getattr(record, name, None)
+            if value is not None and (name != "words" or self.words):
+                line[name] = value
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+class LineFormatter(logging.Formatter):
+    """`12:30:01 warning  the message`: what a person watching the terminal needs."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created)
+        return f"{at:%H:%M:%S} {record.levelname.lower():8} {record.getMessage()}"
+
+
+def configure(data: Path, *, level: str, words: bool) -> None:
+    """Send everything to the file, and warnings and worse to the terminal too; call again to apply other settings."""
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        if isinstance(handler.formatter, JsonFormatter | LineFormatter):
+            root.removeHandler(handler)
+            handler.close()
+    file = RotatingFileHandler(data / FILE_NAME, maxBytes=MAX_BYTES, backupCount=KEPT, encoding="utf-8", delay=True)
+    file.setFormatter(JsonFormatter(words=words))
+    terminal = logging.StreamHandler(sys.stderr)
+    terminal.setFormatter(LineFormatter())
+    terminal.setLevel(logging.WARNING)
+    root.addHandler(file)
+    root.addHandler(terminal)
+    root.setLevel(level)
+    # Each request's line would drown the rest, and a token stands in the first one.
+    logging.getLogger("uvicorn.access").setLevel(logging.WARNING)

@@ -1,0 +1,69 @@
+"""The records of finished turns: appended to a file, the last ones kept for the page."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from pipeline.metrics import MARKS, TurnRecord
+
+FILE_NAME = "turns.jsonl"
+KEPT = 200
+
+logger = logging.getLogger(__name__)
+
+
+class TurnLog:
+    """Append-only JSON lines. What was said is left out of the file unless `words()` says otherwise."""
+
+    def __init__(self, data: Path, words: Callable[[], bool]) -> None:
+        self.path = data / FILE_NAME
+        self._words = words
+        self._last: deque[TurnRecord] = deque(maxlen=KEPT)
+        self._waiting: asyncio.Queue[TurnRecord] = asyncio.Queue()
+
+    def add(self, record: TurnRecord) -> None:
+        """Never blocks: `write` brings it to disk."""
+        self._last.append(record)
+        self._waiting.put_nowait(record)
+
+    def last(self, count: int) -> list[TurnRecord]:
+        """Newest first."""
+        return list(self._last)[::-1][:count]
+
+    def medians(self) -> dict[str, float]:
+        """Seconds from the end of speech to each mark, over the records kept; marks nobody reached are left out."""
+        figures = {
+            mark: [since for record in self._last if (since := record.since_speech_ended(mark)) is not None]
+            for mark in MARKS
+        }
+        return {mark: median(values) for mark, values in figures.items() if values}
+
+    async def write(self) -> None:
+        """Bring records to disk as they come, until cancelled; then those still waiting."""
+        try:
+            while True:
+                await asyncio.to_thread(self._append, [await self._waiting.get()])
+        finally:
+            self._append([self._waiting.get_nowait() for _ in range(self._waiting.qsize())])
+
+    def _append(self, records: list[TurnRecord]) -> None:
+        if not records:
+            return
+        words = self._words()
+        lines = (json.dumps(_line(record, words=words), ensure_ascii=False) + "\n" for record in records)
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.writelines(lines)
+        except OSError as error:
+            logger.warning("The turn's record could not be written to %s: %s.", self.path, error.strerror)
+
+
+def _line(record: TurnRecord, *, words: bool) -> dict[str, Any]:
+    return record.as_dict(words=words)

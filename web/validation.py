@@ -1,0 +1,54 @@
+"""What is wrong with somebody's input, as one sentence and the field it is about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+
+def explain(error: ValidationError) -> tuple[str, str]:
+    """The first problem: (field as `turns.silence_ms`, sentence). pydantic's own words are for programmers."""
+    first = error.errors(include_url=False)[0]
+    # A union's branches appear in the place as the names of models; a person knows only the fields.
+    field = ".".join(str(part) for part in first["loc"] if not (isinstance(part, str) and part[:1].isupper()))
+    return field, sentence(field, first["type"], first.get("ctx", {}), first["msg"])
+
+
+def sentence(field: str, kind: str, limits: Mapping[str, Any], otherwise: str) -> str:
+    name = field or "The message"
+    match kind:
+        case "extra_forbidden":
+            return f"There is no field named {name}."
+        case "missing":
+            return f"{name} is missing."
+        case "greater_than_equal":
+            return f"{name} must be at least {limits['ge']}."
+        case "less_than_equal":
+            return f"{name} must be at most {limits['le']}."
+        case "literal_error":
+            return f"{name} must be {limits['expected']}."
+        case "string_too_long":
+            return f"{name} may have at most {limits['max_length']} characters."
+        case "too_long" if limits["max_length"] == 0:
+            return f"{name} must be empty: this is not supported here."
+        case "too_long":
+            return f"{name} may have at most {limits['max_length']} entries."
+        case "string_pattern_mismatch":
+            return f"{name} may only have letters, digits, - and _, at most 64."
+        case "none_required":
+            return f"{name} is not supported here; leave it out."
+        case "bool_parsing" | "bool_type":
+            return f"{name} must be true or false."
+        case "int_parsing" | "int_type" | "int_from_float":
+            return f"{name} must be a whole number."
+        case "float_parsing" | "float_type" | "finite_number":
+            return f"{name} must be a number."
+        case "string_type":
+            return f"{name} must be text."
+        case "list_type":
+            return f"{name} must be a list."
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return f"{name} must be an object with fields."
+    return f"{name}: {otherwise}."
