@@ -1,0 +1,75 @@
+"""Parley: `python3 main.py`, put on a headset, and talk.
+
+The first start makes the environment (setup.py) and goes on inside it. Standard library only up to there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from setup import ROOT, VENV, SetupError, ensure_environment
+
+PROFILES = ("offline", "cpu", "gpu")
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="main.py",
+        description="Talk with Parley. The first start sets everything up (a few minutes, once); then the page opens.",
+        epilog="Without a browser: `main.py talk --input question.wav --output reply.wav`, or `main.py talk` for this "
+        "computer's sound card; see `main.py talk --help`.",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this computer only)")
+    parser.add_argument("--port", type=int, default=8000, help="port of the page (8000)")
+    parser.add_argument("--data", type=Path, default=ROOT / "data", metavar="DIR",
+                        help="folder for settings, memory and logs (data/ beside this file)")  # fmt: skip
+    parser.add_argument("--profile", choices=PROFILES, help="set of engines; offline needs no download")
+    parser.add_argument("--no-browser", action="store_true", help="do not open the page")
+    return parser
+
+
+def enter_environment() -> None:
+    """Go on in .venv's Python; returns when this already is it."""
+    python = ensure_environment()
+    if Path(sys.prefix).resolve() == VENV.resolve():
+        return
+    command = [str(python), str(ROOT / "main.py"), *sys.argv[1:]]
+    if os.name == "nt":  # exec would detach from the console there
+        sys.exit(subprocess.run(command, check=False).returncode)
+    os.execv(str(python), command)
+
+
+def main(argv: list[str]) -> int:
+    talking = argv[:1] == ["talk"]
+    options = None if talking else parser().parse_args(argv)  # before anything is installed: --help, mistakes
+    try:
+        enter_environment()
+    except SetupError as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    if options is None:
+        from pipeline.talk import main as talk
+
+        return talk(argv[1:])
+    from web.serve import ServeOptions, serve
+
+    return serve(
+        ServeOptions(
+            host=options.host,
+            port=options.port,
+            data=options.data,
+            profile=options.profile,
+            browser=not options.no_browser,
+        )
+    )
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(130)
