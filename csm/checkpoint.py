@@ -27,9 +27,9 @@ PIECE = 32 << 20
 INDEX = ".safetensors.index.json"
 
 
-@dataclass(frozen=True)
-class Weights:
-    """The tensors of one checkpoint: which file holds each, and its shape."""
+@dataclass(frozen=True, eq=False)
+class Weights(Mapping[str, Tensor]):
+    """The tensors of one checkpoint by name, each mapped from its file when asked for; a write to one stays in memory."""
 
     files: dict[str, Path]
     shapes: dict[str, tuple[int, ...]]
@@ -50,11 +50,16 @@ class Weights:
         """Which published format this is, or None if it is neither."""
         return next((form for form in FORMATS if form.landmark in self.files), None)
 
-    def read(self, name: str) -> Tensor:
-        """The whole tensor, mapped from its file. A write to it stays in memory."""
+    def __getitem__(self, name: str) -> Tensor:
         with safe_open(self.files[name], "pt") as file:
             tensor: Tensor = file.get_tensor(name)
         return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.files)
+
+    def __len__(self) -> int:
+        return len(self.files)
 
     def pieces(self, name: str) -> Iterator[tuple[slice, Tensor]]:
         """The tensor a few rows at a time. A piece holds its pages only as long as it lives."""
@@ -80,6 +85,7 @@ def load(folder: Path, device: torch.device | str = "cpu", dtype: torch.dtype | 
         model = Csm(config)
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     source = _match(expected, weights, form, folder)
+    kind = dtype or weights[source["audio_embeddings.weight"]].dtype
     tensors = {name: _take(weights, source[name], name, form, config, torch.device(device), kind) for name in expected}
     model.load_state_dict(tensors, assign=True)
     return model.requires_grad_(False).eval()
@@ -260,7 +266,7 @@ def _take(
     dtype: torch.dtype,
 ) -> Tensor:
     """One tensor in the original's order, in the type and on the device asked for."""
-    mapped = weights.read(source)
+    mapped = weights[source]
     if not mapped.is_floating_point():
         raise CheckpointError(f"Expected numbers of float32, bfloat16 or float16 in {source}, found {mapped.dtype}.")
     if form.turned(name):

@@ -1,0 +1,171 @@
+"""One utterance, from the first frame to the last: when it ends, and its sound as it is made."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .codec import StreamingDecoder
+from .engine import Engine
+from .errors import NoSpeech
+from .sampling import draw_noise
+
+__all__ = ["FRAMES_PER_SECOND", "Ending", "Sampling", "Utterance", "frames_at_most", "frames_likely"]
+
+FRAMES_PER_SECOND = 12.5
+REPEATS = 12
+"""Identical frames after which speech is stuck: a second of the very same codes does not occur in speech."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How codes are drawn. A temperature of 0 takes the likeliest; without a seed every utterance is another."""
+
+    temperature: float = 0.9
+    topk: int = 50
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.temperature, int | float) and 0 <= self.temperature < math.inf):
+            raise ValueError(f"A temperature is a number from 0 up, not {self.temperature!r}.")
+        if not (isinstance(self.topk, int) and self.topk >= 1):
+            raise ValueError(f"topk is a whole number from 1 up, not {self.topk!r}.")
+
+    def cooler(self) -> Sampling:
+        """For the second try after an empty result. The same seed would draw the same first frame only by chance."""
+        return Sampling(0.75 * self.temperature, max(1, self.topk // 2), self.seed)
+
+    def generator(self, device: torch.device, sequence: int = 0) -> torch.Generator:
+        """The source of noise for one sequence of a batch."""
+        generator = torch.Generator(device)
+        if self.seed is None:
+            generator.seed()
+        else:
+            generator.manual_seed(self.seed + sequence)
+        return generator
+
+
+def frames_likely(text: str) -> int:
+    """About how many frames the text takes: 15 characters a second, a digit counting for four."""
+    return math.ceil(_length(text) / 15 * FRAMES_PER_SECOND)
+
+
+def frames_at_most(text: str) -> int:
+    """More frames than the text can take, three times the likely number and two seconds: a voice that goes on is lost."""
+    return 3 * frames_likely(text) + int(2 * FRAMES_PER_SECOND)
+
+
+def _length(text: str) -> int:
+    # In bytes, because a Chinese character (three of them) takes about as long to say as three letters.
+    return len(text.encode()) + 3 * sum(character.isdigit() for character in text)
+
+
+class Ending:
+    """Tells whether a sequence is over: it said so (a frame of zeros), it is stuck, or it has said `most` frames.
+
+    Call it with each frame in turn, codes [codebooks] on the host. `frames` are those that belong to the speech.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.frames: list[Tensor] = []
+        self.over = most <= 0
+
+    def __call__(self, codes: Tensor) -> bool:
+        """Takes a frame; whether it belongs to the speech."""
+        if self.over or not codes.any():
+            self.over = True
+            return False
+        self.frames.append(codes)
+        last = self.frames[-REPEATS:]
+        stuck = len(last) == REPEATS and all(torch.equal(frame, codes) for frame in last)
+        self.over = stuck or len(self.frames) >= self.most
+        return True
+
+
+class Utterance:
+    """Speech being made: iterate over it for its sound, float32 [1920] on the host for each frame.
+
+    `frames` holds the codes of what was said so far, [codebooks] each. Stop iterating, or let `cancelled` say so, and it
+    ends after the frame under way. If nothing at all is said it is tried once more, cooler, and then raises NoSpeech.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        decoder: StreamingDecoder,
+        prompt: Tensor,
+        most: int,
+        sampling: Sampling,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.engine, self.decoder = engine, decoder
+        self.prompt, self.most, self.sampling, self.cancelled = prompt, most, sampling, cancelled
+        self.frames: list[Tensor] = []
+
+    def __iter__(self) -> Iterator[Tensor]:
+        yield from self._attempt(self.sampling)
+        if not self.frames and not self.cancelled() and self.sampling.temperature > 0:
+            yield from self._attempt(self.sampling.cooler())
+        if not self.frames and not self.cancelled():
+            raise NoSpeech("The model ended before the first sound. Say it in other words, or give a longer context.")
+
+    def _attempt(self, sampling: Sampling) -> Iterator[Tensor]:
+        ending = Ending(self.most)
+        self.frames = ending.frames
+        self.engine.hear([self.prompt])
+        self.decoder.reset()
+        device = self.engine.hidden.device
+        draws = Noise(self.engine, sampling)
+        # On a GPU the next frame is under way before this one is looked at, so that the device never waits for the
+        # host. It is in vain only once, at the end. A CPU would keep the listener waiting instead.
+        ahead = 1 if device.type == "cuda" else 0
+        under_way: deque[tuple[Callable[[], Tensor], Callable[[], Tensor]]] = deque()
+        while not ending.over and not self.cancelled():
+            with torch.inference_mode():
+                codes = self.engine.next(sampling.temperature, sampling.topk, draws.next())
+                under_way.append((fetch(codes[0]), fetch(self.decoder.step(codes[:, :, None])[0])))
+            if len(under_way) > ahead:
+                frame, sound = under_way.popleft()
+                if ending(frame()):
+                    yield sound().clone()
+
+
+class Noise:
+    """Draws for each frame in turn, [batch, codebooks, codes]; every sequence has its own source."""
+
+    def __init__(self, engine: Engine, sampling: Sampling) -> None:
+        config, device = engine.model.config, engine.hidden.device
+        self.buffer = torch.empty(engine.batch, config.audio_codebooks, config.codes, device=device)
+        self.generators = [sampling.generator(device, index) for index in range(engine.batch)]
+        self.greedy = sampling.temperature == 0
+
+    def next(self) -> Tensor | None:
+        """The next draws, in a buffer that the draws after them overwrite; None where the likeliest code is taken."""
+        if self.greedy:
+            return None
+        for row, generator in zip(self.buffer, self.generators, strict=True):
+            draw_noise(tuple(row.shape), generator, out=row)
+        return self.buffer
+
+
+def fetch(tensor: Tensor) -> Callable[[], Tensor]:
+    """Sends a tensor on its way to the host; call the result to wait for it. On the CPU it is a copy."""
+    if tensor.device.type != "cuda":
+        copied = tensor.clone().cpu()
+        return lambda: copied
+    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    host.copy_(tensor, non_blocking=True)
+    arrived = torch.cuda.Event()
+    arrived.record()
+
+    def wait() -> Tensor:
+        arrived.synchronize()
+        return host
+
+    return wait
