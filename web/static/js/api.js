@@ -1,0 +1,37 @@
+// The HTTP API, with one kind of error: a sentence to show and, where it is about a field of the settings, that field.
+
+export class ApiError extends Error {
+  /** @param {string | null} field a dotted name, such as "turns.silence_ms" */
+  constructor(message, status = 0, field = null) {
+    super(message);
+    this.status = status;
+    this.field = field;
+  }
+}
+
+async function failure(response) {
+  const text = await response.text();
+  try {
+    const { error } = JSON.parse(text);
+    return new ApiError(error.message, response.status, error.field ?? null);
+  } catch {
+    const plain = (response.headers.get("Content-Type") ?? "").startsWith("text/plain") && text;
+    return new ApiError(plain || `The server answered ${response.status} ${response.statusText}.`, response.status);
+  }
+}
+
+/** Call the API with a JSON body, or a Blob of JSON lines; resolves to the answer's JSON, or its Blob. Throws ApiError. */
+export async function call(method, path, body) {
+  const headers = {};
+  if (method !== "GET") headers["Content-Type"] = body instanceof Blob ? "application/jsonl" : "application/json";
+  const sent = body === undefined || body instanceof Blob ? body : JSON.stringify(body);
+  let response;
+  try {
+    response = await fetch(path, { method, headers, body: sent });
+  } catch {
+    throw new ApiError("Parley’s server cannot be reached. Is it still running?");
+  }
+  if (!response.ok) throw await failure(response);
+  if (response.status === 204) return null;
+  return (response.headers.get("Content-Type") ?? "").startsWith("application/json") ? response.json() : response.blob();
+}

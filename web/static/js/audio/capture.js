@@ -1,0 +1,143 @@
+// The microphone: opened with echo cancellation, watched, and opened again by itself when it comes back.
+
+const ADDRESS_HINT = "Allow it with the icon beside the page’s address, then press Start talking again.";
+
+/** Why there is no microphone, in one sentence for the user. `lasting`: waiting will not help. */
+export class MicrophoneError extends Error {
+  constructor(message, lasting) {
+    super(message);
+    this.lasting = lasting;
+  }
+}
+
+function explain(error) {
+  switch (error.name) {
+    case "NotAllowedError":
+    case "SecurityError":
+      return new MicrophoneError(`The browser may not use the microphone. ${ADDRESS_HINT}`, true);
+    case "NotFoundError":
+    case "OverconstrainedError":
+      return new MicrophoneError("No microphone was found. Plug one in: Parley goes on by itself.", false);
+    case "NotReadableError":
+    case "AbortError":
+      return new MicrophoneError("The microphone is in use by another program. Close that one: Parley goes on by itself.", false);
+    default:
+      return new MicrophoneError(`The microphone could not be opened (${error.message || error.name}).`, true);
+  }
+}
+
+/**
+ * Events: `block` ({samples: Int16Array at 24 kHz, peak}), `lost` ({message}) and `found` ({label}).
+ */
+export class Microphone extends EventTarget {
+  #stream = null;
+  #context = null;
+  #wanted = null; // {id, label} while open or waiting to be
+  #muted = false;
+  #onDevices = () => this.#retry();
+
+  get open() {
+    return this.#stream !== null;
+  }
+
+  get muted() {
+    return this.#muted;
+  }
+
+  /** Muted, the track gives silence: the conversation's clock runs on and nothing is heard. */
+  set muted(value) {
+    this.#muted = value;
+    for (const track of this.#stream?.getAudioTracks() ?? []) track.enabled = !value;
+  }
+
+  /**
+   * Open the device with this id (null: the system's choice). Where it is missing, waits and says so with `lost`.
+   * Throws MicrophoneError where waiting will not help.
+   */
+  async start(id = null) {
+    if (!navigator.mediaDevices?.getUserMedia) {
+      throw new MicrophoneError("Browsers give the microphone only to pages on localhost or https.", true);
+    }
+    this.#wanted = { id };
+    navigator.mediaDevices.addEventListener("devicechange", this.#onDevices);
+    try {
+      await this.#open();
+    } catch (error) {
+      if (error.lasting) {
+        this.stop();
+        throw error;
+      }
+      this.#emit("lost", { message: error.message });
+    }
+  }
+
+  stop() {
+    this.#wanted = null;
+    navigator.mediaDevices?.removeEventListener("devicechange", this.#onDevices);
+    this.#close();
+  }
+
+  /** After the tab slept the browser may have halted the audio thread. */
+  async wake() {
+    if (this.#context?.state === "suspended") await this.#context.resume();
+  }
+
+  async #open() {
+    const wanted = this.#wanted;
+    const constraints = { echoCancellation: true, noiseSuppression: true, autoGainControl: true };
+    let stream;
+    try {
+      // `ideal`: a headset that was left at home must not leave the user without a voice.
+      const device = wanted.id ? { deviceId: { ideal: wanted.id } } : {};
+      stream = await navigator.mediaDevices.getUserMedia({ audio: { ...constraints, ...device } });
+    } catch (error) {
+      throw explain(error);
+    }
+    const context = new AudioContext({ latencyHint: "interactive" });
+    await context.audioWorklet.addModule("/static/js/audio/capture-worklet.js");
+    if (this.#wanted !== wanted) {
+      // Stopped, or asked for another device, while this one was being opened.
+      for (const track of stream.getTracks()) track.stop();
+      await context.close();
+      return;
+    }
+    this.#close();
+    this.#stream = stream;
+    this.#context = context;
+    this.muted = this.#muted;
+    const [track] = stream.getAudioTracks();
+    track.addEventListener("ended", () => this.#lose(stream));
+    const node = new AudioWorkletNode(context, "capture", { numberOfOutputs: 0 });
+    node.port.onmessage = ({ data }) => this.#emit("block", data);
+    context.createMediaStreamSource(stream).connect(node);
+    await context.resume();
+    this.#emit("found", { label: track.label });
+  }
+
+  #lose(stream) {
+    if (stream !== this.#stream) return;
+    this.#close();
+    this.#emit("lost", { message: "The microphone is gone. Plug it in again: Parley goes on by itself." });
+    this.#retry();
+  }
+
+  async #retry() {
+    if (!this.#wanted || this.#stream) return;
+    try {
+      await this.#open();
+    } catch (error) {
+      this.#emit("lost", { message: error.message });
+    }
+  }
+
+  #close() {
+    for (const track of this.#stream?.getTracks() ?? []) track.stop();
+    this.#context?.close();
+    this.#stream = null;
+    this.#context = null;
+  }
+
+  #emit(type, detail) {
+    this.dispatchEvent(new CustomEvent(type, { detail }));
+  }
+}

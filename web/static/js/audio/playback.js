@@ -1,0 +1,124 @@
+// The headset: one audio context at 24 kHz, whose worklet queues a reply and tells how much of it was heard.
+
+const RATE = 24000;
+const QUANTUM = 128;
+
+/** Events: `progress` ({reply, played: samples heard so far, fresh, peak, queued}), about ten times a second. */
+export class Playback extends EventTarget {
+  #context = null;
+  #starting = null;
+  #node = null;
+  #gain = null;
+  #analyser = null;
+  #carrier = null; // an <audio> element, where only those can choose their output
+  #volume = 1;
+  #output = "";
+  #frame = new Float32Array(512);
+
+  /** Must be called from a click or a key, once: browsers keep pages silent until then. */
+  async start() {
+    this.#starting ??= this.#open();
+    await this.#starting;
+    await this.wake();
+  }
+
+  async #open() {
+    const context = new AudioContext({ sampleRate: RATE, latencyHint: "interactive" });
+    await context.audioWorklet.addModule("/static/js/audio/playback-worklet.js");
+    this.#node = new AudioWorkletNode(context, "playback", { numberOfInputs: 0, outputChannelCount: [1] });
+    this.#gain = new GainNode(context, { gain: this.#volume });
+    this.#analyser = new AnalyserNode(context, { fftSize: 512 });
+    this.#node.connect(this.#gain).connect(this.#analyser);
+    this.#context = context;
+    await this.#connectOutput();
+    this.#node.port.onmessage = ({ data }) => {
+      this.#tellLatency();
+      this.dispatchEvent(new CustomEvent("progress", { detail: data }));
+    };
+    this.#tellLatency();
+  }
+
+  async #connectOutput() {
+    if ("setSinkId" in this.#context || !("setSinkId" in HTMLMediaElement.prototype)) {
+      this.#analyser.connect(this.#context.destination);
+    } else {
+      const stream = new MediaStreamAudioDestinationNode(this.#context);
+      this.#analyser.connect(stream);
+      this.#carrier = new Audio();
+      this.#carrier.srcObject = stream.stream;
+      await this.#carrier.play();
+    }
+    await this.#useOutput();
+  }
+
+  /** Whether this browser lets a page choose where it is heard. */
+  static get canChooseOutput() {
+    return "setSinkId" in AudioContext.prototype || "setSinkId" in HTMLMediaElement.prototype;
+  }
+
+  /** @param {string} id a device's id, "" for the system's choice. A device that is gone: the system's is used. */
+  async chooseOutput(id) {
+    this.#output = id;
+    if (this.#context) await this.#useOutput();
+  }
+
+  async #useOutput() {
+    const sink = this.#carrier ?? this.#context;
+    if (!("setSinkId" in sink)) return;
+    try {
+      await sink.setSinkId(this.#output);
+    } catch (error) {
+      if (error.name !== "NotFoundError") throw error;
+      await sink.setSinkId("");
+    }
+  }
+
+  #tellLatency() {
+    const latency = this.#context.outputLatency || this.#context.baseLatency || 0;
+    this.#node.port.postMessage({ do: "latencyIs", quanta: Math.round((latency * RATE) / QUANTUM) });
+  }
+
+  set volume(value) {
+    this.#volume = value;
+    if (this.#gain) this.#gain.gain.setTargetAtTime(value, this.#context.currentTime, 0.02);
+  }
+
+  get volume() {
+    return this.#volume;
+  }
+
+  /** Queue samples of a reply; another reply than before replaces it. */
+  play(reply, samples) {
+    this.#node?.port.postMessage({ do: "audio", reply, samples }, [samples.buffer]);
+  }
+
+  /** No more samples of this reply will come. */
+  finish(reply) {
+    this.#node?.port.postMessage({ do: "finish", reply });
+  }
+
+  pause(reply) {
+    this.#node?.port.postMessage({ do: "pause", reply });
+  }
+
+  resume(reply) {
+    this.#node?.port.postMessage({ do: "resume", reply });
+  }
+
+  drop(reply) {
+    this.#node?.port.postMessage({ do: "drop", reply });
+  }
+
+  /** The peak of what is sounding now, 0 to 1. */
+  get level() {
+    if (!this.#analyser) return 0;
+    this.#analyser.getFloatTimeDomainData(this.#frame);
+    let peak = 0;
+    for (const sample of this.#frame) peak = Math.max(peak, Math.abs(sample));
+    return peak;
+  }
+
+  async wake() {
+    if (this.#context?.state === "suspended" || this.#context?.state === "interrupted") await this.#context.resume();
+  }
+}

@@ -1,0 +1,70 @@
+// Building the page. Text goes in as text: nothing here, and nothing that uses it, reads markup from a string.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+export const byId = (id) => document.getElementById(id);
+
+/** An element with properties (attributes where the name has a dash or is "role") and children: nodes or plain text. */
+export function element(tag, properties = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (name.includes("-") || name === "role" || name === "for") node.setAttribute(name, value);
+    else node[name] = value;
+  }
+  node.append(...children.filter((child) => child !== null && child !== undefined));
+  return node;
+}
+
+/** One of the drawings in icons.svg. */
+export function icon(name) {
+  const svg = document.createElementNS(SVG, "svg");
+  svg.setAttribute("class", "icon");
+  svg.setAttribute("aria-hidden", "true");
+  const use = document.createElementNS(SVG, "use");
+  use.setAttribute("href", `/static/icons/icons.svg#${name}`);
+  svg.append(use);
+  return svg;
+}
+
+/** Change the drawing within `node`. */
+export function setIcon(node, name) {
+  node.querySelector("use").setAttribute("href", `/static/icons/icons.svg#${name}`);
+}
+
+/** Show a level of 0 to 1 on a `.meter`, on a scale that follows the ear: 0 is -50 dB and less. */
+export function showLevel(meter, peak) {
+  const share = loudness(peak);
+  meter.style.setProperty("--level", share.toFixed(3));
+  meter.setAttribute("aria-valuenow", Math.round(share * 100));
+}
+
+/** From a peak amplitude of 0 to 1 to how loud it looks, 0 to 1. */
+export function loudness(peak) {
+  if (!(peak > 0)) return 0;
+  return Math.min(1, Math.max(0, 1 + (20 * Math.log10(peak)) / 50));
+}
+
+/** "0.42 s" */
+export const seconds = (value) => `${value.toFixed(2)} s`;
+
+/** Ask in a dialog; resolves to whether the answer was yes. */
+export function confirmDialog({ title, text, yes }) {
+  return new Promise((resolve) => {
+    const titleId = "confirm-title";
+    const cancel = element("button", { type: "submit", value: "no", textContent: "Cancel", autofocus: true });
+    const agree = element("button", { type: "submit", value: "yes", className: "danger primary", textContent: yes });
+    const dialog = element(
+      "dialog",
+      { "aria-labelledby": titleId },
+      element("h2", { id: titleId, textContent: title }),
+      element("p", { className: "quiet", textContent: text }),
+      element("form", { method: "dialog", className: "actions" }, cancel, agree),
+    );
+    dialog.addEventListener("close", () => {
+      dialog.remove();
+      resolve(dialog.returnValue === "yes");
+    });
+    document.body.append(dialog);
+    dialog.showModal();
+  });
+}

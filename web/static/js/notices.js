@@ -1,0 +1,62 @@
+// Notices at the head of the page: one sentence each, the same one only once, gone when its cause is.
+
+import { byId, element, icon } from "./dom.js";
+
+const shown = new Map(); // key → element
+
+/**
+ * Show a sentence. The same `key` replaces what was shown under it.
+ * @param {{key?: string, severity?: "info" | "warning" | "error", share?: number | null, progress?: boolean,
+ *   link?: {href: string, text: string}, lasting?: boolean}} options  lasting: it cannot be dismissed
+ */
+export function tell(text, options = {}) {
+  const { key = text, severity = "info", progress = false, share = null, link = null, lasting = false } = options;
+  const words = element("p", { textContent: text });
+  if (link) words.append(" ", element("a", { href: link.href, textContent: link.text }));
+  const notice = element("div", { className: `notice ${severity}` }, icon("notice"), words);
+  if (!lasting) {
+    const close = element("button", { type: "button", className: "bare only-icon", "aria-label": "Dismiss" }, icon("close"));
+    close.addEventListener("click", () => withdraw(key));
+    notice.append(close);
+  }
+  if (progress) {
+    const bar = element("progress", { max: 1, "aria-label": text });
+    if (share !== null) bar.value = share;
+    notice.append(bar);
+  }
+  const before = shown.get(key);
+  if (before) before.replaceWith(notice);
+  else byId("notices").append(notice);
+  shown.set(key, notice);
+}
+
+export function withdraw(key) {
+  shown.get(key)?.remove();
+  shown.delete(key);
+}
+
+const STAGES = { ears: "Hearing", mind: "Thinking", voice: "Speaking", memory: "Memory", vad: "Noticing speech" };
+const STAGE_FIELDS = { ears: "ears", mind: "mind", voice: "voice", memory: "memory", vad: "turns" };
+
+/** One notice for everything that is loading, one for each stage that failed. */
+export function tellEngines(engines) {
+  const loading = Object.entries(engines).filter(([, engine]) => engine.state === "loading" || engine.state === "stopped");
+  if (loading.length) {
+    const [stage, engine] = loading.find(([, { progress }]) => progress) ?? loading[0];
+    const what = engine.progress?.what ?? "loading";
+    const share = engine.progress?.share ?? null;
+    tell(`Getting ready – ${STAGES[stage] ?? stage}: ${what}`, { key: "loading", progress: true, share, lasting: true });
+  } else {
+    withdraw("loading");
+  }
+  for (const [stage, engine] of Object.entries(engines)) {
+    const key = `failed-${stage}`;
+    if (engine.state === "failed") {
+      const link = { href: `/setup#${STAGE_FIELDS[stage] ?? "engines"}`, text: "Choose another in Setup." };
+      const why = engine.last_error ?? `${engine.engine} did not start.`;
+      tell(`${STAGES[stage] ?? stage} does not work: ${why}`, { key, severity: "error", link, lasting: true });
+    } else {
+      withdraw(key);
+    }
+  }
+}

@@ -1,0 +1,76 @@
+// The conversation's socket: OpenAI's Realtime messages and the `parley.` family, and a way back when it is lost.
+
+const FIRST_WAIT = 500; // ms
+const LONGEST_WAIT = 8000;
+
+/**
+ * Events: every message of the server under its own `type`, and `open`, `closed` ({reason}). The conversation begins
+ * with `session.created`, once the engines have loaded.
+ */
+export class Realtime extends EventTarget {
+  #socket = null;
+  #wait = FIRST_WAIT;
+  #timer = null;
+  #ready = false;
+
+  constructor() {
+    super();
+    window.addEventListener("online", () => this.#now());
+    document.addEventListener("visibilitychange", () => {
+      if (!document.hidden) this.#now();
+    });
+    window.addEventListener("pagehide", () => this.#socket?.close());
+  }
+
+  get open() {
+    return this.#socket?.readyState === WebSocket.OPEN;
+  }
+
+  /** Whether the conversation has begun. */
+  get ready() {
+    return this.open && this.#ready;
+  }
+
+  /** Bytes that were sent and have not left. */
+  get backlog() {
+    return this.#socket?.bufferedAmount ?? 0;
+  }
+
+  connect() {
+    clearTimeout(this.#timer);
+    const scheme = location.protocol === "https:" ? "wss" : "ws";
+    const socket = new WebSocket(`${scheme}://${location.host}/v1/realtime?parley=1`);
+    this.#socket = socket;
+    socket.addEventListener("open", () => this.#emit("open"));
+    socket.addEventListener("message", ({ data }) => {
+      const message = JSON.parse(data);
+      if (message.type === "session.created") {
+        this.#wait = FIRST_WAIT;
+        this.#ready = true;
+      }
+      this.#emit(message.type, message);
+    });
+    socket.addEventListener("close", ({ reason }) => {
+      if (socket !== this.#socket) return;
+      this.#ready = false;
+      this.#emit("closed", { reason });
+      this.#timer = setTimeout(() => this.connect(), this.#wait);
+      this.#wait = Math.min(LONGEST_WAIT, this.#wait * 2);
+    });
+  }
+
+  /** @returns {boolean} whether there was a conversation to send it to */
+  send(type, fields = {}) {
+    if (!this.ready) return false;
+    this.#socket.send(JSON.stringify({ type, ...fields }));
+    return true;
+  }
+
+  #now() {
+    if (this.#socket?.readyState === WebSocket.CLOSED) this.connect();
+  }
+
+  #emit(type, detail) {
+    this.dispatchEvent(new CustomEvent(type, { detail }));
+  }
+}
