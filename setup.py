@@ -162,7 +162,8 @@ def why_pip_failed(tail: list[str], log: Path) -> str:
     if failed:
         return (
             f"The package {failed.group(1)} could not be installed on Python {platform.python_version()} "
-            f"({platform.system()} {platform.machine()}): try another Python between 3.11 and 3.13; pip's words are in {log}."
+            f"({platform.system()} {platform.machine()}): try another Python between 3.11 and 3.13; "
+            f"pip's words are in {log}."
         )
     return f"The packages could not be installed ({error[:200]}): pip's words are in {log}."
 
@@ -211,7 +212,8 @@ class ProgressLine:
 
 
 def duration(seconds: float) -> str:
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d} min"
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes}:{rest:02d} min" if minutes else f"{rest} s"
 
 
 CHECKS = [
