@@ -1,0 +1,264 @@
+"""espeak-ng: a small formant synthesizer that needs no download. It sounds like a machine, and answers at once.
+
+The library and its data come in the wheel espeakng-loader and are used through ctypes. It keeps its state in globals,
+so it lives in a worker process, where one utterance is synthesized at a time. That takes a thousandth of the time it
+takes to hear it, so nobody waits for long, and a listener that is slow holds up no other.
+
+Constants and structures are those of espeak-ng 1.52, speak_lib.h.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import threading
+from collections import deque
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from itertools import chain, count, takewhile
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+import soxr
+
+from config.settings import Settings, VoiceSettings
+from pipeline.audio import MOUTH_RATE, Samples
+from pipeline.engine import EngineError, EngineStatus, Report
+from pipeline.tts import Spoken, WordTime
+from pipeline.worker import Worker
+
+DEFAULT_VOICE = "en-us"
+
+_CONVERSATIONS = 8
+"""Utterances that may be listened to at a time; a thread each, and nearly all of the time they sleep."""
+
+_BUFFER_MS = 60
+_AUDIO_OUTPUT_SYNCHRONOUS = 2
+_INITIALIZE_DONT_EXIT = 0x8000
+_POS_CHARACTER = 1
+_CHARS_UTF8 = 1
+_ENDPAUSE = 0x1000
+_RATE, _VOLUME, _PITCH = 1, 2, 3
+_EVENT_LIST_TERMINATED, _EVENT_WORD = 0, 1
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """A voice to choose: `name` is what settings.voice.name takes."""
+
+    name: str
+    label: str
+
+
+class _Voice(ctypes.Structure):
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("languages", ctypes.c_char_p),
+        ("identifier", ctypes.c_char_p),
+        ("gender", ctypes.c_ubyte),
+        ("age", ctypes.c_ubyte),
+        ("variant", ctypes.c_ubyte),
+        ("xx1", ctypes.c_ubyte),
+        ("score", ctypes.c_int),
+        ("spare", ctypes.c_void_p),
+    )
+
+
+class _EventId(ctypes.Union):
+    _fields_ = (("number", ctypes.c_int), ("name", ctypes.c_char_p), ("string", ctypes.c_char * 8))
+
+
+class _Event(ctypes.Structure):
+    _fields_ = (
+        ("type", ctypes.c_int),
+        ("unique_identifier", ctypes.c_uint),
+        ("text_position", ctypes.c_int),
+        ("length", ctypes.c_int),
+        ("audio_position", ctypes.c_int),
+        ("sample", ctypes.c_int),
+        ("user_data", ctypes.c_void_p),
+        ("id", _EventId),
+    )
+
+
+_Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """What one callback delivered: 16-bit samples at espeak's rate, and the words that begin there."""
+
+    samples: Samples
+    words: tuple[tuple[int, int], ...]
+    """For each word: its first character, and the sample at which it begins."""
+
+
+_Blocks = SimpleQueue[_Block | EngineError | None]
+"""Blocks, then what went wrong or None."""
+
+
+class Synthesizer:
+    """The library itself, for a worker process: it can be initialised once in a process."""
+
+    def __init__(self, report: Report, voice: str, words_per_minute: int, pitch: int, volume: float) -> None:
+        import espeakng_loader
+
+        data = espeakng_loader.get_data_path()
+        self._library = ctypes.CDLL(espeakng_loader.get_library_path())
+        self._library.espeak_ListVoices.restype = ctypes.POINTER(ctypes.POINTER(_Voice))
+        self._rate: int = self._library.espeak_Initialize(
+            _AUDIO_OUTPUT_SYNCHRONOUS, _BUFFER_MS, os.fsencode(data), _INITIALIZE_DONT_EXIT
+        )
+        if self._rate <= 0:
+            raise EngineError(f"espeak cannot read its data in {data}: reinstall the package espeakng-loader.")
+        self._choose(voice or DEFAULT_VOICE, Path(data))
+        for parameter, value in ((_RATE, words_per_minute), (_PITCH, pitch), (_VOLUME, round(100 * volume))):
+            self._library.espeak_SetParameter(parameter, value, 0)
+        self._one_at_a_time = threading.Lock()
+
+    def voices(self) -> list[Voice]:
+        """All that the library has, English ones first."""
+        voices = [Voice(code, voice.name.decode()) for code, voice in self._listed().items()]
+        return sorted(voices, key=lambda voice: (not voice.name.startswith("en"), voice.label))
+
+    def speak(self, text: str) -> Iterator[Spoken]:
+        """Sound at 24 kHz, block by block as espeak makes it. Closing the generator stops the synthesis."""
+        blocks: _Blocks = SimpleQueue()
+        unwanted = threading.Event()
+        synthesis = threading.Thread(target=self._synthesize, args=(text, blocks, unwanted))
+        synthesis.start()
+        try:
+            yield from self._spoken(text, _delivered(blocks))
+        finally:
+            unwanted.set()
+            synthesis.join()
+
+    def _listed(self) -> dict[str, _Voice]:
+        """The library's voices by the code of their language and accent."""
+        pointers = self._library.espeak_ListVoices(None)
+        voices = [pointer.contents for pointer in takewhile(bool, (pointers[index] for index in count()))]
+        # `languages` begins with a byte of priority
+        return {voice.languages[1:].decode(): voice for voice in reversed(voices)}
+
+    def _choose(self, name: str, data: Path) -> None:
+        """Take a voice by its code, or with a variant as in "en-us+f3"; nothing else, as espeak would take a path."""
+        code, plus, variant = name.partition("+")
+        listed = self._listed()
+        variants = {file.name for file in (data / "voices" / "!v").iterdir()}
+        if code not in listed or (plus and variant not in variants):
+            raise EngineError(f"espeak has no voice {name!r}: choose one of its list, for example {DEFAULT_VOICE!r}.")
+        identifier = listed[code].identifier + (plus + variant).encode()
+        if self._library.espeak_SetVoiceByName(identifier) != 0:
+            raise EngineError(f"espeak cannot load its voice {name!r}: reinstall the package espeakng-loader.")
+
+    def _synthesize(self, text: str, blocks: _Blocks, unwanted: threading.Event) -> None:
+        def deliver(samples: Any, length: int, events: Any) -> int:
+            if samples and length:
+                pcm = np.ctypeslib.as_array(samples, (length,))
+                blocks.put(_Block(pcm.astype(np.float32) / 32768.0, tuple(_words(events))))
+            return int(unwanted.is_set())
+
+        callback = _Callback(deliver)
+        utf8 = text.replace("\0", " ").encode("utf-8", "replace")
+        size = ctypes.c_size_t(len(utf8) + 1)
+        with self._one_at_a_time:
+            self._library.espeak_SetSynthCallback(callback)
+            failed = self._library.espeak_Synth(utf8, size, 0, _POS_CHARACTER, 0, _CHARS_UTF8 | _ENDPAUSE, None, None)
+        blocks.put(EngineError(f"espeak could not say this (its error {failed}).") if failed else None)
+
+    def _spoken(self, text: str, blocks: Iterator[_Block]) -> Iterator[Spoken]:
+        """Convert the rate, and give each word together with the samples in which it begins."""
+        resampler = soxr.ResampleStream(self._rate, MOUTH_RATE, 1, dtype="float32")
+        # espeak splits "don't" and "1,234" and places the parts loosely: a word here is what blanks divide
+        spans = deque(match.span() for match in re.finditer(r"\S+", text))
+        coming: deque[WordTime] = deque()
+        made = 0
+        for block in chain(blocks, [None]):
+            for character, sample in block.words if block else ():
+                while spans and spans[0][1] <= character:
+                    spans.popleft()
+                if spans and spans[0][0] <= character:
+                    coming.append(WordTime(*spans.popleft(), round(sample * MOUTH_RATE / self._rate)))
+            pcm = block.samples if block else np.zeros(0, np.float32)
+            samples = resampler.resample_chunk(pcm, last=block is None)
+            made += len(samples)
+            begun = []
+            while coming and (coming[0].sample < made or block is None):
+                begun.append(coming.popleft())
+            if len(samples):
+                yield Spoken(samples, tuple(begun))
+
+
+def _words(events: Any) -> Iterator[tuple[int, int]]:
+    """The words among espeak's events, whose text positions count characters from 1."""
+    for event in takewhile(lambda event: event.type != _EVENT_LIST_TERMINATED, (events[index] for index in count())):
+        if event.type == _EVENT_WORD:
+            yield event.text_position - 1, event.sample
+
+
+def _delivered(blocks: _Blocks) -> Iterator[_Block]:
+    while (block := blocks.get()) is not None:
+        if isinstance(block, EngineError):
+            raise block
+        yield block
+
+
+class EspeakSpeaker:
+    """espeak has no ear and no memory: nothing of the conversation is kept."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    async def speak(self, text: str) -> AsyncGenerator[Spoken, None]:
+        async with aclosing(self._worker.stream("speak", text)) as blocks:
+            async for spoken in blocks:
+                yield spoken
+
+    async def heard(self, text: str, samples: Samples) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+
+class Espeak:
+    """Text to speech by espeak-ng in a worker process."""
+
+    def __init__(self, settings: VoiceSettings) -> None:
+        self._worker = Worker(
+            "espeak",
+            f"{__name__}:Synthesizer",
+            {
+                "voice": settings.name,
+                "words_per_minute": settings.words_per_minute,
+                "pitch": settings.pitch,
+                "volume": settings.volume,
+            },
+            concurrency=_CONVERSATIONS,
+        )
+
+    async def start(self, report: Report) -> None:
+        await self._worker.start(report)
+
+    async def stop(self) -> None:
+        await self._worker.stop()
+
+    @property
+    def status(self) -> EngineStatus:
+        return self._worker.status
+
+    def speaker(self) -> EspeakSpeaker:
+        return EspeakSpeaker(self._worker)
+
+    async def voices(self) -> list[Voice]:
+        """For the setup page. Raises EngineError."""
+        voices: list[Voice] = await self._worker.call("voices")
+        return voices
+
+
+def create(settings: Settings, data: Path) -> Espeak:
+    return Espeak(settings.voice)
