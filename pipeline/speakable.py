@@ -29,8 +29,20 @@ _UNITS = {
     "kW": "kilowatt", "W": "watt", "V": "volt", "mA": "milliampere", "A": "ampere",
     "°C": "degree Celsius", "°F": "degree Fahrenheit", "°": "degree", "ºC": "degree Celsius",
 }  # fmt: skip
-_PLURALS = {"foot": "feet", "hertz": "hertz", "gigahertz": "gigahertz", "megahertz": "megahertz", "kilohertz": "kilohertz"}
-_MONEY = {"$": ("dollar", "cent"), "€": ("euro", "cent"), "£": ("pound", "penny"), "¥": ("yen", "sen"), "₹": ("rupee", "paisa")}
+_PLURALS = {
+    "foot": "feet",
+    "hertz": "hertz",
+    "gigahertz": "gigahertz",
+    "megahertz": "megahertz",
+    "kilohertz": "kilohertz",
+}
+_MONEY = {
+    "$": ("dollar", "cent"),
+    "€": ("euro", "cent"),
+    "£": ("pound", "penny"),
+    "¥": ("yen", "sen"),
+    "₹": ("rupee", "paisa"),
+}
 _FRACTIONS = {"½": "one half", "⅓": "one third", "⅔": "two thirds", "¼": "one quarter", "¾": "three quarters"}
 _SHORT = {
     "e.g.": "for example", "i.e.": "that is", "etc.": "et cetera", "vs.": "versus", "approx.": "approximately",
@@ -60,7 +72,7 @@ def number_words(number: str) -> str:
         return " ".join("point" if digit == "." else num2words(int(digit)) for digit in plain)
     if "." not in plain:
         return str(num2words(int(plain)))
-    digits = " ".join(num2words(int(digit)) for digit in plain.partition(".")[2])
+    digits = " ".join(str(num2words(int(digit))) for digit in plain.partition(".")[2])
     return f"{num2words(int(whole))} point {digits}"
 
 
@@ -109,7 +121,9 @@ def _duration(match: re.Match[str]) -> str:
 def _counted(number: str, unit: str) -> str:
     first, _, rest = unit.partition(" ")
     if number not in ("1", "one"):
-        first = _PLURALS.get(first, first + "s") if not rest or first in ("degree", "kilometre", "metre", "mile") else first
+        first = (
+            _PLURALS.get(first, first + "s") if not rest or first in ("degree", "kilometre", "metre", "mile") else first
+        )
         if first == "kilowatt":
             rest += "s"
     return f"{number_words(number)} {first} {rest}".rstrip()
@@ -248,21 +262,21 @@ _STEPS: tuple[Step, ...] = _steps(
     (rf"\b(?:the )?(\d{{1,2}})(?:st|nd|rd|th)?(?: of)? ({_MONTH})\b(?:,? (\d{{4}})\b)?", _day_month),
     (r"(?i)(?<=\bin )(1[1-9]\d\d|20\d\d)\b(?![.,]?\d| [a-z]+s\b)", lambda m: year_words(m[1])),
     (r"(?i)(?<=\bsince |\bafter |\bunder )(1[1-9]\d\d|20\d\d)\b(?![.,]?\d)", lambda m: year_words(m[1])),
-    (rf"(?<=year |from |ntil |fore )(1[1-9]\d\d|20\d\d)\b(?![.,]?\d)", lambda m: year_words(m[1])),
+    (r"(?<=year |from |ntil |fore )(1[1-9]\d\d|20\d\d)\b(?![.,]?\d)", lambda m: year_words(m[1])),
     (r"\b((?:1[1-9]|20)\d0|[1-9]0)'?s\b", _decade),
     # Numbers
     (r"(?<![\w.)])[-−](?=[$€£¥₹]?\d)", "minus "),
     (rf"([$€£¥₹]) ?({_NUMBER})(?: (million|billion|thousand|trillion)\b)?", _money),
     (r"\b\d+(?:\.\d+){2,}\b", _version),
     (r"(?<=\d) ?[–—] ?(?=[$€£¥₹]?\d)|(?<=\b\d)-(?=\d{1,4}\b(?!-))|(?<=\b\d\d)-(?=\d{1,4}\b(?!-))", " to "),
-    (rf"(?<![\w.,/])(\d{{1,3}})/(\d{{1,3}})(?![\w/])", _fraction),
+    (r"(?<![\w.,/])(\d{1,3})/(\d{1,3})(?![\w/])", _fraction),
     (rf"({_one_of(_FRACTIONS)})", lambda m: f" {_FRACTIONS[m[1]]} "),
     (rf"({_NUMBER}) ?({_one_of(_UNITS)})(?![\w/°])", _measure),
     (r"\b(\d+)(?:st|nd|rd|th)\b", lambda m: _ordinal(m[1]) if len(m[1]) < 10 else number_words(m[1])),
     (r"#(?=\d)", "number "),
     (rf"({_NUMBER}) ?%", lambda m: f"{number_words(m[1])} percent"),
     (r"\+(?=\d{6,})", "plus "),
-    (rf"(?<=\d)[xX*](?=\d)", " times "),
+    (r"(?<=\d)[xX*](?=\d)", " times "),
     (_NUMBER, lambda m: f" {number_words(m[0])} "),
     (r"\d", lambda m: f" {unicodedata.digit(m[0], 0)} ".replace(m[0], "")),
     # Short forms and signs
