@@ -20,7 +20,7 @@ from .errors import CheckpointError
 from .formats import FORMATS, Format, read_config
 from .model import Csm, CsmConfig
 
-__all__ = ["Weights", "download", "find_weights", "load", "read_json", "save"]
+__all__ = ["Weights", "download", "find_weights", "load", "open_all", "read_json", "save"]
 
 PIECE = 32 << 20
 """Bytes converted at a time."""
@@ -29,7 +29,7 @@ INDEX = ".safetensors.index.json"
 
 @dataclass(frozen=True, eq=False)
 class Weights(Mapping[str, Tensor]):
-    """The tensors of one checkpoint by name, each mapped from its file when asked for; a write to one stays in memory."""
+    """The tensors of one checkpoint by name, mapped from its file when asked for; a write stays in memory."""
 
     files: dict[str, Path]
     shapes: dict[str, tuple[int, ...]]
@@ -128,18 +128,23 @@ def save(
     _write_json(folder / "config.json", form.config(model.config) | dict(described or {}))
 
 
-def find_weights(folder: Path) -> Weights:
-    """The CSM weights in `folder`; where it holds both formats, the original, which needs no conversion.
-
-    Raises CheckpointError saying what was expected and what was found.
-    """
+def open_all(folder: Path) -> list[Weights]:
+    """Every set of tensors in a folder: what an index joins together, and each file that stands alone."""
     if not folder.is_dir():
         raise CheckpointError(f"Expected a folder with a CSM checkpoint at {folder}, found none.")
     indexes = sorted(folder.glob(f"*{INDEX}"))
     groups = [_indexed(index) for index in indexes]
     sharded = {path for group in groups for path in group}
     singles = [path for path in sorted(folder.glob("*.safetensors")) if path not in sharded]
-    found = [Weights.open(group) for group in [*groups, *([path] for path in singles)]]
+    return [Weights.open(group) for group in [*groups, *([path] for path in singles)]]
+
+
+def find_weights(folder: Path) -> Weights:
+    """The CSM weights in `folder`; where it holds both formats, the original, which needs no conversion.
+
+    Raises CheckpointError saying what was expected and what was found.
+    """
+    found = open_all(folder)
     for form in FORMATS:
         for weights in found:
             if weights.format is form:

@@ -111,18 +111,19 @@ def sound_rows(frames: Tensor) -> Tensor:
 
 
 class Prompter:
-    """Turns segments into rows with a tokenizer and a codec, for a model of `codebooks` and at most `context` rows."""
+    """Turns segments into rows with a tokenizer and a codec on `device`, for a model of at most `context` rows."""
 
-    def __init__(self, tokenizer: Tokenizer, codec: Codec, codebooks: int, context: int) -> None:
-        self.tokenizer, self.codec, self.codebooks, self.context = tokenizer, codec, codebooks, context
-        self._begin, self._end = (tokenizer.token_to_id(token) for token in (BEGIN, END))
+    def __init__(self, tokenizer: Tokenizer, codec: Codec, context: int, device: torch.device) -> None:
+        self.tokenizer, self.codec, self.context, self.device = tokenizer, codec, context, device
         self._codes: OrderedDict[bytes, Tensor] = OrderedDict()
 
     def text(self, text: str, speaker: int) -> Tensor:
         """The rows of something to be said. Raises InvalidText, InvalidSpeaker."""
         said = f"[{valid_speaker(speaker)}]{speakable(text)}"
         words = self.tokenizer.encode(said, add_special_tokens=False).ids
-        return text_rows([self._begin, *words, self._end], self.codebooks)
+        begin, end = self.tokenizer.token_to_id(BEGIN), self.tokenizer.token_to_id(END)
+        assert begin is not None and end is not None
+        return text_rows([begin, *words, end], self.codec.codebooks)
 
     def segment(self, segment: Segment) -> Tensor:
         """The rows of a turn. Raises InvalidText, InvalidSpeaker, InvalidAudio, ContextTooLong."""
@@ -140,7 +141,8 @@ class Prompter:
             )
         key = hashlib.sha256(audio.numpy().tobytes()).digest()
         if key not in self._codes:
-            self._codes[key] = self.codec.encode(audio[None])[0].T.cpu()
+            with torch.inference_mode():
+                self._codes[key] = self.codec.encode(audio[None].to(self.device))[0].T.cpu()
             if len(self._codes) > REMEMBERED:
                 self._codes.popitem(last=False)
         self._codes.move_to_end(key)

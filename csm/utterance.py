@@ -56,7 +56,7 @@ def frames_likely(text: str) -> int:
 
 
 def frames_at_most(text: str) -> int:
-    """More frames than the text can take, three times the likely number and two seconds: a voice that goes on is lost."""
+    """More frames than the text can take: three times the likely number and two seconds. Who goes on longer is lost."""
     return 3 * frames_likely(text) + int(2 * FRAMES_PER_SECOND)
 
 
@@ -91,8 +91,8 @@ class Ending:
 class Utterance:
     """Speech being made: iterate over it for its sound, float32 [1920] on the host for each frame.
 
-    `frames` holds the codes of what was said so far, [codebooks] each. Stop iterating, or let `cancelled` say so, and it
-    ends after the frame under way. If nothing at all is said it is tried once more, cooler, and then raises NoSpeech.
+    `frames` holds the codes of what was said so far, [codebooks] each. Stop iterating, or let `cancelled` say so, and
+    it ends after the frame under way. If nothing is said it is tried once more, cooler, and then raises NoSpeech.
     """
 
     def __init__(
@@ -161,7 +161,7 @@ def fetch(tensor: Tensor) -> Callable[[], Tensor]:
         return lambda: copied
     host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
     host.copy_(tensor, non_blocking=True)
-    arrived = torch.cuda.Event()
+    arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
     arrived.record()
 
     def wait() -> Tensor:

@@ -1,0 +1,108 @@
+"""From a name to a generator: where the model is, what it runs on, how its weights are packed, which codec it has."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from .checkpoint import download, load, open_all, read_json
+from .errors import CheckpointError
+from .generator import Generator
+from .prompt import load_tokenizer
+
+if TYPE_CHECKING:
+    from .codec import Codec
+
+__all__ = ["load_codec", "load_generator", "pick_device", "resolve"]
+
+CODEC = "kyutai/moshiko-pytorch-bf16"
+"""Where Mimi is when it does not come with the model."""
+
+
+def load_generator(
+    device: str | torch.device | None,
+    model: str | Path,
+    dtype: torch.dtype | None,
+    quantize: str | None,
+    codec: str | Path | Codec | None,
+) -> Generator:
+    """What `csm.load_csm_1b` does."""
+    where = pick_device(device)
+    folder = resolve(model)
+    tokenizer = load_tokenizer(folder)
+    mimi = load_codec(codec, folder, where) if codec is None or isinstance(codec, str | Path) else codec
+    csm = load(folder, where, dtype or (torch.bfloat16 if where.type == "cuda" else None))
+    if mimi.codebooks != csm.config.audio_codebooks:
+        raise CheckpointError(
+            f"Expected a codec of {csm.config.audio_codebooks} codebooks, as the model has, found {mimi.codebooks}."
+        )
+    if quantize is not None:
+        from .quantize import quantize as pack
+
+        csm = pack(csm, quantize, folder)
+    return Generator(csm, tokenizer, mimi)
+
+
+def pick_device(device: str | torch.device | None) -> torch.device:
+    """The device asked for, or the best there is: a CUDA GPU, else the CPU.
+
+    Apple's MPS is taken only when asked for: CSM was reported to come out as noise there (SesameAILabs/csm#88).
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        warnings.warn("There is no CUDA GPU here: CSM runs on the CPU.", stacklevel=4)
+        return torch.device("cpu")
+    return device
+
+
+def resolve(model: str | Path) -> Path:
+    """A local folder as it is; any other name is one on the hub, fetched into its cache. Raises CheckpointError."""
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        return folder
+    if isinstance(model, Path) or folder.is_absolute() or model.startswith((".", "~")):
+        raise CheckpointError(f"Expected a folder with a CSM checkpoint at {folder}, found none.")
+    return download(model)
+
+
+def load_codec(source: str | Path | None, folder: Path, device: torch.device) -> Codec:
+    """Mimi from `source` (file, folder or hub id); by default the one in the model's folder, in either format.
+
+    Raises CheckpointError if there is none.
+    """
+    from .mimi_checkpoint import ORIGINAL_FILE, config_from_transformers, load_mimi, mimi_from_tensors
+
+    if source is not None and Path(source).expanduser().exists():
+        return load_mimi(Path(source).expanduser(), device=device)
+    if source is None:
+        for beside in (folder / ORIGINAL_FILE, folder / "mimi"):
+            if beside.exists():
+                return load_mimi(beside, device=device)
+        for weights in open_all(folder):
+            if any(name.startswith("codec_model.") for name in weights):
+                config: Any = read_json(folder / "config.json").get("codec_config")
+                known = config_from_transformers(config) if isinstance(config, dict) else None
+                return mimi_from_tensors(weights, config=known, device=device)
+    from huggingface_hub import hf_hub_download, snapshot_download
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    repository = str(source or CODEC)
+    try:
+        try:
+            return load_mimi(hf_hub_download(repository, ORIGINAL_FILE), device=device)
+        except EntryNotFoundError as error:
+            if isinstance(error, LocalEntryNotFoundError):
+                raise
+            return load_mimi(
+                snapshot_download(repository, allow_patterns=["*.json", "model*.safetensors"]), device=device
+            )
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise CheckpointError(
+            f"Expected the codec Mimi beside the model in {folder} or as {repository!r} on the Hugging Face hub, "
+            f"found neither: {error}"
+        ) from error
