@@ -186,7 +186,7 @@ class Narrator:
             self.items[id].content[0].transcript = event.text
         yield wire.TranscriptionCompleted(item_id=id, transcript=event.text, usage=wire.Duration(seconds=0.0))
 
-    # -- a reply --------------------------------------------------------------------------------------------------------
+    # -- a reply ------------------------------------------------------------------------------------------------------
 
     def _of_reply(self, event: events.Event) -> Iterator[wire.ServerEvent]:
         if isinstance(event, events.ReplyStarted):

@@ -1,0 +1,87 @@
+"""A real server on a free port of this machine, inside the test's own event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import websockets
+from websockets.asyncio.client import ClientConnection
+
+from config import Settings, SettingsStore
+from tests.web.scripted import ScriptedEngines
+from web.app import create_app
+from web.guard import Address
+from web.serve import Server, listen, server_config
+from web.service import Service
+
+
+@dataclass
+class Running:
+    service: Service
+    engines: Any
+    address: Address
+    data: Path
+
+    @property
+    def host(self) -> str:
+        return f"127.0.0.1:{self.address.port}"
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}"
+
+    def connect(self, query: str = "", **options: Any) -> websockets.connect:
+        options.setdefault("max_size", None)
+        return websockets.connect(f"ws://{self.host}/v1/realtime{query}", **options)
+
+    def client(self, **options: Any) -> httpx.AsyncClient:
+        return httpx.AsyncClient(base_url=self.url, **options)
+
+
+
+
+@asynccontextmanager
+async def served(
+    data: Path, engines: Any = None, settings: Settings | None = None, token: str | None = None
+) -> AsyncIterator[Running]:
+    """Serve until the block ends. `engines` are scripted ones unless given; they are begun as serve() does."""
+    engines = engines or ScriptedEngines()
+    settings = settings or Settings(set_up=True)
+    service = Service(engines, SettingsStore(data), data, settings)
+    with listen("127.0.0.1", 0) as listener:
+        address = Address("127.0.0.1", listener.getsockname()[1], token)
+        listening = asyncio.Event()
+
+        def begin() -> None:
+            service.begin()
+            listening.set()
+
+        server = Server(server_config(create_app(service, address)), begin)
+        running = asyncio.create_task(server._serve([listener]))  # serve() would take over pytest's signals
+        await listening.wait()
+        try:
+            yield Running(service, engines, address, data)
+        finally:
+            server.should_exit = True
+            await running
+
+
+@pytest.fixture
+async def running(tmp_path: Path) -> AsyncIterator[Running]:
+    async with served(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+async def socket(running: Running) -> AsyncIterator[ClientConnection]:
+    async with running.connect() as connection:
+        yield connection
+
+

@@ -1,0 +1,143 @@
+"""Engines that do what a test tells them, so that the server's own behaviour is what is tested."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from config import Settings
+from pipeline.audio import MOUTH_RATE, Samples
+from pipeline.engine import EngineError, EngineStatus, Report
+from pipeline.llm import Prompt
+from pipeline.stages import Stages
+from pipeline.stt import Transcript
+from pipeline.tts import Spoken
+
+
+class Loudness:
+    """Speech is whatever is loud."""
+
+    def probability(self, frame: Samples) -> float:
+        return 0.99 if float(np.abs(frame).max()) > 0.05 else 0.01
+
+    def reset(self) -> None:
+        pass
+
+
+class _Engine:
+    async def start(self, report: Report) -> None:
+        pass
+
+    async def stop(self) -> None:
+        pass
+
+    @property
+    def status(self) -> EngineStatus:
+        return EngineStatus("scripted", "ready")
+
+
+class ScriptedHearing:
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    async def feed(self, samples: Samples) -> Transcript | None:
+        return Transcript(self.text.split()[0], 0) if self.text else None
+
+    async def finish(self) -> Transcript:
+        return Transcript(self.text, len(self.text))
+
+    async def close(self) -> None:
+        pass
+
+
+@dataclass
+class ScriptedEars(_Engine):
+    text: str = "what is the weather in paris"
+
+    def listen(self) -> ScriptedHearing:
+        return ScriptedHearing(self.text)
+
+
+@dataclass
+class ScriptedMind(_Engine):
+    text: str = "It is sunny. Shall we go out?"
+    error: str = ""
+    prompts: list[Prompt] = field(default_factory=list)
+
+    async def reply(self, prompt: Prompt) -> AsyncGenerator[str, None]:
+        self.prompts.append(prompt)
+        if self.error:
+            raise EngineError(self.error)
+        for word in self.text.split():
+            yield word + " "
+
+
+@dataclass
+class ScriptedVoice(_Engine):
+    seconds: float = 0.2
+    """Of sound for each clause."""
+
+    def speaker(self) -> ScriptedVoice:
+        return self
+
+    async def speak(self, text: str) -> AsyncGenerator[Spoken, None]:
+        for _ in range(2):
+            yield Spoken(np.full(int(self.seconds * MOUTH_RATE / 2), 0.25, np.float32))
+
+    async def heard(self, text: str, samples: Samples) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+
+class ScriptedEngines:
+    """The face of pipeline.engines.Engines. Nothing is ready before `start`, or while `failing` says why."""
+
+    def __init__(self) -> None:
+        self.ears = ScriptedEars()
+        self.mind = ScriptedMind()
+        self.voice = ScriptedVoice()
+        self.failing = ""
+        self.refusing = ""
+        """Why `apply` fails."""
+        self.applied: list[Settings] = []
+        self.started = False
+        self.stopped = False
+        self._changed = asyncio.Event()
+
+    async def start(self) -> None:
+        self.started = True
+        self.change()
+
+    async def stop(self) -> None:
+        self.stopped = True
+
+    def change(self) -> None:
+        """Something about the engines is different: whoever watches them is told."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def apply(self, settings: Settings) -> list[str]:
+        if self.refusing:
+            raise EngineError(self.refusing)
+        self.applied.append(settings)
+        return ["voice"]
+
+    def stages(self) -> Stages:
+        if not self.started or self.failing:
+            raise EngineError("still loading")
+        return Stages(Loudness, self.ears, self.mind, self.voice, None)  # type: ignore[arg-type]
+
+    def health(self) -> dict[str, EngineStatus]:
+        state = "failed" if self.failing else "ready" if self.started else "loading"
+        return {stage: EngineStatus("scripted", state, self.failing or None) for stage in ("ears", "mind", "voice")}
+
+    async def changes(self) -> AsyncIterator[dict[str, EngineStatus]]:
+        while True:
+            changed = self._changed
+            yield self.health()
+            await changed.wait()

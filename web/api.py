@@ -1,0 +1,102 @@
+"""The HTTP API of the pages: health, settings, engines, records, notices. Memory and sound have files of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from pipeline.engines import CATALOGUE
+
+from config import Settings
+from config.profiles import PROFILES
+from pipeline.engine import EngineError
+from web.http import Problem, checked, json_object
+from web.service import Service, public_settings
+
+STAGES = ("ears", "mind", "voice")
+
+
+def api(service: Service) -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/health")
+    async def health() -> dict[str, Any]:
+        """`ok` only when every stage is ready."""
+        engines = {stage: asdict(status) for stage, status in service.engines.health().items()}
+        ready = all(status["state"] == "ready" for status in engines.values())
+        return {"ok": ready, "engines": engines, "conversations": service.conversations}
+
+    @router.get("/api/settings")
+    async def settings() -> dict[str, Any]:
+        return _told(service.settings)
+
+    @router.put("/api/settings")
+    async def change(request: Request) -> dict[str, Any]:
+        """Any branch of the tree; what is left out stays. Saved, then applied without a restart."""
+        changes = await json_object(request)
+        old = service.settings.model_dump(mode="json")
+        new = checked(Settings, merged(old, changes))
+        _check_engines(new)
+        try:
+            applied = await service.change(new)
+        except EngineError as error:
+            raise Problem(409, f"The settings were not changed: {error}") from error
+        return {**_told(service.settings), "applied": applied}
+
+    @router.get("/api/engines")
+    async def engines() -> dict[str, Any]:
+        """What can be chosen for each stage, and the profiles that choose for all of them."""
+        specs = CATALOGUE.values()
+        return {
+            "stages": {
+                stage: [
+                    {"name": spec.name, "label": spec.label, "line": spec.line, "downloads": spec.downloads}
+                    for spec in specs
+                    if spec.stage == stage
+                ]
+                for stage in STAGES
+            },
+            "profiles": [asdict(profile) for profile in PROFILES.values()],
+        }
+
+    @router.get("/api/turns")
+    async def turns(limit: Annotated[int, Query(ge=1, le=200)] = 20) -> dict[str, Any]:
+        """The last records, newest first, and the median of each mark since the end of speech, in seconds."""
+        records = [record.as_dict() for record in service.turns.last(limit)]
+        return {"turns": records, "medians": service.turns.medians()}
+
+    @router.get("/api/notices")
+    async def notices() -> dict[str, Any]:
+        return {"notices": [asdict(told) for told in service.notices]}
+
+    return router
+
+
+def merged(tree: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`tree` with the branches that `changes` names replaced; lists are replaced whole."""
+    result = dict(tree)
+    for name, value in changes.items():
+        old = result.get(name)
+        result[name] = merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return result
+
+
+def _told(settings: Settings) -> dict[str, Any]:
+    return {
+        "settings": public_settings(settings),
+        "api_key_set": bool(settings.mind.api_key.get_secret_value()),
+        "defaults": public_settings(Settings()),
+    }
+
+
+def _check_engines(settings: Settings) -> None:
+    """The tree takes any name; only those of the catalogue can be started."""
+    for stage in STAGES:
+        name = getattr(settings, stage).engine
+        if (stage, name) not in CATALOGUE:
+            known = ", ".join(spec.name for spec in CATALOGUE.values() if spec.stage == stage)
+            raise Problem(
+                422, f"There is no engine {name!r} for this stage; choose one of: {known}.", f"{stage}.engine"
+            )

@@ -1,0 +1,47 @@
+"""The app: pages, API, WebSocket and static files behind one guard."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
+
+from web.api import api
+from web.guard import Address, Guard
+from web.http import add_problems
+from web.memory_api import MAX_IMPORT, memory_api
+from web.pages import pages
+from web.realtime import realtime
+from web.service import Service
+
+STATIC = Path(__file__).parent / "static"
+VERSION = "0.1.0"
+
+
+def create_app(service: Service, address: Address) -> FastAPI:
+    """The engines are begun by whoever serves the app, once it listens, and stopped with it."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        writing = asyncio.create_task(service.turns.write())
+        try:
+            yield
+        finally:
+            await service.end()
+            writing.cancel()
+            await asyncio.gather(writing, return_exceptions=True)
+
+    # No generated documentation pages: they load scripts from a foreign host.
+    app = FastAPI(title="Parley", version=VERSION, lifespan=lifespan, openapi_url=None)
+    app.include_router(pages(service, version=VERSION, token_needed=address.token is not None))
+    app.include_router(api(service))
+    app.include_router(memory_api(service))
+    app.include_router(realtime(service))
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    add_problems(app)
+    app.add_middleware(Guard, address=address, larger_bodies={"/api/memory/import": MAX_IMPORT})
+    return app

@@ -1,0 +1,42 @@
+"""The pages: Jinja2 with autoescape. A page is told little; everything else it asks the API for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from web.service import Service, public_settings
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def pages(service: Service, *, version: str, token_needed: bool) -> APIRouter:
+    router = APIRouter()
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
+
+    def page(name: str) -> HTMLResponse:
+        template = environment.get_template(f"{name}.html")
+        known = {"settings": public_settings(service.settings), "version": version, "token_needed": token_needed}
+        return HTMLResponse(template.render(known))
+
+    @router.get("/")
+    async def first(request: Request) -> Response:
+        """The setup page until it was completed once, then the talk page."""
+        return RedirectResponse("/talk" if service.settings.set_up else "/setup", 303)
+
+    @router.get("/talk")
+    async def talk() -> HTMLResponse:
+        return page("talk")
+
+    @router.get("/setup")
+    async def setup() -> HTMLResponse:
+        return page("setup")
+
+    @router.get("/memory")
+    async def memory() -> HTMLResponse:
+        return page("memory")
+
+    return router

@@ -1,0 +1,247 @@
+"""The WebSocket `/v1/realtime`: one connection, one conversation.
+
+Four tasks: `_read` takes the client's messages, `_converse` runs the conversation and tells its events, `_write` sends,
+`_follow` reports what was heard of a reply for clients that do not say. The first that ends ends the connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import uuid
+from contextlib import suppress
+from typing import Any
+
+from fastapi import APIRouter, WebSocket
+from pydantic import ValidationError
+from starlette.websockets import WebSocketDisconnect
+
+from config import Settings
+from pipeline.conversation import Conversation
+from pipeline.engine import EngineError
+from pipeline.events import ReplyPaused, ReplyResumed
+from pipeline.stages import Stages
+from web import events as wire
+from web.commands import Commands, Refusal
+from web.narrator import Narrator
+from web.pcm import samples_of
+from web.playback import Pace
+from web.service import Service, public_settings
+from web.validation import explain
+
+MAX_MESSAGE = 4 << 20
+"""Bytes of a client's message; more closes the connection (1009). 4 MiB hold 65 s of sound."""
+MAX_CONVERSATIONS = 8
+OUTGOING = 256
+"""Messages that may wait for a client to read."""
+PATIENCE = 10.0
+"""Seconds that a client may leave one message unread."""
+REPORT_EVERY = 0.1
+"""Seconds between two estimates of what was heard."""
+TRY_AGAIN_LATER = 1013
+POLICY_VIOLATION = 1008
+
+logger = logging.getLogger(__name__)
+
+
+def realtime(service: Service) -> APIRouter:
+    router = APIRouter()
+
+    @router.websocket("/v1/realtime")
+    async def connect(socket: WebSocket) -> None:
+        await Connection(socket, service, parley=socket.query_params.get("parley") == "1").run()
+
+    return router
+
+
+class SlowReader(Exception):
+    """The client has stopped reading."""
+
+
+class Connection:
+    def __init__(self, socket: WebSocket, service: Service, *, parley: bool) -> None:
+        self._socket = socket
+        self._service = service
+        self._name = f"conv_{uuid.uuid4().hex[:16]}"
+        self._narrator = Narrator(self._name, parley=parley)
+        self._outgoing: asyncio.Queue[wire.ServerEvent] = asyncio.Queue(OUTGOING)
+        self._commands: Commands | None = None
+        """None while the engines are loading."""
+        self._conversation: Conversation | None = None
+        self._pace = Pace(asyncio.get_running_loop().time)
+        self._following = ""
+        """The response whose sound `_pace` follows."""
+        self._sounded = asyncio.Event()
+
+    async def run(self) -> None:
+        await self._socket.accept()
+        if self._service.conversations >= MAX_CONVERSATIONS:
+            message = f"{MAX_CONVERSATIONS} conversations run already; close one (a tab, a program), then try again."
+            await self._socket.send_text(_dump(_error("too_many_conversations", message)))
+            await self._socket.close(TRY_AGAIN_LATER, "too many conversations")
+            return
+        self._service.conversations += 1
+        try:
+            with self._service.watching(self._settings_changed):
+                await self._together()
+        finally:
+            self._service.conversations -= 1
+
+    async def _together(self) -> None:
+        works = (self._read(), self._converse(), self._write(), self._follow(), self._tell_engines())
+        tasks = [asyncio.create_task(work) for work in works]
+        code, reason = 1000, ""
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        except WebSocketDisconnect:
+            pass
+        except SlowReader:
+            code, reason = POLICY_VIOLATION, f"nothing was read for {PATIENCE:.0f} s"
+            logger.warning("A client stopped reading and was disconnected.", extra={"conversation": self._name})
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            with suppress(RuntimeError, WebSocketDisconnect, TimeoutError):
+                async with asyncio.timeout(1):  # a client that does not read does not read this either
+                    await self._socket.close(code, reason)
+
+    # -- from the client ----------------------------------------------------------------------------------------------
+
+    async def _read(self) -> None:
+        while True:
+            message = await self._socket.receive()
+            if message["type"] == "websocket.disconnect":
+                return
+            for answer in await self._answer(message):
+                await self._outgoing.put(answer)
+
+    async def _answer(self, message: dict[str, Any]) -> list[wire.ServerEvent]:
+        """Whatever a client sends, the connection survives it."""
+        text = message.get("text")
+        if text is None:
+            return [_error("invalid_message", "Send events as text messages in JSON; sound goes in base64.")]
+        try:
+            tree = json.loads(text)
+        except (ValueError, RecursionError):
+            return [_error("invalid_json", "This message is not JSON.")]
+        if not isinstance(tree, dict):
+            return [_error("invalid_json", "A message must be a JSON object with a type.")]
+        event_id = tree.get("event_id") if isinstance(tree.get("event_id"), str) else None
+        try:
+            event = wire.CLIENT_EVENT.validate_python(tree)
+        except ValidationError as error:
+            return [_invalid(tree, error, event_id)]
+        if self._commands is None:
+            if isinstance(event, wire.InputAudioBufferAppend):
+                return []  # said to someone who is not there yet
+            return [_error("engines_loading", "The engines are still loading; wait for session.created.", event_id)]
+        try:
+            return await self._commands.obey(event)
+        except Refusal as refusal:
+            return [_error(refusal.code, str(refusal), event_id, refusal.param)]
+
+    # -- from the conversation ----------------------------------------------------------------------------------------
+
+    async def _converse(self) -> None:
+        stages = await self._ready()
+        settings = self._service.settings
+        conversation = Conversation(stages, settings, name=self._name, on_record=self._service.turns.add)
+        commands = Commands(conversation, self._narrator, settings)
+        try:
+            async with conversation:
+                self._conversation, self._commands = conversation, commands
+                await self._outgoing.put(wire.SessionCreated(session=commands.session))
+                async for event in conversation.events():
+                    if isinstance(event, ReplyPaused) and not self._narrator.manual:
+                        self._pace.pause()  # on speech_started a client clears what it plays
+                    elif isinstance(event, ReplyResumed):
+                        self._pace.resume()
+                        self._sounded.set()
+                    for told in self._narrator.tell(event):
+                        await self._outgoing.put(told)
+        finally:
+            await commands.close()
+
+    async def _ready(self) -> Stages:
+        """Wait for the engines; a client is told once of each that failed."""
+        told: set[str] = set()
+        async for health in self._service.engines.changes():
+            with suppress(EngineError):
+                return self._service.engines.stages()
+            for stage, status in health.items():
+                if status.state == "failed" and status.last_error and status.last_error not in told:
+                    told.add(status.last_error)
+                    for each in self._narrator.notice("error", f"{stage}: {status.last_error}"):
+                        await self._outgoing.put(each)
+        raise EngineError("The engines were stopped.")
+
+    def _settings_changed(self, settings: Settings) -> None:
+        if self._commands is not None:
+            with suppress(EngineError):  # a stage that is just restarting keeps its place in the conversation
+                self._commands.configure(settings, self._service.engines.stages())
+        if self._narrator.parley:
+            with suppress(asyncio.QueueFull):  # the page asks again when it is looked at
+                self._outgoing.put_nowait(wire.ParleySettings(settings=public_settings(settings)))
+
+    async def _tell_engines(self) -> None:
+        async for health in self._service.engines.changes():
+            if self._narrator.parley:
+                engines = {stage: wire.ParleyEngine.of(status) for stage, status in health.items()}
+                await self._outgoing.put(wire.ParleyEngines(engines=engines))
+        await asyncio.Event().wait()
+
+    # -- to the client ------------------------------------------------------------------------------------------------
+
+    async def _write(self) -> None:
+        while True:
+            event = await self._outgoing.get()
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    await self._socket.send_text(_dump(event))
+            except TimeoutError:
+                raise SlowReader from None
+            if isinstance(event, wire.ResponseCreated):
+                self._following = event.response.id
+                self._pace.begin()
+            elif isinstance(event, wire.ResponseOutputAudioDelta):
+                self._pace.sent(samples_of(event.delta))
+                self._sounded.set()
+
+    async def _follow(self) -> None:
+        """For a client without playback reports: what real time has allowed it to play since it was sent."""
+        while True:
+            await self._sounded.wait()
+            self._sounded.clear()
+            while not self._narrator.parley:
+                answer = self._narrator.answer
+                if self._conversation is not None and answer is not None and answer.response_id == self._following:
+                    self._conversation.played(self._pace.played)
+                left = self._pace.left
+                if left <= 0:
+                    break
+                await asyncio.sleep(min(REPORT_EVERY, left))
+
+
+def _dump(event: wire.ServerEvent) -> str:
+    return event.model_dump_json(exclude_none=True)
+
+
+def _error(code: str, message: str, event_id: str | None = None, param: str | None = None) -> wire.ErrorEvent:
+    detail = wire.ErrorDetail(type="invalid_request_error", code=code, message=message, param=param, event_id=event_id)
+    return wire.ErrorEvent(error=detail)
+
+
+def _invalid(tree: dict[str, Any], error: ValidationError, event_id: str | None) -> wire.ErrorEvent:
+    kind = error.errors(include_url=False)[0]["type"]
+    if kind == "union_tag_not_found":
+        return _error("missing_type", "The message has no type.", event_id, "type")
+    if kind == "union_tag_invalid":
+        return _error("unknown_event", f"There is no event of the type {str(tree['type'])[:100]!r}.", event_id, "type")
+    field, sentence = explain(error)
+    # A union's tag stands first in the place of the error.
+    field = field.removeprefix(f"{tree.get('type')}.")
+    return _error("invalid_value", sentence.replace(f"{tree.get('type')}.", "", 1), event_id, field)

@@ -1,0 +1,179 @@
+"""Serve: the pages at once, the engines as soon as they are loaded, and an end that leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import secrets
+import socket
+import sys
+import threading
+import webbrowser
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+from pipeline.engines import Engines
+
+from config import Settings, SettingsError, SettingsStore
+from config.profiles import PROFILES
+from web import logs
+from web.app import create_app
+from web.guard import Address, is_loopback
+from web.realtime import MAX_MESSAGE
+from web.service import Service
+
+TOKEN_FILE = "token"
+GRACE = 3
+"""Seconds that connections have to end after Ctrl-C."""
+
+
+class ServeError(Exception):
+    """The server cannot start; one sentence that says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServeOptions:
+    host: str = "127.0.0.1"
+    port: int = 8000
+    data: Path = Path("data")
+    profile: str | None = None
+    """Choose this profile's engines, and keep that choice; None leaves the settings as they are."""
+    browser: bool = True
+
+
+def serve(options: ServeOptions) -> int:
+    """Serve until Ctrl-C; returns the exit status. What prevents a start is one sentence on stderr."""
+    try:
+        listener = listen(options.host, options.port)
+        with listener:
+            data = data_folder(options.data)
+            settings, store, notice = load_settings(data, options.profile)
+            token = None if is_loopback(options.host) else access_token(data)
+            logs.configure(data, level=settings.log.level, words=settings.log.words)
+            address = Address(options.host, listener.getsockname()[1], token)
+            service = Service(Engines(settings, data), store, data, settings)
+            if notice is not None:
+                service.tell("warning", notice)
+            app = create_app(service, address)
+            server = Server(server_config(app), lambda: welcome(address, service, browser=options.browser))
+            asyncio.run(server.serve(sockets=[listener]))
+    except (ServeError, SettingsError) as error:
+        print(f"Parley cannot start: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:  # uvicorn raises the signal again when it is done
+        pass
+    print("Parley has ended.")
+    return 0
+
+
+def server_config(app: object) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,  # type: ignore[arg-type]  # an ASGI app of any kind
+        log_config=None,
+        lifespan="on",
+        ws="websockets-sansio",
+        ws_max_size=MAX_MESSAGE,
+        ws_per_message_deflate=False,  # base64 of sound hardly shrinks, and deflate costs time and memory
+        timeout_graceful_shutdown=GRACE,
+        server_header=False,
+        proxy_headers=False,
+    )
+
+
+class Server(uvicorn.Server):
+    """uvicorn's, which tells when it listens."""
+
+    def __init__(self, config: uvicorn.Config, listening: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._listening = listening
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._listening()
+
+
+def welcome(address: Address, service: Service, *, browser: bool) -> None:
+    """It listens: say where, open the browser, and load the engines behind the first page."""
+    service.begin()
+    print(f"Parley is at {address.url}   (Ctrl-C ends it)", flush=True)
+    if browser:
+        # A browser can take seconds to come, and some block until they are closed.
+        threading.Thread(target=webbrowser.open, args=(address.url,), daemon=True).start()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Raises ServeError where the port is taken or the address is not this machine's."""
+    name = host.strip("[]")
+    family = socket.AF_INET6 if ":" in name else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if os.name == "posix":  # on Windows it would let two servers share the port
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((name, port))
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        raise ServeError(_why_not(error, host, port)) from error
+    return listener
+
+
+def _why_not(error: OSError, host: str, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"Port {port} is in use, perhaps by Parley itself: open http://localhost:{port}, "
+            f"or choose another port with --port {port + 1}."
+        )
+    if error.errno == errno.EACCES:
+        return f"Port {port} needs the rights of an administrator; choose one above 1023, as in --port 8000."
+    return f"It cannot listen on {host}, which is not an address of this machine ({error.strerror}); leave --host out."
+
+
+def data_folder(path: Path) -> Path:
+    """The folder, made where it is missing. Raises ServeError where nothing can be written into it."""
+    path = path.expanduser().absolute()
+    probe = path / f".write-test-{os.getpid()}"
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ServeError(
+            f"The data folder {path} cannot be written ({error.strerror}); make it writable, free some space, "
+            "or choose another with --data FOLDER."
+        ) from error
+    return path
+
+
+def load_settings(data: Path, profile: str | None) -> tuple[Settings, SettingsStore, str | None]:
+    """Raises SettingsError where they cannot be read, ServeError for a profile that cannot be had."""
+    store = SettingsStore(data)
+    loaded = store.load()
+    if profile is None or profile == loaded.settings.profile:
+        return loaded.settings, store, loaded.notice
+    chosen = next((each for each in PROFILES.values() if each.name == profile), None)
+    if chosen is None or not chosen.available:
+        usable = ", ".join(each.name for each in PROFILES.values() if each.available)
+        raise ServeError(f"The profile {profile} is not part of this version; choose one of: {usable}.")
+    settings = chosen.applied_to(loaded.settings)
+    store.save(settings)
+    return settings, store, loaded.notice
+
+
+def access_token(data: Path) -> str:
+    """Made once and kept for the owner's eyes only, so that a bookmark and a cookie outlive a restart."""
+    file = data / TOKEN_FILE
+    try:
+        if not file.exists():
+            handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(handle, "w", encoding="ascii") as written:
+                written.write(secrets.token_urlsafe(32))
+        token = file.read_text(encoding="ascii").strip()
+    except (OSError, ValueError) as error:
+        raise ServeError(f"The access token in {file} cannot be used ({error}); delete that file.") from error
+    if len(token) < 32:
+        raise ServeError(f"The access token in {file} is too short to protect anything; delete that file.")
+    return token

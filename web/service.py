@@ -1,0 +1,129 @@
+"""What pages, API and WebSockets share: the engines, the settings in force, what the user must be told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from pipeline.engines import Engines
+
+from config import Settings, SettingsStore
+from pipeline.engine import EngineError
+from pipeline.events import Severity
+from rag import ConversationSummary, MemorySize, Remembered
+from web import logs
+from web.turn_log import TurnLog
+
+NOTICES = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Something the user was told, and when (ISO 8601)."""
+
+    at: str
+    severity: Severity
+    text: str
+
+
+class MemoryLike(Protocol):
+    """rag.AsyncMemory, or the same in its worker process."""
+
+    async def forget(
+        self,
+        *,
+        id: str | None = None,
+        conversation: str | None = None,
+        day: date | None = None,
+        everything: bool = False,
+    ) -> int: ...
+    async def correct(self, id: str, text: str) -> None: ...
+    async def search(self, query: str, *, limit: int = 50) -> list[Remembered]: ...
+    async def conversations(self) -> list[ConversationSummary]: ...
+    async def turns(
+        self, *, conversation: str | None = None, day: date | None = None, limit: int = 200, before: str | None = None
+    ) -> list[Remembered]: ...
+    async def export(self, file: Path) -> int: ...
+    async def import_(self, file: Path) -> int: ...
+    async def size(self) -> MemorySize: ...
+
+
+def public_settings(settings: Settings) -> dict[str, Any]:
+    """The settings as the page may know them: everything but the key."""
+    tree = settings.model_dump(mode="json")
+    tree["mind"].pop("api_key")
+    return tree
+
+
+class Service:
+    def __init__(self, engines: Engines, store: SettingsStore, data: Path, settings: Settings) -> None:
+        self.engines = engines
+        self.store = store
+        self.data = data
+        self.settings = settings
+        self.turns = TurnLog(data, lambda: self.settings.log.words)
+        self.notices: deque[Told] = deque(maxlen=NOTICES)
+        self.conversations = 0
+        """How many run now."""
+        self._loading: asyncio.Task[None] | None = None
+        self._changing = asyncio.Lock()
+        self._watchers: set[Callable[[Settings], None]] = set()
+
+    def tell(self, severity: Severity, text: str) -> None:
+        """Keep a notice for whoever looks at the page next."""
+        self.notices.append(Told(datetime.now().astimezone().isoformat(timespec="seconds"), severity, text))
+
+    def memory(self) -> MemoryLike:
+        """Raises EngineError while it is not ready."""
+        memory = self.engines.stages().memory
+        if memory is None:
+            raise EngineError("There is no memory: it could not be opened.")
+        return cast(MemoryLike, memory)
+
+    @contextmanager
+    def watching(self, changed: Callable[[Settings], None]) -> Iterator[None]:
+        """Call `changed` after each change of the settings."""
+        self._watchers.add(changed)
+        try:
+            yield
+        finally:
+            self._watchers.discard(changed)
+
+    async def change(self, settings: Settings) -> list[str]:
+        """Save the settings, then put them to use; returns the stages that were loaded anew.
+
+        Raises:
+            SettingsError: they could not be saved; nothing has changed.
+            EngineError: an engine could not be loaded; the old settings are in force and on disk.
+        """
+        async with self._changing:
+            old = self.settings
+            await asyncio.to_thread(self.store.save, settings)
+            try:
+                applied = await self.engines.apply(settings)
+            except EngineError:
+                await asyncio.to_thread(self.store.save, old)
+                raise
+            self.settings = settings
+            if settings.log != old.log:
+                logs.configure(self.data, level=settings.log.level, words=settings.log.words)
+            for changed in tuple(self._watchers):
+                changed(settings)
+            return applied
+
+    def begin(self) -> None:
+        """Load the engines, beside everything else."""
+        self._loading = asyncio.create_task(self.engines.start())
+
+    async def end(self) -> None:
+        """Stop the engines, loaded or still loading."""
+        if self._loading is not None:
+            self._loading.cancel()
+            await asyncio.gather(self._loading, return_exceptions=True)
+        await self.engines.stop()
