@@ -59,6 +59,14 @@ export class Realtime extends EventTarget {
     });
   }
 
+  /** For good: no way back is tried. */
+  close() {
+    clearTimeout(this.#timer);
+    const socket = this.#socket;
+    this.#socket = null;
+    socket?.close();
+  }
+
   /** @returns {boolean} whether there was a conversation to send it to */
   send(type, fields = {}) {
     if (!this.ready) return false;

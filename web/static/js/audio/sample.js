@@ -1,0 +1,65 @@
+// A finished sound, played once through the headphones that were chosen.
+
+const RATE = 24000;
+const NOTES = [392, 494, 587]; // Hz: G4, B4, D5
+const NOTE = 0.28; // seconds from one to the next
+const RING = 0.9; // seconds until the last has died away
+
+/** Three notes that ring out, as a WAV file. */
+export function chime() {
+  const samples = new Int16Array(Math.round(RATE * (NOTE * (NOTES.length - 1) + RING)));
+  NOTES.forEach((pitch, i) => {
+    const begin = Math.round(i * NOTE * RATE);
+    for (let n = 0; n < RING * RATE; n += 1) {
+      const time = n / RATE;
+      const shape = Math.min(1, time / 0.01) * Math.exp(-5 * time);
+      samples[begin + n] += 7000 * shape * Math.sin(2 * Math.PI * pitch * time);
+    }
+  });
+  return wav(samples);
+}
+
+/** @param {Int16Array} samples mono at 24 kHz */
+function wav(samples) {
+  const header = new DataView(new ArrayBuffer(44));
+  const text = (at, letters) => [...letters].forEach((letter, i) => header.setUint8(at + i, letter.charCodeAt(0)));
+  text(0, "RIFF");
+  header.setUint32(4, 36 + samples.byteLength, true);
+  text(8, "WAVEfmt ");
+  header.setUint32(16, 16, true);
+  header.setUint16(20, 1, true); // PCM
+  header.setUint16(22, 1, true); // mono
+  header.setUint32(24, RATE, true);
+  header.setUint32(28, RATE * 2, true);
+  header.setUint16(32, 2, true);
+  header.setUint16(34, 16, true);
+  text(36, "data");
+  header.setUint32(40, samples.byteLength, true);
+  return new Blob([header, samples], { type: "audio/wav" });
+}
+
+/**
+ * @param {Blob} wav  @param {string} output a device's id, "" for the system's choice
+ * @returns {Promise<void>} when it has been played. Throws where it cannot be.
+ */
+export async function playSample(wav, output) {
+  const address = URL.createObjectURL(wav);
+  const audio = new Audio(address);
+  try {
+    if (output && "setSinkId" in audio) {
+      try {
+        await audio.setSinkId(output);
+      } catch (error) {
+        if (error.name !== "NotFoundError") throw error; // unplugged since: the system's choice will do
+      }
+    }
+    const ended = new Promise((resolve, reject) => {
+      audio.addEventListener("ended", resolve, { once: true });
+      audio.addEventListener("error", () => reject(new Error("The sound could not be played.")), { once: true });
+    });
+    await audio.play();
+    await ended;
+  } finally {
+    URL.revokeObjectURL(address);
+  }
+}

@@ -1,0 +1,72 @@
+// The engine of each stage: what can be chosen, one honest line on each, and how the chosen one is.
+
+import { call } from "./api.js";
+import { byId, element } from "./dom.js";
+
+const AGAIN = 1500; // ms between two looks while an engine loads
+
+export class EngineChoices {
+  #form;
+  #stages = {};
+
+  constructor(form) {
+    this.#form = form;
+  }
+
+  async load() {
+    this.#stages = (await call("GET", "/api/engines")).stages;
+    for (const [stage, engines] of Object.entries(this.#stages)) {
+      const place = document.querySelector(`[data-stage="${stage}"]`);
+      place.replaceChildren(...engines.map((engine) => this.#choice(stage, engine)));
+    }
+    this.#form.addEventListener("change", () => this.#show());
+    this.#form.show();
+    this.#show();
+  }
+
+  #choice(stage, { name, label, line, downloads }) {
+    const name_ = `${stage}.engine`;
+    const radio = element("input", { type: "radio", name: name_, value: name });
+    radio.dataset.setting = name_;
+    const words = downloads ? `${line} Downloads a model once.` : line;
+    const health = element("span", { className: "small quiet health", hidden: true });
+    health.dataset.health = `${stage} ${name}`;
+    return element(
+      "label",
+      { className: "choice" },
+      radio,
+      element("span", {}, element("b", { textContent: label }), element("span", { className: "small quiet", textContent: words }), health),
+    );
+  }
+
+  /** What only another engine than the built one needs is shown only with such a one. */
+  #show() {
+    const { settings, defaults } = this.#form;
+    for (const stage of Object.keys(this.#stages)) {
+      const part = document.querySelector(`[data-for-stage="${stage}"]`);
+      part.hidden = settings[stage].engine === defaults[stage].engine;
+    }
+    byId("builtin-note").hidden = settings.mind.engine !== "builtin";
+    this.#health();
+  }
+
+  async #health() {
+    const { engines } = await call("GET", "/health");
+    for (const place of document.querySelectorAll("[data-health]")) {
+      const [stage, name] = place.dataset.health.split(" ");
+      const status = engines[stage];
+      place.hidden = name !== this.#form.settings[stage].engine || !status;
+      if (!status) continue;
+      place.textContent = sentence(status);
+      place.classList.toggle("failed", status.state === "failed");
+    }
+    if (Object.values(engines).some(({ state }) => state === "loading")) setTimeout(() => this.#health(), AGAIN);
+  }
+}
+
+function sentence({ state, last_error: error, progress, memory_bytes: bytes }) {
+  if (state === "failed") return `Does not work: ${error}`;
+  if (state === "loading") return `Loading: ${progress?.what ?? "a moment"}`;
+  if (state !== "ready") return "Not started.";
+  return bytes ? `Ready, ${Math.round(bytes / 1e6)} MB of memory.` : "Ready.";
+}

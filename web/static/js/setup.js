@@ -1,0 +1,100 @@
+// The setup page: what each part of it does is in its own file; here they are put together.
+
+import { call } from "./api.js";
+import { playSample } from "./audio/sample.js";
+import { chosenDevices } from "./audio/devices.js";
+import { byId } from "./dom.js";
+import { EngineChoices } from "./engine-choices.js";
+import { Headset } from "./headset.js";
+import { tell } from "./notices.js";
+import { PERSONAS } from "./personas.js";
+import { SettingsForm } from "./settings-form.js";
+import { VOICES } from "./voices.js";
+
+const form = new SettingsForm();
+const headset = new Headset(form);
+const engines = new EngineChoices(form);
+
+// --- persona ---------------------------------------------------------------------------------------------------------
+
+const persona = byId("mind.persona");
+const preset = byId("preset");
+
+const presets = () => [{ name: "Parley", text: form.defaults.mind.persona }, ...PERSONAS];
+
+function showPreset() {
+  const options = presets().map(({ name, text }) => new Option(name, name, false, text === form.settings.mind.persona));
+  const own = new Option("Your own words", "", false, !options.some((option) => option.selected));
+  preset.replaceChildren(...options, own);
+  byId("persona-note").textContent =
+    form.settings.mind.engine === "builtin"
+      ? "The built-in replies cannot follow this; a language model will."
+      : "The language model is told this before every reply.";
+}
+
+preset.addEventListener("change", async () => {
+  const chosen = presets().find(({ name }) => name === preset.value);
+  if (chosen) {
+    persona.value = chosen.text;
+    await form.save("mind.persona", chosen.text);
+  } else {
+    persona.focus();
+  }
+});
+
+// --- voice -----------------------------------------------------------------------------------------------------------
+
+function showVoices() {
+  const select = byId("voice.name");
+  const { engine, name } = form.settings.voice;
+  const known = VOICES[engine] ?? [["", "The engine’s own"]];
+  const options = known.map(([value, label]) => new Option(label, value, false, value === name));
+  if (!known.some(([value]) => value === name)) options.push(new Option(name, name, false, true));
+  select.replaceChildren(...options);
+}
+
+byId("hear").addEventListener("click", async ({ currentTarget: button }) => {
+  button.disabled = true;
+  byId("hear-error").textContent = "";
+  try {
+    const text = byId("hear-text").value.trim();
+    if (form.settings.audio.place === "soundcard") await call("POST", "/api/soundcard/hear", { text });
+    else await playSample(await call("POST", "/api/voice/hear", { text }), chosenDevices().output);
+  } catch (error) {
+    byId("hear-error").textContent = error.message;
+  } finally {
+    button.disabled = false;
+  }
+});
+
+// --- the first visit -------------------------------------------------------------------------------------------------
+
+byId("go").addEventListener("click", async () => {
+  if (await form.save("set_up", true)) location.assign("/talk");
+});
+byId("more").addEventListener("click", () => {
+  byId("sections").classList.remove("first");
+  byId("persona").scrollIntoView();
+  byId("preset").focus({ preventScroll: true });
+});
+
+// --- to begin with ---------------------------------------------------------------------------------------------------
+
+form.addEventListener("change", () => {
+  showVoices();
+  showPreset();
+});
+try {
+  await form.load();
+  await Promise.all([engines.load(), headset.load()]);
+  const { notices } = await call("GET", "/api/notices");
+  for (const { severity, text } of notices) tell(text, { severity });
+} catch (error) {
+  tell(error.message, { key: "load", severity: "error" });
+}
+// A link to a part of the page, followed once the parts have their size; on the first visit it shows them all.
+if (location.hash) {
+  const part = document.getElementById(location.hash.slice(1));
+  if (part?.closest(".later")) byId("sections").classList.remove("first");
+  part?.scrollIntoView();
+}
