@@ -166,7 +166,7 @@ class Mimi(nn.Module):
         return MimiEncoder(self, batch, frames)
 
     def encode(self, audio: Tensor) -> Tensor:
-        """float [batch, samples] at 24 kHz to int64 [batch, codebooks, frames], a partial last frame filled with silence.
+        """float [batch, samples] at 24 kHz to int64 [batch, codebooks, frames]; silence fills up a partial last frame.
 
         Raises:
             ValueError: `audio` has no samples or another shape.
@@ -188,7 +188,7 @@ class Mimi(nn.Module):
         size = self.config.codebook_size
         if codes.dim() != 3 or codes.shape[1] != self.codebooks or codes.shape[2] == 0:
             raise ValueError(
-                f"The codec decodes codes of shape [batch, {self.codebooks}, frames], and was given {list(codes.shape)}."
+                f"The codec decodes codes of shape [batch, {self.codebooks}, frames]; it was given {list(codes.shape)}."
             )
         if codes.min() < 0 or codes.max() >= size:
             raise ValueError(f"The codec's ids are 0 to {size - 1}; found {int(codes.min())} to {int(codes.max())}.")

@@ -31,11 +31,11 @@ class SafetensorsFiles(Mapping[str, Tensor]):
     """
 
     def __init__(self, *files: Path) -> None:
-        self._handles = {}
+        self._handles: dict[str, Any] = {}
         self.metadata: dict[str, str] = {}
         for file in files:
             try:
-                handle = safe_open(file, framework="pt")
+                handle: Any = safe_open(file, framework="pt")
             except (SafetensorError, OSError) as error:
                 raise CheckpointError(f"{file} should be a whole safetensors file, but: {error}.") from error
             self.metadata |= handle.metadata() or {}
@@ -103,8 +103,8 @@ def mimi_from_tensors(
 def save_mimi(mimi: Mimi, path: Path | str, format: Format = "original") -> None:
     """Write a file in the named format. Codebooks are written as they are used, with a usage of one for each entry.
 
-    With "transformers" and a name of model.safetensors, a config.json is put beside it, so that transformers' and our own
-    `from_pretrained` take the folder.
+    With "transformers" and a name of model.safetensors, a config.json is put beside it, so that `load_mimi` and
+    transformers' `from_pretrained` take the folder.
     """
     path = Path(path)
     tensors: dict[str, Tensor] = {}
@@ -244,7 +244,7 @@ def _config_from_shapes(file: _OriginalNames) -> MimiConfig:
     book = "quantizer.{}.vq.layers.{}._codebook.embedding_sum"
     codebook_size, codebook_dim = shape(book.format("rvq_first", 0))
     semantic = count(book.format("rvq_first", "{}"))
-    ratios = []
+    ratios: list[int] = []
     while (up := f"decoder.model.{3 * len(ratios) + 2}.convtr.convtr.weight") in file:
         ratios.append(shape(up)[2] // 2)
     return MimiConfig(

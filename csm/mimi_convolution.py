@@ -4,13 +4,13 @@ Sound lies in memory as [batch, time, channels]. The window of a causal convolut
 of contiguous memory, and every convolution Mimi has is the same thing, `window @ weight.T + bias`:
 
 - an ordinary one, over windows of `kernel` steps;
-- one with stride s and kernel 2 s (all of Mimi's strides are so): kernel 2 over blocks of s steps, read as one step of
-  s times the channels;
-- a transposed one with stride s and kernel 2 s: kernel 2 onto s times the channels, read as s steps. Nothing overlaps and
-  no tail is kept, where a general kernel for transposed convolutions spends its time on a single step.
+- one with stride s and kernel 2 s (all of Mimi's strides are so): kernel 2 over blocks of s steps, read as one step
+  of s times the channels;
+- a transposed one with stride s and kernel 2 s: kernel 2 onto s times the channels, read as s steps. Nothing
+  overlaps and no tail is kept. A general kernel for transposed convolutions is slow on a single step.
 
-`CausalConvolution` holds the weights; a `…Stream` holds what one stream must remember (the last `kernel - 1` inputs) and
-every buffer it needs, so that a step allocates nothing and can be captured in a CUDA graph.
+`CausalConvolution` holds the weights; a `…Stream` holds what one stream must remember (the last `kernel - 1` inputs)
+and every buffer it needs, so that a step allocates nothing and can be captured in a CUDA graph.
 """
 
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 
 class CausalConvolution(nn.Module):
-    """Weights [outputs, kernel * inputs] (the window's steps from old to new, each with its channels) and bias [outputs]."""
+    """Weight [outputs, kernel * inputs], the window's steps from old to new, each with its channels; bias [outputs]."""
 
     bias: Tensor
 

@@ -54,7 +54,7 @@ def _convolution_weight(name: str, convolution: CausalConvolution, stride: int =
         convolution.weight,
         (f"{name}.weight",),
         lambda file: file.transpose(1, 2).flatten(1),
-        lambda ours: (ours.unflatten(1, (-1, channels)).transpose(1, 2),),
+        lambda ours: (ours.view(len(ours), -1, channels).transpose(1, 2),),
     )
 
 
@@ -67,7 +67,7 @@ def _transposed_convolution(name: str, convolution: CausalConvolution, stride: i
     """[inputs, outputs, 2 * stride] in the file: its first half acts on the step itself, its second one step later."""
 
     def read(file: Tensor) -> Tensor:
-        now, later = file.split(stride, dim=2)
+        now, later = file[..., :stride], file[..., stride:]
         return torch.stack((later, now)).permute(3, 2, 0, 1).flatten(2).flatten(0, 1)
 
     def write(ours: Tensor) -> tuple[Tensor, ...]:
@@ -173,7 +173,7 @@ _RENAMED = (
 
 
 def transformers_names(name: str) -> tuple[str, ...]:
-    """What a tensor of the original file is called in transformers' format; three names for queries, keys and values."""
+    """What a tensor of the original is called in transformers' format, which has queries, keys and values apart."""
     for pattern, replacement in _RENAMED:
         name = re.sub(pattern, replacement, name)
     if name.endswith(".in_proj_weight"):
@@ -183,12 +183,12 @@ def transformers_names(name: str) -> tuple[str, ...]:
 
 def join_qkv(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     """transformers' rotary turns the halves of a head against each other, the original neighbours: put them back."""
-    pairs = (weight.unflatten(0, (heads, 2, -1)).transpose(1, 2).flatten(0, 2) for weight in (q, k))
+    pairs = (weight.reshape(heads, 2, -1, len(weight)).transpose(1, 2).flatten(0, 2) for weight in (q, k))
     return torch.cat((*pairs, v))
 
 
 def split_qkv(in_proj: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
     """The way back."""
     q, k, v = in_proj.chunk(3)
-    q, k = (weight.unflatten(0, (heads, -1, 2)).transpose(1, 2).flatten(0, 2) for weight in (q, k))
+    q, k = (weight.reshape(heads, -1, 2, len(weight)).transpose(1, 2).flatten(0, 2) for weight in (q, k))
     return q, k, v

@@ -37,7 +37,7 @@ class Chain:
 
 
 class Reshaped:
-    """A part whose inputs and outputs are read as another number of steps: one of s times the channels, or s of them."""
+    """A part whose input and output are read as another number of steps: one of s times the channels, or s of them."""
 
     def __init__(self, part: ConvolutionStream, steps_in: int, steps_out: int) -> None:
         self.part, self.steps_in, self.steps_out = part, steps_in, steps_out
@@ -187,8 +187,8 @@ class MimiEncoder:
         return self.step(self.waiting.new_zeros(batch, self.samples_a_step - waiting)) if waiting else self.no_codes
 
     def reset(self, slot: int | None = None) -> None:
-        """Start afresh: one slot, leaving the others as they are, or all of them. What that slot's samples were of a frame
-        not yet complete is replaced by silence."""
+        """Start afresh: one slot, leaving the others as they are, or all of them. Samples of a frame not yet complete
+        become silence in a single slot, and are dropped where all start afresh."""
         with torch.inference_mode():
             self.chain.reset(slice(None) if slot is None else slot)
             if slot is None:

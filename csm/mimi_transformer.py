@@ -29,31 +29,39 @@ class Transformer(nn.Module):
     def __init__(self, layers: int, dim: int, heads: int, ffn: int, window: int, theta: float, norm_eps: float) -> None:
         super().__init__()
         self.layers = nn.ModuleList(TransformerLayer(dim, ffn, norm_eps) for _ in range(layers))
-        self.dim, self.heads, self.ffn, self.window, self.theta = dim, heads, ffn, window, theta
+        self.dim, self.heads, self.ffn = dim, heads, ffn
+        self.window, self.theta, self.norm_eps = window, theta, norm_eps
         self.requires_grad_(False)
+
+    @property
+    def example(self) -> Tensor:
+        """A tensor of the device and dtype that all of them have."""
+        return next(self.parameters())
 
 
 class TransformerStream:
     """[batch, steps, dim] to [batch, steps, dim], again and again, each slot from its own position."""
 
     def __init__(self, transformer: Transformer, batch: int, steps: int) -> None:
-        self.transformer, self.steps = transformer, steps
+        self.transformer = transformer
         heads, dim = transformer.heads, transformer.dim
         head_dim = dim // heads
-        example = transformer.layers[0].in_proj.weight
+        example = transformer.example
         new, device = example.new_zeros, example.device
 
-        # The first of this step's queries looks back `window - 1` steps from itself, while the last one's key is in already.
+        # The first query of a step looks back `window - 1` steps from itself, while the last one's key is in already.
         length = transformer.window + steps - 1
         self.keys = new(len(transformer.layers), batch, heads, length, head_dim)
         self.values = torch.zeros_like(self.keys)
         self.position = torch.zeros(batch, dtype=torch.int64, device=device)
 
+        self.advance = torch.tensor(steps, device=device)
         self.offsets = torch.arange(steps, device=device)
         self.positions = torch.zeros(batch, steps, dtype=torch.int64, device=device)
         self.write_at = torch.zeros(batch, steps, dtype=torch.int64, device=device)
         self.write_index = self.write_at[:, None, :, None].expand(batch, heads, steps, head_dim)
         self.indices = torch.arange(length, device=device)
+        self.length = torch.tensor(length, device=device)
         self.age = torch.zeros(batch, length, dtype=torch.int64, device=device)  # steps since this place was written
         self.youngest = (steps - 1 - self.offsets)[:, None]  # the age of a query's own key, [steps, 1]
         self.oldest = self.youngest + transformer.window - 1
@@ -70,11 +78,13 @@ class TransformerStream:
         self.hidden_state = new(batch * steps, dim)
         self.output = self.hidden_state.view(batch, steps, dim)
         self.normalised, self.projected = torch.zeros_like(self.hidden_state), torch.zeros_like(self.hidden_state)
+        self.norm_eps = torch.tensor(transformer.norm_eps, dtype=example.dtype, device=device)
         self.one_over_dim = torch.full((dim, 1), 1 / dim, dtype=example.dtype, device=device)
         self.mean, self.deviation = new(batch * steps, 1), new(batch * steps, 1)
         self.qkv = new(batch * steps, 3 * dim)
         by_head = self.qkv.view(batch, steps, 3, heads, head_dim).permute(2, 0, 3, 1, 4)
-        self.query_key, self.value = by_head[:2].unflatten(-1, (-1, 2)), by_head[2]
+        self.query_key = by_head[:2].view(2, batch, heads, steps, head_dim // 2, 2)
+        self.value = by_head[2]
         self.rotated = new(2, batch, heads, steps, head_dim // 2, 2)
         self.query = self.rotated[0].view(batch * heads, steps, head_dim)
         self.key = self.rotated[1].view(batch, heads, steps, head_dim)
@@ -93,17 +103,17 @@ class TransformerStream:
             assert isinstance(layer, TransformerLayer)
             self._attend(layer, keys, values)
             self._feed_forward(layer)
-        self.position.add_(self.steps)
+        self.position.add_(self.advance)
         return self.output
 
     def _place(self) -> None:
         """Where this step writes in the ring, what it may look at, and its rotation: the same in all layers."""
         torch.add(self.position[:, None], self.offsets, out=self.positions)
-        torch.remainder(self.positions, len(self.indices), out=self.write_at)
+        torch.remainder(self.positions, self.length, out=self.write_at)
 
         last = self.positions[:, -1:]
         torch.sub(last, self.indices, out=self.age)
-        self.age.remainder_(len(self.indices))
+        self.age.remainder_(self.length)
         age = self.age[:, None, :]
         torch.lt(age, self.youngest, out=self.future)
         torch.gt(age, self.oldest, out=self.hidden)
@@ -111,7 +121,7 @@ class TransformerStream:
         self.hidden.logical_or_(self.future).logical_or_(self.unwritten)
         self.bias.zero_().masked_fill_(self.hidden[:, None], -torch.inf)
 
-        torch.mul(self.positions[:, None, :, None], self.frequencies, out=self.angles)
+        self.angles.copy_(self.positions[:, None, :, None]).mul_(self.frequencies)
         self.cos_as_weights.copy_(torch.cos(self.angles, out=self.cos))
         self.sin_as_weights.copy_(torch.sin(self.angles, out=self.sin))
 
@@ -146,7 +156,7 @@ class TransformerStream:
         torch.mm(self.hidden_state, self.one_over_dim, out=self.mean)
         torch.sub(self.hidden_state, self.mean, out=self.normalised)
         torch.var(self.hidden_state, -1, correction=0, keepdim=True, out=self.deviation)
-        self.deviation.add_(norm.eps).rsqrt_()
+        self.deviation.add_(self.norm_eps).rsqrt_()
         self.normalised.mul_(self.deviation)
         torch.addcmul(norm.bias, self.normalised, norm.weight, out=self.normalised)
 
