@@ -1,0 +1,214 @@
+"""pocketsphinx: a small recognizer for English that needs no download. Good for short, plainly spoken questions.
+
+The acoustic model, the trigram language model and the dictionary are those of its wheel. A decoder keeps the state of
+one utterance, so each turn that is being heard has a decoder of its own out of a pool. Its C code keeps Python's lock,
+and so threads win nothing: one worker process decodes for everyone, in a fifth to a quarter of real time on one core.
+
+The second pass (`fwdflat`) is off: on the test recordings it made as many errors, and it held back the end of a turn by
+50 to 1000 ms. Nor is an utterance ever ended while its speaker may go on: the best path so far, read once silence has
+been put behind the last sample, is the same as at the end, costs nothing, and keeps a sentence with a pause in one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from config.settings import EarsSettings, Settings
+from pipeline.audio import EAR_RATE, Samples
+from pipeline.engine import EngineError, EngineStatus, Report
+from pipeline.stt import Transcript, Word
+from pipeline.worker import Worker
+
+_DECODERS = 6
+"""Turns heard at a time; each decoder takes some 95 MB once it is needed."""
+
+_CEPSTRAL_MEAN = "40,3,-1,0,0,0,0,0,0,0,0,0,0"
+"""Where the live mean starts in every turn: pocketsphinx's own default, so that no turn depends on an earlier one."""
+
+_FRAMES_PER_SECOND = 100
+
+_LOOK_AHEAD = EAR_RATE // 10
+"""Samples that the decoder holds back: 5 frames to look ahead, 3 for the features' differences, rounded up."""
+
+
+class _Utterance:
+    """A decoder at work on one turn."""
+
+    def __init__(self, decoder: Any) -> None:
+        self.decoder = decoder
+        self._text = ""
+        self._fed = 0
+        self._fillings: list[int] = []
+        """Where silence of our own was put in, in samples fed."""
+        decoder.set_cmn(_CEPSTRAL_MEAN)
+        decoder.start_stream()
+        decoder.start_utt()
+
+    def feed(self, samples: Samples) -> str | None:
+        """The text so far, when it has changed."""
+        self._process(samples)
+        text = self._best()
+        if text == self._text:
+            return None
+        self._text = text
+        return text
+
+    def finish(self) -> tuple[str, list[tuple[str, float, float]]]:
+        """The text, and its words in seconds from the start of the turn."""
+        self._fillings.append(self._fed)
+        self._process(np.zeros(_LOOK_AHEAD, np.float32))
+        self._text = self._best()
+        return self._text, list(self._words())
+
+    def end(self) -> None:
+        self.decoder.end_utt()
+
+    def _process(self, samples: Samples) -> None:
+        if len(samples):
+            pcm = np.round(np.clip(samples, -1.0, 1.0) * 32767.0).astype("<i2")
+            self.decoder.process_raw(pcm.tobytes())
+            self._fed += len(samples)
+
+    def _best(self) -> str:
+        best = self.decoder.hyp()
+        return best.hypstr if best is not None else ""
+
+    def _words(self) -> Iterator[tuple[str, float, float]]:
+        for segment in self.decoder.seg() or ():
+            if segment.word[0] not in "<[+":  # silence, noise, breath
+                spelling = re.sub(r"\(\d+\)$", "", segment.word)  # "a(2)" is the second way to pronounce "a"
+                yield spelling, self._seconds(segment.start_frame), self._seconds(segment.end_frame + 1)
+
+    def _seconds(self, frame: int) -> float:
+        at = frame * EAR_RATE // _FRAMES_PER_SECOND
+        ours = sum(min(_LOOK_AHEAD, at - filling) for filling in self._fillings if filling < at)
+        return (at - ours) / EAR_RATE
+
+
+class Decoders:
+    """The pool, for a worker process. A turn goes by the number that its listener chose."""
+
+    def __init__(self, report: Report) -> None:
+        self._free = [self._decoder()]
+        self._turns: dict[int, _Utterance] = {}
+
+    def open(self, turn: int) -> None:
+        if len(self._turns) == _DECODERS:
+            raise EngineError(f"pocketsphinx listens to {_DECODERS} people at a time: wait until one has finished.")
+        self._turns[turn] = _Utterance(self._free.pop() if self._free else self._decoder())
+
+    def feed(self, turn: int, samples: Samples) -> str | None:
+        return self._turn(turn).feed(samples)
+
+    def finish(self, turn: int) -> tuple[str, list[tuple[str, float, float]]]:
+        return self._turn(turn).finish()
+
+    def close_turn(self, turn: int) -> None:
+        if utterance := self._turns.pop(turn, None):
+            utterance.end()
+            self._free.append(utterance.decoder)
+
+    def _turn(self, turn: int) -> _Utterance:
+        try:
+            return self._turns[turn]
+        except KeyError:
+            raise EngineError("What was said before pocketsphinx was restarted is lost: please say it again.") from None
+
+    def _decoder(self) -> Any:
+        import pocketsphinx
+
+        return pocketsphinx.Decoder(fwdflat=False, loglevel="ERROR")
+
+
+class PocketSphinxHearing:
+    def __init__(self, worker: Worker, turn: int) -> None:
+        self._worker = worker
+        self._turn = turn
+        self._open = False
+
+    async def feed(self, samples: Samples) -> Transcript | None:
+        text: str | None = await self._call("feed", samples)
+        return None if text is None else Transcript(spelled(text))
+
+    async def finish(self) -> Transcript:
+        text, timed = await self._call("finish")
+        words = tuple(Word(*word) for word in timed)
+        final = natural(text)
+        return Transcript(final, len(final), words)
+
+    async def close(self) -> None:
+        if self._open:
+            self._open = False
+            with suppress(EngineError):  # a process that is gone holds nothing
+                await self._worker.call("close_turn", self._turn)
+
+    async def _call(self, method: str, *args: object) -> Any:
+        if not self._open:
+            self._open = True  # before the answer: a caller who is cancelled meanwhile must still close it
+            await self._worker.call("open", self._turn)
+        return await self._worker.call(method, self._turn, *args)
+
+
+class PocketSphinx:
+    """Speech to text by pocketsphinx in a worker process."""
+
+    def __init__(self, settings: EarsSettings) -> None:
+        self._language = settings.language
+        self._worker = Worker("pocketsphinx", f"{__name__}:Decoders")
+        self._turns = count()
+
+    async def start(self, report: Report) -> None:
+        if self._language not in ("en", "auto"):
+            raise EngineError("pocketsphinx understands English only: choose English, or another engine.")
+        await self._worker.start(report)
+
+    async def stop(self) -> None:
+        await self._worker.stop()
+
+    @property
+    def status(self) -> EngineStatus:
+        return self._worker.status
+
+    def listen(self) -> PocketSphinxHearing:
+        return PocketSphinxHearing(self._worker, next(self._turns))
+
+
+def create(settings: Settings, data: Path) -> PocketSphinx:
+    return PocketSphinx(settings.ears)
+
+
+_ASKING = "what|who|whom|whose|where|when|why|how|which"
+_AUXILIARY = (
+    "am|is|are|was|were|do|does|did|have|has|had|can|could|will|would|shall|should|may|might|must|"
+    "isn't|aren't|wasn't|weren't|don't|doesn't|didn't|haven't|hasn't|can't|couldn't|won't|wouldn't|shouldn't"
+)
+_SUBJECT = "i|you|he|she|it|we|they|there|this|that|these|those|the|my|your|his|her|its|our|their|anyone|anybody"
+_QUESTION = re.compile(
+    rf"(?:(?:and|so|but|well|okay|please|hello|hi|hey)\s)*"
+    rf"(?:(?:{_ASKING})\s(?!a\s|an\s|(?:{_SUBJECT})\s)(?:\S+\s){{0,2}}?(?:{_AUXILIARY})\b"
+    rf"|(?:{_ASKING})'(?:s|re|d|ll)\b"
+    rf"|(?:how|what)\sabout\b"
+    rf"|(?:{_AUXILIARY})\s(?:{_SUBJECT})\b)"
+)
+
+
+def spelled(words: str) -> str:
+    """A decoder's lower-case words with the capitals that are certain: "what do i see" becomes "What do I see"."""
+    text = re.sub(r"\bi(?=$|[\s'])", "I", words.strip())
+    return text[:1].upper() + text[1:]
+
+
+def natural(words: str) -> str:
+    """A whole turn as people write it, with a question mark where its first words ask.
+
+    That is a word that asks with an auxiliary soon after it ("what time is it"), or an auxiliary before its subject
+    ("can you"). "When I was young" and "what a day" ask nothing.
+    """
+    return spelled(words) + ("?" if _QUESTION.match(words.strip()) else "")
