@@ -35,9 +35,18 @@ class EarsSettings(_Tree):
 
 
 class TurnSettings(_Tree):
-    silence_ms: Annotated[int, Field(ge=100, le=5000)] = Field(500, description="silence that ends a turn")
-    soft_silence_ms: Annotated[int, Field(ge=50, le=5000)] = Field(
-        200, description="silence after which a reply is prepared, held back until the turn has ended"
+    meaning: bool = Field(True, description="judge by voice and words whether the user had finished (smart-turn)")
+    shortest_ms: Annotated[int, Field(ge=100, le=2000)] = Field(
+        200, description="silence that ends a turn when the user has clearly finished"
+    )
+    longest_ms: Annotated[int, Field(ge=300, le=6000)] = Field(
+        1600, description="silence that ends a turn when the user seems not to have finished"
+    )
+    silence_ms: Annotated[int, Field(ge=100, le=5000)] = Field(
+        500, description="silence that ends a turn while meaning is not judged"
+    )
+    speculations: Annotated[int, Field(ge=0, le=10)] = Field(
+        3, description="replies that may be prepared for one turn before it has ended"
     )
     pre_roll_ms: Annotated[int, Field(ge=0, le=2000)] = Field(
         400, description="sound kept from before speech was noticed, so that no first word is clipped"

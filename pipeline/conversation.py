@@ -10,14 +10,14 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
-from contextlib import aclosing
 from datetime import datetime
 from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
 
 from config import Settings
-from pipeline.audio import EAR_RATE, Samples
+from pipeline.answering import answer, fixed
+from pipeline.audio import EAR_RATE, MOUTH_RATE, Samples
 from pipeline.engine import EngineError
 from pipeline.events import (
     Event,
@@ -38,15 +38,17 @@ from pipeline.events import (
     UserSaid,
 )
 from pipeline.history import History
+from pipeline.interruption import InterruptionJudge, Intrusion, Ruling
 from pipeline.listening import Listening, UserTurn
-from pipeline.llm import Message, Prompt
 from pipeline.metrics import TurnRecord
 from pipeline.outbox import Outbox
+from pipeline.recollection import Recollection
 from pipeline.reply import Reply
 from pipeline.stages import Stages
 from pipeline.stt import Transcript
 from pipeline.tts import Speaker
-from pipeline.turns import FRAME_MS, EndOfTurn, InterruptionJudge, Intrusion, Pause, SilenceLimit, SpeechDetector
+from pipeline.turn_taking import PAUSE_MS, TurnTaking
+from pipeline.turns import FRAME_MS, SpeechDetector
 from pipeline.vad import FRAME
 from rag import Recall
 
@@ -62,6 +64,15 @@ BACKLOG = 120 * EAR_RATE
 
 LEVEL_EVERY = 3
 """Frames between two reports to the meters: about ten a second."""
+
+REACTION_HEARD = 1.0 * MOUTH_RATE
+REACTION_S = 1.3
+UNANSWERED_S = 4.0
+"""A user who speaks again within REACTION_S of their last word, having heard less than REACTION_HEARD samples, cannot
+be reacting to the reply: they had not finished. Nor is one who has heard nothing yet, within UNANSWERED_S."""
+
+SILENT_END_S = 10.0
+"""How long the end of the sound may report nothing while it should be playing."""
 
 ASK_AGAIN = "Sorry, I didn't catch that. Could you say it again?"
 WORTH_ASKING_MS = 400
@@ -110,8 +121,13 @@ class Conversation:
         self._reply_task: asyncio.Task[None] | None = None
         self._told: State = "listening"
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._kept: asyncio.Task[None] | None = None
-        """The newest of a chain: each waits for the one before it."""
+        self._judge = InterruptionJudge()
+        self._taking = TurnTaking(settings, stages.finished, self._warn)
+        self._answered: UserTurn | None = None
+        """The turn that the current reply answers, while its user might still go on."""
+        self._unkept: tuple[TurnRecord, str] | None = None
+        """The user's words that are history, but not in memory yet, since the turn may go on."""
+        self._recollection = Recollection(stages.memory, settings, name=name, now=now, warn=self._warn)
 
     # -- its life ---------------------------------------------------------------------------------------------------
 
@@ -123,8 +139,8 @@ class Conversation:
         self.cancel("the conversation was closed")
         if self._turn is not None:
             self._drop_turn()
-        if self._kept is not None:  # what was said is kept before we go
-            await asyncio.gather(self._kept, return_exceptions=True)
+        self._keep_user()
+        await self._recollection.close()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -142,6 +158,8 @@ class Conversation:
                 self._spawn(self._speaker.close())
                 self._speaker = stages.voice.speaker()
             self._stages = stages
+        self._recollection.configure(self._stages.memory, settings)
+        self._taking.configure(settings, self._stages.finished)
 
     @property
     def state(self) -> State:
@@ -171,15 +189,16 @@ class Conversation:
         record = self._new_record()
         self._outbox.post(UserSaid(record.turn, record.revision, text, typed=True))
         self._user_said(record, text)
+        self._keep_user()
         record.mark("speech_ended", self._clock())
-        self._start_reply(record, self._answer(record, text=None), release=True)
+        self._start_reply(record, self._answer(record), release=True)
 
     async def respond(self, persona: str | None = None) -> None:
         """Reply now, to what was said last."""
         settled = await asyncio.shield(self._settling) if self._settling is not None else None
         self.cancel("a new reply was asked for")
         record = settled or self._new_record()
-        self._start_reply(record, self._answer(record, text=None, persona=persona), release=True)
+        self._start_reply(record, self._answer(record, persona=persona), release=True)
 
     def commit(self) -> None:
         """What was heard so far is the user's turn."""
@@ -201,6 +220,8 @@ class Conversation:
         if self._reply is None:
             return
         self._reply.reached(samples)
+        if self._reply.played > REACTION_HEARD:
+            self._keep_user()
         if self._reply.over:
             self._finish_reply(self._reply, *self._outcome(self._reply))
 
@@ -246,11 +267,10 @@ class Conversation:
             pass
         elif self._reply is not None and self._reply.turn != turn.number:
             self._judge_intrusion(turn, self._reply)
-        elif talking:
-            if turn.soft_ended:
-                self._resume_turn(turn)
-        else:
+        elif not talking:
             self._judge_pause(turn)
+        elif turn.paused:
+            self._resume_turn(turn)
 
     def _meter(self, frame: Samples, probability: float) -> None:
         self._levels.append((float(np.abs(frame).max()), probability))
@@ -267,7 +287,7 @@ class Conversation:
         turn = self._turn = UserTurn(record, started, listening)
         for frame in self._pre_roll:
             turn.feed(frame, speech=False, now=self._samples)
-        turn.speech_end = self._samples
+        turn.onset = turn.speech_end = self._samples
         turn.speech_samples = SpeechDetector.ONSET * FRAME
         self._pre_roll.clear()
         record.mark("speech_started", self._clock())
@@ -278,54 +298,51 @@ class Conversation:
     def _on_partial(self, partial: Transcript) -> None:
         if (turn := self._turn) is not None:
             turn.transcript = partial.text
-            self._outbox.post(PartialTranscript(turn.number, turn.revision, partial.text, partial.stable))
+            whole = turn.words(partial.text)
+            self._outbox.post(PartialTranscript(turn.number, turn.revision, whole, partial.stable))
+            self._recollection.look_ahead(whole)
 
-    def _judge_intrusion(self, turn: UserTurn, reply: Reply) -> None:
-        """Speech while a reply is there: a real interruption, or a cough or "mm-hmm" to be talked over?"""
-        final = turn.final is not None and turn.final.done()
-        if self._detector.speaking:
-            turn.final = None
-        elif turn.silence_ms(self._samples) >= self._settings.turns.soft_silence_ms / 2:
-            turn.finish()
-        if final and turn.final is not None and turn.final.exception() is None:
-            turn.transcript = turn.final.result().text
-        ruling = InterruptionJudge().ruling(
-            Intrusion(turn.speech_ms, turn.silence_ms(self._samples), turn.transcript, final)
-        )
-        if ruling is None:
-            return
-        if ruling.kind == "interruption":
-            self._finish_reply(reply, "interrupted", f"the user interrupted: {ruling.why}")
-            return
-        reply.record.notes.append(f"talked on: {ruling.why}")
-        self._drop_turn()
-        if not reply.released and self._settling is None:
-            reply.release()
-        self._outbox.post(ReplyResumed(reply.turn, reply.revision))
+    # -- whose turn is it? ------------------------------------------------------------------------------------------
 
     def _judge_pause(self, turn: UserTurn) -> None:
-        pause = Pause(turn.silence_ms(self._samples), turn.speech_ms, turn.transcript)
-        if not turn.soft_ended and pause.silence_ms >= self._settings.turns.soft_silence_ms:
-            self._soft_end(turn)
-        if (why := self._end_of_turn().verdict(pause)) is not None:
+        silence = turn.silence_ms(self._samples)
+        if silence < PAUSE_MS:
+            return
+        if not turn.paused:
+            self._pause(turn)
+        if self._taking.wants_model(turn, silence):
+            self._spawn(self._ask_model(turn))
+        if self._taking.worth_preparing(turn, silence):
+            self._prepare(turn)
+        if (why := self._taking.verdict(turn, silence)) is not None:
             self._end_turn(turn, why)
 
-    def _end_of_turn(self) -> EndOfTurn:
-        return SilenceLimit(self._settings.turns.silence_ms)
+    async def _ask_model(self, turn: UserTurn) -> None:
+        answered = await self._taking.ask(turn)
+        if answered and turn is self._turn and (self._reply is None or self._reply.turn == turn.number):
+            self._judge_pause(turn)  # now, not at the next frame
 
-    def _soft_end(self, turn: UserTurn) -> None:
-        """Perhaps the end: finish the transcript and prepare a reply, held back until the turn is decided."""
-        turn.soft_ended = True
+    def _pause(self, turn: UserTurn) -> None:
+        """Perhaps the end: finish the transcript."""
+        turn.paused = True
         now = self._clock()
         turn.record.marks["speech_ended"] = now - turn.silence_ms(self._samples) / 1000
         turn.record.marks["soft_end"] = now
         turn.finish()
-        if self._mode == "automatic" and self._reply is None:
+
+    def _prepare(self, turn: UserTurn) -> None:
+        """Make the reply on speculation, held back until the turn has ended."""
+        if (
+            self._mode == "automatic"
+            and self._reply is None
+            and turn.record.speculations < self._settings.turns.speculations
+        ):
             turn.record.speculations += 1
-            self._start_reply(turn.record, self._answer(turn.record, text=turn.finish()), release=False)
+            self._start_reply(turn.record, self._answer(turn.record, turn), release=False)
 
     def _resume_turn(self, turn: UserTurn) -> None:
         """Speech goes on: the same turn in a new revision, what was prepared is thrown away."""
+        self._taking.habits.went_on(turn.silence_ms(self._samples))
         if (reply := self._reply) is not None and reply.turn == turn.number:
             turn.record.wasted_tokens += reply.tokens
             self._discard(reply)
@@ -333,9 +350,60 @@ class Conversation:
         kept = ("speech_started",)
         turn.record.marks = {name: at for name, at in turn.record.marks.items() if name in kept}
 
+    def _judge_intrusion(self, turn: UserTurn, reply: Reply) -> None:
+        """Speech while a reply is there: a real interruption, or a cough or "mm-hmm" to be talked over?"""
+        silence = turn.silence_ms(self._samples)
+        if self._detector.speaking:
+            turn.final = None
+        elif silence >= PAUSE_MS:
+            turn.finish()
+        final = turn.final is not None and turn.final.done() and turn.final.exception() is None
+        if final and turn.final is not None:
+            turn.transcript = turn.final.result().text
+        failed = turn.final is not None and turn.final.done() and not final
+        ruling = self._judge.ruling(Intrusion(turn.speech_ms, silence, turn.transcript, final or failed))
+        if ruling is None:
+            return
+        if ruling.kind == "backchannel":
+            reply.record.notes.append(f"talked on: {ruling.why}")
+            self._drop_turn()
+            if not reply.released and self._settling is None:
+                reply.release()
+            self._outbox.post(ReplyResumed(reply.turn, reply.revision))
+        elif self._went_on(turn, reply, ruling):
+            self._withdraw(turn, reply)
+        else:
+            self._finish_reply(reply, "interrupted", f"the user interrupted: {ruling.why}")
+
+    def _went_on(self, turn: UserTurn, reply: Reply, ruling: Ruling) -> bool:
+        """Whether this is no interruption, but the rest of a turn that was taken for finished."""
+        earlier = self._answered
+        if ruling.kind == "command" or earlier is None or earlier.number != reply.turn:
+            return False
+        if earlier.speech_ms >= 1000 * self._settings.turns.max_speech_s:
+            return False  # it was cut for its length, and must not grow without end
+        since = (turn.onset - earlier.speech_end) / EAR_RATE
+        return since <= (REACTION_S if reply.played else UNANSWERED_S) and reply.played <= REACTION_HEARD
+
+    def _withdraw(self, turn: UserTurn, reply: Reply) -> None:
+        """The reply came too early and never was; the turn goes on as one, in the words of both parts."""
+        assert self._answered is not None
+        earlier = self._answered
+        self._taking.habits.cut_in()
+        turn.continues = earlier.number
+        turn.prefix = earlier.record.user
+        turn.blocks = [*earlier.blocks, *turn.blocks]
+        for entry in self.history.entries:
+            if entry.turn == earlier.number:
+                self.history.delete(entry.id)
+        self._unkept = None
+        reply.record.wasted_tokens += reply.tokens
+        self._finish_reply(reply, "withdrawn", "the user went on")
+
     def _end_turn(self, turn: UserTurn, why: str) -> None:
-        if not turn.soft_ended:
-            self._soft_end(turn)
+        if not turn.paused:
+            self._pause(turn)
+        self._prepare(turn)
         turn.record.mark("decided", self._clock())
         turn.record.end_of_turn = why
         self._outbox.post(SpeechStopped(turn.number, turn.revision, turn.speech_end, why))
@@ -368,16 +436,22 @@ class Conversation:
             if self._settling is asyncio.current_task():
                 self._settling = None
         record.mark("transcript_final", self._clock())
-        self._outbox.post(UserSaid(record.turn, record.revision, heard))
+        said = turn.words(heard)
+        self._outbox.post(UserSaid(record.turn, record.revision, said, continues=turn.continues))
         reply = self._reply if self._reply is not None and self._reply.record is record else None
-        if not heard:
+        if not said:
             if reply is not None:
                 self._discard(reply)
             self._not_understood(turn)
             return None
-        self._user_said(record, heard)
+        self._user_said(record, said)
+        self._answered = turn
         self._spawn(self._speaker.heard(heard, turn.sound))
-        if reply is not None and self._turn is None:  # else someone is speaking again, and the ruling lets it out
+        if self._mode != "automatic":
+            self._keep_user()
+        elif reply is None:
+            self._start_reply(record, self._answer(record), release=self._turn is None)
+        elif self._turn is None:  # else someone is speaking again, and the ruling lets it out
             reply.release()
         self._tell_state()
         return record
@@ -388,7 +462,7 @@ class Conversation:
         asked = any(entry.role == "assistant" and entry.text == ASK_AGAIN for entry in self.history.entries[-1:])
         if self._mode == "automatic" and turn.speech_ms >= WORTH_ASKING_MS and not asked and not record.why:
             record.revision += 1
-            self._start_reply(record, _just(ASK_AGAIN), release=True)
+            self._start_reply(record, fixed(ASK_AGAIN), release=True)
             return
         record.outcome = "not understood"
         self._notice("info", "Something was heard, but no words were understood.")
@@ -398,45 +472,34 @@ class Conversation:
     # -- thinking and speaking --------------------------------------------------------------------------------------
 
     def _user_said(self, record: TurnRecord, text: str) -> None:
+        self._keep_user()
         record.user = text
         self.history.add("user", text, record.turn)
-        self._keep("user", text)
+        self._unkept = (record, text)
 
-    async def _answer(
-        self, record: TurnRecord, *, text: asyncio.Task[Transcript] | None, persona: str | None = None
+    def _keep_user(self) -> None:
+        """The user's turn is certainly over: it may be remembered."""
+        if self._unkept is not None:
+            self._recollection.keep("user", self._unkept[1])
+            self._unkept = None
+
+    def _answer(
+        self, record: TurnRecord, turn: UserTurn | None = None, *, persona: str | None = None
     ) -> AsyncGenerator[str, None]:
-        """The reply's text. `text` is the user's turn while it is not history yet."""
-        history = self.history.messages
-        if text is not None:
-            said = (await asyncio.shield(text)).text
-            record.mark("transcript_final", self._clock())
-            if not said:
-                return
-            history = (*history, Message("user", said))
-        recalled = await self._recall(record, history[-1].text if history else "")
-        prompt = Prompt(persona or self._settings.mind.persona, history, recalled, self._now())
-        async with aclosing(self._stages.mind.reply(prompt)) as pieces:
-            async for piece in pieces:
-                yield piece
+        def recalled(recall: Recall) -> None:
+            record.mark("recalled", self._clock())
+            self._outbox.post(Recalled(record.turn, record.revision, recall))
 
-    async def _recall(self, record: TurnRecord, query: str) -> Recall | None:
-        if self._stages.memory is None or not self._settings.memory.enabled or not query:
-            return None
-        try:
-            if self._kept is not None:  # a finished turn is in memory before the next one begins
-                await asyncio.shield(self._kept)
-            recalled = await self._stages.memory.recall(
-                query,
-                budget_chars=self._settings.memory.budget_chars,
-                now=self._now(),
-                exclude_conversation=self.name,
-            )
-        except EngineError as error:
-            self._notice("warning", f"Nothing could be recalled for this turn: {error}")
-            return None
-        record.mark("recalled", self._clock())
-        self._outbox.post(Recalled(record.turn, record.revision, recalled))
-        return recalled
+        return answer(
+            self._stages.mind,
+            self._recollection,
+            persona or self._settings.mind.persona,
+            self.history.messages,
+            self._now,
+            turn=turn,
+            on_transcript=lambda: record.mark("transcript_final", self._clock()),
+            on_recall=recalled,
+        )
 
     def _start_reply(self, record: TurnRecord, text: AsyncGenerator[str, None], *, release: bool) -> None:
         reply = self._reply = Reply(record, text, self._speaker, self._outbox, self._clock)
@@ -452,6 +515,11 @@ class Conversation:
         if reply is self._reply and reply.over:
             self._finish_reply(reply, *self._outcome(reply))
         self._tell_state()
+        while reply is self._reply:  # an end that sleeps or breaks must not leave the turn open for ever
+            before = reply.played
+            await asyncio.sleep((reply.samples - before) / MOUTH_RATE + SILENT_END_S)
+            if reply is self._reply and reply.played == before and self._turn is None:
+                self._finish_reply(reply, "interrupted", "the headset reported no more playback")
 
     def _outcome(self, reply: Reply) -> tuple[Outcome, str]:
         if reply.failure is not None:
@@ -474,25 +542,16 @@ class Conversation:
         record, heard = reply.record, reply.heard
         record.mark("reply_done", self._clock())
         record.reply, record.heard, record.outcome, record.why = reply.text, heard, outcome, why
-        if heard:
+        if outcome != "withdrawn":
+            self._keep_user()
+        if outcome == "completed":
+            self._taking.habits.went_well()
+        if heard and outcome != "withdrawn":
             self.history.add("assistant", heard, reply.turn, interrupted=outcome == "interrupted")
-            self._keep("assistant", heard)
+            self._recollection.keep("assistant", heard)
         self._outbox.post(ReplyDone(reply.turn, reply.revision, outcome, reply.text, heard, why))
         self._close_record(record)
         self._tell_state()
-
-    def _keep(self, speaker: str, text: str) -> None:
-        if self._stages.memory is not None and self._settings.memory.enabled:
-            remembering = self._stages.memory.remember(speaker, text, at=self._now(), conversation=self.name)
-            self._kept = self._spawn(self._remember(remembering, after=self._kept))
-
-    async def _remember(self, remembering: Coroutine[Any, Any, str], after: asyncio.Task[None] | None) -> None:
-        if after is not None:
-            await asyncio.gather(after, return_exceptions=True)
-        try:
-            await remembering
-        except EngineError as error:
-            self._notice("warning", f"This turn will not be remembered: {error}")
 
     # -- bookkeeping ------------------------------------------------------------------------------------------------
 
@@ -507,6 +566,9 @@ class Conversation:
 
     def _notice(self, severity: Severity, text: str) -> None:
         self._outbox.post(Notice(self._turns, 0, severity, text))
+
+    def _warn(self, text: str) -> None:
+        self._notice("warning", text)
 
     def _tell_state(self) -> None:
         if (state := self.state) != self._told:
@@ -526,7 +588,3 @@ class Conversation:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a task of the conversation failed", exc_info=error)
             self._notice("error", "Something went wrong inside Parley; the log says what. The conversation goes on.")
-
-
-async def _just(text: str) -> AsyncGenerator[str, None]:
-    yield text

@@ -14,7 +14,8 @@ from pipeline.metrics import TurnRecord
 from rag import Recall
 
 State = Literal["listening", "thinking", "speaking"]
-Outcome = Literal["completed", "interrupted", "failed"]
+Outcome = Literal["completed", "interrupted", "withdrawn", "failed"]
+"""withdrawn: the user had not finished after all; the turn goes on as one, and the reply never was."""
 Severity = Literal["info", "warning", "error"]
 
 
@@ -65,6 +66,8 @@ class UserSaid(Event):
 
     text: str
     typed: bool = False
+    continues: int | None = None
+    """The earlier turn that this one takes up: its words are the first of `text`, and it is no turn of its own."""
 
 
 @dataclass(frozen=True, slots=True)

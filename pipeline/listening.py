@@ -84,13 +84,23 @@ class UserTurn:
         self.revision = record.revision
         self.started = started
         """Sample (16 kHz, the conversation's clock) of the first block, pre-roll included."""
+        self.onset = started
+        """Sample at which speech was noticed."""
         self.speech_end = started
         """Sample after the last one of speech."""
         self.speech_samples = 0
         self.listening = listening
         self.transcript = ""
         """The newest partial."""
-        self.soft_ended = False
+        self.finished: float | None = None
+        """The turn model's last word on this pause."""
+        self.asked = 0
+        """How often the turn model was asked in this pause."""
+        self.prefix = ""
+        """Words of the earlier turn that this one continues."""
+        self.continues: int | None = None
+        self.paused = False
+        """The speaker has been silent long enough to prepare for the end."""
         self.final: asyncio.Task[Transcript] | None = None
         """The transcript being finished since the last soft end; None while the user speaks."""
         self.blocks: list[Samples] = []
@@ -120,10 +130,16 @@ class UserTurn:
         """Speech resumed: what was made of the pause is void."""
         self.revision += 1
         self.record.revision = self.revision
-        self.soft_ended = False
+        self.finished = None
+        self.asked = 0
+        self.paused = False
         if self.final is not None:
             self.final.cancel()
             self.final = None
+
+    def words(self, transcript: str) -> str:
+        """The whole turn's words, those of the turn it continues included."""
+        return f"{self.prefix} {transcript}".strip()
 
     @property
     def sound(self) -> Samples:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -46,3 +46,5 @@ class Stages:
     mind: LanguageModel
     voice: TextToSpeech
     memory: Remembering | None
+    finished: Callable[[Samples], Awaitable[float]] | None = None
+    """The turn model: the probability that the speaker of these 16 kHz samples had finished. None: silence decides."""

@@ -1,4 +1,4 @@
-"""When has the user begun, finished, or interrupted? Small judges that can be combined, and tested alone.
+"""When has the user begun, and when finished? Small judges that can be combined, and tested alone.
 
 They measure time in samples received, so they judge alike live, from a file, and under a virtual clock.
 """
@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from pipeline.audio import EAR_RATE
 from pipeline.vad import FRAME
@@ -75,6 +75,39 @@ class SilenceLimit:
         return f"{self.limit_ms:.0f} ms of silence" if pause.silence_ms >= self.limit_ms else None
 
 
+_GOES_ON = re.compile(
+    r"\b(?:and|but|or|because|if|when|while|which|than|the|a|an|my|your|our|their|into|um|uh|er)\W*$", re.IGNORECASE
+)
+"""A sentence hardly ever ends in one of these (as it does in "is", "to" or "for"); whoever stops there is thinking."""
+_ASKED = re.compile(r"\?\W*$|\b(?:please|thank you|thanks|bye|goodbye)\W*$", re.IGNORECASE)
+
+
+def hint(transcript: str) -> float:
+    """How much the words add to the probability that the speaker had finished: -0.4 to 0.2."""
+    if _GOES_ON.search(transcript):
+        return -0.4
+    return 0.2 if _ASKED.search(transcript) else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """The surer it is, by voice and words, that the user had finished, the less silence is waited for."""
+
+    shortest_ms: float
+    """Enough when the user has more likely finished than not."""
+    longest_ms: float
+    """Waited for when the user certainly has not."""
+
+    def verdict(self, pause: Pause) -> str | None:
+        if pause.finished is None:
+            return None
+        likely = min(1.0, max(0.0, pause.finished + hint(pause.transcript)))
+        doubt = max(0.0, 1 - likely / 0.5)
+        if pause.silence_ms < self.shortest_ms + doubt * (self.longest_ms - self.shortest_ms):
+            return None
+        return f"finished with probability {likely:.2f}, {pause.silence_ms:.0f} ms of silence"
+
+
 @dataclass(frozen=True, slots=True)
 class FirstOf:
     """Ends a turn as soon as one of several judges does."""
@@ -85,60 +118,28 @@ class FirstOf:
         return next((why for judge in self.judges if (why := judge.verdict(pause)) is not None), None)
 
 
-@dataclass(frozen=True, slots=True)
-class Intrusion:
-    """What is known of speech that began while a reply was playing."""
+@dataclass(slots=True)
+class Habits:
+    """How this user pauses: cut in on too early, they get more time; then, turn by turn, less again."""
 
-    speech_ms: float
-    silence_ms: float
-    transcript: str = ""
-    final: bool = False
-    """The transcript is of all that was said."""
+    extra_ms: float = 0.0
+    pauses: list[float] = field(default_factory=list)
+    """The last pauses (ms) after which the user went on."""
 
+    STEP_MS = 100.0
+    MOST_MS = 500.0
+    KEPT = 20
 
-@dataclass(frozen=True, slots=True)
-class Ruling:
-    kind: Literal["interruption", "backchannel"]
-    why: str
+    def went_on(self, after_ms: float) -> None:
+        """The user resumed within a turn, after so much silence."""
+        self.pauses = [*self.pauses, after_ms][-self.KEPT :]
 
+    def cut_in(self) -> None:
+        self.extra_ms = min(self.extra_ms + self.STEP_MS, self.MOST_MS)
 
-BACKCHANNELS = frozenset(
-    "mm mhm hm hmm mmhmm uh huh uhhuh um ah oh yeah yes yep yup right okay ok sure aha wow cool nice great true".split()
-)
-"""Words by which a listener says "go on"; alone they do not take the turn (Yngve 1970 named them backchannels)."""
+    def went_well(self) -> None:
+        self.extra_ms = max(self.extra_ms - self.STEP_MS / 5, 0.0)
 
-COMMANDS = frozenset({"stop", "wait", "pause", "hold on", "shut up", "be quiet", "quiet", "enough", "hang on"})
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(r"[a-z']+", text.lower().replace("-", ""))
-
-
-@dataclass(frozen=True, slots=True)
-class InterruptionJudge:
-    """An interruption is a command, or words beyond backchannels, or speech too long to be either noise or assent."""
-
-    min_speech_ms: float = 250.0
-    """Shorter bursts are a cough or a door unless they are a command."""
-    certain_speech_ms: float = 800.0
-    """The longest backchannels last about this; more is an interruption whatever was understood."""
-    verdict_silence_ms: float = 200.0
-
-    def ruling(self, intrusion: Intrusion) -> Ruling | None:
-        """None while it cannot be said yet; always a ruling once the intruder has been silent for a while."""
-        words = _words(intrusion.transcript)
-        spoken = " ".join(words)
-        if any(spoken == command or spoken.startswith(command + " ") for command in COMMANDS):
-            return Ruling("interruption", f"said “{spoken.split()[0]}”")
-        if intrusion.speech_ms >= self.certain_speech_ms:
-            return Ruling("interruption", f"{intrusion.speech_ms:.0f} ms of speech")
-        beyond = [word for word in words if word not in BACKCHANNELS]
-        if len(beyond) >= 2 and intrusion.speech_ms >= self.min_speech_ms:
-            return Ruling("interruption", "words beyond a backchannel")
-        if intrusion.silence_ms < self.verdict_silence_ms or not intrusion.final:
-            return None
-        if beyond and intrusion.speech_ms >= self.min_speech_ms:
-            return Ruling("interruption", "a word beyond a backchannel")
-        if words:
-            return Ruling("backchannel", f"“{spoken}”")
-        return Ruling("backchannel", f"{intrusion.speech_ms:.0f} ms without words")
+    def longest(self, patience_ms: float) -> float:
+        """How long to wait for someone who seems not to have finished: their own longest pauses and a quarter more."""
+        return min(max([patience_ms, *(1.25 * pause for pause in self.pauses)]), 2 * patience_ms)

@@ -174,3 +174,50 @@ def test_closing_in_mid_reply_keeps_what_was_heard() -> None:
     told = scene.play(until=3.5)
     assert told.outcomes == ["interrupted"]
     assert told.remembered[1].startswith("assistant: Once there was")
+
+
+def test_finished_speech_is_answered_after_a_short_silence() -> None:
+    scene = Scene(meaning=True, first_token=0.0, per_token=0.0, first_sample=0.0)
+    scene.user(0.5, 1.5, "what time is it")
+    told = scene.play(until=5.0)
+    assert told.sound_begins() == pytest.approx(1.77, abs=0.07)
+    assert "finished with probability 0.95" in told.records[0].end_of_turn
+
+
+def test_unfinished_speech_is_waited_for() -> None:
+    scene = Scene(meaning=True, finished_at={1.5: 0.05})
+    scene.user(0.5, 1.5, "my favourite colour")
+    scene.user(2.6, 3.2, "is blue")
+    told = scene.play(until=7.0)
+    assert told.said == ["my favourite colour is blue"]
+    assert told.silent_between(0.0, 3.3)
+
+
+def test_an_unfinished_sentence_is_answered_in_the_end() -> None:
+    scene = Scene(meaning=True, finished_at={1.5: 0.05})
+    scene.user(0.5, 1.5, "my favourite colour")
+    told = scene.play(until=8.0)
+    assert told.outcomes == ["completed"]
+    assert told.sound_begins() == pytest.approx(3.0, abs=0.15)
+
+
+def test_a_reply_that_cut_in_is_withdrawn_and_the_turn_goes_on_as_one() -> None:
+    scene = Scene(meaning=True)
+    scene.reply("My fellow citizens have a lot to say about that.")
+    scene.user(0.5, 1.5, "and so my fellow Americans")
+    scene.user(2.6, 4.0, "ask not what your country can do")
+    told = scene.play(until=10.0)
+    assert told.outcomes == ["withdrawn", "completed"]
+    assert told.said[-1] == "and so my fellow Americans ask not what your country can do"
+    assert told.history == [f"user: {told.said[-1]}", "assistant: My fellow citizens have a lot to say about that."]
+    assert told.remembered == told.history, "what was withdrawn is not remembered either"
+    assert told.silent_between(2.6 + 0.15, 4.2), "it fell silent at once"
+
+
+def test_an_end_that_stops_reporting_does_not_keep_the_turn_open() -> None:
+    scene = Scene(deaf_after=2.5)
+    scene.user(0.5, 1.5, "tell me a story")
+    scene.reply("Once there was a fox who lived under a hill near the sea.")
+    told = scene.play(until=30.0)
+    assert told.outcomes == ["interrupted"]
+    assert "no more playback" in told.records[0].why

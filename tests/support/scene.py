@@ -249,6 +249,13 @@ class Scene:
     ears_fail: bool = False
     voice_fails: bool = False
     memory_fails: bool = False
+    deaf_after: float = 1e9
+    """When the end of the sound stops playing and reporting, as a sleeping tab does."""
+    finished_delay: float = 0.03
+    finished_at: dict[float, float] = field(default_factory=dict)
+    """The turn model's verdict for speech ending at a time; 0.95 where a sentence of the script ends, else 0.05."""
+    meaning: bool = False
+    """Judge turns by meaning; without it, by the silence in the settings."""
     utterances: list[Utterance] = field(default_factory=list)
     replies: dict[str, str] = field(default_factory=dict)
     acts: list[tuple[float, Callable[[Conversation], object]]] = field(default_factory=list)
@@ -280,7 +287,8 @@ class Scene:
 
     async def _play(self, until: float) -> Told:
         told = Told([], [], self.remembered, [], [])
-        stages = Stages(_Vad, _Ears(self), _Mind(self), _Voice(self), _Memory(self))
+        finished = self._finished if self.meaning else None
+        stages = Stages(_Vad, _Ears(self), _Mind(self), _Voice(self), _Memory(self), finished)
         async with Conversation(
             stages,
             self.settings,
@@ -289,7 +297,7 @@ class Scene:
             on_record=told.records.append,
             now=lambda: datetime(2026, 11, 20, 12, tzinfo=UTC),
         ) as conversation:
-            end = asyncio.create_task(_end_of_the_sound(conversation, told))
+            end = asyncio.create_task(_end_of_the_sound(conversation, told, self.deaf_after))
             acting = [asyncio.create_task(_act(conversation, when, act)) for when, act in self.acts]
             await self._microphone(conversation, until)
             for task in acting:
@@ -298,6 +306,14 @@ class Scene:
         told.history = [f"{entry.role}: {entry.text}" for entry in conversation.history.entries]
         assert self.minds_running == 0, "a cancelled reply went on being written"
         return told
+
+    async def _finished(self, sound: Samples) -> float:
+        """What the script says of the last speech in this sound: an utterance is finished unless told otherwise."""
+        await asyncio.sleep(self.finished_delay)
+        levels = [float(frame.max()) for frame in sound.reshape(-1, FRAME)]
+        last = next(level for level in reversed(levels) if level >= SPEECH_LEVEL)
+        utterance = self.utterances[round((last - SPEECH_LEVEL) * 1000)]
+        return self.finished_at.get(utterance.end, 0.95)
 
     async def _microphone(self, conversation: Conversation, until: float) -> None:
         clock = asyncio.get_running_loop().time
@@ -319,7 +335,7 @@ async def _act(conversation: Conversation, when: float, act: Callable[[Conversat
         await result
 
 
-async def _end_of_the_sound(conversation: Conversation, told: Told) -> None:
+async def _end_of_the_sound(conversation: Conversation, told: Told, deaf_after: float) -> None:
     """A headset: plays what it gets in real time, pauses and drops at once, reports what was heard."""
     clock = asyncio.get_running_loop().time
     queued = played = turn = 0
@@ -331,7 +347,7 @@ async def _end_of_the_sound(conversation: Conversation, told: Told) -> None:
             begun = clock()
             await asyncio.sleep(PLAY_STEP_S)
             step = min(round(PLAY_STEP_S * MOUTH_RATE), queued - played)
-            if paused or step <= 0:
+            if paused or step <= 0 or begun >= deaf_after:
                 continue
             played += step
             told.sounding.append((begun, begun + step / MOUTH_RATE, turn))

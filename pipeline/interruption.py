@@ -1,0 +1,62 @@
+"""Speech during a reply: does the user want the turn, or only cough, or say "mm-hmm"?"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Intrusion:
+    """What is known of speech that began while a reply was there."""
+
+    speech_ms: float
+    silence_ms: float
+    transcript: str = ""
+    final: bool = False
+    """The transcript is of all that was said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    kind: Literal["command", "interruption", "backchannel"]
+    why: str
+
+
+BACKCHANNELS = frozenset(
+    "mm mhm hm hmm mmhmm uh huh uhhuh um ah oh yeah yes yep yup right okay ok sure aha wow cool nice great true".split()
+)
+"""Words by which a listener says "go on"; alone they do not take the turn (Yngve 1970 named them backchannels)."""
+
+COMMANDS = ("stop", "wait", "pause", "hold on", "hang on", "shut up", "be quiet", "quiet", "enough")
+
+
+@dataclass(frozen=True, slots=True)
+class InterruptionJudge:
+    """An interruption is a command, or words beyond backchannels, or speech too long to be either noise or assent."""
+
+    min_speech_ms: float = 250.0
+    """Shorter bursts are a cough or a door unless they are a command."""
+    certain_speech_ms: float = 800.0
+    """The longest backchannels last about this; more is an interruption whatever was understood."""
+    verdict_silence_ms: float = 200.0
+
+    def ruling(self, intrusion: Intrusion) -> Ruling | None:
+        """None while it cannot be said yet; always a ruling once the intruder is silent and the words are final."""
+        words = re.findall(r"[a-z']+", intrusion.transcript.lower().replace("-", ""))
+        spoken = " ".join(words)
+        for command in COMMANDS:
+            if f"{spoken} ".startswith(f"{command} "):
+                return Ruling("command", f"said “{command}”")
+        if intrusion.speech_ms >= self.certain_speech_ms:
+            return Ruling("interruption", f"{intrusion.speech_ms:.0f} ms of speech")
+        beyond = [word for word in words if word not in BACKCHANNELS]
+        long_enough = intrusion.speech_ms >= self.min_speech_ms
+        if len(beyond) >= 2 and long_enough:
+            return Ruling("interruption", "words beyond a backchannel")
+        if intrusion.silence_ms < self.verdict_silence_ms or not intrusion.final:
+            return None
+        if beyond and long_enough:
+            return Ruling("interruption", "a word beyond a backchannel")
+        return Ruling("backchannel", f"“{spoken}”" if words else f"{intrusion.speech_ms:.0f} ms without words")
