@@ -51,10 +51,11 @@ class AsyncMemory:
         budget_chars: int = 2400,
         now: datetime | None = None,
         exclude_conversation: str | None = None,
+        asker: str | None = None,
     ) -> Recall:
         return await self._run(
             lambda: self._memory.recall(
-                query, budget_chars=budget_chars, now=now, exclude_conversation=exclude_conversation
+                query, budget_chars=budget_chars, now=now, exclude_conversation=exclude_conversation, asker=asker
             )
         )
 

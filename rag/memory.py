@@ -11,12 +11,18 @@ from collections.abc import Iterator
 from datetime import date, datetime
 from pathlib import Path
 
+import numpy as np
+
 from rag.embedding import Embedder, SentenceEmbedder
-from rag.ranking import fuse
+from rag.finder import Finder, Found, Nearest, reasons
+from rag.keeper import Keeper
+from rag.packing import pack
 from rag.records import ConversationSummary, MemorySize, Recall, Recalled, Remembered
 from rag.store import TurnStore
-from rag.vectors import ChromaServer, VectorIndex, connect
+from rag.vectors import ChromaServer
 
+LONGEST_QUERY = 2_000
+"""Characters of a question that are looked at."""
 LONGEST_TEXT = 1_048_576
 """Characters of one turn: an hour of talk is 60,000."""
 
@@ -42,17 +48,14 @@ class Memory:
             MemoryFault: it was written by a newer version.
         """
         self._folder = Path(path) / _folder_name(owner)
-        self._embedder = embedder or SentenceEmbedder()
-        self._chroma = chroma
-        self._owner = owner
+        self._notices: list[str] = []
         self._turns = TurnStore(self._folder / "turns.sqlite3")
-        self._vectors: VectorIndex | None = None
+        self._keeper = Keeper(
+            self._turns, self._folder / "vectors", embedder or SentenceEmbedder(), chroma, owner, self._notices.append
+        )
+        self._finder = Finder(self._turns)
+        self._recalling = threading.Lock()
         self._conversation = uuid.uuid4().hex
-        self._wake = threading.Condition()
-        self._closing = False
-        self._busy = False
-        self._keeper = threading.Thread(target=self._keep_embedding, name="memory", daemon=True)
-        self._keeper.start()
 
     # Remembering
 
@@ -63,51 +66,20 @@ class Memory:
             ValueError: the text or the speaker is empty, or the text is longer than 1,048,576 characters.
             MemoryFull: no room on the disk.
         """
-        (id,) = self._turns.add(
-            [(None, _clean(speaker, "speaker"), _clean(text, "text"), _aware(at), conversation or self._conversation)]
+        turn = Remembered(
+            uuid.uuid4().hex,
+            _clean(speaker, "speaker"),
+            _clean(text, "text"),
+            _aware(at),
+            conversation or self._conversation,
         )
-        self._nudge()
-        return id
-
-    def _nudge(self) -> None:
-        with self._wake:
-            self._wake.notify_all()
-
-    def _keep_embedding(self) -> None:
-        while True:
-            with self._wake:
-                while not self._closing and not self._turns.waiting(1):
-                    self._busy = False
-                    self._wake.notify_all()
-                    self._wake.wait()
-                if self._closing:
-                    return
-                self._busy = True
-            rows = self._turns.waiting(32)
-            vectors = self._embedder.embed([row.text for row in rows])
-            self._index().put(
-                [row.id for row in rows],
-                vectors,
-                [row.text for row in rows],
-                [
-                    {"speaker": row.speaker, "at": row.at.isoformat(), "conversation": row.conversation, "seq": row.seq}
-                    for row in rows
-                ],
-            )
-            self._turns.mark_embedded(rows)
-
-    def _index(self) -> VectorIndex:
-        with self._wake:
-            if self._vectors is None:
-                self._vectors = VectorIndex(
-                    connect(self._folder / "vectors", self._chroma), f"turns.{self._embedder.fingerprint()}"
-                )
-            return self._vectors
+        self._turns.add([turn])
+        self._keeper.nudge()
+        return turn.id
 
     def settle(self) -> None:
-        """Wait until every turn has its vector."""
-        with self._wake:
-            self._wake.wait_for(lambda: self._closing or not self._turns.waiting(1))
+        """Wait until the background has nothing left to do: every turn has its vector, what was forgotten is gone."""
+        self._keeper.settle()
 
     # Recalling
 
@@ -118,31 +90,34 @@ class Memory:
         budget_chars: int = 2400,
         now: datetime | None = None,
         exclude_conversation: str | None = None,
+        asker: str | None = None,
     ) -> Recall:
-        """The turns that bear on `query`, as text for a prompt of at most `budget_chars` characters."""
-        query = query.strip()
-        if not query:
-            return Recall("", ())
-        words = _fts_query(query)
-        rankings = [self._turns.match(words, 100)] if words else []
-        (vector,) = self._embedder.embed([query])
-        index = self._index()
-        if len(index):
-            rankings.append(index.nearest(vector, 100))
-        scores = fuse(rankings)
-        rows = {row.id: row for row in self._turns.get(list(scores))}
-        lines, items, used = [], [], 0
-        for id, score in scores.items():
-            row = rows.get(id)
-            if row is None or row.conversation == exclude_conversation:
-                continue
-            line = f"[{row.at:%-d %b %Y}] {row.speaker}: {row.text}"
-            if used + len(line) + 1 > budget_chars:
-                continue
-            lines.append((row.seq, line))
-            used += len(line) + 1
-            items.append(Recalled(row.id, row.speaker, row.text, row.at, row.conversation, score, "words and meaning"))
-        return Recall("\n".join(line for _, line in sorted(lines)), tuple(items))
+        """The turns that bear on `query`, as text for a prompt of at most `budget_chars` characters.
+
+        Args:
+            now: what "yesterday" in the query is seen from; None is the present.
+            exclude_conversation: the one going on, which needs no recalling.
+            asker: who asks, as `remember` knew them: "my" and "I" in the query then mean them.
+        """
+        found = self.find(query, now=now, exclude_conversation=exclude_conversation, asker=asker)
+        text, taken = pack(found.rows, found.scores, budget_chars)
+        return Recall(text, tuple(_recalled(found, index) for index in taken))
+
+    def find(
+        self,
+        query: str,
+        *,
+        now: datetime | None = None,
+        exclude_conversation: str | None = None,
+        asker: str | None = None,
+    ) -> Found:
+        """Every candidate with all that ranking knows of it: what `recall` packs, for the curious and for fitting."""
+        query = _tidy(query)[:LONGEST_QUERY]
+        nearest = self._keeper.nearest(query) if query else Nearest({}, {})
+        with self._recalling:
+            return self._finder.find(
+                query, nearest, now=_aware(now), asker=asker, exclude_conversation=exclude_conversation
+            )
 
     def search(self, query: str, *, limit: int = 50) -> list[Remembered]:
         """Turns that hold the words of `query`, best first."""
@@ -176,7 +151,7 @@ class Memory:
         )
         removed = self._turns.remove(rows)
         if rows:
-            self._index().drop([row.id for row in rows])
+            self._keeper.drop([row.id for row in rows])
         return removed
 
     def correct(self, id: str, text: str) -> None:
@@ -189,7 +164,7 @@ class Memory:
         if not rows:
             raise KeyError(id)
         self._turns.rewrite(rows[0], _clean(text, "text"))
-        self._nudge()
+        self._keeper.nudge()
 
     def conversations(self) -> list[ConversationSummary]:
         """Newest first."""
@@ -235,27 +210,28 @@ class Memory:
         Raises:
             ValueError: a line isn't a turn; nothing was added.
         """
-        entries = list(_read_jsonl(Path(file)))
-        known = {row.id for row in self._turns.get([entry[0] for entry in entries if entry[0]])}
-        added = self._turns.add(entry for entry in entries if entry[0] not in known)
-        self._nudge()
-        return len(added)
+        added = self._turns.add(list(_read_jsonl(Path(file))))
+        self._keeper.nudge()
+        return added
 
     def size(self) -> MemorySize:
-        turns, conversations, waiting = self._turns.counts()
+        turns, conversations, indexed, waiting = self._turns.counts()
         disk = sum(file.stat().st_size for file in self._folder.rglob("*") if file.is_file())
-        return MemorySize(turns, conversations, waiting, disk)
+        return MemorySize(turns, conversations, waiting, disk, 1.0 - waiting / indexed if indexed else 1.0)
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What people should be told: damage that was repaired, and what does not work at present."""
+        return (*self._notices, *([self._keeper.trouble] if self._keeper.trouble else []))
 
     def warm(self) -> None:
-        """Load the embedding model and the index now rather than at the first question."""
-        self._embedder.embed(["warm"])
-        self._index()
+        """Load the embedding model and the indexes now rather than at the first question."""
+        self._keeper.open()
+        with self._recalling:
+            self._finder.refresh()
 
     def close(self) -> None:
-        with self._wake:
-            self._closing = True
-            self._wake.notify_all()
-        self._keeper.join()
+        self._keeper.close()
         self._turns.close()
 
     def __enter__(self) -> Memory:
@@ -276,11 +252,15 @@ def _clean(text: str, what: str) -> str:
     """Fit to be stored and shown: no control characters, no half characters, not empty, not endless."""
     if len(text) > LONGEST_TEXT:
         raise ValueError(f"The {what} has {len(text):,} characters; memory takes up to {LONGEST_TEXT:,} in one turn.")
-    text = text.encode("utf-8", "replace").decode("utf-8")
-    text = re.sub(r"[\x00-\x08\x0b-\x1f\x7f]", " ", text).strip()
+    text = _tidy(text)
     if not text:
         raise ValueError(f"There is nothing to remember: the {what} is empty.")
     return text
+
+
+def _tidy(text: str) -> str:
+    text = text.encode("utf-8", "replace").decode("utf-8")
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f]", " ", text).strip()
 
 
 def _aware(at: datetime | None) -> datetime:
@@ -292,15 +272,28 @@ def _fts_query(text: str) -> str:
     return " OR ".join(f'"{word}"' for word in dict.fromkeys(words))
 
 
-def _read_jsonl(file: Path) -> Iterator[tuple[str | None, str, str, datetime, str]]:
+def _recalled(found: Found, index: int) -> Recalled:
+    row, best = found.rows[index], float(found.scores.max())
+    return Recalled(
+        row.id,
+        row.speaker,
+        row.text,
+        row.at,
+        row.conversation,
+        score=float(np.exp(found.scores[index] - best)),
+        why=reasons(found, index),
+    )
+
+
+def _read_jsonl(file: Path) -> Iterator[Remembered]:
     with file.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
             try:
                 entry = json.loads(line)
-                yield (
-                    str(entry["id"]) if entry.get("id") else None,
+                yield Remembered(
+                    str(entry.get("id") or uuid.uuid4().hex),
                     _clean(entry["speaker"], "speaker"),
                     _clean(entry["text"], "text"),
                     _aware(datetime.fromisoformat(entry["at"])),

@@ -1,14 +1,204 @@
-"""Rankings made one."""
+"""Which turns bear on a question: what is known of each candidate, weighed and summed.
+
+Meaning (cosine of the turn, and of the turn with the one before it), words (BM25 of the turn, of the turn between its
+neighbours, of its whole episode), who said it, when it was said and which days it speaks of, and what kind of turn it
+is. Okapi BM25 as in Robertson and Zaragoza, "The Probabilistic Relevance Framework" (2009), k1 = 1.2, b = 0.75; a turn
+is short, so that a word counts once in it.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rag.catalogue import Catalogue
+from rag.question import Question
+from rag.when import Span, spans
+
+Floats = NDArray[np.float64]
+Positions = NDArray[np.intp]
+
+K1, B = 1.2, 0.75
+
+WEIGHTS: dict[str, float] = {
+    "meaning": 1.0,
+    "meaning_in_context": 0.5,
+    "words": 1.0,
+}
+"""Fitted by `benchmarks/memory.py --fit` (a listwise logistic regression; docs/MEMORY.md says how)."""
 
 
-def fuse(rankings: Sequence[Mapping[str, float]], constant: int = 60) -> dict[str, float]:
-    """Reciprocal rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009), scaled so that first everywhere is 1."""
-    scores: dict[str, float] = {}
-    for ranking in rankings:
-        for rank, id in enumerate(ranking, 1):
-            scores[id] = scores.get(id, 0.0) + (constant + 1) / (constant + rank) / len(rankings)
-    return dict(sorted(scores.items(), key=lambda entry: -entry[1]))
+@dataclass(frozen=True)
+class WordHits:
+    """Where a question's terms occur. `positions[term]` ascending; `idf[term]`."""
+
+    positions: Mapping[str, Positions]
+    idf: Mapping[str, float]
+
+    @classmethod
+    def of(cls, postings: Mapping[str, NDArray[np.int64]], catalogue: Catalogue) -> WordHits:
+        positions = {term: catalogue.positions(seqs) for term, seqs in postings.items()}
+        total = len(catalogue)
+        idf = {
+            term: float(np.log1p((total - len(found) + 0.5) / (len(found) + 0.5))) for term, found in positions.items()
+        }
+        return cls(positions, idf)
+
+    def bm25(self, catalogue: Catalogue) -> Floats:
+        """[turns]: every turn by itself."""
+        scores = np.zeros(len(catalogue))
+        lengths = catalogue["words"]
+        usual = max(float(lengths.mean()), 1.0) if len(lengths) else 1.0
+        for term, found in self.positions.items():
+            scores[found] += self.idf[term] * _saturated(1.0, lengths[found] / usual)
+        return scores
+
+    def counts(self, catalogue: Catalogue, candidates: Positions) -> NDArray[np.float64]:
+        """[terms, candidates]: in how many of the turn before, the turn and the turn after a term occurs."""
+        around = [catalogue["before"][candidates], candidates, catalogue["after"][candidates]]
+        rows = [sum(_member(where, found) for where in around) for found in self.positions.values()]
+        return np.array(rows, dtype=np.float64).reshape(len(self.positions), len(candidates))
+
+    def episodes(self, catalogue: Catalogue, candidates: Positions) -> Floats:
+        """[candidates]: BM25 of the episode each belongs to."""
+        lengths = catalogue.episode_words
+        usual = max(float(lengths.mean()), 1.0) if len(lengths) else 1.0
+        own, scores = catalogue["episode"][candidates], np.zeros(len(candidates))
+        for found in self.positions.values():
+            counts = np.bincount(catalogue["episode"][found], minlength=len(lengths))
+            held = int((counts > 0).sum())
+            idf = float(np.log1p((len(lengths) - held + 0.5) / (held + 0.5)))
+            scores += idf * _saturated(counts[own], lengths[own] / usual)
+        return scores
+
+
+def _saturated(count: Floats | float, length: Floats) -> Floats:
+    return np.asarray(count * (K1 + 1) / (count + K1 * (1 - B + B * length)))
+
+
+def _member(values: Positions, ascending: Positions) -> Floats:
+    if not len(ascending):
+        return np.zeros(len(values))
+    at = np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)
+    return np.asarray(ascending[at] == values, dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """The text of a candidate, and the day it was said."""
+
+    speaker: str
+    text: str
+    said: date
+
+
+def describe(
+    question: Question,
+    catalogue: Catalogue,
+    candidates: Positions,
+    texts: Sequence[Candidate],
+    *,
+    meaning: Mapping[int, float],
+    in_context: Mapping[int, float],
+    hits: WordHits,
+) -> dict[str, Floats]:
+    """Each feature as an array [candidates]. `meaning` and `in_context`: position to cosine, of the nearest only."""
+    turn, context = _dense(meaning, candidates), _dense(in_context, candidates)
+    all_idf = sum(hits.idf.values()) or 1.0
+    counts = hits.counts(catalogue, candidates)
+    idf = np.array(list(hits.idf.values()))[:, None] if hits.idf else np.zeros((0, 1))
+    alone = np.array([_member(candidates, found) for found in hits.positions.values()]).reshape(counts.shape)
+    bm25 = hits.bm25(catalogue)
+    best = max(float(bm25.max(initial=0.0)), 1e-6)
+    episodes = hits.episodes(catalogue, candidates)
+    episode = catalogue["episode"][candidates]
+    who = [text.speaker for text in texts]
+    one = len(question.about) == 1
+    named = np.array([speaker in question.about for speaker in who], dtype=np.float64)
+    shown = [text.text for text in texts]
+    cues = np.array([(bool(_TIME.search(text)), bool(_COUNT.search(text)), bool(_NAME.search(text))) for text in shown])
+    cues = cues.reshape(len(shown), 3).astype(np.float64)
+    return {
+        "meaning": turn * 10,
+        "meaning_in_context": context * 10,
+        "meaning_of_episode": _highest(turn, episode) * 10,
+        "meaning_before": _of(meaning, catalogue["before"][candidates]) * 10,
+        "meaning_after": _of(meaning, catalogue["after"][candidates]) * 10,
+        "words": bm25[candidates] / best,
+        "words_before": np.where(catalogue["before"][candidates] >= 0, bm25[catalogue["before"][candidates]], 0) / best,
+        "words_after": np.where(catalogue["after"][candidates] >= 0, bm25[catalogue["after"][candidates]], 0) / best,
+        "words_covered": (alone * idf).sum(0) / all_idf,
+        "words_covered_around": ((counts > 0) * idf).sum(0) / all_idf,
+        "words_of_episode": episodes / max(float(episodes.max(initial=0.0)), 1e-6),
+        "said_by_named": (2 * named - 1) * one,
+        "names_named": np.array(
+            [any(name.lower() in text.lower() for name in question.about) for text in shown], dtype=np.float64
+        ),
+        "about_oneself": np.array([bool(_SELF.search(text)) for text in shown], dtype=np.float64),
+        "asks": np.array([text.rstrip().endswith("?") for text in shown], dtype=np.float64),
+        "content": np.log1p(catalogue["words"][candidates].astype(np.float64)),
+        "time_wanted": cues[:, 0] * question.wants_time,
+        "count_wanted": cues[:, 1] * question.wants_count,
+        "name_wanted": cues[:, 2] * question.wants_name,
+        **_times(question, texts),
+    }
+
+
+def score(features: Mapping[str, Floats], weights: Mapping[str, float] = WEIGHTS) -> Floats:
+    """[candidates]: higher is better; a difference of 1 is a factor of e in the odds."""
+    return np.asarray(sum((weight * features[name] for name, weight in weights.items()), np.zeros(1)))
+
+
+def _dense(values: Mapping[int, float], candidates: Positions) -> Floats:
+    """What isn't among the nearest is as far as the farthest of them."""
+    floor = min(values.values(), default=0.0)
+    return np.array([values.get(int(here), floor) for here in candidates], dtype=np.float64)
+
+
+def _of(values: Mapping[int, float], neighbours: Positions) -> Floats:
+    return _dense(values, neighbours)
+
+
+def _highest(values: Floats, groups: NDArray[np.int32]) -> Floats:
+    """[candidates]: the highest value in each one's group."""
+    if not len(values):
+        return values
+    _, member = np.unique(groups, return_inverse=True)
+    highest = np.full(member.max() + 1, -np.inf)
+    np.maximum.at(highest, member, values)
+    return highest[member]
+
+
+def _times(question: Question, texts: Sequence[Candidate]) -> dict[str, Floats]:
+    """Said on the days asked for, speaking of them, or said soon after them."""
+    said, meant, after = (np.zeros(len(texts)) for _ in range(3))
+    for number, text in enumerate(texts if question.spans else ()):
+        on = Span(text.said, text.said)
+        lately = Span(max(text.said, date.min + 10 * _DAY) - 10 * _DAY, text.said)
+        told = [span for span in spans(text.text, text.said) if span.days <= 40]
+        for asked in question.spans:
+            if asked.overlaps(on):
+                said[number] = 1.0
+            elif asked.days <= 40 and asked.overlaps(lately):
+                after[number] = 1.0
+            if any(asked.overlaps(span) for span in told):
+                meant[number] = 1.0
+    return {"said_then": said, "speaks_of_then": meant, "said_soon_after": after}
+
+
+_DAY = timedelta(days=1)
+_SELF = re.compile(r"\b(I|I'm|I've|I'd|I'll|my|me|we|our|us)\b")
+_TIME = re.compile(
+    r"\b(yesterday|today|tonight|tomorrow|last|next|ago|weeks?|weekend|months?|years?|since|recently|soon|morning"
+    r"|\w+day|january|february|march|april|june|july|august|september|october|november|december|\d{4}|\d+(st|nd|rd|th))\b",
+    re.IGNORECASE,
+)
+_COUNT = re.compile(
+    r"\b(\d+|one|two|three|four|five|six|seven|eight|nine|ten|couple|once|twice|few|several|dozen)\b", re.IGNORECASE
+)
+_NAME = re.compile(r"(?<=[a-z,] )[A-Z][a-z]+|\"|“")

@@ -56,6 +56,8 @@ class MemorySize:
     waiting: int
     """Turns still without a vector: found by their words, not yet by their meaning."""
     disk_bytes: int
+    progress: float
+    """Share of the turns that have their vector, 0…1: how far embedding anew by another model has come."""
 
 
 class MemoryFault(RuntimeError):

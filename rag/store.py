@@ -6,13 +6,17 @@ import hashlib
 import json
 import sqlite3
 import threading
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from rag.catalogue import Entry
+from rag.lexical import EMPTY, words
 from rag.records import ConversationSummary, MemoryFault, MemoryFull, MemoryInUse, Remembered
 
 SCHEMA = """
@@ -26,6 +30,7 @@ CREATE TABLE turns(
     moment       REAL NOT NULL,                      -- the same, seconds since 1970
     day          TEXT NOT NULL,                      -- the same, the speaker's own day
     conversation TEXT NOT NULL,
+    words        INTEGER NOT NULL,                   -- how many carry meaning
     digest       BLOB NOT NULL,                      -- of speaker, text and the turn before: tells repetitions
     repeats      INTEGER,                            -- the seq this says again word for word; such a turn isn't indexed
     embedded     INTEGER NOT NULL DEFAULT 0
@@ -43,6 +48,10 @@ CREATE VIRTUAL TABLE words USING fts5(
 """
 VERSION = 1
 COLUMNS = "seq, id, speaker, text, at, conversation"
+
+
+Turn = Remembered
+"""What goes in: a turn whose id is given."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,8 @@ class TurnStore:
     def __init__(self, file: Path) -> None:
         self._file = file
         self._lock = threading.RLock()
+        self.rewritten = 0
+        """Goes up when a turn was removed or corrected, so that what was derived from it is derived anew."""
         file.parent.mkdir(parents=True, exist_ok=True)
         self._db = sqlite3.connect(file, check_same_thread=False, isolation_level=None, timeout=0.5)
         try:
@@ -111,38 +122,41 @@ class TurnStore:
                     ) from error
                 raise
 
-    def add(self, turns: Iterable[tuple[str | None, str, str, datetime, str]]) -> list[str]:
-        """(id or None for a new one, speaker, text, at, conversation) in the order of saying; returns the ids."""
-        ids = []
+    def add(self, turns: Iterable[Turn]) -> int:
+        """In the order of saying; one whose id is held already is left alone. Returns how many were added."""
+        added = 0
         with self.transaction() as db:
-            for id, speaker, text, at, conversation in turns:
-                id = id or uuid.uuid4().hex
+            for turn in turns:
+                if db.execute("SELECT 1 FROM turns WHERE id = ?", (turn.id,)).fetchone():
+                    continue
                 before = db.execute(
-                    "SELECT speaker, text FROM turns WHERE conversation = ? ORDER BY seq DESC LIMIT 1", (conversation,)
+                    "SELECT speaker, text FROM turns WHERE conversation = ? ORDER BY seq DESC LIMIT 1",
+                    (turn.conversation,),
                 ).fetchone()
-                digest = _digest(speaker, text, *(before or ("", "")))
+                digest = _digest(turn.speaker, turn.text, *(before or ("", "")))
                 first = db.execute(
                     "SELECT seq FROM turns WHERE digest = ? AND repeats IS NULL LIMIT 1", (digest,)
                 ).fetchone()
                 seq = db.execute(
-                    "INSERT INTO turns(id, speaker, text, at, moment, day, conversation, digest, repeats)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    "INSERT INTO turns(id, speaker, text, at, moment, day, conversation, words, digest, repeats)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (
-                        id,
-                        speaker,
-                        text,
-                        at.isoformat(),
-                        at.timestamp(),
-                        at.date().isoformat(),
-                        conversation,
+                        turn.id,
+                        turn.speaker,
+                        turn.text,
+                        turn.at.isoformat(),
+                        turn.at.timestamp(),
+                        turn.at.date().isoformat(),
+                        turn.conversation,
+                        _content(turn.text),
                         digest,
                         first and first[0],
                     ),
                 ).lastrowid
                 if first is None:
-                    db.execute("INSERT INTO words(rowid, text) VALUES (?, ?)", (seq, text))
-                ids.append(id)
-        return ids
+                    db.execute("INSERT INTO words(rowid, text) VALUES (?, ?)", (seq, turn.text))
+                added += 1
+        return added
 
     def get(self, ids: Sequence[str]) -> list[Row]:
         return self._select(
@@ -159,6 +173,32 @@ class TurnStore:
             ).fetchall()
         return dict(found)
 
+    def postings(self, stem: str, count: int) -> NDArray[np.int64]:
+        """Ascending seqs of the newest `count` turns that hold the word."""
+        with self._lock:
+            found = self._db.execute(
+                "SELECT rowid FROM words WHERE words MATCH ? ORDER BY rowid DESC LIMIT ?", (f'"{stem}"', count)
+            ).fetchall()
+        return np.array(found, dtype=np.int64).reshape(-1)[::-1]
+
+    def entries(self, *, after_seq: int) -> Iterator[Entry]:
+        """The indexed turns from there on, for the catalogue."""
+        with self._lock:
+            found = self._db.execute(
+                "SELECT seq, id, conversation, speaker, moment, day, words FROM turns"
+                " WHERE repeats IS NULL AND seq > ? ORDER BY seq",
+                (after_seq,),
+            ).fetchall()
+        for seq, id, conversation, speaker, moment, day, count in found:
+            yield Entry(seq, id, conversation, speaker, moment, date.fromisoformat(day).toordinal(), count)
+
+    def rows_at(self, seqs: NDArray[np.int64]) -> list[Row]:
+        """In the order of saying."""
+        return self._select(
+            f"SELECT {COLUMNS} FROM turns WHERE seq IN (SELECT value FROM json_each(?)) ORDER BY seq",
+            (json.dumps(seqs.tolist()),),
+        )
+
     def before(self, row: Row) -> Row | None:
         """What was said just before in the same conversation."""
         rows = self._select(
@@ -173,10 +213,39 @@ class TurnStore:
             f"SELECT {COLUMNS} FROM turns WHERE embedded = 0 AND repeats IS NULL ORDER BY seq LIMIT ?", (count,)
         )
 
-    def mark_embedded(self, rows: Iterable[Row]) -> None:
-        """A turn forgotten or corrected meanwhile is not marked."""
+    def mark_embedded(self, rows: Iterable[Row]) -> list[str]:
+        """Returns the ids of those that were forgotten or corrected meanwhile, which are not marked."""
         with self.transaction() as db:
-            db.executemany("UPDATE turns SET embedded = 1 WHERE id = ? AND text = ?", [(r.id, r.text) for r in rows])
+            return [
+                row.id
+                for row in rows
+                if not db.execute(
+                    "UPDATE turns SET embedded = 1 WHERE id = ? AND text = ?", (row.id, row.text)
+                ).rowcount
+            ]
+
+    def unmark(self, ids: Iterable[str] | None = None) -> None:
+        """These, or all, have no vector any more."""
+        with self.transaction() as db:
+            if ids is None:
+                db.execute("UPDATE turns SET embedded = 0")
+            else:
+                db.executemany("UPDATE turns SET embedded = 0 WHERE id = ?", [(id,) for id in ids])
+
+    def embedded_ids(self) -> set[str]:
+        with self._lock:
+            return {id for (id,) in self._db.execute("SELECT id FROM turns WHERE embedded = 1 AND repeats IS NULL")}
+
+    def note(self, key: str) -> str | None:
+        with self._lock:
+            found = self._db.execute("SELECT value FROM about WHERE key = ?", (key,)).fetchone()
+        return found[0] if found else None
+
+    def set_note(self, key: str, value: str | None) -> None:
+        with self.transaction() as db:
+            db.execute("DELETE FROM about WHERE key = ?", (key,))
+            if value is not None:
+                db.execute("INSERT INTO about(key, value) VALUES (?, ?)", (key, value))
 
     def find(
         self,
@@ -216,6 +285,7 @@ class TurnStore:
                 self._unindex(db, row)
                 removed += db.execute("DELETE FROM turns WHERE seq = ?", (row.seq,)).rowcount
             db.execute("INSERT INTO words(words) VALUES ('optimize')")  # merges away the terms of deleted turns
+            self.rewritten += 1
         with self._lock:
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return removed
@@ -224,11 +294,12 @@ class TurnStore:
         with self.transaction() as db:
             self._unindex(db, row)
             db.execute(
-                "UPDATE turns SET text = ?, digest = ?, repeats = NULL, embedded = 0 WHERE seq = ?",
-                (text, _digest(row.speaker, text, row.id, ""), row.seq),
+                "UPDATE turns SET text = ?, words = ?, digest = ?, repeats = NULL, embedded = 0 WHERE seq = ?",
+                (text, _content(text), _digest(row.speaker, text, row.id, ""), row.seq),
             )
             db.execute("INSERT INTO words(rowid, text) VALUES (?, ?)", (row.seq, text))
             db.execute("INSERT INTO words(words) VALUES ('optimize')")
+            self.rewritten += 1
         with self._lock:
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
@@ -259,16 +330,16 @@ class TurnStore:
             for id, first, last, turns, opening in found
         ]
 
-    def counts(self) -> tuple[int, int, int]:
-        """Turns, conversations, turns without a vector."""
+    def counts(self) -> tuple[int, int, int, int]:
+        """Turns, conversations, turns to be found by meaning, and those of them that have no vector yet."""
         with self._lock:
             turns, conversations = self._db.execute(
                 "SELECT count(*), count(DISTINCT conversation) FROM turns"
             ).fetchone()
-            (waiting,) = self._db.execute(
-                "SELECT count(*) FROM turns WHERE embedded = 0 AND repeats IS NULL"
+            indexed, embedded = self._db.execute(
+                "SELECT count(*), total(embedded) FROM turns WHERE repeats IS NULL"
             ).fetchone()
-        return turns, conversations, waiting
+        return turns, conversations, indexed, indexed - int(embedded)
 
     def close(self) -> None:
         with self._lock:
@@ -277,6 +348,10 @@ class TurnStore:
     def _select(self, statement: str, values: Sequence[object]) -> list[Row]:
         with self._lock:
             return [_row(found) for found in self._db.execute(statement, values)]
+
+
+def _content(text: str) -> int:
+    return sum(word not in EMPTY for word in words(text))
 
 
 def _digest(*parts: str) -> bytes:

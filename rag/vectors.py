@@ -1,19 +1,30 @@
-"""The vectors in Chroma: one collection a view of the turns, on disk beside the texts or on a server."""
+"""The vectors in Chroma, on disk beside the texts or on a server; with a copy of every text, to rebuild either from."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+import shutil
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from chromadb.api import ClientAPI
+from rag.finder import Nearest
+from rag.store import Row, Turn
 
-Metadata = Mapping[str, str | float]
+if TYPE_CHECKING:
+    from chromadb.api.client import Client
+
+VIEWS = ("turn", "context")
+"""A turn with who said it; the same with what was said just before."""
+BATCH = 1000
 
 
 @dataclass(frozen=True)
@@ -26,49 +37,146 @@ class ChromaServer:
     token: str | None = None
 
 
-def connect(folder: Path, server: ChromaServer | None) -> ClientAPI:
-    """A client on the server, or on the folder. Chroma's telemetry is off."""
+class Vectors:
+    """One owner's vectors by one embedding model: a collection for each view, under the cosine distance."""
+
+    def __init__(self, folder: Path, server: ChromaServer | None, *, owner: str, model: str) -> None:
+        """`model` is the fingerprint of what embeds. Raises what Chroma raises, and OSError."""
+        self._folder = folder
+        self._server = server
+        # A server is shared, a folder is not: the owner's name is made fit for a collection's by hashing.
+        self._prefix = hashlib.blake2b(owner.encode(), digest_size=8).hexdigest()
+        self._model = model
+        self._lock = threading.RLock()
+        self._client = _connect(folder, server)
+        self._collections = {view: self._collection(self._name(view)) for view in VIEWS}
+
+    def put(self, rows: Sequence[Row], vectors: dict[str, NDArray[np.float32]]) -> None:
+        """vectors: view to float32 [len(rows), dimensions], of unit length. What has the same id is replaced."""
+        texts = [row.text for row in rows]
+        about = [
+            {"speaker": row.speaker, "at": row.at.isoformat(), "conversation": row.conversation, "seq": row.seq}
+            for row in rows
+        ]
+        with self._lock:
+            for view, collection in self._collections.items():
+                held = {"documents": texts, "metadatas": about} if view == VIEWS[0] else {}
+                collection.upsert(ids=[row.id for row in rows], embeddings=vectors[view], **held)
+
+    def nearest(self, vector: NDArray[np.float32], count: int) -> Nearest:
+        """The `count` nearest in each view to a vector [dimensions] of unit length."""
+        with self._lock:
+            return Nearest(*(_nearest(self._collections[view], vector, count) for view in VIEWS))
+
+    def drop(self, ids: Sequence[str]) -> None:
+        with self._lock:
+            for collection in self._collections.values():
+                for start in range(0, len(ids), BATCH):
+                    collection.delete(ids=list(ids[start : start + BATCH]))
+
+    def count(self) -> int:
+        with self._lock:
+            return min(int(collection.count()) for collection in self._collections.values())
+
+    def ids(self) -> set[str]:
+        """Those in every view."""
+        with self._lock:
+            held = [set(collection.get(include=[])["ids"]) for collection in self._collections.values()]
+        return set.intersection(*held)
+
+    def texts(self) -> Iterator[Turn]:
+        """The copies of the turns, in the order of saying."""
+        with self._lock:
+            yield from _texts(self._collections[VIEWS[0]])
+
+    def retire_others(self) -> None:
+        """Remove what other models and unfinished compactions left."""
+        with self._lock:
+            mine = {self._name(view) for view in VIEWS}
+            for collection in self._client.list_collections():
+                if collection.name.startswith(self._prefix) and collection.name not in mine:
+                    self._client.delete_collection(collection.name)
+
+    def compact(self) -> None:
+        """Write the index anew: Chroma only marks what is dropped, and keeps its bytes on the disk.
+
+        A server looks after its own disk.
+        """
+        if self._server is not None:
+            return
+        with self._lock:
+            for view in VIEWS:
+                old, new = self._collections[view], self._collection(self._name(view) + ".new")
+                for start in range(0, old.count(), BATCH):
+                    part = old.get(limit=BATCH, offset=start, include=["embeddings", "documents", "metadatas"])
+                    held = {name: part[name] for name in ("documents", "metadatas") if view == VIEWS[0]}
+                    new.upsert(ids=part["ids"], embeddings=part["embeddings"], **held)
+                self._client.delete_collection(old.name)
+                new.modify(name=self._name(view))
+            self._client.close()
+            _sweep(self._folder)
+            self._client = _connect(self._folder, None)
+            self._collections = {view: self._collection(self._name(view)) for view in VIEWS}
+
+    def close(self) -> None:
+        with self._lock:
+            self._client.close()
+
+    def _name(self, view: str) -> str:
+        return f"{self._prefix}.{view}.{self._model}"
+
+    def _collection(self, name: str) -> Any:
+        # ef_search: how far HNSW looks around; at 200 its neighbours are nearly always the true ones.
+        return self._client.get_or_create_collection(
+            name, configuration={"hnsw": {"space": "cosine", "ef_search": 200}}, embedding_function=None
+        )
+
+
+def salvage(folder: Path) -> list[Turn]:
+    """Every text that Chroma's folder still holds, whatever model it was embedded by; in the order of saying."""
+    client = _connect(folder, None)
+    try:
+        turns = {
+            turn.id: turn
+            for collection in client.list_collections()
+            if f".{VIEWS[0]}." in collection.name
+            for turn in _texts(collection)
+        }
+    finally:
+        client.close()
+    return list(turns.values())
+
+
+def _connect(folder: Path, server: ChromaServer | None) -> Client:
     import chromadb  # slow to import: not before it is needed
     from chromadb.config import Settings
 
     settings = Settings(anonymized_telemetry=False)
     if server is None:
-        return chromadb.PersistentClient(path=str(folder), settings=settings)
+        return cast("Client", chromadb.PersistentClient(path=str(folder), settings=settings))
     headers = {"Authorization": f"Bearer {server.token}"} if server.token else {}
-    return chromadb.HttpClient(host=server.host, port=server.port, ssl=server.ssl, headers=headers, settings=settings)
+    at = {"host": server.host, "port": server.port, "ssl": server.ssl, "headers": headers}
+    return cast("Client", chromadb.HttpClient(**at, settings=settings))
 
 
-class VectorIndex:
-    """Cosine neighbours in one collection."""
+def _nearest(collection: Any, vector: NDArray[np.float32], count: int) -> dict[str, float]:
+    found = collection.query(query_embeddings=vector[None], n_results=count, include=["distances"])
+    return {id: 1.0 - distance for id, distance in zip(found["ids"][0], found["distances"][0], strict=True)}
 
-    def __init__(self, client: ClientAPI, name: str) -> None:
-        self._collection: Any = client.get_or_create_collection(
-            name, configuration={"hnsw": {"space": "cosine", "ef_search": 200}}, embedding_function=None
-        )
 
-    def put(
-        self,
-        ids: Sequence[str],
-        vectors: NDArray[np.float32],
-        texts: Sequence[str] | None = None,
-        metadata: Sequence[Metadata] | None = None,
-    ) -> None:
-        """vectors: float32 [len(ids), dimensions]. What has the same id is replaced."""
-        self._collection.upsert(
-            ids=list(ids),
-            embeddings=vectors,
-            documents=list(texts) if texts is not None else None,
-            metadatas=[dict(entry) for entry in metadata] if metadata is not None else None,
-        )
+def _texts(collection: Any) -> Iterator[Turn]:
+    held = collection.get(include=["documents", "metadatas"])
+    rows = sorted(zip(held["ids"], held["documents"], held["metadatas"], strict=True), key=lambda row: row[2]["seq"])
+    for id, text, about in rows:
+        yield Turn(id, about["speaker"], text, datetime.fromisoformat(about["at"]), about["conversation"])
 
-    def nearest(self, vector: NDArray[np.float32], count: int) -> dict[str, float]:
-        """The `count` nearest to a vector [dimensions] of unit length: id to cosine similarity, best first."""
-        found = self._collection.query(query_embeddings=vector[None], n_results=count, include=["distances"])
-        return {id: 1.0 - distance for id, distance in zip(found["ids"][0], found["distances"][0], strict=True)}
 
-    def drop(self, ids: Sequence[str]) -> None:
-        for start in range(0, len(ids), 1000):
-            self._collection.delete(ids=list(ids[start : start + 1000]))
-
-    def __len__(self) -> int:
-        return int(self._collection.count())
+def _sweep(folder: Path) -> None:
+    """Take away what no collection uses any more, down to the free pages of Chroma's own database."""
+    with closing(sqlite3.connect(folder / "chroma.sqlite3", isolation_level=None)) as db:
+        used = {segment for (segment,) in db.execute("SELECT id FROM segments")}
+        db.execute("INSERT INTO embedding_fulltext_search(embedding_fulltext_search) VALUES ('optimize')")
+        db.execute("VACUUM")
+    for entry in folder.iterdir():
+        if entry.is_dir() and entry.name not in used:
+            shutil.rmtree(entry)

@@ -1,0 +1,130 @@
+"""From a question to the turns that bear on it, best first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+
+from rag.catalogue import Catalogue
+from rag.lexical import Stemmer
+from rag.question import Question
+from rag.ranking import WEIGHTS, Candidate, Floats, Positions, WordHits, describe, score
+from rag.store import Row, TurnStore
+
+NEAREST = 200
+"""Neighbours asked of each view of the vectors."""
+BY_WORDS = 150
+"""Turns taken for their words alone."""
+BY_DAY = 100
+"""Turns taken because they were said on a day asked for; the newest."""
+COMMONEST = 20_000
+"""Postings read of one word, the newest: a word in more turns than that tells little."""
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """Ids to cosines in each view."""
+
+    turn: Mapping[str, float]
+    context: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Found:
+    """Candidates with all that ranking knows of them. Arrays are [candidates]."""
+
+    question: Question
+    rows: list[Row]
+    features: dict[str, Floats]
+    scores: Floats
+
+
+class Finder:
+    """Keeps the catalogue of the store; used by one thread at a time."""
+
+    def __init__(self, store: TurnStore) -> None:
+        self._store = store
+        self._stemmer = Stemmer()
+        self._catalogue = Catalogue()
+        self._rewritten = -1
+
+    def refresh(self) -> None:
+        """Take in what was said since; read everything anew after something was forgotten or corrected."""
+        if self._rewritten != self._store.rewritten:
+            self._rewritten = self._store.rewritten
+            self._catalogue = Catalogue()
+        self._catalogue.add(self._store.entries(after_seq=self._catalogue.newest))
+
+    def find(
+        self,
+        query: str,
+        nearest: Nearest,
+        *,
+        now: datetime,
+        asker: str | None = None,
+        exclude_conversation: str | None = None,
+        weights: Mapping[str, float] = WEIGHTS,
+    ) -> Found:
+        """Unordered candidates with their scores."""
+        self.refresh()
+        catalogue = self._catalogue
+        question = Question.read(
+            query, speakers=catalogue.speakers, asker=asker, today=now.date(), stemmer=self._stemmer
+        )
+        hits = WordHits.of({term: self._store.postings(term, COMMONEST) for term in question.terms}, catalogue)
+        meaning = {catalogue.position[id]: cosine for id, cosine in nearest.turn.items() if id in catalogue.position}
+        in_context = {
+            catalogue.position[id]: cosine for id, cosine in nearest.context.items() if id in catalogue.position
+        }
+        candidates = self._candidates(question, hits, meaning, in_context)
+        if exclude_conversation in catalogue.conversations:
+            current = catalogue.conversations[exclude_conversation]
+            candidates = candidates[catalogue["conversation"][candidates] != current]
+        rows = self._store.rows_at(catalogue["seq"][candidates])
+        features = describe(
+            question,
+            catalogue,
+            candidates,
+            [Candidate(row.speaker, row.text, row.at.date()) for row in rows],
+            meaning=meaning,
+            in_context=in_context,
+            hits=hits,
+        )
+        return Found(question, rows, features, score(features, weights))
+
+    def _candidates(
+        self, question: Question, hits: WordHits, meaning: Mapping[int, float], in_context: Mapping[int, float]
+    ) -> Positions:
+        """Ascending positions of every turn that one of the rankings brings up, and of the turns beside the best."""
+        catalogue = self._catalogue
+        by_words = hits.bm25(catalogue)
+        worded = np.nonzero(by_words)[0]
+        if len(worded) > BY_WORDS:
+            worded = worded[np.argpartition(-by_words[worded], BY_WORDS)[:BY_WORDS]]
+        best = np.array([*list(meaning)[:20], *list(in_context)[:20], *worded], dtype=np.intp)
+        beside = np.concatenate([catalogue["before"][best], catalogue["after"][best]])
+        days = [
+            np.nonzero((catalogue["day"] >= span.first.toordinal()) & (catalogue["day"] <= span.last.toordinal()))[0]
+            for span in question.spans
+            if not span.yearly
+        ]
+        found = [np.array([*meaning, *in_context], dtype=np.intp), worded, beside, *(day[-BY_DAY:] for day in days)]
+        unique = np.unique(np.concatenate(found))
+        return unique[unique >= 0]
+
+
+def reasons(found: Found, index: int) -> str:
+    """Why a turn was recalled, in a few words for people."""
+    value = {name: float(column[index]) for name, column in found.features.items()}
+    said = [
+        ("meaning", value["meaning"] > 4.0),
+        ("words", value["words_covered"] > 0.3),
+        ("what was said around it", value["words_covered_around"] > value["words_covered"] + 0.2),
+        (f"said by {found.rows[index].speaker}", value["said_by_named"] > 0),
+        ("said then", value["said_then"] > 0),
+        ("speaks of that time", value["speaks_of_then"] > 0),
+    ]
+    return ", ".join(reason for reason, holds in said if holds) or "somewhat alike in meaning"

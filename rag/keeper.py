@@ -1,0 +1,228 @@
+"""Gives every turn its vector, in the background, and keeps vectors and texts of one mind."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from rag.embedding import Embedder, SentenceEmbedder
+from rag.finder import NEAREST, Nearest
+from rag.records import MemoryFault
+from rag.store import Row, TurnStore
+from rag.vectors import ChromaServer, Vectors
+
+log = logging.getLogger(__name__)
+
+BATCH = 16
+"""Turns embedded at once: few enough that a question asked meanwhile does not wait."""
+RETRY = 30.0
+"""Seconds until the next try after the disk was full or the server away."""
+
+NONE = Nearest({}, {})
+
+
+class Keeper:
+    """Owns the vectors. They are opened at the first need, as that loads Chroma and asks the model's fingerprint.
+
+    What fails here is said (`trouble`) and tried again; memory goes on by words alone meanwhile.
+    """
+
+    def __init__(
+        self,
+        store: TurnStore,
+        folder: Path,
+        embedder: Embedder,
+        server: ChromaServer | None,
+        owner: str,
+        say: Callable[[str], None],
+    ) -> None:
+        self._store, self._folder, self._server, self._owner, self._say = store, folder, server, owner, say
+        self._embedder = embedder
+        self._old_embedder: Embedder | None = None
+        self._vectors: Vectors | None = None
+        self._old_vectors: Vectors | None = None
+        self._lock = threading.RLock()  # opening and replacing the vectors
+        self._state = threading.Condition()
+        self._closing = False
+        self._dropped = False
+        self.trouble: str | None = None
+        self._thread = threading.Thread(target=self._run, name="memory-keeper", daemon=True)
+        self._thread.start()
+
+    def nudge(self) -> None:
+        """There is something to do."""
+        with self._state:
+            self._state.notify_all()
+
+    def settle(self) -> None:
+        """Wait until there is nothing to do, or nothing can be done."""
+        with self._state:
+            self._state.wait_for(lambda: self._closing or self.trouble is not None or not self._work_left())
+
+    def nearest(self, query: str) -> Nearest:
+        """Nothing where the vectors can't be had; `trouble` then says why."""
+        try:
+            with self._lock:
+                vectors = self._opened()
+                embedder = self._embedder
+                if self._old_vectors is not None and self._old_embedder is not None:
+                    vectors, embedder = self._old_vectors, self._old_embedder
+            (vector,) = embedder.embed([query])
+            return vectors.nearest(vector, NEAREST)
+        except Exception as error:  # noqa: BLE001 - Chroma raises what it likes; recall goes on by words
+            self._failed(error)
+            return NONE
+
+    def drop(self, ids: list[str]) -> None:
+        """These were forgotten: out of the vectors now, out of their files soon (`settle` waits for it)."""
+        self._store.set_note("compact", "due")
+        with self._lock:
+            self._opened().drop(ids)
+            if self._old_vectors is not None:
+                self._old_vectors.drop(ids)
+        self.nudge()
+
+    def open(self) -> None:
+        """Load everything now."""
+        self._embedder.embed(["warm"])
+        with self._lock:
+            self._opened()
+
+    def close(self) -> None:
+        with self._state:
+            self._closing = True
+            self._state.notify_all()
+        self._thread.join()
+        with self._lock:
+            for vectors in (self._vectors, self._old_vectors):
+                if vectors is not None:
+                    vectors.close()
+
+    # In the background
+
+    def _work_left(self) -> bool:
+        return bool(self._store.waiting(1)) or self._store.note("compact") is not None
+
+    def _run(self) -> None:
+        while True:
+            with self._state:
+                while not self._closing and (self.trouble is not None or not self._work_left()):
+                    self._state.notify_all()
+                    if not self._state.wait(RETRY if self.trouble else None) or self.trouble:
+                        self.trouble = None
+                if self._closing:
+                    return
+            try:
+                self._step()
+            except Exception as error:  # noqa: BLE001 - said, and tried again
+                self._failed(error)
+
+    def _step(self) -> None:
+        rows = self._store.waiting(BATCH)
+        with self._lock:
+            vectors = self._opened()
+        if rows:
+            turns = [_spoken(row) for row in rows]
+            contexts = [_in_context(row, self._store.before(row)) for row in rows]
+            embedded = self._embedder.embed(turns + contexts)
+            vectors.put(rows, {"turn": embedded[: len(rows)], "context": embedded[len(rows) :]})
+            gone = self._store.mark_embedded(rows)
+            if gone:
+                vectors.drop([id for id in gone if not self._store.get([id])])
+        elif self._store.note("compact") is not None:
+            vectors.compact()
+            self._store.set_note("compact", None)
+        if not self._store.waiting(1):
+            self._finish_model()
+
+    def _failed(self, error: Exception) -> None:
+        with self._state:
+            if self.trouble is None:
+                log.warning("memory: no vectors for now: %s", error)
+            self.trouble = f"Memory finds by words only for now: {error}"
+            self._state.notify_all()
+
+    # Opening
+
+    def _opened(self) -> Vectors:
+        if self._vectors is None:
+            model = self._embedder.fingerprint()
+            self._vectors = self._open_or_replace(model)
+            if self._store.note("model") not in (None, model):
+                self._open_old(str(self._store.note("model")))
+            elif self._store.note("model") is None:
+                self._store.set_note("model", model)
+                self._store.set_note("model name", self._embedder.name)
+            if self._store.note("filling") != model:
+                self._store.unmark()
+                self._store.set_note("filling", model)
+            self._reconcile(self._vectors)
+            self.nudge()
+        return self._vectors
+
+    def _open_or_replace(self, model: str) -> Vectors:
+        """A damaged folder is set aside, and all is embedded anew from the texts."""
+        try:
+            return self._open(model)
+        except Exception as error:
+            if self._server is not None:
+                raise MemoryFault(
+                    f"The Chroma server at {self._server.host}:{self._server.port} does not answer: {error}"
+                ) from error
+            aside = self._folder.with_name(f"{self._folder.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}")
+            self._folder.rename(aside)
+            self._say(
+                f"The vectors of this memory were damaged ({error}). They are set aside in {aside} and made anew."
+            )
+            self._store.unmark()
+            return self._open(model)
+
+    def _open(self, model: str) -> Vectors:
+        return Vectors(self._folder, self._server, owner=self._owner, model=model)
+
+    def _open_old(self, model: str) -> None:
+        """The model changed: the old vectors answer until the new are ready, if the old model can still be had."""
+        name = str(self._store.note("model name"))
+        try:
+            embedder = SentenceEmbedder(name)
+            if embedder.fingerprint() == model:
+                self._old_embedder, self._old_vectors = embedder, self._open(model)
+        except Exception as error:  # noqa: BLE001 - words and what is embedded already must do
+            log.warning("memory: the former embedding model %s can't be loaded: %s", name, error)
+
+    def _finish_model(self) -> None:
+        """All is embedded by the present model: the former one's vectors go."""
+        model = self._store.note("filling")
+        if model is None or model == self._store.note("model"):
+            return
+        with self._lock:
+            if self._old_vectors is not None:
+                self._old_vectors.close()
+            self._old_vectors = self._old_embedder = None
+            self._opened().retire_others()
+            self._store.set_note("model", model)
+            self._store.set_note("model name", self._embedder.name)
+            self._store.set_note("compact", "due")
+
+    def _reconcile(self, vectors: Vectors) -> None:
+        """After a crash between the two: texts decide. What lacks a vector gets one, what lacks a text goes."""
+        wanted = self._store.embedded_ids()
+        if vectors.count() == len(wanted):
+            return
+        held = vectors.ids()
+        self._store.unmark(wanted - held)
+        extra = held - wanted - {row.id for row in self._store.get(list(held - wanted))}
+        if extra:
+            vectors.drop(list(extra))
+            self._store.set_note("compact", "due")
+
+
+def _spoken(row: Row) -> str:
+    return f"{row.speaker}: {row.text}"
+
+
+def _in_context(row: Row, before: Row | None) -> str:
+    return f"{_spoken(before)}\n{_spoken(row)}" if before is not None else _spoken(row)

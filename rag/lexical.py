@@ -1,0 +1,66 @@
+"""Words: which of them carry meaning, and their stems."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterable
+
+WORD = re.compile(r"[^\W_]+")
+
+EMPTY = frozenset(
+    """
+    a an the is are was were be been being am i you he she it we they me him her us them my your his its our their mine
+    yours ours theirs this that these those of to in on at for with by from as about into over after before and or but
+    if so than then too very just do does did doing done have has had having will would can could should may might must
+    not no nor what which who whom whose when where why how there here s t re ve ll d m don didn doesn isn wasn hey hi
+    oh wow yeah thanks
+    """.split()
+)
+"""Words of which every conversation is full."""
+
+ASKING = EMPTY | frozenset(
+    "long many much kind type kinds types some any ever tell told said say remember know".split()
+)
+"""The same for a question, which also says how it asks."""
+
+CHEERING = EMPTY | frozenset(
+    """
+    hello good great awesome amazing cool nice wonderful fantastic lovely glad happy sounds sound looks look congrats
+    congratulations thank thx welcome sure definitely absolutely totally really right agree exactly course course yes
+    yep nope ok okay well haha lol sorry hope hear see seeing hearing love loved it's that's all well always again much
+    more lot lots so way go keep going check out take care bye goodbye later talk soon you're i'm let's up today luck
+    super pretty time long chat chatting catch feel guess what bet man dude gosh damn woah whoa yay hooray incredible
+    excited exciting proud appreciate appreciated means mean words kind support thing stuff like got get one
+    """.split()
+)
+"""Words that greet, thank and cheer; a sentence made of nothing else tells nothing."""
+
+
+def words(text: str) -> list[str]:
+    """Lower-case words in order."""
+    return WORD.findall(text.lower())
+
+
+class Stemmer:
+    """The stems of SQLite's Porter tokenizer, the one that the full-text index uses, so that both always agree."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
+        self._db = sqlite3.connect(":memory:", check_same_thread=False)
+        self._db.execute("CREATE VIRTUAL TABLE word USING fts5(text, tokenize='porter unicode61 remove_diacritics 2')")
+        self._db.execute("CREATE VIRTUAL TABLE stem USING fts5vocab(word, instance)")
+
+    def stems(self, words: Iterable[str]) -> list[str]:
+        """One for each word, in order."""
+        words = list(words)
+        new = list({word for word in words if word not in self._known})
+        if new:
+            if len(self._known) > 200_000:
+                self._known.clear()
+                new = list(set(words))
+            self._known.update((word, word) for word in new)
+            self._db.execute("DELETE FROM word")
+            self._db.executemany("INSERT INTO word(rowid, text) VALUES (?, ?)", enumerate(new))
+            self._known.update((new[row], stem) for stem, row in self._db.execute("SELECT term, doc FROM stem"))
+        return [self._known[word] for word in words]

@@ -1,0 +1,61 @@
+"""What a question asks for: its words, whom it names, which days, and what kind of answer it wants."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date
+
+from rag.lexical import ASKING, Stemmer, words
+from rag.when import Span, spans
+
+_WHEN = re.compile(r"\b(when|how long|since|(what|which) (day|date|week|month|year))\b", re.IGNORECASE)
+_COUNT = re.compile(r"\bhow (many|much|long|often|old)\b", re.IGNORECASE)
+_NAME = re.compile(
+    r"\b(who|whose|where|which|(what|which) (city|country|state|place|book|movie|film|game|song|band|name))\b",
+    re.IGNORECASE,
+)
+_MINE = re.compile(r"\b(i|me|my|mine|myself)\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Question:
+    text: str
+    terms: tuple[str, ...]
+    """Words that carry meaning, one of each stem, names of speakers left out."""
+    about: frozenset[str]
+    """The speakers it names, or who asks, where it says "my" and names nobody."""
+    spans: tuple[Span, ...]
+    wants_time: bool
+    wants_count: bool
+    wants_name: bool
+
+    @classmethod
+    def read(cls, text: str, *, speakers: Iterable[str], asker: str | None, today: date, stemmer: Stemmer) -> Question:
+        said = words(text)
+        names = name_words(speakers)
+        about = {speaker for word in said for speaker in names.get(word, ())}
+        if not about and asker is not None and _MINE.search(text):
+            about = {asker}
+        asked = [word for word in said if word not in ASKING and word not in names]
+        terms = dict(zip(reversed(stemmer.stems(asked)), reversed(asked), strict=True))
+        return cls(
+            text=text,
+            terms=tuple(reversed(terms.values())),
+            about=frozenset(about),
+            spans=tuple(spans(text, today)),
+            wants_time=bool(_WHEN.search(text)),
+            wants_count=bool(_COUNT.search(text)),
+            wants_name=bool(_NAME.search(text)),
+        )
+
+
+def name_words(speakers: Iterable[str]) -> Mapping[str, set[str]]:
+    """Each word of a speaker's name, and whose it is."""
+    names: dict[str, set[str]] = {}
+    for speaker in speakers:
+        for word in words(speaker):
+            if len(word) > 1 and word not in ASKING:
+                names.setdefault(word, set()).add(speaker)
+    return names

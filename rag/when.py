@@ -1,0 +1,239 @@
+"""What "last Tuesday" means: time expressions in English text, as spans of days, seen from the day they were said."""
+
+from __future__ import annotations
+
+import re
+from calendar import monthrange
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+DAY = timedelta(days=1)
+MONTHS = "january february march april may june july august september october november december".split()
+WEEKDAYS = "monday tuesday wednesday thursday friday saturday sunday".split()
+NUMBERS = {"a": 1, "an": 1, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8,
+           "nine": 9, "ten": 10, "couple of": 2, "a couple of": 2, "few": 3, "a few": 3, "several": 4}  # fmt: skip
+SEASONS = {"spring": 3, "summer": 6, "autumn": 9, "fall": 9, "winter": 12}
+"""First month, in the northern hemisphere."""
+FEASTS = {"christmas": (12, 25), "christmas eve": (12, 24), "new year's eve": (12, 31), "new year's day": (1, 1),
+          "new year's": (1, 1), "halloween": (10, 31), "valentine's day": (2, 14), "valentine's": (2, 14),
+          "independence day": (7, 4)}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Span:
+    """Days from `first` to `last`, both included. `yearly`: no year was named, so that any year's may be meant."""
+
+    first: date
+    last: date
+    yearly: bool = False
+
+    def overlaps(self, other: Span) -> bool:
+        if not (self.yearly or other.yearly):
+            return self.first <= other.last and other.first <= self.last
+        yearly, fixed = (self, other) if self.yearly else (other, self)
+        return any(
+            fixed.first <= last and first <= fixed.last
+            for year in range(fixed.first.year - 1, fixed.last.year + 1)
+            for first, last in [_moved(yearly, year)]
+        )
+
+    @property
+    def days(self) -> int:
+        return (self.last - self.first).days + 1
+
+
+def spans(text: str, said: date) -> list[Span]:
+    """Every time that `text`, said on the day `said`, names; in the order of the text.
+
+    Phrases are read longest first ("May 5th, 2023" is one day, not a month, a day and a year). What names no days of
+    a calendar ("soon", "once upon a time") gives nothing.
+    """
+    found: list[tuple[int, Span]] = []
+    taken: list[tuple[int, int]] = []
+    for pattern, meaning in _PHRASES:
+        for match in pattern.finditer(text):
+            if any(start < match.end() and match.start() < end for start, end in taken):
+                continue
+            try:
+                span = meaning(match, said)
+            except (ValueError, OverflowError):  # the 31st of February; ten thousand years ago
+                continue
+            if span is not None:
+                taken.append(match.span())
+                found.append((match.start(), span))
+    return [span for _, span in sorted(found, key=lambda entry: entry[0])]
+
+
+# What each phrase means
+
+
+def _day(match: re.Match[str], said: date) -> Span:
+    month, day, year = _month(match["month"]), int(match["day"]), match["year"]
+    on = date(int(year) if year else said.year, month, day)
+    return Span(on, on, yearly=not year)
+
+
+def _iso(match: re.Match[str], said: date) -> Span:
+    on = date.fromisoformat(match[0])
+    return Span(on, on)
+
+
+def _month_of_year(match: re.Match[str], said: date) -> Span:
+    return _whole_month(int(match["year"]), _month(match["month"]))
+
+
+def _month_alone(match: re.Match[str], said: date) -> Span:
+    month = _month(match["month"])
+    if match["which"] and match["which"].lower() != "this":
+        step = -1 if match["which"].lower() in {"last", "past", "previous"} else 1
+        year = said.year + (step if (month - said.month) * step <= 0 else 0)
+        return _whole_month(year, month)
+    span = _whole_month(said.year, month)
+    return Span(span.first, span.last, yearly=True)
+
+
+def _year(match: re.Match[str], said: date) -> Span:
+    year = int(match["year"])
+    return Span(date(year, 1, 1), date(year, 12, 31))
+
+
+def _relative_day(match: re.Match[str], said: date) -> Span:
+    phrase = " ".join(match[0].lower().split())
+    shift = {"yesterday": -1, "last night": -1, "the day before yesterday": -2, "day before yesterday": -2,
+             "tomorrow": 1, "the day after tomorrow": 2, "day after tomorrow": 2}.get(phrase, 0)  # fmt: skip
+    return Span(said + shift * DAY, said + shift * DAY)
+
+
+def _ago(match: re.Match[str], said: date) -> Span:
+    count, unit = _number(match["count"]), match["unit"].lower()
+    if unit == "day":
+        return Span(said - count * DAY, said - count * DAY)
+    if unit == "week":
+        middle = said - 7 * count * DAY
+        return Span(middle - 3 * DAY, middle + 3 * DAY)
+    if unit == "month":
+        return _whole_month(*_months_from(said, -count))
+    return Span(date(said.year - count, 1, 1), date(said.year - count, 12, 31))
+
+
+def _in_the_last(match: re.Match[str], said: date) -> Span:
+    days = {"day": 1, "week": 7, "month": 30, "year": 365}[match["unit"].lower()]
+    return Span(said - _number(match["count"]) * days * DAY, said)
+
+
+def _recently(match: re.Match[str], said: date) -> Span:
+    return Span(said - 14 * DAY, said)
+
+
+def _weekday(match: re.Match[str], said: date) -> Span:
+    wanted = WEEKDAYS.index(match["weekday"].lower())
+    which = (match["which"] or "").lower()
+    ahead = (wanted - said.weekday()) % 7
+    if which in {"next", "this", "coming", "upcoming"}:
+        on = said + (ahead or 7) * DAY
+    else:  # "on Tuesday" looks back, as what is remembered mostly does
+        on = said - ((-ahead) % 7 or 7) * DAY
+    return Span(on, on)
+
+
+def _relative_unit(match: re.Match[str], said: date) -> Span:
+    unit = match["unit"].lower()
+    which = match["which"].lower()
+    step = {"this": 0, "current": 0, "next": 1, "coming": 1, "upcoming": 1}.get(which, -1)
+    monday = said - said.weekday() * DAY
+    if unit == "week":
+        return Span(monday + 7 * step * DAY, monday + (7 * step + 6) * DAY)
+    if unit == "weekend":  # seen from a weekend, "last weekend" is the one before it
+        saturday = monday + (7 * step + 5) * DAY
+        return Span(saturday - DAY, saturday + DAY)
+    if unit == "month":
+        return _whole_month(*_months_from(said, step))
+    if unit == "year":
+        return Span(date(said.year + step, 1, 1), date(said.year + step, 12, 31))
+    first = _season(said.year, unit)
+    if step < 0 and first.last >= said:
+        return _season(said.year - 1, unit)
+    if step > 0 and first.first <= said:
+        return _season(said.year + 1, unit)
+    return first
+
+
+def _season_alone(match: re.Match[str], said: date) -> Span:
+    year = match["year"]
+    span = _season(int(year) if year else said.year, match["season"].lower())
+    return Span(span.first, span.last, yearly=not year)
+
+
+def _feast(match: re.Match[str], said: date) -> Span:
+    month, day = FEASTS[match["feast"].lower().replace("’", "'")]
+    year = match["year"]
+    on = date(int(year) if year else said.year, month, day)
+    return Span(on, on, yearly=not year)
+
+
+# The calendar
+
+
+def _moved(span: Span, year: int) -> tuple[date, date]:
+    first = span.first.replace(year=year, day=min(span.first.day, monthrange(year, span.first.month)[1]))
+    return first, first + (span.last - span.first)
+
+
+def _month(name: str) -> int:
+    return next(number for number, month in enumerate(MONTHS, 1) if month.startswith(name.lower().rstrip(".")[:3]))
+
+
+def _number(words: str) -> int:
+    words = " ".join(words.lower().split())
+    return int(words) if words.isdigit() else NUMBERS[words]
+
+
+def _months_from(said: date, months: int) -> tuple[int, int]:
+    index = said.year * 12 + said.month - 1 + months
+    return index // 12, index % 12 + 1
+
+
+def _whole_month(year: int, month: int) -> Span:
+    return Span(date(year, month, 1), date(year, month, monthrange(year, month)[1]))
+
+
+def _season(year: int, name: str) -> Span:
+    first = SEASONS[name]
+    return Span(date(year, first, 1), _whole_month(*_months_from(date(year, first, 1), 2)).last)
+
+
+# The phrases, the most telling first
+
+_MONTH = r"(?P<month>jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?" \
+         r"|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)\.?"  # fmt: skip
+_FULL_MONTH = rf"(?P<month>{'|'.join(MONTHS)})"
+_YEAR = r"(?P<year>(?:19|20)\d\d)"
+_COUNT = rf"(?P<count>\d{{1,4}}|{'|'.join(sorted(NUMBERS, key=len, reverse=True))})"
+_LAST = r"(?P<which>last|past|previous|this|current|next|coming|upcoming)"
+_FEASTS = "|".join(sorted(FEASTS, key=len, reverse=True)).replace("'", "['’]")
+
+_Meaning = Callable[[re.Match[str], date], Span | None]
+_PHRASES: list[tuple[re.Pattern[str], _Meaning]] = [
+    (re.compile(rf"\b{phrase}\b", re.IGNORECASE), meaning)
+    for phrase, meaning in [
+        (r"(?:19|20)\d\d-\d\d-\d\d", _iso),
+        (rf"{_MONTH} (?P<day>\d{{1,2}})(?:st|nd|rd|th)?(?:,? {_YEAR})?", _day),
+        (rf"(?P<day>\d{{1,2}})(?:st|nd|rd|th)?(?: of)? {_MONTH}(?:,? {_YEAR})?", _day),
+        (rf"{_MONTH}(?: of|,)? {_YEAR}", _month_of_year),
+        (rf"(?P<feast>{_FEASTS})(?: {_YEAR})?", _feast),
+        (rf"(?P<season>{'|'.join(SEASONS)})(?: of)? {_YEAR}", _season_alone),
+        (r"(?:the )?day before yesterday|(?:the )?day after tomorrow|yesterday|last night|today|tonight|tomorrow"
+         r"|this (?:morning|afternoon|evening)", _relative_day),
+        (rf"{_COUNT} (?P<unit>day|week|month|year)s? ago", _ago),
+        (rf"(?:in|over|for|during) the (?:last|past) {_COUNT} (?P<unit>day|week|month|year)s?", _in_the_last),
+        (rf"{_LAST} (?P<unit>week|weekend|month|year|{'|'.join(SEASONS)})", _relative_unit),
+        (r"recently|lately|the other day", _recently),
+        (rf"(?:{_LAST} |on )?(?P<weekday>{'|'.join(WEEKDAYS)})", _weekday),
+        (rf"(?<!\w )(?:(?P<which>last|this|next|past|previous) )?{_FULL_MONTH}(?<!\bmay)", _month_alone),
+        (rf"(?:in|on|of|during|since|by|until|early|late|mid|from|for|and|or|to|through)(?:-| )"
+         rf"(?:(?P<which>last|this|next|past|previous) )?{_FULL_MONTH}", _month_alone),
+        (rf"(?:in|during|over) (?:the )?(?P<season>{'|'.join(SEASONS)})(?P<year>(?!))?", _season_alone),
+        (rf"(?:in|since|during|of|from|until|by|year) {_YEAR}", _year),
+    ]
+]  # fmt: skip
