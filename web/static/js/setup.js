@@ -73,7 +73,7 @@ byId("go").addEventListener("click", async () => {
   if (await form.save("set_up", true)) location.assign("/talk");
 });
 byId("more").addEventListener("click", () => {
-  byId("sections").classList.remove("first");
+  byId("sections").classList.add("everything");
   byId("persona").scrollIntoView();
   byId("preset").focus({ preventScroll: true });
 });
@@ -95,6 +95,6 @@ try {
 // A link to a part of the page, followed once the parts have their size; on the first visit it shows them all.
 if (location.hash) {
   const part = document.getElementById(location.hash.slice(1));
-  if (part?.closest(".later")) byId("sections").classList.remove("first");
+  if (part?.closest(".later")) byId("sections").classList.add("everything");
   part?.scrollIntoView();
 }

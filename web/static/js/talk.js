@@ -32,7 +32,9 @@ let reply = null; // {id, made: samples received} of the reply under way
 function appearance() {
   if (!realtime.open) return ["waiting", "Connecting…", ""];
   if (!realtime.ready) return ["waiting", "Getting ready…", ""];
-  if (waitingFor && talking) return ["waiting", "Waiting for the microphone", waitingFor];
+  if (talking && place === "browser" && !microphone.open) {
+    return ["waiting", waitingFor ? "Waiting for the microphone" : "Opening the microphone…", waitingFor];
+  }
   if (phase === "speaking") return ["speaking", "Speaking", "Talk over it to interrupt"];
   if (phase === "thinking") return ["thinking", "Thinking", ""];
   if (!talking) return ["resting", "Ready when you are", ""];
@@ -50,7 +52,9 @@ function show() {
   setIcon(byId("talk"), talking ? "stop" : "mic");
   byId("mute").setAttribute("aria-pressed", String(microphone.muted));
   setIcon(byId("mute"), microphone.muted ? "mic-off" : "mic");
-  byId("mute").disabled = place === "soundcard";
+  const here = place === "browser"; // the sound card's own headset has its own knobs
+  byId("mute").disabled = !here;
+  byId("volume").disabled = !here;
   byId("stop").disabled = !reply && phase === "listening";
 }
 
@@ -164,6 +168,7 @@ const messages = {
     });
   },
   error({ error }) {
+    if (error.code?.startsWith("soundcard")) talking = false;
     tell(error.message, { key: "error", severity: "error" });
   },
   "conversation.item.input_audio_transcription.completed"({ item_id: item, transcript: text }) {

@@ -95,7 +95,9 @@ export class Transcript {
   /** The voice has come so far: what it has not reached is shown fainter. An estimate; the reply's end has the truth. */
   played(id, samples) {
     const reply = this.#replies.get(id);
-    if (!reply || reply.done) return;
+    if (!reply) return;
+    reply.entry.dataset.played = samples;
+    if (reply.done) return;
     reply.played = samples;
     this.#paint(reply);
   }

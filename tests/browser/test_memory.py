@@ -1,0 +1,116 @@
+"""The memory page: what was said is there to read, find, correct, take away, bring back and delete."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import Launch, serving, wait_until_ready
+
+MARKUP = "My cat likes <script>document.title = 'broken in'</script> and <b>fish</b>."
+
+
+@pytest.fixture(scope="module")
+def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    data = tmp_path_factory.mktemp("memory") / "data"
+    with serving(data) as address:
+        yield address
+
+
+@pytest.fixture
+def memory_page(launch: Launch, open_page: Callable[..., Page], own_server: str) -> Page:
+    """The memory of somebody who has said two things."""
+    page = open_page(launch(), f"{own_server}/talk")
+    wait_until_ready(page)
+    for count, words in enumerate(("My dog is called Rufus.", MARKUP), start=1):
+        page.get_by_label("Type instead of talking").fill(words)
+        page.get_by_role("button", name="Send").click()
+        expect(page.locator(".companion .said")).to_have_count(count)
+        expect(page.locator("#state")).to_have_text("Ready when you are")
+    page.goto(f"{own_server}/memory")
+    expect(page.locator("#turns")).to_contain_text("Rufus")
+    return page
+
+
+def test_it_is_read_found_corrected_and_deleted(memory_page: Page) -> None:
+    page = memory_page
+    expect(page.locator("#size")).to_contain_text("on this computer")
+    expect(page.locator("#turns")).to_contain_text(MARKUP)
+    expect(page).to_have_title("Memory – Parley")
+
+    search = page.get_by_role("searchbox")
+    search.fill("Rufus")
+    search.press("Enter")
+    expect(page.locator("#page-title")).to_have_text("“Rufus”")
+    mine = page.locator(".turn.you").filter(has_text="Rufus").first
+    mine.get_by_role("button", name="Correct").click()
+    page.get_by_label("Corrected words").fill("My dog is called Bruno.")
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator(".turn.you").filter(has_text="Bruno")).not_to_have_count(0)
+    page.reload()
+    expect(page.locator("#turns")).to_contain_text("Bruno")
+
+    doomed = page.locator(".turn.you").filter(has_text="Bruno").first
+    doomed.get_by_role("button", name="Delete").click()
+    dialog = page.get_by_role("dialog", name="Delete this sentence?")
+    dialog.get_by_role("button", name="Cancel").click()
+    expect(doomed).to_be_visible()
+    doomed.get_by_role("button", name="Delete").click()
+    dialog.get_by_role("button", name="Delete").click()
+    expect(page.locator("#turns")).not_to_contain_text("Bruno")
+    page.reload()
+    expect(page.locator("#turns")).to_contain_text("fish")
+    expect(page.locator("#turns")).not_to_contain_text("Bruno")
+
+
+def test_it_is_taken_away_deleted_and_brought_back(memory_page: Page, tmp_path: Path) -> None:
+    page = memory_page
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Export").click()
+    file = tmp_path / "memory.jsonl"
+    download.value.save_as(file)
+    assert "Rufus" in file.read_text(encoding="utf-8")
+
+    page.get_by_role("button", name="Delete everything").click()
+    dialog = page.get_by_role("dialog", name="Delete everything?")
+    dialog.get_by_role("button", name="Delete everything").click()
+    expect(page.locator("#page-title")).to_have_text("Nothing yet")
+    expect(page.get_by_role("button", name="Export")).to_be_disabled()
+
+    page.locator("#file").set_input_files(file)
+    expect(page.locator(".notice")).to_contain_text("new in the memory")
+    expect(page.locator("#turns")).to_contain_text("Rufus")
+
+
+def test_a_day_is_deleted_as_a_whole(memory_page: Page) -> None:
+    memory_page.get_by_role("button", name="Delete this day").click()
+    memory_page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(memory_page.locator("#page-title")).to_have_text("Nothing yet")
+
+
+def test_remembering_is_paused(memory_page: Page, own_server: str) -> None:
+    page = memory_page
+    page.get_by_role("button", name="Pause remembering").click()
+    expect(page.locator("#size")).to_contain_text("Paused")
+    page.goto(f"{own_server}/talk")
+    wait_until_ready(page)
+    page.get_by_label("Type instead of talking").fill("My hamster is called Zebulon.")
+    page.get_by_role("button", name="Send").click()
+    expect(page.locator(".companion .said")).not_to_be_empty()
+    expect(page.locator("#state")).to_have_text("Ready when you are")
+    page.goto(f"{own_server}/memory")
+    expect(page.locator("#turns")).to_contain_text("Rufus")
+    expect(page.locator("#turns")).not_to_contain_text("Zebulon")
+    page.get_by_role("button", name="Pause remembering").click()
+    expect(page.locator("#size")).not_to_contain_text("Paused")
+
+
+def test_what_cannot_be_imported_is_said(memory_page: Page, tmp_path: Path) -> None:
+    file = tmp_path / "holiday.jsonl"
+    file.write_text("this is no memory\n", encoding="utf-8")
+    memory_page.locator("#file").set_input_files(file)
+    expect(memory_page.locator(".notice.error")).not_to_be_empty()
+    expect(memory_page.locator("#turns")).to_contain_text("Rufus")

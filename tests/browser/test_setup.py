@@ -1,0 +1,171 @@
+"""The setup page: the first visit, and that each choice is checked, kept and really used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import READY_WITHIN, Launch, question, wait_until_ready
+
+Opener = Callable[..., Page]
+TONE = 0.3 * np.sin(2 * np.pi * 220 * np.arange(24_000 * 60) / 24_000)
+
+
+@pytest.fixture
+def setup_page(launch: Launch, open_page: Opener, server: str) -> Page:
+    page = open_page(launch(TONE, key="tone"), f"{server}/setup")
+    expect(page.locator("[data-health='voice espeak']")).to_contain_text("Ready", timeout=READY_WITHIN)
+    return page
+
+
+def settings(page: Page) -> dict[str, Any]:
+    found: dict[str, Any] = page.evaluate("async () => (await (await fetch('/api/settings')).json()).settings")
+    return found
+
+
+def saved(page: Page, change: Callable[[], None]) -> None:
+    """Make a change and wait for the server's answer to it."""
+    with page.expect_response(lambda response: response.request.method == "PUT"):
+        change()
+    page.wait_for_function("() => !document.querySelector('.busy')")
+
+
+def test_the_first_visit_leads_by_three_steps_to_a_talk(
+    launch: Launch, open_page: Opener, fresh_server: str
+) -> None:
+    page = open_page(launch(TONE, key="tone"), f"{fresh_server}/")
+    expect(page).to_have_url(f"{fresh_server}/setup")
+    expect(page.get_by_role("heading", name="Put on your headset")).to_be_visible()
+    expect(page.get_by_role("heading", name="Engines")).to_be_hidden()
+    page.get_by_role("button", name="Show everything there is to set").click()
+    expect(page.get_by_role("heading", name="Engines")).to_be_visible()
+    page.get_by_role("button", name="Start the first talk").click()
+    expect(page).to_have_url(f"{fresh_server}/talk")
+    wait_until_ready(page)
+    page.goto(f"{fresh_server}/")
+    expect(page).to_have_url(f"{fresh_server}/talk")
+
+
+def test_the_microphone_is_tried_and_its_level_and_likelihood_shown(
+    launch: Launch, open_page: Opener, server: str
+) -> None:
+    page = open_page(launch(question(after=20), key="question"), f"{server}/setup")
+    expect(page.locator("[data-health='voice espeak']")).to_contain_text("Ready", timeout=READY_WITHIN)
+    blank = page.locator("#likelihood").evaluate("canvas => canvas.toDataURL()")
+    page.get_by_role("button", name="Try it").click()
+    level = page.get_by_role("meter", name="Your microphone’s level")
+    expect(level).not_to_have_attribute("aria-valuenow", "0")
+    expect(page.locator("#listen-line")).to_contain_text("Listening with Fake Default Audio Input")
+    expect(page.get_by_label("Microphone", exact=True).locator("option")).not_to_have_count(1)
+    page.wait_for_function("(blank) => document.getElementById('likelihood').toDataURL() !== blank", arg=blank)
+    page.get_by_role("button", name="Try it").click()
+    expect(level).to_have_attribute("aria-valuenow", "0")
+
+
+PLAYED = """
+  window.played = [];
+  const play = HTMLMediaElement.prototype.play;
+  HTMLMediaElement.prototype.play = function () {
+    this.addEventListener("ended", () => window.played.push(this.currentTime));
+    return play.call(this);
+  };
+"""
+
+
+def test_test_sound_and_voice_are_played(launch: Launch, open_page: Opener, server: str) -> None:
+    page = open_page(launch(TONE, key="tone"), f"{server}/setup", before=lambda page: page.add_init_script(PLAYED))
+    expect(page.locator("[data-health='voice espeak']")).to_contain_text("Ready", timeout=READY_WITHIN)
+    page.get_by_role("button", name="Test sound").click()
+    expect(page.locator("#output-line")).to_contain_text("three notes")
+    page.get_by_role("button", name="Hear it").click()
+    page.wait_for_function("window.played.length === 2")
+    assert min(page.evaluate("window.played")) > 0.5, "both were sounds of a length"
+    expect(page.locator("#hear-error")).to_be_empty()
+
+
+def test_a_chosen_device_is_the_one_that_is_opened(launch: Launch, open_page: Opener, server: str) -> None:
+    page = open_page(launch(TONE, key="tone"), f"{server}/setup")
+    page.get_by_role("button", name="Try it").click()
+    devices = page.get_by_label("Microphone", exact=True)
+    expect(devices.locator("option")).not_to_have_count(1)
+    label = devices.locator("option").last.inner_text()
+    devices.select_option(label=label)
+    expect(page.locator("#listen-line")).to_have_text(f"Listening with {label}.")
+    page.reload()
+    expect(devices.locator("option:checked")).to_have_text(label)
+
+
+@pytest.mark.parametrize(
+    ("control", "value", "path"),
+    [
+        ("Speed", "220", ("voice", "words_per_minute", 220)),
+        ("Pitch", "30", ("voice", "pitch", 30)),
+        ("Whose memory", "anna", ("memory", "owner", "anna")),
+        ("In your own words", "You are a pirate.", ("mind", "persona", "You are a pirate.")),
+    ],
+)
+def test_what_is_set_is_kept_and_shown_again(
+    setup_page: Page, control: str, value: str, path: tuple[str, str, Any]
+) -> None:
+    branch, name, kept = path
+    before = settings(setup_page)[branch][name]
+    field = setup_page.get_by_label(control, exact=True)
+
+    def change() -> None:
+        field.fill(value)
+        field.blur()
+
+    saved(setup_page, change)
+    expect(setup_page.locator("#saved")).to_contain_text("Saved.")
+    assert settings(setup_page)[branch][name] == kept
+    setup_page.reload()
+    expect(field).to_have_value(value)
+    field.fill(str(before))
+    saved(setup_page, field.blur)
+
+
+def test_a_faster_voice_is_really_faster(setup_page: Page) -> None:
+    length = """async () => (await (await fetch("/api/voice/hear", {
+      method: "POST", headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ text: "One two three four five six seven eight nine ten." }),
+    })).arrayBuffer()).byteLength"""
+    speed = setup_page.get_by_label("Speed", exact=True)
+    usual = setup_page.evaluate(length)
+    saved(setup_page, lambda: speed.fill("350") or speed.blur())
+    assert setup_page.evaluate(length) < 0.75 * usual
+    saved(setup_page, lambda: speed.fill("175") or speed.blur())
+
+
+def test_what_is_wrong_is_said_at_its_field_and_not_kept(setup_page: Page) -> None:
+    owner = setup_page.get_by_label("Whose memory", exact=True)
+    saved(setup_page, lambda: owner.fill("../anna") or owner.blur())
+    error = setup_page.locator("[data-error='memory.owner']")
+    expect(error).not_to_be_empty()
+    expect(owner).to_have_attribute("aria-invalid", "true")
+    expect(owner).to_have_value("../anna")
+    assert settings(setup_page)["memory"]["owner"] == "default"
+    saved(setup_page, lambda: owner.fill("default") or owner.blur())
+    expect(error).to_be_empty()
+    expect(owner).not_to_have_attribute("aria-invalid", "true")
+
+
+def test_a_preset_fills_the_persona(setup_page: Page) -> None:
+    before = settings(setup_page)["mind"]["persona"]
+    preset = setup_page.get_by_label("Begin with")
+    saved(setup_page, lambda: preset.select_option(label="A storyteller"))
+    assert "storyteller" in settings(setup_page)["mind"]["persona"]
+    expect(setup_page.get_by_label("In your own words")).to_have_value(settings(setup_page)["mind"]["persona"])
+    saved(setup_page, lambda: preset.select_option(label="Parley"))
+    assert settings(setup_page)["mind"]["persona"] == before
+
+
+def test_the_page_says_that_built_in_replies_are_no_language_model(setup_page: Page, server: str) -> None:
+    expect(setup_page.locator("#builtin-note")).to_contain_text("not a language model")
+    setup_page.goto(f"{server}/talk")
+    expect(setup_page.locator("#mind")).to_contain_text("not a language model")
+    setup_page.get_by_role("link", name="Choose a language model").click()
+    expect(setup_page).to_have_url(f"{server}/setup#mind")

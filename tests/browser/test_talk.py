@@ -1,0 +1,204 @@
+"""The talk page as a person meets it: by voice, by typing, by keyboard, and when something is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from playwright.sync_api import Page, WebSocketRoute, expect
+
+from tests.browser.conftest import Launch, question, wait_until_ready
+
+Opener = Callable[..., Page]
+HTML = """<img src="/nowhere" onerror="document.title='broken in'"> & <b>bold</b>"""
+
+WATCH_LEVELS = """
+() => {
+  window.loudest = 0;
+  const meter = document.getElementById("out-level");
+  const watch = () => (window.loudest = Math.max(window.loudest, Number(meter.getAttribute("aria-valuenow"))));
+  new MutationObserver(watch).observe(meter, { attributes: true });
+}
+"""
+
+
+def press_start(page: Page) -> None:
+    page.get_by_role("button", name="Start talking").click()
+
+
+def say(page: Page, words: str) -> None:
+    page.get_by_label("Type instead of talking").fill(words)
+    page.get_by_role("button", name="Send").click()
+
+
+def replies(page: Page) -> object:
+    return page.get_by_role("log").locator(".companion .said")
+
+
+def test_a_question_asked_aloud_is_shown_answered_and_heard(launch: Launch, open_page: Opener, server: str) -> None:
+    page = open_page(launch(question(after=30), key="question"), f"{server}/talk")
+    wait_until_ready(page)
+    page.evaluate(WATCH_LEVELS)
+    press_start(page)
+    log = page.get_by_role("log")
+    expect(log.locator(".you.final .said").first).to_contain_text("weather")
+    reply = log.locator(".companion").first
+    expect(reply.locator(".said")).not_to_be_empty()
+    expect(page.locator("#timing-total")).to_contain_text("Answered in")
+    expect(page.locator("#state")).to_have_text("Listening")
+    expect(reply.locator(".unheard")).to_have_count(0)
+    assert int(reply.get_attribute("data-played") or 0) > 12_000, "half a second of the reply was played"
+    assert page.evaluate("window.loudest") > 20, "what was played was no silence"
+
+
+def test_typing_is_answered(talk_page: Page) -> None:
+    say(talk_page, "My dog is called Rufus.")
+    expect(talk_page.get_by_role("log").locator(".you.final .said")).to_have_text("My dog is called Rufus.")
+    expect(replies(talk_page).first).not_to_be_empty()
+    expect(talk_page.get_by_label("Type instead of talking")).to_have_value("")
+    say(talk_page, "What time is it?")
+    expect(replies(talk_page)).to_have_count(2)
+
+
+def test_markup_is_shown_as_it_was_said(talk_page: Page) -> None:
+    say(talk_page, HTML)
+    expect(talk_page.get_by_role("log").locator(".you.final .said")).to_have_text(HTML)
+    expect(replies(talk_page).first).not_to_be_empty()
+    expect(talk_page.locator("[role=log] img, [role=log] b")).to_have_count(0)
+    expect(talk_page).to_have_title("Talk – Parley")
+
+
+def test_the_keyboard_does_it_all(talk_page: Page) -> None:
+    page = talk_page
+    page.locator("body").press("?")
+    expect(page.get_by_role("dialog", name="Keyboard")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog", name="Keyboard")).to_be_hidden()
+    page.keyboard.press("m")
+    expect(page.get_by_role("button", name="Mute")).to_have_attribute("aria-pressed", "true")
+    page.keyboard.press("m")
+    expect(page.get_by_role("button", name="Mute")).to_have_attribute("aria-pressed", "false")
+    page.locator("body").click(position={"x": 2, "y": 2})
+    page.keyboard.press(" ")
+    expect(page.get_by_role("button", name="Stop talking")).to_be_visible()
+    expect(page.locator("#state")).to_have_text("Listening")
+    page.keyboard.press(" ")
+    expect(page.get_by_role("button", name="Start talking")).to_be_visible()
+    page.keyboard.press("/")
+    expect(page.get_by_label("Type instead of talking")).to_be_focused()
+    page.keyboard.type("m ? what can you do, and how do you work?")
+    expect(page.get_by_label("Type instead of talking")).to_have_value("m ? what can you do, and how do you work?")
+
+
+def test_escape_stops_the_reply_and_shows_what_was_not_heard(talk_page: Page) -> None:
+    say(talk_page, "What are you?")
+    expect(talk_page.locator("#state")).to_have_text("Speaking")
+    talk_page.wait_for_function("Number(document.querySelector('.companion')?.dataset.played ?? 0) > 0")
+    talk_page.keyboard.press("Escape")
+    expect(talk_page.locator(".companion .unheard")).not_to_be_empty()
+    expect(talk_page.locator(".companion .aside").last).to_contain_text("Not heard to the end")
+    expect(talk_page.locator("#state")).to_have_text("Ready when you are")
+
+
+def test_a_refused_microphone_is_explained(launch: Launch, open_page: Opener, server: str) -> None:
+    page = open_page(launch(grant=False, key="refused"), f"{server}/talk")
+    wait_until_ready(page)
+    press_start(page)
+    expect(page.locator(".notice.error")).to_contain_text("The browser may not use the microphone.")
+    expect(page.get_by_role("button", name="Start talking")).to_be_visible()
+    say(page, "Hello!")
+    expect(replies(page).first).not_to_be_empty()
+
+
+KEEP_STREAMS = """
+  window.streams = [];
+  window.missing = false;
+  const open = MediaDevices.prototype.getUserMedia;
+  MediaDevices.prototype.getUserMedia = async function (constraints) {
+    if (window.missing) throw new DOMException("none", "NotFoundError");
+    const stream = await open.call(this, constraints);
+    window.streams.push(stream);
+    return stream;
+  };
+"""
+
+
+def test_a_microphone_that_vanishes_is_waited_for_and_opened_again(
+    launch: Launch, open_page: Opener, server: str
+) -> None:
+    page = open_page(launch(), f"{server}/talk", before=lambda page: page.add_init_script(KEEP_STREAMS))
+    wait_until_ready(page)
+    press_start(page)
+    expect(page.locator("#state")).to_have_text("Listening")
+    page.evaluate("""() => {
+      window.missing = true;
+      window.streams[0].getAudioTracks()[0].dispatchEvent(new Event("ended"));
+    }""")
+    expect(page.locator("#state")).to_have_text("Waiting for the microphone")
+    expect(page.locator("#state-more")).to_contain_text("Plug one in")
+    page.evaluate("""() => {
+      window.missing = false;
+      navigator.mediaDevices.dispatchEvent(new Event("devicechange"));
+    }""")
+    expect(page.locator("#state")).to_have_text("Listening")
+    assert page.evaluate("window.streams.length") == 2
+
+
+def test_a_lost_connection_is_said_and_found_again(launch: Launch, open_page: Opener, server: str) -> None:
+    connections: list[WebSocketRoute] = []
+
+    def between(page: Page) -> None:
+        def connect(route: WebSocketRoute) -> None:
+            connections.append(route)
+            route.connect_to_server()
+
+        page.route_web_socket("**/v1/realtime?parley=1", connect)
+
+    page = open_page(launch(), f"{server}/talk", before=between)
+    wait_until_ready(page)
+    seen = page.evaluate_handle("""() => {
+      const seen = [];
+      const notices = document.getElementById("notices");
+      new MutationObserver(() => seen.push(notices.textContent)).observe(notices, { childList: true });
+      return seen;
+    }""")
+    connections[0].close()
+    wait_until_ready(page)
+    page.wait_for_function("seen => seen.some((text) => text.includes('connection to Parley’s server is lost'))", arg=seen)
+    expect(page.locator("#notices")).to_be_empty()
+    say(page, "Are you there?")
+    expect(replies(page).first).not_to_be_empty()
+    assert len(connections) >= 2
+
+
+def test_muting_is_silence_and_unmuting_is_not(launch: Launch, open_page: Opener, server: str) -> None:
+    tone = 0.3 * np.sin(2 * np.pi * 220 * np.arange(24_000 * 60) / 24_000)
+    page = open_page(launch(tone, key="tone"), f"{server}/talk")
+    wait_until_ready(page)
+    press_start(page)
+    level = page.get_by_role("meter", name="Your microphone’s level")
+    expect(level).not_to_have_attribute("aria-valuenow", "0")
+    page.get_by_role("button", name="Mute").click()
+    expect(page.locator("#state")).to_have_text("Muted")
+    expect(level).to_have_attribute("aria-valuenow", "0")
+    page.get_by_role("button", name="Mute").click()
+    expect(level).not_to_have_attribute("aria-valuenow", "0")
+
+
+def test_the_volume_is_used_and_kept(talk_page: Page) -> None:
+    talk_page.get_by_label("Volume").fill("30")
+    talk_page.reload()
+    expect(talk_page.get_by_label("Volume")).to_have_value("30")
+
+
+def test_the_theme_follows_the_switch_and_is_kept(talk_page: Page) -> None:
+    ground = "getComputedStyle(document.body).backgroundColor"
+    light = talk_page.evaluate(ground)
+    switch = talk_page.get_by_role("button", name="Theme")
+    switch.click()
+    switch.click()
+    expect(switch).to_have_text("Theme: dark")
+    dark = talk_page.evaluate(ground)
+    assert dark != light
+    talk_page.reload()
+    assert talk_page.evaluate(ground) == dark
