@@ -17,6 +17,7 @@ from web.memory_api import MAX_IMPORT, memory_api
 from web.pages import pages
 from web.realtime import realtime
 from web.service import Service
+from web.sound_api import sound_api
 
 STATIC = Path(__file__).parent / "static"
 VERSION = "0.1.0"
@@ -40,6 +41,7 @@ def create_app(service: Service, address: Address) -> FastAPI:
     app.include_router(pages(service, version=VERSION, token_needed=address.token is not None))
     app.include_router(api(service))
     app.include_router(memory_api(service))
+    app.include_router(sound_api(service))
     app.include_router(realtime(service))
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     add_problems(app)

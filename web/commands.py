@@ -46,7 +46,7 @@ class Commands:
 
     @property
     def session(self) -> wire.Session:
-        return in_force(self._conversation.name, self._wishes.applied_to(self._settings), self._wishes.mode)
+        return in_force(self._conversation.name, self._settings, self._wishes)
 
     def configure(self, settings: Settings, stages: Stages) -> None:
         """The user changed the settings; this client's own wishes stay."""

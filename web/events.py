@@ -34,10 +34,20 @@ class ServerVad(_Part):
     threshold: Annotated[float, Field(ge=0.05, le=0.95)] | None = None
     prefix_padding_ms: Annotated[int, Field(ge=0, le=2000)] | None = None
     silence_duration_ms: Annotated[int, Field(ge=100, le=5000)] | None = None
+    """Silence alone ends a turn, after so long; None: as the user has chosen on the setup page."""
     create_response: bool = True
     """False: turns are found, and answered only when `response.create` asks."""
     interrupt_response: Literal[True] = True
     idle_timeout_ms: None = None
+
+
+class SemanticVad(_Part):
+    """Whether the user had finished is judged by voice and words."""
+
+    type: Literal["semantic_vad"] = "semantic_vad"
+    eagerness: Literal["low", "medium", "high", "auto"] = "auto"
+    create_response: bool = True
+    interrupt_response: Literal[True] = True
 
 
 class Transcription(_Part):
@@ -50,7 +60,7 @@ class Transcription(_Part):
 
 class AudioInput(_Part):
     format: PcmFormat | None = None
-    turn_detection: ServerVad | None = None
+    turn_detection: Annotated[ServerVad | SemanticVad, Field(discriminator="type")] | None = None
     transcription: Transcription | None = None
     noise_reduction: Any = None
 

@@ -41,7 +41,7 @@ def checked(model: type[Model], tree: dict[str, Any]) -> Model:
     try:
         return model.model_validate(tree)
     except ValidationError as error:
-        field, message = explain(error)
+        field, message = explain(error, tree)
         raise Problem(422, message, field) from None
 
 

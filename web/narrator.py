@@ -180,6 +180,8 @@ class Narrator:
             if self._typed:
                 self._turns[self._typed.pop(0)] = event.turn
             return
+        if event.continues is not None and (earlier := f"item_user_{event.continues}") in self.items:
+            yield self.remove(earlier)  # its words are in this one
         yield from self._delta(event, event.text)
         id = self._user(event)
         if id in self.items:
@@ -258,7 +260,7 @@ class Narrator:
     def _reply_done(self, answer: Answer, event: events.ReplyDone) -> Iterator[wire.ServerEvent]:
         if event.outcome == "completed":
             details = wire.StatusDetails(type="completed")
-        elif event.outcome == "interrupted":
+        elif event.outcome in {"interrupted", "withdrawn"}:
             reason = "client_cancelled" if event.why == CANCELLED else "turn_detected"
             details = wire.StatusDetails(type="cancelled", reason=reason)
         else:
@@ -266,6 +268,8 @@ class Narrator:
             details = wire.StatusDetails(type="failed", error=error)
         yield from self._close(answer, details)
         self.answer = None
+        if event.outcome == "withdrawn" and answer.item_id in self.items:
+            yield self.remove(answer.item_id)
         yield wire.ParleyReply(
             response_id=answer.response_id,
             item_id=answer.item_id,

@@ -10,6 +10,7 @@ import asyncio
 import json
 import logging
 import uuid
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -18,11 +19,13 @@ from pydantic import ValidationError
 from starlette.websockets import WebSocketDisconnect
 
 from config import Settings
+from pipeline.audio.portaudio import SoundCardError
 from pipeline.conversation import Conversation
 from pipeline.engine import EngineError
-from pipeline.events import ReplyPaused, ReplyResumed
+from pipeline.events import Event, ReplyPaused, ReplyResumed, Severity
 from pipeline.stages import Stages
 from web import events as wire
+from web.card import Card
 from web.commands import Commands, Refusal
 from web.narrator import Narrator
 from web.pcm import samples_of
@@ -66,6 +69,7 @@ class Connection:
         self._name = f"conv_{uuid.uuid4().hex[:16]}"
         self._narrator = Narrator(self._name, parley=parley)
         self._outgoing: asyncio.Queue[wire.ServerEvent] = asyncio.Queue(OUTGOING)
+        self._card: Card | None = None
         self._commands: Commands | None = None
         """None while the engines are loading."""
         self._conversation: Conversation | None = None
@@ -119,7 +123,7 @@ class Connection:
             for answer in await self._answer(message):
                 await self._outgoing.put(answer)
 
-    async def _answer(self, message: dict[str, Any]) -> list[wire.ServerEvent]:
+    async def _answer(self, message: Mapping[str, Any]) -> list[wire.ServerEvent]:
         """Whatever a client sends, the connection survives it."""
         text = message.get("text")
         if text is None:
@@ -135,14 +139,46 @@ class Connection:
             event = wire.CLIENT_EVENT.validate_python(tree)
         except ValidationError as error:
             return [_invalid(tree, error, event_id)]
-        if self._commands is None:
+        if event.type.startswith("parley.") and not self._narrator.parley:
+            return [
+                _error("parley_not_asked_for", "Ask for the parley messages first: connect with ?parley=1.", event_id)
+            ]
+        if self._commands is None or self._card is None:
             if isinstance(event, wire.InputAudioBufferAppend):
                 return []  # said to someone who is not there yet
             return [_error("engines_loading", "The engines are still loading; wait for session.created.", event_id)]
         try:
+            if isinstance(event, wire.ParleySoundcardStart | wire.ParleySoundcardStop):
+                return await self._switch_card(self._card, isinstance(event, wire.ParleySoundcardStart))
             return await self._commands.obey(event)
         except Refusal as refusal:
             return [_error(refusal.code, str(refusal), event_id, refusal.param)]
+
+    async def _switch_card(self, card: Card, on: bool) -> list[wire.ServerEvent]:
+        if not on:
+            await card.stop()
+            return []
+        audio = self._service.settings.audio
+        if audio.place != "soundcard":
+            raise Refusal("soundcard_not_chosen", "Choose this computer's sound card on the setup page first.")
+        try:
+            await card.start(audio)
+        except SoundCardError as error:
+            raise Refusal("soundcard_unavailable", str(error)) from error
+        return []
+
+    def _card_switched(self, running: bool) -> None:
+        self._narrator.sounding = not running
+        self._post(wire.ParleySoundcard(running=running))
+
+    def _notice(self, severity: Severity, text: str) -> None:
+        for told in self._narrator.notice(severity, text):
+            self._post(told)
+
+    def _post(self, event: wire.ServerEvent) -> None:
+        """From where nothing can wait; a client that lets 256 messages lie misses this one."""
+        with suppress(asyncio.QueueFull):
+            self._outgoing.put_nowait(event)
 
     # -- from the conversation ----------------------------------------------------------------------------------------
 
@@ -151,20 +187,27 @@ class Connection:
         settings = self._service.settings
         conversation = Conversation(stages, settings, name=self._name, on_record=self._service.turns.add)
         commands = Commands(conversation, self._narrator, settings)
-        try:
-            async with conversation:
-                self._conversation, self._commands = conversation, commands
+        card = Card(self._service.card_holder, conversation, self._notice, self._card_switched)
+        async with conversation:
+            self._conversation, self._commands, self._card = conversation, commands, card
+            try:
                 await self._outgoing.put(wire.SessionCreated(session=commands.session))
                 async for event in conversation.events():
-                    if isinstance(event, ReplyPaused) and not self._narrator.manual:
-                        self._pace.pause()  # on speech_started a client clears what it plays
-                    elif isinstance(event, ReplyResumed):
-                        self._pace.resume()
-                        self._sounded.set()
+                    card.follow(event)
+                    self._keep_pace(event)
                     for told in self._narrator.tell(event):
                         await self._outgoing.put(told)
-        finally:
-            await commands.close()
+            finally:
+                await card.stop()
+                await commands.close()
+
+    def _keep_pace(self, event: Event) -> None:
+        """A client clears what it plays when it is told that speech has started, so the pace stops there too."""
+        if isinstance(event, ReplyPaused) and not self._narrator.manual:
+            self._pace.pause()
+        elif isinstance(event, ReplyResumed):
+            self._pace.resume()
+            self._sounded.set()
 
     async def _ready(self) -> Stages:
         """Wait for the engines; a client is told once of each that failed."""
@@ -184,8 +227,7 @@ class Connection:
             with suppress(EngineError):  # a stage that is just restarting keeps its place in the conversation
                 self._commands.configure(settings, self._service.engines.stages())
         if self._narrator.parley:
-            with suppress(asyncio.QueueFull):  # the page asks again when it is looked at
-                self._outgoing.put_nowait(wire.ParleySettings(settings=public_settings(settings)))
+            self._post(wire.ParleySettings(settings=public_settings(settings)))
 
     async def _tell_engines(self) -> None:
         async for health in self._service.engines.changes():
@@ -236,12 +278,10 @@ def _error(code: str, message: str, event_id: str | None = None, param: str | No
 
 
 def _invalid(tree: dict[str, Any], error: ValidationError, event_id: str | None) -> wire.ErrorEvent:
-    kind = error.errors(include_url=False)[0]["type"]
-    if kind == "union_tag_not_found":
+    first = error.errors(include_url=False)[0]
+    if not first["loc"] and first["type"] == "union_tag_not_found":
         return _error("missing_type", "The message has no type.", event_id, "type")
-    if kind == "union_tag_invalid":
+    if not first["loc"]:
         return _error("unknown_event", f"There is no event of the type {str(tree['type'])[:100]!r}.", event_id, "type")
-    field, sentence = explain(error)
-    # A union's tag stands first in the place of the error.
-    field = field.removeprefix(f"{tree.get('type')}.")
-    return _error("invalid_value", sentence.replace(f"{tree.get('type')}.", "", 1), event_id, field)
+    field, sentence = explain(error, tree)
+    return _error("invalid_value", sentence, event_id, field)

@@ -18,6 +18,7 @@ from pipeline.engine import EngineError
 from pipeline.events import Severity
 from rag import ConversationSummary, MemorySize, Remembered
 from web import logs
+from web.card import CardHolder
 from web.turn_log import TurnLog
 
 NOTICES = 50
@@ -71,6 +72,7 @@ class Service:
         self.notices: deque[Told] = deque(maxlen=NOTICES)
         self.conversations = 0
         """How many run now."""
+        self.card_holder = CardHolder()
         self._loading: asyncio.Task[None] | None = None
         self._changing = asyncio.Lock()
         self._watchers: set[Callable[[Settings], None]] = set()

@@ -6,7 +6,10 @@ from dataclasses import dataclass, replace
 
 from config import Settings
 from pipeline.conversation import Mode
-from web.events import Audio, AudioInput, AudioOutput, PcmFormat, ServerVad, Session, Transcription
+from web.events import Audio, AudioInput, AudioOutput, PcmFormat, SemanticVad, ServerVad, Session, Transcription
+
+LONGEST_PAUSE = {"low": 4000, "high": 800}
+"""ms of silence that end a turn whatever was said, by `eagerness`; the others leave the user's own setting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +18,7 @@ class Wishes:
 
     mode: Mode = "automatic"
     instructions: str | None = None
-    vad: ServerVad | None = None
+    vad: ServerVad | SemanticVad | None = None
 
     def updated(self, session: Session) -> Wishes:
         """What a field leaves out stays as it was; `turn_detection: null` is the client's own turn taking."""
@@ -34,26 +37,35 @@ class Wishes:
         own = settings.model_copy(deep=True)
         if self.instructions is not None:
             own.mind.persona = self.instructions
-        if self.vad is None:
-            return own
-        if self.vad.threshold is not None:
-            own.ears.sensitivity = self.vad.threshold
-        if self.vad.prefix_padding_ms is not None:
-            own.turns.pre_roll_ms = self.vad.prefix_padding_ms
-        if self.vad.silence_duration_ms is not None:
-            own.turns.silence_ms = self.vad.silence_duration_ms
-            own.turns.soft_silence_ms = min(own.turns.soft_silence_ms, self.vad.silence_duration_ms)
+        if isinstance(self.vad, ServerVad):
+            _by_silence(own, self.vad)
+        elif self.vad is not None:
+            own.turns.meaning = True
+            own.turns.longest_ms = LONGEST_PAUSE.get(self.vad.eagerness, own.turns.longest_ms)
         return own
 
 
-def in_force(name: str, settings: Settings, mode: Mode) -> Session:
+def _by_silence(own: Settings, vad: ServerVad) -> None:
+    if vad.threshold is not None:
+        own.ears.sensitivity = vad.threshold
+    if vad.prefix_padding_ms is not None:
+        own.turns.pre_roll_ms = vad.prefix_padding_ms
+    if vad.silence_duration_ms is not None:
+        own.turns.meaning = False
+        own.turns.silence_ms = vad.silence_duration_ms
+
+
+def in_force(name: str, user: Settings, wishes: Wishes) -> Session:
     """What `session.created` and `session.updated` say."""
-    vad = ServerVad(
+    settings = wishes.applied_to(user)
+    vad: ServerVad | SemanticVad = ServerVad(
         threshold=settings.ears.sensitivity,
         prefix_padding_ms=settings.turns.pre_roll_ms,
-        silence_duration_ms=settings.turns.silence_ms,
-        create_response=mode == "automatic",
+        silence_duration_ms=None if settings.turns.meaning else settings.turns.silence_ms,
+        create_response=wishes.mode == "automatic",
     )
+    if isinstance(wishes.vad, SemanticVad):
+        vad = wishes.vad
     return Session(
         id=name,
         object="realtime.session",
@@ -63,7 +75,7 @@ def in_force(name: str, settings: Settings, mode: Mode) -> Session:
         audio=Audio(
             input=AudioInput(
                 format=PcmFormat(),
-                turn_detection=None if mode == "manual" else vad,
+                turn_detection=None if wishes.mode == "manual" else vad,
                 transcription=Transcription(model=settings.ears.engine, language=settings.ears.language),
             ),
             output=AudioOutput(format=PcmFormat(), voice=settings.voice.name or settings.voice.engine),

@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from pipeline.metrics import MARKS, TurnRecord
 
@@ -50,20 +49,19 @@ class TurnLog:
         try:
             while True:
                 await asyncio.to_thread(self._append, [await self._waiting.get()])
+                self._waiting.task_done()
         finally:
             self._append([self._waiting.get_nowait() for _ in range(self._waiting.qsize())])
 
+    async def written(self) -> None:
+        """Wait until every record so far was brought to disk, or could not be."""
+        await self._waiting.join()
+
     def _append(self, records: list[TurnRecord]) -> None:
-        if not records:
-            return
         words = self._words()
-        lines = (json.dumps(_line(record, words=words), ensure_ascii=False) + "\n" for record in records)
+        lines = (json.dumps(record.as_dict(words=words), ensure_ascii=False) + "\n" for record in records)
         try:
             with self.path.open("a", encoding="utf-8") as file:
                 file.writelines(lines)
         except OSError as error:
             logger.warning("The turn's record could not be written to %s: %s.", self.path, error.strerror)
-
-
-def _line(record: TurnRecord, *, words: bool) -> dict[str, Any]:
-    return record.as_dict(words=words)

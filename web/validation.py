@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
 
-def explain(error: ValidationError) -> tuple[str, str]:
-    """The first problem: (field as `turns.silence_ms`, sentence). pydantic's own words are for programmers."""
+def explain(error: ValidationError, tree: object) -> tuple[str, str]:
+    """The first problem of `tree`: (field as `turns.silence_ms`, sentence).
+
+    pydantic's own words are for programmers, and so are the branches of unions that it puts between the fields' names.
+    """
     first = error.errors(include_url=False)[0]
-    # A union's branches appear in the place as the names of models; a person knows only the fields.
-    field = ".".join(str(part) for part in first["loc"] if not (isinstance(part, str) and part[:1].isupper()))
+    field = ".".join(_fields(tree, first["loc"]))
     return field, sentence(field, first["type"], first.get("ctx", {}), first["msg"])
+
+
+def _fields(node: object, place: tuple[int | str, ...]) -> Iterator[str]:
+    for number, part in enumerate(place):
+        try:
+            node = node[part]  # type: ignore[index]  # what was sent can be anything
+        except (LookupError, TypeError):
+            if number < len(place) - 1:
+                continue  # a branch
+        yield str(part)
 
 
 def sentence(field: str, kind: str, limits: Mapping[str, Any], otherwise: str) -> str:
@@ -21,6 +33,10 @@ def sentence(field: str, kind: str, limits: Mapping[str, Any], otherwise: str) -
     match kind:
         case "extra_forbidden":
             return f"There is no field named {name}."
+        case "union_tag_invalid":
+            return f"{name}.type must be {limits['expected_tags'].replace(', ', ' or ')}."
+        case "union_tag_not_found":
+            return f"{name}.type is missing."
         case "missing":
             return f"{name} is missing."
         case "greater_than_equal":

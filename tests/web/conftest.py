@@ -39,12 +39,11 @@ class Running:
 
     def connect(self, query: str = "", **options: Any) -> websockets.connect:
         options.setdefault("max_size", None)
+        options.setdefault("close_timeout", 0.5)
         return websockets.connect(f"ws://{self.host}/v1/realtime{query}", **options)
 
     def client(self, **options: Any) -> httpx.AsyncClient:
         return httpx.AsyncClient(base_url=self.url, **options)
-
-
 
 
 @asynccontextmanager
@@ -83,5 +82,3 @@ async def running(tmp_path: Path) -> AsyncIterator[Running]:
 async def socket(running: Running) -> AsyncIterator[ClientConnection]:
     async with running.connect() as connection:
         yield connection
-
-

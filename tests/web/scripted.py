@@ -10,7 +10,7 @@ import numpy as np
 
 from config import Settings
 from pipeline.audio import MOUTH_RATE, Samples
-from pipeline.engine import EngineError, EngineStatus, Report
+from pipeline.engine import EngineError, EngineState, EngineStatus, Report
 from pipeline.llm import Prompt
 from pipeline.stages import Stages
 from pipeline.stt import Transcript
@@ -130,10 +130,10 @@ class ScriptedEngines:
     def stages(self) -> Stages:
         if not self.started or self.failing:
             raise EngineError("still loading")
-        return Stages(Loudness, self.ears, self.mind, self.voice, None)  # type: ignore[arg-type]
+        return Stages(Loudness, self.ears, self.mind, self.voice, None)
 
     def health(self) -> dict[str, EngineStatus]:
-        state = "failed" if self.failing else "ready" if self.started else "loading"
+        state: EngineState = "failed" if self.failing else "ready" if self.started else "loading"
         return {stage: EngineStatus("scripted", state, self.failing or None) for stage in ("ears", "mind", "voice")}
 
     async def changes(self) -> AsyncIterator[dict[str, EngineStatus]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,13 @@ def types(events: list[dict[str, Any]]) -> list[str]:
     """In order, repeated ones once."""
     names = [event["type"] for event in events]
     return [name for place, name in enumerate(names) if place == 0 or names[place - 1] != name]
+
+
+async def eventually(true: Callable[[], object]) -> None:
+    """For what the server does after it has answered, and tells nobody."""
+    async with asyncio.timeout(20):
+        while not true():  # noqa: ASYNC110  there is nothing to wait on from outside
+            await asyncio.sleep(0.01)
 
 
 async def test_a_spoken_turn_is_told_in_the_protocols_order(socket: ClientConnection) -> None:
@@ -108,6 +116,7 @@ async def test_a_client_that_asks_is_told_what_our_page_needs(running: Running) 
         await send(socket, "parley.playback", response_id=response, samples=4800)
         await send(socket, "parley.playback", response_id=response, samples=9600)
         events += await until(socket, "parley.turn")
+        events += await until(socket, "parley.state")
     assert {"parley.state", "parley.level", "parley.transcript", "parley.reply"} <= set(types(events))
     states = [event["state"] for event in events if event["type"] == "parley.state"]
     assert states == ["thinking", "speaking", "listening"]
@@ -128,9 +137,7 @@ async def test_what_a_silent_client_heard_is_what_real_time_allows(running: Runn
     async with running.connect() as socket:
         await append(socket, LOUD, SILENCE)
         await until(socket, "response.done")
-        async with asyncio.timeout(10):
-            while not running.service.turns.last(1):
-                await asyncio.sleep(0.01)
+        await eventually(lambda: running.service.turns.last(1))
     record = running.service.turns.last(1)[0]
     assert (record.outcome, record.heard) == ("completed", "It is sunny. Shall we go out?")
     # 0.4 s of sound take 0.4 s to be heard, though they were sent at once.
@@ -154,15 +161,22 @@ BAD = [
     ('{"type": "response.create", "respond": 1, "event_id": "e1"}', "invalid_value", "respond"),
     ('{"type": "conversation.item.delete", "item_id": "x", "event_id": "e1"}', "item_not_found", "item_id"),
     (
-        '{"type": "session.update", "session": {"type": "realtime", "tools": [{"type": "function"}]}, "event_id": "e1"}',
+        '{"type": "session.update", "session": {"type": "realtime", "tools": [{"type": "function"}]}, '
+        '"event_id": "e1"}',
         "invalid_value",
         "session.tools",
     ),
     (
         '{"type": "session.update", "session": {"type": "realtime", "audio": {"input": {"turn_detection": '
-        '{"type": "semantic_vad"}}}}, "event_id": "e1"}',
+        '{"type": "telepathy"}}}}, "event_id": "e1"}',
         "invalid_value",
-        "session.audio.input.turn_detection.type",
+        "session.audio.input.turn_detection",
+    ),
+    (
+        '{"type": "session.update", "session": {"type": "realtime", "audio": {"input": {"turn_detection": '
+        '{"type": "server_vad", "threshold": 7}}}}, "event_id": "e1"}',
+        "invalid_value",
+        "session.audio.input.turn_detection.threshold",
     ),
     (
         '{"type": "session.update", "session": {"type": "realtime", "audio": {"output": {"format": '
@@ -288,9 +302,7 @@ async def test_one_conversation_too_many_is_refused_with_a_reason(
                 await second.recv()
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1013
-    async with asyncio.timeout(5):
-        while running.service.conversations:
-            await asyncio.sleep(0.01)
+    await eventually(lambda: not running.service.conversations)
     async with running.connect() as third:
         await the(third, "session.created")
 
@@ -311,9 +323,8 @@ async def test_a_client_that_stops_reading_is_closed_and_keeps_its_turns(
         socket.transport.pause_reading()
         for _ in range(2000):  # 40 MB of answers: more than the buffers between the two hold
             await send(socket, "conversation.item.retrieve", item_id="long")
-        async with asyncio.timeout(20):
-            while running.service.conversations:
-                await asyncio.sleep(0.01)
+        await eventually(lambda: not running.service.conversations)
+        socket.transport.abort()
     assert running.service.turns.last(5)[-1].heard == "It is sunny. Shall we go out?"
 
 

@@ -1,0 +1,147 @@
+"""The server as a process: how it starts, why it cannot, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from web.guard import Address
+from web.serve import ServeError, access_token, data_folder, listen, load_settings
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = """
+import sys
+from pathlib import Path
+from web.serve import ServeOptions, serve
+host, port, data, profile = sys.argv[1:]
+sys.exit(serve(ServeOptions(host, int(port), Path(data), profile or None, browser=False)))
+"""
+
+
+def start(data: Path, *, host: str = "127.0.0.1", port: int = 0, profile: str = "") -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", SCRIPT, host, str(port), str(data), profile]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def address(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert line.startswith("Parley is at http://"), line or (process.stderr and process.stderr.read())
+    return line.split()[3]
+
+
+@pytest.fixture
+def serving(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    process = start(tmp_path)
+    yield process
+    if process.poll() is None:
+        process.kill()
+    process.communicate()
+
+
+def test_ctrl_c_ends_it_with_all_its_children(serving: subprocess.Popen[str], tmp_path: Path) -> None:
+    url = address(serving)
+    assert httpx.get(f"{url}/health").status_code == 200  # it serves while the engines load
+    process = psutil.Process(serving.pid)
+    children = process.children(recursive=True)
+    serving.send_signal(signal.SIGINT)
+    out, err = serving.communicate(timeout=20)
+    assert serving.returncode == 0
+    assert "Parley has ended." in out
+    assert "Traceback" not in err
+    _, alive = psutil.wait_procs(children, timeout=5)
+    assert not alive
+    for line in (tmp_path / "parley.log").read_text().splitlines() if (tmp_path / "parley.log").exists() else []:
+        assert {"at", "level", "logger", "message"} <= set(json.loads(line))
+
+
+def test_a_second_ctrl_c_ends_it_at_once(serving: subprocess.Popen[str]) -> None:
+    url = address(serving)
+    with socket.create_connection(("127.0.0.1", int(url.rsplit(":", 1)[1]))) as lingering:
+        lingering.sendall(b"GET /health HTTP/1.1\r\n")  # half a request keeps a graceful end waiting
+        children = psutil.Process(serving.pid).children(recursive=True)
+        serving.send_signal(signal.SIGINT)
+        serving.send_signal(signal.SIGINT)
+        serving.communicate(timeout=20)
+    _, alive = psutil.wait_procs(children, timeout=5)
+    assert not alive
+
+
+def test_what_prevents_a_start_is_one_sentence(tmp_path: Path) -> None:
+    with listen("127.0.0.1", 0) as taken:
+        process = start(tmp_path, port=taken.getsockname()[1])
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert err.startswith("Parley cannot start: Port ")
+    assert "--port" in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_a_port_in_use() -> None:
+    with listen("127.0.0.1", 0) as taken, pytest.raises(ServeError, match="is in use"):
+        listen("127.0.0.1", taken.getsockname()[1])
+
+
+def test_an_address_that_is_not_ours() -> None:
+    with pytest.raises(ServeError, match="not an address of this machine"):
+        listen("203.0.113.7", 0)
+    with pytest.raises(ServeError, match="not an address of this machine"):
+        listen("no such host", 0)
+
+
+def test_a_data_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ServeError, match="--data"):
+        data_folder(tmp_path / "file" / "data")
+    assert data_folder(tmp_path / "new" / "data").is_dir()
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_data_folder(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(ServeError, match="cannot be written"):
+        data_folder(tmp_path)
+    tmp_path.chmod(0o700)
+
+
+def test_a_damaged_settings_file_is_kept_and_told(tmp_path: Path) -> None:
+    (tmp_path / "settings.json").write_text('{"turns": {"silence_ms": "soon"}}')
+    settings, _, notice = load_settings(tmp_path, None)
+    assert settings.turns.silence_ms == 500
+    assert notice is not None
+    assert "settings-damaged-" in notice
+
+
+def test_a_profile_is_chosen_and_kept_or_refused(tmp_path: Path) -> None:
+    with pytest.raises(ServeError, match="choose one of: offline"):
+        load_settings(tmp_path, "moon")
+    settings, store, _ = load_settings(tmp_path, "offline")
+    assert settings.mind.engine == "builtin"
+    assert store.load().settings.profile == "offline"
+
+
+def test_the_token_is_kept_for_its_owner_alone(tmp_path: Path) -> None:
+    token = access_token(tmp_path)
+    assert len(token) >= 32
+    assert access_token(tmp_path) == token
+    assert (tmp_path / "token").stat().st_mode & 0o077 == 0
+    (tmp_path / "token").write_text("short")
+    with pytest.raises(ServeError, match="too short"):
+        access_token(tmp_path)
+
+
+def test_the_address_that_is_printed() -> None:
+    assert Address("127.0.0.1", 8000).url == "http://localhost:8000"
+    assert Address("0.0.0.0", 80, "t").url == "http://localhost:80/?token=t"
+    assert Address("192.168.1.5", 8000, "t").url == "http://192.168.1.5:8000/?token=t"
+    assert Address("fe80::1", 8000, "t").url == "http://[fe80::1]:8000/?token=t"
