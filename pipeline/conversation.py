@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from datetime import datetime
 from typing import Any, Literal, Self, TypeVar
 
-import numpy as np
-
 from config import Settings
 from pipeline.answering import answer, fixed
 from pipeline.audio import EAR_RATE, MOUTH_RATE, Samples
+from pipeline.ear import Ear
 from pipeline.engine import EngineError
 from pipeline.events import (
     Event,
@@ -48,7 +46,7 @@ from pipeline.stages import Stages
 from pipeline.stt import Transcript
 from pipeline.tts import Speaker
 from pipeline.turn_taking import PAUSE_MS, TurnTaking
-from pipeline.turns import FRAME_MS, SpeechDetector
+from pipeline.turns import SpeechDetector
 from pipeline.vad import FRAME
 from rag import Recall
 
@@ -58,12 +56,6 @@ T = TypeVar("T")
 
 Mode = Literal["automatic", "detect", "manual"]
 """automatic: turns are found and answered. detect: found, answered on respond(). manual: commit() and respond()."""
-
-BACKLOG = 120 * EAR_RATE
-"""Samples that may wait to be heard; a file is fed at once, a microphone never comes near."""
-
-LEVEL_EVERY = 3
-"""Frames between two reports to the meters: about ten a second."""
 
 REACTION_HEARD = 1.0 * MOUTH_RATE
 REACTION_S = 1.3
@@ -103,17 +95,9 @@ class Conversation:
         self._on_record = on_record
         self._now = now
         self._clock = asyncio.get_running_loop().time
-        self._began = self._clock()
         self._outbox = Outbox()
-        self._inbox: asyncio.Queue[Samples] = asyncio.Queue()
-        self._backlog = 0
-        self._samples = 0
-        self._rest: Samples = np.zeros(0, np.float32)
-        self._vad = stages.vad()
-        self._detector = SpeechDetector(settings.ears.sensitivity)
+        self._ear = Ear(stages.vad(), settings.ears.sensitivity, self._meter)
         self._speaker: Speaker = stages.voice.speaker()
-        self._pre_roll: deque[Samples] = deque()
-        self._levels: list[tuple[float, float]] = []
         self._turns = 0
         self._turn: UserTurn | None = None
         self._settling: asyncio.Task[TurnRecord | None] | None = None
@@ -150,7 +134,7 @@ class Conversation:
     def configure(self, settings: Settings, *, mode: Mode | None = None, stages: Stages | None = None) -> None:
         """Take effect from the next turn on; what is being said is not disturbed."""
         self._settings = settings
-        self._detector.sensitivity = settings.ears.sensitivity
+        self._ear.detector.sensitivity = settings.ears.sensitivity
         if mode is not None:
             self._mode = mode
         if stages is not None:
@@ -173,15 +157,12 @@ class Conversation:
 
     def hear(self, samples: Samples) -> None:
         """Take 16 kHz samples of any length. Never blocks; sound that nobody can keep up with is dropped, and told."""
-        if self._backlog + len(samples) > BACKLOG:
-            self._notice("warning", "This computer cannot keep up with the microphone; some sound was not heard.")
-            return
-        self._backlog += len(samples)
-        self._inbox.put_nowait(samples)
+        if not self._ear.hear(samples):
+            self._warn("This computer cannot keep up with the microphone; some sound was not heard.")
 
     async def caught_up(self) -> None:
         """Wait until everything given to hear() has been listened to."""
-        await self._inbox.join()
+        await self._ear.caught_up()
 
     async def say(self, text: str) -> None:
         """A turn that the user typed."""
@@ -234,33 +215,18 @@ class Conversation:
     # -- listening --------------------------------------------------------------------------------------------------
 
     async def _listen(self) -> None:
-        while True:
-            block = await self._inbox.get()
-            self._backlog -= len(block)
-            sound = np.concatenate([self._rest, block])
-            whole = len(sound) - len(sound) % FRAME
-            for start in range(0, whole, FRAME):
-                self._frame(sound[start : start + FRAME])
-                if start % (32 * FRAME) == 0:
-                    await asyncio.sleep(0)  # a long block must not hold up the loop
-            self._rest = sound[whole:]
-            self._inbox.task_done()
+        async for frame in self._ear.frames():
+            self._frame(frame)
 
     def _frame(self, frame: Samples) -> None:
-        self._samples += FRAME
-        probability = self._vad.probability(frame)
-        self._detector.update(probability)
-        self._meter(frame, probability)
-        talking = self._detector.speaking
+        talking = self._ear.talking
         turn = self._turn
         if turn is None:
-            self._pre_roll.append(frame)
-            while len(self._pre_roll) * FRAME_MS > self._settings.turns.pre_roll_ms:
-                self._pre_roll.popleft()
+            self._ear.hold(frame, self._settings.turns.pre_roll_ms)
             if talking or self._mode == "manual":
                 self._begin_turn()
             return
-        turn.feed(frame, speech=talking and self._detector.silence_frames == 0, now=self._samples)
+        turn.feed(frame, speech=self._ear.speech, now=self._ear.samples)
         if turn.speech_ms >= 1000 * self._settings.turns.max_speech_s:
             self._end_turn(turn, f"{self._settings.turns.max_speech_s:.0f} s without an end")
         elif self._mode == "manual":
@@ -272,27 +238,21 @@ class Conversation:
         elif turn.paused:
             self._resume_turn(turn)
 
-    def _meter(self, frame: Samples, probability: float) -> None:
-        self._levels.append((float(np.abs(frame).max()), probability))
-        if len(self._levels) == LEVEL_EVERY:
-            peak, likely = (max(values) for values in zip(*self._levels, strict=True))
-            self._levels.clear()
-            number, revision = (self._turn.number, self._turn.revision) if self._turn else (self._turns, 0)
-            self._outbox.post(MicrophoneLevel(number, revision, min(peak, 1.0), likely))
+    def _meter(self, peak: float, speech_probability: float) -> None:
+        number, revision = (self._turn.number, self._turn.revision) if self._turn else (self._turns, 0)
+        self._outbox.post(MicrophoneLevel(number, revision, peak, speech_probability))
 
     def _begin_turn(self) -> None:
-        record = self._new_record()
-        started = self._samples - FRAME * len(self._pre_roll)
-        listening = Listening(self._stages.ears.listen(), self._on_partial)
-        turn = self._turn = UserTurn(record, started, listening)
-        for frame in self._pre_roll:
-            turn.feed(frame, speech=False, now=self._samples)
-        turn.onset = turn.speech_end = self._samples
+        record, before = self._new_record(), self._ear.pre_roll()
+        started = self._ear.samples - FRAME * len(before)
+        turn = self._turn = UserTurn(record, started, Listening(self._stages.ears.listen(), self._on_partial))
+        for frame in before:
+            turn.feed(frame, speech=False, now=self._ear.samples)
+        turn.onset = turn.speech_end = self._ear.samples
         turn.speech_samples = SpeechDetector.ONSET * FRAME
-        self._pre_roll.clear()
         record.mark("speech_started", self._clock())
         self._outbox.post(SpeechStarted(turn.number, turn.revision, started))
-        if self._reply is not None:
+        if self._reply is not None and self._mode != "manual":
             self._outbox.post(ReplyPaused(self._reply.turn, self._reply.revision))
 
     def _on_partial(self, partial: Transcript) -> None:
@@ -305,7 +265,7 @@ class Conversation:
     # -- whose turn is it? ------------------------------------------------------------------------------------------
 
     def _judge_pause(self, turn: UserTurn) -> None:
-        silence = turn.silence_ms(self._samples)
+        silence = turn.silence_ms(self._ear.samples)
         if silence < PAUSE_MS:
             return
         if not turn.paused:
@@ -326,7 +286,7 @@ class Conversation:
         """Perhaps the end: finish the transcript."""
         turn.paused = True
         now = self._clock()
-        turn.record.marks["speech_ended"] = now - turn.silence_ms(self._samples) / 1000
+        turn.record.marks["speech_ended"] = now - turn.silence_ms(self._ear.samples) / 1000
         turn.record.marks["soft_end"] = now
         turn.finish()
 
@@ -342,7 +302,7 @@ class Conversation:
 
     def _resume_turn(self, turn: UserTurn) -> None:
         """Speech goes on: the same turn in a new revision, what was prepared is thrown away."""
-        self._taking.habits.went_on(turn.silence_ms(self._samples))
+        self._taking.habits.went_on(turn.silence_ms(self._ear.samples))
         if (reply := self._reply) is not None and reply.turn == turn.number:
             turn.record.wasted_tokens += reply.tokens
             self._discard(reply)
@@ -352,8 +312,8 @@ class Conversation:
 
     def _judge_intrusion(self, turn: UserTurn, reply: Reply) -> None:
         """Speech while a reply is there: a real interruption, or a cough or "mm-hmm" to be talked over?"""
-        silence = turn.silence_ms(self._samples)
-        if self._detector.speaking:
+        silence = turn.silence_ms(self._ear.samples)
+        if self._ear.talking:
             turn.final = None
         elif silence >= PAUSE_MS:
             turn.finish()
@@ -408,7 +368,7 @@ class Conversation:
         turn.record.end_of_turn = why
         self._outbox.post(SpeechStopped(turn.number, turn.revision, turn.speech_end, why))
         self._turn = None
-        self._vad.reset()
+        self._ear.rest()
         self._settling = self._spawn(self._settle(turn))
         self._tell_state()
 
