@@ -30,6 +30,14 @@ class TurnLog:
     def add(self, record: TurnRecord) -> None:
         """Never blocks: `write` brings it to disk."""
         self._last.append(record)
+        said = {"user": record.user, "heard": record.heard}
+        logger.info(
+            "turn %d %s: %s",
+            record.turn,
+            record.outcome,
+            record.why,
+            extra={"conversation": record.conversation, "turn": record.turn, "words": said},
+        )
         self._waiting.put_nowait(record)
 
     def last(self, count: int) -> list[TurnRecord]:

@@ -12,7 +12,7 @@ from config import Settings
 from pipeline.audio import MOUTH_RATE, Samples
 from pipeline.engine import EngineError, EngineState, EngineStatus, Report
 from pipeline.llm import Prompt
-from pipeline.stages import Stages
+from pipeline.stages import Remembering, Stages
 from pipeline.stt import Transcript
 from pipeline.tts import Spoken
 
@@ -101,6 +101,7 @@ class ScriptedEngines:
         self.ears = ScriptedEars()
         self.mind = ScriptedMind()
         self.voice = ScriptedVoice()
+        self.memory: Remembering | None = None
         self.failing = ""
         self.refusing = ""
         """Why `apply` fails."""
@@ -130,7 +131,7 @@ class ScriptedEngines:
     def stages(self) -> Stages:
         if not self.started or self.failing:
             raise EngineError("still loading")
-        return Stages(Loudness, self.ears, self.mind, self.voice, None)
+        return Stages(Loudness, self.ears, self.mind, self.voice, self.memory)
 
     def health(self) -> dict[str, EngineStatus]:
         state: EngineState = "failed" if self.failing else "ready" if self.started else "loading"
