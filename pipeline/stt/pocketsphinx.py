@@ -15,12 +15,10 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from config.settings import EarsSettings, Settings
 from pipeline.audio import EAR_RATE, Samples
 from pipeline.engine import EngineError, EngineStatus, Report
 from pipeline.stt import Transcript, Word
@@ -159,8 +157,8 @@ class PocketSphinxHearing:
 class PocketSphinx:
     """Speech to text by pocketsphinx in a worker process."""
 
-    def __init__(self, settings: EarsSettings) -> None:
-        self._language = settings.language
+    def __init__(self, language: str = "en") -> None:
+        self._language = language
         self._worker = Worker("pocketsphinx", f"{__name__}:Decoders")
         self._turns = count()
 
@@ -178,10 +176,6 @@ class PocketSphinx:
 
     def listen(self) -> PocketSphinxHearing:
         return PocketSphinxHearing(self._worker, next(self._turns))
-
-
-def create(settings: Settings, data: Path) -> PocketSphinx:
-    return PocketSphinx(settings.ears)
 
 
 _ASKING = "what|who|whom|whose|where|when|why|how|which"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from pipeline.audio import Samples
 from pipeline.engine import Engine
@@ -41,3 +41,21 @@ class Speaker(Protocol):
 
 class TextToSpeech(Engine, Protocol):
     def speaker(self) -> Speaker: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """A voice to choose."""
+
+    name: str
+    """What the settings' voice.name takes."""
+    label: str
+    """For people."""
+
+
+@runtime_checkable
+class ManyVoiced(Protocol):
+    """What an engine adds that has voices to choose from."""
+
+    async def voices(self) -> list[Voice]:
+        """Raises EngineError."""

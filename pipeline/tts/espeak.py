@@ -25,10 +25,9 @@ from typing import Any
 import numpy as np
 import soxr
 
-from config.settings import Settings, VoiceSettings
 from pipeline.audio import MOUTH_RATE, Samples
 from pipeline.engine import EngineError, EngineStatus, Report
-from pipeline.tts import Spoken, WordTime
+from pipeline.tts import Spoken, Voice, WordTime
 from pipeline.worker import Worker
 
 DEFAULT_VOICE = "en-us"
@@ -44,14 +43,6 @@ _CHARS_UTF8 = 1
 _ENDPAUSE = 0x1000
 _RATE, _VOLUME, _PITCH = 1, 2, 3
 _EVENT_LIST_TERMINATED, _EVENT_WORD = 0, 1
-
-
-@dataclass(frozen=True, slots=True)
-class Voice:
-    """A voice to choose: `name` is what settings.voice.name takes."""
-
-    name: str
-    label: str
 
 
 class _Voice(ctypes.Structure):
@@ -115,7 +106,7 @@ class Synthesizer:
         )
         if self._rate <= 0:
             raise EngineError(f"espeak cannot read its data in {data}: reinstall the package espeakng-loader.")
-        self._choose(voice or DEFAULT_VOICE, Path(data))
+        self._choose(voice, Path(data))
         for parameter, value in ((_RATE, words_per_minute), (_PITCH, pitch), (_VOLUME, round(100 * volume))):
             self._library.espeak_SetParameter(parameter, value, 0)
         self._one_at_a_time = threading.Lock()
@@ -228,18 +219,18 @@ class EspeakSpeaker:
 class Espeak:
     """Text to speech by espeak-ng in a worker process."""
 
-    def __init__(self, settings: VoiceSettings) -> None:
-        self._worker = Worker(
-            "espeak",
-            f"{__name__}:Synthesizer",
-            {
-                "voice": settings.name,
-                "words_per_minute": settings.words_per_minute,
-                "pitch": settings.pitch,
-                "volume": settings.volume,
-            },
-            concurrency=_CONVERSATIONS,
-        )
+    def __init__(
+        self, voice: str = DEFAULT_VOICE, *, words_per_minute: int = 175, pitch: int = 50, volume: float = 1.0
+    ) -> None:
+        """
+        Args:
+            voice: one of voices() by its name, with a variant if wanted: "en-gb", "en-us+f3".
+            words_per_minute: 80 to 450.
+            pitch: 0 to 99.
+            volume: 0 to 1.
+        """
+        settings = {"voice": voice, "words_per_minute": words_per_minute, "pitch": pitch, "volume": volume}
+        self._worker = Worker("espeak", f"{__name__}:Synthesizer", settings, concurrency=_CONVERSATIONS)
 
     async def start(self, report: Report) -> None:
         await self._worker.start(report)
@@ -258,7 +249,3 @@ class Espeak:
         """For the setup page. Raises EngineError."""
         voices: list[Voice] = await self._worker.call("voices")
         return voices
-
-
-def create(settings: Settings, data: Path) -> Espeak:
-    return Espeak(settings.voice)

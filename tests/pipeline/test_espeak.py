@@ -14,7 +14,6 @@ import numpy as np
 import psutil
 import pytest
 
-from config.settings import VoiceSettings
 from pipeline.audio import MOUTH_RATE, Samples
 from pipeline.engine import EngineError
 from pipeline.tts import Spoken
@@ -26,7 +25,7 @@ SENTENCE = "In Paris, it doesn't rain at 10:30, Mr. Smith said; 1,234 umbrellas 
 
 @asynccontextmanager
 async def espeak(**settings: Any) -> AsyncIterator[Espeak]:
-    engine = Espeak(VoiceSettings(**settings))
+    engine = Espeak(**settings)
     await engine.start(lambda progress: None)
     try:
         yield engine
@@ -114,14 +113,14 @@ async def test_settings_are_heard() -> None:
     assert loudness(await say(SENTENCE, volume=0.25)) < 0.5 * loudness(plain)
     assert loudness(await say(SENTENCE, volume=0.0)) == 0.0
     assert not np.array_equal(await say("hello", pitch=90), await say("hello"))
-    british, variant = await say("hello", name="en-gb"), await say("hello", name="en-gb+f3")
+    british, variant = await say("hello", voice="en-gb"), await say("hello", voice="en-gb+f3")
     assert not np.array_equal(british, await say("hello"))
     assert not np.array_equal(british, variant)
 
 
 @pytest.mark.parametrize("name", ["klingon-b", "../../etc/passwd", "en-us+../../x", "mb/mb-en1"])
 async def test_an_unknown_voice_is_refused_in_one_sentence(name: str) -> None:
-    engine = Espeak(VoiceSettings(name=name))
+    engine = Espeak(name)
     with pytest.raises(EngineError, match="espeak has no voice"):
         await engine.start(lambda progress: None)
     assert engine.status.state == "failed"

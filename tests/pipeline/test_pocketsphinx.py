@@ -15,7 +15,6 @@ import pytest
 import soundfile
 import soxr
 
-from config.settings import EarsSettings
 from pipeline.audio import EAR_RATE, Samples
 from pipeline.engine import EngineError
 from pipeline.stt import Hearing, Transcript
@@ -55,7 +54,7 @@ async def understood(engine: PocketSphinx, samples: Samples, block: int = FRAME)
 
 @pytest.fixture
 async def ears() -> AsyncIterator[PocketSphinx]:
-    engine = PocketSphinx(EarsSettings())
+    engine = PocketSphinx()
     await engine.start(lambda progress: None)
     yield engine
     await engine.stop()
@@ -198,7 +197,7 @@ async def test_killed_in_the_middle_of_a_turn(ears: PocketSphinx) -> None:
 
 
 async def test_another_language_is_refused() -> None:
-    engine = PocketSphinx(EarsSettings(language="fr"))
+    engine = PocketSphinx("fr")
     with pytest.raises(EngineError, match="English only"):
         await engine.start(lambda progress: None)
 

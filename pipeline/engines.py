@@ -1,0 +1,253 @@
+"""The running set of engines: started all at once, watched, and changed without a gap."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal, NoReturn, cast
+
+from config.settings import Settings
+from pipeline.audio import Samples
+from pipeline.catalogue import CATALOGUE, EngineSpec, Stage
+from pipeline.engine import Engine, EngineError, EngineState, EngineStatus, Progress, Report
+from pipeline.llm import LanguageModel
+from pipeline.memory import WorkerMemory
+from pipeline.stages import Stages
+from pipeline.stt import SpeechToText
+from pipeline.tts import ManyVoiced, TextToSpeech, Voice
+from pipeline.vad import VoiceActivity, load_model
+from rag import ChromaServer
+
+__all__ = ["CATALOGUE", "EngineSpec", "Engines"]
+
+Part = Literal["vad", "turns", "ears", "mind", "voice", "memory"]
+
+_TITLES: dict[Part, str] = {
+    "vad": "The voice detection",
+    "turns": "The turn model",
+    "ears": "The speech recognition",
+    "mind": "The mind",
+    "voice": "The voice",
+    "memory": "The memory",
+}
+
+
+class _SmallModel:
+    """A model small enough to run in this process; only loading it is kept off the loop."""
+
+    def __init__(self, engine: str, load: Callable[[], Any]) -> None:
+        self._engine = engine
+        self._load = load
+        self.model: Any = None
+
+    async def start(self, report: Report) -> None:
+        self.model = await asyncio.to_thread(self._load)
+
+    async def stop(self) -> None:
+        """There is nothing to let go of."""
+
+    @property
+    def status(self) -> EngineStatus:
+        return EngineStatus(self._engine, "stopped" if self.model is None else "ready")
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What a part is to be. Equal plans make equal engines."""
+
+    engine: str
+    create: Callable[[], Engine] = field(compare=False)
+    made_of: object = None
+    alone: bool = False
+    """Whether the old one must be gone before the new one comes, since both would write the same files."""
+
+
+class _Slot:
+    """A part of the running set: what it is to be, and the engine once there is one."""
+
+    def __init__(self, plan: _Plan, changed: Callable[[], None]) -> None:
+        self.plan = plan
+        self.engine: Engine | None = None
+        self._changed = changed
+        self._state: EngineState = "stopped"
+        self._error: str | None = None
+        self._progress: Progress | None = None
+
+    async def start(self) -> None:
+        """Raises EngineError, and keeps its sentence for the status."""
+        self._turn("loading")
+        try:
+            self.engine = self.plan.create()
+            await self.engine.start(self._report)
+        except EngineError as error:
+            self._error = str(error)
+            self._turn("failed")
+            raise
+        except BaseException:
+            self._turn("stopped")
+            raise
+        self._turn("ready")
+
+    async def stop(self) -> None:
+        if self.engine is not None:
+            await self.engine.stop()
+        self._turn("stopped")
+
+    @property
+    def status(self) -> EngineStatus:
+        """The engine's own while it runs, since it may die and come back; before and after, how far we came."""
+        status = EngineStatus(self.plan.engine, self._state) if self.engine is None else self.engine.status
+        state = status.state if self._state == "ready" else self._state
+        progress = (status.progress or self._progress) if state == "loading" else None
+        return replace(status, state=state, progress=progress, last_error=status.last_error or self._error)
+
+    def _report(self, progress: Progress) -> None:
+        self._progress = progress
+        self._changed()
+
+    def _turn(self, state: EngineState) -> None:
+        self._state = state
+        self._changed()
+
+
+class Engines:
+    def __init__(self, settings: Settings, data: Path) -> None:
+        self._data = data
+        self._change = asyncio.Event()
+        self._stopped = False
+        self._applying = asyncio.Lock()
+        self._slots = {part: _Slot(plan, self._changed) for part, plan in self._plans(settings).items()}
+        self._fresh: list[_Slot] = []
+        """Those that apply() is starting."""
+
+    async def start(self) -> None:
+        """Start every part at once. One that fails says so in health() and stops no other."""
+        await asyncio.gather(*(slot.start() for slot in self._slots.values()), return_exceptions=True)
+
+    async def apply(self, settings: Settings) -> list[str]:
+        """Load what the settings change, and what had failed; returns those parts.
+
+        A new engine is ready before the old one goes, but for the memory: of that there is never a second on the same
+        files. Stages handed out before keep the old engines, so take stages() again.
+
+        Raises:
+            EngineError: an engine that the settings ask for could not be started; everything is as it was.
+        """
+        async with self._applying:
+            plans = self._plans(settings)
+            asked = {part for part, plan in plans.items() if plan != self._slots[part].plan}
+            again = {part for part in plans if self._slots[part].status.state == "failed"} - asked
+            fresh = {part: _Slot(plans[part], self._changed) for part in plans if part in asked | again}
+            old = {part: self._slots[part] for part in fresh}
+            alone = [slot for slot in old.values() if slot.plan.alone]
+            self._fresh = list(fresh.values())
+            try:
+                await _stop(alone)
+                results = await asyncio.gather(*(slot.start() for slot in self._fresh), return_exceptions=True)
+                for part, result in zip(fresh, results, strict=True):
+                    if isinstance(result, BaseException) and (part in asked or not isinstance(result, EngineError)):
+                        raise result
+            except BaseException:
+                await _stop(self._fresh)
+                if not self._stopped:
+                    await asyncio.gather(*(slot.start() for slot in alone), return_exceptions=True)
+                raise
+            finally:
+                self._fresh = []
+            self._slots |= fresh
+            self._changed()
+            await _stop([slot for slot in old.values() if slot not in alone])
+            return list(fresh)
+
+    def stages(self) -> Stages:
+        """What a conversation talks through. The memory is there while it still loads: its calls wait.
+
+        Raises:
+            EngineError: a stage is loading or has failed, in one sentence.
+        """
+        memory = self._slots["memory"].engine
+        turns = self._slots["turns"]
+        return Stages(
+            vad=partial(VoiceActivity, cast(_SmallModel, self._ready("vad")).model),
+            ears=cast(SpeechToText, self._ready("ears")),
+            mind=cast(LanguageModel, self._ready("mind")),
+            voice=cast(TextToSpeech, self._ready("voice")),
+            memory=cast(WorkerMemory | None, memory),
+            finished=None if turns.status.state == "failed" else self._finished,
+        )
+
+    def health(self) -> dict[str, EngineStatus]:
+        """By part: vad, turns, ears, mind, voice, memory."""
+        return {part: slot.status for part, slot in self._slots.items()}
+
+    async def changes(self) -> AsyncIterator[dict[str, EngineStatus]]:
+        """The health now and after each change, until stop(). Who is slow misses steps, but never the last one."""
+        while not self._stopped:
+            change = self._change
+            yield self.health()
+            await change.wait()
+
+    async def voices(self) -> list[Voice]:
+        """Those to choose from with the running voice engine; none when it has but one. Raises EngineError."""
+        engine = self._ready("voice")
+        return await engine.voices() if isinstance(engine, ManyVoiced) else []
+
+    async def stop(self) -> None:
+        """End every engine and every child process, loaded or still loading. Safe to call twice."""
+        self._stopped = True
+        await _stop([*self._slots.values(), *self._fresh])
+        self._changed()
+
+    async def _finished(self, samples: Samples) -> float:
+        model = cast(_SmallModel, self._ready("turns")).model
+        probability: float = await asyncio.to_thread(model.finished, samples)
+        return probability
+
+    def _ready(self, part: Part) -> Engine:
+        slot = self._slots[part]
+        status = slot.status
+        if status.state == "ready" and slot.engine is not None:
+            return slot.engine
+        if status.state == "loading":
+            raise EngineError(f"{_TITLES[part]} ({status.engine}) is not ready yet: try again in a moment.")
+        raise EngineError(status.last_error or f"{_TITLES[part]} ({status.engine}) is not running.")
+
+    def _changed(self) -> None:
+        change, self._change = self._change, asyncio.Event()
+        change.set()
+
+    def _plans(self, settings: Settings) -> dict[Part, _Plan]:
+        memory = settings.memory
+        chroma = ChromaServer(memory.chroma_host, memory.chroma_port) if memory.chroma_host else None
+        open_memory = partial(WorkerMemory, self._data / "memory", owner=memory.owner, chroma=chroma)
+        return {
+            "vad": _Plan("silero", partial(_SmallModel, "silero", load_model)),
+            "turns": _Plan("smart-turn", partial(_SmallModel, "smart-turn", _load_turn_model)),
+            "ears": self._chosen("ears", settings.ears.engine, settings),
+            "mind": self._chosen("mind", settings.mind.engine, settings),
+            "voice": self._chosen("voice", settings.voice.engine, settings),
+            "memory": _Plan("memory", open_memory, (memory.owner, chroma), alone=True),
+        }
+
+    def _chosen(self, stage: Stage, name: str, settings: Settings) -> _Plan:
+        spec = CATALOGUE.get((stage, name))
+        if spec is None:
+            return _Plan(name, partial(_refuse, stage, name))
+        return _Plan(name, partial(spec.create, settings, self._data), spec.arguments(settings, self._data))
+
+
+async def _stop(slots: list[_Slot]) -> None:
+    await asyncio.gather(*(slot.stop() for slot in slots))
+
+
+def _refuse(stage: Stage, name: str) -> NoReturn:
+    known = ", ".join(spec.name for spec in CATALOGUE.values() if spec.stage == stage)
+    raise EngineError(f"There is no engine {name!r} for {_TITLES[stage].lower()}: choose one of {known}.")
+
+
+def _load_turn_model() -> Any:
+    return import_module("pipeline.turn_model").TurnModel()
