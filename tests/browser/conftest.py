@@ -47,7 +47,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(missing)
 
 
-# --- the server --------------------------------------------------------------------------------------------------------
+# --- the server ------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -56,8 +56,8 @@ def serving(data: Path) -> Iterator[str]:
     log = (data.parent / f"{data.name}.log").open("w+")
     command = [sys.executable, str(ROOT / "main.py"), "--no-browser", "--port", "0", "--data", str(data)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True)
+    assert process.stdout is not None
     try:
-        assert process.stdout is not None
         for line in process.stdout:
             found = re.search(r"http://localhost:\d+", line)
             if found:
@@ -94,7 +94,7 @@ def fresh_server(tmp_path: Path) -> Iterator[str]:
         yield address
 
 
-# --- the browser -------------------------------------------------------------------------------------------------------
+# --- the browser -----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +170,7 @@ def wait_until_ready(page: Page) -> None:
 
 
 def question(before: float = 2.0, after: float = 1.0) -> np.ndarray:
-    """"What is the weather in Paris?", with silence (seconds) around it, 24 kHz."""
+    """ "What is the weather in Paris?", with silence (seconds) around it, 24 kHz."""
     samples, rate = soundfile.read(WEATHER)
     assert rate == 24_000
     return np.concatenate([np.zeros(int(before * rate)), samples, np.zeros(int(after * rate))])

@@ -101,7 +101,8 @@ async ({ from, block, pitch }) => {
   const resampler = new Resampler(from, 24000);
   const output = [];
   for (let start = 0; start < from; start += block) {
-    const samples = Float32Array.from({ length: block }, (_, i) => Math.sin((2 * Math.PI * pitch * (start + i)) / from));
+    const angle = (i) => (2 * Math.PI * pitch * (start + i)) / from;
+    const samples = Float32Array.from({ length: block }, (_, i) => Math.sin(angle(i)));
     output.push(...resampler.process(samples));
   }
   return output;

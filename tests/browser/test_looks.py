@@ -40,14 +40,14 @@ def test_axe_finds_nothing(
     page = open_page(launch(), f"{server}/{name}", color_scheme=scheme, bypass_csp=True)
     page.wait_for_load_state("networkidle")
     page.evaluate(axe)
-    found = page.evaluate("async () => (await axe.run()).violations.map(({ id, nodes }) => [id, nodes.map(n => n.html)])")
+    found = page.evaluate(
+        "async () => (await axe.run()).violations.map(({ id, nodes }) => [id, nodes.map(n => n.html)])"
+    )
     assert found == []
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_every_control_has_a_name(
-    launch: Launch, open_page: Callable[..., Page], server: str, name: str
-) -> None:
+def test_every_control_has_a_name(launch: Launch, open_page: Callable[..., Page], server: str, name: str) -> None:
     page = open_page(launch(), f"{server}/{name}")
     page.wait_for_load_state("networkidle")
     nameless = page.evaluate("""() => [...document.querySelectorAll("button, input:not([type=file]), select, textarea")]
@@ -72,10 +72,12 @@ def test_nothing_comes_from_another_host_and_nothing_stands_inline(
     launch: Launch, open_page: Callable[..., Page], server: str
 ) -> None:
     asked: list[str] = []
+
+    def watch(page: Page) -> None:
+        page.on("request", lambda request: asked.append(request.url))
+
     for name in PAGES:
-        page = open_page(
-            launch(), f"{server}/{name}", before=lambda page: page.on("request", lambda request: asked.append(request.url))
-        )
+        page = open_page(launch(), f"{server}/{name}", before=watch)
         page.wait_for_load_state("networkidle")
         inline = page.evaluate("document.querySelectorAll('script:not([src]), style, [onclick]').length")
         assert inline == 0
@@ -123,4 +125,6 @@ def test_scripts_never_read_markup_from_a_string() -> None:
     scripts = sorted(Path(STATIC / "js").rglob("*.js"))
     assert scripts
     for script in scripts:
-        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", script.read_text("utf-8")), script
+        assert not re.search(
+            r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", script.read_text("utf-8")
+        ), script

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.conftest import READY_WITHIN, Launch, question, wait_until_ready
 
@@ -27,16 +27,22 @@ def settings(page: Page) -> dict[str, Any]:
     return found
 
 
-def saved(page: Page, change: Callable[[], None]) -> None:
+def saved(page: Page, change: Callable[[], object]) -> None:
     """Make a change and wait for the server's answer to it."""
     with page.expect_response(lambda response: response.request.method == "PUT"):
         change()
     page.wait_for_function("() => !document.querySelector('.busy')")
 
 
-def test_the_first_visit_leads_by_three_steps_to_a_talk(
-    launch: Launch, open_page: Opener, fresh_server: str
-) -> None:
+def enter(page: Page, field: Locator, value: str) -> None:
+    def change() -> None:
+        field.fill(value)
+        field.blur()
+
+    saved(page, change)
+
+
+def test_the_first_visit_leads_by_three_steps_to_a_talk(launch: Launch, open_page: Opener, fresh_server: str) -> None:
     page = open_page(launch(TONE, key="tone"), f"{fresh_server}/")
     expect(page).to_have_url(f"{fresh_server}/setup")
     expect(page.get_by_role("heading", name="Put on your headset")).to_be_visible()
@@ -114,18 +120,12 @@ def test_what_is_set_is_kept_and_shown_again(
     branch, name, kept = path
     before = settings(setup_page)[branch][name]
     field = setup_page.get_by_label(control, exact=True)
-
-    def change() -> None:
-        field.fill(value)
-        field.blur()
-
-    saved(setup_page, change)
+    enter(setup_page, field, value)
     expect(setup_page.locator("#saved")).to_contain_text("Saved.")
     assert settings(setup_page)[branch][name] == kept
     setup_page.reload()
     expect(field).to_have_value(value)
-    field.fill(str(before))
-    saved(setup_page, field.blur)
+    enter(setup_page, field, str(before))
 
 
 def test_a_faster_voice_is_really_faster(setup_page: Page) -> None:
@@ -135,20 +135,20 @@ def test_a_faster_voice_is_really_faster(setup_page: Page) -> None:
     })).arrayBuffer()).byteLength"""
     speed = setup_page.get_by_label("Speed", exact=True)
     usual = setup_page.evaluate(length)
-    saved(setup_page, lambda: speed.fill("350") or speed.blur())
+    enter(setup_page, speed, "350")
     assert setup_page.evaluate(length) < 0.75 * usual
-    saved(setup_page, lambda: speed.fill("175") or speed.blur())
+    enter(setup_page, speed, "175")
 
 
 def test_what_is_wrong_is_said_at_its_field_and_not_kept(setup_page: Page) -> None:
     owner = setup_page.get_by_label("Whose memory", exact=True)
-    saved(setup_page, lambda: owner.fill("../anna") or owner.blur())
+    enter(setup_page, owner, "../anna")
     error = setup_page.locator("[data-error='memory.owner']")
     expect(error).not_to_be_empty()
     expect(owner).to_have_attribute("aria-invalid", "true")
     expect(owner).to_have_value("../anna")
     assert settings(setup_page)["memory"]["owner"] == "default"
-    saved(setup_page, lambda: owner.fill("default") or owner.blur())
+    enter(setup_page, owner, "default")
     expect(error).to_be_empty()
     expect(owner).not_to_have_attribute("aria-invalid", "true")
 

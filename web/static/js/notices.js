@@ -35,8 +35,8 @@ export function withdraw(key) {
   shown.delete(key);
 }
 
-const STAGES = { ears: "Hearing", mind: "Thinking", voice: "Speaking", memory: "Memory", vad: "Noticing speech" };
-const STAGE_FIELDS = { ears: "ears", mind: "mind", voice: "voice", memory: "memory", vad: "turns" };
+const STAGES = { ears: "Hearing", mind: "Thinking", voice: "Speaking", memory: "Memory", vad: "Noticing speech", turns: "Taking turns" };
+const STAGE_FIELDS = { ears: "ears", mind: "mind", voice: "voice", memory: "memory", vad: "turns", turns: "turns" };
 
 /** One notice for everything that is loading, one for each stage that failed. */
 export function tellEngines(engines) {

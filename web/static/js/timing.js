@@ -4,6 +4,7 @@ import { byId, element, seconds } from "./dom.js";
 
 // From one mark of a turn's record to the next. `decided` waits for silence, so it is told apart from the work.
 const PARTS = [
+  { mark: "speech_ended", words: "you stopped", tint: 0.12 },
   { mark: "decided", words: "made sure you had finished", tint: 0.25 },
   { mark: "transcript_final", words: "understood", tint: 0.45 },
   { mark: "first_token", words: "first word", tint: 0.7 },
@@ -12,7 +13,7 @@ const PARTS = [
 const KEPT = 50;
 const totals = [];
 
-/** @returns {{words: string, tint: number, time: number}[]} the parts in order; work that was done ahead takes no time */
+/** @returns {{mark: string, words: string, tint: number, time: number}[]} the parts in order; work that was done ahead takes no time */
 export function parts(marks) {
   const begin = marks.speech_ended;
   const end = marks.first_heard ?? marks.first_sent ?? marks.first_sample;
@@ -22,7 +23,7 @@ export function parts(marks) {
     const at = mark === "first_heard" ? end : Math.min(end, marks[mark] ?? reached);
     const time = Math.max(0, at - reached);
     reached = Math.max(reached, at);
-    return { words, tint, time };
+    return { mark, words, tint, time };
   });
 }
 
@@ -42,19 +43,24 @@ export function showTiming(record) {
   byId("timing-total").textContent = `Answered in ${seconds(total)}`;
   byId("timing-median").textContent =
     totals.length > 1 ? `median of ${totals.length}: ${seconds(median(totals))}` : "the first of this talk";
-  byId("timing-bar").replaceChildren(...steps.map(({ time, tint }) => tinted("span", tint, { time })));
+  byId("timing-bar").replaceChildren(...steps.slice(1).map(({ time, tint }) => tinted("span", tint, { time })));
   byId("timing-parts").replaceChildren(
-    ...steps.map(({ words, tint, time }) =>
+    ...steps.map(({ mark, words, tint, time }) =>
       element(
         "li",
         {},
         tinted("i", tint, {}),
         element("span", { textContent: words }),
-        element("span", { className: "figures", textContent: time < 0.0005 ? "ahead of time" : `+${Math.round(time * 1000)} ms` }),
+        element("span", { className: "figures", textContent: figure(mark, time) }),
       ),
     ),
   );
   byId("timing").hidden = false;
+}
+
+function figure(mark, time) {
+  if (mark === "speech_ended") return "0 ms";
+  return time < 0.0005 ? "done ahead" : `+${Math.round(time * 1000)} ms`;
 }
 
 function tinted(tag, tint, { time }) {
