@@ -26,11 +26,56 @@ Positions = NDArray[np.intp]
 K1, B = 1.2, 0.75
 
 WEIGHTS: dict[str, float] = {
-    "meaning": 1.0,
-    "meaning_in_context": 0.5,
-    "words": 1.0,
+    "meaning": 0.293,
+    "meaning_in_context": 0.430,
+    "meaning_of_episode": 0.445,
+    "meaning_before": 0.284,
+    "meaning_after": 0.108,
+    "words": 1.736,
+    "words_before": 0.419,
+    "words_after": -0.162,
+    "words_covered": -0.386,
+    "words_covered_around": 2.335,
+    "words_of_episode": 2.303,
+    "said_by_named": 1.395,
+    "names_named": -0.322,
+    "about_oneself": 0.424,
+    "asks": -0.488,
+    "content": 0.896,
+    "time_wanted": 2.096,
+    "count_wanted": 1.566,
+    "name_wanted": 1.985,
+    "said_then": 5.225,
+    "speaks_of_then": 0.849,
+    "said_soon_after": 2.659,
 }
 """Fitted by `benchmarks/memory.py --fit` (a listwise logistic regression; docs/MEMORY.md says how)."""
+
+
+FEATURES = (
+    "meaning",
+    "meaning_in_context",
+    "meaning_of_episode",
+    "meaning_before",
+    "meaning_after",
+    "words",
+    "words_before",
+    "words_after",
+    "words_covered",
+    "words_covered_around",
+    "words_of_episode",
+    "said_by_named",
+    "names_named",
+    "about_oneself",
+    "asks",
+    "content",
+    "time_wanted",
+    "count_wanted",
+    "name_wanted",
+    "said_then",
+    "speaks_of_then",
+    "said_soon_after",
+)
 
 
 @dataclass(frozen=True)

@@ -155,8 +155,8 @@ def _connect(folder: Path, server: ChromaServer | None) -> Client:
     if server is None:
         return cast("Client", chromadb.PersistentClient(path=str(folder), settings=settings))
     headers = {"Authorization": f"Bearer {server.token}"} if server.token else {}
-    at = {"host": server.host, "port": server.port, "ssl": server.ssl, "headers": headers}
-    return cast("Client", chromadb.HttpClient(**at, settings=settings))
+    host, port, ssl = server.host, server.port, server.ssl
+    return cast("Client", chromadb.HttpClient(host=host, port=port, ssl=ssl, headers=headers, settings=settings))
 
 
 def _nearest(collection: Any, vector: NDArray[np.float32], count: int) -> dict[str, float]:

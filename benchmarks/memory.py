@@ -1,0 +1,299 @@
+"""How much of the evidence memory hands over, and how fast.
+
+    python benchmarks/memory.py --locomo DIR          share of evidence within 2,400 characters, beside two peers
+    python benchmarks/memory.py --locomo DIR --fit    fit the weights of rag/ranking.py anew, and cross-validate them
+    python benchmarks/memory.py --speed 10000         recall's latency at so many turns, on one core
+
+DIR holds conversations of LoCoMo (Maharana et al., ACL 2024; https://github.com/snap-research/locomo, CC BY-NC 4.0), a
+JSON file each. An evidence turn counts when the text handed over shows all of it; questions of category 5
+(unanswerable) and those without evidence are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from rag import Memory, Remembered, SentenceEmbedder
+from rag.finder import Found
+from rag.lexical import EMPTY, Stemmer, words
+from rag.packing import pack
+from rag.ranking import FEATURES, WEIGHTS
+
+BUDGET = 2400
+CATEGORIES = {1: "several hops", 2: "time", 3: "open", 4: "one hop"}
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Question:
+    text: str
+    category: int
+    evidence: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Conversation:
+    name: str
+    turns: list[Remembered]
+    questions: list[Question]
+
+
+def load(folder: Path) -> list[Conversation]:
+    files = sorted(folder.glob("*.json"))
+    if not files:
+        raise SystemExit(f"No conversations (*.json) in {folder}.")
+    return [_conversation(file) for file in files]
+
+
+def _conversation(file: Path) -> Conversation:
+    held: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    sessions = sorted(int(key.split("_")[1]) for key in held if re.fullmatch(r"session_\d+", key))
+    turns = []
+    for number in sessions:
+        start = datetime.strptime(held[f"session_{number}_date_time"], "%I:%M %p on %d %B, %Y").astimezone()
+        for index, turn in enumerate(held[f"session_{number}"]):
+            at = start + timedelta(seconds=20 * index)
+            turns.append(Remembered(turn["dia_id"], turn["speaker"], turn["text"], at, f"session {number}"))
+    questions = [
+        Question(entry["question"], entry["category"], tuple(entry["evidence"]))
+        for entry in held["qa"]
+        if entry["category"] in CATEGORIES and entry["evidence"]
+    ]
+    return Conversation(file.stem, turns, questions)
+
+
+# The peers
+
+
+def _filled(order: Iterable[int], turns: Sequence[Remembered]) -> set[str]:
+    """Whole turns in the order of a ranking, "speaker: text" a line, until the budget is used."""
+    used, shown = 0, set()
+    for index in order:
+        used += len(f"{turns[index].speaker}: {turns[index].text}\n")
+        if used > BUDGET:
+            break
+        shown.add(turns[index].id)
+    return shown
+
+
+def _bm25(documents: Sequence[Sequence[str]]) -> Callable[[Sequence[str]], Floats]:
+    """Okapi BM25, k1 = 1.2, b = 0.75."""
+    lengths = np.array([len(document) for document in documents], dtype=float)
+    counts: dict[str, dict[int, int]] = {}
+    for number, document in enumerate(documents):
+        for term in document:
+            counts.setdefault(term, {}).setdefault(number, 0)
+            counts[term][number] += 1
+
+    def scores(query: Sequence[str]) -> Floats:
+        total = np.zeros(len(documents))
+        for term in set(query):
+            held = counts.get(term, {})
+            idf = np.log1p((len(documents) - len(held) + 0.5) / (len(held) + 0.5))
+            for number, count in held.items():
+                total[number] += idf * count * 2.2 / (count + 1.2 * (0.25 + 0.75 * lengths[number] / lengths.mean()))
+        return total
+
+    return scores
+
+
+def _ranks(scores: Floats) -> Floats:
+    ranks = np.empty(len(scores))
+    ranks[np.argsort(-scores)] = np.arange(1, len(scores) + 1)
+    return ranks
+
+
+def peers(conversation: Conversation, embedder: SentenceEmbedder) -> Iterator[dict[str, set[str]]]:
+    """For each question what plain cosine, and cosine with BM25 by reciprocal rank fusion, hand over."""
+    spoken = [f"{turn.speaker}: {turn.text}" for turn in conversation.turns]
+    vectors = embedder.embed(spoken)
+    stemmer = Stemmer()
+    bm25 = _bm25([stemmer.stems(word for word in words(text) if word not in EMPTY) for text in spoken])
+    for question, vector in zip(
+        conversation.questions, embedder.embed([question.text for question in conversation.questions]), strict=True
+    ):
+        cosine = (vectors @ vector).astype(float)
+        lexical = bm25(stemmer.stems(word for word in words(question.text) if word not in EMPTY))
+        fused = 1 / (60 + _ranks(cosine)) + 1 / (60 + _ranks(lexical))
+        yield {
+            "cosine, three turns": {conversation.turns[index].id for index in np.argsort(-cosine)[:3]},
+            "cosine": _filled(np.argsort(-cosine), conversation.turns),
+            "cosine + BM25": _filled(np.argsort(-fused), conversation.turns),
+        }
+
+
+# Ours
+
+
+def remembered(conversation: Conversation, folder: Path, embedder: SentenceEmbedder) -> tuple[Memory, dict[str, str]]:
+    """A memory that holds the conversation, and the id of each of its turns."""
+    memory = Memory(folder, owner=conversation.name, embedder=embedder)
+    ids = {
+        memory.remember(turn.speaker, turn.text, at=turn.at, conversation=turn.conversation): turn.id
+        for turn in conversation.turns
+    }
+    memory.settle()
+    return memory, ids
+
+
+def share(shown: set[str], question: Question) -> float:
+    return float(np.mean([turn in shown for turn in question.evidence]))
+
+
+class Table:
+    """The mean share of evidence of each way, by category and over all questions."""
+
+    def __init__(self) -> None:
+        self._shares: dict[str, list[tuple[int, float]]] = {}
+
+    def add(self, way: str, question: Question, value: float) -> None:
+        self._shares.setdefault(way, []).append((question.category, value))
+
+    def mean(self, way: str) -> float:
+        return float(np.mean([value for _, value in self._shares[way]]))
+
+    def show(self) -> None:
+        print(f"{'':34}" + "".join(f"{name:>14}" for name in CATEGORIES.values()) + f"{'all':>9}")
+        for way, shares in self._shares.items():
+            cells = [np.mean([v for c, v in shares if c == category] or [np.nan]) for category in CATEGORIES]
+            print(f"{way:34}" + "".join(f"{cell:14.3f}" for cell in cells) + f"{self.mean(way):9.3f}")
+        print(f"{len(next(iter(self._shares.values())))} questions, {BUDGET:,} characters")
+
+
+def locomo(folder: Path) -> None:
+    table, embedder, times = Table(), SentenceEmbedder(), []
+    with tempfile.TemporaryDirectory() as place:
+        for conversation in load(folder):
+            for question, found in zip(conversation.questions, peers(conversation, embedder), strict=True):
+                for way, shown in found.items():
+                    table.add(way, question, share(shown, question))
+            memory, ids = remembered(conversation, Path(place), embedder)
+            whole = {turn.id: turn for turn in conversation.turns}
+            for question in conversation.questions:
+                start = time.perf_counter()
+                recall = memory.recall(question.text, budget_chars=BUDGET)
+                times.append(time.perf_counter() - start)
+                assert len(recall.text) <= BUDGET
+                handed = {ids[item.id] for item in recall.items}
+                shown = {id for id in handed if " ".join(whole[id].text.split()) in recall.text}
+                table.add("Parley, turns shown whole", question, share(shown, question))
+                table.add("Parley", question, share(handed, question))
+            memory.close()
+    table.show()
+    print(f"recall: median {np.median(times) * 1e3:.1f} ms, p95 {np.percentile(times, 95) * 1e3:.1f} ms")
+
+
+# Fitting
+
+
+@dataclass(frozen=True)
+class Example:
+    conversation: str
+    question: Question
+    found: Found
+    matrix: Floats
+    relevant: NDArray[np.bool_]
+    ids: list[str]
+
+
+def examples(conversations: Sequence[Conversation], features: Sequence[str]) -> list[Example]:
+    made, embedder = [], SentenceEmbedder()
+    with tempfile.TemporaryDirectory() as place:
+        for conversation in conversations:
+            memory, ids = remembered(conversation, Path(place), embedder)
+            for question in conversation.questions:
+                found = memory.find(question.text)
+                own = [ids[row.id] for row in found.rows]
+                matrix = np.stack([found.features[name] for name in features], axis=1)
+                relevant = np.array([id in question.evidence for id in own])
+                made.append(Example(conversation.name, question, found, matrix, relevant, own))
+            memory.close()
+    return made
+
+
+def fit(examples: Sequence[Example], penalty: float = 1e-3) -> Floats:
+    """Weights [features] by a listwise logistic regression: each evidence turn against all that are none."""
+    from scipy.optimize import minimize  # type: ignore[import-untyped]
+
+    usable = [example for example in examples if example.relevant.any()]
+    spread = np.concatenate([example.matrix for example in usable]).std(axis=0) + 1e-9
+
+    def loss(weights: Floats) -> tuple[float, Floats]:
+        total, slope = 0.0, np.zeros_like(weights)
+        for example in usable:
+            scores = example.matrix @ (weights / spread)
+            scores -= scores.max()
+            other = np.exp(scores) * ~example.relevant
+            pull = other @ example.matrix
+            for index in np.nonzero(example.relevant)[0]:
+                own = np.exp(scores[index])
+                whole = own + other.sum()
+                part = 1 / example.relevant.sum()
+                total += part * (np.log(whole) - scores[index])
+                slope += part * ((own * example.matrix[index] + pull) / whole - example.matrix[index]) / spread
+        total, slope = total / len(usable), slope / len(usable)
+        return total + penalty * float(weights @ weights), slope + 2 * penalty * weights
+
+    found = minimize(loss, np.zeros(len(spread)), jac=True, method="L-BFGS-B", options={"maxiter": 200})
+    return np.asarray(found.x / spread)
+
+
+def evaluated(examples: Iterable[Example], weights: Mapping[str, Floats], table: Table, way: str) -> None:
+    for example in examples:
+        scores = example.matrix @ weights[example.conversation]
+        _, taken = pack(example.found.rows, scores, BUDGET)
+        table.add(way, example.question, share({example.ids[index] for index in taken}, example.question))
+
+
+def fitting(folder: Path) -> None:
+    conversations = load(folder)
+    features = list(FEATURES)
+    made = examples(conversations, features)
+    names = {example.conversation for example in made}
+    table = Table()
+    evaluated(
+        made, dict.fromkeys(names, np.array([WEIGHTS.get(name, 0.0) for name in features])), table, "as committed"
+    )
+    apart = {name: fit([example for example in made if example.conversation != name]) for name in names}
+    evaluated(made, apart, table, "cross-validated by conversation")
+    weights = fit(made)
+    evaluated(made, dict.fromkeys(names, weights), table, "fitted on all")
+    table.show()
+    reached = [example.relevant.sum() / len(example.question.evidence) for example in made]
+    print(f"evidence among the candidates: {np.mean(reached):.3f}")
+    print("WEIGHTS: dict[str, float] = {")
+    for name, weight in zip(features, weights, strict=True):
+        print(f'    "{name}": {weight:.3f},')
+    print("}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--locomo", type=Path, metavar="DIR")
+    parser.add_argument("--fit", action="store_true")
+    options = parser.parse_args()
+    if options.locomo is None:
+        parser.error("name a folder with --locomo")
+    if options.fit:
+        fitting(options.locomo)
+    else:
+        locomo(options.locomo)
+
+
+if __name__ == "__main__":
+    main()
