@@ -36,9 +36,10 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def voice(seconds: float = 0.5, rate: int = 44_100) -> Tensor:
+def voice(seconds: float = 0.2, rate: int = 44_100) -> Tensor:
     time = torch.arange(int(seconds * rate)) / rate
-    return 0.3 * torch.sin(2 * torch.pi * 220 * time) * (1 + torch.sin(2 * torch.pi * 3 * time)) / 2
+    noise = torch.randn(time.shape, generator=torch.Generator().manual_seed(0))
+    return 0.3 * torch.sin(2 * torch.pi * 220 * time) * (1 + torch.sin(2 * torch.pi * 3 * time)) / 2 + 0.05 * noise
 
 
 def write_weights(folder: Path, **changes: Any) -> Path:
@@ -55,6 +56,21 @@ def write_weights(folder: Path, **changes: Any) -> Path:
         torch.save({f"module.{key}": tensor for key, tensor in part.state_dict().items()}, folder / f"{name}.ckpt")
     (folder / "hparams.yaml").write_text(yaml.safe_dump(settings))
     return folder
+
+
+class Guesses(nn.Module):
+    """Reads the message, turned by some places, with a share of the digits wrong: from few to all, with the seed."""
+
+    def __init__(self, digits: Tensor, seed: int) -> None:
+        super().__init__()
+        self.digits, self.seed = digits.roll(seed), seed
+
+    def forward(self, magnitude: Tensor) -> Tensor:
+        frames, generator = magnitude.shape[3], torch.Generator().manual_seed(self.seed)
+        digits = self.digits.repeat(frames // len(self.digits) + 1)[:frames]
+        wrong = torch.rand(frames, generator=generator) < self.seed / 12
+        digits = digits.where(~wrong, torch.randint(0, 5, (frames,), generator=generator))
+        return nn.functional.one_hot(digits, 5).t()[None, None].float()
 
 
 @pytest.fixture
@@ -85,24 +101,23 @@ def test_marks_as_silentcipher_does(tmp_path: Path, silentcipher: Any, changes: 
     sound = voice()
     marked, _ = theirs.encode_wav(sound.numpy(), 44_100, list(KEY), message_sdr=36, calc_sdr=False)
     ours = load_watermark(folder).write(sound, 44_100)
-    assert not torch.allclose(ours, sound, atol=1e-4)
-    torch.testing.assert_close(ours[: len(marked)], torch.from_numpy(marked).float(), rtol=0, atol=1e-5)
+    assert (ours - sound).abs().max() > 1e-3
+    torch.testing.assert_close(ours[: len(marked)], torch.from_numpy(marked).float(), rtol=0, atol=2e-5)
 
 
 def test_reads_as_silentcipher_does(tmp_path: Path, silentcipher: Any) -> None:
     folder = write_weights(tmp_path)
     theirs = silentcipher.get_model("44.1k", str(folder), str(folder / "hparams.yaml"))
-    compared = 0
+    watermark, compared = load_watermark(folder), 0
     for seed in range(12):
-        torch.manual_seed(seed)
-        sound = voice() + 0.1 * torch.randn(22_050)
-        found, expected = load_watermark(folder)._read(sound), theirs.decode_wav(sound.numpy(), 44_100, False)
+        watermark.reader = theirs.dec_m[0] = Guesses(watermark._digits(KEY), seed)
+        found, expected = watermark._read(voice()), theirs.decode_wav(voice().numpy(), 44_100, False)
         assert (found is None) == (not expected["status"])
         if found is not None:
             assert list(found.message) == expected["messages"][0]
             assert found.confidence == pytest.approx(expected["confidences"][0])
             compared += 1
-    assert compared
+    assert 0 < compared < 12
 
 
 @pytest.mark.parametrize("rate", [24_000, 44_100])
@@ -122,7 +137,7 @@ def test_silence_stays_silent(tmp_path: Path) -> None:
     assert watermark.read(silence, 24_000) is None
 
 
-class Reader(nn.Module):
+class Spectrum(nn.Module):
     """Reads digits that were laid into the first five frequencies."""
 
     def forward(self, magnitude: Tensor) -> Tensor:
@@ -132,7 +147,7 @@ class Reader(nn.Module):
 @pytest.mark.parametrize("turned", [0, 5, 20])
 def test_a_message_is_read_wherever_it_begins(tmp_path: Path, turned: int, monkeypatch: pytest.MonkeyPatch) -> None:
     written = load_watermark(write_weights(tmp_path))
-    watermark = Watermark(SETTINGS, written.carrier, written.writer, Reader())
+    watermark = Watermark(SETTINGS, written.carrier, written.writer, Spectrum())
     digits = watermark._digits(KEY).roll(turned).repeat(4)
     digits[30] = (digits[30] + 1) % 5  # one of 84 misread
     spectrum = nn.functional.one_hot(digits, 5).t().float()
