@@ -176,7 +176,7 @@ class Engines:
             ears=cast(SpeechToText, self._ready("ears")),
             mind=cast(LanguageModel, self._ready("mind")),
             voice=cast(TextToSpeech, self._ready("voice")),
-            memory=cast(WorkerMemory | None, memory),
+            memory=cast("WorkerMemory | None", memory),
             finished=None if turns.status.state == "failed" else self._finished,
         )
 

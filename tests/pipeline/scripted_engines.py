@@ -1,0 +1,61 @@
+"""Engines for the tests of the running set: they do nothing, and write down when. Made anew for every test."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from pipeline.engine import EngineError, EngineState, EngineStatus, Progress, Report
+
+
+@dataclass
+class Script:
+    """What is to happen, and what did."""
+
+    diary: list[str] = field(default_factory=list)
+    made: list[ScriptedEngine] = field(default_factory=list)
+    failing: dict[str, str] = field(default_factory=dict)
+    """Sentences, by the engine's name."""
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    waiting: set[str] = field(default_factory=set)
+    """Names of the engines whose loading waits for the gate."""
+
+
+class ScriptedEngine:
+    def __init__(self, script: Script, name: str) -> None:
+        self.name = name
+        self.model = self
+        self._script = script
+        self._state: EngineState = "stopped"
+        self._stopping = asyncio.Event()
+        script.made.append(self)
+
+    async def start(self, report: Report) -> None:
+        self._state = "loading"
+        self._script.diary.append(f"start {self.name}")
+        report(Progress(f"loading {self.name}", 0.5))
+        if self.name in self._script.waiting:
+            waits = [asyncio.create_task(event.wait()) for event in (self._script.gate, self._stopping)]
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for wait in waits:
+                wait.cancel()
+        if self._stopping.is_set():
+            raise EngineError(f"{self.name} was stopped while it was loading.")
+        if sentence := self._script.failing.get(self.name):
+            self._state = "failed"
+            raise EngineError(sentence)
+        self._state = "ready"
+        self._script.diary.append(f"ready {self.name}")
+
+    async def stop(self) -> None:
+        self._stopping.set()
+        if self._state != "stopped":
+            self._script.diary.append(f"stop {self.name}")
+        self._state = "stopped"
+
+    def die(self) -> None:
+        self._state = "loading"
+
+    @property
+    def status(self) -> EngineStatus:
+        return EngineStatus(self.name, self._state)
