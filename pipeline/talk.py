@@ -194,3 +194,7 @@ def as_data(held: Held, options: Options) -> dict[str, Any]:
         "output": str(options.output) if options.output and len(held.sound) else None,
         "spoken_seconds": round(len(held.sound) / MOUTH_RATE, 3),
     }
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,202 @@
+"""This computer's sound devices, through PortAudio: which there are, and streams to and from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from threading import Lock
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from pipeline.audio import Samples
+
+BLOCK = 0.01
+"""Seconds of a device's block: short beside a pause of speech, long beside what a callback costs."""
+
+LATENCY = 0.04
+"""Seconds that PortAudio may hold: rides over a busy moment of this process, and a pause is still heard within 0.1 s."""
+
+Kind = Literal["input", "output"]
+
+
+class SoundCardError(Exception):
+    """There is no sound to be had; the message is one sentence that says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    number: int
+    """PortAudio's, until it is asked for the devices again."""
+    name: str
+    inputs: int
+    """Channels."""
+    outputs: int
+    rate: int
+    """Hz, the device's own."""
+    default_input: bool = False
+    default_output: bool = False
+
+
+class Stream(Protocol):
+    def close(self) -> None:
+        """Stop at once and give the device back; `finished` is not called for it. Safe to call twice."""
+
+
+Capture = Callable[[Samples], None]
+"""Gets each block, mono, at the device's rate. Runs in the device's thread."""
+
+Render = Callable[[int, float], Samples]
+"""Gives so many samples, mono, at the device's rate; the seconds are until the first of them sounds. Runs there too."""
+
+Finished = Callable[[], None]
+"""The device went away. Runs in the device's thread."""
+
+
+class PortAudio:
+    """The library, which exists once in a process; its calls may block, so they are made outside the event loop."""
+
+    def __init__(self) -> None:
+        """Raises SoundCardError when the library is not installed."""
+        try:
+            import sounddevice
+        except OSError as error:
+            raise SoundCardError(
+                "Sound needs the PortAudio library, which is not installed here: Debian and Ubuntu have it as "
+                "`sudo apt install libportaudio2`, Fedora as `sudo dnf install portaudio`; then start again, or use "
+                "the browser's microphone on the setup page."
+            ) from error
+        self._library: Any = sounddevice
+        self._lock = Lock()
+        self._open: set[_Stream] = set()
+
+    def devices(self) -> list[Device]:
+        """All devices as they are now; while a stream is open PortAudio keeps to the list from before it."""
+        with self._lock:
+            self._refresh()
+            return [self._device(entry) for entry in self._library.query_devices()]
+
+    def pick(self, kind: Kind, name: str | None) -> Device:
+        """The device of that name, else the first whose name contains it; None is the system's default.
+
+        Raises SoundCardError.
+        """
+        usable = [device for device in self.devices() if (device.inputs if kind == "input" else device.outputs)]
+        if not usable:
+            raise SoundCardError(f"This computer has no {_WORD[kind]}: plug in a headset, or use the browser's.")
+        if name is None:
+            defaults = (d for d in usable if (d.default_input if kind == "input" else d.default_output))
+            return next(defaults, usable[0])
+        wanted = name.casefold()
+        exact = [device for device in usable if device.name.casefold() == wanted]
+        found = exact or [device for device in usable if wanted in device.name.casefold()]
+        if not found:
+            there = ", ".join(f"“{device.name}”" for device in usable)
+            raise SoundCardError(f"There is no {_WORD[kind]} named “{name}”: plug it in, or choose one of {there}.")
+        return found[0]
+
+    def listen(self, device: Device, capture: Capture, finished: Finished) -> Stream:
+        """Begin to capture. Raises SoundCardError."""
+
+        def callback(block: Any, frames: int, times: Any, status: Any) -> None:
+            capture(np.asarray(block, np.float32).mean(axis=1))
+
+        return self._start("input", device, callback, finished)
+
+    def play(self, device: Device, render: Render, finished: Finished) -> Stream:
+        """Begin to play. Raises SoundCardError."""
+
+        def callback(block: Any, frames: int, times: Any, status: Any) -> None:
+            block[:] = render(frames, max(0.0, times.outputBufferDacTime - times.currentTime))[:, np.newaxis]
+
+        return self._start("output", device, callback, finished)
+
+    def close(self, stream: _Stream) -> None:
+        with self._lock:
+            self._open.discard(stream)
+            stream.raw.abort(ignore_errors=True)
+            stream.raw.close(ignore_errors=True)
+
+    def _start(self, kind: Kind, device: Device, callback: Any, finished: Finished) -> Stream:
+        opened = self._library.InputStream if kind == "input" else self._library.OutputStream
+        problem: Exception | None = None
+        for channels in dict.fromkeys((1, min(2, device.inputs if kind == "input" else device.outputs))):
+            stream = _Stream(self, finished)
+            try:
+                with self._lock:
+                    stream.raw = opened(
+                        device=device.number,
+                        samplerate=device.rate,
+                        channels=channels,
+                        dtype="float32",
+                        blocksize=round(BLOCK * device.rate),
+                        latency=LATENCY,
+                        callback=callback,
+                        finished_callback=stream.ended,
+                    )
+                    self._open.add(stream)
+                stream.raw.start()
+            except self._library.PortAudioError as error:
+                problem = error
+                if stream.raw is not None:
+                    stream.close()
+                continue
+            return stream
+        raise SoundCardError(
+            f"The {_WORD[kind]} “{device.name}” cannot be opened ({_short(problem)}): "
+            "is it plugged in, and does another program hold it?"
+        ) from problem
+
+    def _device(self, entry: dict[str, Any]) -> Device:
+        return Device(
+            entry["index"],
+            entry["name"],
+            entry["max_input_channels"],
+            entry["max_output_channels"],
+            round(entry["default_samplerate"]),
+            entry["index"] == self._default("input"),
+            entry["index"] == self._default("output"),
+        )
+
+    def _default(self, kind: Kind) -> int:
+        """The number of the system's default device; below zero where there is none."""
+        chosen: int = self._library.default.device[0 if kind == "input" else 1]
+        hosts = self._library.query_hostapis()
+        return chosen if chosen >= 0 or not hosts else int(hosts[0][f"default_{kind}_device"])
+
+    def _refresh(self) -> None:
+        """PortAudio notices devices only while it initialises, which would end every open stream."""
+        if not self._open:
+            self._library._terminate()
+            self._library._initialize()
+
+
+class _Stream:
+    def __init__(self, library: PortAudio, finished: Finished) -> None:
+        self._library = library
+        self._finished = finished
+        self._closed = False
+        self.raw: Any = None
+
+    def ended(self) -> None:
+        if not self._closed:
+            self._finished()
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._library.close(self)
+
+
+_WORD: dict[Kind, str] = {"input": "microphone", "output": "sound output"}
+
+
+def _short(problem: Exception | None) -> str:
+    return str(problem).split(": ", 1)[-1].split(" [")[0] if problem else "no channels"
+
+
+@cache
+def portaudio() -> PortAudio:
+    """The one of this process. Raises SoundCardError."""
+    return PortAudio()

@@ -1,0 +1,208 @@
+"""The sound card's end at a real sound server: a virtual headset, spoken into, listened to, pulled out and back."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+
+from pipeline.audio import EAR_RATE, MOUTH_RATE, Samples
+from pipeline.audio.portaudio import PortAudio, SoundCardError
+from pipeline.audio.soundcard import SoundCard, levels, play_tone
+from pipeline.events import ReplyAudio, ReplyDone, ReplyMade
+from tests.support.sound_server import MICROPHONE, SPEAKER, SoundServer, missing, sound_server
+
+QUESTION = Path(__file__).parent.parent / "audio" / "weather_question.wav"
+PATIENCE = 60
+"""Seconds after which a test that waits for a device gives up."""
+
+pytestmark = [pytest.mark.sound_server, pytest.mark.skipif(bool(missing()), reason=f"not installed: {missing()}")]
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[SoundServer]:
+    with sound_server() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        yield server
+
+
+@pytest.fixture
+def library(server: SoundServer) -> PortAudio:
+    return PortAudio()
+
+
+class Ends:
+    """What the card handed over, and a way to wait for it."""
+
+    def __init__(self) -> None:
+        self.heard: list[Samples] = []
+        self.played = 0
+        self.told: list[str] = []
+        self._changed = asyncio.Event()
+
+    def hear(self, samples: Samples) -> None:
+        self.heard.append(samples)
+        self._changed.set()
+
+    def report(self, samples: int) -> None:
+        self.played = samples
+        self._changed.set()
+
+    def tell(self, severity: str, text: str) -> None:
+        self.told.append(f"{severity}: {text}")
+        self._changed.set()
+
+    @property
+    def sound(self) -> Samples:
+        return np.concatenate(self.heard) if self.heard else np.zeros(0, np.float32)
+
+    @property
+    def loud(self) -> bool:
+        return bool(np.abs(self.sound[-EAR_RATE // 4 :]).max(initial=0) > 0.02)
+
+    async def until(self, reached: object) -> None:
+        assert callable(reached)
+        async with asyncio.timeout(PATIENCE):
+            while not reached():
+                self._changed.clear()
+                await self._changed.wait()
+
+
+@asynccontextmanager
+async def running(card: SoundCard) -> AsyncIterator[Ends]:
+    ends = Ends()
+    task = asyncio.create_task(card.run(ends.hear, ends.report, ends.tell))
+    try:
+        await ends.until(lambda: ends.told or task.done())
+        if task.done():
+            task.result()
+        yield ends
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def tone(seconds: float, rate: int = MOUTH_RATE) -> Samples:
+    return (0.4 * np.sin(2 * np.pi * 440 * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
+
+
+def pitch(sound: Samples, rate: int) -> float:
+    return float(np.abs(np.fft.rfft(sound)).argmax() * rate / len(sound))
+
+
+def test_the_headset_is_listed(library: PortAudio) -> None:
+    names = {device.name: device for device in library.devices()}
+    assert names[MICROPHONE].inputs > 0
+    assert names[SPEAKER].outputs > 0
+    assert any(device.default_input for device in names.values())
+
+
+async def test_the_microphone_is_heard_and_the_reply_is_played(
+    server: SoundServer, library: PortAudio, tmp_path: Path
+) -> None:
+    soundfile.write(tmp_path / "a.wav", tone(1.0), MOUTH_RATE)
+    card = SoundCard(MICROPHONE, SPEAKER, library)
+    async with running(card) as ends:
+        await server.say(tmp_path / "a.wav")
+        await ends.until(lambda: ends.loud)
+        loud = ends.sound[-EAR_RATE // 4 :]
+        assert pitch(loud, EAR_RATE) == pytest.approx(440, abs=5)
+
+        reply = tone(1.0)
+        async with asyncio.timeout(PATIENCE), server.recording() as recording:
+            for start in range(0, len(reply), 2400):
+                card.follow(ReplyAudio(1, 0, reply[start : start + 2400], start))
+            card.follow(ReplyMade(1, 0, len(reply)))
+            played = await recording.until_quiet(0.5)
+            await ends.until(lambda: ends.played == len(reply))
+            card.follow(ReplyDone(1, 0, "completed", "la", "la", "heard"))
+        voiced = played[np.abs(played) > 0.01]
+        assert pitch(played[: MOUTH_RATE // 2], MOUTH_RATE) == pytest.approx(440, abs=5)
+        assert len(voiced) / MOUTH_RATE == pytest.approx(1.0, abs=0.1)
+        assert np.abs(np.diff(played)).max() < 0.08, "a click: the tone itself moves by 0.046 a sample"
+
+
+async def test_the_headset_is_pulled_out_and_comes_back(
+    server: SoundServer, library: PortAudio, tmp_path: Path
+) -> None:
+    soundfile.write(tmp_path / "a.wav", tone(1.0), MOUTH_RATE)
+    async with running(SoundCard(MICROPHONE, SPEAKER, library)) as ends:
+        server.unplug()
+        await ends.until(lambda: any(text.startswith("warning") for text in ends.told))
+        assert "as soon as it is back" in ends.told[-1]
+        server.plug_in()
+        await ends.until(lambda: len(ends.told) == 3)
+        assert ends.told[2] == ends.told[0] == f"info: Listening at “{MICROPHONE}”, speaking through “{SPEAKER}”."
+        ends.heard.clear()
+        await server.say(tmp_path / "a.wav")
+        await ends.until(lambda: ends.loud)
+
+
+async def test_a_headset_that_is_not_there_is_said_at_once(server: SoundServer, library: PortAudio) -> None:
+    server.unplug()
+    with pytest.raises(SoundCardError, match="cannot be opened"):
+        async with running(SoundCard(MICROPHONE, SPEAKER, library)):
+            pass
+    with pytest.raises(SoundCardError, match=r"no microphone named “Nobody's”.*“headset_microphone”"):
+        async with running(SoundCard("Nobody's", SPEAKER, library)):
+            pass
+
+
+async def test_the_setup_page_can_try_both(server: SoundServer, library: PortAudio, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", tone(1.0), MOUTH_RATE)
+    async with asyncio.timeout(PATIENCE), server.recording() as recording:
+        await play_tone(SPEAKER, library)
+        assert np.abs(await recording.until_quiet(0.3)).max() > 0.1
+        saying = asyncio.create_task(server.say(tmp_path / "a.wav"))
+        async for level in levels(MICROPHONE, library):
+            assert 0 <= level <= 1
+            if level > 0.3:
+                break
+        await saying
+
+
+async def test_a_question_asked_at_the_headset_is_answered_aloud(server: SoundServer, tmp_path: Path) -> None:
+    """The whole product at the sound card; the answer, transcribed again, speaks of what was asked."""
+    lines: list[str] = []
+    async with asyncio.timeout(2 * PATIENCE), server.recording() as recording:
+        talking = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "pipeline.talk", "--data", str(tmp_path), "--profile", "offline",
+            "--microphone", MICROPHONE, "--headset", SPEAKER,
+            env={**server.variables, "PYTHONUNBUFFERED": "1"}, stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        assert talking.stdout is not None
+        try:
+            while not (lines and lines[-1].startswith("Listening at")):
+                lines.append((await talking.stdout.readline()).decode())
+                assert lines[-1], "the conversation ended before it began"
+            saying = asyncio.create_task(server.say(QUESTION))
+            answer = await recording.until_quiet(1.5)
+            await saying
+        finally:
+            talking.terminate()
+            rest, _ = await talking.communicate()
+    said = "".join(lines) + rest.decode()
+    assert "weather" in said
+    assert np.sqrt(np.mean(answer**2)) > 0.01
+    understood = transcribed(answer)
+    assert re.search(r"\b(weather|whether|forecast|paris|look)\b", understood), understood
+
+
+def transcribed(sound: Samples) -> str:
+    from pocketsphinx import Decoder
+
+    decoder = Decoder(samprate=EAR_RATE, loglevel="FATAL")
+    decoder.start_utt()
+    ear = soxr.resample(sound, MOUTH_RATE, EAR_RATE)
+    decoder.process_raw((np.clip(ear, -1, 1) * 32767).astype(np.int16).tobytes(), full_utt=True)
+    decoder.end_utt()
+    return decoder.hyp().hypstr if decoder.hyp() else ""
