@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
-from pipeline.engines import CATALOGUE
 
 from config import Settings
 from config.profiles import PROFILES
 from pipeline.engine import EngineError
+from pipeline.engines import CATALOGUE
 from web.http import Problem, checked, json_object
 from web.service import Service, public_settings
 
@@ -47,9 +48,13 @@ def api(service: Service) -> APIRouter:
 
     @router.get("/api/engines")
     async def engines() -> dict[str, Any]:
-        """What can be chosen for each stage, and the profiles that choose for all of them."""
+        """What can be chosen for each stage, the running voice engine's voices, and profiles that choose for all."""
         specs = CATALOGUE.values()
+        voices = []
+        with suppress(EngineError):  # none to choose from while the voice is loading
+            voices = [asdict(voice) for voice in await service.engines.voices()]
         return {
+            "voices": voices,
             "stages": {
                 stage: [
                     {"name": spec.name, "label": spec.label, "line": spec.line, "downloads": spec.downloads}

@@ -50,6 +50,17 @@ class LineFormatter(logging.Formatter):
         return f"{at:%H:%M:%S} {record.levelname.lower():8} {record.getMessage()}"
 
 
+class LogFile(RotatingFileHandler):
+    """A file that cannot be written any more (a full disk) is told of once, and stops nobody."""
+
+    _told = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not self._told:
+            self._told = True
+            print(f"The log {self.baseFilename} cannot be written: {sys.exc_info()[1]}.", file=sys.stderr)
+
+
 def configure(data: Path, *, level: str, words: bool) -> None:
     """Send everything to the file, and warnings and worse to the terminal too; call again to apply other settings."""
     root = logging.getLogger()
@@ -57,7 +68,7 @@ def configure(data: Path, *, level: str, words: bool) -> None:
         if isinstance(handler.formatter, JsonFormatter | LineFormatter):
             root.removeHandler(handler)
             handler.close()
-    file = RotatingFileHandler(data / FILE_NAME, maxBytes=MAX_BYTES, backupCount=KEPT, encoding="utf-8", delay=True)
+    file = LogFile(data / FILE_NAME, maxBytes=MAX_BYTES, backupCount=KEPT, encoding="utf-8", delay=True)
     file.setFormatter(JsonFormatter(words=words))
     terminal = logging.StreamHandler(sys.stderr)
     terminal.setFormatter(LineFormatter())

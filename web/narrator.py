@@ -66,6 +66,9 @@ class Narrator:
         self._turns: dict[str, int] = {}
         self._typed: list[str] = []
         self._told = ""
+        """What the client knows of the running turn's words."""
+        self._speech = (0, 0)
+        """The turn's first sample and the one after its last, at 16 kHz."""
 
     # -- what the client's messages need to know ----------------------------------------------------------------------
 
@@ -105,7 +108,7 @@ class Narrator:
             case events.MicrophoneLevel():
                 yield wire.ParleyLevel(peak=event.peak, speech_probability=event.speech_probability)
             case events.SpeechStarted():
-                self._told = ""
+                self._told, self._speech = "", (event.sample, event.sample)
                 if not self.manual:
                     at = 1000 * event.sample // EAR_RATE
                     yield wire.InputAudioBufferSpeechStarted(audio_start_ms=max(0, at), item_id=self._user(event))
@@ -164,6 +167,7 @@ class Narrator:
             yield wire.InputAudioBufferSpeechStopped(audio_end_ms=1000 * event.sample // EAR_RATE, item_id=id)
         if event.why == "dropped":
             return
+        self._speech = (self._speech[0], event.sample)
         self._turns[id] = event.turn
         yield wire.InputAudioBufferCommitted(previous_item_id=self.last_item, item_id=id)
         content = wire.Content(type="input_audio")
@@ -186,7 +190,9 @@ class Narrator:
         id = self._user(event)
         if id in self.items:
             self.items[id].content[0].transcript = event.text
-        yield wire.TranscriptionCompleted(item_id=id, transcript=event.text, usage=wire.Duration(seconds=0.0))
+        first, end = self._speech
+        usage = wire.Duration(seconds=max(0, end - first) / EAR_RATE)
+        yield wire.TranscriptionCompleted(item_id=id, transcript=event.text, usage=usage)
 
     # -- a reply ------------------------------------------------------------------------------------------------------
 

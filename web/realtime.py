@@ -42,8 +42,8 @@ PATIENCE = 10.0
 """Seconds that a client may leave one message unread."""
 REPORT_EVERY = 0.1
 """Seconds between two estimates of what was heard."""
-TRY_AGAIN_LATER = 1013
-POLICY_VIOLATION = 1008
+NORMAL, GOING_AWAY, POLICY_VIOLATION, INTERNAL_ERROR, TRY_AGAIN_LATER = 1000, 1001, 1008, 1011, 1013
+"""How a connection ends: RFC 6455, section 7.4, and IANA's registry."""
 
 logger = logging.getLogger(__name__)
 
@@ -95,13 +95,16 @@ class Connection:
     async def _together(self) -> None:
         works = (self._read(), self._converse(), self._write(), self._follow(), self._tell_engines())
         tasks = [asyncio.create_task(work) for work in works]
-        code, reason = 1000, ""
+        code, reason = INTERNAL_ERROR, "something went wrong inside Parley; its log says what"
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
+            code, reason = NORMAL, ""
         except WebSocketDisconnect:
-            pass
+            code, reason = NORMAL, ""
+        except EngineError as error:
+            code, reason = GOING_AWAY, str(error)
         except SlowReader:
             code, reason = POLICY_VIOLATION, f"nothing was read for {PATIENCE:.0f} s"
             logger.warning("A client stopped reading and was disconnected.", extra={"conversation": self._name})

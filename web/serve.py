@@ -13,12 +13,13 @@ import webbrowser
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
-from pipeline.engines import Engines
 
 from config import Settings, SettingsError, SettingsStore
 from config.profiles import PROFILES
+from pipeline.engines import Engines
 from web import logs
 from web.app import create_app
 from web.guard import Address, is_loopback
@@ -94,6 +95,12 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             self._listening()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first Ctrl-C ends everything in order. The second does not wait for that: children see the pipe close."""
+        if self.should_exit:
+            os._exit(128 + sig)
+        super().handle_exit(sig, frame)
 
 
 def welcome(address: Address, service: Service, *, browser: bool) -> None:

@@ -66,6 +66,8 @@ class TurnLog:
         await self._waiting.join()
 
     def _append(self, records: list[TurnRecord]) -> None:
+        if not records:
+            return
         words = self._words()
         lines = (json.dumps(record.as_dict(words=words), ensure_ascii=False) + "\n" for record in records)
         try:

@@ -14,7 +14,7 @@ from pipeline.engine import EngineError, EngineState, EngineStatus, Report
 from pipeline.llm import Prompt
 from pipeline.stages import Remembering, Stages
 from pipeline.stt import Transcript
-from pipeline.tts import Spoken
+from pipeline.tts import Spoken, Voice
 
 
 class Loudness:
@@ -121,6 +121,9 @@ class ScriptedEngines:
         """Something about the engines is different: whoever watches them is told."""
         self._changed.set()
         self._changed = asyncio.Event()
+
+    async def voices(self) -> list[Voice]:
+        return [Voice("en-gb", "British English")]
 
     async def apply(self, settings: Settings) -> list[str]:
         if self.refusing:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 import pytest
+import soundfile
 
 from config import Settings, SettingsStore
 from tests.web.conftest import Running, served
@@ -153,3 +155,24 @@ async def test_notices_are_kept_for_the_page(running: Running) -> None:
 async def test_nothing_else_is_served(running: Running, path: str) -> None:
     async with running.client() as client:
         assert (await client.get(path)).status_code == 404
+
+
+async def test_what_can_be_chosen(running: Running) -> None:
+    async with running.client() as client:
+        answer = (await client.get("/api/engines")).json()
+    assert {engine["name"] for engine in answer["stages"]["ears"]} >= {"pocketsphinx"}
+    assert all(engine["label"] and engine["line"] for stage in answer["stages"].values() for engine in stage)
+    assert answer["voices"] == [{"name": "en-gb", "label": "British English"}]
+    offline = next(profile for profile in answer["profiles"] if profile["name"] == "offline")
+    assert (offline["available"], offline["mind"]["engine"]) == (True, "builtin")
+
+
+async def test_the_voice_can_be_tried_as_a_file(running: Running) -> None:
+    async with running.client() as client:
+        answer = await client.post("/api/voice/hear", json={"text": "Hello"})
+        assert answer.headers["content-type"] == "audio/wav"
+        samples, rate = soundfile.read(io.BytesIO(answer.content))
+        assert (len(samples), rate) == (4800, 24_000)
+        assert (await client.post("/api/voice/hear", json={"text": "x" * 301})).status_code == 422
+        running.engines.started = False
+        assert (await client.post("/api/voice/hear", json={})).status_code == 503

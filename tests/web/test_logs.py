@@ -55,6 +55,14 @@ def test_an_exception_is_one_line_of_json_and_a_warning_reaches_the_terminal(
     assert "not for people" not in told
 
 
+def test_a_log_that_cannot_be_written_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure(tmp_path, level="INFO", words=False)
+    (tmp_path / "parley.log").mkdir()
+    for _ in range(3):
+        logging.getLogger("web").info("hello")
+    assert capsys.readouterr().err.count("cannot be written") == 1
+
+
 def record(turn: int, words: str) -> TurnRecord:
     marks = {"speech_ended": 1.0, "first_heard": 1.0 + turn / 10}
     return TurnRecord("c", turn, marks=marks, user=words, reply=words, heard=words)

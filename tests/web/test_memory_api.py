@@ -32,7 +32,8 @@ class Letters:
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         counts = np.array([[1 + text.lower().count(chr(97 + letter)) for letter in range(26)] for text in texts])
-        return (counts / np.linalg.norm(counts, axis=1, keepdims=True)).astype(np.float32)
+        vectors: NDArray[np.float32] = (counts / np.linalg.norm(counts, axis=1, keepdims=True)).astype(np.float32)
+        return vectors
 
 
 @pytest.fixture

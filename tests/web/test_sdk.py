@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,10 +18,10 @@ import soxr
 from openai import AsyncOpenAI
 from openai.resources.realtime.realtime import AsyncRealtimeConnection
 from openai.types.realtime import RealtimeServerEvent
-from pipeline.engines import Engines
 from pydantic import TypeAdapter
 
 from config import Settings
+from pipeline.engines import Engines
 from tests.web.conftest import Running, served
 from tests.web.test_protocol import LOUD, SILENCE
 
@@ -128,7 +129,7 @@ async def test_a_spoken_conversation_with_the_engines_that_need_no_download(
         await say(connection, question)
         events = await collect(connection, "response.done", 60)
     said = next(event.transcript for event in events if event.type.endswith("input_audio_transcription.completed"))
-    assert {"weather", "paris"} <= set(said.lower().split())
+    assert {"weather", "paris"} <= set(re.findall(r"\w+", said.lower()))
     reply = events[-1].response.output[0].content[0].transcript
     sound = b"".join(base64.b64decode(event.delta) for event in events if event.type == "response.output_audio.delta")
     samples = np.frombuffer(sound, "<i2").astype(np.float64) / 32768
