@@ -210,8 +210,8 @@ def wait_until_ready(port: int, server: subprocess.Popen[bytes], limit_s: float 
             raise RuntimeError(f"Parley ended with {server.returncode} before it was ready.")
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2) as answer:
-                stages = json.load(answer)["stages"]
-            if all(stage["state"] == "ready" for stage in stages.values()):
+                engines = json.load(answer)["engines"]
+            if all(engine["state"] == "ready" for engine in engines.values()):
                 return
         except OSError:
             pass
