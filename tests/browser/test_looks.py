@@ -51,6 +51,7 @@ def test_every_control_has_a_name(launch: Launch, open_page: Callable[..., Page]
     page = open_page(launch(), f"{server}/{name}")
     page.wait_for_load_state("networkidle")
     nameless = page.evaluate("""() => [...document.querySelectorAll("button, input:not([type=file]), select, textarea")]
+      .filter((control) => control.checkVisibility())
       .filter((control) => !control.ariaLabel && !control.labels?.length && !control.textContent.trim())
       .map((control) => control.outerHTML)""")
     assert nameless == []

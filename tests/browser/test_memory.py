@@ -20,17 +20,48 @@ def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield address
 
 
-@pytest.fixture
-def memory_page(launch: Launch, open_page: Callable[..., Page], own_server: str) -> Page:
-    """The memory of somebody who has said two things."""
-    page = open_page(launch(), f"{own_server}/talk")
+def tell(page: Page, server: str, *sentences: str) -> None:
+    """Say things on the talk page and wait until each was answered."""
+    page.goto(f"{server}/talk")
     wait_until_ready(page)
-    for count, words in enumerate(("My dog is called Rufus.", MARKUP), start=1):
+    for count, words in enumerate(sentences, start=1):
         page.get_by_label("Type instead of talking").fill(words)
         page.get_by_role("button", name="Send").click()
         expect(page.locator(".companion .said")).to_have_count(count)
+        expect(page.locator("#state")).to_have_text("Speaking")
+        page.keyboard.press("Escape")
         expect(page.locator("#state")).to_have_text("Ready when you are")
-    page.goto(f"{own_server}/memory")
+
+
+@pytest.fixture(scope="module")
+def said(launch: Launch, own_server: str) -> str:
+    """What the memory keeps of two sentences that were typed, as it is exported."""
+    page = launch().new_page()
+    tell(page, own_server, "My dog is called Rufus.", MARKUP)
+    lines = page.evaluate("""async () => {
+      for (;;) {
+        const text = await (await fetch("/api/memory/export")).text();
+        if (text.includes("Rufus") && text.includes("fish")) return text;
+      }
+    }""")
+    page.close()
+    return str(lines)
+
+
+@pytest.fixture
+def memory_page(launch: Launch, open_page: Callable[..., Page], own_server: str, said: str) -> Page:
+    """The memory of somebody who has said two things."""
+    page = open_page(launch(), f"{own_server}/memory")
+    page.evaluate(
+        """async (lines) => {
+          const send = (method, path, type, body) =>
+            fetch(path, { method, headers: { "Content-Type": type }, body });
+          await send("DELETE", "/api/memory", "application/json", '{"everything": true}');
+          await send("POST", "/api/memory/import", "application/jsonl", lines);
+        }""",
+        said,
+    )
+    page.reload()
     expect(page.locator("#turns")).to_contain_text("Rufus")
     return page
 
@@ -95,12 +126,7 @@ def test_remembering_is_paused(memory_page: Page, own_server: str) -> None:
     page = memory_page
     page.get_by_role("button", name="Pause remembering").click()
     expect(page.locator("#size")).to_contain_text("Paused")
-    page.goto(f"{own_server}/talk")
-    wait_until_ready(page)
-    page.get_by_label("Type instead of talking").fill("My hamster is called Zebulon.")
-    page.get_by_role("button", name="Send").click()
-    expect(page.locator(".companion .said")).not_to_be_empty()
-    expect(page.locator("#state")).to_have_text("Ready when you are")
+    tell(page, own_server, "My hamster is called Zebulon.")
     page.goto(f"{own_server}/memory")
     expect(page.locator("#turns")).to_contain_text("Rufus")
     expect(page.locator("#turns")).not_to_contain_text("Zebulon")

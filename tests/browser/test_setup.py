@@ -88,7 +88,7 @@ def test_test_sound_and_voice_are_played(launch: Launch, open_page: Opener, serv
     page.get_by_role("button", name="Test sound").click()
     expect(page.locator("#output-line")).to_contain_text("three notes")
     page.get_by_role("button", name="Hear it").click()
-    page.wait_for_function("window.played.length === 2")
+    page.wait_for_function("() => window.played.length === 2")
     assert min(page.evaluate("window.played")) > 0.5, "both were sounds of a length"
     expect(page.locator("#hear-error")).to_be_empty()
 
@@ -105,12 +105,38 @@ def test_a_chosen_device_is_the_one_that_is_opened(launch: Launch, open_page: Op
     expect(devices.locator("option:checked")).to_have_text(label)
 
 
+SINKS = """
+  window.sinks = [];
+  const choose = AudioContext.prototype.setSinkId;
+  AudioContext.prototype.setSinkId = function (id) {
+    window.sinks.push(id);
+    return choose.call(this, id);
+  };
+"""
+
+
+def test_chosen_headphones_are_the_ones_that_play(launch: Launch, open_page: Opener, server: str) -> None:
+    page = open_page(launch(TONE, key="tone"), f"{server}/setup", before=lambda page: page.add_init_script(SINKS))
+    page.get_by_role("button", name="Try it").click()
+    devices = page.get_by_label("Headphones")
+    expect(devices.locator("option")).not_to_have_count(1)
+    devices.select_option(index=2)
+    chosen = devices.input_value()
+    page.get_by_role("button", name="Test sound").click()
+    expect(page.locator("#output-line")).to_contain_text("three notes")
+    page.goto(f"{server}/talk")
+    wait_until_ready(page)
+    page.get_by_role("button", name="Start talking").click()
+    expect(page.locator("#state")).to_have_text("Listening")
+    assert page.evaluate("window.sinks") == [chosen]
+
+
 @pytest.mark.parametrize(
     ("control", "value", "path"),
     [
         ("Speed", "220", ("voice", "words_per_minute", 220)),
         ("Pitch", "30", ("voice", "pitch", 30)),
-        ("Whose memory", "anna", ("memory", "owner", "anna")),
+        ("Waits this long when you seem to be thinking", "2500", ("turns", "longest_ms", 2500)),
         ("In your own words", "You are a pirate.", ("mind", "persona", "You are a pirate.")),
     ],
 )

@@ -93,7 +93,7 @@ def test_the_keyboard_does_it_all(talk_page: Page) -> None:
 def test_escape_stops_the_reply_and_shows_what_was_not_heard(talk_page: Page) -> None:
     say(talk_page, "What are you?")
     expect(talk_page.locator("#state")).to_have_text("Speaking")
-    talk_page.wait_for_function("Number(document.querySelector('.companion')?.dataset.played ?? 0) > 0")
+    talk_page.wait_for_function("() => Number(document.querySelector('.companion')?.dataset.played ?? 0) > 0")
     talk_page.keyboard.press("Escape")
     expect(talk_page.locator(".companion .unheard")).not_to_be_empty()
     expect(talk_page.locator(".companion .aside").last).to_contain_text("Not heard to the end")

@@ -33,5 +33,6 @@ export async function call(method, path, body) {
   }
   if (!response.ok) throw await failure(response);
   if (response.status === 204) return null;
-  return (response.headers.get("Content-Type") ?? "").startsWith("application/json") ? response.json() : response.blob();
+  const [type] = (response.headers.get("Content-Type") ?? "").split(";");
+  return type === "application/json" ? response.json() : response.blob();
 }

@@ -15,6 +15,7 @@ const day = (date) => dayWords.format(new Date(`${date}T00:00:00Z`));
 const count = (number, one, many) => `${number.toLocaleString()} ${number === 1 ? one : many}`;
 
 let conversations = [];
+let exported = "";
 let shown = null; // {kind: "day" | "conversation" | "search", value}
 
 /** Do something that may fail, and say so at the head of the page. */
@@ -212,9 +213,9 @@ byId("export").addEventListener("click", () =>
   attempt(async () => {
     const lines = await call("GET", "/api/memory/export");
     const today = new Date().toISOString().slice(0, 10);
-    const link = element("a", { href: URL.createObjectURL(lines), download: `parley-memory-${today}.jsonl` });
-    link.click();
-    URL.revokeObjectURL(link.href);
+    URL.revokeObjectURL(exported); // the last one: this one is still needed when the click has returned
+    exported = URL.createObjectURL(lines);
+    element("a", { href: exported, download: `parley-memory-${today}.jsonl` }).click();
   }),
 );
 

@@ -26,6 +26,18 @@ function explain(error) {
   }
 }
 
+/** `exact`, since browsers pass over an `ideal` device; but one that was left at home gives way to the system's choice. */
+async function open(constraints, id) {
+  if (id) {
+    try {
+      return await navigator.mediaDevices.getUserMedia({ audio: { ...constraints, deviceId: { exact: id } } });
+    } catch (error) {
+      if (error.name !== "OverconstrainedError" && error.name !== "NotFoundError") throw error;
+    }
+  }
+  return navigator.mediaDevices.getUserMedia({ audio: constraints });
+}
+
 /**
  * Events: `block` ({samples: Int16Array at 24 kHz, peak}), `lost` ({message}) and `found` ({label}).
  */
@@ -87,9 +99,7 @@ export class Microphone extends EventTarget {
     const constraints = { echoCancellation: true, noiseSuppression: true, autoGainControl: true };
     let stream;
     try {
-      // `ideal`: a headset that was left at home must not leave the user without a voice.
-      const device = wanted.id ? { deviceId: { ideal: wanted.id } } : {};
-      stream = await navigator.mediaDevices.getUserMedia({ audio: { ...constraints, ...device } });
+      stream = await open(constraints, wanted.id);
     } catch (error) {
       throw explain(error);
     }
