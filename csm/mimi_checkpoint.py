@@ -69,7 +69,7 @@ def load_mimi(
     """
     path = Path(path)
     tensors = SafetensorsFiles(*_files(path))
-    return mimi_from_tensors(tensors, config=config or _stated_config(path, tensors), device=device, dtype=dtype)
+    return mimi_from_tensors(tensors, config=config or stated_config(path, tensors), device=device, dtype=dtype)
 
 
 def mimi_from_tensors(
@@ -215,7 +215,8 @@ def _files(path: Path) -> list[Path]:
     raise CheckpointError(f"{path} should hold {ORIGINAL_FILE} or model.safetensors; found neither.")
 
 
-def _stated_config(path: Path, tensors: SafetensorsFiles) -> MimiConfig | None:
+def stated_config(path: Path, tensors: SafetensorsFiles) -> MimiConfig | None:
+    """What the file's header or the folder's config.json says, if either does."""
     if CONFIG_KEY in tensors.metadata:
         fields = json.loads(tensors.metadata[CONFIG_KEY])
         return MimiConfig(**fields | {"ratios": tuple(fields["ratios"])})

@@ -12,8 +12,11 @@ import torch
 from torch import Tensor
 
 from csm.codec import FRAME_SIZE, SAMPLE_RATE
-from csm.errors import CsmError
+from csm.errors import CheckpointError, CsmError
 from csm.mimi import MimiConfig
+from csm.mimi_checkpoint import ORIGINAL_FILE, SafetensorsFiles, stated_config
+
+REPOSITORY = "kyutai/moshiko-pytorch-bf16"
 
 
 def moshi_config(config: MimiConfig) -> dict[str, Any]:
@@ -64,6 +67,20 @@ def moshi_config(config: MimiConfig) -> dict[str, Any]:
     }
 
 
+def find_original_file(folder: Path) -> Path:
+    """The file in the original format: the model's own, or else kyutai's from the hub. Raises CheckpointError."""
+    if (file := folder / ORIGINAL_FILE).is_file():
+        return file
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(REPOSITORY, ORIGINAL_FILE))
+    except OSError as error:  # what the hub's client raises are all of them
+        raise CheckpointError(
+            f"Expected {ORIGINAL_FILE} in {folder} or in {REPOSITORY} on the hub; found neither."
+        ) from error
+
+
 def load_moshi_codec(
     file: Path | str, *, config: MimiConfig | None = None, device: torch.device | str = "cpu"
 ) -> "MoshiCodec":
@@ -76,8 +93,9 @@ def load_moshi_codec(
         from moshi.models import loaders
     except ImportError as error:
         raise CsmError(f"The codec of moshi needs its package: pip install --no-deps moshi ({error}).") from error
-    config = config or MimiConfig()
-    model = loaders.get_mimi(Path(file), moshi_config(config), device=device, num_codebooks=config.codebooks)
+    file = Path(file)
+    config = config or stated_config(file, SafetensorsFiles(file)) or MimiConfig()
+    model = loaders.get_mimi(file, moshi_config(config), device=device, num_codebooks=config.codebooks)
     return MoshiCodec(model, config.codebooks)
 
 
