@@ -16,7 +16,7 @@ BLOCK = 0.01
 """Seconds of a device's block: short beside a pause of speech, long beside what a callback costs."""
 
 LATENCY = 0.04
-"""Seconds that PortAudio may hold: rides over a busy moment of this process, and a pause is still heard within 0.1 s."""
+"""Seconds that PortAudio may hold: a busy moment is ridden over, and a pause still heard within 0.1 s."""
 
 Kind = Literal["input", "output"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import chain, repeat
 
@@ -118,8 +118,8 @@ async def converse(
         await asyncio.gather(running, following, return_exceptions=True)
 
 
-async def levels(microphone: str | None, library: PortAudio | None = None) -> AsyncIterator[float]:
-    """The microphone's peaks, 0 to 1, about ten times a second, for a meter; until closed. Raises SoundCardError."""
+async def levels(microphone: str | None, library: PortAudio | None = None) -> AsyncGenerator[float, None]:
+    """The microphone's peaks, 0 to 1, ten times a second, for a meter; close it (aclosing). Raises SoundCardError."""
     library = library or portaudio()
     loop = asyncio.get_running_loop()
     heard: asyncio.Queue[float | None] = asyncio.Queue()
@@ -135,7 +135,7 @@ async def levels(microphone: str | None, library: PortAudio | None = None) -> As
 
     async with _opened(open_one):
         while True:
-            peaks = [await heard.get() for _ in range(5)]
+            peaks = [await heard.get() for _ in range(10)]
             if None in peaks:
                 raise SoundCardError("The microphone has gone: plug it in again.")
             yield min(1.0, max(peak for peak in peaks if peak is not None))

@@ -6,7 +6,7 @@ import asyncio
 import re
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import numpy as np
@@ -81,8 +81,9 @@ class Ends:
 async def running(card: SoundCard) -> AsyncIterator[Ends]:
     ends = Ends()
     task = asyncio.create_task(card.run(ends.hear, ends.report, ends.tell))
+    task.add_done_callback(lambda _: ends.tell("error", "it ended"))
     try:
-        await ends.until(lambda: ends.told or task.done())
+        await ends.until(lambda: ends.told)
         if task.done():
             task.result()
         yield ends
@@ -163,10 +164,11 @@ async def test_the_setup_page_can_try_both(server: SoundServer, library: PortAud
         await play_tone(SPEAKER, library)
         assert np.abs(await recording.until_quiet(0.3)).max() > 0.1
         saying = asyncio.create_task(server.say(tmp_path / "a.wav"))
-        async for level in levels(MICROPHONE, library):
-            assert 0 <= level <= 1
-            if level > 0.3:
-                break
+        async with aclosing(levels(MICROPHONE, library)) as meter:
+            async for level in meter:
+                assert 0 <= level <= 1
+                if level > 0.3:
+                    break
         await saying
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -74,6 +75,7 @@ class Recording:
 class SoundServer:
     def __init__(self, folder: Path) -> None:
         self._modules: list[str] = []
+        self._holders: list[subprocess.Popen[bytes]] = []
         alsa = folder / "alsa.conf"
         alsa.write_text(_ALSA)
         self.socket = folder / "native"
@@ -91,13 +93,31 @@ class SoundServer:
         return {**os.environ, **self.environment}
 
     def plug_in(self) -> None:
+        """Load the headset's modules, and hold them to a short latency: left alone they run two seconds ahead."""
         self._modules = [self._pactl("load-module", *module) for module in _HEADSET]
+        self._holders = [
+            subprocess.Popen(
+                ["parec", f"--device={sink}.monitor", "--raw", "--latency-msec=20"],
+                env=self.variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            )
+            for sink in ("virtual_speaker", "room")
+        ]  # fmt: skip
+        _wait_until(lambda: max(self._latencies()) < 0.1, "the virtual headset runs ahead")
 
     def unplug(self) -> None:
         """The headset's modules are unloaded; with no device left to move to, its streams are ended."""
+        for holder in self._holders:
+            holder.terminate()
+            holder.wait(10)
         for module in reversed(self._modules):
             self._pactl("unload-module", module)
-        self._modules = []
+        self._modules, self._holders = [], []
+
+    def _latencies(self) -> list[float]:
+        """Seconds that each sink is ahead."""
+        return [
+            int(found) / 1e6 for found in re.findall(r"^\s+Latency: (\d+) usec", self._pactl("list", "sinks"), re.M)
+        ]
 
     async def say(self, recording: Path) -> None:
         """Play a recording into the microphone; returns when it was."""
@@ -108,10 +128,7 @@ class SoundServer:
 
     @asynccontextmanager
     async def recording(self) -> AsyncIterator[Recording]:
-        """Record what the speaker plays, from when this is entered.
-
-        It also holds the virtual devices to a short latency; on their own they run two seconds ahead.
-        """
+        """Record what the speaker plays, from when this is entered."""
         process = await asyncio.create_subprocess_exec(
             "parec", "--device=virtual_speaker.monitor", "--raw", "--format=float32le", f"--rate={MOUTH_RATE}",
             "--channels=1", "--latency-msec=20", env=self.variables, stdout=subprocess.PIPE,
@@ -148,18 +165,21 @@ def sound_server() -> Iterator[SoundServer]:
                 "-L", f"module-native-protocol-unix auth-anonymous=1 socket={server.socket}",
             ],
             env=server.variables,
-            stderr=subprocess.PIPE,
-            text=True,
+            stderr=subprocess.DEVNULL,
         )  # fmt: skip
         try:
-            deadline = time.monotonic() + 20
-            while not server._answers():
-                if process.poll() is not None or time.monotonic() > deadline:
-                    process.kill()
-                    raise RuntimeError(f"PulseAudio does not start: {process.communicate()[1]}")
-                time.sleep(0.05)
+            _wait_until(server._answers, "PulseAudio does not start")
             server.plug_in()
             yield server
+            server.unplug()
         finally:
             process.terminate()
-            process.communicate(timeout=10)
+            process.wait(10)
+
+
+def _wait_until(reached: Callable[[], bool], problem: str) -> None:
+    deadline = time.monotonic() + 20
+    while not reached():
+        if time.monotonic() > deadline:
+            raise RuntimeError(problem)
+        time.sleep(0.05)
