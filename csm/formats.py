@@ -181,7 +181,7 @@ class Transformers:
         if (scaling := shape.rope_scaling) is not None:
             # transformers wants the original context below max_position_embeddings. What counts is context / factor of
             # the low and the high frequency, so all three shrink together.
-            original = 1 << ((shape.context - 1).bit_length() - 1)
+            original = 1 << ((shape.context // 2).bit_length() - 1)
             shrunk = original / scaling.original_context
             rope |= {
                 "rope_type": "llama3",

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .errors import ContextTooLong
+from .errors import ContextTooLong, InvalidAudio
 from .generator import Generator, in_chunks
-from .prompt import Segment, sound_rows, speakable, text_rows
+from .prompt import Segment, sound_rows, speakable
 from .recording import SAMPLE_RATE
 from .utterance import FRAMES_PER_SECOND, Sampling, Utterance, frames_at_most, frames_likely
 
 __all__ = ["Listener", "Session"]
+
+
+@dataclass(frozen=True, eq=False)
+class _Spoken:
+    """What the session said last: the rows of its words, who said it, and the codes of its frames."""
+
+    text: Tensor
+    speaker: int
+    frames: list[Tensor]
 
 
 class Session:
@@ -39,7 +49,7 @@ class Session:
             )
         self._speaker = segments[-1].speaker if segments else 0
         self._turns: list[Tensor] = []
-        self._last: tuple[Tensor, list[Tensor]] | None = None
+        self._last: _Spoken | None = None
         self._engine, self._decoder = generator.engine(), generator.codec.decoder()
         self._speaking: Iterator[Tensor] | None = None
         self._hear()
@@ -60,11 +70,12 @@ class Session:
         A turn too long to be kept is kept by its words alone. Raises InvalidText, InvalidSpeaker, InvalidAudio, and
         ContextTooLong if not even the words fit; the session is then as before.
         """
+        words = self.generator.prompter.text(segment.text, segment.speaker)
         try:
             rows = self.generator.prompter.segment(segment)
         except ContextTooLong:
-            rows = self.generator.prompter.text(segment.text, segment.speaker)
-        self._append(rows, text=self.generator.prompter.text(segment.text, segment.speaker))
+            rows = words
+        self._append(rows, words)
 
     def listen(self, speaker: int, sample_rate: int = SAMPLE_RATE) -> Listener:
         """Somebody begins to speak: give the listener the sound as it comes, and the words when they are known."""
@@ -90,20 +101,22 @@ class Session:
         sampling = Sampling(temperature, topk, seed)
         if chunk_frames < 1:
             raise ValueError(f"chunk_frames is a number of frames from 1 up, not {chunk_frames!r}.")
-        target = self.generator.prompter.text(text, self._speaker if speaker is None else speaker)
-        wanted = min(int(max_audio_length_ms / 1000 * FRAMES_PER_SECOND), frames_at_most(speakable(text)))
+        speaker = self._speaker if speaker is None else speaker
+        target, said = self.generator.prompter.text(text, speaker), speakable(text)
+        wanted = min(int(max_audio_length_ms / 1000 * FRAMES_PER_SECOND), frames_at_most(said))
         if wanted < 1:
             raise ValueError(f"max_audio_length_ms is at least one frame (80 ms), not {max_audio_length_ms!r}.")
         room = self.generator.context - _length(self._voice) - len(target)
-        if room < min(wanted, frames_likely(speakable(text))):
+        if room < min(wanted, frames_likely(said)):
             raise ContextTooLong(
-                f"The text needs about {frames_likely(speakable(text)) / FRAMES_PER_SECOND:.0f} s of speech, and beside "
-                f"the voice there is room for {max(0, room) / FRAMES_PER_SECOND:.0f} s. Say it sentence by sentence."
+                f"The text needs about {frames_likely(said) / FRAMES_PER_SECOND:.0f} s of speech, and beside the voice "
+                f"there is room for {max(0, room) / FRAMES_PER_SECOND:.0f} s. Say it sentence by sentence."
             )
         self.stop()
+        self._last = None
         most = min(wanted, room)
         self._make_room(len(target) + most)
-        self._speaking = in_chunks(self._speak(target, most, sampling, cancelled), chunk_frames)
+        self._speaking = in_chunks(self._speak(target, speaker, most, sampling, cancelled), chunk_frames)
         return self._speaking
 
     def stop(self) -> None:
@@ -112,18 +125,23 @@ class Session:
             self._speaking.close()  # type: ignore[attr-defined]
             self._speaking = None
 
-    def heard(self, seconds: float) -> None:
-        """Of the last utterance only so much was heard: the rest, never played, is forgotten."""
-        if self._last is None or not self._turns or self._turns[-1] is not self._last[0]:
-            return
-        _, frames = self._last
-        kept = frames[: max(0, round(seconds * FRAMES_PER_SECOND))]
-        text = self._turns[-1][: len(self._turns[-1]) - len(frames) - 1]
-        self._turns.pop()
-        if kept:
-            self._keep(text, kept)
+    def heard(self, seconds: float, text: str | None = None) -> None:
+        """Of the last utterance only so much was heard (and, if it is known, only these words): forget the rest.
 
-    def _speak(self, target: Tensor, most: int, sampling: Sampling, cancelled: Callable[[], bool]) -> Iterator[Tensor]:
+        Call it before the next turn.
+        """
+        self.stop()
+        if (last := self._last) is None:
+            return
+        self._turns.pop()
+        self._last = None
+        if frames := last.frames[: max(0, round(seconds * FRAMES_PER_SECOND))]:
+            words = last.text if text is None else self.generator.prompter.text(text, last.speaker)
+            self._keep(_Spoken(words, last.speaker, frames))
+
+    def _speak(
+        self, target: Tensor, speaker: int, most: int, sampling: Sampling, cancelled: Callable[[], bool]
+    ) -> Iterator[Tensor]:
         prompt = torch.cat([*self._voice, *self._turns, target])
         with self.generator.memory():
             utterance = Utterance(self._engine, self._decoder, prompt, most, sampling, cancelled)
@@ -131,22 +149,23 @@ class Session:
                 yield from utterance
             finally:
                 if utterance.frames:
-                    self._keep(target, utterance.frames)
+                    self._keep(_Spoken(target, speaker, utterance.frames))
 
-    def _keep(self, text: Tensor, frames: list[Tensor]) -> None:
-        self._turns.append(torch.cat((text, sound_rows(torch.stack(frames)))))
-        self._last = self._turns[-1], frames
+    def _keep(self, spoken: _Spoken) -> None:
+        self._turns.append(torch.cat((spoken.text, sound_rows(torch.stack(spoken.frames)))))
+        self._last = spoken
 
-    def _append(self, rows: Tensor, text: Tensor) -> None:
+    def _append(self, rows: Tensor, words: Tensor) -> None:
         """Adds a turn if it leaves a quarter of the positions to speak in; else its words alone."""
         self.stop()
         room = self.generator.context * 3 // 4 - _length(self._voice)
         if len(rows) > room:
-            rows = text
+            rows = words
         if len(rows) > room:
             raise ContextTooLong(f"The turn's words take {len(rows)} rows, and there is room for {room}. Shorten them.")
         self._make_room(len(rows) + self.generator.context // 4)
         self._turns.append(rows)
+        self._last = None
         self._hear()
 
     def _make_room(self, rows: int) -> None:
@@ -155,6 +174,7 @@ class Session:
         if self.rows + rows > context:
             while self._turns and self.rows + rows > context * 3 // 4:
                 self._turns.pop(0)
+            self._last = self._last if self._turns else None
 
     def _hear(self) -> None:
         """Takes in, ahead of time, whatever the engine has not heard yet."""
@@ -176,8 +196,11 @@ class Listener:
         self._frames = 0
 
     def hear(self, samples: Tensor | np.ndarray) -> None:
-        """The next samples, float [n], at the rate the listener was made for."""
-        self._encode(torch.as_tensor(samples).float(), last=False)
+        """The next samples, float [n], at the rate the listener was made for. Raises InvalidAudio for NaN."""
+        sound = torch.as_tensor(samples).float()
+        if not sound.isfinite().all():
+            raise InvalidAudio("The sound holds values that are not numbers (NaN or infinity).")
+        self._encode(sound, last=False)
 
     def done(self, text: str) -> None:
         """The words of what was heard: together they become a turn of the session. Errors as in `Session.add`."""
@@ -188,7 +211,7 @@ class Listener:
             self._codes.append(self._encoder.flush())
         frames = torch.cat(self._codes, dim=2)[0].T.cpu()
         rows = torch.cat((words, sound_rows(frames))) if len(frames) else words
-        self._session._append(rows, text=words)
+        self._session._append(rows, words)
 
     def _encode(self, samples: Tensor, last: bool) -> None:
         if self._resampler is not None:

@@ -42,8 +42,9 @@ FEW_LAYERS = replace(
     CsmConfig.csm_1b(),
     backbone=replace(CsmConfig.csm_1b().backbone, layers=2),
     decoder=replace(CsmConfig.csm_1b().decoder, layers=2),
+    text_vocab_size=1000,
 )
-"""Every layer of the published shape, but two of a kind."""
+"""Every layer of the published shape, but two of a kind, and fewer words."""
 
 
 def make_model(config: CsmConfig = TINY, seed: int = 0) -> Csm:
