@@ -5,6 +5,7 @@ Every verb is rag.AsyncMemory's, and waits out a start or a restart, so that not
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -24,6 +25,7 @@ class MemoryHost:
     """The memory itself, for a worker process; what goes wrong with it becomes EngineError."""
 
     def __init__(self, report: Report, path: Path, owner: str, chroma: ChromaServer | None) -> None:
+        os.environ.setdefault("TQDM_DISABLE", "1")  # transformers' bars are for a terminal, not for a log
         with _told():
             self._memory = Memory(path, owner=owner, chroma=chroma)
 

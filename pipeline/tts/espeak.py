@@ -35,6 +35,9 @@ DEFAULT_VOICE = "en-us"
 _CONVERSATIONS = 8
 """Utterances that may be listened to at a time; a thread each, and nearly all of the time they sleep."""
 
+_LONGEST_PATH = 160
+"""N_PATH_HOME in espeak-ng's speech.h; with a longer one it looks for its data elsewhere."""
+
 _BUFFER_MS = 60
 _AUDIO_OUTPUT_SYNCHRONOUS = 2
 _INITIALIZE_DONT_EXIT = 0x8000
@@ -99,6 +102,10 @@ class Synthesizer:
         import espeakng_loader
 
         data = espeakng_loader.get_data_path()
+        if len(os.fsencode(data)) >= _LONGEST_PATH:
+            raise EngineError(
+                f"espeak takes paths below {_LONGEST_PATH} bytes: move Parley to a folder nearer the root."
+            )
         self._library = ctypes.CDLL(espeakng_loader.get_library_path())
         self._library.espeak_ListVoices.restype = ctypes.POINTER(ctypes.POINTER(_Voice))
         self._rate: int = self._library.espeak_Initialize(

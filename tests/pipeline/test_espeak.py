@@ -17,7 +17,7 @@ import pytest
 from pipeline.audio import MOUTH_RATE, Samples
 from pipeline.engine import EngineError
 from pipeline.tts import Spoken
-from pipeline.tts.espeak import Espeak
+from pipeline.tts.espeak import Espeak, Synthesizer
 from pipeline.worker import WorkerDied
 
 SENTENCE = "In Paris, it doesn't rain at 10:30, Mr. Smith said; 1,234 umbrellas stay at home. Ça va?"
@@ -125,6 +125,12 @@ async def test_an_unknown_voice_is_refused_in_one_sentence(name: str) -> None:
         await engine.start(lambda progress: None)
     assert engine.status.state == "failed"
     await engine.stop()
+
+
+def test_a_path_that_is_too_long_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("espeakng_loader.get_data_path", lambda: "/" + "deep/" * 40)
+    with pytest.raises(EngineError, match="nearer the root"):
+        Synthesizer(lambda progress: None, "en-us", 175, 50, 1.0)
 
 
 async def test_voices_for_the_setup_page() -> None:
