@@ -12,8 +12,9 @@ LONGEST = 300
 """Characters; a longer sentence is cut at its last comma, or at a space: about 20 s of speech."""
 
 _ABBREVIATIONS = frozenset(
-    "mr mrs ms dr prof sr jr st mt vs etc e.g i.e eg ie approx no vol fig dept est inc ltd co corp a.m p.m u.s u.k ca cf al "
-    "jan feb mar apr jun jul aug sep sept oct nov dec mon tue wed thu fri sat sun gen col lt sgt rev hon capt min max".split()
+    "mr mrs ms dr prof sr jr st mt vs etc e.g i.e eg ie approx no vol fig dept est inc ltd co corp a.m p.m u.s u.k cf "
+    "jan feb mar apr jun jul aug sep sept oct nov dec mon tue wed thu fri sat sun gen col lt sgt rev hon capt ca al min "
+    "max".split()
 )
 _END = re.compile(r"(?P<mark>[.!?…]+)(?P<closing>[\"'”’)\]*_]*)(?=\s)|[。！？]+|\n")
 _PAUSE = re.compile(r"(?:[,;:]|(?<=\s)[–—-]|(?<=\w)—)(?=\s)")
@@ -86,7 +87,9 @@ class ClauseSplitter:
     def _abbreviated(self, start: int, end: int) -> bool:
         before = self._text[start:end]
         word = before.split()[-1].lstrip("\"'“‘([*_").removesuffix(".").lower()
-        return word in _ABBREVIATIONS or bool(_INITIAL.search(before) and word != "i") or bool(_LIST_NUMBER.search(before))
+        return (
+            word in _ABBREVIATIONS or bool(_INITIAL.search(before) and word != "i") or bool(_LIST_NUMBER.search(before))
+        )
 
     def _cut(self, start: int) -> int:
         window = self._text[start : start + LONGEST]

@@ -46,11 +46,13 @@ _MONEY = {
 _FRACTIONS = {"½": "one half", "⅓": "one third", "⅔": "two thirds", "¼": "one quarter", "¾": "three quarters"}
 _SHORT = {
     "e.g.": "for example", "i.e.": "that is", "etc.": "et cetera", "vs.": "versus", "approx.": "approximately",
-    "Dr.": "Doctor", "Mr.": "Mister", "Mrs.": "Missis", "Ms.": "Miss", "Prof.": "Professor", "w/o": "without", "w/": "with",
+    "Dr.": "Doctor", "Mr.": "Mister", "Mrs.": "Missis", "Ms.": "Miss", "Prof.": "Professor",
+    "w/o": "without", "w/": "with",
 }  # fmt: skip
 _SIGNS = {
     "&": "and", "+": "plus", "=": "equals", "×": "times", "÷": "divided by", "≈": "about", "~": "about", "≤": "at most",
-    "≥": "at least", "<": "less than", ">": "greater than", "@": "at", "%": "percent", "→": "to", "⇒": "so", "±": "plus or minus",
+    "≥": "at least", "<": "less than", ">": "greater than", "@": "at", "%": "percent",
+    "→": "to", "⇒": "so", "±": "plus or minus",
     "°": "degrees", "§": "section", "©": "copyright", "™": "", "®": "", "№": "number", "−": "minus",
 }  # fmt: skip
 _NUMBER = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?"
@@ -87,9 +89,9 @@ def _ordinal(number: str) -> str:
 
 def _address(match: re.Match[str]) -> str:
     """Only the host is said; nobody wants to hear a path."""
-    host = re.sub(r"^(?:[a-z]+://)?(?:www\.)?", "", match[0], flags=re.IGNORECASE)
-    host, end = re.match(r"([^/?#:\s]*)[^\s]*?([.,;:!?)]*)$", host).groups()  # type: ignore[union-attr]
-    return _dotted(host.rstrip(".")) + end
+    address = match[0].rstrip(".,;:!?)")
+    host = re.sub(r"^(?:[a-z]+://)?(?:www\.)?|[/?#:].*", "", re.sub(r"^[a-z]+://", "", address, flags=re.I), flags=re.I)
+    return _dotted(host) + match[0][len(address) :]
 
 
 def _dotted(name: str) -> str:
@@ -105,7 +107,7 @@ def _clock(match: re.Match[str]) -> str:
     half = match["half"]
     part = f" {half[0].lower()}.m." if half else " p.m." if hour > 12 else " a.m." if hour == 0 else ""
     minutes = "" if minute == 0 else f" oh {num2words(minute)}" if minute < 10 else f" {num2words(minute)}"
-    words = num2words((hour - 1) % 12 + 1) + (minutes or ("" if part else " o'clock")) + part
+    words = str(num2words((hour - 1) % 12 + 1)) + (minutes or ("" if part else " o'clock")) + part
     return words + ("." if part and match["stop"] and not match["half"] else "")
 
 
@@ -200,7 +202,7 @@ def _cells(match: re.Match[str]) -> str:
 
 
 def _sayable(character: str) -> bool:
-    return character.isalpha() or unicodedata.category(character).startswith("M") or character in " \n.,;:?!'\"-"
+    return character.isalpha() or unicodedata.category(character).startswith("M") or character in " \n.,;:?!'-"
 
 
 def _punctuated(text: str) -> str:
@@ -208,12 +210,12 @@ def _punctuated(text: str) -> str:
     lines = []
     for line in text.split("\n"):
         line = re.sub(r"\s+", " ", line).strip()
-        line = re.sub(r"(?<![^\W\d_])['-]|(?<![^\W\d_][s])'(?![^\W\d_])|(?<=\s)[\"'-]+(?=\s)|-(?=\s|$)", " ", line)
+        line = re.sub(r"(?<![^\W\d_])['-]|(?<![^\W\d_][s])'(?![^\W\d_])|(?<=\s)['-]+(?=\s)|-(?=\s|$)", " ", line)
         line = re.sub(r"\s+([.,;:?!])", r"\1", re.sub(r"\s+", " ", line))
         line = re.sub(r"[.,;:]*([?!])[.,;:?!]*", r"\1", line)
         line = re.sub(r"\.{4,}", "...", line)
         line = re.sub(r"[,;:]+(?=[.,;:])|(?<=\.)[,;:](?=\s*$)", "", line)
-        line = re.sub(r"^[\s.,;:?!\"'-]+", "", line).rstrip(" ,;:-")
+        line = re.sub(r"^[\s.,;:?!'-]+", "", line).rstrip(" ,;:-")
         if any(character.isalpha() for character in line):
             lines.append(line)
     ended = [line if line[-1] in ".?!" or place == len(lines) - 1 else f"{line}." for place, line in enumerate(lines)]
@@ -285,5 +287,6 @@ _STEPS: tuple[Step, ...] = _steps(
     (r"[–—]|(?<=\s)--?(?=\s)|(?<=\w)--(?=\w)", ", "),
     (r"[()\[\]{}]", ", "),
     (r"(?<=\w)/(?=\w)", " "),
+    (r'"', " "),
     (rf"([{re.escape(''.join(_SIGNS))}])", lambda m: f" {_SIGNS[m[1]]} "),
 )  # fmt: skip
