@@ -29,13 +29,15 @@ def say(message: str) -> None:
 
 def find_watermark(wanted: bool, stream: bool) -> Watermark | None:
     """The watermark, if it is wanted and here; else one line says why what follows carries none."""
-    try:
-        if wanted and not stream:
+    if not wanted:
+        say("The speech carries no watermark, as asked.")
+    elif stream:
+        say("The speech carries no watermark: it is made from the whole, and this is streamed.")
+    else:
+        try:
             return load_watermark()
-        reason = "it is made from the whole, and this is streamed" if wanted else "as asked"
-    except WatermarkMissing as missing:
-        reason = str(missing).rstrip(".")
-    say(f"The speech carries no watermark: {reason}.")
+        except WatermarkMissing as missing:
+            say(f"The speech carries no watermark. {missing}")
     return None
 
 
