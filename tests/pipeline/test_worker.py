@@ -331,17 +331,24 @@ async def main():
     worker = Worker("echo", "tests.pipeline.worker_engines:" + sys.argv[1])
     await worker.start(lambda progress: print(progress.what, flush=True) if progress.what.isdigit() else None)
     print(await worker.call("process"), flush=True)
-    await worker.call("wait")
+    await worker.call(sys.argv[2])
 
 asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize("name", ["Echo", "Slow"])
-async def test_a_killed_parent_takes_its_child_along(name: str) -> None:
-    """While the child waits inside a call, and while it is loading."""
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        ("Echo", "wait"),
+        ("Slow", "wait"),
+        pytest.param("Echo", "hold_everything", marks=pytest.mark.skipif(sys.platform != "linux", reason="prctl")),
+    ],
+)
+async def test_a_killed_parent_takes_its_child_along(name: str, method: str) -> None:
+    """While the child waits inside a call, while it is loading, and while nothing in it can read the pipe."""
     parent = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", PARENT, name), cwd=ROOT, stdout=subprocess.PIPE
+        *(sys.executable, "-c", PARENT, name, method), cwd=ROOT, stdout=subprocess.PIPE
     )
     assert parent.stdout is not None
     pid = int(await parent.stdout.readline())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 import time
@@ -61,6 +62,10 @@ class Echo:
     def wait(self) -> str:
         self._open.wait()
         return "opened"
+
+    def hold_everything(self) -> None:
+        """C code that keeps Python's lock, so that no other thread of this process gets on."""
+        ctypes.PyDLL(None).sleep(3600)
 
     def open(self) -> None:
         self._open.set()
