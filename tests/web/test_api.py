@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ import soundfile
 from config import Settings, SettingsStore
 from tests.web.conftest import Running, served
 from tests.web.scripted import ScriptedEngines
+from tests.web.test_protocol import send, the
 
 
 async def test_health_tells_of_each_stage(tmp_path: Path) -> None:
@@ -110,18 +110,15 @@ async def test_settings_that_cannot_be_saved_are_not_applied(running: Running) -
 
 async def test_open_conversations_take_the_new_settings(running: Running) -> None:
     async with running.connect("?parley=1") as socket, running.client() as client:
-        while json.loads(await socket.recv())["type"] != "session.created":
-            pass
+        await the(socket, "session.created")
         await client.put("/api/settings", json={"mind": {"persona": "Be a pirate."}})
-        while (event := json.loads(await socket.recv()))["type"] != "parley.settings":
-            pass
+        event = await the(socket, "parley.settings")
         assert event["settings"]["mind"]["persona"] == "Be a pirate."
         assert "api_key" not in event["settings"]["mind"]
         item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Ahoy"}]}
-        await socket.send(json.dumps({"type": "conversation.item.create", "item": item}))
-        await socket.send(json.dumps({"type": "response.create"}))
-        while json.loads(await socket.recv())["type"] != "response.done":
-            pass
+        await send(socket, "conversation.item.create", item=item)
+        await send(socket, "response.create")
+        await the(socket, "response.done")
     assert running.engines.mind.prompts[-1].persona == "Be a pirate."
 
 

@@ -249,7 +249,15 @@ async def test_the_clients_own_turns(running: Running) -> None:
     assert [message.text for message in running.engines.mind.prompts[-1].history] == ["what is the weather in paris"]
 
 
-async def test_truncation_keeps_in_history_what_was_heard(running: Running) -> None:
+async def history_after(running: Running, socket: ClientConnection) -> list[str]:
+    """What the mind is told was said, when it is asked once more."""
+    await send(socket, "response.create")
+    await until(socket, "response.created")
+    return [message.text for message in running.engines.mind.prompts[-1].history]
+
+
+@pytest.mark.parametrize(("heard_ms", "kept"), [(0, []), (100, []), (5200, ["It is sunny."])])
+async def test_truncation_keeps_in_history_what_was_heard(running: Running, heard_ms: int, kept: list[str]) -> None:
     running.engines.voice.seconds = 5.0
     async with running.connect() as socket:
         await append(socket, LOUD, SILENCE)
@@ -257,13 +265,19 @@ async def test_truncation_keeps_in_history_what_was_heard(running: Running) -> N
         await until(socket, "response.done")  # all was sent, and is being played
         await send(socket, "conversation.item.truncate", item_id=reply, content_index=0, audio_end_ms=10**9)
         assert (await the(socket, "error"))["error"]["param"] == "audio_end_ms"
-        await send(socket, "conversation.item.truncate", item_id=reply, content_index=0, audio_end_ms=100)
-        assert (await the(socket, "conversation.item.truncated"))["audio_end_ms"] == 100
-        await send(socket, "response.create")
-        await until(socket, "response.created")
-    history = running.engines.mind.prompts[-1].history
-    assert [message.role for message in history][:1] == ["user"]
-    assert all("go out" not in message.text for message in history)
+        await send(socket, "conversation.item.truncate", item_id=reply, content_index=0, audio_end_ms=heard_ms)
+        assert (await the(socket, "conversation.item.truncated"))["audio_end_ms"] == heard_ms
+        assert await history_after(running, socket) == ["what is the weather in paris", *kept]
+
+
+async def test_what_a_client_deletes_is_forgotten_in_this_conversation(running: Running) -> None:
+    async with running.connect() as socket:
+        await append(socket, LOUD, SILENCE)
+        reply = (await the(socket, "response.done"))["response"]["output"][0]["id"]
+        await eventually(lambda: running.service.turns.last(1))
+        await send(socket, "conversation.item.delete", item_id=reply)
+        await the(socket, "conversation.item.deleted")
+        assert await history_after(running, socket) == ["what is the weather in paris"]
 
 
 async def test_cancel_stops_a_reply(running: Running) -> None:
