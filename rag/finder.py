@@ -7,29 +7,22 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rag.catalogue import Catalogue
-from rag.lexical import Stemmer
+from rag.lexical import ASKING, Stemmer, words
 from rag.question import Question
 from rag.ranking import WEIGHTS, Candidate, Floats, Positions, WordHits, describe, score
 from rag.store import Row, TurnStore
+from rag.vectors import Nearest
+from rag.vocabulary import Vocabulary
 
-NEAREST = 200
-"""Neighbours asked of each view of the vectors."""
 BY_WORDS = 150
 """Turns taken for their words alone."""
 BY_DAY = 100
 """Turns taken because they were said on a day asked for; the newest."""
 COMMONEST = 20_000
 """Postings read of one word, the newest: a word in more turns than that tells little."""
-
-
-@dataclass(frozen=True)
-class Nearest:
-    """Ids to cosines in each view."""
-
-    turn: Mapping[str, float]
-    context: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -49,6 +42,7 @@ class Finder:
         self._store = store
         self._stemmer = Stemmer()
         self._catalogue = Catalogue()
+        self._vocabulary, self._vocabulary_mark = Vocabulary(), 0
         self._rewritten = -1
 
     def refresh(self) -> None:
@@ -56,7 +50,20 @@ class Finder:
         if self._rewritten != self._store.rewritten:
             self._rewritten = self._store.rewritten
             self._catalogue = Catalogue()
+            self._vocabulary, self._vocabulary_mark = Vocabulary(), 0
+        self._vocabulary_mark, said, vectors = self._store.vocabulary(after=self._vocabulary_mark)
+        self._vocabulary.add(said, vectors)
         self._catalogue.add(self._store.entries(after_seq=self._catalogue.newest))
+
+    def unheard(self, query: str) -> list[str]:
+        """The question's words that have no vector yet, as nobody has said them."""
+        self.refresh()
+        return self._vocabulary.lacking(word for word in words(query) if word not in ASKING)
+
+    def hear(self, words: list[str], vectors: NDArray[np.float32]) -> None:
+        """Vectors for them, [len(words), dimensions]."""
+        if len(vectors):
+            self._vocabulary.add(words, vectors.astype(np.float16))
 
     def find(
         self,
@@ -83,17 +90,23 @@ class Finder:
         if exclude_conversation in catalogue.conversations:
             current = catalogue.conversations[exclude_conversation]
             candidates = candidates[catalogue["conversation"][candidates] != current]
-        rows = self._store.rows_at(catalogue["seq"][candidates])
+        around = np.unique(
+            np.concatenate([candidates, catalogue["before"][candidates], catalogue["after"][candidates]])
+        )
+        around = around[around >= 0]
+        rows = dict(zip(around.tolist(), self._store.rows_at(catalogue["seq"][around]), strict=True))
         features = describe(
             question,
             catalogue,
             candidates,
-            [Candidate(row.speaker, row.text, row.at.date()) for row in rows],
+            {here: Candidate(row.speaker, row.text, row.at.date()) for here, row in rows.items()},
             meaning=meaning,
             in_context=in_context,
             hits=hits,
+            vocabulary=self._vocabulary,
         )
-        return Found(question, rows, features, score(features, weights))
+        chosen = [rows[here] for here in candidates.tolist()]
+        return Found(question, chosen, features, score(features, weights))
 
     def _candidates(
         self, question: Question, hits: WordHits, meaning: Mapping[int, float], in_context: Mapping[int, float]

@@ -8,14 +8,19 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from rag.embedding import Embedder, SentenceEmbedder
-from rag.finder import NEAREST, Nearest
+import numpy as np
+from numpy.typing import NDArray
+
+from rag.embedding import LONGEST, Embedder, SentenceEmbedder
+from rag.lexical import EMPTY, words
 from rag.records import MemoryFault
 from rag.store import Row, TurnStore
-from rag.vectors import ChromaServer, Vectors
+from rag.vectors import ChromaServer, Nearest, Vectors
 
 log = logging.getLogger(__name__)
 
+NEAREST = 200
+"""Neighbours asked of each view of the vectors."""
 BATCH = 16
 """Turns embedded at once: few enough that a question asked meanwhile does not wait."""
 RETRY = 30.0
@@ -62,19 +67,22 @@ class Keeper:
         with self._state:
             self._state.wait_for(lambda: self._closing or self.trouble is not None or not self._work_left())
 
-    def nearest(self, query: str) -> Nearest:
-        """Nothing where the vectors can't be had; `trouble` then says why."""
+    def look_up(self, query: str, words: list[str]) -> tuple[Nearest, NDArray[np.float32]]:
+        """The nearest to a question, and the vectors [len(words), dimensions] of words that nobody has said.
+
+        Nothing of either where the vectors can't be had; `trouble` then says why.
+        """
         try:
             with self._lock:
-                vectors = self._opened()
-                embedder = self._embedder
-                if self._old_vectors is not None and self._old_embedder is not None:
-                    vectors, embedder = self._old_vectors, self._old_embedder
-            (vector,) = embedder.embed([query])
-            return vectors.nearest(vector, NEAREST)
+                vectors, old, former = self._opened(), self._old_vectors, self._old_embedder
+            if old is not None and former is not None:  # the former model's vectors answer for now
+                vector, embedded = former.embed([query])[0], self._embedder.embed(words)
+                return old.nearest(vector, NEAREST), embedded
+            embedded = self._embedder.embed([query, *words])
+            return vectors.nearest(embedded[0], NEAREST), embedded[1:]
         except Exception as error:  # noqa: BLE001 - Chroma raises what it likes; recall goes on by words
             self._failed(error)
-            return NONE
+            return NONE, np.empty((0, 0), np.float32)
 
     def drop(self, ids: list[str]) -> None:
         """These were forgotten: out of the vectors now, out of their files soon (`settle` waits for it)."""
@@ -129,6 +137,7 @@ class Keeper:
             contexts = [_in_context(row, self._store.before(row)) for row in rows]
             embedded = self._embedder.embed(turns + contexts)
             vectors.put(rows, {"turn": embedded[: len(rows)], "context": embedded[len(rows) :]})
+            self._learn_words(rows)
             gone = self._store.mark_embedded(rows)
             if gone:
                 vectors.drop([id for id in gone if not self._store.get([id])])
@@ -137,6 +146,12 @@ class Keeper:
             self._store.set_note("compact", None)
         if not self._store.waiting(1):
             self._finish_model()
+
+    def _learn_words(self, rows: list[Row]) -> None:
+        said = (word for row in rows for word in words(row.text[:LONGEST]) if word not in EMPTY and len(word) <= 40)
+        new = self._store.unknown_words(said)
+        if new:
+            self._store.add_vocabulary(new, self._embedder.embed(new))
 
     def _failed(self, error: Exception) -> None:
         with self._state:
@@ -158,6 +173,7 @@ class Keeper:
                 self._store.set_note("model name", self._embedder.name)
             if self._store.note("filling") != model:
                 self._store.unmark()
+                self._store.clear_vocabulary()
                 self._store.set_note("filling", model)
             self._reconcile(self._vectors)
             self.nudge()

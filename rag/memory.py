@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from rag.embedding import Embedder, SentenceEmbedder
-from rag.finder import Finder, Found, Nearest, reasons
+from rag.finder import Finder, Found, reasons
 from rag.keeper import Keeper
 from rag.packing import pack
 from rag.records import ConversationSummary, MemorySize, Recall, Recalled, Remembered
-from rag.store import TurnStore
+from rag.rescue import opened
 from rag.vectors import ChromaServer
 
 LONGEST_QUERY = 2_000
@@ -49,7 +49,7 @@ class Memory:
         """
         self._folder = Path(path) / _folder_name(owner)
         self._notices: list[str] = []
-        self._turns = TurnStore(self._folder / "turns.sqlite3")
+        self._turns = opened(self._folder / "turns.sqlite3", self._folder / "vectors", self._notices)
         self._keeper = Keeper(
             self._turns, self._folder / "vectors", embedder or SentenceEmbedder(), chroma, owner, self._notices.append
         )
@@ -112,9 +112,11 @@ class Memory:
         asker: str | None = None,
     ) -> Found:
         """Every candidate with all that ranking knows of it: what `recall` packs, for the curious and for fitting."""
-        query = _tidy(query)[:LONGEST_QUERY]
-        nearest = self._keeper.nearest(query) if query else Nearest({}, {})
+        query = _tidy(query[:LONGEST_QUERY])
         with self._recalling:
+            unheard = self._finder.unheard(query)
+            nearest, vectors = self._keeper.look_up(query, unheard)
+            self._finder.hear(unheard, vectors)
             return self._finder.find(
                 query, nearest, now=_aware(now), asker=asker, exclude_conversation=exclude_conversation
             )

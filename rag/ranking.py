@@ -17,7 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rag.catalogue import Catalogue
+from rag.embedding import LONGEST
+from rag.lexical import EMPTY, words
 from rag.question import Question
+from rag.vocabulary import Vocabulary, best_likeness
 from rag.when import Span, spans
 
 Floats = NDArray[np.float64]
@@ -64,6 +67,8 @@ FEATURES = (
     "words_covered",
     "words_covered_around",
     "words_of_episode",
+    "related",
+    "related_around",
     "said_by_named",
     "names_named",
     "about_oneself",
@@ -146,13 +151,19 @@ def describe(
     question: Question,
     catalogue: Catalogue,
     candidates: Positions,
-    texts: Sequence[Candidate],
+    around: Mapping[int, Candidate],
     *,
     meaning: Mapping[int, float],
     in_context: Mapping[int, float],
     hits: WordHits,
+    vocabulary: Vocabulary,
 ) -> dict[str, Floats]:
-    """Each feature as an array [candidates]. `meaning` and `in_context`: position to cosine, of the nearest only."""
+    """Each feature as an array [candidates].
+
+    `around`: the turns by position, candidates and those before and after them. `meaning` and `in_context`: position
+    to cosine, of the nearest only.
+    """
+    texts = [around[here] for here in candidates.tolist()]
     turn, context = _dense(meaning, candidates), _dense(in_context, candidates)
     all_idf = sum(hits.idf.values()) or 1.0
     counts = hits.counts(catalogue, candidates)
@@ -180,6 +191,7 @@ def describe(
         "words_covered": (alone * idf).sum(0) / all_idf,
         "words_covered_around": ((counts > 0) * idf).sum(0) / all_idf,
         "words_of_episode": episodes / max(float(episodes.max(initial=0.0)), 1e-6),
+        **_related(catalogue, candidates, around, hits, vocabulary),
         "said_by_named": (2 * named - 1) * one,
         "names_named": np.array(
             [any(name.lower() in text.lower() for name in question.about) for text in shown], dtype=np.float64
@@ -217,6 +229,27 @@ def _highest(values: Floats, groups: NDArray[np.int32]) -> Floats:
     highest = np.full(member.max() + 1, -np.inf)
     np.maximum.at(highest, member, values)
     return highest[member]
+
+
+def _related(
+    catalogue: Catalogue,
+    candidates: Positions,
+    around: Mapping[int, Candidate],
+    hits: WordHits,
+    vocabulary: Vocabulary,
+) -> dict[str, Floats]:
+    """Words that mean something like the question's: in the turn, and in it and its neighbours."""
+    here = {position: index for index, position in enumerate(around)}
+    numbers = [vocabulary.numbers(set(words(turn.text[:LONGEST])) - EMPTY) for turn in around.values()]
+    best, weights = best_likeness(vocabulary, list(hits.idf), np.array(list(hits.idf.values())), numbers)
+    own, before, after = (
+        np.array([here.get(position, -1) for position in where.tolist()], dtype=np.intp)
+        for where in (candidates, catalogue["before"][candidates], catalogue["after"][candidates])
+    )
+    padded = np.concatenate([best, np.zeros((len(best), 1))], axis=1)  # column -1: no neighbour
+    widest = np.maximum(np.maximum(padded[:, own], padded[:, before]), padded[:, after])
+    share = (weights / (weights.sum() or 1.0))[:, None]
+    return {"related": (padded[:, own] * share).sum(0), "related_around": (widest * share).sum(0)}
 
 
 def _times(question: Question, texts: Sequence[Candidate]) -> dict[str, Floats]:

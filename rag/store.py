@@ -6,11 +6,12 @@ import hashlib
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,17 +42,27 @@ CREATE INDEX turns_by_day ON turns(day);
 CREATE INDEX turns_by_digest ON turns(digest);
 CREATE INDEX turns_repeating ON turns(repeats) WHERE repeats IS NOT NULL;
 CREATE INDEX turns_waiting ON turns(seq) WHERE embedded = 0 AND repeats IS NULL;
+CREATE TABLE vocabulary(word TEXT PRIMARY KEY, vector BLOB NOT NULL);
 CREATE VIEW indexed AS SELECT seq, text FROM turns WHERE repeats IS NULL;
 CREATE VIRTUAL TABLE words USING fts5(
     text, content='indexed', content_rowid='seq', tokenize='porter unicode61 remove_diacritics 2'
 );
 """
-VERSION = 1
 COLUMNS = "seq, id, speaker, text, at, conversation"
 
 
 Turn = Remembered
 """What goes in: a turn whose id is given."""
+
+
+def _first_schema(db: sqlite3.Connection) -> None:
+    for statement in SCHEMA.split(";\n"):
+        if statement.strip():
+            db.execute(statement)
+
+
+MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [_first_schema]
+"""From each schema version to the next; the version is kept in SQLite's user_version."""
 
 
 @dataclass(frozen=True)
@@ -61,16 +72,27 @@ class Row(Remembered):
     seq: int
 
 
-def _row(values: tuple[int, str, str, str, str, str]) -> Row:
+def as_row(values: tuple[int, str, str, str, str, str]) -> Row:
     seq, id, speaker, text, at, conversation = values
     return Row(id, speaker, text, datetime.fromisoformat(at), conversation, seq)
+
+
+class StoreDamaged(MemoryFault):
+    """The file can't be read as it should."""
 
 
 class TurnStore:
     """One connection, used by one thread at a time."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, say: Callable[[str], None]) -> None:
+        """
+        Raises:
+            MemoryInUse: another program has the file open.
+            StoreDamaged: it can't be read.
+            MemoryFault: it was written by a newer version.
+        """
         self._file = file
+        self._say = say
         self._lock = threading.RLock()
         self.rewritten = 0
         """Goes up when a turn was removed or corrected, so that what was derived from it is derived anew."""
@@ -81,28 +103,35 @@ class TurnStore:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
             self._db.execute("PRAGMA secure_delete = ON")
-            with self.transaction():
-                self._migrate()
+            self._migrate()
+            (verdict,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
+            if verdict != "ok":
+                raise StoreDamaged(verdict)
         except sqlite3.OperationalError as error:
             self._db.close()
-            if "locked" in str(error):
+            if error.sqlite_errorcode & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
                 raise MemoryInUse(
                     f"The memory in {file.parent} is open in another program. Close that one, or use another folder."
                 ) from error
             raise
+        except sqlite3.DatabaseError as error:
+            self._db.close()
+            raise StoreDamaged(str(error)) from error
+        except BaseException:
+            self._db.close()
+            raise
 
     def _migrate(self) -> None:
-        version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if version > VERSION:
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if version > len(MIGRATIONS):
             raise MemoryFault(
                 f"The memory in {self._file.parent} was written by a newer version (schema {version}, "
-                f"this one knows {VERSION}). Update, or use another folder."
+                f"this one knows {len(MIGRATIONS)}). Update, or use another folder."
             )
-        if version == 0:
-            for statement in SCHEMA.split(";\n"):
-                if statement.strip():
-                    self._db.execute(statement)
-            self._db.execute(f"PRAGMA user_version = {VERSION}")
+        for number, migration in enumerate(MIGRATIONS[version:], version + 1):
+            with self.transaction() as db:
+                migration(db)
+                db.execute(f"PRAGMA user_version = {number}")
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -166,19 +195,19 @@ class TurnStore:
     def match(self, query: str, count: int) -> dict[str, float]:
         """`query` in FTS5's syntax; id to BM25 (higher is better), best first."""
         with self._lock:
-            found = self._db.execute(
+            found = self._matching(
                 "SELECT turns.id, -found.score FROM (SELECT rowid, bm25(words) AS score FROM words WHERE words MATCH ?"
                 " ORDER BY score LIMIT ?) AS found JOIN turns ON turns.seq = found.rowid ORDER BY found.score",
                 (query, count),
-            ).fetchall()
+            )
         return dict(found)
 
-    def postings(self, stem: str, count: int) -> NDArray[np.int64]:
+    def postings(self, word: str, count: int) -> NDArray[np.int64]:
         """Ascending seqs of the newest `count` turns that hold the word."""
         with self._lock:
-            found = self._db.execute(
-                "SELECT rowid FROM words WHERE words MATCH ? ORDER BY rowid DESC LIMIT ?", (f'"{stem}"', count)
-            ).fetchall()
+            found = self._matching(
+                "SELECT rowid FROM words WHERE words MATCH ? ORDER BY rowid DESC LIMIT ?", (f'"{word}"', count)
+            )
         return np.array(found, dtype=np.int64).reshape(-1)[::-1]
 
     def entries(self, *, after_seq: int) -> Iterator[Entry]:
@@ -236,6 +265,44 @@ class TurnStore:
         with self._lock:
             return {id for (id,) in self._db.execute("SELECT id FROM turns WHERE embedded = 1 AND repeats IS NULL")}
 
+    def unknown_words(self, words: Iterable[str]) -> list[str]:
+        """Those that have no vector."""
+        asked = list(dict.fromkeys(words))
+        with self._lock:
+            known = {
+                word
+                for (word,) in self._db.execute(
+                    "SELECT word FROM vocabulary WHERE word IN (SELECT value FROM json_each(?))", (json.dumps(asked),)
+                )
+            }
+        return [word for word in asked if word not in known]
+
+    def add_vocabulary(self, words: Sequence[str], vectors: NDArray[np.float32]) -> None:
+        """vectors: float32 [len(words), dimensions]; kept as float16."""
+        with self.transaction() as db:
+            db.executemany(
+                "INSERT OR REPLACE INTO vocabulary(word, vector) VALUES (?, ?)",
+                [(word, vector.astype(np.float16).tobytes()) for word, vector in zip(words, vectors, strict=True)],
+            )
+
+    def vocabulary(self, *, after: int) -> tuple[int, list[str], NDArray[np.float16]]:
+        """The words added since `after`, the mark this returned before (0 at first), and their vectors."""
+        with self._lock:
+            found = self._db.execute(
+                "SELECT rowid, word, vector FROM vocabulary WHERE rowid > ? ORDER BY rowid", (after,)
+            ).fetchall()
+        vectors = np.frombuffer(b"".join(vector for _, _, vector in found), dtype=np.float16)
+        return (
+            found[-1][0] if found else after,
+            [word for _, word, _ in found],
+            vectors.reshape(len(found), -1) if found else vectors.reshape(0, 0),
+        )
+
+    def clear_vocabulary(self) -> None:
+        with self.transaction() as db:
+            db.execute("DELETE FROM vocabulary")
+            self.rewritten += 1
+
     def note(self, key: str) -> str | None:
         with self._lock:
             found = self._db.execute("SELECT value FROM about WHERE key = ?", (key,)).fetchone()
@@ -277,7 +344,7 @@ class TurnStore:
             (*(value for _, value in conditions), limit),
         )
 
-    def remove(self, rows: Iterable[Row]) -> int:
+    def remove(self, rows: Sequence[Row]) -> int:
         """The rows are gone from the table, the words and the file itself."""
         removed = 0
         with self.transaction() as db:
@@ -285,6 +352,7 @@ class TurnStore:
                 self._unindex(db, row)
                 removed += db.execute("DELETE FROM turns WHERE seq = ?", (row.seq,)).rowcount
             db.execute("INSERT INTO words(words) VALUES ('optimize')")  # merges away the terms of deleted turns
+            _forget_words(db, rows)
             self.rewritten += 1
         with self._lock:
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -299,9 +367,22 @@ class TurnStore:
             )
             db.execute("INSERT INTO words(rowid, text) VALUES (?, ?)", (row.seq, text))
             db.execute("INSERT INTO words(words) VALUES ('optimize')")
+            _forget_words(db, [row])
             self.rewritten += 1
         with self._lock:
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def _matching(self, statement: str, values: Sequence[object]) -> list[Any]:
+        """Ask the full-text index; if it is damaged, it is made anew from the turns."""
+        try:
+            return self._db.execute(statement, values).fetchall()
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError as error:
+            self._say(f"The index of words was damaged ({error}) and has been made anew.")
+            with self.transaction() as db:
+                db.execute("INSERT INTO words(words) VALUES ('rebuild')")
+            return self._db.execute(statement, values).fetchall()
 
     def _unindex(self, db: sqlite3.Connection, row: Row) -> None:
         """Out of the words; the next turn that says the same takes its place."""
@@ -347,7 +428,14 @@ class TurnStore:
 
     def _select(self, statement: str, values: Sequence[object]) -> list[Row]:
         with self._lock:
-            return [_row(found) for found in self._db.execute(statement, values)]
+            return [as_row(found) for found in self._db.execute(statement, values)]
+
+
+def _forget_words(db: sqlite3.Connection, rows: Iterable[Row]) -> None:
+    """The vocabulary keeps no word that only these rows, now removed, had said."""
+    for word in {word for row in rows for word in words(row.text)}:
+        if not db.execute("SELECT 1 FROM words WHERE words MATCH ? LIMIT 1", (f'"{word}"',)).fetchone():
+            db.execute("DELETE FROM vocabulary WHERE word = ?", (word,))
 
 
 def _content(text: str) -> int:

@@ -6,7 +6,7 @@ import hashlib
 import shutil
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from rag.finder import Nearest
-from rag.store import Row, Turn
+from rag.store import Row
 
 if TYPE_CHECKING:
     from chromadb.api.client import Client
@@ -25,6 +24,14 @@ if TYPE_CHECKING:
 VIEWS = ("turn", "context")
 """A turn with who said it; the same with what was said just before."""
 BATCH = 1000
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """Ids to cosines in each view, best first."""
+
+    turn: Mapping[str, float]
+    context: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -84,7 +91,7 @@ class Vectors:
             held = [set(collection.get(include=[])["ids"]) for collection in self._collections.values()]
         return set.intersection(*held)
 
-    def texts(self) -> Iterator[Turn]:
+    def texts(self) -> Iterator[Row]:
         """The copies of the turns, in the order of saying."""
         with self._lock:
             yield from _texts(self._collections[VIEWS[0]])
@@ -132,7 +139,7 @@ class Vectors:
         )
 
 
-def salvage(folder: Path) -> list[Turn]:
+def salvage(folder: Path) -> list[Row]:
     """Every text that Chroma's folder still holds, whatever model it was embedded by; in the order of saying."""
     client = _connect(folder, None)
     try:
@@ -164,11 +171,11 @@ def _nearest(collection: Any, vector: NDArray[np.float32], count: int) -> dict[s
     return {id: 1.0 - distance for id, distance in zip(found["ids"][0], found["distances"][0], strict=True)}
 
 
-def _texts(collection: Any) -> Iterator[Turn]:
+def _texts(collection: Any) -> Iterator[Row]:
     held = collection.get(include=["documents", "metadatas"])
     rows = sorted(zip(held["ids"], held["documents"], held["metadatas"], strict=True), key=lambda row: row[2]["seq"])
     for id, text, about in rows:
-        yield Turn(id, about["speaker"], text, datetime.fromisoformat(about["at"]), about["conversation"])
+        yield Row(id, about["speaker"], text, datetime.fromisoformat(about["at"]), about["conversation"], about["seq"])
 
 
 def _sweep(folder: Path) -> None:

@@ -1,0 +1,75 @@
+"""A damaged store is set aside, and a new one made of every turn that can still be read."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+from rag.store import COLUMNS, Row, StoreDamaged, TurnStore, as_row
+from rag.vectors import salvage
+
+log = logging.getLogger(__name__)
+
+
+def opened(file: Path, vectors: Path, notices: list[str]) -> TurnStore:
+    """The store in `file`; rebuilt from what it and the copies in `vectors` still hold, if it is damaged.
+
+    Raises what `TurnStore` raises, but not for damage: that is told in `notices`.
+    """
+    try:
+        return TurnStore(file, notices.append)
+    except StoreDamaged as damage:
+        aside = file.with_name(f"{file.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}")
+        for suffix in ("", "-wal", "-shm"):
+            part = file.with_name(file.name + suffix)
+            if part.exists():
+                part.rename(aside.with_name(aside.name + suffix))
+        rows = {row.id: row for row in [*_copies(vectors), *_readable(aside)]}
+        in_order: list[Row] = sorted(rows.values(), key=lambda row: row.seq)
+        store = TurnStore(file, notices.append)
+        count = store.add(in_order)
+        notice = f"The memory was damaged ({damage}). {count} turns were rescued; the damaged file is kept as {aside}."
+        log.warning("%s", notice)
+        notices.append(notice)
+        return store
+
+
+def _copies(vectors: Path) -> list[Row]:
+    if not (vectors / "chroma.sqlite3").exists():
+        return []
+    try:
+        return salvage(vectors)
+    except Exception as error:  # noqa: BLE001 - Chroma raises what it likes; this is the second damage in a row
+        log.warning("the copies in %s can't be read either: %s", vectors, error)
+        return []
+
+
+def _readable(file: Path) -> list[Row]:
+    with closing(sqlite3.connect(file)) as db:
+        try:
+            (last,) = db.execute("SELECT max(seq) FROM (SELECT seq FROM sqlite_sequence WHERE name = 'turns'"
+                                 " UNION ALL SELECT seq FROM turns)").fetchone()  # fmt: skip
+        except sqlite3.DatabaseError:
+            last = 1 << 20
+        return list(_between(db, 1, last or 0))
+
+
+def _between(db: sqlite3.Connection, first: int, last: int) -> Iterator[Row]:
+    """Every row that can be read: where a range can't, its halves are tried."""
+    if first > last:
+        return
+    try:
+        rows = db.execute(
+            f"SELECT {COLUMNS} FROM turns WHERE seq BETWEEN ? AND ? ORDER BY seq", (first, last)
+        ).fetchall()
+        yield from (as_row(row) for row in rows)
+    except (sqlite3.DatabaseError, ValueError, TypeError) as error:
+        if first == last or "no such table" in str(error) or "not a database" in str(error):
+            return
+        middle = (first + last) // 2
+        yield from _between(db, first, middle)
+        yield from _between(db, middle + 1, last)
