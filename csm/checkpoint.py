@@ -22,7 +22,7 @@ from .model import Csm, CsmConfig
 
 __all__ = ["Weights", "download", "find_weights", "load", "open_all", "read_json", "save"]
 
-PIECE = 32 << 20
+PIECE = 8 << 20
 """Bytes converted at a time."""
 INDEX = ".safetensors.index.json"
 
