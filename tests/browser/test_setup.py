@@ -179,6 +179,16 @@ def test_what_is_wrong_is_said_at_its_field_and_not_kept(setup_page: Page) -> No
     expect(owner).not_to_have_attribute("aria-invalid", "true")
 
 
+def test_a_voice_is_chosen_from_those_of_the_engine(setup_page: Page) -> None:
+    accent = setup_page.get_by_label("Accent")
+    expect(accent.locator("option")).not_to_have_count(1)
+    saved(setup_page, lambda: accent.select_option(value="en-gb-scotland"))
+    assert settings(setup_page)["voice"]["name"] == "en-gb-scotland"
+    setup_page.reload()
+    expect(accent).to_have_value("en-gb-scotland")
+    saved(setup_page, lambda: accent.select_option(value=""))
+
+
 def test_a_preset_fills_the_persona(setup_page: Page) -> None:
     before = settings(setup_page)["mind"]["persona"]
     preset = setup_page.get_by_label("Begin with")

@@ -55,6 +55,9 @@ def test_typing_is_answered(talk_page: Page) -> None:
     say(talk_page, "My dog is called Rufus.")
     expect(talk_page.get_by_role("log").locator(".you.final .said")).to_have_text("My dog is called Rufus.")
     expect(replies(talk_page).first).not_to_be_empty()
+    expect(talk_page.locator("#state")).to_have_text("Ready when you are")
+    expect(talk_page.locator(".unheard")).to_have_count(0)
+    assert int(talk_page.locator(".companion").first.get_attribute("data-played") or 0) > 12_000, "it was spoken"
     expect(talk_page.get_by_label("Type instead of talking")).to_have_value("")
     say(talk_page, "What time is it?")
     expect(replies(talk_page)).to_have_count(2)
@@ -98,6 +101,18 @@ def test_escape_stops_the_reply_and_shows_what_was_not_heard(talk_page: Page) ->
     expect(talk_page.locator(".companion .unheard")).not_to_be_empty()
     expect(talk_page.locator(".companion .aside").last).to_contain_text("Not heard to the end")
     expect(talk_page.locator("#state")).to_have_text("Ready when you are")
+
+
+def test_what_is_typed_over_a_reply_stops_it_and_is_answered(talk_page: Page) -> None:
+    say(talk_page, "What are you?")
+    expect(talk_page.locator("#state")).to_have_text("Speaking")
+    talk_page.wait_for_function("() => Number(document.querySelector('.companion')?.dataset.played ?? 0) > 0")
+    say(talk_page, "What time is it?")
+    expect(talk_page.locator(".companion .unheard")).not_to_be_empty()
+    expect(replies(talk_page).nth(1)).not_to_be_empty()
+    expect(talk_page.locator("#state")).to_have_text("Ready when you are")
+    expect(talk_page.locator(".companion").nth(1).locator(".unheard")).to_have_count(0)
+    expect(talk_page.locator(".notice")).to_have_count(0)
 
 
 def test_a_refused_microphone_is_explained(launch: Launch, open_page: Opener, server: str) -> None:

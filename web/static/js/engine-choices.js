@@ -5,11 +5,16 @@ import { byId, element } from "./dom.js";
 
 const AGAIN = 1500; // ms between two looks while an engine loads
 
-export class EngineChoices {
+/** Events: `voices` when there are others to choose from. */
+export class EngineChoices extends EventTarget {
   #form;
   #stages = {};
+  /** What the running voice engine can speak as: {name, label}. */
+  voices = [];
+  #voicesOf = null; // the engine they belong to
 
   constructor(form) {
+    super();
     this.#form = form;
   }
 
@@ -60,7 +65,15 @@ export class EngineChoices {
       place.textContent = sentence(status);
       place.classList.toggle("failed", status.state === "failed");
     }
+    await this.#listVoices(engines.voice);
     if (Object.values(engines).some(({ state }) => state === "loading")) setTimeout(() => this.#health(), AGAIN);
+  }
+
+  async #listVoices({ engine, state }) {
+    if (state !== "ready" || engine === this.#voicesOf) return;
+    this.#voicesOf = engine;
+    this.voices = (await call("GET", "/api/engines")).voices;
+    this.dispatchEvent(new Event("voices"));
   }
 }
 

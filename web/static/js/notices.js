@@ -35,7 +35,7 @@ export function withdraw(key) {
   shown.delete(key);
 }
 
-const STAGES = { ears: "Hearing", mind: "Thinking", voice: "Speaking", memory: "Memory", vad: "Noticing speech", turns: "Taking turns" };
+const STAGES = { ears: "The ears", mind: "The mind", voice: "The voice", memory: "The memory", vad: "Noticing speech", turns: "Turn taking" };
 const STAGE_FIELDS = { ears: "ears", mind: "mind", voice: "voice", memory: "memory", vad: "turns", turns: "turns" };
 
 /** One notice for everything that is loading, one for each stage that failed. */
@@ -45,7 +45,7 @@ export function tellEngines(engines) {
     const [stage, engine] = loading.find(([, { progress }]) => progress) ?? loading[0];
     const what = engine.progress?.what ?? "loading";
     const share = engine.progress?.share ?? null;
-    tell(`Getting ready – ${STAGES[stage] ?? stage}: ${what}`, { key: "loading", progress: true, share, lasting: true });
+    tell(`Getting ready. ${STAGES[stage] ?? stage}: ${what}`, { key: "loading", progress: true, share, lasting: true });
   } else {
     withdraw("loading");
   }

@@ -42,7 +42,7 @@ export class Orb {
     const elapsed = Math.min(0.1, (time - this.last) / 1000);
     this.last = time;
     const toward = FORMS[this.form];
-    const pace = this.still.matches ? 1 : 1 - Math.exp(-elapsed * 7);
+    const pace = this.still.matches ? 1 : 1 - Math.exp(-elapsed * 11);
     for (const name of Object.keys(toward)) this.now[name] += (toward[name] - this.now[name]) * pace;
     const level = this.level() ** 1.5;
     // Quick to rise and slower to fall, as a level looks right to the eye.

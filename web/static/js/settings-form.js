@@ -5,7 +5,7 @@ import { ApiError, call } from "./api.js";
 import { byId } from "./dom.js";
 import { tell, withdraw } from "./notices.js";
 
-const STAGES = { ears: "Hearing", mind: "Thinking", voice: "Speaking", memory: "Memory", vad: "Noticing speech", turns: "Taking turns" };
+const STAGES = { ears: "The ears", mind: "The mind", voice: "The voice", memory: "The memory", vad: "Noticing speech", turns: "Turn taking" };
 const seconds = (milliseconds) => `${(milliseconds / 1000).toFixed(2)} s`;
 const UNITS = {
   "voice.words_per_minute": (value) => `${value} words a minute`,

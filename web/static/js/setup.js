@@ -9,7 +9,6 @@ import { Headset } from "./headset.js";
 import { tell } from "./notices.js";
 import { PERSONAS } from "./personas.js";
 import { SettingsForm } from "./settings-form.js";
-import { VOICES } from "./voices.js";
 
 const form = new SettingsForm();
 const headset = new Headset(form);
@@ -46,12 +45,14 @@ preset.addEventListener("change", async () => {
 
 function showVoices() {
   const select = byId("voice.name");
-  const { engine, name } = form.settings.voice;
-  const known = VOICES[engine] ?? [["", "The engine’s own"]];
-  const options = known.map(([value, label]) => new Option(label, value, false, value === name));
-  if (!known.some(([value]) => value === name)) options.push(new Option(name, name, false, true));
+  const { name } = form.settings.voice;
+  const options = [new Option("The engine’s own", "", false, name === "")];
+  for (const voice of engines.voices) options.push(new Option(voice.label, voice.name, false, voice.name === name));
+  if (!options.some((option) => option.selected)) options.push(new Option(name, name, false, true));
   select.replaceChildren(...options);
 }
+
+engines.addEventListener("voices", showVoices);
 
 byId("hear").addEventListener("click", async ({ currentTarget: button }) => {
   button.disabled = true;

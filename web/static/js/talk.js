@@ -25,6 +25,7 @@ let waitingFor = ""; // why there is no sound from the microphone though there s
 let phase = "listening"; // of the conversation, as the server tells it
 let inPeak = 0;
 let reply = null; // {id, made: samples received} of the reply under way
+let typed = []; // items that wait for the reply before them to end
 
 // --- what is shown ---------------------------------------------------------------------------------------------------
 
@@ -94,9 +95,12 @@ function stop() {
 }
 
 function stopReply() {
-  if (!reply) return;
-  playback.drop(reply.id);
-  realtime.send("response.cancel", { response_id: reply.id });
+  if (reply) {
+    playback.drop(reply.id);
+    realtime.send("response.cancel", { response_id: reply.id });
+  } else if (phase === "thinking") {
+    realtime.send("response.cancel");
+  }
 }
 
 function mute() {
@@ -104,18 +108,27 @@ function mute() {
   show();
 }
 
-async function type(text) {
+function type(text) {
   const id = `item_${crypto.randomUUID().replaceAll("-", "").slice(0, 20)}`;
-  const item = { id, type: "message", role: "user", content: [{ type: "input_text", text }] };
-  if (!realtime.send("conversation.item.create", { item })) {
+  if (!realtime.ready) {
     tell("Parley is not ready yet; your words are still in the line.", { key: "words", severity: "warning" });
     return false;
   }
   withdraw("words");
-  realtime.send("response.create");
+  playback.start(); // what is said before it has started waits in it
+  stopReply();
   transcript.user(id, text);
-  await playback.start();
+  typed.push({ id, type: "message", role: "user", content: [{ type: "input_text", text }] });
+  if (!reply) sendTyped();
   return true;
+}
+
+/** One reply at a time: what was typed over a reply is sent when that one has ended. */
+function sendTyped() {
+  if (!typed.length) return;
+  for (const item of typed) realtime.send("conversation.item.create", { item });
+  typed = [];
+  realtime.send("response.create");
 }
 
 microphone.addEventListener("block", ({ detail: { samples, peak } }) => {
@@ -160,6 +173,7 @@ const messages = {
       transcript.remark("The connection was lost while Parley was answering.");
     }
     reply = null;
+    typed = [];
     phase = "listening";
     tell(reason || "The connection to Parley’s server is lost. Trying again…", {
       key: "socket",
@@ -168,6 +182,7 @@ const messages = {
     });
   },
   error({ error }) {
+    if (error.code === "response_cancel_not_active") return; // it had just ended by itself
     if (error.code?.startsWith("soundcard")) talking = false;
     tell(error.message, { key: "error", severity: "error" });
   },
@@ -214,7 +229,9 @@ const messages = {
   "parley.reply"(over) {
     if (over.outcome !== "completed") playback.drop(over.response_id);
     transcript.done(over.response_id, over);
-    if (reply?.id === over.response_id) reply = null;
+    if (reply?.id !== over.response_id) return;
+    reply = null;
+    sendTyped();
   },
   "parley.recalled"({ items }) {
     transcript.recalled(items);
@@ -254,10 +271,10 @@ byId("volume").addEventListener("input", ({ target }) => {
   playback.volume = target.valueAsNumber / 100;
   chooseDevices({ volume: playback.volume });
 });
-byId("composer").addEventListener("submit", async (event) => {
+byId("composer").addEventListener("submit", (event) => {
   event.preventDefault();
   const text = byId("words").value.trim();
-  if (text && (await type(text))) byId("words").value = "";
+  if (text && type(text)) byId("words").value = "";
 });
 
 const keys = {

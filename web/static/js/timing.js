@@ -35,6 +35,7 @@ export function median(values) {
 
 /** Show a finished turn's record. One that was typed, or that got no answer, has no such time. */
 export function showTiming(record) {
+  if (!record.end_of_turn) return;
   const steps = parts(record.marks);
   const total = steps.reduce((sum, { time }) => sum + time, 0);
   if (!steps.length) return;

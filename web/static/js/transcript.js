@@ -2,6 +2,7 @@
 
 import { element } from "./dom.js";
 
+const CAUSES = { "the client cancelled": "you stopped it", "the user typed": "you typed" }; // as this page's user sees it
 const AT_END = 80; // px from the end that still count as being there
 
 export class Transcript {
@@ -126,7 +127,7 @@ export class Transcript {
         reply.said.append(unheard, element("span", { className: "for-readers", textContent: " (not heard)" }));
       }
       if (outcome !== "completed") {
-        const words = outcome === "failed" ? `Failed: ${why}` : `Not heard to the end: ${why}`;
+        const words = outcome === "failed" ? `Failed: ${why}` : `Not heard to the end: ${CAUSES[why] ?? why}`;
         reply.entry.append(element("p", { className: "aside", textContent: words }));
       }
     });

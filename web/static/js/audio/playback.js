@@ -14,6 +14,7 @@ export class Playback extends EventTarget {
   #volume = 1;
   #output = "";
   #frame = new Float32Array(512);
+  #early = []; // what came before the audio thread was there
 
   /** Must be called from a click or a key, once: browsers keep pages silent until then. */
   async start() {
@@ -25,17 +26,24 @@ export class Playback extends EventTarget {
   async #open() {
     const context = new AudioContext({ sampleRate: RATE, latencyHint: "interactive" });
     await context.audioWorklet.addModule("/static/js/audio/playback-worklet.js");
-    this.#node = new AudioWorkletNode(context, "playback", { numberOfInputs: 0, outputChannelCount: [1] });
+    const node = new AudioWorkletNode(context, "playback", { numberOfInputs: 0, outputChannelCount: [1] });
     this.#gain = new GainNode(context, { gain: this.#volume });
     this.#analyser = new AnalyserNode(context, { fftSize: 512 });
-    this.#node.connect(this.#gain).connect(this.#analyser);
+    node.connect(this.#gain).connect(this.#analyser);
     this.#context = context;
     await this.#connectOutput();
-    this.#node.port.onmessage = ({ data }) => {
+    this.#node = node;
+    node.port.onmessage = ({ data }) => {
       this.#tellLatency();
       this.dispatchEvent(new CustomEvent("progress", { detail: data }));
     };
     this.#tellLatency();
+    for (const message of this.#early.splice(0)) this.#post(message);
+  }
+
+  #post(message) {
+    if (this.#node) this.#node.port.postMessage(message, message.samples ? [message.samples.buffer] : []);
+    else if (this.#starting) this.#early.push(message);
   }
 
   async #connectOutput() {
@@ -89,24 +97,24 @@ export class Playback extends EventTarget {
 
   /** Queue samples of a reply; another reply than before replaces it. */
   play(reply, samples) {
-    this.#node?.port.postMessage({ do: "audio", reply, samples }, [samples.buffer]);
+    this.#post({ do: "audio", reply, samples });
   }
 
   /** No more samples of this reply will come. */
   finish(reply) {
-    this.#node?.port.postMessage({ do: "finish", reply });
+    this.#post({ do: "finish", reply });
   }
 
   pause(reply) {
-    this.#node?.port.postMessage({ do: "pause", reply });
+    this.#post({ do: "pause", reply });
   }
 
   resume(reply) {
-    this.#node?.port.postMessage({ do: "resume", reply });
+    this.#post({ do: "resume", reply });
   }
 
   drop(reply) {
-    this.#node?.port.postMessage({ do: "drop", reply });
+    this.#post({ do: "drop", reply });
   }
 
   /** The peak of what is sounding now, 0 to 1. */
