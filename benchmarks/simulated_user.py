@@ -93,8 +93,8 @@ class Headset:
         self._paused = False
         self._reply = ""
         self._played = 0
-        self._said: asyncio.Queue[Samples] = asyncio.Queue()
         self._saying = np.zeros(0, np.float32)
+        self._said = asyncio.Event()
         self.turn_done = asyncio.Event()
 
     @property
@@ -104,9 +104,11 @@ class Headset:
     def say(self, sound: Samples) -> None:
         self._saying = np.concatenate([self._saying, sound])
 
-    @property
-    def saying(self) -> bool:
-        return bool(len(self._saying))
+    async def speak(self, sound: Samples) -> None:
+        """Say it, and wait until it was said."""
+        self.say(sound)
+        self._said.clear()
+        await self._said.wait()
 
     async def run(self) -> None:
         """The sound card's clock."""
@@ -115,6 +117,8 @@ class Headset:
             ticks += 1
             await asyncio.sleep(max(0.0, began + ticks * TICK / RATE - time.monotonic()))
             word, self._saying = self._saying[:TICK], self._saying[TICK:]
+            if not len(self._saying):
+                self._said.set()
             word = np.pad(word, (0, TICK - len(word)))
             self.tracks.user.append(word)
             block.append(word)

@@ -29,6 +29,9 @@ BACKCHANNELS = frozenset(
 )
 """Words by which a listener says "go on"; alone they do not take the turn (Yngve 1970 named them backchannels)."""
 
+OBJECTIONS = frozenset("no what why who how when where hello hey but sorry actually listen never nope".split())
+"""Words that take the turn all alone. Any other single word is as likely an "mm-hmm" that was misheard."""
+
 COMMANDS = ("stop", "wait", "pause", "hold on", "hang on", "shut up", "be quiet", "quiet", "enough")
 
 
@@ -38,6 +41,8 @@ class InterruptionJudge:
 
     min_speech_ms: float = 250.0
     """Shorter bursts are a cough or a door unless they are a command."""
+    words_speech_ms: float = 480.0
+    """Two words take this long; what is shorter and was taken for two was one."""
     certain_speech_ms: float = 800.0
     """The longest backchannels last about this; more is an interruption whatever was understood."""
     verdict_silence_ms: float = 200.0
@@ -52,11 +57,10 @@ class InterruptionJudge:
         if intrusion.speech_ms >= self.certain_speech_ms:
             return Ruling("interruption", f"{intrusion.speech_ms:.0f} ms of speech")
         beyond = [word for word in words if word not in BACKCHANNELS]
-        long_enough = intrusion.speech_ms >= self.min_speech_ms
-        if len(beyond) >= 2 and long_enough:
+        if len(beyond) >= 2 and intrusion.speech_ms >= self.words_speech_ms:
             return Ruling("interruption", "words beyond a backchannel")
         if intrusion.silence_ms < self.verdict_silence_ms or not intrusion.final:
             return None
-        if beyond and long_enough:
-            return Ruling("interruption", "a word beyond a backchannel")
+        if OBJECTIONS.intersection(words) and intrusion.speech_ms >= self.min_speech_ms:
+            return Ruling("interruption", "an objection")
         return Ruling("backchannel", f"“{spoken}”" if words else f"{intrusion.speech_ms:.0f} ms without words")

@@ -1,0 +1,228 @@
+"""How a conversation feels, measured on its two audio tracks: `python benchmarks/conversation.py`.
+
+A simulated user with real recordings talks in real time with a running Parley: how soon it answers, whether it cuts in
+when one pauses to think, how soon it falls silent when interrupted, and whether a cough or "mm-hmm" stops it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.simulated_user import RATE, Headset, Samples, headset, load, machine, parley, trimmed
+from benchmarks.voice_to_voice import ask
+from config import Settings
+from pipeline.engines import CATALOGUE
+from pipeline.tts import TextToSpeech
+
+PATIENCE_S = 12.0
+"""How long the user waits for an answer."""
+
+
+@dataclass(slots=True)
+class Findings:
+    delays: list[float] = field(default_factory=list)
+    pauses: int = 0
+    """Pauses inside sentences that were offered."""
+    cut_ins: list[float] = field(default_factory=list)
+    """For each cut-in: seconds from the user's going on to silence."""
+    split_turns: int = 0
+    """Sentences with pauses that did not end up as one turn."""
+    silenced: list[float] = field(default_factory=list)
+    """Seconds from the start of an interruption to silence."""
+    deaf: int = 0
+    """Interruptions that did not stop it at all."""
+    assents: int = 0
+    stopped_by_assent: int = 0
+    notes: list[str] = field(default_factory=list)
+    """What went wrong, case by case."""
+    resumed: list[float] = field(default_factory=list)
+    """Seconds from the end of a backchannel to the reply going on."""
+
+
+def quietest(sound: Samples, near_s: float, within_s: float = 0.3) -> int:
+    """The sample near a time where the sound is quietest: a place to splice."""
+    step = RATE // 50
+    first, last = round((near_s - within_s) * RATE), round((near_s + within_s) * RATE)
+    return min(range(first, last, step // 2), key=lambda at: float(np.square(sound[at : at + step]).mean()))
+
+
+def with_pause(sound: Samples, near_s: float, pause_s: float) -> Samples:
+    """A recording with a pause to think in its middle, at room noise's level."""
+    at = quietest(sound, near_s)
+    room = np.random.default_rng(1).normal(0, 2e-4, round(pause_s * RATE)).astype(np.float32)
+    return np.concatenate([sound[:at], room, sound[at:]])
+
+
+def hesitant() -> list[tuple[Samples, list[float]]]:
+    """Sentences with pauses inside, and the pauses' lengths."""
+    return [
+        (load("jfk.flac"), [1.06, 0.99, 0.54]),
+        (with_pause(load("austen_0890.wav"), 2.0, 0.7), [0.7]),
+        (with_pause(load("austen_0870.wav"), 2.6, 0.9), [0.9]),
+        (with_pause(load("bear_or_shark.mp3"), 0.9, 0.6), [0.6]),
+    ]
+
+
+async def said(text: str) -> Samples:
+    """A backchannel from espeak-ng, since no recording of one may be had."""
+    voice = cast(TextToSpeech, CATALOGUE["voice", "espeak"].create(Settings(), Path("data")))
+    await voice.start(lambda progress: None)
+    try:
+        sound = [spoken.samples async for spoken in voice.speaker().speak(text)]
+    finally:
+        await voice.stop()
+    return 0.5 * trimmed(np.concatenate(sound))
+
+
+def cough() -> Samples:
+    """A burst of decaying noise, 150 ms."""
+    count = round(0.15 * RATE)
+    noise = np.random.default_rng(2).normal(0, 0.2, count)
+    return (noise * np.exp(-np.arange(count) / (0.04 * RATE))).astype(np.float32)
+
+
+async def answered(user: Headset) -> bool:
+    try:
+        await asyncio.wait_for(user.turn_done.wait(), PATIENCE_S)
+    except TimeoutError:
+        return False
+    finally:
+        await asyncio.sleep(0.4)
+    return True
+
+
+async def reply_begins(user: Headset, after: float) -> float | None:
+    """When the reply is first heard after a time on the tracks; None when it never is."""
+    while user.tracks.seconds < after + PATIENCE_S:
+        await asyncio.sleep(0.02)
+        starts = [start for start, _ in user.tracks.stretches(user.tracks.reply) if start >= after]
+        if starts:
+            return starts[0]
+    return None
+
+
+async def hesitate(port: int, found: Findings) -> None:
+    for sound, pauses in hesitant():
+        async with headset(port) as user:
+            await asyncio.sleep(0.5)
+            begun = user.tracks.seconds
+            await user.speak(sound)
+            over = user.tracks.seconds
+            await answered(user)
+            found.pauses += len(pauses)
+            speech = user.tracks.stretches(user.tracks.user, joined=0.3)
+            for start, end in user.tracks.stretches(user.tracks.reply, joined=0.1):
+                if begun < start < over - 0.05:
+                    went_on = [on for on, _ in speech if on >= start]
+                    found.cut_ins.append(max(0.0, end - went_on[0]) if went_on else end - start)
+                    found.notes.append(f"cut in at {start - begun:.2f} s of a {len(sound) / RATE:.2f} s sentence")
+            users = [text for role, text in user.tracks.history if role == "user"]
+            if found.cut_ins and len(users) > 1 and len(users[-1]) <= len(users[0]):
+                found.split_turns += 1
+
+
+async def interrupt(port: int, found: Findings, rounds: int) -> None:
+    for _ in range(rounds):
+        async with headset(port) as user:
+            await asyncio.sleep(0.5)
+            await user.speak(load("weather_question.wav"))
+            begun = await reply_begins(user, user.tracks.seconds)
+            if begun is None:
+                continue
+            await asyncio.sleep(1.5)
+            user.turn_done.clear()
+            cut = user.tracks.seconds
+            user.say(load("bear_or_shark.mp3"))
+            await answered(user)
+            ends = [end for start, end in user.tracks.stretches(user.tracks.reply, joined=0.2) if start < cut < end]
+            if ends and ends[0] - cut < 2.0:
+                found.silenced.append(ends[0] - cut)
+            elif ends:
+                found.deaf += 1
+
+
+async def assent(port: int, found: Findings) -> None:
+    sounds = {word: await said(word) for word in ("mm-hmm", "uh huh", "yeah", "right", "okay")}
+    for name, sound in {**sounds, "a cough": cough()}.items():
+        async with headset(port) as user:
+            await asyncio.sleep(0.5)
+            await user.speak(load("weather_question.wav"))
+            if await reply_begins(user, user.tracks.seconds) is None:
+                continue
+            await asyncio.sleep(1.5)
+            found.assents += 1
+            await user.speak(sound)
+            ended = user.tracks.seconds
+            await answered(user)
+            record = user.tracks.records[0] if user.tracks.records else {}
+            if record.get("outcome") != "completed":
+                found.stopped_by_assent += 1
+                found.notes.append(f"stopped by {name}: {record.get('why', 'no record')}")
+                continue
+            after = [start for start, _ in user.tracks.stretches(user.tracks.reply, joined=0.1) if start > ended - 0.1]
+            if after:
+                found.resumed.append(after[0] - ended)
+
+
+def quantile(values: list[float], share: float) -> float:
+    ordered = sorted(values)
+    return ordered[round(share * (len(ordered) - 1))]
+
+
+def table(found: Findings) -> str:
+    def milliseconds(values: list[float], share: float = 0.5) -> str:
+        return f"{1000 * quantile(values, share):.0f} ms" if values else "–"
+
+    return "\n".join(
+        [
+            machine(),
+            "",
+            "| measured on the two tracks | Parley | goal |",
+            "|---|---|---|",
+            f"| voice to voice, median of {len(found.delays)} | {milliseconds(found.delays)} | ≤ 300 ms |",
+            f"| voice to voice, p95 | {milliseconds(found.delays, 0.95)} | ≤ 600 ms |",
+            f"| cut-ins at {found.pauses} pauses inside sentences | {len(found.cut_ins)} | ≤ 1 |",
+            f"| … from going on to silence, longest | {milliseconds(found.cut_ins, 1.0)} | ≤ 150 ms |",
+            f"| … turns not continued as one | {found.split_turns} | 0 |",
+            f"| interruption to silence, median of {len(found.silenced)} | {milliseconds(found.silenced)} | ≤ 150 ms |",
+            f"| interruption to silence, longest | {milliseconds(found.silenced, 1.0)} | ≤ 150 ms |",
+            f"| interruptions that did not stop it | {found.deaf} | 0 |",
+            f"| backchannels and coughs that stopped it, of {found.assents} | {found.stopped_by_assent} | 0 |",
+            f"| end of the backchannel to going on, median | {milliseconds(found.resumed)} | – |",
+        ]
+    )
+
+
+async def measure(port: int, rounds: int) -> Findings:
+    found = Findings()
+    found.delays, _ = await ask(port, rounds)
+    await hesitate(port, found)
+    await interrupt(port, found, rounds)
+    await assent(port, found)
+    return found
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--rounds", type=int, default=5)
+    options.add_argument("--profile", default="offline")
+    chosen = options.parse_args()
+    with parley("--profile", chosen.profile) as port:
+        found = asyncio.run(measure(port, chosen.rounds))
+    print(table(found))
+    print("\n" + "\n".join(f"- {note}" for note in found.notes))
+    print(f"\nmean voice to voice {1000 * statistics.mean(found.delays):.0f} ms" if found.delays else "")
+
+
+if __name__ == "__main__":
+    main()
