@@ -96,7 +96,8 @@ def test_no_clause_is_empty_or_padded(text: str) -> None:
 
 @given(WORDS, st.lists(st.integers(1, 12), min_size=1))
 def test_the_clauses_do_not_depend_on_how_the_text_arrived(text: str, sizes: list[int]) -> None:
-    pieces, place = [], 0
+    pieces: list[str] = []
+    place = 0
     while place < len(text):
         size = sizes[len(pieces) % len(sizes)]
         pieces.append(text[place : place + size])

@@ -74,6 +74,8 @@ def _tokens(text: str) -> list[Decimal | str]:
             number = []
         if word in _OPERATIONS:
             tokens.append(_OPERATIONS[word])
+        elif word == "of" and tokens and not isinstance(tokens[-1], str):
+            tokens.append("*")
         elif word not in ("", "by", "to", "of", "equal", "equals", "make", "makes"):
             return []
     return tokens

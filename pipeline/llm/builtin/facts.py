@@ -14,8 +14,10 @@ from datetime import datetime
 from pipeline.llm import Prompt
 from pipeline.llm.builtin.words import alike, as_name, content_words, tidy, without_lead_in
 
-_THING = r"(?P<thing>[^\W\d_][\w-]*(?: [^\W\d_][\w-]*){0,3}?)"
-_OWNER = r"(?:my|our|the name of my|the name of our)"
+_THING = r"(?P<thing>[^\W\d_][\w-]*?(?: [^\W\d_][\w-]*?){0,3}?)"
+_OWNER = r"(?:my|our)"
+_OF = r"(?:'s|(?<!s)s|')?"
+"""A possessive, as recognisers and hasty typists leave it."""
 _LONGEST_VALUE = 80
 
 
@@ -74,7 +76,8 @@ OWN_NAME = Relation(
 CALLED = Relation(
     told=(
         rf"{_OWNER} {_THING}(?:'s| is| was| are| were) (?:now )?(?:called|named) (?P<value>.+)",
-        rf"{_OWNER} {_THING}(?:'?s)? names? (?:is|was|are) (?P<value>.+)",
+        rf"{_OWNER} {_THING}{_OF} names? (?:is|was|are) (?P<value>.+)",
+        rf"the names? of {_OWNER} {_THING} (?:is|was|are) (?P<value>.+)",
         rf"(?:i|we) (?:have|had|got|have got) (?:an?|one|two|three) (?:\w+ )?{_THING} (?:called|named) (?P<value>.+)",
         rf"(?:i|we) (?:call|called|named) {_OWNER} {_THING} (?P<value>[\w'-]+)",
         r"(?:his|her|its|their) names? (?:is|are) (?:now )?(?P<value>.+)",
@@ -82,7 +85,7 @@ CALLED = Relation(
     asked=(
         rf".*\bmy {_THING}(?:'s| is| was| are)? (?:called|cold|call|named)$",
         rf".*\b(?:is|are|was) (?:my|our) {_THING} (?:called|cold|call|named|name|names)\b",
-        rf".*\b(?:my|our) {_THING}(?:'?s)? names?$",
+        rf".*\b(?:my|our) {_THING}{_OF} names?$",
         rf".*\bnames? of (?:my|our) {_THING}$",
         rf"what (?:do|did) (?:i|we) (?:call|name) (?:my|our) {_THING}$",
     ),
@@ -97,19 +100,19 @@ FAVOURITE = Relation(
     noted="So your favourite {thing} is {value}. What do you like about it?",
 )
 HOME = Relation(
-    told=(r"(?:i|we) (?:now )?live (?P<value>(?:in|at|near|on|by) .+)", r"(?:i|we) moved to (?P<value>.+)"),
+    told=(r"(?:i|we) (?:now )?live in (?P<value>.+)", r"(?:i|we) (?:just |have )?moved to (?P<value>.+)"),
     asked=(
         r".*\bwhere (?:do )?(?:i|we) live",
         r".*\bwh(?:at|ich) (?:city|town|country|village|place|street) (?:do )?(?:i|we) live in",
         r"where is my home",
     ),
-    says="You live {value}.",
-    noted="You live {value}. What is it like there?",
+    says="You live in {value}.",
+    noted="You live in {value}. What is it like there?",
     name=True,
 )
 ORIGIN = Relation(
-    told=(r"i (?:am|come) (?:originally )?from (?P<value>.+)", r"i was born (?P<value>(?:in|on) .+)"),
-    asked=(r".*\bwhere (?:am i|i am|do i come|i come) from", r"(?:where|when) was i born"),
+    told=(r"i (?:am|come) (?:originally )?from (?P<value>.+)",),
+    asked=(r".*\bwhere (?:am i|i am|do i come|i come) from",),
     says="You told me that you are from {value}.",
     noted="From {value}! What do you miss most about it?",
     name=True,
@@ -141,7 +144,8 @@ LIKES = Relation(
 )
 DISLIKES = Relation(
     told=(
-        r"i (?:really |also |just )*(?:hate|dislike|do not like|can not stand) (?!you\b|it\b|that\b|this\b)(?P<value>.+)",
+        r"i (?:really |also |just )*(?:hate|dislike|do not like|can not stand) "
+        r"(?!you\b|it\b|that\b|this\b)(?P<value>.+)",
     ),
     asked=(r".*\bwhat (?:else )?(?:do i|i|do) (?:not i |not |hate|dislike)+(?:like)?",),
     says="You do not like {value}.",
@@ -150,7 +154,8 @@ DISLIKES = Relation(
 )
 NOTE = Relation(
     told=(
-        r"(?:you )?(?:must |should )?(?:remember|do not forget|keep in mind|note)(?: that)? (?!me\b|my name$|what\b|when\b|the last\b)(?P<value>\w+ .+)",
+        r"(?:you )?(?:must |should )?(?:remember|do not forget|keep in mind|note)(?: that)? "
+        r"(?!me\b|my name$|what\b|when\b|the last\b)(?P<value>\w+ .+)",
     ),
     asked=(
         r".*\bwhat (?:did )?i (?:ask|asked|tell|told|want|wanted) you to (?:remember|note|keep)",

@@ -26,7 +26,8 @@ _LEAD_IN = re.compile(
     re.IGNORECASE,
 )
 _SMALL_WORDS = frozenset(
-    "a about am called name named an and are as at be been but by can could did do does for from had has have he her his how i in is it "
+    "a about am an and are as at be been but by called can could did do does for from had has have he her his how i in "
+    "is it name named "
     "know me my not of on or our remember said say she so tell that the their them there they this to told us was we "
     "were what when where which who why will with would you your".split()
 )
@@ -47,7 +48,8 @@ def tidy(text: str) -> str:
 
 def without_lead_in(text: str) -> str:
     """`text` (tidied) from where it comes to the point: "well hello could you tell me what…" -> "what…"."""
-    return _LEAD_IN.sub("", text)
+    rest = _LEAD_IN.sub("", text)
+    return text if rest.lower() in ("", "parley", "there", "again", "you") else rest
 
 
 def content_words(text: str) -> set[str]:

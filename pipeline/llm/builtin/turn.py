@@ -1,0 +1,43 @@
+"""What a rule of the built-in replies can look at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+
+from pipeline.llm import Prompt
+from pipeline.llm.builtin import facts
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One turn: what was said, and what is known."""
+
+    prompt: Prompt
+    said: str
+    """The user's words, tidied."""
+
+    @property
+    def now(self) -> datetime:
+        return self.prompt.now
+
+    @cached_property
+    def told(self) -> list[facts.Statement]:
+        return facts.statements(self.prompt)
+
+    @cached_property
+    def known(self) -> list[facts.Fact]:
+        return facts.known(self.told)
+
+    @property
+    def name(self) -> str:
+        return next((fact.value for fact in self.known if fact.relation is facts.OWN_NAME), "")
+
+    @property
+    def last_reply(self) -> str:
+        return next((m.text for m in reversed(self.prompt.history[:-1]) if m.role == "assistant"), "")
+
+    def choose(self, phrases: tuple[str, ...]) -> str:
+        """Another phrase each time, and the same one for the same conversation."""
+        return phrases[len(self.prompt.history) // 2 % len(phrases)]
