@@ -169,16 +169,26 @@ class Engines:
         Raises:
             EngineError: a stage is loading or has failed, in one sentence.
         """
-        memory = self._slots["memory"].engine
         turns = self._slots["turns"]
         return Stages(
             vad=partial(VoiceActivity, cast(_SmallModel, self._ready("vad")).model),
             ears=cast(SpeechToText, self._ready("ears")),
             mind=cast(LanguageModel, self._ready("mind")),
             voice=cast(TextToSpeech, self._ready("voice")),
-            memory=cast("WorkerMemory | None", memory),
+            memory=cast("WorkerMemory | None", self._slots["memory"].engine),
             finished=None if turns.status.state == "failed" else self._finished,
         )
+
+    def memory(self) -> WorkerMemory:
+        """To be read and corrected, whatever the other parts do. Its calls wait while it loads.
+
+        Raises:
+            EngineError: it could not be opened, in one sentence.
+        """
+        slot = self._slots["memory"]
+        if slot.engine is None or slot.status.state == "failed":
+            raise EngineError(slot.status.last_error or "The memory is not open yet: try again in a moment.")
+        return cast(WorkerMemory, slot.engine)
 
     def health(self) -> dict[str, EngineStatus]:
         """By part: vad, turns, ears, mind, voice, memory."""

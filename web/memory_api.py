@@ -14,7 +14,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from web.http import Problem, checked, json_object
-from web.service import MemoryLike, Service
+from web.service import Service
 
 MAX_IMPORT = 64 << 20
 """Bytes of an import: more than 200,000 turns."""
@@ -38,9 +38,7 @@ class Everything(BaseModel):
 def memory_api(service: Service) -> APIRouter:
     router = APIRouter(prefix="/api/memory")
 
-    def memory() -> MemoryLike:
-        """Raises EngineError while it is not ready."""
-        return service.memory()
+    memory = service.engines.memory
 
     async def forgotten(**what: Any) -> dict[str, Any]:
         count = await memory().forget(**what)

@@ -7,16 +7,14 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol, cast
-
-from pipeline.engines import Engines
+from typing import Any
 
 from config import Settings, SettingsStore
 from pipeline.engine import EngineError
+from pipeline.engines import Engines
 from pipeline.events import Severity
-from rag import ConversationSummary, MemorySize, Remembered
 from web import logs
 from web.card import CardHolder
 from web.turn_log import TurnLog
@@ -31,28 +29,6 @@ class Told:
     at: str
     severity: Severity
     text: str
-
-
-class MemoryLike(Protocol):
-    """rag.AsyncMemory, or the same in its worker process."""
-
-    async def forget(
-        self,
-        *,
-        id: str | None = None,
-        conversation: str | None = None,
-        day: date | None = None,
-        everything: bool = False,
-    ) -> int: ...
-    async def correct(self, id: str, text: str) -> None: ...
-    async def search(self, query: str, *, limit: int = 50) -> list[Remembered]: ...
-    async def conversations(self) -> list[ConversationSummary]: ...
-    async def turns(
-        self, *, conversation: str | None = None, day: date | None = None, limit: int = 200, before: str | None = None
-    ) -> list[Remembered]: ...
-    async def export(self, file: Path) -> int: ...
-    async def import_(self, file: Path) -> int: ...
-    async def size(self) -> MemorySize: ...
 
 
 def public_settings(settings: Settings) -> dict[str, Any]:
@@ -80,13 +56,6 @@ class Service:
     def tell(self, severity: Severity, text: str) -> None:
         """Keep a notice for whoever looks at the page next."""
         self.notices.append(Told(datetime.now().astimezone().isoformat(timespec="seconds"), severity, text))
-
-    def memory(self) -> MemoryLike:
-        """Raises EngineError while it is not ready."""
-        memory = self.engines.stages().memory
-        if memory is None:
-            raise EngineError("There is no memory: it could not be opened.")
-        return cast(MemoryLike, memory)
 
     @contextmanager
     def watching(self, changed: Callable[[Settings], None]) -> Iterator[None]:

@@ -101,7 +101,8 @@ class ScriptedEngines:
         self.ears = ScriptedEars()
         self.mind = ScriptedMind()
         self.voice = ScriptedVoice()
-        self.memory: Remembering | None = None
+        self.kept: Remembering | None = None
+        """The memory; None while it is not open."""
         self.failing = ""
         self.refusing = ""
         """Why `apply` fails."""
@@ -134,7 +135,12 @@ class ScriptedEngines:
     def stages(self) -> Stages:
         if not self.started or self.failing:
             raise EngineError("still loading")
-        return Stages(Loudness, self.ears, self.mind, self.voice, self.memory)
+        return Stages(Loudness, self.ears, self.mind, self.voice, self.kept)
+
+    def memory(self) -> Remembering:
+        if self.kept is None:
+            raise EngineError("The memory is not open yet.")
+        return self.kept
 
     def health(self) -> dict[str, EngineStatus]:
         state: EngineState = "failed" if self.failing else "ready" if self.started else "loading"

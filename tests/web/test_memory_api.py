@@ -40,7 +40,7 @@ class Letters:
 async def remembering(tmp_path: Path) -> AsyncIterator[Running]:
     memory = await AsyncMemory.open(tmp_path / "memory", embedder=Letters())
     engines = ScriptedEngines()
-    engines.memory = memory
+    engines.kept = memory
     await memory.remember("user", "My dog is called Rufus.", at=MONDAY, conversation="first")
     await memory.remember("assistant", "What a good name.", at=MONDAY, conversation="first")
     await memory.remember("user", "<b>I moved to Paris.</b>", at=TUESDAY, conversation="second")

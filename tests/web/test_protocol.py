@@ -270,6 +270,19 @@ async def test_truncation_keeps_in_history_what_was_heard(running: Running, hear
         assert await history_after(running, socket) == ["what is the weather in paris", *kept]
 
 
+@pytest.mark.parametrize(("heard_ms", "kept"), [(0, []), (210, ["It is sunny."])])
+async def test_a_client_knows_better_than_the_estimate_what_was_heard(
+    running: Running, heard_ms: int, kept: list[str]
+) -> None:
+    async with running.connect() as socket:
+        await append(socket, LOUD, SILENCE)
+        reply = (await the(socket, "response.done"))["response"]["output"][0]["id"]
+        await eventually(lambda: running.service.turns.last(1))  # by the estimate all 400 ms were heard
+        await send(socket, "conversation.item.truncate", item_id=reply, content_index=0, audio_end_ms=heard_ms)
+        await the(socket, "conversation.item.truncated")
+        assert await history_after(running, socket) == ["what is the weather in paris", *kept]
+
+
 async def test_what_a_client_deletes_is_forgotten_in_this_conversation(running: Running) -> None:
     async with running.connect() as socket:
         await append(socket, LOUD, SILENCE)
