@@ -1,4 +1,5 @@
-// A transformer stack on weights of 4 or 8 bits, in one call: the way to a CPU's limit, which is reading the weights.
+// A transformer stack, and a whole frame of the depth decoder, on weights of 4 or 8 bits, each in one call: the way to a
+// CPU's limit, which is reading the weights.
 //
 // Built on the user's machine for its processor (csm/cpu_kernel.py). Weights lie in blocks of 16 outputs. Within a
 // block four inputs of all 16 outputs follow each other (64 bytes, one AVX-512 register); with 4 bits a byte holds an
@@ -12,6 +13,8 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <functional>
+#include <memory>
 #include <vector>
 
 #include <omp.h>
@@ -47,6 +50,11 @@ inline float from_bfloat16(uint16_t x) { return as<float>(uint32_t(x) << 16); }
 inline uint16_t to_bfloat16(float x) {
   const uint32_t bits = as<uint32_t>(x);
   return (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+}
+
+// Modules speak bfloat16 to each other; where they are one call, their results are rounded all the same.
+inline void through_bfloat16(float* x, int count) {
+  for (int i = 0; i < count; i++) x[i] = from_bfloat16(to_bfloat16(x[i]));
 }
 
 // e^x as 2^whole · 2^part, the part by its Taylor series: to 2e-7, and fit to be vectorised.
@@ -124,6 +132,14 @@ struct Cache {
   uint16_t* entries;  // bfloat16 [layers, 2, sequences, kv_heads, length, head_dim], strides in entries
   const float* rope;  // [length, head_dim / 2, 2], cosine and sine
   int64_t layer_stride, value_stride, sequence_stride, head_stride;
+};
+
+struct Speller {
+  Stack decoder;
+  Linear projection;
+  const Linear* heads;         // [codebooks], the first for the backbone's hidden state
+  const uint16_t* embeddings;  // bfloat16 [codebooks · vocabulary, dim]
+  int32_t codebooks, vocabulary, codes, dim;
 };
 
 }
@@ -270,6 +286,17 @@ class Team {
   alignas(64) std::atomic<int> next_[2] = {{0}, {0}};
 };
 
+// Runs `work(team)` in each of up to `threads` threads.
+template <typename Work> void with_team(int threads, const Work& work) {
+  std::unique_ptr<Team> team;
+#pragma omp parallel num_threads(threads)
+  {
+#pragma omp single
+    team = std::make_unique<Team>(omp_get_num_threads());
+    work(*team);
+  }
+}
+
 // One head of one row hears all positions up to its own. `query` becomes what was heard.
 void attend(float* query, const uint16_t* keys, const uint16_t* values, int64_t positions, int size, float* weights) {
   const float scale = 1 / std::sqrt(float(size));
@@ -364,6 +391,65 @@ void run_layers(const Stack& stack, float* x, int rows, const int64_t* sequences
   });
 }
 
+// argmax(logits − temperature · log noise) over the `topk` largest: csm/sampling.py. Greedy without noise.
+int64_t choose(const float* logits, int count, const float* noise, float temperature, int topk) {
+  float least = -INFINITY;
+  if (noise && topk < count) {
+    std::vector<float> ordered(logits, logits + count);
+    std::nth_element(ordered.begin(), ordered.begin() + topk - 1, ordered.end(), std::greater<float>());
+    least = ordered[topk - 1];
+  }
+  float best = -INFINITY;
+  int64_t chosen = 0;
+  for (int code = 0; code < count; code++) {
+    if (logits[code] < least) continue;
+    const float score = noise ? logits[code] - temperature * std::log(noise[code]) : logits[code];
+    if (score > best) best = score, chosen = code;
+  }
+  return chosen;
+}
+
+// csm.model.Csm.frame, by one thread of the team.
+void spell(const Speller& speller, const Cache& cache, const float* noise, float temperature, int topk, int64_t* codes,
+           float* heard, float* x, float* logits, float* queries, float* wide, Team& team) {
+  const int dim = speller.dim, depth = speller.decoder.dim;
+  const int64_t sequences[2] = {0, 0};
+  Rounded rounded(2, std::max(dim, depth));
+
+  const auto multiply_into = [&](const Linear& linear, const float* from, int rows, float* to, int width) {
+    rounded.take(from, rows, linear.inputs);
+    team.share(linear.outputs / BLOCK, [&](int block) {
+      Floats outputs[2];
+      multiply_block(linear, block, rounded, rows, outputs);
+      const int count = std::min(BLOCK, width - block * BLOCK);
+      for (int row = 0; row < rows && count > 0; row++) {
+        std::memcpy(to + row * width + block * BLOCK, &outputs[row], count * sizeof(float));
+        through_bfloat16(to + row * width + block * BLOCK, count);
+      }
+    });
+  };
+  // `heard` holds two rows: the backbone's hidden state, and the embedding of the newest code.
+  const auto judge = [&](const float* state, int codebook) {
+    multiply_into(speller.heads[codebook], state, 1, logits, speller.codes);
+    team.share(1, [&](int) {
+      const float* draws = noise ? noise + size_t(codebook) * speller.codes : nullptr;
+      codes[codebook] = choose(logits, speller.codes, draws, temperature, topk);
+      const uint16_t* row = speller.embeddings + size_t(codebook * speller.vocabulary + codes[codebook]) * dim;
+      for (int i = 0; i < dim; i++) heard[dim + i] = from_bfloat16(row[i]);
+    });
+  };
+
+  judge(heard, 0);
+  for (int codebook = 1; codebook < speller.codebooks; codebook++) {
+    const int rows = codebook == 1 ? 2 : 1;
+    const int64_t positions[2] = {codebook + 1 - rows, codebook};
+    multiply_into(speller.projection, heard + (2 - rows) * dim, rows, x, depth);
+    run_layers(speller.decoder, x, rows, sequences, positions, cache, queries, wide, team);
+    team.share(1, [&](int) { through_bfloat16(x + (rows - 1) * depth, depth); });
+    judge(x + (rows - 1) * depth, codebook);
+  }
+}
+
 }  // namespace
 
 extern "C" {
@@ -390,16 +476,24 @@ void csm_stack(const Stack* stack, float* x, int rows, const int64_t* sequences,
   for (int first = 0; first < rows; first += ROWS) {
     const int count = std::min(ROWS, rows - first);
     std::vector<float> queries(size_t(count) * stack->heads * stack->head_dim), wide(size_t(count) * stack->ffn);
-    Team* team = nullptr;
-#pragma omp parallel num_threads(threads)
-    {
-#pragma omp single
-      team = new Team(omp_get_num_threads());
+    with_team(threads, [&](Team& team) {
       run_layers(*stack, x + size_t(first) * stack->dim, count, sequences + first, positions + first, *cache,
-                 queries.data(), wide.data(), *team);
-    }
-    delete team;
+                 queries.data(), wide.data(), team);
+    });
   }
+}
+
+// A frame: codes [codebooks] that follow hidden [dim]. noise: Exp(1) draws [codebooks, codes], or null to be greedy.
+void csm_spell(const Speller* speller, const Cache* cache, const float* hidden, const float* noise, float temperature,
+               int topk, int64_t* codes, int threads) {
+  const Stack& stack = speller->decoder;
+  std::vector<float> heard(2 * speller->dim), x(2 * stack.dim), logits(speller->codes);
+  std::vector<float> queries(2 * stack.heads * stack.head_dim), wide(2 * stack.ffn);
+  std::copy(hidden, hidden + speller->dim, heard.begin());
+  with_team(threads, [&](Team& team) {
+    spell(*speller, *cache, noise, temperature, topk, codes, heard.data(), x.data(), logits.data(), queries.data(),
+          wide.data(), team);
+  });
 }
 
 }

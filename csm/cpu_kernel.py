@@ -22,13 +22,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .model import KeyValueCache, TransformerConfig, Where
+from .model import CsmConfig, KeyValueCache, TransformerConfig, Where
+from .sampling import Chooser
 
 __all__ = [
     "GROUP",
     "Kernel",
     "KernelLayer",
     "KernelLinear",
+    "KernelSpeller",
     "KernelTransformer",
     "KernelUnavailable",
     "Packed",
@@ -121,6 +123,16 @@ class _Cache(ctypes.Structure):
     )
 
 
+class _Speller(ctypes.Structure):
+    _fields_ = (
+        ("decoder", _Stack),
+        ("projection", _Linear),
+        ("heads", ctypes.POINTER(_Linear)),
+        ("embeddings", ctypes.c_void_p),
+        *((name, ctypes.c_int32) for name in ("codebooks", "vocabulary", "codes", "dim")),
+    )
+
+
 class Kernel:
     """The built library."""
 
@@ -130,14 +142,19 @@ class Kernel:
         except OSError as error:
             raise KernelUnavailable(f"the kernel that was built cannot be loaded: {error}") from error
         pointer, number = ctypes.c_void_p, ctypes.c_int
-        self.linear, self.stack = built.csm_linear, built.csm_stack
+        self.linear, self.stack, self.spell = built.csm_linear, built.csm_stack, built.csm_spell
         self.linear.argtypes = (ctypes.POINTER(_Linear), pointer, number, pointer, number)
         self.stack.argtypes = (
             ctypes.POINTER(_Stack),
             *(pointer, number, pointer, pointer),
             *(ctypes.POINTER(_Cache), number),
         )
-        self.linear.restype = self.stack.restype = None
+        self.spell.argtypes = (
+            ctypes.POINTER(_Speller),
+            ctypes.POINTER(_Cache),
+            *(pointer, pointer, ctypes.c_float, number, pointer, number),
+        )
+        self.linear.restype = self.stack.restype = self.spell.restype = None
 
     @classmethod
     def build(cls, folder: Path | None = None, flags: Sequence[str] = ()) -> Kernel:
@@ -204,23 +221,58 @@ class KernelTransformer(nn.Module):
 
     def forward(self, x: Tensor, where: Where, mask: Tensor | None, cache: KeyValueCache) -> Tensor:
         """As `Transformer.forward`; the mask is the causal one, whatever is given."""
-        if cache.tensor.dtype != torch.bfloat16:
-            raise TypeError(f"The kernel keeps keys and values in bfloat16, and was given {cache.tensor.dtype}.")
         batch, count, _ = x.shape
         if isinstance(where, slice):
             where = torch.arange(where.start, where.stop).expand(batch, count)
         positions = where.contiguous()
         sequences = torch.arange(batch).repeat_interleave(count)
         rows = x.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
-        rope = torch.view_as_real(cache.rope)
-        held = _Cache(cache.tensor.data_ptr(), rope.data_ptr(), *cache.tensor.stride()[:4])
         self.kernel.stack(
             self._stack,
             rows.data_ptr(),
             *(batch * count, sequences.data_ptr(), positions.data_ptr()),
-            *(held, torch.get_num_threads()),
+            *(_cache(cache), torch.get_num_threads()),
         )
         return rows.to(x.dtype)
+
+
+class KernelSpeller:
+    """What `csm.model.Csm.frame` is for one sequence, in one call."""
+
+    def __init__(
+        self,
+        config: CsmConfig,
+        decoder: KernelTransformer,
+        projection: KernelLinear,
+        heads: Sequence[KernelLinear],
+        embeddings: Tensor,
+    ) -> None:
+        self._kept = (decoder, projection, heads, embeddings)
+        self.kernel, self.codebooks = decoder.kernel, config.audio_codebooks
+        sizes = (config.audio_codebooks, config.audio_vocab_size, config.codes, config.backbone.dim)
+        held = (_Linear * len(heads))(*(head._linear for head in heads))
+        self._speller = _Speller(decoder._stack, projection._linear, held, embeddings.data_ptr(), *sizes)
+
+    def __call__(self, hidden: Tensor, cache: KeyValueCache, chooser: Chooser) -> Tensor:
+        """The frame that follows hidden [1, dim]: codes [1, codebooks]. The temperature is a number."""
+        state, noise = hidden.float().contiguous(), chooser.noise
+        noise = None if noise is None else noise.float().contiguous()
+        codes = torch.empty(1, self.codebooks, dtype=torch.int64)
+        self.kernel.spell(
+            self._speller,
+            _cache(cache),
+            *(state.data_ptr(), None if noise is None else noise.data_ptr(), chooser.temperature, chooser.topk),
+            *(codes.data_ptr(), torch.get_num_threads()),
+        )
+        return codes
+
+
+def _cache(cache: KeyValueCache) -> _Cache:
+    """Where keys and values lie."""
+    if cache.tensor.dtype != torch.bfloat16:
+        raise TypeError(f"The kernel keeps keys and values in bfloat16, and was given {cache.tensor.dtype}.")
+    rope = torch.view_as_real(cache.rope)
+    return _Cache(cache.tensor.data_ptr(), rope.data_ptr(), *cache.tensor.stride()[:4])
 
 
 def _compile(compiler: str, flags: Sequence[str], library: Path) -> None:

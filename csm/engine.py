@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .model import Csm
 from .prompt import frame_rows
-from .sampling import sample
+from .sampling import Chooser
 
 __all__ = ["Engine"]
 
@@ -64,11 +64,7 @@ class Engine:
 
     def spell(self, temperature: float, topk: int, noise: Tensor | None) -> Tensor:
         """The frame that follows the hidden state."""
-
-        def choose(logits: Tensor, codebook: int) -> Tensor:
-            return sample(logits, temperature, topk, None if noise is None else noise[:, codebook])
-
-        return self.model.frame(self.hidden, self.depth_cache, choose)
+        return self.model.frame(self.hidden, self.depth_cache, Chooser(temperature, topk, noise))
 
     def listen(self, codes: Tensor) -> None:
         """The hidden state that follows a frame."""

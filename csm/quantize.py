@@ -13,9 +13,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +28,7 @@ from .cpu_kernel import (
     Kernel,
     KernelLayer,
     KernelLinear,
+    KernelSpeller,
     KernelTransformer,
     KernelUnavailable,
     Packed,
@@ -44,6 +45,7 @@ from .model import (
     TransformerConfig,
     causal_mask,
 )
+from .sampling import Chooser
 
 __all__ = ["SCHEMES", "KernelPacking", "Packing", "QuantizedCsm", "TorchPacking", "pick_packing", "quantize", "restore"]
 
@@ -147,6 +149,10 @@ class Packing(Protocol):
         """A stack of layers, called like `csm.model.Transformer`, from what `stack_tensors` names."""
         ...
 
+    def speller(self, model: QuantizedCsm) -> KernelSpeller | None:
+        """A shorter way to `Csm.frame` for one sequence, if there is one."""
+        ...
+
 
 class QuantizedCsm(Csm):
     """`Csm` with other modules where the weights are packed. It computes in bfloat16."""
@@ -172,7 +178,14 @@ class QuantizedCsm(Csm):
         del self.audio_head
         heads = range(config.audio_codebooks - 1)
         self.audio_heads = nn.ModuleList(linear(f"audio_head.{index}", decoder.dim) for index in heads)
+        self.speller = packing.speller(self)
         self.requires_grad_(False).eval()
+
+    def frame(self, hidden: Tensor, cache: KeyValueCache, choose: Callable[[Tensor, int], Tensor]) -> Tensor:
+        known = isinstance(choose, Chooser) and isinstance(choose.temperature, int | float)
+        if self.speller is not None and known and len(hidden) == 1:
+            return self.speller(hidden, cache, cast(Chooser, choose))
+        return super().frame(hidden, cache, choose)
 
     def codebook_logits(self, depth: Tensor, codebook: int) -> Tensor:
         out: Tensor = self.audio_heads[codebook - 1](depth)
@@ -248,6 +261,11 @@ class KernelPacking:
         ]
         return KernelTransformer(self.kernel, config, layers, tensors["norm"])
 
+    def speller(self, model: QuantizedCsm) -> KernelSpeller | None:
+        heads = [model.codebook0_head, *model.audio_heads]
+        parts: list[Any] = [model.decoder, model.projection, heads, model.audio_embeddings.weight]
+        return KernelSpeller(model.config, *parts)
+
     def check(self) -> None:
         """Compares a small stack with the plain one on the same weights. Raises KernelUnavailable if they differ."""
         config = TransformerConfig(layers=2, heads=4, kv_heads=2, dim=64, ffn=96, context=12)
@@ -303,6 +321,9 @@ class TorchPacking:
             layer.mlp = FusedFeedForward(matrix(f"{name}.gate_up", config.dim), matrix(f"{name}.down", config.ffn))
         stack.norm.scale = nn.Parameter(tensors["norm"].bfloat16())
         return stack
+
+    def speller(self, model: QuantizedCsm) -> KernelSpeller | None:
+        return None
 
 
 class TorchLinear(nn.Module):

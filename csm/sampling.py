@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-__all__ = ["draw_noise", "sample"]
+__all__ = ["Chooser", "draw_noise", "sample"]
 
 
 def draw_noise(shape: tuple[int, ...], generator: torch.Generator | None = None, out: Tensor | None = None) -> Tensor:
@@ -28,3 +30,15 @@ def sample(logits: Tensor, temperature: float | Tensor, topk: int, noise: Tensor
         least = logits.topk(topk, dim=-1).values[..., -1:]
         logits = logits.masked_fill(logits < least, -torch.inf)
     return (logits - temperature * noise.log()).argmax(dim=-1)
+
+
+@dataclass(frozen=True, eq=False)
+class Chooser:
+    """`sample` for each codebook of a frame in turn, with its part of the noise [b, codebooks, codes]."""
+
+    temperature: float | Tensor
+    topk: int
+    noise: Tensor | None = None
+
+    def __call__(self, logits: Tensor, codebook: int) -> Tensor:
+        return sample(logits, self.temperature, self.topk, None if self.noise is None else self.noise[:, codebook])

@@ -25,6 +25,7 @@ from csm.quantize import (
     restore,
     round_weight,
 )
+from csm.sampling import Chooser, draw_noise
 from tests.csm.tiny import FEW_LAYERS, TINY, make_model, write_checkpoint
 
 
@@ -141,6 +142,23 @@ def test_sequences_of_a_batch_are_heard_as_if_alone(packing: Packing) -> None:
         alone = Engine(model)
         alone.hear([rows])
         assert torch.equal(torch.stack([alone.next(0, 1)[0] for _ in range(4)]), codes[index])
+
+
+@pytest.mark.parametrize(
+    ("temperature", "topk", "noisy"), [(0.9, 5, True), (1.3, 64, True), (0.0, 5, True), (1.0, 5, False)]
+)
+def test_a_frame_spelt_in_one_call_is_the_one_spelt_code_by_code(
+    kernel: Kernel, temperature: float, topk: int, noisy: bool
+) -> None:
+    model = quantize(make_model(), "int8", packing=KernelPacking(kernel))
+    config, draw = model.config, torch.Generator().manual_seed(3)
+    for _ in range(10):
+        hidden = torch.randn(1, config.backbone.dim, generator=draw).bfloat16()
+        chooser = Chooser(
+            temperature, topk, draw_noise((1, config.audio_codebooks, config.codes), draw) if noisy else None
+        )
+        codes = model.frame(hidden, model.depth_cache(), chooser)
+        assert torch.equal(codes, Csm.frame(model, hidden, model.depth_cache(), chooser))
 
 
 @pytest.mark.parametrize("threads", [1, 3])
