@@ -49,18 +49,20 @@ def read_sound(path: Path) -> Samples:
     if path.stat().st_size == 0:
         raise AudioFileError(f"{path} is empty: record it again.")
     try:
-        with soundfile.SoundFile(path) as file:
-            if file.frames > LONGEST * file.samplerate:
-                raise AudioFileError(f"{path} is longer than {LONGEST // 3600} hours: cut it into parts.")
-            claimed = _CUT_OFF.search(file.extra_info)
-            sound = file.read(dtype="float32", always_2d=True)
-            rate, promised = file.samplerate, file.frames
+        file = soundfile.SoundFile(path)
     except soundfile.LibsndfileError as error:
-        if "Format not recognised" in str(error) or "unknown format" in str(error).lower():
-            raise AudioFileError(f"{path} is not a recording: WAV, FLAC, MP3 and Ogg can be read.") from error
-        raise AudioFileError(f"{path} cannot be read as sound ({_reason(error)}): it may be damaged.") from error
+        raise AudioFileError(f"{path} is not a recording: WAV, FLAC, MP3 and Ogg can be read.") from error
     except OSError as error:
         raise AudioFileError(f"{path} cannot be read ({error.strerror}).") from error
+    with file:
+        rate, promised = file.samplerate, file.frames
+        if promised > LONGEST * rate:
+            raise AudioFileError(f"{path} is longer than {LONGEST // 3600} hours: cut it into parts.")
+        claimed = _CUT_OFF.search(file.extra_info)
+        try:
+            sound = file.read(dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError as error:
+            raise AudioFileError(f"{path} cannot be read to its end ({_reason(error)}): it may be damaged.") from error
     if not len(sound):
         raise AudioFileError(f"{path} has no sound in it: record it again.")
     if len(sound) < promised or (claimed and 0 < int(claimed[1]) < _UNKNOWN_LENGTH):

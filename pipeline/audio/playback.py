@@ -29,7 +29,7 @@ class Playback:
         self._complete = False
         self._tail: Samples = np.zeros(0, np.float32)
         """A fade-out still to be played; its samples are not counted, and come again after a pause."""
-        self._rising = FADE
+        self._rising = 0
         """How far the fade-in has come; FADE is full loudness."""
         self._sounding = False
 
@@ -86,8 +86,8 @@ class Playback:
 
     def _forget(self) -> None:
         self._blocks.clear()
-        self._reply, self._played = None, 0
-        self._paused = self._complete = False
+        self._reply, self._played, self._rising = None, 0, 0
+        self._paused = self._complete = self._sounding = False
 
     def _next(self, wanted: int) -> Samples:
         parts: list[Samples] = []
