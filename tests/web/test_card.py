@@ -94,10 +94,12 @@ async def test_a_card_that_cannot_be_had_is_a_sentence(
 ) -> None:
     monkeypatch.setattr(ScriptedCard, "problem", problem)
     settings.audio.place = place
-    async with served(tmp_path, settings=settings) as running, running.connect("?parley=1") as socket:
-        await the(socket, "session.created")
-        for _ in range(2):  # the first refusal does not keep the card
-            await send(socket, "parley.soundcard.start")
-            error = (await the(socket, "error"))["error"]
+    async with served(tmp_path, settings=settings) as running:
+        for _ in range(2):  # the first one's refusal does not keep the card from the second
+            async with running.connect("?parley=1") as socket:
+                await the(socket, "session.created")
+                await send(socket, "parley.soundcard.start")
+                error = (await the(socket, "error"))["error"]
             assert error["code"] == code
             assert error["message"].endswith(problem or ".")
+            assert "another page" not in error["message"]
