@@ -132,10 +132,12 @@ def open_all(folder: Path) -> list[Weights]:
     """Every set of tensors in a folder: what an index joins together, and each file that stands alone."""
     if not folder.is_dir():
         raise CheckpointError(f"Expected a folder with a CSM checkpoint at {folder}, found none.")
-    indexes = sorted(folder.glob(f"*{INDEX}"))
-    groups = [_indexed(index) for index in indexes]
+    singles = sorted(folder.glob("*.safetensors"))
+    groups = [_indexed(index) for index in sorted(folder.glob(f"*{INDEX}"))]
+    # An index whose shards were never fetched does no harm where there is something else to read.
+    groups = [group for group in groups if not singles or any(path in singles for path in group)]
     sharded = {path for group in groups for path in group}
-    singles = [path for path in sorted(folder.glob("*.safetensors")) if path not in sharded]
+    singles = [path for path in singles if path not in sharded]
     return [Weights.open(group) for group in [*groups, *([path] for path in singles)]]
 
 
@@ -164,18 +166,18 @@ def download(repository: str) -> Path:
 
     Of a repository with both formats only one is fetched. Raises CheckpointError if it cannot be had.
     """
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    offline: tuple[type[Exception], ...] = (OfflineModeIsEnabled, OSError)
+    small = ["*.json", "tokenizer-*.safetensors"]
     try:
-        try:
-            files = HfApi().list_repo_files(repository)
-        except HfHubHTTPError:
-            raise
-        except offline:
-            return Path(snapshot_download(repository, local_files_only=True))
-        return Path(snapshot_download(repository, allow_patterns=_wanted(files)))
+        folder = Path(snapshot_download(repository, allow_patterns=small))
+        # sesame/csm-1b holds the original's model.safetensors beside the shards of transformers' format.
+        weights = "model-*.safetensors" if (folder / f"model{INDEX}").is_file() else "model.safetensors"
+        folder = Path(snapshot_download(repository, allow_patterns=[*small, weights]))
+        if not any(folder.glob(weights)):
+            folder = Path(snapshot_download(repository, allow_patterns=[*small, "*.safetensors"]))
+        return folder
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise CheckpointError(
             f"Expected a checkpoint named {repository!r} as a local folder or on the Hugging Face hub, found neither: "
@@ -192,14 +194,6 @@ def read_json(path: Path) -> dict[str, object]:
     if not isinstance(value, dict):
         raise CheckpointError(f"Expected a JSON object in {path}, found a {type(value).__name__}.")
     return value
-
-
-def _wanted(files: list[str]) -> list[str]:
-    """Small files, and the weights of one format: `model.safetensors` if there is one, else all that are indexed."""
-    small = ["*.json", "*.jinja"]
-    if "model.safetensors" in files:
-        return [*small, "model.safetensors", "tokenizer-*.safetensors"]
-    return [*small, "*.safetensors"]
 
 
 def _indexed(index: Path) -> list[Path]:

@@ -223,7 +223,8 @@ def edit(folder: Path, change: str) -> None:
         case "whole numbers":
             save_file({name: tensor.to(torch.int32) for name, tensor in tensors.items()}, file)
         case "a missing shard":
-            index = {"weight_map": {"a": "model-00001-of-00002.safetensors"}}
+            file.rename(folder / "model-00002-of-00002.safetensors")
+            index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
             (folder / "model.safetensors.index.json").write_text(json.dumps(index))
         case "an index without a map":
             (folder / "model.safetensors.index.json").write_text("{}")
