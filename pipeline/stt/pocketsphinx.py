@@ -49,7 +49,6 @@ class _Utterance:
         self._fillings: list[int] = []
         """Where silence of our own was put in, in samples fed."""
         decoder.set_cmn(_CEPSTRAL_MEAN)
-        decoder.start_stream()
         decoder.start_utt()
 
     def feed(self, samples: Samples) -> str | None:

@@ -14,7 +14,7 @@ import os
 import re
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from itertools import chain, count, takewhile
@@ -83,7 +83,7 @@ _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctype
 
 
 @dataclass(frozen=True, slots=True)
-class _Block:
+class Block:
     """What one callback delivered: 16-bit samples at espeak's rate, and the words that begin there."""
 
     samples: Samples
@@ -91,7 +91,7 @@ class _Block:
     """For each word: its first character, and the sample at which it begins."""
 
 
-_Blocks = SimpleQueue[_Block | EngineError | None]
+_Blocks = SimpleQueue[Block | EngineError | None]
 """Blocks, then what went wrong or None."""
 
 
@@ -130,7 +130,7 @@ class Synthesizer:
         synthesis = threading.Thread(target=self._synthesize, args=(text, blocks, unwanted))
         synthesis.start()
         try:
-            yield from self._spoken(text, _delivered(blocks))
+            yield from at_mouth_rate(text, _delivered(blocks), self._rate)
         finally:
             unwanted.set()
             synthesis.join()
@@ -157,7 +157,7 @@ class Synthesizer:
         def deliver(samples: Any, length: int, events: Any) -> int:
             if samples and length:
                 pcm = np.ctypeslib.as_array(samples, (length,))
-                blocks.put(_Block(pcm.astype(np.float32) / 32768.0, tuple(_words(events))))
+                blocks.put(Block(pcm.astype(np.float32) / 32768.0, tuple(_words(events))))
             return int(unwanted.is_set())
 
         callback = _Callback(deliver)
@@ -168,27 +168,28 @@ class Synthesizer:
             failed = self._library.espeak_Synth(utf8, size, 0, _POS_CHARACTER, 0, _CHARS_UTF8 | _ENDPAUSE, None, None)
         blocks.put(EngineError(f"espeak could not say this (its error {failed}).") if failed else None)
 
-    def _spoken(self, text: str, blocks: Iterator[_Block]) -> Iterator[Spoken]:
-        """Convert the rate, and give each word together with the samples in which it begins."""
-        resampler = soxr.ResampleStream(self._rate, MOUTH_RATE, 1, dtype="float32")
-        # espeak splits "don't" and "1,234" and places the parts loosely: a word here is what blanks divide
-        spans = deque(match.span() for match in re.finditer(r"\S+", text))
-        coming: deque[WordTime] = deque()
-        made = 0
-        for block in chain(blocks, [None]):
-            for character, sample in block.words if block else ():
-                while spans and spans[0][1] <= character:
-                    spans.popleft()
-                if spans and spans[0][0] <= character:
-                    coming.append(WordTime(*spans.popleft(), round(sample * MOUTH_RATE / self._rate)))
-            pcm = block.samples if block else np.zeros(0, np.float32)
-            samples = resampler.resample_chunk(pcm, last=block is None)
-            made += len(samples)
-            begun = []
-            while coming and (coming[0].sample < made or block is None):
-                begun.append(coming.popleft())
-            if len(samples):
-                yield Spoken(samples, tuple(begun))
+
+def at_mouth_rate(text: str, blocks: Iterable[Block], rate: int) -> Iterator[Spoken]:
+    """Convert the rate, and give each word together with the samples in which it begins."""
+    resampler = soxr.ResampleStream(rate, MOUTH_RATE, 1, dtype="float32")
+    # espeak splits "don't" and "1,234" and places the parts loosely: a word here is what blanks divide
+    spans = deque(match.span() for match in re.finditer(r"\S+", text))
+    coming: deque[WordTime] = deque()
+    made = 0
+    for block in chain(blocks, [None]):
+        for character, sample in block.words if block else ():
+            while spans and spans[0][1] <= character:
+                spans.popleft()
+            if spans and spans[0][0] <= character:
+                coming.append(WordTime(*spans.popleft(), round(sample * MOUTH_RATE / rate)))
+        pcm = block.samples if block else np.zeros(0, np.float32)
+        samples = resampler.resample_chunk(pcm, last=block is None)
+        made += len(samples)
+        begun = []
+        while coming and (coming[0].sample < made or block is None):
+            begun.append(coming.popleft())
+        if len(samples):
+            yield Spoken(samples, tuple(begun))
 
 
 def _words(events: Any) -> Iterator[tuple[int, int]]:
@@ -198,7 +199,7 @@ def _words(events: Any) -> Iterator[tuple[int, int]]:
             yield event.text_position - 1, event.sample
 
 
-def _delivered(blocks: _Blocks) -> Iterator[_Block]:
+def _delivered(blocks: _Blocks) -> Iterator[Block]:
     while (block := blocks.get()) is not None:
         if isinstance(block, EngineError):
             raise block

@@ -63,6 +63,18 @@ def test_a_click_is_no_speech(activity: VoiceActivity) -> None:
     assert max(verdicts(activity, click)) < 0.5
 
 
+def test_every_frame_is_judged_with_the_end_of_the_one_before(model: InferenceSession) -> None:
+    """As silero_vad/utils_vad.py does it: 64 samples in front of each frame, zeros before the first."""
+    question = recording("weather_question.wav")
+    padded = np.concatenate([np.zeros(64, np.float32), question])
+    state, expected = np.zeros((2, 1, 128), np.float32), []
+    for start in range(0, len(question) - FRAME + 1, FRAME):
+        window = padded[None, start : start + 64 + FRAME]
+        output, state = model.run(None, {"input": window, "state": state, "sr": np.array(EAR_RATE, np.int64)})
+        expected.append(float(output[0, 0]))
+    assert verdicts(VoiceActivity(model), question) == expected
+
+
 def test_reset_forgets(activity: VoiceActivity) -> None:
     question = recording("weather_question.wav")
     first = verdicts(activity, question)

@@ -331,7 +331,7 @@ async def main():
     worker = Worker("echo", "tests.pipeline.worker_engines:" + sys.argv[1])
     await worker.start(lambda progress: print(progress.what, flush=True) if progress.what.isdigit() else None)
     print(await worker.call("process"), flush=True)
-    await worker.call(sys.argv[2])
+    await worker.call(*sys.argv[2:])
 
 asyncio.run(main())
 """
@@ -345,13 +345,15 @@ asyncio.run(main())
         pytest.param("Echo", "hold_everything", marks=pytest.mark.skipif(sys.platform != "linux", reason="prctl")),
     ],
 )
-async def test_a_killed_parent_takes_its_child_along(name: str, method: str) -> None:
+async def test_a_killed_parent_takes_its_child_along(name: str, method: str, tmp_path: Path) -> None:
     """While the child waits inside a call, while it is loading, and while nothing in it can read the pipe."""
+    sign = tmp_path / "sign"
     parent = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", PARENT, name, method), cwd=ROOT, stdout=subprocess.PIPE
+        *(sys.executable, "-c", PARENT, name, method, str(sign)), cwd=ROOT, stdout=subprocess.PIPE
     )
     assert parent.stdout is not None
     pid = int(await parent.stdout.readline())
+    await until(lambda: name == "Slow" or sign.exists())
     assert alive(pid)
     parent.kill()
     await parent.wait()

@@ -59,13 +59,17 @@ class Echo:
         yield 1
         raise Busy("half way")
 
-    def wait(self) -> str:
+    def wait(self, sign: str = "") -> str:
+        if sign:
+            Path(sign).touch()
         self._open.wait()
         return "opened"
 
-    def hold_everything(self) -> None:
+    def hold_everything(self, sign: str) -> None:
         """C code that keeps Python's lock, so that no other thread of this process gets on."""
-        ctypes.PyDLL(None).sleep(3600)
+        libc = ctypes.PyDLL(None)
+        Path(sign).touch()
+        libc.sleep(3600)
 
     def open(self) -> None:
         self._open.set()
