@@ -88,6 +88,20 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
+def troubled_server(tmp_path: Path) -> Iterator[Callable[[str], str]]:
+    """Serve with a settings file of this text; gives the address."""
+    with ExitStack() as servers:
+
+        def serve(settings: str) -> str:
+            data = tmp_path / "data"
+            data.mkdir()
+            (data / "settings.json").write_text(settings, encoding="utf-8")
+            return servers.enter_context(serving(data))
+
+        yield serve
+
+
+@pytest.fixture
 def fresh_server(tmp_path: Path) -> Iterator[str]:
     """The address of a server that nobody has visited."""
     with serving(tmp_path / "data") as address:

@@ -49,7 +49,7 @@ def picture(browser: Browser, address: str, folder: Path, name: str, look: dict[
 
     page.goto(f"{address}/setup")
     expect(page.locator("[data-health='voice espeak']")).to_contain_text("Ready", timeout=READY_WITHIN)
-    keep("first-visit", full=True)
+    keep("first-visit")
     page.get_by_role("button", name="Show everything there is to set").click()
     keep("setup", full=True)
 
@@ -64,6 +64,12 @@ def picture(browser: Browser, address: str, folder: Path, name: str, look: dict[
     keep("talk-speaking")
     expect(page.locator("#state")).to_have_text("Listening")
     keep("talk-listening")
+    page.get_by_label("Type instead of talking").fill("What is my dog called?")
+    page.get_by_role("button", name="Send").click()
+    expect(page.locator("#state")).to_have_text("Speaking")
+    page.wait_for_timeout(900)
+    keep("talk-remembering")
+    expect(page.locator("#state")).to_have_text("Listening")
     page.get_by_label("Type instead of talking").fill("What are you?")
     page.get_by_role("button", name="Send").click()
     expect(page.locator("#state")).to_have_text("Speaking")

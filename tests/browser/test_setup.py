@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -205,3 +206,31 @@ def test_the_page_says_that_built_in_replies_are_no_language_model(setup_page: P
     expect(setup_page.locator("#mind")).to_contain_text("not a language model")
     setup_page.get_by_role("link", name="Choose a language model").click()
     expect(setup_page).to_have_url(f"{server}/setup#mind")
+
+
+def test_a_damaged_settings_file_is_told_on_every_page(
+    launch: Launch, open_page: Opener, troubled_server: Callable[[str], str]
+) -> None:
+    address = troubled_server('{"set_up": tru')
+    page = open_page(launch(TONE, key="tone"), f"{address}/setup")
+    expect(page.locator(".notice.warning")).to_contain_text("settings file was damaged")
+    page.goto(f"{address}/talk")
+    expect(page.locator(".notice.warning")).to_contain_text("settings file was damaged")
+    page.get_by_role("button", name="Dismiss").click()
+    expect(page.locator(".notice.warning")).to_have_count(0)
+
+
+def test_an_engine_that_fails_is_told_with_the_way_to_choose_another(
+    launch: Launch, open_page: Opener, troubled_server: Callable[[str], str]
+) -> None:
+    address = troubled_server('{"set_up": true, "ears": {"engine": "trumpet"}}')
+    page = open_page(launch(TONE, key="tone"), f"{address}/talk")
+    failed = page.locator(".notice.error").filter(has_text="Ears")
+    expect(failed).to_contain_text("There is no engine 'trumpet'", timeout=READY_WITHIN)
+    failed.get_by_role("link").click()
+    expect(page).to_have_url(f"{address}/setup#ears")
+    with page.expect_response(lambda response: response.request.method == "PUT"):
+        page.get_by_role("radio", name="PocketSphinx").click()
+    expect(page.locator("[data-health='ears pocketsphinx']")).to_have_text(re.compile("^Ready"), timeout=READY_WITHIN)
+    page.goto(f"{address}/talk")
+    wait_until_ready(page)

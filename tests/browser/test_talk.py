@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import soundfile
+import soxr
 from playwright.sync_api import Locator, Page, WebSocketRoute, expect
 
-from tests.browser.conftest import Launch, question, wait_until_ready
+from tests.browser.conftest import ROOT, Launch, question, wait_until_ready
 
 Opener = Callable[..., Page]
 HTML = """<img src="/nowhere" onerror="document.title='broken in'"> & <b>bold</b>"""
@@ -49,6 +51,19 @@ def test_a_question_asked_aloud_is_shown_answered_and_heard(launch: Launch, open
     expect(reply.locator(".unheard")).to_have_count(0)
     assert int(reply.get_attribute("data-played") or 0) > 12_000, "half a second of the reply was played"
     assert page.evaluate("window.loudest") > 20, "what was played was no silence"
+
+
+def test_speech_over_a_reply_stops_it_and_is_heard(launch: Launch, open_page: Opener, server: str) -> None:
+    more, rate = soundfile.read(ROOT / "tests" / "audio" / "austen_0870.wav")
+    sound = np.concatenate([question(after=2.6), soxr.resample(more[: 5 * rate], rate, 24_000), np.zeros(20 * 24_000)])
+    page = open_page(launch(sound, key="interruption"), f"{server}/talk")
+    wait_until_ready(page)
+    press_start(page)
+    reply = page.get_by_role("log").locator(".companion").first
+    expect(reply.locator(".unheard")).not_to_be_empty()
+    expect(reply.locator(".aside").last).to_contain_text("Not heard to the end")
+    expect(page.locator(".you.final")).to_have_count(2)
+    expect(replies(page).nth(1)).not_to_be_empty()
 
 
 def test_typing_is_answered(talk_page: Page) -> None:

@@ -2,7 +2,7 @@
 
 import { call } from "./api.js";
 import { byId, confirmDialog, element, icon } from "./dom.js";
-import { tell, withdraw } from "./notices.js";
+import { tell, tellKept, withdraw } from "./notices.js";
 
 const PAGE = 200;
 const COMPANIONS = new Set(["parley", "assistant"]);
@@ -262,6 +262,7 @@ async function openNewest() {
 }
 
 await attempt(async () => {
+  await tellKept();
   await refresh();
   await openNewest();
 });

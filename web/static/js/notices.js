@@ -1,8 +1,10 @@
 // Notices at the head of the page: one sentence each, the same one only once, gone when its cause is.
 
+import { call } from "./api.js";
 import { byId, element, icon } from "./dom.js";
 
 const shown = new Map(); // key → element
+const failures = new Map(); // stage → why it does not work
 
 /**
  * Show a sentence. The same `key` replaces what was shown under it.
@@ -35,8 +37,22 @@ export function withdraw(key) {
   shown.delete(key);
 }
 
-const STAGES = { ears: "The ears", mind: "The mind", voice: "The voice", memory: "The memory", vad: "Noticing speech", turns: "Turn taking" };
+/** What the server has to say to whoever looks next, such as that the settings were damaged. */
+export async function tellKept() {
+  const { notices } = await call("GET", "/api/notices");
+  for (const { severity, text } of notices) tell(text, { severity });
+}
+
+const STAGES = { ears: "Ears", mind: "Mind", voice: "Voice", memory: "Memory", vad: "Noticing speech", turns: "Turn taking" };
 const STAGE_FIELDS = { ears: "ears", mind: "mind", voice: "voice", memory: "memory", vad: "turns", turns: "turns" };
+
+/** Whether this sentence only repeats why a stage does not work. */
+const isFailure = (text) => [...failures.values()].some((why) => text.includes(why));
+
+/** A sentence of the server's; one that a notice of its own says already is left out. */
+export function tellOnce(text, severity) {
+  if (!isFailure(text)) tell(text, { severity });
+}
 
 /** One notice for everything that is loading, one for each stage that failed. */
 export function tellEngines(engines) {
@@ -54,8 +70,11 @@ export function tellEngines(engines) {
     if (engine.state === "failed") {
       const link = { href: `/setup#${STAGE_FIELDS[stage] ?? "engines"}`, text: "Choose another in Setup." };
       const why = engine.last_error ?? `${engine.engine} did not start.`;
-      tell(`${STAGES[stage] ?? stage} does not work: ${why}`, { key, severity: "error", link, lasting: true });
+      failures.set(stage, why);
+      for (const said of shown.keys()) if (!said.startsWith("failed-") && isFailure(said)) withdraw(said);
+      tell(`${STAGES[stage] ?? stage}: ${why}`, { key, severity: "error", link, lasting: true });
     } else {
+      failures.delete(stage);
       withdraw(key);
     }
   }

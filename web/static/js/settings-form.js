@@ -5,7 +5,7 @@ import { ApiError, call } from "./api.js";
 import { byId } from "./dom.js";
 import { tell, withdraw } from "./notices.js";
 
-const STAGES = { ears: "The ears", mind: "The mind", voice: "The voice", memory: "The memory", vad: "Noticing speech", turns: "Turn taking" };
+const STAGES = { ears: "Ears", mind: "Mind", voice: "Voice", memory: "Memory", vad: "Noticing speech", turns: "Turn taking" };
 const seconds = (milliseconds) => `${(milliseconds / 1000).toFixed(2)} s`;
 const UNITS = {
   "voice.words_per_minute": (value) => `${value} words a minute`,
@@ -132,7 +132,7 @@ export class SettingsForm extends EventTarget {
 
   #praise(applied) {
     const anew = applied.map((stage) => STAGES[stage] ?? stage).join(" and ");
-    byId("saved").textContent = anew ? `Saved. ${anew} is ready anew.` : "Saved.";
+    byId("saved").textContent = anew ? `Saved, and loaded anew: ${anew}.` : "Saved.";
     clearTimeout(this.#clear);
     this.#clear = setTimeout(() => (byId("saved").textContent = ""), 4000);
   }

@@ -6,7 +6,7 @@ import { chosenDevices } from "./audio/devices.js";
 import { byId } from "./dom.js";
 import { EngineChoices } from "./engine-choices.js";
 import { Headset } from "./headset.js";
-import { tell } from "./notices.js";
+import { tell, tellKept } from "./notices.js";
 import { PERSONAS } from "./personas.js";
 import { SettingsForm } from "./settings-form.js";
 
@@ -88,8 +88,7 @@ form.addEventListener("change", () => {
 try {
   await form.load();
   await Promise.all([engines.load(), headset.load()]);
-  const { notices } = await call("GET", "/api/notices");
-  for (const { severity, text } of notices) tell(text, { severity });
+  await tellKept();
 } catch (error) {
   tell(error.message, { key: "load", severity: "error" });
 }

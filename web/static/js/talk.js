@@ -1,12 +1,11 @@
 // The talk page: the microphone, the socket, the headset, and what is shown of them.
 
-import { call } from "./api.js";
 import { Microphone } from "./audio/capture.js";
 import { chooseDevices, chosenDevices } from "./audio/devices.js";
 import { decode, encode } from "./audio/pcm.js";
 import { Playback } from "./audio/playback.js";
 import { byId, loudness, setIcon, showLevel } from "./dom.js";
-import { tell, tellEngines, withdraw } from "./notices.js";
+import { tell, tellEngines, tellKept, tellOnce, withdraw } from "./notices.js";
 import { Orb } from "./orb.js";
 import { Realtime } from "./realtime.js";
 import { showTiming } from "./timing.js";
@@ -23,6 +22,7 @@ let place = byId("room").dataset.place; // "browser" or "soundcard"
 let talking = false; // the user pressed Start
 let waitingFor = ""; // why there is no sound from the microphone though there should be
 let phase = "listening"; // of the conversation, as the server tells it
+let failed = false; // whether a stage does not work
 let inPeak = 0;
 let reply = null; // {id, made: samples received} of the reply under way
 let typed = []; // items that wait for the reply before them to end
@@ -32,6 +32,7 @@ let typed = []; // items that wait for the reply before them to end
 /** [form of the circle, what it is called, a further word] for the state of everything. */
 function appearance() {
   if (!realtime.open) return ["waiting", "Connecting…", ""];
+  if (!realtime.ready && failed) return ["waiting", "Not ready", "The line at the top says why."];
   if (!realtime.ready) return ["waiting", "Getting ready…", ""];
   if (talking && place === "browser" && !microphone.open) {
     return ["waiting", waitingFor ? "Waiting for the microphone" : "Opening the microphone…", waitingFor];
@@ -240,10 +241,11 @@ const messages = {
     showTiming(record);
   },
   "parley.notice"({ severity, text }) {
-    tell(text, { severity });
+    tellOnce(text, severity);
   },
   "parley.engines"({ engines }) {
     tellEngines(engines);
+    failed = Object.values(engines).some(({ state }) => state === "failed");
   },
   "parley.soundcard"({ running }) {
     if (place === "soundcard") talking = running;
@@ -310,7 +312,4 @@ playback.chooseOutput(output);
 byId("volume").value = String(volume * 100);
 realtime.connect();
 show();
-call("GET", "/api/notices").then(
-  ({ notices }) => notices.forEach(({ severity, text }) => tell(text, { severity })),
-  (error) => tell(error.message, { key: "socket", severity: "error" }),
-);
+tellKept().catch((error) => tell(error.message, { key: "socket", severity: "error" }));

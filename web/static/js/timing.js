@@ -6,7 +6,8 @@ import { byId, element, seconds } from "./dom.js";
 const PARTS = [
   { mark: "speech_ended", words: "you stopped", tint: 0.12 },
   { mark: "decided", words: "made sure you had finished", tint: 0.25 },
-  { mark: "transcript_final", words: "understood", tint: 0.45 },
+  { mark: "transcript_final", words: "understood", tint: 0.4 },
+  { mark: "recalled", words: "remembered", tint: 0.55 },
   { mark: "first_token", words: "first word", tint: 0.7 },
   { mark: "first_heard", words: "first sound", tint: 1 },
 ];
