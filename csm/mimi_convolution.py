@@ -47,20 +47,21 @@ class ConvolutionStream:
         self.window_past, self.window_now = window[:, : kernel - 1], window[:, kernel - 1 :]
         self.window_end = window[:, steps:]
         self.windows = window.unfold(1, kernel, 1).transpose(2, 3)  # overlapping: [batch, steps, kernel, inputs]
-        self.columns = new(batch, steps, kernel, inputs)
+        self.columns = new(batch, steps, kernel, inputs) if kernel > 1 else self.windows
         self.rows = self.columns.view(batch * steps, kernel * inputs)
         self.output = new(batch, steps, convolution.outputs)
         self.output_rows = self.output.view(batch * steps, convolution.outputs)
 
     def step(self, x: Tensor) -> Tensor:
         """The result is a buffer, overwritten by the next step."""
-        self.window_past.copy_(self.past)
         if self.elu:
             torch.ops.aten.elu.out(x, out=self.window_now)
         else:
             self.window_now.copy_(x)
-        self.columns.copy_(self.windows)
-        self.past.copy_(self.window_end)
+        if self.convolution.kernel > 1:
+            self.window_past.copy_(self.past)
+            self.columns.copy_(self.windows)
+            self.past.copy_(self.window_end)
         torch.addmm(self.convolution.bias, self.rows, self.convolution.weight.t(), out=self.output_rows)
         return self.output
 

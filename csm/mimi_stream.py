@@ -113,8 +113,8 @@ class DequantiserStream:
 class MimiDecoder:
     """Codes to sound, `frames` frames a step, for `batch` slots. Implements `csm.codec.StreamingDecoder`.
 
-    All memory is taken when it is made. With `out` a step allocates nothing and asks the device nothing, so that it can
-    be captured in a CUDA graph.
+    All memory is taken when it is made, 18 MB a slot for the published sizes in float32. With `out` a step allocates
+    nothing and asks the device nothing, so that it can be captured in a CUDA graph.
     """
 
     def __init__(self, mimi: "Mimi", batch: int, frames: int) -> None:
