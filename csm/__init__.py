@@ -4,34 +4,49 @@ Names are imported when they are first asked for, so that `csm.model` and its li
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
-_HOME = {
-    "Generator": "generator",
-    "Segment": "prompt",
-    "Session": "session",
-    "from_conversation": "conversation",
-    "generate_streaming_audio": "generator",
-    "load_csm_1b": "generator",
-    "load_csm_1b_local": "generator",
-    **dict.fromkeys(
-        (
-            "CheckpointError",
-            "ContextTooLong",
-            "CsmError",
-            "InvalidAudio",
-            "InvalidSpeaker",
-            "InvalidText",
-            "NoSpeech",
-            "OutOfMemory",
-        ),
-        "errors",
-    ),
-}
+if TYPE_CHECKING:
+    from .conversation import from_conversation, from_conversations
+    from .errors import (
+        CheckpointError,
+        ContextTooLong,
+        CsmError,
+        InvalidAudio,
+        InvalidSpeaker,
+        InvalidText,
+        NoSpeech,
+        OutOfMemory,
+    )
+    from .generator import Generator, generate_streaming_audio, load_csm_1b, load_csm_1b_local
+    from .prompt import Segment
+    from .session import Session
 
-__all__ = sorted(_HOME)
+__all__ = [
+    "CheckpointError",
+    "ContextTooLong",
+    "CsmError",
+    "Generator",
+    "InvalidAudio",
+    "InvalidSpeaker",
+    "InvalidText",
+    "NoSpeech",
+    "OutOfMemory",
+    "Segment",
+    "Session",
+    "from_conversation",
+    "from_conversations",
+    "generate_streaming_audio",
+    "load_csm_1b",
+    "load_csm_1b_local",
+]
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOME[name]}", __name__), name)
+    """Finds a public name in the module that has it."""
+    if name in __all__:
+        for home in ("errors", "prompt", "generator", "session", "conversation"):
+            module = import_module(f".{home}", __name__)
+            if name in module.__all__:
+                return getattr(module, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -140,13 +140,13 @@ class Prompter:
                 "Give at most a minute; ten seconds are enough to know a voice by."
             )
         key = hashlib.sha256(audio.numpy().tobytes()).digest()
-        if key not in self._codes:
+        if (codes := self._codes.pop(key, None)) is None:
             with torch.inference_mode():
-                self._codes[key] = self.codec.encode(audio[None].to(self.device))[0].T.cpu()
-            if len(self._codes) > REMEMBERED:
-                self._codes.popitem(last=False)
-        self._codes.move_to_end(key)
-        return self._codes[key]
+                codes = self.codec.encode(audio[None].to(self.device))[0].T.cpu()
+        self._codes[key] = codes  # at the end: those asked for least lately go first
+        if len(self._codes) > REMEMBERED:
+            self._codes.popitem(last=False)
+        return codes
 
 
 def valid_speaker(speaker: int) -> int:

@@ -16,7 +16,7 @@ from csm.mimi_checkpoint import transformers_config
 from csm.model import Csm
 
 
-def make_reference(model: Csm) -> CsmForConditionalGeneration:
+def make_reference(model: Csm) -> Any:
     """The same weights in transformers, float32. Its codec is a small random one and is not used."""
     form, config = Transformers(), model.config
     codec = MimiConfig(
@@ -27,7 +27,8 @@ def make_reference(model: Csm) -> CsmForConditionalGeneration:
         "codec_config": transformers_config(codec) | {"upsample_groups": codec.dim}
     }
     with no_init_weights():
-        reference = CsmForConditionalGeneration(ReferenceConfig(**described)).eval()
+        reference: Any = CsmForConditionalGeneration(ReferenceConfig(**described))
+        reference.eval()
     tensors = {form.names(name)[0]: form.to_disk(name, tensor, config) for name, tensor in model.state_dict().items()}
     tensors["depth_decoder.model.embed_tokens.weight"] = model.audio_embeddings.weight
     missing, unexpected = reference.load_state_dict(tensors, strict=False)
@@ -37,7 +38,7 @@ def make_reference(model: Csm) -> CsmForConditionalGeneration:
 
 
 @torch.inference_mode()
-def reference_frames(reference: CsmForConditionalGeneration, model: Csm, prompts: list[Tensor], count: int) -> Tensor:
+def reference_frames(reference: Any, model: Csm, prompts: list[Tensor], count: int) -> Tensor:
     """Greedy frames, int64 [batch, count, codebooks], for prompts (rows) of any lengths, padded on the left."""
     longest, dim = max(len(prompt) for prompt in prompts), model.config.backbone.dim
     embeds = torch.zeros(len(prompts), longest, dim)
@@ -59,7 +60,7 @@ def reference_frames(reference: CsmForConditionalGeneration, model: Csm, prompts
 
 
 @torch.inference_mode()
-def reference_embeds(reference: CsmForConditionalGeneration, prompt: Tensor) -> Tensor:
+def reference_embeds(reference: Any, prompt: Tensor) -> Tensor:
     """Rows [n, codebooks + 1] → embeddings [n, dim], by the reference's own tables: a row is all text or all sound."""
     text = reference.embed_text_tokens(prompt[:, -1].clamp(min=0))
     sound = reference.backbone_model.embed_tokens(prompt[None, :, :-1].clamp(min=0))[0]

@@ -40,11 +40,11 @@ def test_greedy_frames_equal_the_reference_in_a_batch_of_unequal_lengths(config:
     ours = greedy(model, prompts, count)
     assert torch.equal(ours, reference_frames(make_reference(model), model, prompts, count))
     # Not the same code again and again, which a broken model could get right as well.
-    assert len(ours.unique()) > 20
+    assert len(set(ours.flatten().tolist())) > 20
     assert not torch.equal(ours[0], ours[1])
 
 
-@pytest.mark.parametrize("frames", [0, 30], ids=["without audio context", "with audio context"])
+@pytest.mark.parametrize("frames", [0, 30, 420], ids=["without audio context", "with audio context", "with a long one"])
 def test_greedy_frames_of_one_sequence_equal_the_reference(frames: int) -> None:
     model = make_model(TINY, seed=5)
     prompts = [prompt(TINY, 4, words=12, frames=frames)]

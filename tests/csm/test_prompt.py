@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from csm.errors import CheckpointError, ContextTooLong, InvalidAudio, InvalidSpeaker, InvalidText
-from csm.prompt import ABSENT, Prompter, Segment, load_tokenizer, speakable
+from csm.prompt import ABSENT, REMEMBERED, Prompter, Segment, load_tokenizer, speakable
 from csm.recording import as_mono
 from tests.csm.tiny import make_mimi, make_tokenizer, voice
 
@@ -67,6 +67,17 @@ def test_a_recording_is_encoded_once(prompter: Prompter, codec: CountingCodec) -
     assert torch.equal(first[-8:], again[-8:])
     prompter.segment(Segment("one", 0, 0.5 * sound))
     assert codec.encoded == 2
+
+
+def test_the_recordings_asked_for_least_lately_are_forgotten(prompter: Prompter, codec: CountingCodec) -> None:
+    sounds = [Segment("one", 0, voice(0.08, seed=seed)) for seed in range(REMEMBERED + 1)]
+    for segment in (*sounds[:-1], sounds[0], sounds[-1]):
+        prompter.codes(segment)
+    assert codec.encoded == REMEMBERED + 1
+    prompter.codes(sounds[0])
+    assert codec.encoded == REMEMBERED + 1
+    prompter.codes(sounds[1])
+    assert codec.encoded == REMEMBERED + 2
 
 
 def test_ten_minutes_are_refused_before_they_are_encoded(prompter: Prompter, codec: CountingCodec) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from tests.csm.tiny import TINY, make_mimi, make_model, make_tokenizer, voice
 
 FRAME = 1920
 CONTEXT = TINY.backbone.context
-GREEDY = {"temperature": 0.0, "max_audio_length_ms": 400}
+GREEDY: dict[str, Any] = {"temperature": 0.0, "max_audio_length_ms": 400}
 VOICE = Segment("This is my voice.", 0, voice(2.0))
 
 
@@ -46,8 +47,8 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     yield rows
 
 
-def say(session: Session, text: str, **options: object) -> Tensor:
-    return torch.cat(list(session.speak(text, **{**GREEDY, **options})))  # type: ignore[arg-type]
+def say(session: Session, text: str, **options: Any) -> Tensor:
+    return torch.cat(list(session.speak(text, **{**GREEDY, **options})))
 
 
 def test_a_session_says_what_the_generator_says_with_the_same_context(generator: Generator) -> None:
@@ -87,7 +88,7 @@ def test_only_what_is_new_is_heard(generator: Generator, heard: list[int]) -> No
 def test_the_voice_is_heard_before_it_is_needed(generator: Generator, heard: list[int]) -> None:
     session = Session(generator, VOICE)
     del heard[:]
-    stream = session.speak("Hello.", **GREEDY)  # type: ignore[arg-type]
+    stream = session.speak("Hello.", **GREEDY)
     next(stream)
     assert sum(heard) == len(generator.prompter.text("Hello.", 0))
 
@@ -160,7 +161,7 @@ def test_a_closed_utterance_keeps_what_was_said(generator: Generator) -> None:
 
 def test_a_new_utterance_closes_the_one_before(generator: Generator) -> None:
     session = Session(generator, VOICE)
-    first = session.speak("One thing.", **GREEDY)  # type: ignore[arg-type]
+    first = session.speak("One thing.", **GREEDY)
     next(first)
     assert len(say(session, "Another.")) == 5 * FRAME
     assert list(first) == []
@@ -200,7 +201,7 @@ def test_words_become_codes_while_they_are_spoken(generator: Generator) -> None:
     sound = voice(1.5, 16_000)
     session = Session(generator, VOICE)
     listener = session.listen(1, 16_000)
-    for block in sound.split(512):
+    for block in torch.split(sound, 512):
         listener.hear(block)
     listener.done("How are you?")
     whole = Session(generator, VOICE)
@@ -214,7 +215,7 @@ def test_listening_at_the_codecs_rate_is_exact(generator: Generator) -> None:
     sound = voice(1.03)
     session = Session(generator, VOICE)
     listener = session.listen(1)
-    for block in sound.split(480):
+    for block in torch.split(sound, 480):
         listener.hear(block.numpy())
     listener.done("How are you?")
     whole = Session(generator, VOICE)
@@ -286,10 +287,10 @@ def test_a_text_too_long_for_the_room_is_refused(generator: Generator) -> None:
         ({"text": "Hi.", "chunk_frames": 0}, ValueError),
     ],
 )
-def test_bad_requests_change_nothing(options: dict[str, object], error: type[Exception], generator: Generator) -> None:
+def test_bad_requests_change_nothing(options: dict[str, Any], error: type[Exception], generator: Generator) -> None:
     session, fresh = Session(generator, VOICE), Session(generator, VOICE)
     with pytest.raises(error):
-        session.speak(**options)  # type: ignore[arg-type]
+        session.speak(**options)
     with pytest.raises(InvalidAudio):
         session.add(Segment("A.", 1, torch.zeros(99)))
     assert session.turns == 0
@@ -310,6 +311,6 @@ def test_sessions_do_not_hear_each_other(generator: Generator) -> None:
     one, other = Session(generator, VOICE), Session(generator, VOICE)
     expected = say(Session(generator, VOICE), "Hello.")
     other.add(Segment("Noise.", 1, voice(1.0)))
-    streams = [one.speak("Hello.", **GREEDY), other.speak("Good day.", **GREEDY)]  # type: ignore[arg-type]
+    streams = [one.speak("Hello.", **GREEDY), other.speak("Good day.", **GREEDY)]
     mixed = list(zip(*streams, strict=True))
     assert torch.equal(torch.cat([chunk for chunk, _ in mixed]), expected)

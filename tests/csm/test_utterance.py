@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -136,9 +137,8 @@ def test_cancelled_before_the_first_frame_is_no_error() -> None:
 
 
 def test_sound_is_the_listeners_own() -> None:
-    sounds = list(
-        Utterance(ScriptedEngine([frame(1), frame(2), END]), NumberedSound(), torch.zeros(1, 9), 9, Sampling())
-    )  # type: ignore[arg-type]
+    engine: Any = ScriptedEngine([frame(1), frame(2), END])
+    sounds = list(Utterance(engine, NumberedSound(), torch.zeros(1, 9), 9, Sampling()))
     assert [int(sound[0]) for sound in sounds] == [1, 2]
 
 
