@@ -152,8 +152,8 @@ def _print_live(console: Console, event: Event) -> None:
 
 
 def _print(held: Held, options: Options) -> None:
-    for notice in held.notices:
-        print(notice.text, file=sys.stderr)
+    for text in dict.fromkeys(notice.text for notice in held.notices):
+        print(text, file=sys.stderr)
     if not held.records:
         print("No speech was heard in what was played.", file=sys.stderr)
     if options.as_json:
@@ -170,13 +170,14 @@ def _print(held: Held, options: Options) -> None:
 
 
 def times_table(records: Sequence[TurnRecord]) -> Table:
+    """One row a stage, one column a turn."""
     table = Table(title="Milliseconds after the last sample of speech")
-    table.add_column("turn", justify="right")
-    for name in STAGES.values():
-        table.add_column(name, justify="right")
+    table.add_column("turn")
     for record in records:
-        times = stage_times(record)
-        table.add_row(str(record.turn), *(f"{times[name]:.0f}" if name in times else "–" for name in STAGES))
+        table.add_column(str(record.turn), justify="right")
+    times = [stage_times(record) for record in records]
+    for mark, name in STAGES.items():
+        table.add_row(name, *(f"{of_turn[mark]:.0f}" if mark in of_turn else "–" for of_turn in times))
     return table
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager
@@ -148,6 +149,18 @@ async def test_the_headset_is_pulled_out_and_comes_back(
         await ends.until(lambda: ends.loud)
 
 
+async def test_the_sound_server_dies_and_comes_back(server: SoundServer, library: PortAudio, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", tone(1.0), MOUTH_RATE)
+    async with running(SoundCard(MICROPHONE, SPEAKER, library)) as ends:
+        server.kill()
+        await ends.until(lambda: any(text.startswith("warning") for text in ends.told))
+        await asyncio.to_thread(server.start)
+        await ends.until(lambda: ends.told[-1] == ends.told[0] and len(ends.told) > 1)
+        ends.heard.clear()
+        await server.say(tmp_path / "a.wav")
+        await ends.until(lambda: ends.loud)
+
+
 async def test_a_headset_that_is_not_there_is_said_at_once(server: SoundServer, library: PortAudio) -> None:
     server.unplug()
     with pytest.raises(SoundCardError, match="cannot be opened"):
@@ -190,8 +203,9 @@ async def test_a_question_asked_at_the_headset_is_answered_aloud(server: SoundSe
             answer = await recording.until_quiet(1.5)
             await saying
         finally:
-            talking.terminate()
+            talking.send_signal(signal.SIGINT)
             rest, _ = await talking.communicate()
+    assert talking.returncode == 0, "Ctrl-C ends it cleanly"
     said = "".join(lines) + rest.decode()
     assert "weather" in said
     assert np.sqrt(np.mean(answer**2)) > 0.01

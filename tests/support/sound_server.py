@@ -74,6 +74,7 @@ class Recording:
 
 class SoundServer:
     def __init__(self, folder: Path) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
         self._modules: list[str] = []
         self._holders: list[subprocess.Popen[bytes]] = []
         alsa = folder / "alsa.conf"
@@ -91,6 +92,29 @@ class SoundServer:
     def variables(self) -> dict[str, str]:
         """The environment of a process that is to see this server and no other."""
         return {**os.environ, **self.environment}
+
+    def start(self) -> None:
+        """Start the server and plug the headset in."""
+        self.socket.unlink(missing_ok=True)
+        self._process = subprocess.Popen(
+            [
+                "pulseaudio", "-n", "--daemonize=no", "--exit-idle-time=-1", "--use-pid-file=no", "--log-target=stderr",
+                "-L", f"module-native-protocol-unix auth-anonymous=1 socket={self.socket}",
+            ],
+            env=self.variables, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        _wait_until(self._answers, "PulseAudio does not start")
+        self.plug_in()
+
+    def kill(self) -> None:
+        """As a crash would end it; safe to call twice."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(10)
+        for holder in self._holders:
+            holder.terminate()
+            holder.wait(10)
+        self._process, self._modules, self._holders = None, [], []
 
     def plug_in(self) -> None:
         """Load the headset's modules, and hold them to a short latency: left alone they run two seconds ahead."""
@@ -159,22 +183,11 @@ def sound_server() -> Iterator[SoundServer]:
     # A socket's path may have 107 characters, and pytest's folders are longer.
     with tempfile.TemporaryDirectory(prefix="parley-sound-") as name:
         server = SoundServer(Path(name))
-        process = subprocess.Popen(
-            [
-                "pulseaudio", "-n", "--daemonize=no", "--exit-idle-time=-1", "--use-pid-file=no", "--log-target=stderr",
-                "-L", f"module-native-protocol-unix auth-anonymous=1 socket={server.socket}",
-            ],
-            env=server.variables,
-            stderr=subprocess.DEVNULL,
-        )  # fmt: skip
         try:
-            _wait_until(server._answers, "PulseAudio does not start")
-            server.plug_in()
+            server.start()
             yield server
-            server.unplug()
         finally:
-            process.terminate()
-            process.wait(10)
+            server.kill()
 
 
 def _wait_until(reached: Callable[[], bool], problem: str) -> None:
