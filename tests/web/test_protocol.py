@@ -306,6 +306,39 @@ async def test_cancel_stops_a_reply(running: Running) -> None:
     assert done["status_details"]["reason"] == "client_cancelled"
 
 
+async def test_speaking_over_a_reply_stops_it(running: Running) -> None:
+    running.engines.voice.seconds = 60.0
+    async with running.connect() as socket:
+        await the(socket, "session.created")
+        content = [{"type": "input_text", "text": "Tell me a story"}]
+        await send(socket, "conversation.item.create", item={"type": "message", "role": "user", "content": content})
+        await send(socket, "response.create")
+        await until(socket, "response.output_audio.delta")
+        await append(socket, LOUD, SILENCE)
+        events = await until(socket, "response.done")
+        assert "input_audio_buffer.speech_started" in types(events)
+        assert events[-1]["response"]["status"] == "cancelled"
+        assert events[-1]["response"]["status_details"]["reason"] == "turn_detected"
+        assert events[-1]["response"]["output"][0]["status"] == "incomplete"
+        await the(socket, "response.created")  # what was said over it is answered
+    assert running.service.turns.last(5)[-1].outcome == "interrupted"
+
+
+async def test_who_goes_on_at_once_had_not_finished(running: Running) -> None:
+    running.engines.voice.seconds = 60.0
+    async with running.connect() as socket:
+        await append(socket, LOUD, SILENCE)
+        first = await until(socket, "response.output_audio.delta")
+        await append(socket, LOUD, SILENCE)
+        events = await until(socket, "response.created")
+    committed = [event["item_id"] for event in first + events if event["type"] == "input_audio_buffer.committed"]
+    reply = next(event["item"]["id"] for event in first if event["type"] == "response.output_item.added")
+    deleted = [event["item_id"] for event in events if event["type"] == "conversation.item.deleted"]
+    assert len(committed) == 2
+    assert set(deleted) == {reply, committed[0]}
+    assert running.service.turns.last(5)[-1].outcome == "withdrawn"
+
+
 async def test_several_conversations_at_once_keep_apart(running: Running) -> None:
     async with running.connect() as first, running.connect() as second:
         await append(first, LOUD, SILENCE)
