@@ -6,8 +6,10 @@ stopped half-way.
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import soundfile
@@ -22,23 +24,45 @@ LOOKS: dict[str, dict[str, object]] = {
 }
 
 
+BEFORE = (
+    ("user", "I am going to Paris with Anna in May."),
+    ("assistant", "How lovely. Is it the first time for you?"),
+    ("user", "The second. In 2019 it rained all week."),
+)
+
+
 def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    with (
-        tempfile.TemporaryDirectory() as scratch,
-        serving(Path(scratch) / "data") as address,
-        sync_playwright() as driver,
-    ):
+    with tempfile.TemporaryDirectory() as scratch, sync_playwright() as driver:
         sound = Path(scratch) / "question.wav"
         soundfile.write(sound, question(after=60), 24_000)
         flags = ["--no-sandbox", *QUIET_FLAGS, "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
         flags.append(f"--use-file-for-fake-audio-capture={sound}%noloop")
         for name, look in LOOKS.items():
-            browser = driver.chromium.launch(executable_path=chromium(), args=flags)
-            try:
-                picture(browser, address, folder, name, look)
-            finally:
-                browser.close()
+            with serving(Path(scratch) / name) as address:
+                browser = driver.chromium.launch(executable_path=chromium(), args=flags)
+                try:
+                    picture(browser, address, folder, name, look)
+                finally:
+                    browser.close()
+
+
+def remember(page: Page) -> None:
+    """A conversation of the week before."""
+    begin = datetime.now().astimezone() - timedelta(days=7)
+    turns = (
+        {"id": f"before-{i}", "speaker": speaker, "text": text, "conversation": "before", "at": time.isoformat()}
+        for i, (speaker, text) in enumerate(BEFORE)
+        for time in [begin + timedelta(seconds=8 * i)]
+    )
+    page.evaluate(
+        """async (body) => {
+          const headers = { "Content-Type": "application/jsonl" };
+          const answer = await fetch("/api/memory/import", { method: "POST", headers, body });
+          if (!answer.ok) throw new Error(await answer.text());
+        }""",
+        "".join(json.dumps(turn) + "\n" for turn in turns),
+    )
 
 
 def picture(browser: Browser, address: str, folder: Path, name: str, look: dict[str, object]) -> None:
@@ -50,6 +74,7 @@ def picture(browser: Browser, address: str, folder: Path, name: str, look: dict[
     page.goto(f"{address}/setup")
     expect(page.locator("[data-health='voice espeak']")).to_contain_text("Ready", timeout=READY_WITHIN)
     keep("first-visit")
+    remember(page)
     page.get_by_role("button", name="Show everything there is to set").click()
     keep("setup", full=True)
 
@@ -64,10 +89,10 @@ def picture(browser: Browser, address: str, folder: Path, name: str, look: dict[
     keep("talk-speaking")
     expect(page.locator("#state")).to_have_text("Listening")
     keep("talk-listening")
-    page.get_by_label("Type instead of talking").fill("What is my dog called?")
+    page.get_by_label("Type instead of talking").fill("Where am I going in May?")
     page.get_by_role("button", name="Send").click()
     expect(page.locator("#state")).to_have_text("Speaking")
-    page.wait_for_timeout(900)
+    page.locator("summary").last.click()
     keep("talk-remembering")
     expect(page.locator("#state")).to_have_text("Listening")
     page.get_by_label("Type instead of talking").fill("What are you?")

@@ -28,8 +28,8 @@ async ({ seconds, steps }) => {
   };
   for (const time of new Set(steps.map(([time]) => time))) {
     const here = steps.filter((step) => step[0] === time);
-    if (time === 0) here.forEach(perform);
-    else context.suspend(time).then(async () => {
+    // Not at 0: rendering could begin, and be over, before the audio thread has the messages.
+    context.suspend(Math.max(time, 128 / 24000)).then(async () => {
       here.forEach(perform);
       await new Promise((resolve) => setTimeout(resolve, 50)); // until the audio thread has the messages
       context.resume();

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 import soundfile
 import soxr
 from playwright.sync_api import Locator, Page, WebSocketRoute, expect
@@ -232,3 +233,35 @@ def test_the_theme_follows_the_switch_and_is_kept(talk_page: Page) -> None:
     assert dark != light
     talk_page.reload()
     assert talk_page.evaluate(ground) == dark
+
+
+def test_without_a_sound_card_it_says_so_and_does_not_pretend_to_listen(
+    launch: Launch, open_page: Opener, troubled_server: Callable[[str], str]
+) -> None:
+    address = troubled_server('{"set_up": true, "audio": {"place": "soundcard"}}')
+    page = open_page(launch(), f"{address}/talk")
+    wait_until_ready(page)
+    devices = page.evaluate("async () => (await fetch('/api/soundcard/devices')).json()")
+    if devices.get("inputs"):
+        pytest.skip("this computer has a sound card")
+    press_start(page)
+    expect(page.locator(".notice.error")).not_to_be_empty()
+    expect(page.get_by_role("button", name="Start talking")).to_be_visible()
+    expect(page.locator("#state")).to_have_text("Ready when you are")
+
+
+def test_with_reduced_motion_nothing_moves_by_itself(launch: Launch, open_page: Opener, server: str) -> None:
+    still = """async () => {
+      const canvas = document.getElementById("orb");
+      const frames = new Set();
+      for (let i = 0; i < 20; i += 1) {
+        await new Promise((resolve) => requestAnimationFrame(resolve));
+        frames.add(canvas.toDataURL());
+      }
+      return frames.size === 1;
+    }"""
+    page = open_page(launch(), f"{server}/talk", reduced_motion="reduce")
+    wait_until_ready(page)
+    assert page.evaluate(still)
+    page.emulate_media(reduced_motion="no-preference")
+    assert not page.evaluate(still)

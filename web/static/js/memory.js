@@ -1,12 +1,10 @@
 // The memory page: what is remembered, by day and conversation or found by a search; to correct, delete, take away.
 
 import { call } from "./api.js";
-import { byId, confirmDialog, element, icon } from "./dom.js";
+import { byId, confirmDialog, element, icon, speakerName } from "./dom.js";
 import { tell, tellKept, withdraw } from "./notices.js";
 
 const PAGE = 200;
-const COMPANIONS = new Set(["parley", "assistant"]);
-const NAMES = { user: "You", assistant: "Parley" };
 
 const dayWords = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeZone: "UTC" });
 const timeOf = (at) => at.slice(11, 16); // as the speaker's clock showed it
@@ -116,7 +114,7 @@ async function more() {
 }
 
 function row(turn) {
-  const companion = COMPANIONS.has(turn.speaker.toLowerCase());
+  const companion = turn.speaker === "assistant";
   const said = element("p", { className: "said", textContent: turn.text });
   const when = shown.kind === "search" ? `${day(dayOf(turn.at))}, ${timeOf(turn.at)}` : timeOf(turn.at);
   const edit = element("button", { type: "button", className: "bare only-icon", "aria-label": "Correct", title: "Correct" }, icon("edit"));
@@ -124,7 +122,7 @@ function row(turn) {
   const node = element(
     "li",
     { className: `turn ${companion ? "companion" : "you"}` },
-    element("p", { className: "who", textContent: NAMES[turn.speaker.toLowerCase()] ?? turn.speaker }),
+    element("p", { className: "who", textContent: speakerName(turn.speaker) }),
     said,
     element("p", { className: "when figures", textContent: when }),
     element("div", { className: "acts" }, edit, bin),

@@ -1,6 +1,6 @@
 // What was said, as a script: who in the margin, what in the text. It follows the end unless the reader scrolled up.
 
-import { element } from "./dom.js";
+import { element, speakerName } from "./dom.js";
 
 const CAUSES = { "the client cancelled": "you stopped it", "the user typed": "you typed" }; // as this page's user sees it
 const AT_END = 80; // px from the end that still count as being there
@@ -157,7 +157,7 @@ function memories(items) {
         "li",
         {},
         element("p", {}, element("q", { textContent: text })),
-        element("p", { textContent: `${speaker}, ${day(at)}. Why: ${why}` }),
+        element("p", { textContent: `${speakerName(speaker)}, ${day(at)} · ${why}` }),
       ),
     );
   }
