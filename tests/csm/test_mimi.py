@@ -197,6 +197,15 @@ def test_resetting_one_slot_of_the_encoder_leaves_the_others(mimi: Mimi) -> None
     assert not torch.equal(codes[1:2], whole[1:2])
 
 
+def test_a_slot_that_is_reset_within_a_frame_begins_it_with_silence(mimi: Mimi) -> None:
+    before, after = sound(3.5, batch=2), sound(6.5, batch=2, seed=5)
+    encoder = mimi.encoder(2)
+    encoder.step(before)
+    encoder.reset(1)
+    silence = torch.zeros(1, FRAME_SIZE // 2)
+    assert torch.equal(encoder.step(after)[1:], mimi.encode(torch.cat((silence, after[1:]), dim=1)))
+
+
 def test_resetting_all_slots_starts_afresh(mimi: Mimi) -> None:
     codes, audio = random_codes(5, batch=2), sound(5.5, batch=2)
     decoder, encoder = mimi.decoder(2), mimi.encoder(2)

@@ -68,6 +68,8 @@ def test_what_moshi_saves_is_loaded(tmp_path: Path) -> None:
     save_file(theirs.state_dict(), tmp_path / "moshi.safetensors")
     tensors = load_file(tmp_path / "moshi.safetensors")
     mimi = mimi_from_tensors(tensors, config=TINY)
+    never_used = theirs.quantizer.rvq_rest.vq.layers[2]._codebook.embedding[0]
+    torch.testing.assert_close(mimi.quantiser.codebooks[3, 0], never_used)
     codes = torch.randint(1, 64, (1, 32, 5))
     torch.testing.assert_close(mimi.decode(codes), theirs.decode(codes)[:, 0], rtol=0, atol=1e-5)
 
