@@ -361,6 +361,8 @@ class Conversation:
         self._finish_reply(reply, "withdrawn", "the user went on")
 
     def _end_turn(self, turn: UserTurn, why: str) -> None:
+        if self._reply is not None and self._reply.turn != turn.number:
+            self._finish_reply(self._reply, "interrupted", f"the user's turn: {why}")
         if not turn.paused:
             self._pause(turn)
         self._prepare(turn)
@@ -381,6 +383,9 @@ class Conversation:
             if self._reply is not None and self._reply.turn == turn.number:
                 self._discard(self._reply)
             self._outbox.post(SpeechStopped(turn.number, turn.revision, turn.speech_end, "dropped"))
+            if turn.continues is not None:  # the part that had been said before stands alone again
+                self.history.add("user", turn.prefix, turn.continues)
+                self._recollection.keep("user", turn.prefix)
 
     async def _settle(self, turn: UserTurn) -> TurnRecord | None:
         """The turn has ended: its words become history, and the reply that was prepared for them is let out."""
