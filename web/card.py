@@ -56,17 +56,12 @@ class Card:
         if self._card is not None:
             self._card.follow(event)
 
-    async def start(self, audio: AudioSettings) -> None:
-        """Raises SoundCardError when there is none, or another page has it."""
+    def start(self, audio: AudioSettings) -> None:
+        """Raises CardInUse when another page has it. A card that does not work is told, and ends by itself."""
         if self._running is not None:
             return
         self._holder.take(self)
-        try:
-            # The library looks for devices when it is first used, which takes a moment.
-            self._card = await asyncio.to_thread(SoundCard, audio.input, audio.output)
-        except BaseException:
-            self._holder.release(self)
-            raise
+        self._card = SoundCard(audio.input, audio.output)
         self._running = asyncio.create_task(self._run(self._card))
         self._changed(True)
 

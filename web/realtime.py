@@ -19,13 +19,12 @@ from pydantic import ValidationError
 from starlette.websockets import WebSocketDisconnect
 
 from config import Settings
-from pipeline.audio.portaudio import SoundCardError
 from pipeline.conversation import Conversation
 from pipeline.engine import EngineError
 from pipeline.events import Event, ReplyPaused, ReplyResumed, Severity
 from pipeline.stages import Stages
 from web import events as wire
-from web.card import Card
+from web.card import Card, CardInUse
 from web.commands import Commands, Refusal
 from web.narrator import Narrator
 from web.pcm import samples_of
@@ -165,9 +164,9 @@ class Connection:
         if audio.place != "soundcard":
             raise Refusal("soundcard_not_chosen", "Choose this computer's sound card on the setup page first.")
         try:
-            await card.start(audio)
-        except SoundCardError as error:
-            raise Refusal("soundcard_unavailable", str(error)) from error
+            card.start(audio)
+        except CardInUse as error:
+            raise Refusal("soundcard_in_use", str(error)) from error
         return []
 
     def _card_switched(self, running: bool) -> None:
