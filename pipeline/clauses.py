@@ -13,8 +13,8 @@ LONGEST = 300
 
 _ABBREVIATIONS = frozenset(
     "mr mrs ms dr prof sr jr st mt vs etc e.g i.e eg ie approx no vol fig dept est inc ltd co corp a.m p.m u.s u.k cf "
-    "jan feb mar apr jun jul aug sep sept oct nov dec mon tue wed thu fri sat sun gen col lt sgt rev hon capt ca al min "
-    "max".split()
+    "jan feb mar apr jun jul aug sep sept oct nov dec mon tue wed thu fri sat sun gen col lt sgt rev hon capt ca al "
+    "min max".split()
 )
 _END = re.compile(r"(?P<mark>[.!?…]+)(?P<closing>[\"'”’)\]*_]*)(?=\s)|[。！？]+|\n")
 _PAUSE = re.compile(r"(?:[,;:]|(?<=\s)[–—-]|(?<=\w)—)(?=\s)")

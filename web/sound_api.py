@@ -14,7 +14,8 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.audio import MOUTH_RATE, Samples
-from pipeline.audio.portaudio import Device, SoundCardError, portaudio
+from pipeline.audio.apart import PortAudioApart
+from pipeline.audio.portaudio import Device, SoundCardError
 from pipeline.audio.soundcard import play, play_tone
 from pipeline.speakable import speakable
 from web.http import Problem, checked, json_object
@@ -37,7 +38,7 @@ def sound_api(service: Service) -> APIRouter:
     async def devices() -> dict[str, Any]:
         """What this computer can record and play with."""
         try:
-            found = await asyncio.to_thread(lambda: portaudio().devices())
+            found = await asyncio.to_thread(PortAudioApart().devices)
         except SoundCardError as error:
             raise Problem(503, str(error)) from error
         return {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from threading import Lock
 from typing import Any, Literal, Protocol
 
@@ -54,8 +53,20 @@ Finished = Callable[[], None]
 """The device went away. Runs in the device's thread."""
 
 
+class Devices(Protocol):
+    """What an end of the sound needs of PortAudio. Its calls may block, so they are made outside the event loop."""
+
+    def devices(self) -> list[Device]: ...
+
+    def pick(self, kind: Kind, name: str | None) -> Device: ...
+
+    def listen(self, device: Device, capture: Capture, finished: Finished) -> Stream: ...
+
+    def play(self, device: Device, render: Render, finished: Finished) -> Stream: ...
+
+
 class PortAudio:
-    """The library, which exists once in a process; its calls may block, so they are made outside the event loop."""
+    """The library, which exists once in a process."""
 
     def __init__(self) -> None:
         """Raises SoundCardError when the library is not installed."""
@@ -78,23 +89,8 @@ class PortAudio:
             return [self._device(entry) for entry in self._library.query_devices()]
 
     def pick(self, kind: Kind, name: str | None) -> Device:
-        """The device of that name, else the first whose name contains it; None is the system's default.
-
-        Raises SoundCardError.
-        """
-        usable = [device for device in self.devices() if (device.inputs if kind == "input" else device.outputs)]
-        if not usable:
-            raise SoundCardError(f"This computer has no {_WORD[kind]}: plug in a headset, or use the browser's.")
-        if name is None:
-            defaults = (d for d in usable if (d.default_input if kind == "input" else d.default_output))
-            return next(defaults, usable[0])
-        wanted = name.casefold()
-        exact = [device for device in usable if device.name.casefold() == wanted]
-        found = exact or [device for device in usable if wanted in device.name.casefold()]
-        if not found:
-            there = ", ".join(f"“{device.name}”" for device in usable)
-            raise SoundCardError(f"There is no {_WORD[kind]} named “{name}”: plug it in, or choose one of {there}.")
-        return found[0]
+        """Raises SoundCardError."""
+        return pick(self.devices(), kind, name)
 
     def listen(self, device: Device, capture: Capture, finished: Finished) -> Stream:
         """Begin to capture. Raises SoundCardError."""
@@ -189,14 +185,28 @@ class _Stream:
             self._library.close(self)
 
 
+def pick(devices: list[Device], kind: Kind, name: str | None) -> Device:
+    """The device of that name, else the first whose name contains it; None is the system's default.
+
+    Raises SoundCardError.
+    """
+    usable = [device for device in devices if (device.inputs if kind == "input" else device.outputs)]
+    if not usable:
+        raise SoundCardError(f"This computer has no {_WORD[kind]}: plug in a headset, or use the browser's.")
+    if name is None:
+        defaults = (d for d in usable if (d.default_input if kind == "input" else d.default_output))
+        return next(defaults, usable[0])
+    wanted = name.casefold()
+    exact = [device for device in usable if device.name.casefold() == wanted]
+    found = exact or [device for device in usable if wanted in device.name.casefold()]
+    if not found:
+        there = ", ".join(f"“{device.name}”" for device in usable)
+        raise SoundCardError(f"There is no {_WORD[kind]} named “{name}”: plug it in, or choose one of {there}.")
+    return found[0]
+
+
 _WORD: dict[Kind, str] = {"input": "microphone", "output": "sound output"}
 
 
 def _short(problem: Exception | None) -> str:
     return str(problem).split(": ", 1)[-1].split(" [")[0] if problem else "no channels"
-
-
-@cache
-def portaudio() -> PortAudio:
-    """The one of this process. Raises SoundCardError."""
-    return PortAudio()

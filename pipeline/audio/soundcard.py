@@ -11,8 +11,9 @@ import numpy as np
 import soxr
 
 from pipeline.audio import EAR_RATE, MOUTH_RATE, Samples
+from pipeline.audio.apart import PortAudioApart
 from pipeline.audio.playback import Playback, ReplyKey
-from pipeline.audio.portaudio import PortAudio, SoundCardError, Stream, portaudio
+from pipeline.audio.portaudio import Devices, SoundCardError, Stream
 from pipeline.conversation import Conversation
 from pipeline.events import Event, Notice, Severity
 
@@ -34,12 +35,12 @@ class SoundCard:
     """Plays the conversation's reply and listens for the user, while `run` runs."""
 
     def __init__(
-        self, microphone: str | None = None, headset: str | None = None, library: PortAudio | None = None
+        self, microphone: str | None = None, headset: str | None = None, library: Devices | None = None
     ) -> None:
-        """(Parts of) device names; None is the system's default. Raises SoundCardError without PortAudio."""
+        """(Parts of) device names; None is the system's default."""
         self._microphone = microphone
         self._headset = headset
-        self._library = library or portaudio()
+        self._library = library or PortAudioApart()
         self._playback = Playback()
 
     def follow(self, event: Event) -> None:
@@ -118,9 +119,9 @@ async def converse(
         await asyncio.gather(running, following, return_exceptions=True)
 
 
-async def levels(microphone: str | None, library: PortAudio | None = None) -> AsyncGenerator[float, None]:
+async def levels(microphone: str | None, library: Devices | None = None) -> AsyncGenerator[float, None]:
     """The microphone's peaks, 0 to 1, ten times a second, for a meter; close it (aclosing). Raises SoundCardError."""
-    library = library or portaudio()
+    library = library or PortAudioApart()
     loop = asyncio.get_running_loop()
     heard: asyncio.Queue[float | None] = asyncio.Queue()
 
@@ -141,18 +142,18 @@ async def levels(microphone: str | None, library: PortAudio | None = None) -> As
             yield min(1.0, max(peak for peak in peaks if peak is not None))
 
 
-async def play_tone(headset: str | None, library: PortAudio | None = None) -> None:
+async def play_tone(headset: str | None, library: Devices | None = None) -> None:
     """Two soft notes, a fifth apart, to try an output; returns when they were heard. Raises SoundCardError."""
     await _play(headset, _two_notes, library)
 
 
-async def play(headset: str | None, samples: Samples, library: PortAudio | None = None) -> None:
+async def play(headset: str | None, samples: Samples, library: Devices | None = None) -> None:
     """Play 24 kHz samples, as a sample of a voice; returns when they were heard. Raises SoundCardError."""
     await _play(headset, lambda rate: soxr.resample(samples, MOUTH_RATE, rate), library)
 
 
-async def _play(headset: str | None, at_rate: Callable[[int], Samples], library: PortAudio | None) -> None:
-    library = library or portaudio()
+async def _play(headset: str | None, at_rate: Callable[[int], Samples], library: Devices | None) -> None:
+    library = library or PortAudioApart()
     loop = asyncio.get_running_loop()
     heard = asyncio.Event()
 

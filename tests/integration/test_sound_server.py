@@ -16,7 +16,8 @@ import soundfile
 import soxr
 
 from pipeline.audio import EAR_RATE, MOUTH_RATE, Samples
-from pipeline.audio.portaudio import PortAudio, SoundCardError
+from pipeline.audio.apart import PortAudioApart
+from pipeline.audio.portaudio import SoundCardError
 from pipeline.audio.soundcard import SoundCard, levels, play_tone
 from pipeline.events import ReplyAudio, ReplyDone, ReplyMade
 from tests.support.sound_server import MICROPHONE, SPEAKER, SoundServer, missing, sound_server
@@ -37,8 +38,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[SoundServer]:
 
 
 @pytest.fixture
-def library(server: SoundServer) -> PortAudio:
-    return PortAudio()
+def library(server: SoundServer) -> PortAudioApart:
+    return PortAudioApart()
 
 
 class Ends:
@@ -101,7 +102,7 @@ def pitch(sound: Samples, rate: int) -> float:
     return float(np.abs(np.fft.rfft(sound)).argmax() * rate / len(sound))
 
 
-def test_the_headset_is_listed(library: PortAudio) -> None:
+def test_the_headset_is_listed(library: PortAudioApart) -> None:
     names = {device.name: device for device in library.devices()}
     assert names[MICROPHONE].inputs > 0
     assert names[SPEAKER].outputs > 0
@@ -109,7 +110,7 @@ def test_the_headset_is_listed(library: PortAudio) -> None:
 
 
 async def test_the_microphone_is_heard_and_the_reply_is_played(
-    server: SoundServer, library: PortAudio, tmp_path: Path
+    server: SoundServer, library: PortAudioApart, tmp_path: Path
 ) -> None:
     soundfile.write(tmp_path / "a.wav", tone(1.0), MOUTH_RATE)
     card = SoundCard(MICROPHONE, SPEAKER, library)
@@ -134,7 +135,7 @@ async def test_the_microphone_is_heard_and_the_reply_is_played(
 
 
 async def test_the_headset_is_pulled_out_and_comes_back(
-    server: SoundServer, library: PortAudio, tmp_path: Path
+    server: SoundServer, library: PortAudioApart, tmp_path: Path
 ) -> None:
     soundfile.write(tmp_path / "a.wav", tone(1.0), MOUTH_RATE)
     async with running(SoundCard(MICROPHONE, SPEAKER, library)) as ends:
@@ -149,7 +150,9 @@ async def test_the_headset_is_pulled_out_and_comes_back(
         await ends.until(lambda: ends.loud)
 
 
-async def test_the_sound_server_dies_and_comes_back(server: SoundServer, library: PortAudio, tmp_path: Path) -> None:
+async def test_the_sound_server_dies_and_comes_back(
+    server: SoundServer, library: PortAudioApart, tmp_path: Path
+) -> None:
     soundfile.write(tmp_path / "a.wav", tone(1.0), MOUTH_RATE)
     async with running(SoundCard(MICROPHONE, SPEAKER, library)) as ends:
         server.kill()
@@ -161,7 +164,7 @@ async def test_the_sound_server_dies_and_comes_back(server: SoundServer, library
         await ends.until(lambda: ends.loud)
 
 
-async def test_a_headset_that_is_not_there_is_said_at_once(server: SoundServer, library: PortAudio) -> None:
+async def test_a_headset_that_is_not_there_is_said_at_once(server: SoundServer, library: PortAudioApart) -> None:
     server.unplug()
     with pytest.raises(SoundCardError, match="cannot be opened"):
         async with running(SoundCard(MICROPHONE, SPEAKER, library)):
@@ -171,7 +174,7 @@ async def test_a_headset_that_is_not_there_is_said_at_once(server: SoundServer, 
             pass
 
 
-async def test_the_setup_page_can_try_both(server: SoundServer, library: PortAudio, tmp_path: Path) -> None:
+async def test_the_setup_page_can_try_both(server: SoundServer, library: PortAudioApart, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", tone(1.0), MOUTH_RATE)
     async with asyncio.timeout(PATIENCE), server.recording() as recording:
         await play_tone(SPEAKER, library)
