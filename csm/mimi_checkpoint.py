@@ -24,33 +24,36 @@ Format = Literal["original", "transformers"]
 
 
 class SafetensorsFiles(Mapping[str, Tensor]):
-    """The tensors of one or several files by name, each read when asked for.
+    """The tensors of one or several files by name, each read when asked for. No file is kept open: what was read
+    does not stay in memory.
 
     Raises:
         CheckpointError: a file is not there, is not safetensors, or is cut short.
     """
 
     def __init__(self, *files: Path) -> None:
-        self._handles: dict[str, Any] = {}
+        self._files: dict[str, Path] = {}
         self.metadata: dict[str, str] = {}
         for file in files:
             try:
-                handle: Any = safe_open(file, framework="pt")
+                opened: Any = safe_open(file, framework="pt")
             except (SafetensorError, OSError) as error:
                 raise CheckpointError(f"{file} should be a whole safetensors file, but: {error}.") from error
-            self.metadata |= handle.metadata() or {}
-            self._handles |= dict.fromkeys(handle.keys(), handle)
+            with opened as tensors:
+                self.metadata |= tensors.metadata() or {}
+                self._files |= dict.fromkeys(tensors.keys(), file)
 
     def __getitem__(self, name: str) -> Tensor:
-        tensor = self._handles[name].get_tensor(name)
-        assert isinstance(tensor, Tensor)
+        opened: Any = safe_open(self._files[name], framework="pt")
+        with opened as tensors:
+            tensor: Tensor = tensors.get_tensor(name)
         return tensor
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._handles)
+        return iter(self._files)
 
     def __len__(self) -> int:
-        return len(self._handles)
+        return len(self._files)
 
 
 def load_mimi(
@@ -87,8 +90,10 @@ def mimi_from_tensors(
     file = _OriginalNames(tensors)
     config = config or _config_from_shapes(file)
     file.heads = config.heads
-    with torch.device(device):
+    with torch.device("meta"):  # sizes alone: nothing is initialised that the file overwrites
         mimi = Mimi(config).to(dtype)
+    mimi = mimi.to_empty(device=device)
+    mimi.downsample.bias.zero_()  # the one tensor that is in no file
     for entry in entries(mimi):
         found = [file[name] for name in entry.names]
         expected = [list(tensor.shape) for tensor in entry.write(entry.parameter)]
