@@ -49,6 +49,9 @@ class SafetensorsFiles(Mapping[str, Tensor]):
             tensor: Tensor = tensors.get_tensor(name)
         return tensor
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._files
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._files)
 
