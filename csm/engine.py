@@ -1,7 +1,7 @@
 """Frames, one after the other: the one place that decides how a frame is computed.
 
 An `Engine` holds everything that stays on the device while speech is made: keys and values, the last hidden state,
-positions. This one runs the model as it is; another way to compute a frame overrides `step`.
+positions. This one runs the model as it is; another way to compute a frame overrides `next`.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .model import Csm
+from .model import Csm, KeyValueCache
 from .prompt import frame_rows
 from .sampling import Chooser
 
-__all__ = ["Engine"]
+__all__ = ["Engine", "hear_new"]
 
 
 class Engine:
@@ -43,12 +43,8 @@ class Engine:
         """Takes a prompt for each sequence: rows [n, codebooks + 1] on the host, n of their own each."""
         self._settle()
         for index, prompt in enumerate(prompts):
-            # The last row is heard anew even if it is known: what follows from it is wanted, not only its keys.
-            known = min(_common(self._rows[index], prompt), len(prompt) - 1)
+            self.hidden[index] = hear_new(self.model, self.cache.rows(index, index + 1), self._rows[index], prompt)
             self._rows[index] = prompt
-            where, rows = slice(known, len(prompt)), prompt[None, known:].to(self.hidden.device)
-            cache = self.cache.rows(index, index + 1).prefix(len(prompt))
-            self.hidden[index] = self.model.prefill(rows.clamp(min=0), rows >= 0, where, cache)[0, -1]
             self.positions[index] = len(prompt)
 
     @torch.inference_mode()
@@ -78,6 +74,14 @@ class Engine:
             frames = torch.stack(self._frames[:-1], dim=1).cpu()
             self._rows = [torch.cat((rows, frame_rows(new))) for rows, new in zip(self._rows, frames, strict=True)]
         self._frames = []
+
+
+def hear_new(model: Csm, cache: KeyValueCache, held: Tensor, prompt: Tensor) -> Tensor:
+    """Hears a prompt from the first row on that the cache, of one sequence, does not hold → its last hidden state."""
+    # The last row is heard anew even if it is known: what follows from it is wanted, not only its keys.
+    known = min(_common(held, prompt), len(prompt) - 1)
+    where, rows = slice(known, len(prompt)), prompt[None, known:].to(model.device)
+    return model.prefill(rows.clamp(min=0), rows >= 0, where, cache.prefix(len(prompt)))[0, -1]
 
 
 def _common(held: Tensor, prompt: Tensor) -> int:
