@@ -111,6 +111,8 @@ class ReplyMade(Event):
     """All of the reply's audio has been sent; it is still being played."""
 
     samples: int
+    failure: str | None = None
+    """Why it is not whole: an engine failed on the way."""
 
 
 @dataclass(frozen=True, slots=True)

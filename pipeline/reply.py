@@ -129,7 +129,8 @@ class Reply:
         await self._released.wait()
         self.made = True
         self.record.mark("reply_made", self._clock())
-        self._outbox.post(ReplyMade(self.turn, self.revision, self.samples))
+        failure = None if self.failure is None else str(self.failure)
+        self._outbox.post(ReplyMade(self.turn, self.revision, self.samples, failure))
 
     async def _write(self, clauses: asyncio.Queue[str | None]) -> None:
         splitter = ClauseSplitter()

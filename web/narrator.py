@@ -221,7 +221,9 @@ class Narrator:
             case events.ReplyResumed():
                 yield wire.ParleyResume(response_id=answer.response_id)
             case events.ReplyMade():
-                yield from self._close(answer, wire.StatusDetails(type="completed"))
+                yield from self._close(
+                    answer, _details("failed" if event.failure else "completed", event.failure or "")
+                )
             case events.ReplyDone():
                 yield from self._reply_done(answer, event)
 
@@ -264,15 +266,7 @@ class Narrator:
         yield wire.ResponseDone(response=response)
 
     def _reply_done(self, answer: Answer, event: events.ReplyDone) -> Iterator[wire.ServerEvent]:
-        if event.outcome == "completed":
-            details = wire.StatusDetails(type="completed")
-        elif event.outcome in {"interrupted", "withdrawn"}:
-            reason = "client_cancelled" if event.why == CANCELLED else "turn_detected"
-            details = wire.StatusDetails(type="cancelled", reason=reason)
-        else:
-            error = wire.StatusError(type="server_error", code="engine_error", message=event.why)
-            details = wire.StatusDetails(type="failed", error=error)
-        yield from self._close(answer, details)
+        yield from self._close(answer, _details(event.outcome, event.why))
         self.answer = None
         if event.outcome == "withdrawn" and answer.item_id in self.items:
             yield self.remove(answer.item_id)
@@ -294,6 +288,19 @@ class Narrator:
                 "metadata": answer.metadata,
             }
         )
+
+
+def _details(outcome: events.Outcome, why: str) -> wire.StatusDetails:
+    match outcome:
+        case "completed":
+            return wire.StatusDetails(type="completed")
+        case "failed":
+            error = wire.StatusError(type="server_error", code="engine_error", message=why)
+            return wire.StatusDetails(type="failed", error=error)
+        case "interrupted" | "withdrawn":
+            return wire.StatusDetails(
+                type="cancelled", reason="client_cancelled" if why == CANCELLED else "turn_detected"
+            )
 
 
 def milliseconds(samples: int) -> int:

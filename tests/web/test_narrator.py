@@ -102,6 +102,15 @@ def test_how_a_reply_ended(outcome: events.Outcome, why: str, status: str, reaso
         assert done.response.status_details.error.message == why
 
 
+def test_a_reply_that_an_engine_broke_off_is_not_called_complete() -> None:
+    narrator = Narrator("c")
+    messages = told(narrator, *reply(1), events.ReplyMade(1, 0, 4800, "The voice has gone."))
+    done = messages[-1]
+    assert isinstance(done, wire.ResponseDone)
+    assert done.response.status == "failed"
+    assert not told(narrator, events.ReplyDone(1, 0, "failed", "", "", "The voice has gone."))  # it was said already
+
+
 def test_what_belongs_to_another_reply_is_not_told() -> None:
     narrator = Narrator("c")
     told(narrator, events.ReplyStarted(2, 0))

@@ -157,12 +157,14 @@ function memories(items) {
         "li",
         {},
         element("p", {}, element("q", { textContent: text })),
-        element("p", { textContent: `${speakerName(speaker)}, ${day(at)} · ${why}` }),
+        element("p", { textContent: `${speakerName(speaker)}, ${day(at)} · found by ${why}` }),
       ),
     );
   }
   const count = items.length === 1 ? "one thing" : `${items.length} things`;
-  return element("details", { className: "aside" }, element("summary", { textContent: `Remembered ${count}` }), list);
+  const details = element("details", { className: "aside" }, element("summary", { textContent: `Remembered ${count}` }), list);
+  details.addEventListener("toggle", () => details.open && details.scrollIntoView({ block: "nearest" }));
+  return details;
 }
 
 const DAY = new Intl.DateTimeFormat(undefined, { dateStyle: "long" });
