@@ -127,6 +127,15 @@ async def test_a_client_that_asks_is_told_what_our_page_needs(running: Running) 
     assert record["marks"]["first_heard"] >= record["marks"]["speech_ended"]
 
 
+async def test_it_speaks_from_the_first_sound_and_not_only_when_all_is_made(running: Running) -> None:
+    running.engines.voice.seconds = 60.0  # more than is made ahead, so that the reply is never made whole here
+    async with running.connect("?parley=1") as socket:
+        await append(socket, LOUD, SILENCE)
+        delta = await the(socket, "response.output_audio.delta")
+        await send(socket, "parley.playback", response_id=delta["response_id"], samples=100)
+        assert (await the(socket, "parley.state"))["state"] == "speaking"
+
+
 async def test_a_stock_client_is_never_told_anything_of_parley(socket: ClientConnection) -> None:
     await append(socket, LOUD, SILENCE)
     events = await until(socket, "response.done")
