@@ -1,0 +1,139 @@
+"""The whole product as a user starts it: `main.py` in a process of its own, talked to over its WebSocket."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+from websockets.sync.client import ClientConnection, connect
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+READY_S = 120.0
+ANSWER_S = 60.0
+
+
+@dataclass(slots=True)
+class Product:
+    port: int
+    process: subprocess.Popen[str]
+
+    def get(self, path: str) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+            text: str = answer.read().decode()
+        return text
+
+    def health(self) -> dict[str, Any]:
+        health: dict[str, Any] = json.loads(self.get("/health"))
+        return health
+
+    def wait_until(self, state: str = "ready") -> None:
+        until = time.monotonic() + READY_S
+        while time.monotonic() < until:
+            assert self.process.poll() is None, "Parley ended by itself"
+            with contextlib.suppress(OSError):
+                if all(engine["state"] == state for engine in self.health()["engines"].values()):
+                    return
+            time.sleep(0.1)
+        raise AssertionError(f"not {state} in {READY_S:.0f} s: {self.health()}")
+
+    def workers(self) -> list[psutil.Process]:
+        return [child for child in psutil.Process(self.process.pid).children() if child.is_running()]
+
+    @contextmanager
+    def conversation(self) -> Iterator[ClientConnection]:
+        with connect(f"ws://127.0.0.1:{self.port}/v1/realtime?parley=1", max_size=None) as socket:
+            await_event(socket, "session.created")
+            yield socket
+
+    def kill(self) -> None:
+        """As a power cut would: no chance to tidy up."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(10)
+
+
+def await_event(socket: ClientConnection, *types: str) -> dict[str, Any]:
+    until = time.monotonic() + ANSWER_S
+    while time.monotonic() < until:
+        event: dict[str, Any] = json.loads(socket.recv(timeout=ANSWER_S))
+        if event["type"] in types:
+            return event
+    raise AssertionError(f"none of {types} came in {ANSWER_S:.0f} s")
+
+
+def send(socket: ClientConnection, type: str, **fields: Any) -> None:
+    socket.send(json.dumps({"type": type, **fields}))
+
+
+def type_in(socket: ClientConnection, text: str) -> None:
+    """A typed turn, as the page sends it."""
+    content = [{"type": "input_text", "text": text}]
+    send(socket, "conversation.item.create", item={"type": "message", "role": "user", "content": content})
+    send(socket, "response.create")
+
+
+def hear_out(socket: ClientConnection) -> dict[str, Any]:
+    """Take the whole reply and report it as played; the `parley.reply` that ends it."""
+    samples, response = 0, ""
+    while True:
+        event = await_event(
+            socket, "response.created", "response.output_audio.delta", "response.done", "parley.reply", "error"
+        )
+        match event["type"]:
+            case "response.created":
+                response = event["response"]["id"]
+            case "response.output_audio.delta":
+                samples += len(event["delta"]) * 3 // 4 // 2  # base64 of 16-bit samples
+            case "response.done":
+                send(socket, "parley.playback", response_id=response, samples=samples)
+            case "parley.reply":
+                return event
+            case _:
+                raise AssertionError(event)
+
+
+def ask(socket: ClientConnection, text: str) -> str:
+    """Type a turn, hear the reply to its end; what was heard."""
+    type_in(socket, text)
+    heard: str = hear_out(socket)["heard"]
+    await_event(socket, "parley.turn")
+    return heard
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    return port
+
+
+@contextmanager
+def started(data: Path, *arguments: str) -> Iterator[Product]:
+    """Started on a free port; on leaving it is ended as Ctrl-C does, unless it already is."""
+    port = free_port()
+    command = [sys.executable, "main.py", "--no-browser", "--port", str(port), "--data", str(data), *arguments]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ}
+    )
+    product = Product(port, process)
+    try:
+        yield product
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        try:
+            process.communicate(timeout=30)
+        finally:
+            process.kill()

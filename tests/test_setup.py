@@ -1,0 +1,107 @@
+"""The one command before anything is installed: what it says when it cannot go on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import main
+import setup
+from config.profiles import PROFILES
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-S", script, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("script", "words"), [("main.py", "--no-browser"), ("setup.py", "install what the tests need")]
+)
+def test_help_needs_nothing_installed(script: str, words: str) -> None:
+    """-S leaves the installed packages out of sight."""
+    told = run(script, "--help")
+    assert told.returncode == 0
+    assert words in told.stdout
+
+
+def test_both_files_can_be_read_by_an_old_python() -> None:
+    """So that it gets as far as the sentence that tells it so."""
+    for name in ("main.py", "setup.py"):
+        compile((ROOT / name).read_text(), name, "exec", dont_inherit=True, _feature_version=7)
+
+
+@pytest.mark.parametrize("version", [(3, 10, 4), (3, 14, 0)])
+def test_another_python_is_told_which_to_take(monkeypatch: pytest.MonkeyPatch, version: tuple[int, int, int]) -> None:
+    monkeypatch.setattr(sys, "version_info", version)
+    with pytest.raises(setup.SetupError, match=r"needs Python 3.11, 3.12 or 3.13"):
+        setup.check_python()
+
+
+def test_a_full_disk_is_said_before_anything_is_fetched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(setup, "VENV", tmp_path / ".venv")
+    monkeypatch.setattr(setup, "ENVIRONMENT_BYTES", 10**18)
+    with pytest.raises(setup.SetupError, match="free some space"):
+        setup.ensure_environment()
+
+
+@pytest.mark.parametrize(
+    ("pip", "words"),
+    [
+        (["WARNING: Retrying … NewConnectionError(…: Failed to establish a new connection"], "no way to PyPI"),
+        (["ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device"], "disk is full"),
+        (["ERROR: No matching distribution found for torch==2.13.0"], "torch==2.13.0 could not be installed on Python"),
+        (["ERROR: Failed building wheel for soxr"], "soxr could not be installed"),
+        (["something else"], "pip's words are in"),
+    ],
+)
+def test_pips_words_become_one_sentence(pip: list[str], words: str) -> None:
+    sentence = setup.why_pip_failed(pip, Path("install.log"))
+    assert words in sentence
+    assert "\n" not in sentence
+
+
+def test_a_package_that_fails_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(setup, "VENV", tmp_path)
+    with pytest.raises(setup.SetupError, match="no-such-package"):
+        setup.install(Path(sys.executable), "[1/1] test", ["--no-index", "no-such-package-of-parley"])
+    assert "failed" in capsys.readouterr().out
+    assert "no-such-package" in (tmp_path / "install.log").read_text()
+
+
+def test_without_a_graphics_card_pytorch_is_the_small_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr(setup, "has_nvidia", lambda: False)
+    assert setup.TORCH_CPU_INDEX in setup.steps(["torch==2.13.0"])[0][1]
+    monkeypatch.setattr(setup, "has_nvidia", lambda: True)
+    assert setup.steps(["torch==2.13.0"])[0][1] == ["torch==2.13.0"]
+
+
+def test_the_environment_is_made_anew_when_what_is_wanted_changes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in setup.APP_FILES:
+        (tmp_path / name).write_text("torch==2.13.0\n")
+    monkeypatch.setattr(setup, "ROOT", tmp_path)
+    before = setup.wanted(setup.APP_FILES)
+    (tmp_path / "requirements.txt").write_text("torch==2.14.0\n")
+    assert setup.wanted(setup.APP_FILES) != before
+
+
+def test_main_offers_the_profiles_that_there_are() -> None:
+    assert tuple(PROFILES) == main.PROFILES
+
+
+def test_a_mistyped_option_is_refused_before_anything_is_installed() -> None:
+    told = run("main.py", "--prot", "8080")
+    assert told.returncode == 2
+    assert "unrecognized arguments" in told.stderr
