@@ -22,6 +22,8 @@ from config.profiles import PROFILES, Name
 from config.store import SettingsError, SettingsStore
 from pipeline.audio import MOUTH_RATE
 from pipeline.audio.file import AudioFileError, Held, check_writable, hold, read_sound, write_sound
+from pipeline.audio.portaudio import SoundCardError
+from pipeline.audio.soundcard import SoundCard, converse
 from pipeline.conversation import Conversation
 from pipeline.engine import EngineError
 from pipeline.engines import Engines
@@ -42,7 +44,7 @@ STAGES = {
 """The marks of a turn that are shown, and what they are called."""
 
 DONE, NOTHING_SAID, BAD_INPUT = 0, 1, 2
-"""Exit codes; NOTHING_SAID also when an engine failed."""
+"""Exit codes; NOTHING_SAID also when an engine or the sound card failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ def main(argv: Sequence[str]) -> int:
     except (AudioFileError, SettingsError) as error:
         print(error, file=sys.stderr)
         return BAD_INPUT
-    except EngineError as error:
+    except (EngineError, SoundCardError) as error:
         print(error, file=sys.stderr)
         return NOTHING_SAID
     except KeyboardInterrupt:
@@ -130,8 +132,6 @@ async def conversing(options: Options) -> AsyncIterator[Conversation]:
 
 
 async def _at_the_sound_card(options: Options) -> int:
-    from pipeline.audio.soundcard import SoundCard, converse
-
     audio = SettingsStore(options.data).load().settings.audio
     card = SoundCard(options.microphone or audio.input, options.headset or audio.output)
     console = Console()

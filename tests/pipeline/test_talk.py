@@ -17,6 +17,7 @@ import soxr
 from config import Settings
 from pipeline import talk
 from pipeline.audio import EAR_RATE, MOUTH_RATE, Samples
+from pipeline.audio.apart import PortAudioApart
 from pipeline.engine import EngineError
 from pipeline.metrics import TurnRecord
 from pipeline.stages import Stages
@@ -157,6 +158,18 @@ def test_an_engine_that_does_not_start_is_said_and_everything_ends(
     engines.failure = EngineError("The voice is not ready: install espeak.")
     assert run(tmp_path, "--input", question) == talk.NOTHING_SAID
     assert capsys.readouterr().err.strip().endswith("The voice is not ready: install espeak.")
+    assert engines.stopped == 1
+
+
+def test_a_computer_without_sound_is_told_so(
+    engines: type[ScriptedEngines],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(PortAudioApart, "devices", lambda self: [])
+    assert run(tmp_path) == talk.NOTHING_SAID
+    assert "This computer has no microphone: plug in a headset" in capsys.readouterr().err
     assert engines.stopped == 1
 
 
