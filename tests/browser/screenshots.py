@@ -92,7 +92,8 @@ def picture(browser: Browser, address: str, folder: Path, name: str, look: dict[
     page.get_by_label("Type instead of talking").fill("Where am I going in May?")
     page.get_by_role("button", name="Send").click()
     expect(page.locator("#state")).to_have_text("Speaking")
-    page.locator("summary").last.click()
+    page.locator(".companion summary").last.click()
+    page.wait_for_timeout(500)  # until the circle has its form
     keep("talk-remembering")
     expect(page.locator("#state")).to_have_text("Listening")
     page.get_by_label("Type instead of talking").fill("What are you?")

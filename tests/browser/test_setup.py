@@ -148,7 +148,7 @@ def test_what_is_set_is_kept_and_shown_again(
     before = settings(setup_page)[branch][name]
     field = setup_page.get_by_label(control, exact=True)
     enter(setup_page, field, value)
-    expect(setup_page.locator("#saved")).to_contain_text("Saved.")
+    expect(setup_page.locator("#saved")).to_contain_text("Saved")
     assert settings(setup_page)[branch][name] == kept
     setup_page.reload()
     expect(field).to_have_value(value)

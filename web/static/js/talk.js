@@ -176,11 +176,8 @@ const messages = {
     reply = null;
     typed = [];
     phase = "listening";
-    tell(reason || "The connection to Parley’s server is lost. Trying again…", {
-      key: "socket",
-      severity: "warning",
-      lasting: true,
-    });
+    const why = reason ? ` (${reason})` : "";
+    tell(`The connection to Parley’s server is lost${why}. Trying again…`, { key: "socket", severity: "warning", lasting: true });
   },
   error({ error }) {
     if (error.code === "response_cancel_not_active") return; // it had just ended by itself
