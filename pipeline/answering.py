@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from datetime import datetime
+from typing import Any
 
 from pipeline.listening import UserTurn
 from pipeline.llm import LanguageModel, Message, Prompt
@@ -17,27 +18,31 @@ async def answer(
     mind: LanguageModel,
     recollection: Recollection,
     persona: str,
-    history: tuple[Message, ...],
+    history: Callable[[], tuple[Message, ...]],
     now: Callable[[], datetime],
     *,
     turn: UserTurn | None = None,
+    after: asyncio.Task[Any] | None = None,
     on_transcript: Callable[[], None],
     on_recall: Callable[[Recall], None],
 ) -> AsyncGenerator[str, None]:
     """Pieces of the reply. `turn` is the user's while its words are not history yet; nothing is said to no words.
 
-    Raises EngineError (while iterating).
+    `after` is done when what was said before is history. Raises EngineError (while iterating).
     """
+    said = ""
     if turn is not None:
         said = turn.words((await asyncio.shield(turn.finish())).text)
         on_transcript()
         if not said:
             return
-        history = (*history, Message("user", said))
-    recalled = await recollection.recall(history[-1].text if history else "")
+    if after is not None:
+        await asyncio.wait([after])
+    messages = (*history(), Message("user", said)) if said else history()
+    recalled = await recollection.recall(messages[-1].text if messages else "")
     if recalled is not None:
         on_recall(recalled)
-    async with aclosing(mind.reply(Prompt(persona, history, recalled, now()))) as pieces:
+    async with aclosing(mind.reply(Prompt(persona, messages, recalled, now()))) as pieces:
         async for piece in pieces:
             yield piece
 

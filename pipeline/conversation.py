@@ -42,6 +42,9 @@ ASK_AGAIN = "Sorry, I didn't catch that. Could you say it again?"
 WORTH_ASKING_MS = 400
 """Less speech than this without a word in it was a noise, and is passed over."""
 
+CLOSING_S = 2.0
+"""What was said last may take so long to be understood when the conversation is closed."""
+
 
 def local_now() -> datetime:
     return datetime.now().astimezone()
@@ -101,6 +104,8 @@ class Conversation:
     async def __aexit__(self, *_: object) -> None:
         self.cancel("the conversation was closed")
         self._user.drop()
+        if self._settling is not None:
+            await asyncio.wait([self._settling], timeout=CLOSING_S)
         self._keep_user()
         await self._recollection.close()
         await self._desk.end()
@@ -178,6 +183,7 @@ class Conversation:
         reply = self._replies.current
         if reply is not None and reply.played > REACTION_HEARD:
             self._keep_user()
+        self._tell_state()  # speaking begins with the first sound that is heard, not when all of it is made
 
     # -- what goes out ----------------------------------------------------------------------------------------------
 
@@ -280,7 +286,6 @@ class Conversation:
         said = turn.words(heard)
         self._desk.outbox.post(UserSaid(record.turn, record.revision, said, continues=turn.continues))
         if said:
-            self._misheard = 0
             self._user_said(record, said)
             self._desk.spawn(self._replies.speaker.heard(heard, turn.sound))
             self._settle_reply(record)
@@ -342,6 +347,7 @@ class Conversation:
 
     def _user_said(self, record: TurnRecord, text: str) -> None:
         self._keep_user()
+        self._misheard = 0
         record.user = text
         self.history.add("user", text, record.turn)
         self._unkept = text

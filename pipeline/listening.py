@@ -133,9 +133,19 @@ class UserTurn:
         self.finished = None
         self.asked = 0
         self.paused = False
+        self.void()
+
+    def void(self) -> None:
+        """Speech goes on, or the turn is dropped: the transcript that was being finished is not wanted."""
         if self.final is not None:
             self.final.cancel()
             self.final = None
+
+    def take_up(self, earlier: UserTurn) -> None:
+        """That turn had not ended: this one is its rest."""
+        self.continues = earlier.number
+        self.prefix = earlier.record.user
+        self.blocks = [*earlier.blocks, *self.blocks]
 
     def words(self, transcript: str) -> str:
         """The whole turn's words, those of the turn it continues included."""

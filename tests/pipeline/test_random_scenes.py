@@ -107,7 +107,21 @@ def check_users_words_are_kept(told: Told) -> None:
     assert [line for line in told.history if line.startswith("user")] == said
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def check_every_turn_has_one_record(told: Told) -> None:
+    closed = [record.turn for record in told.records]
+    assert len(closed) == len(set(closed)), "a turn was finished twice"
+    said = {event.turn for _, event in told.events if isinstance(event, UserSaid)}
+    assert said <= set(closed), "a turn that was said has no record"
+    assert all(record.outcome for record in told.records)
+
+
+def check_speculation_is_bounded(scene: Scene, told: Told) -> None:
+    allowed = scene.settings.turns.speculations
+    assert all(record.speculations <= allowed for record in told.records)
+    assert len(scene.prompts) <= (allowed + 1) * len(told.of(SpeechStarted)) + len(scene.acts)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(scenes())
 def test_any_conversation(scene: Scene) -> None:
     told = scene.play(until=max([12.0, *(utterance.end + 8 for utterance in scene.utterances)]))
@@ -115,6 +129,8 @@ def test_any_conversation(scene: Scene) -> None:
     check_turns_end(told)
     check_only_what_was_heard_is_history(told)
     check_users_words_are_kept(told)
+    check_every_turn_has_one_record(told)
+    check_speculation_is_bounded(scene, told)
     assert "Something went wrong" not in " ".join(told.notices)
     if not scene.memory_fails:
         assert sorted(told.remembered) == sorted(told.history)

@@ -13,8 +13,9 @@ The engines here are scripts with delays, for timing only; the real ones are tes
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 
 import numpy as np
@@ -232,7 +233,7 @@ class Told:
         return min(begun for begun, _, _ in self.sounding if begun >= after)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Scene:
     """Delays are in seconds. The end of the sound plays in real time and reports every 20 ms."""
 
@@ -263,6 +264,18 @@ class Scene:
     context: list[str] = field(default_factory=list)
     remembered: list[str] = field(default_factory=list)
     minds_running: int = 0
+
+    def __repr__(self) -> str:
+        """What is unlike the defaults, as it would be written down."""
+        plain = Scene()
+        lists = ("settings", "utterances", "replies", "acts", "prompts", "context", "remembered", "minds_running")
+        names = [each.name for each in fields(self) if each.name not in lists]
+        changed = [name for name in names if getattr(self, name) != getattr(plain, name)]
+        lines = [f"Scene({', '.join(f'{name}={getattr(self, name)!r}' for name in changed)})"]
+        lines += [f"user({said.start:.2f}, {said.end:.2f}, {' '.join(said.words)!r})" for said in self.utterances]
+        lines += [f"reply({text!r}, to={words!r})" for words, text in self.replies.items()]
+        lines += [f"at({when:.2f}, {inspect.getsource(act).strip()})" for when, act in self.acts]
+        return "\n".join(lines)
 
     def user(self, start: float, end: float, words: str) -> None:
         self.utterances.append(Utterance(start, end, tuple(words.split())))

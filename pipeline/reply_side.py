@@ -1,0 +1,115 @@
+"""The conversation's own turns: at most one reply at a time, from its beginning to its last sample heard, or to its
+end by a named cause."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+
+from pipeline.audio import MOUTH_RATE
+from pipeline.desk import Desk
+from pipeline.events import Outcome, ReplyDone
+from pipeline.metrics import TurnRecord
+from pipeline.reply import Reply
+from pipeline.tts import Speaker, TextToSpeech
+
+SILENT_END_S = 10.0
+"""How long the end of the sound may report nothing while it should be playing."""
+
+
+class ReplySide:
+    def __init__(
+        self,
+        voice: TextToSpeech,
+        desk: Desk,
+        *,
+        user_talks: Callable[[], bool],
+        done: Callable[[Reply, Outcome], None],
+        changed: Callable[[], None],
+    ) -> None:
+        """`done` is told of each reply that is over, before its record is closed; `changed`, of any change of state."""
+        self.current: Reply | None = None
+        self._voice = voice
+        self.speaker: Speaker = voice.speaker()
+        self._desk = desk
+        self._user_talks = user_talks
+        self._done = done
+        self._changed = changed
+        self._task: asyncio.Task[None] | None = None
+
+    def configure(self, voice: TextToSpeech) -> None:
+        """Another voice, from the next reply on."""
+        if voice is not self._voice:
+            self._desk.spawn(self.speaker.close())
+            self._voice, self.speaker = voice, voice.speaker()
+
+    def of(self, record: TurnRecord) -> Reply | None:
+        """The current reply, if it answers this turn."""
+        return self.current if self.current is not None and self.current.record is record else None
+
+    def start(self, record: TurnRecord, text: AsyncGenerator[str, None], *, release: bool) -> None:
+        """Make a reply; until it is released nothing of it is heard."""
+        if self.current is not None:
+            self.finish(self.current, "interrupted", "another reply took its place")
+        reply = self.current = Reply(record, text, self.speaker, self._desk.outbox, self._desk.clock)
+        self._task = self._desk.spawn(self._run(reply))
+        if release:
+            reply.release()
+        self._changed()
+
+    def played(self, samples: int) -> None:
+        """How many samples of the current reply have really been heard so far (24 kHz)."""
+        if (reply := self.current) is not None:
+            reply.reached(samples)
+            self._finish_if_over(reply)
+
+    def cancel(self, why: str) -> None:
+        """Stop what is being made or played."""
+        if self.current is not None:
+            self.finish(self.current, "interrupted", why)
+
+    def discard(self, reply: Reply) -> None:
+        """Stop making it; nothing more of it leaves the outbox. The only place where a reply is cancelled."""
+        if reply is not self.current:
+            return
+        self.current = None
+        self._desk.outbox.cancel_before(reply.turn, reply.revision + 1)
+        if self._task is not None and self._task is not asyncio.current_task():
+            self._task.cancel()
+        self._task = None
+
+    def waste(self, reply: Reply) -> None:
+        """What was prepared is not wanted: thrown away, and counted."""
+        reply.record.wasted_tokens += reply.tokens
+        self.discard(reply)
+
+    def finish(self, reply: Reply, outcome: Outcome, why: str) -> None:
+        """The reply is over, one way or the other."""
+        self.discard(reply)
+        record, heard = reply.record, reply.heard
+        record.mark("reply_done", self._desk.clock())
+        record.reply, record.heard = reply.text, heard
+        self._done(reply, outcome)
+        self._desk.outbox.post(ReplyDone(reply.turn, reply.revision, outcome, reply.text, heard, why))
+        self._desk.close_record(record, outcome, why)
+        self._changed()
+
+    async def _run(self, reply: Reply) -> None:
+        await reply.run()
+        if reply.failure is not None:
+            self._desk.notice("error", str(reply.failure))
+        self._finish_if_over(reply)
+        self._changed()
+        while reply is self.current:  # an end that sleeps or breaks must not leave the turn open for ever
+            before = reply.played
+            await asyncio.sleep((reply.samples - before) / MOUTH_RATE + SILENT_END_S)
+            if reply is self.current and reply.played == before and not self._user_talks():
+                self.finish(reply, "interrupted", "the headset reported no more playback")
+
+    def _finish_if_over(self, reply: Reply) -> None:
+        if reply is not self.current or not reply.over:
+            return
+        if reply.failure is not None:
+            self.finish(reply, "failed", str(reply.failure))
+        else:
+            self.finish(reply, "completed", "all of it was heard" if reply.samples else "nothing to say")
