@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tomllib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ from web.service import Service
 from web.sound_api import sound_api
 
 STATIC = Path(__file__).parent / "static"
-VERSION = "0.1.0"
+VERSION: str = tomllib.loads((STATIC.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
 
 
 def create_app(service: Service, address: Address) -> FastAPI:

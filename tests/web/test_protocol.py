@@ -127,6 +127,14 @@ async def test_a_client_that_asks_is_told_what_our_page_needs(running: Running) 
     assert record["marks"]["first_heard"] >= record["marks"]["speech_ended"]
 
 
+async def test_a_session_can_ask_for_the_messages_of_our_page(socket: ClientConnection) -> None:
+    await the(socket, "session.created")
+    await send(socket, "session.update", session={"type": "realtime", "parley": {}})
+    await the(socket, "session.updated")
+    await append(socket, SILENCE)
+    assert (await the(socket, "parley.level"))["peak"] == 0
+
+
 async def test_it_speaks_from_the_first_sound_and_not_only_when_all_is_made(running: Running) -> None:
     running.engines.voice.seconds = 60.0  # more than is made ahead, so that the reply is never made whole here
     async with running.connect("?parley=1") as socket:
@@ -166,6 +174,7 @@ BAD = [
     ('{"type": "input_audio_buffer.append", "audio": "AAAA", "event_id": "e1"}', "invalid_audio", "audio"),
     ('{"type": "input_audio_buffer.append", "audio": 5, "event_id": "e1"}', "invalid_value", "audio"),
     ('{"type": "input_audio_buffer.commit", "event_id": "e1"}', "input_audio_buffer_commit_empty", None),
+    ('{"type": "parley.soundcard.stop", "event_id": "e1"}', "parley_not_asked_for", None),
     ('{"type": "response.cancel", "event_id": "e1"}', "response_cancel_not_active", None),
     ('{"type": "response.create", "respond": 1, "event_id": "e1"}', "invalid_value", "respond"),
     ('{"type": "conversation.item.delete", "item_id": "x", "event_id": "e1"}', "item_not_found", "item_id"),
