@@ -75,7 +75,7 @@ class Finder:
         exclude_conversation: str | None = None,
         weights: Mapping[str, float] = WEIGHTS,
     ) -> Found:
-        """Unordered candidates with their scores."""
+
         self.refresh()
         catalogue = self._catalogue
         question = Question.read(

@@ -175,7 +175,10 @@ class Keeper:
                 self._store.unmark()
                 self._store.clear_vocabulary()
                 self._store.set_note("filling", model)
-            self._reconcile(self._vectors)
+            if self._server is None:
+                self._reconcile(self._vectors)
+            else:
+                self._share(self._vectors)
             self.nudge()
         return self._vectors
 
@@ -234,6 +237,19 @@ class Keeper:
         if extra:
             vectors.drop(list(extra))
             self._store.set_note("compact", "due")
+
+    def _share(self, vectors: Vectors) -> None:
+        """Take over what other machines remembered, corrected and forgot on the same server."""
+        forgotten = vectors.forgotten()
+        self._store.remove(self._store.get(list(forgotten)))
+        held = {row.id: row for row in vectors.texts() if row.id not in forgotten}
+        self._store.unmark(self._store.embedded_ids() - held.keys())
+        here = {row.id: row for row in self._store.get(list(held))}
+        for id, row in here.items():
+            if row.text != held[id].text and id in self._store.embedded_ids():
+                self._store.rewrite(row, held[id].text)
+        self._store.add(row for id, row in held.items() if id not in here)
+        self._store.mark_embedded(row for id, row in held.items() if id not in here)
 
 
 def _spoken(row: Row) -> str:

@@ -17,7 +17,9 @@ from rag.embedding import Embedder, SentenceEmbedder
 from rag.finder import Finder, Found, reasons
 from rag.keeper import Keeper
 from rag.packing import pack
+from rag.ranking import RELEVANT, fits
 from rag.records import ConversationSummary, MemorySize, Recall, Recalled, Remembered
+from rag.renewal import renewed
 from rag.rescue import opened
 from rag.vectors import ChromaServer
 
@@ -100,8 +102,11 @@ class Memory:
             asker: who asks, as `remember` knew them: "my" and "I" in the query then mean them.
         """
         found = self.find(query, now=now, exclude_conversation=exclude_conversation, asker=asker)
-        text, taken = pack(found.rows, found.scores, budget_chars)
-        return Recall(text, tuple(_recalled(found, index) for index in taken))
+        if not found.rows or not fits(found.features):
+            return Recall("", ())
+        scores, older_of = renewed(found.rows, found.scores)
+        text, taken = pack(found.rows, np.where(scores >= scores.max() - RELEVANT, scores, -np.inf), budget_chars)
+        return Recall(text, tuple(_recalled(found, index, older_of.get(index)) for index in taken))
 
     def find(
         self,
@@ -274,17 +279,13 @@ def _fts_query(text: str) -> str:
     return " OR ".join(f'"{word}"' for word in dict.fromkeys(words))
 
 
-def _recalled(found: Found, index: int) -> Recalled:
+def _recalled(found: Found, index: int, older: int | None) -> Recalled:
     row, best = found.rows[index], float(found.scores.max())
-    return Recalled(
-        row.id,
-        row.speaker,
-        row.text,
-        row.at,
-        row.conversation,
-        score=float(np.exp(found.scores[index] - best)),
-        why=reasons(found, index),
-    )
+    why = reasons(found, index)
+    if older is not None:
+        why += f", newer than what was said on {found.rows[older].at:%Y-%m-%d}"
+    score = float(np.exp(found.scores[index] - best))
+    return Recalled(row.id, row.speaker, row.text, row.at, row.conversation, score=score, why=why)
 
 
 def _read_jsonl(file: Path) -> Iterator[Remembered]:

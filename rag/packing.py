@@ -23,11 +23,16 @@ def line(row: Row) -> str:
 
 
 def pack(rows: Sequence[Row], scores: Floats, budget: int) -> tuple[str, list[int]]:
-    """The text, at most `budget` characters, by day in the order of saying; and which rows are in it, best first."""
+    """The text, at most `budget` characters, by day in the order of saying; and which rows are in it, best first.
+
+    A row whose score is minus infinity is left out.
+    """
     lines = [line(row) for row in rows]
     worth = scores - BREVITY * np.log([len(text) + 8 for text in lines])
     used, days, taken = 0, set[str](), []
     for index in np.argsort(-worth):
+        if worth[index] == -np.inf:
+            break
         row = rows[index]
         cost = len(lines[index]) + 1 + (0 if header(row) in days else len(header(row)) + 1)
         if used + cost - 1 > budget:

@@ -11,7 +11,6 @@ from rag.lexical import ASKING, Stemmer, words
 from rag.when import Span, spans
 
 _WHEN = re.compile(r"\b(when|how long|since|(what|which) (day|date|week|month|year))\b", re.IGNORECASE)
-_COUNT = re.compile(r"\bhow (many|much|long|often|old)\b", re.IGNORECASE)
 _NAME = re.compile(
     r"\b(who|whose|where|which|(what|which) (city|country|state|place|book|movie|film|game|song|band|name))\b",
     re.IGNORECASE,
@@ -28,7 +27,6 @@ class Question:
     """The speakers it names, or who asks, where it says "my" and names nobody."""
     spans: tuple[Span, ...]
     wants_time: bool
-    wants_count: bool
     wants_name: bool
 
     @classmethod
@@ -46,7 +44,6 @@ class Question:
             about=frozenset(about),
             spans=tuple(spans(text, today)),
             wants_time=bool(_WHEN.search(text)),
-            wants_count=bool(_COUNT.search(text)),
             wants_name=bool(_NAME.search(text)),
         )
 

@@ -12,30 +12,38 @@ from pathlib import Path
 from rag.store import COLUMNS, Row, StoreDamaged, TurnStore, as_row
 from rag.vectors import salvage
 
+SMALLEST = 100
+"""Bytes that a turn takes in the file at the least, with its entries in the indexes."""
+
 log = logging.getLogger(__name__)
 
 
 def opened(file: Path, vectors: Path, notices: list[str]) -> TurnStore:
-    """The store in `file`; rebuilt from what it and the copies in `vectors` still hold, if it is damaged.
+    """The store in `file`; rebuilt from what it and the copies in `vectors` still hold, if it is damaged or gone.
 
     Raises what `TurnStore` raises, but not for damage: that is told in `notices`.
     """
     try:
-        return TurnStore(file, notices.append)
+        if file.exists() or not (rows := _copies(vectors)):
+            return TurnStore(file, notices.append)
+        return _rebuilt(file, rows, "The texts of this memory were missing", notices)
     except StoreDamaged as damage:
         aside = file.with_name(f"{file.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}")
         for suffix in ("", "-wal", "-shm"):
             part = file.with_name(file.name + suffix)
             if part.exists():
                 part.rename(aside.with_name(aside.name + suffix))
-        rows = {row.id: row for row in [*_copies(vectors), *_readable(aside)]}
-        in_order: list[Row] = sorted(rows.values(), key=lambda row: row.seq)
-        store = TurnStore(file, notices.append)
-        count = store.add(in_order)
-        notice = f"The memory was damaged ({damage}). {count} turns were rescued; the damaged file is kept as {aside}."
-        log.warning("%s", notice)
-        notices.append(notice)
-        return store
+        found = f"This memory was damaged ({damage}), and the damaged file is kept as {aside}"
+        return _rebuilt(file, [*_copies(vectors), *_readable(aside)], found, notices)
+
+
+def _rebuilt(file: Path, rows: list[Row], found: str, notices: list[str]) -> TurnStore:
+    store = TurnStore(file, notices.append)
+    in_order: list[Row] = sorted({row.id: row for row in rows}.values(), key=lambda row: row.seq)
+    notice = f"{found}: {store.add(in_order)} turns were rescued."
+    log.warning("%s", notice)
+    notices.append(notice)
+    return store
 
 
 def _copies(vectors: Path) -> list[Row]:
@@ -49,13 +57,13 @@ def _copies(vectors: Path) -> list[Row]:
 
 
 def _readable(file: Path) -> list[Row]:
+    most = file.stat().st_size // SMALLEST
     with closing(sqlite3.connect(file)) as db:
         try:
-            (last,) = db.execute("SELECT max(seq) FROM (SELECT seq FROM sqlite_sequence WHERE name = 'turns'"
-                                 " UNION ALL SELECT seq FROM turns)").fetchone()  # fmt: skip
+            (last,) = db.execute("SELECT max(seq) FROM turns").fetchone()
         except sqlite3.DatabaseError:
-            last = 1 << 20
-        return list(_between(db, 1, last or 0))
+            last = most
+        return list(_between(db, 1, min(last or 0, most)))
 
 
 def _between(db: sqlite3.Connection, first: int, last: int) -> Iterator[Row]:

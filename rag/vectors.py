@@ -76,10 +76,19 @@ class Vectors:
             return Nearest(*(_nearest(self._collections[view], vector, count) for view in VIEWS))
 
     def drop(self, ids: Sequence[str]) -> None:
+        """On a server the ids, nothing else, stay noted as forgotten, for the other machines."""
         with self._lock:
-            for collection in self._collections.values():
-                for start in range(0, len(ids), BATCH):
-                    collection.delete(ids=list(ids[start : start + BATCH]))
+            for start in range(0, len(ids), BATCH):
+                part = list(ids[start : start + BATCH])
+                for collection in self._collections.values():
+                    collection.delete(ids=part)
+                if self._server is not None:
+                    self._collection(self._name("forgotten")).upsert(ids=part, embeddings=[[1.0]] * len(part))
+
+    def forgotten(self) -> set[str]:
+        """The ids that were dropped from a server, by any machine."""
+        with self._lock:
+            return set(self._collection(self._name("forgotten")).get(include=[])["ids"])
 
     def count(self) -> int:
         with self._lock:
@@ -91,15 +100,15 @@ class Vectors:
             held = [set(collection.get(include=[])["ids"]) for collection in self._collections.values()]
         return set.intersection(*held)
 
-    def texts(self) -> Iterator[Row]:
+    def texts(self) -> list[Row]:
         """The copies of the turns, in the order of saying."""
         with self._lock:
-            yield from _texts(self._collections[VIEWS[0]])
+            return list(_texts(self._collections[VIEWS[0]]))
 
     def retire_others(self) -> None:
         """Remove what other models and unfinished compactions left."""
         with self._lock:
-            mine = {self._name(view) for view in VIEWS}
+            mine = {self._name(view) for view in (*VIEWS, "forgotten")}
             for collection in self._client.list_collections():
                 if collection.name.startswith(self._prefix) and collection.name not in mine:
                     self._client.delete_collection(collection.name)

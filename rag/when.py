@@ -34,7 +34,7 @@ class Span:
         yearly, fixed = (self, other) if self.yearly else (other, self)
         return any(
             fixed.first <= last and first <= fixed.last
-            for year in range(fixed.first.year - 1, fixed.last.year + 1)
+            for year in range(max(fixed.first.year - 1, 1), min(fixed.last.year + 1, 9999))
             for first, last in [_moved(yearly, year)]
         )
 
@@ -176,8 +176,12 @@ def _feast(match: re.Match[str], said: date) -> Span:
 
 
 def _moved(span: Span, year: int) -> tuple[date, date]:
-    first = span.first.replace(year=year, day=min(span.first.day, monthrange(year, span.first.month)[1]))
-    return first, first + (span.last - span.first)
+    """The same days of the year, beginning in `year`."""
+    return _in_year(span.first, year), _in_year(span.last, year + span.last.year - span.first.year)
+
+
+def _in_year(day: date, year: int) -> date:
+    return day.replace(year=year, day=min(day.day, monthrange(year, day.month)[1]))
 
 
 def _month(name: str) -> int:
@@ -230,7 +234,8 @@ _PHRASES: list[tuple[re.Pattern[str], _Meaning]] = [
         (rf"{_LAST} (?P<unit>week|weekend|month|year|{'|'.join(SEASONS)})", _relative_unit),
         (r"recently|lately|the other day", _recently),
         (rf"(?:{_LAST} |on )?(?P<weekday>{'|'.join(WEEKDAYS)})", _weekday),
-        (rf"(?<!\w )(?:(?P<which>last|this|next|past|previous) )?{_FULL_MONTH}(?<!\bmay)", _month_alone),
+        (rf"(?P<which>last|this|next|past|previous) {_FULL_MONTH}", _month_alone),
+        (rf"(?<!\w )(?P<which>(?!))?{_FULL_MONTH}(?<!\bmay)(?<!\bmarch)", _month_alone),
         (rf"(?:in|on|of|during|since|by|until|early|late|mid|from|for|and|or|to|through)(?:-| )"
          rf"(?:(?P<which>last|this|next|past|previous) )?{_FULL_MONTH}", _month_alone),
         (rf"(?:in|during|over) (?:the )?(?P<season>{'|'.join(SEASONS)})(?P<year>(?!))?", _season_alone),

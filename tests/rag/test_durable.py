@@ -1,0 +1,304 @@
+"""What must survive: kill -9, a second program, damage, a full disk, an older schema, another model."""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+import resource
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+
+from rag import ChromaServer, Memory, MemoryFault, MemoryFull, MemoryInUse
+from rag.store import MIGRATIONS
+from tests.rag.conftest import WordEmbedder
+
+KILLS = 100
+
+
+def talk(folder: Path, said: Connection, round: int) -> None:
+    """In a process of its own: remember without end, telling each id once it is promised to be kept."""
+    memory = Memory(folder, embedder=WordEmbedder())
+    said.send("open")
+    for number in range(1_000_000):
+        text = f"round {round} turn {number} " + "word " * (number % 50)
+        said.send((memory.remember("Ann", text, conversation=f"round {round}"), text.strip()))
+
+
+def test_a_finished_turn_survives_kill_9_at_any_moment(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["chromadb", "rag", "tests.rag.conftest"])
+    chance, promised = random.Random(7), dict[str, str]()
+    for round in range(KILLS):
+        here, there = context.Pipe(duplex=False)
+        process = context.Process(target=talk, args=(tmp_path, there, round))
+        process.start()
+        there.close()
+        assert here.recv() == "open"
+        moment = time.monotonic() + chance.uniform(0, 0.15)
+        while time.monotonic() < moment:
+            if here.poll(0.002):
+                id, text = here.recv()
+                promised[id] = text
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+        while True:  # what was told before the kill was promised too
+            try:
+                id, text = here.recv()
+            except EOFError:
+                break
+            promised[id] = text
+        here.close()
+    with Memory(tmp_path, embedder=WordEmbedder()) as memory:
+        held = {turn.id: turn.text for turn in memory.turns(limit=10_000_000)}
+        assert len(promised) > KILLS
+        assert {id: held.get(id) for id in promised} == promised
+        assert memory.notices == ()
+        memory.settle()
+        size = memory.size()
+        assert size.waiting == 0 and size.turns >= len(promised)
+        one = random.Random(1).choice(list(promised))
+        assert one in {turn.id for turn in memory.search(" ".join(promised[one].split()[:4]), limit=10_000)}
+
+
+def test_a_second_program_is_told(tmp_path: Path, words: WordEmbedder) -> None:
+    with Memory(tmp_path, embedder=words) as memory:
+        memory.remember("Ann", "My bicycle is red.")
+        script = "import sys; from pathlib import Path; from rag import Memory; Memory(Path(sys.argv[1]))"
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode != 0 and "is open in another program" in done.stderr
+        with pytest.raises(MemoryInUse):
+            Memory(tmp_path, embedder=words)
+        memory.remember("Ann", "It has a bell.")  # the first is not disturbed
+    with Memory(tmp_path, embedder=words) as memory:
+        assert memory.size().turns == 2
+
+
+def filled(folder: Path, embedder: WordEmbedder, count: int = 300) -> dict[str, str]:
+    with Memory(folder, embedder=embedder) as memory:
+        held = {
+            memory.remember(f"speaker {n % 2}", f"turn {n} about topic {n % 7} " + "and more " * 20): n
+            for n in range(count)
+        }
+        memory.settle()
+        return {turn.id: turn.text for turn in memory.turns(limit=count) if turn.id in held}
+
+
+@pytest.mark.parametrize("damage", ["header", "middle", "cut", "all", "gone"])
+def test_a_damaged_store_is_set_aside_and_rebuilt(tmp_path: Path, words: WordEmbedder, damage: str) -> None:
+    held = filled(tmp_path, words)
+    file = tmp_path / "default" / "turns.sqlite3"
+    content = bytearray(file.read_bytes())
+    if damage == "header":
+        content[:100] = b"\x00" * 100
+    elif damage == "middle":
+        for page in range(4, len(content) // 4096, 3):
+            content[page * 4096 : (page + 1) * 4096] = b"\xaa" * 4096
+    elif damage == "cut":
+        del content[len(content) // 2 :]
+    elif damage == "all":
+        content[:] = b"\x55" * len(content)
+    if damage == "gone":
+        file.unlink()
+    else:
+        file.write_bytes(content)
+    with Memory(tmp_path, embedder=words) as memory:
+        if damage == "gone":  # nothing is damaged: the copies beside the vectors bring the texts back all the same
+            assert "rescued" in memory.notices[0]
+        else:
+            assert "was damaged" in memory.notices[0] and "300 turns were rescued" in memory.notices[0]
+            assert list(file.parent.glob("turns.sqlite3.damaged-*"))
+        assert {turn.id: turn.text for turn in memory.turns(limit=1000)} == held
+        assert [turn.text.split()[1] for turn in memory.turns(limit=1000)] == [str(n) for n in range(300)]
+        memory.settle()
+        assert memory.size().waiting == 0 and memory.recall("topic 3")
+
+
+def test_without_copies_what_can_be_read_is_rescued(tmp_path: Path, words: WordEmbedder) -> None:
+    held = filled(tmp_path, words)
+    shutil.rmtree(tmp_path / "default" / "vectors")
+    file = tmp_path / "default" / "turns.sqlite3"
+    content = bytearray(file.read_bytes())
+    for page in range(8, len(content) // 4096, 9):
+        content[page * 4096 : (page + 1) * 4096] = b"\xaa" * 4096
+    file.write_bytes(content)
+    with Memory(tmp_path, embedder=words) as memory:
+        rescued = {turn.id: turn.text for turn in memory.turns(limit=1000)}
+        assert 100 < len(rescued) < 300 and rescued.items() <= held.items()
+        assert f"{len(rescued)} turns were rescued" in memory.notices[0]
+
+
+def test_a_damaged_index_of_words_is_made_anew(tmp_path: Path, words: WordEmbedder) -> None:
+    filled(tmp_path, words)
+    with closing(sqlite3.connect(tmp_path / "default" / "turns.sqlite3")) as db:
+        db.execute("UPDATE words_data SET block = x'00ff' WHERE id > 10")
+        db.commit()
+    with Memory(tmp_path, embedder=words) as memory:
+        assert memory.search("topic", limit=1000) and len(memory.search("topic", limit=1000)) == 300
+        assert "index of words was damaged" in memory.notices[0]
+
+
+@pytest.mark.parametrize("part", ["chroma.sqlite3", "*/*.bin", "*/*.pickle", "folder"])
+def test_damaged_vectors_are_made_anew(tmp_path: Path, words: WordEmbedder, part: str) -> None:
+    filled(tmp_path, words, 1100)  # more than Chroma keeps in its log, so that its index is on disk
+    vectors = tmp_path / "default" / "vectors"
+    if part == "folder":
+        shutil.rmtree(vectors)
+    else:
+        damaged = list(vectors.glob(part))
+        assert damaged
+        for file in damaged:
+            file.write_bytes(b"\xaa" * file.stat().st_size)
+    with Memory(tmp_path, embedder=words) as memory:
+        assert memory.recall("turn 77 about topic")
+        memory.settle()
+        assert memory.size().waiting == 0
+        assert memory.find("turn 77 about topic").features["meaning"].max() > 5
+        assert not any("words only" in notice for notice in memory.notices)
+
+
+def test_a_full_disk_stops_remembering_with_a_clear_word(tmp_path: Path, words: WordEmbedder) -> None:
+    with Memory(tmp_path, embedder=words) as memory:
+        kept = [memory.remember("Ann", f"turn {n}") for n in range(50)]
+        memory.settle()
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        largest = max(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file())
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest + 20_000, limits[1]))
+        try:
+            with pytest.raises(MemoryFull, match="No room left"):
+                kept.extend(memory.remember("Ann", f"turn {n} " + "x" * 2000) for n in range(50, 5000))
+            assert memory.recall("turn 7")  # the conversation goes on
+            assert memory.size().turns == len(kept)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+            signal.signal(signal.SIGXFSZ, handler)
+        kept.append(memory.remember("Ann", "There is room again."))
+        assert [turn.id for turn in memory.turns(limit=10_000)] == kept
+    with Memory(tmp_path, embedder=words) as memory:
+        assert [turn.id for turn in memory.turns(limit=10_000)] == kept
+        memory.settle()
+        assert memory.size().waiting == 0
+
+
+def test_an_older_schema_is_brought_up_to_date(
+    tmp_path: Path, words: WordEmbedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = filled(tmp_path, words, 5)
+
+    def add_mood(db: sqlite3.Connection) -> None:
+        db.execute("ALTER TABLE turns ADD COLUMN mood TEXT NOT NULL DEFAULT 'calm'")
+
+    def broken(db: sqlite3.Connection) -> None:
+        add_mood(db)
+        raise sqlite3.OperationalError("stopped half way")
+
+    monkeypatch.setattr("rag.store.MIGRATIONS", [*MIGRATIONS, broken])
+    with pytest.raises(sqlite3.OperationalError, match="half way"):
+        Memory(tmp_path, embedder=words)
+    monkeypatch.setattr("rag.store.MIGRATIONS", [*MIGRATIONS, add_mood])  # starts again from the older schema
+    with Memory(tmp_path, embedder=words) as memory:
+        assert {turn.id: turn.text for turn in memory.turns()} == held
+    monkeypatch.undo()
+    with pytest.raises(MemoryFault, match="newer version"):
+        Memory(tmp_path, embedder=words)
+
+
+def test_another_model_embeds_anew_with_progress(tmp_path: Path) -> None:
+    filled(tmp_path, WordEmbedder("first"), 100)
+    released = threading.Semaphore(0)
+
+    class Second(WordEmbedder):
+        def embed(self, texts):  # type: ignore[no-untyped-def]
+            if len(texts) > 4:
+                released.acquire()
+            return super().embed(texts)
+
+    with Memory(tmp_path, embedder=Second("second", dimensions=48)) as memory:
+        memory.find("topic")
+        assert memory.size().progress == 0.0
+        seen = []
+        while memory.size().waiting:
+            assert memory.recall("turn about topic 3")  # usable all the while
+            seen.append(memory.size().progress)
+            released.release()
+        assert seen == sorted(seen) and len(set(seen)) > 2
+        memory.settle()
+        assert memory.size().progress == 1.0 and memory.notices == ()
+    with closing(sqlite3.connect(tmp_path / "default" / "vectors" / "chroma.sqlite3")) as db:
+        assert {size for (size,) in db.execute("SELECT dimension FROM collections")} == {48}
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ChromaServer]:
+    """A real Chroma server in a process of its own."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    program = Path(sys.executable).with_name("chroma")
+    process = subprocess.Popen(
+        [str(program), "run", "--host", "127.0.0.1", "--port", str(port), "--path", str(tmp_path / "server")],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                break
+        assert process.poll() is None, "the Chroma server did not start"
+        time.sleep(0.05)
+    yield ChromaServer("127.0.0.1", port)
+    process.kill()
+    process.wait()
+
+
+def test_chroma_as_a_server_for_two_machines(tmp_path: Path, words: WordEmbedder, server: ChromaServer) -> None:
+    one = Memory(tmp_path / "one", embedder=words, chroma=server)
+    kept = one.remember("Ann", "My bicycle is red.", at=datetime(2024, 5, 3, tzinfo=UTC), conversation="c")
+    gone = one.remember("Ann", "My password is swordfish.")
+    one.settle()
+    two = Memory(tmp_path / "two", embedder=words, chroma=server)
+    two.warm()
+    assert {turn.id for turn in two.turns()} == {kept, gone}
+    assert two.recall("bicycle").items[0].id == kept
+    one.forget(id=gone)
+    one.settle()
+    added = two.remember("Ann", "The bell is broken.")
+    two.settle()
+    two.close()
+    one.close()
+    with Memory(tmp_path / "two", embedder=words, chroma=server) as two:
+        two.warm()
+        assert {turn.id for turn in two.turns()} == {kept, added}
+    with Memory(tmp_path / "one", embedder=words, chroma=server) as one:
+        one.warm()
+        assert {turn.id for turn in one.turns()} == {kept, added}
+    with Memory(tmp_path / "one", owner="Ben", embedder=words, chroma=server) as ben:
+        ben.warm()
+        assert ben.turns() == []
+
+
+def test_a_server_that_is_away_leaves_the_words(tmp_path: Path, words: WordEmbedder) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        away = ChromaServer("127.0.0.1", probe.getsockname()[1])
+    with Memory(tmp_path, embedder=words, chroma=away) as memory:
+        memory.remember("Ann", "My bicycle is red.")
+        assert memory.recall("bicycle").items
+        assert "does not answer" in memory.notices[0]

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from datetime import date
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rag.when import Span, spans
+
+THURSDAY = date(2023, 5, 25)
+
+
+def day(month: int, number: int, year: int = 2023, *, yearly: bool = False) -> Span:
+    return Span(date(year, month, number), date(year, month, number), yearly)
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("What did I do yesterday?", day(5, 24)),
+        ("the day before yesterday", day(5, 23)),
+        ("last Tuesday", day(5, 23)),
+        ("on Thursday", day(5, 18)),
+        ("next Friday", day(5, 26)),
+        ("May 5th, 2023", day(5, 5)),
+        ("the 5th of May", day(5, 5, yearly=True)),
+        ("2022-12-31", day(12, 31, 2022)),
+        ("last week", Span(date(2023, 5, 15), date(2023, 5, 21))),
+        ("last weekend", Span(date(2023, 5, 19), date(2023, 5, 21))),
+        ("two weeks ago", Span(date(2023, 5, 8), date(2023, 5, 14))),
+        ("a couple of months ago", Span(date(2023, 3, 1), date(2023, 3, 31))),
+        ("in the last three days", Span(date(2023, 5, 22), THURSDAY)),
+        ("in March 2022", Span(date(2022, 3, 1), date(2022, 3, 31))),
+        ("in May", Span(date(2023, 5, 1), date(2023, 5, 31), yearly=True)),
+        ("last March", Span(date(2023, 3, 1), date(2023, 3, 31))),
+        ("last December", Span(date(2022, 12, 1), date(2022, 12, 31))),
+        ("last summer", Span(date(2022, 6, 1), date(2022, 8, 31))),
+        ("last year", Span(date(2022, 1, 1), date(2022, 12, 31))),
+        ("since 2019", Span(date(2019, 1, 1), date(2019, 12, 31))),
+        ("Christmas 2022", day(12, 25, 2022)),
+    ],
+)
+def test_what_is_meant(text: str, meant: Span) -> None:
+    assert spans(text, THURSDAY) == [meant]
+
+
+@pytest.mark.parametrize(
+    "text", ["it may rain", "march on", "31 February", "9999 years ago", "soon", "I second that", ""]
+)
+def test_what_names_no_day(text: str) -> None:
+    assert spans(text, THURSDAY) == []
+
+
+def test_more_than_one_time_in_the_order_of_the_text() -> None:
+    assert spans("was it in June or last Tuesday?", THURSDAY) == [
+        Span(date(2023, 6, 1), date(2023, 6, 30), yearly=True),
+        day(5, 23),
+    ]
+
+
+def test_a_month_without_a_year_is_any_years() -> None:
+    (may,) = spans("in May", THURSDAY)
+    (winter,) = spans("in the winter", THURSDAY)
+    assert may.overlaps(day(5, 31, 1999)) and not may.overlaps(day(6, 1, 1999))
+    assert (
+        winter.overlaps(day(1, 15, 2001)) and winter.overlaps(day(12, 1, 2001)) and not winter.overlaps(day(3, 1, 2001))
+    )
+
+
+@given(st.text(alphabet="last next MayJunday 0123456789,-/ago weekyear", max_size=60), st.dates())
+def test_any_text_on_any_day(text: str, said: date) -> None:
+    for span in spans(text, said):
+        assert span.first <= span.last
+        assert span.overlaps(span)
