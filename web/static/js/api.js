@@ -20,7 +20,7 @@ async function failure(response) {
   }
 }
 
-/** Call the API with a JSON body, or a Blob of JSON lines; resolves to the answer's JSON, or its Blob. Throws ApiError. */
+/** Call the API with a JSON body or a Blob of JSON lines; resolves to the answer's JSON or Blob. Throws ApiError. */
 export async function call(method, path, body) {
   const headers = {};
   if (method !== "GET") headers["Content-Type"] = body instanceof Blob ? "application/jsonl" : "application/json";

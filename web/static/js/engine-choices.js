@@ -40,7 +40,13 @@ export class EngineChoices extends EventTarget {
       "label",
       { className: "choice" },
       radio,
-      element("span", {}, element("b", { textContent: label }), element("span", { className: "small quiet", textContent: words }), health),
+      element(
+        "span",
+        {},
+        element("b", { textContent: label }),
+        element("span", { className: "small quiet", textContent: words }),
+        health,
+      ),
     );
   }
 

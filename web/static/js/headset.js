@@ -56,7 +56,7 @@ export class Headset {
     await this.#list();
   }
 
-  // -- which devices ---------------------------------------------------------------------------------------------------
+  // -- which devices ------------------------------------------------------------------------------------------------
 
   async #list() {
     byId("output-line").textContent = "";
@@ -67,11 +67,20 @@ export class Headset {
   async #listBrowser() {
     const { inputs, outputs } = await listDevices();
     const { input, output } = chosenDevices();
-    fill(byId("input"), inputs.map(({ deviceId, label }) => [deviceId, label || "Microphone"]), input);
-    fill(byId("output"), outputs.map(({ deviceId, label }) => [deviceId, label || "Headphones"]), output);
+    fill(
+      byId("input"),
+      inputs.map(({ deviceId, label }) => [deviceId, label || "Microphone"]),
+      input,
+    );
+    fill(
+      byId("output"),
+      outputs.map(({ deviceId, label }) => [deviceId, label || "Headphones"]),
+      output,
+    );
     byId("output").disabled = !Playback.canChooseOutput;
     if (!Playback.canChooseOutput) {
-      byId("output-line").textContent = "This browser plays through the system’s output; choose it in the system’s sound settings.";
+      byId("output-line").textContent =
+        "This browser plays through the system’s output; choose it in the system’s sound settings.";
     } else if (!inputs.some(({ label }) => label)) {
       byId("output-line").textContent = "The devices get their names once the microphone is allowed.";
     }
@@ -107,7 +116,7 @@ export class Headset {
     else await this.#form.save("audio.output", chosen || null);
   }
 
-  // -- trying them -----------------------------------------------------------------------------------------------------
+  // -- trying them --------------------------------------------------------------------------------------------------
 
   async #toggle() {
     if (this.#listening) this.#stop();
@@ -181,7 +190,8 @@ export class Headset {
     try {
       if (this.#inBrowser) await playSample(chime(), chosenDevices().output);
       else await call("POST", "/api/soundcard/test", {});
-      byId("output-line").textContent = "You should have heard three notes. If not, choose another device and try again.";
+      byId("output-line").textContent =
+        "You should have heard three notes. If not, choose another device and try again.";
     } catch (error) {
       byId("output-line").textContent = error.message;
     } finally {

@@ -27,7 +27,7 @@ async function attempt(action) {
   }
 }
 
-// --- overview --------------------------------------------------------------------------------------------------------
+// --- overview ------------------------------------------------------------------------------------------------------
 
 async function refresh() {
   const overview = await call("GET", "/api/memory");
@@ -39,7 +39,9 @@ async function refresh() {
     `${size(bytes)} on this computer`,
   ];
   if (waiting) parts.push(`${waiting} still being taken in`);
-  byId("size").textContent = overview.paused ? `Paused: nothing new is remembered. ${parts.join(" · ")}` : parts.join(" · ");
+  byId("size").textContent = overview.paused
+    ? `Paused: nothing new is remembered. ${parts.join(" · ")}`
+    : parts.join(" · ");
   byId("pause").setAttribute("aria-pressed", String(overview.paused));
   byId("everything").disabled = turns === 0;
   byId("export").disabled = turns === 0;
@@ -65,7 +67,9 @@ function showDays() {
         element(
           "ul",
           {},
-          ...those.map(({ id, first, opening }) => element("li", {}, shelf("conversation", id, `${timeOf(first)}  ${opening}`))),
+          ...those.map(({ id, first, opening }) =>
+            element("li", {}, shelf("conversation", id, `${timeOf(first)}  ${opening}`)),
+          ),
         ),
       ),
     ),
@@ -79,7 +83,7 @@ function shelf(kind, value, text, className = "") {
   return button;
 }
 
-// --- one page of turns ----------------------------------------------------------------------------------------------
+// --- one page of turns ---------------------------------------------------------------------------------------------
 
 async function open(what) {
   shown = what;
@@ -95,7 +99,8 @@ async function open(what) {
   };
   byId("page-title").textContent = titles[what.kind]();
   byId("forget-page").hidden = what.kind === "search";
-  byId("forget-page").querySelector("span").textContent = what.kind === "day" ? "Delete this day" : "Delete this conversation";
+  byId("forget-page").querySelector("span").textContent =
+    what.kind === "day" ? "Delete this day" : "Delete this conversation";
   showDays();
   await more();
 }
@@ -117,8 +122,16 @@ function row(turn) {
   const companion = turn.speaker === "assistant";
   const said = element("p", { className: "said", textContent: turn.text });
   const when = shown.kind === "search" ? `${day(dayOf(turn.at))}, ${timeOf(turn.at)}` : timeOf(turn.at);
-  const edit = element("button", { type: "button", className: "bare only-icon", "aria-label": "Correct", title: "Correct" }, icon("edit"));
-  const bin = element("button", { type: "button", className: "bare only-icon", "aria-label": "Delete", title: "Delete" }, icon("bin"));
+  const edit = element(
+    "button",
+    { type: "button", className: "bare only-icon", "aria-label": "Correct", title: "Correct" },
+    icon("edit"),
+  );
+  const bin = element(
+    "button",
+    { type: "button", className: "bare only-icon", "aria-label": "Delete", title: "Delete" },
+    icon("bin"),
+  );
   const node = element(
     "li",
     { className: `turn ${companion ? "companion" : "you"}` },
@@ -161,10 +174,14 @@ function correct(turn, said, edit) {
   field.focus();
 }
 
-// --- forgetting ------------------------------------------------------------------------------------------------------
+// --- forgetting ----------------------------------------------------------------------------------------------------
 
 async function forgetTurn(turn, node) {
-  const yes = await confirmDialog({ title: "Delete this sentence?", text: `“${turn.text.slice(0, 200)}”`, yes: "Delete" });
+  const yes = await confirmDialog({
+    title: "Delete this sentence?",
+    text: `“${turn.text.slice(0, 200)}”`,
+    yes: "Delete",
+  });
   if (!yes) return;
   await attempt(async () => {
     await call("DELETE", `/api/memory/turns/${encodeURIComponent(turn.id)}`);
@@ -198,7 +215,7 @@ byId("everything").addEventListener("click", async () => {
   });
 });
 
-// --- pausing, taking away, bringing back ------------------------------------------------------------------------------
+// --- pausing, taking away, bringing back ---------------------------------------------------------------------------
 
 byId("pause").addEventListener("click", () =>
   attempt(async () => {
@@ -224,15 +241,20 @@ byId("file").addEventListener("change", () =>
     if (!file) return;
     byId("file").value = "";
     const { added } = await call("POST", "/api/memory/import", file);
-    tell(added ? `${count(added, "sentence is", "sentences are")} new in the memory.` : "All of that was in the memory already.", {
-      key: "imported",
-    });
+    tell(
+      added
+        ? `${count(added, "sentence is", "sentences are")} new in the memory.`
+        : "All of that was in the memory already.",
+      {
+        key: "imported",
+      },
+    );
     await refresh();
     await openNewest();
   }),
 );
 
-// --- searching -------------------------------------------------------------------------------------------------------
+// --- searching -----------------------------------------------------------------------------------------------------
 
 byId("search").addEventListener("submit", (event) => {
   event.preventDefault();

@@ -17,7 +17,11 @@ export function tell(text, options = {}) {
   if (link) words.append(" ", element("a", { href: link.href, textContent: link.text }));
   const notice = element("div", { className: `notice ${severity}` }, icon("notice"), words);
   if (!lasting) {
-    const close = element("button", { type: "button", className: "bare only-icon", "aria-label": "Dismiss" }, icon("close"));
+    const close = element(
+      "button",
+      { type: "button", className: "bare only-icon", "aria-label": "Dismiss" },
+      icon("close"),
+    );
     close.addEventListener("click", () => withdraw(key));
     notice.append(close);
   }
@@ -43,7 +47,14 @@ export async function tellKept() {
   for (const { severity, text } of notices) tell(text, { severity });
 }
 
-const STAGES = { ears: "Ears", mind: "Mind", voice: "Voice", memory: "Memory", vad: "Noticing speech", turns: "Turn taking" };
+const STAGES = {
+  ears: "Ears",
+  mind: "Mind",
+  voice: "Voice",
+  memory: "Memory",
+  vad: "Noticing speech",
+  turns: "Turn taking",
+};
 const STAGE_FIELDS = { ears: "ears", mind: "mind", voice: "voice", memory: "memory", vad: "turns", turns: "turns" };
 
 /** Whether this sentence only repeats why a stage does not work. */
@@ -56,7 +67,9 @@ export function tellOnce(text, severity) {
 
 /** One notice for everything that is loading, one for each stage that failed. */
 export function tellEngines(engines) {
-  const loading = Object.entries(engines).filter(([, engine]) => engine.state === "loading" || engine.state === "stopped");
+  const loading = Object.entries(engines).filter(
+    ([, engine]) => engine.state === "loading" || engine.state === "stopped",
+  );
   if (loading.length) {
     const [stage, engine] = loading.find(([, { progress }]) => progress) ?? loading[0];
     const what = engine.progress?.what ?? "loading";

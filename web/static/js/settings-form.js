@@ -5,7 +5,14 @@ import { ApiError, call } from "./api.js";
 import { byId } from "./dom.js";
 import { tell, withdraw } from "./notices.js";
 
-const STAGES = { ears: "Ears", mind: "Mind", voice: "Voice", memory: "Memory", vad: "Noticing speech", turns: "Turn taking" };
+const STAGES = {
+  ears: "Ears",
+  mind: "Mind",
+  voice: "Voice",
+  memory: "Memory",
+  vad: "Noticing speech",
+  turns: "Turn taking",
+};
 const seconds = (milliseconds) => `${(milliseconds / 1000).toFixed(2)} s`;
 const UNITS = {
   "voice.words_per_minute": (value) => `${value} words a minute`,
@@ -19,7 +26,9 @@ const UNITS = {
 };
 
 const controls = (name = null) =>
-  [...document.querySelectorAll("[data-setting]")].filter((control) => name === null || control.dataset.setting === name);
+  [...document.querySelectorAll("[data-setting]")].filter(
+    (control) => name === null || control.dataset.setting === name,
+  );
 
 const read = (tree, name) => name.split(".").reduce((branch, part) => branch?.[part], tree);
 
@@ -58,7 +67,8 @@ export class SettingsForm extends EventTarget {
   show() {
     for (const control of controls()) {
       const value = read(this.settings, control.dataset.setting);
-      const beingChanged = control === document.activeElement && control.matches("input[type=text], input[type=url], textarea");
+      const beingChanged =
+        control === document.activeElement && control.matches("input[type=text], input[type=url], textarea");
       if (value === undefined || beingChanged || control.getAttribute("aria-invalid") === "true") continue;
       if (control.type === "radio") control.checked = control.value === value;
       else if (control.type === "checkbox") control.checked = value;
@@ -66,7 +76,8 @@ export class SettingsForm extends EventTarget {
       this.#tellValue(control);
     }
     for (const part of document.querySelectorAll("[data-when]")) part.hidden = !read(this.settings, part.dataset.when);
-    for (const part of document.querySelectorAll("[data-unless]")) part.hidden = read(this.settings, part.dataset.unless);
+    for (const part of document.querySelectorAll("[data-unless]"))
+      part.hidden = read(this.settings, part.dataset.unless);
   }
 
   #tellValue(control) {
@@ -121,7 +132,8 @@ export class SettingsForm extends EventTarget {
     const place = document.querySelector(`[data-error="${name}"]`);
     if (place) place.textContent = message;
     for (const control of controls(name)) {
-      if (message && control.type !== "radio" && control.type !== "checkbox") control.setAttribute("aria-invalid", "true");
+      if (message && control.type !== "radio" && control.type !== "checkbox")
+        control.setAttribute("aria-invalid", "true");
       else control.removeAttribute("aria-invalid");
     }
   }

@@ -27,7 +27,7 @@ let inPeak = 0;
 let reply = null; // {id, made: samples received} of the reply under way
 let typed = []; // items that wait for the reply before them to end
 
-// --- what is shown ---------------------------------------------------------------------------------------------------
+// --- what is shown -------------------------------------------------------------------------------------------------
 
 /** [form of the circle, what it is called, a further word] for the state of everything. */
 function appearance() {
@@ -66,7 +66,7 @@ const orb = new Orb(byId("orb"), () => {
   return loudness(inPeak);
 });
 
-// --- talking ---------------------------------------------------------------------------------------------------------
+// --- talking -------------------------------------------------------------------------------------------------------
 
 async function start() {
   talking = true;
@@ -158,7 +158,7 @@ setInterval(() => {
   inPeak *= 0.5; // until the next block of the microphone
 }, 100);
 
-// --- what the server tells -------------------------------------------------------------------------------------------
+// --- what the server tells -----------------------------------------------------------------------------------------
 
 const messages = {
   open() {
@@ -177,7 +177,11 @@ const messages = {
     typed = [];
     phase = "listening";
     const why = reason ? ` (${reason})` : "";
-    tell(`The connection to Parley’s server is lost${why}. Trying again…`, { key: "socket", severity: "warning", lasting: true });
+    tell(`The connection to Parley’s server is lost${why}. Trying again…`, {
+      key: "socket",
+      severity: "warning",
+      lasting: true,
+    });
   },
   error({ error }) {
     if (error.code === "response_cancel_not_active") return; // it had just ended by itself
@@ -260,7 +264,7 @@ for (const [name, handle] of Object.entries(messages)) {
   });
 }
 
-// --- what the user does ----------------------------------------------------------------------------------------------
+// --- what the user does --------------------------------------------------------------------------------------------
 
 byId("talk").addEventListener("click", () => (talking ? stop() : start()));
 byId("mute").addEventListener("click", mute);
@@ -300,7 +304,7 @@ document.addEventListener("visibilitychange", () => {
   playback.wake();
 });
 
-// --- to begin with ---------------------------------------------------------------------------------------------------
+// --- to begin with -------------------------------------------------------------------------------------------------
 
 byId("timing").open = window.matchMedia("(min-width: 60.01rem) and (min-height: 45rem)").matches;
 const { output, volume } = chosenDevices();

@@ -14,7 +14,10 @@ const PARTS = [
 const KEPT = 50;
 const totals = [];
 
-/** @returns {{mark: string, words: string, tint: number, time: number}[]} the parts in order; work that was done ahead takes no time */
+/**
+ * The parts in order; work that was done ahead takes no time.
+ * @returns {{mark: string, words: string, tint: number, time: number}[]}
+ */
 export function parts(marks) {
   const begin = marks.speech_ended;
   const end = marks.first_heard ?? marks.first_sent ?? marks.first_sample;

@@ -2,7 +2,8 @@
 
 import { element, speakerName } from "./dom.js";
 
-const CAUSES = { "the client cancelled": "you stopped it", "the user typed": "you typed" }; // as this page's user sees it
+// Causes of the end of a reply, as the user of this page sees them.
+const CAUSES = { "the client cancelled": "you stopped it", "the user typed": "you typed" };
 const AT_END = 80; // px from the end that still count as being there
 
 export class Transcript {
@@ -20,7 +21,12 @@ export class Transcript {
   #entry(who, kind) {
     this.#begin();
     const said = element("p", { className: "said" });
-    const entry = element("div", { className: `entry ${kind}` }, element("p", { className: "who", textContent: who }), said);
+    const entry = element(
+      "div",
+      { className: `entry ${kind}` },
+      element("p", { className: "who", textContent: who }),
+      said,
+    );
     this.#keepEnd(() => this.#log.append(entry));
     return { entry, said };
   }
@@ -43,7 +49,10 @@ export class Transcript {
     if (!text && !this.#turns.has(item)) return;
     const { said } = this.#user(item);
     this.#keepEnd(() => {
-      said.replaceChildren(text.slice(0, stable), element("span", { className: "unsure", textContent: text.slice(stable) }));
+      said.replaceChildren(
+        text.slice(0, stable),
+        element("span", { className: "unsure", textContent: text.slice(stable) }),
+      );
     });
   }
 
@@ -93,7 +102,7 @@ export class Transcript {
     if (reply) reply.made = samples;
   }
 
-  /** The voice has come so far: what it has not reached is shown fainter. An estimate; the reply's end has the truth. */
+  /** The voice has come so far: what it has not reached is fainter. An estimate; the reply's end has the truth. */
   played(id, samples) {
     const reply = this.#replies.get(id);
     if (!reply) return;
@@ -162,7 +171,12 @@ function memories(items) {
     );
   }
   const count = items.length === 1 ? "one thing" : `${items.length} things`;
-  const details = element("details", { className: "aside" }, element("summary", { textContent: `Remembered ${count}` }), list);
+  const details = element(
+    "details",
+    { className: "aside" },
+    element("summary", { textContent: `Remembered ${count}` }),
+    list,
+  );
   details.addEventListener("toggle", () => details.open && details.scrollIntoView({ block: "nearest" }));
   return details;
 }

@@ -20,13 +20,16 @@ function explain(error) {
       return new MicrophoneError("No microphone was found. Plug one in: Parley goes on by itself.", false);
     case "NotReadableError":
     case "AbortError":
-      return new MicrophoneError("The microphone is in use by another program. Close that one: Parley goes on by itself.", false);
+      return new MicrophoneError(
+        "The microphone is in use by another program. Close that one: Parley goes on by itself.",
+        false,
+      );
     default:
       return new MicrophoneError(`The microphone could not be opened (${error.message || error.name}).`, true);
   }
 }
 
-/** `exact`, since browsers pass over an `ideal` device; but one that was left at home gives way to the system's choice. */
+/** `exact`, since browsers pass over an `ideal` device. One that was left at home gives way to the system's choice. */
 async function open(constraints, id) {
   if (id) {
     try {

@@ -15,7 +15,10 @@ export function chooseDevices(change) {
   localStorage.setItem(KEY, JSON.stringify({ ...chosenDevices(), ...change }));
 }
 
-/** @returns {Promise<{inputs: MediaDeviceInfo[], outputs: MediaDeviceInfo[]}>} named only once the microphone is allowed */
+/**
+ * Named only once the microphone is allowed.
+ * @returns {Promise<{inputs: MediaDeviceInfo[], outputs: MediaDeviceInfo[]}>}
+ */
 export async function listDevices() {
   const all = (await navigator.mediaDevices?.enumerateDevices()) ?? [];
   const usable = all.filter((device) => device.deviceId && !["default", "communications"].includes(device.deviceId));
