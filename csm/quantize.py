@@ -47,7 +47,20 @@ from .model import (
 )
 from .sampling import Chooser
 
-__all__ = ["SCHEMES", "KernelPacking", "Packing", "QuantizedCsm", "TorchPacking", "pick_packing", "quantize", "restore"]
+__all__ = [
+    "SCHEMES",
+    "KernelPacking",
+    "Packing",
+    "QuantizedCsm",
+    "TorchPacking",
+    "load_packed",
+    "pack",
+    "pick_packing",
+    "quantize",
+    "restore",
+    "round_weight",
+    "save_packed",
+]
 
 SCHEMES = {"int8": 8, "int4": 4}
 """Names, and the bits of the two stacks' weights."""
@@ -79,11 +92,11 @@ def quantize(model: Csm, scheme: str, folder: Path | None = None, packing: Packi
         log.info("Packing the weights to %s, once; they are kept in %s", scheme, file)
         try:
             file.parent.mkdir(exist_ok=True)
-            _write(file, pack(model, SCHEMES[scheme], packing))
+            save_packed(file, pack(model, SCHEMES[scheme], packing))
         except OSError as error:
             log.warning("The packed weights cannot be kept (%s): they will be packed anew each time.", error)
             return QuantizedCsm(model.config, dict(pack(model, SCHEMES[scheme], packing)), packing)
-    return QuantizedCsm(model.config, load_file(file), packing)
+    return QuantizedCsm(model.config, load_packed(file), packing)
 
 
 def pick_packing() -> Packing:
@@ -155,12 +168,12 @@ class Packing(Protocol):
 
 
 class QuantizedCsm(Csm):
-    """`Csm` with other modules where the weights are packed. It computes in bfloat16."""
+    """`Csm` with other modules where the weights are packed. It computes in bfloat16. `tensors` are those of `pack`."""
 
     def __init__(self, config: CsmConfig, tensors: Mapping[str, Tensor], packing: Packing) -> None:
         with torch.device("meta"):
             super().__init__(config)
-        self.packing = packing
+        self.packing, self.tensors = packing, tensors
         for name in ("text_embeddings", "audio_embeddings"):
             getattr(self, name).weight = nn.Parameter(tensors[f"{name}.weight"], requires_grad=False)
 
@@ -378,7 +391,13 @@ def _identity(folder: Path) -> str:
     return hashlib.sha256(json.dumps([VERSION, GROUP, facts]).encode()).hexdigest()[:16]
 
 
-def _write(path: Path, tensors: Iterable[tuple[str, Tensor]]) -> None:
+def load_packed(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file that `save_packed` has written, mapped from it."""
+    tensors: dict[str, Tensor] = load_file(path)
+    return tensors
+
+
+def save_packed(path: Path, tensors: Iterable[tuple[str, Tensor]]) -> None:
     """A safetensors file, written tensor by tensor as they are made, so that two are never in memory.
 
     The header, whose length is known at the end only, has a fixed space, filled up with blanks as the format allows; so
