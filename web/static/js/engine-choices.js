@@ -85,7 +85,7 @@ export class EngineChoices extends EventTarget {
 
 function sentence({ state, last_error: error, progress, memory_bytes: bytes }) {
   if (state === "failed") return `Does not work: ${error}`;
-  if (state === "loading") return `Loading: ${progress?.what ?? "a moment"}`;
+  if (state === "loading") return `Getting ready: ${progress?.what ?? "loading"}…`;
   if (state !== "ready") return "Not started.";
   return bytes ? `Ready, ${Math.round(bytes / 1e6)} MB of memory.` : "Ready.";
 }
