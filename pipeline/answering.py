@@ -28,7 +28,7 @@ async def answer(
 ) -> AsyncGenerator[str, None]:
     """Pieces of the reply. `turn` is the user's while its words are not history yet; nothing is said to no words.
 
-    `after` is done when what was said before is history. Raises EngineError (while iterating).
+    `history` gives what was said before it, once `after` is done. Raises EngineError (while iterating).
     """
     said = ""
     if turn is not None:

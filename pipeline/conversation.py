@@ -223,7 +223,7 @@ class Conversation:
             self._replies.waste(reply)
         elif reply is not None and self._settling is None:
             reply.release()  # it had waited for whoever was speaking
-        if turn.continues is not None:  # the part that had been said before stands alone again
+        if turn.continues is not None and turn.prefix:  # the part that had been said before stands alone again
             self.history.add("user", turn.prefix, turn.continues)
             self._recollection.keep("user", turn.prefix)
 
@@ -317,7 +317,6 @@ class Conversation:
         worth_asking = turn.speech_ms >= WORTH_ASKING_MS and self._user.mode == "automatic" and not self._misheard
         if worth_asking and self._quiet and self._replies.current is None and self._settling is None:
             self._misheard += 1
-            record.revision += 1
             self._replies.start(record, fixed(ASK_AGAIN), release=True)
             return
         if not trouble:
@@ -335,7 +334,7 @@ class Conversation:
             self._stages.mind,
             self._recollection,
             persona or self._settings.mind.persona,
-            lambda: self.history.messages,
+            lambda: self.history.without(turn.number) if turn is not None else self.history.messages,
             self._now,
             turn=turn,
             after=self._settling if turn is not None else None,

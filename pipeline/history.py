@@ -30,6 +30,10 @@ class History:
     def messages(self) -> tuple[Message, ...]:
         return tuple(Message(entry.role, entry.text, entry.interrupted) for entry in self._entries)
 
+    def without(self, turn: int) -> tuple[Message, ...]:
+        """What was said in all other turns."""
+        return tuple(Message(each.role, each.text, each.interrupted) for each in self._entries if each.turn != turn)
+
     def add(
         self,
         role: Literal["user", "assistant", "system"],

@@ -28,12 +28,12 @@ class Outbox:
         self._events: deque[Event] = deque()
         self._arrived = asyncio.Event()
         self._taken = asyncio.Event()
-        self._floor = (0, 0)
+        self._reply: tuple[int, int] | None = None
         self._closed = False
 
-    def cancel_before(self, turn: int, revision: int) -> None:
-        """Replies of anything older than this are not heard any more, not even what is already queued."""
-        self._floor = max(self._floor, (turn, revision))
+    def only(self, reply: tuple[int, int] | None) -> None:
+        """Nothing leaves any more of a reply other than this turn's and revision's, not even what is already queued."""
+        self._reply = reply
         self._events = deque(event for event in self._events if not self._stale(event))
         self._taken.set()
 
@@ -72,4 +72,4 @@ class Outbox:
         self._taken.set()
 
     def _stale(self, event: Event) -> bool:
-        return isinstance(event, _OF_A_REPLY) and (event.turn, event.revision) < self._floor
+        return isinstance(event, _OF_A_REPLY) and (event.turn, event.revision) != self._reply

@@ -52,6 +52,7 @@ class ReplySide:
         if self.current is not None:
             self.finish(self.current, "interrupted", "another reply took its place")
         reply = self.current = Reply(record, text, self.speaker, self._desk.outbox, self._desk.clock)
+        self._desk.outbox.only((reply.turn, reply.revision))
         self._task = self._desk.spawn(self._run(reply))
         if release:
             reply.release()
@@ -73,7 +74,7 @@ class ReplySide:
         if reply is not self.current:
             return
         self.current = None
-        self._desk.outbox.cancel_before(reply.turn, reply.revision + 1)
+        self._desk.outbox.only(None)
         if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
         self._task = None

@@ -189,7 +189,10 @@ class _Memory:
         now: datetime | None = None,
         exclude_conversation: str | None = None,
     ) -> Recall:
+        self._scene.recalled.append(query)
         await asyncio.sleep(self._scene.memory_delay)
+        if self._scene.recall_fails:
+            raise EngineError("The memory is damaged: run `python3 setup.py doctor`.")
         return Recall("", ())
 
 
@@ -248,10 +251,14 @@ class Scene:
     memory_delay: float = 0.01
     usual_reply: str = "That is good to hear."
     ears_fail: bool = False
+    finished_fails: bool = False
     voice_fails: bool = False
     memory_fails: bool = False
+    recall_fails: bool = False
     deaf_after: float = 1e9
-    """When the end of the sound stops playing and reporting, as a sleeping tab does."""
+    """When the end of the sound stops playing and reporting, as a sleeping tab does …"""
+    deaf_until: float = 1e9
+    """… and when it goes on."""
     finished_delay: float = 0.03
     finished_at: dict[float, float] = field(default_factory=dict)
     """The turn model's verdict for speech ending at a time; 0.95 where a sentence of the script ends, else 0.05."""
@@ -263,12 +270,27 @@ class Scene:
     prompts: list[Prompt] = field(default_factory=list)
     context: list[str] = field(default_factory=list)
     remembered: list[str] = field(default_factory=list)
+    recalled: list[str] = field(default_factory=list)
+    """What was asked of the memory."""
+    now: Callable[[], datetime] = lambda: datetime(2026, 11, 20, 12, tzinfo=UTC)
+    """The wall clock."""
     minds_running: int = 0
 
     def __repr__(self) -> str:
         """What is unlike the defaults, as it would be written down."""
         plain = Scene()
-        lists = ("settings", "utterances", "replies", "acts", "prompts", "context", "remembered", "minds_running")
+        lists = (
+            "settings",
+            "utterances",
+            "replies",
+            "acts",
+            "prompts",
+            "context",
+            "remembered",
+            "recalled",
+            "now",
+            "minds_running",
+        )
         names = [each.name for each in fields(self) if each.name not in lists]
         changed = [name for name in names if getattr(self, name) != getattr(plain, name)]
         lines = [f"Scene({', '.join(f'{name}={getattr(self, name)!r}' for name in changed)})"]
@@ -308,9 +330,9 @@ class Scene:
             name="scene",
             mode=self.mode,
             on_record=told.records.append,
-            now=lambda: datetime(2026, 11, 20, 12, tzinfo=UTC),
+            now=self.now,
         ) as conversation:
-            end = asyncio.create_task(_end_of_the_sound(conversation, told, self.deaf_after))
+            end = asyncio.create_task(_end_of_the_sound(conversation, told, self.deaf_after, self.deaf_until))
             acting = [asyncio.create_task(_act(conversation, when, act)) for when, act in self.acts]
             await self._microphone(conversation, until)
             for task in acting:
@@ -323,6 +345,8 @@ class Scene:
     async def _finished(self, sound: Samples) -> float:
         """What the script says of the last speech in this sound: an utterance is finished unless told otherwise."""
         await asyncio.sleep(self.finished_delay)
+        if self.finished_fails:
+            raise EngineError("The turn model stopped.")
         levels = [float(frame.max()) for frame in sound.reshape(-1, FRAME)]
         last = next(level for level in reversed(levels) if level >= SPEECH_LEVEL)
         utterance = self.utterances[round((last - SPEECH_LEVEL) * 1000)]
@@ -348,7 +372,7 @@ async def _act(conversation: Conversation, when: float, act: Callable[[Conversat
         await result
 
 
-async def _end_of_the_sound(conversation: Conversation, told: Told, deaf_after: float) -> None:
+async def _end_of_the_sound(conversation: Conversation, told: Told, deaf_after: float, deaf_until: float) -> None:
     """A headset: plays what it gets in real time, pauses and drops at once, reports what was heard."""
     clock = asyncio.get_running_loop().time
     queued = played = turn = 0
@@ -360,7 +384,7 @@ async def _end_of_the_sound(conversation: Conversation, told: Told, deaf_after: 
             begun = clock()
             await asyncio.sleep(PLAY_STEP_S)
             step = min(round(PLAY_STEP_S * MOUTH_RATE), queued - played)
-            if paused or step <= 0 or begun >= deaf_after:
+            if paused or step <= 0 or deaf_after <= begun < deaf_until:
                 continue
             played += step
             told.sounding.append((begun, begun + step / MOUTH_RATE, turn))
