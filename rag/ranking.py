@@ -66,9 +66,8 @@ class WordHits:
     def of(cls, postings: Mapping[str, NDArray[np.int64]], catalogue: Catalogue) -> WordHits:
         positions = {term: catalogue.positions(seqs) for term, seqs in postings.items()}
         total = len(catalogue)
-        idf = {
-            term: float(np.log1p((total - len(found) + 0.5) / (len(found) + 0.5))) for term, found in positions.items()
-        }
+        often = {term: max(len(found), 1) for term, found in positions.items()}  # an absent word tells as a rare one
+        idf = {term: float(np.log1p((total - held + 0.5) / (held + 0.5))) for term, held in often.items()}
         return cls(positions, idf)
 
     def bm25(self, catalogue: Catalogue) -> Floats:
@@ -79,6 +78,11 @@ class WordHits:
         for term, found in self.positions.items():
             scores[found] += self.idf[term] * _saturated(1.0, lengths[found] / usual)
         return scores
+
+    def rare(self, catalogue: Catalogue) -> NDArray[np.bool_]:
+        """[terms]: said in twenty turns or one in a hundred at the most."""
+        most = max(20, len(catalogue) // 100)
+        return np.array([len(found) <= most for found in self.positions.values()], dtype=np.bool_)
 
     def counts(self, catalogue: Catalogue, candidates: Positions) -> NDArray[np.float64]:
         """[terms, candidates]: in how many of the turn before, the turn and the turn after a term occurs."""
@@ -157,7 +161,7 @@ def describe(
         "meaning_of_episode": _highest(turn, episode) * 10,
         "words": bm25[candidates] / best,
         "words_covered": (alone * idf).sum(0) / all_idf,
-        "words_rare": (alone * idf).max(0, initial=0.0) / np.log1p((len(catalogue) - 0.5) / 1.5),
+        "words_rare": alone[hits.rare(catalogue)].max(0, initial=0.0),
         "words_covered_around": ((counts > 0) * idf).sum(0) / all_idf,
         "words_of_episode": episodes / max(float(episodes.max(initial=0.0)), 1e-6),
         **_related(catalogue, candidates, around, hits, vocabulary),
@@ -186,7 +190,7 @@ def fits(features: Mapping[str, Floats]) -> bool:
     them) and what general questions find in any (below 0.37).
     """
     near = features["meaning"] >= 3.7
-    worded = (features["words_covered"] >= 0.5) & (features["words_rare"] >= 0.6)
+    worded = (features["words_covered"] >= 0.3) & (features["words_rare"] > 0)
     return bool((near | worded | (features["said_then"] > 0)).any())
 
 

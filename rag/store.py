@@ -109,7 +109,7 @@ class TurnStore:
                 raise StoreDamaged(verdict)
         except sqlite3.OperationalError as error:
             self._db.close()
-            if error.sqlite_errorcode & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
                 raise MemoryInUse(
                     f"The memory in {file.parent} is open in another program. Close that one, or use another folder."
                 ) from error

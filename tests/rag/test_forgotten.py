@@ -1,0 +1,72 @@
+"""What was forgotten is gone: from every answer, and from every byte on the disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rag import Memory
+from tests.rag.conftest import WordEmbedder
+
+SECRET = "swordfish"
+
+
+def bytes_on_disk(folder: Path) -> bytes:
+    return b"".join(file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file())
+
+
+@pytest.mark.parametrize("how", ["id", "day", "conversation", "everything", "corrected"])
+def test_words_and_vectors_leave_the_disk(tmp_path: Path, words: WordEmbedder, how: str) -> None:
+    spoken = f"Ann: My {SECRET} is well hidden."
+    with Memory(tmp_path / "memory", embedder=words) as memory:
+        for number in range(1200):  # past what Chroma keeps in its log
+            memory.remember("Ann", f"turn {number}", conversation="other")
+        id = memory.remember("Ann", spoken.removeprefix("Ann: "), conversation="secret")
+        memory.settle()
+        (vector,) = words.embed([spoken])
+        traces = [SECRET.encode(), id.encode(), (vector / np.linalg.norm(vector)).astype("<f4").tobytes()[:16]]
+        before = bytes_on_disk(tmp_path)
+        assert SECRET.encode() in before and id.encode() in before
+        if how == "corrected":
+            memory.correct(id, "Nothing to see.")
+            traces.remove(id.encode())
+        else:
+            day = memory.turns(conversation="secret")[0].at.date()
+            options = {"id": id, "day": day, "conversation": "secret", "everything": True}
+            assert memory.forget(**{how: options[how]}) in (1, 1201)  # type: ignore[arg-type]
+        assert memory.search(SECRET) == []
+        assert not any(SECRET in item.text for item in memory.recall(SECRET).items)
+        assert memory.export(tmp_path / "export.jsonl") >= 0
+        memory.settle()
+        after = bytes_on_disk(tmp_path)
+        assert [trace for trace in traces if trace in after] == []
+        assert memory.notices == ()
+
+
+def test_no_id_is_used_again(tmp_path: Path, words: WordEmbedder) -> None:
+    seen: set[str] = set()
+    for _ in range(3):
+        with Memory(tmp_path, embedder=words) as memory:
+            for number in range(50):
+                id = memory.remember("Ann", f"turn {number}")
+                assert id not in seen
+                seen.add(id)
+            memory.forget(everything=True)
+
+
+def test_what_a_crash_left_between_text_and_vector_is_put_right(tmp_path: Path, words: WordEmbedder) -> None:
+    with Memory(tmp_path, embedder=words) as memory:
+        ids = [memory.remember("Ann", f"turn {number}") for number in range(10)]
+        memory.settle()
+        store, vectors = memory._turns, memory._keeper._vectors
+        assert vectors is not None
+        store.remove(store.get(ids[:1]))  # killed before its vector went
+        vectors.drop(ids[1:2])  # a vector lost
+    with Memory(tmp_path, embedder=words) as memory:
+        memory.warm()
+        memory.settle()
+        assert memory._keeper._vectors is not None
+        assert memory._keeper._vectors.ids() == set(ids[1:])
+        assert memory.size().waiting == 0
