@@ -43,7 +43,9 @@ class Engine:
         """Takes a prompt for each sequence: rows [n, codebooks + 1] on the host, n of their own each."""
         self._settle()
         for index, prompt in enumerate(prompts):
-            self.hidden[index] = hear_new(self.model, self.cache.rows(index, index + 1), self._rows[index], prompt)
+            # Should hearing fail half-way, nothing is known for sure of what the caches hold.
+            held, self._rows[index] = self._rows[index], prompt[:0]
+            self.hidden[index] = hear_new(self.model, self.cache.rows(index, index + 1), held, prompt)
             self._rows[index] = prompt
             self.positions[index] = len(prompt)
 

@@ -105,6 +105,40 @@ def test_a_batch_is_what_each_is_alone(generator: Generator) -> None:
     assert generator.generate_batch([], []) == []
 
 
+def test_every_call_hears_its_whole_prompt(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys kept from the call before would differ in the last bit, and a seed would no longer be a promise."""
+    rows: list[int] = []
+    prefill = generator.model.prefill
+
+    def counted(new: torch.Tensor, *rest: Any) -> torch.Tensor:
+        rows.append(new.shape[1])
+        return prefill(new, *rest)
+
+    monkeypatch.setattr(generator.model, "prefill", counted)
+    for _ in range(3):
+        generator.generate("Hello.", 0, [], **SHORT)
+    assert rows == 3 * [len(generator.prompter.text("Hello.", 0))]
+
+
+def test_the_way_of_a_gpu_says_the_same(generator: Generator) -> None:
+    """Frames and sound in one piece each, as captured on a GPU; without one the same code runs as it is."""
+    from csm.cuda_graph import GraphDecoder, GraphEngine
+
+    class InOnePiece(Generator):
+        def engine(self, batch: int = 1, length: int | None = None) -> Engine:
+            return GraphEngine(self.model, batch, length)
+
+        def decoder(self) -> GraphDecoder:
+            return GraphDecoder(self.codec.decoder(), 1, self.codec.codebooks, self.device)
+
+    other = InOnePiece(generator.model, generator.prompter.tokenizer, generator.codec)
+    context = [Segment("A voice.", 1, voice(0.5))]
+    expected = generator.generate("Hello.", 0, context, seed=1, **SHORT)
+    torch.testing.assert_close(other.generate("Hello.", 0, context, seed=1, **SHORT), expected, atol=1e-5, rtol=0)
+    chunks = list(csm.Session(other, context).speak("Hello.", 0, 800, seed=1))
+    torch.testing.assert_close(torch.cat(chunks), expected, atol=1e-5, rtol=0)
+
+
 def test_streams_may_overlap(generator: Generator) -> None:
     alone = [generator.generate("Hello.", speaker, [], seed=1, **SHORT) for speaker in (0, 1)]
     streams = [generator.generate_stream("Hello.", speaker, [], seed=1, **SHORT) for speaker in (0, 1)]

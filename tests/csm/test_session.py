@@ -11,7 +11,7 @@ from torch import Tensor
 
 from csm import Generator, Segment, Session
 from csm.engine import Engine
-from csm.errors import ContextTooLong, InvalidAudio, InvalidText, NoSpeech
+from csm.errors import ContextTooLong, InvalidAudio, InvalidText, NoSpeech, OutOfMemory
 from csm.prompt import sound_rows
 from tests.csm.tiny import TINY, make_mimi, make_model, make_tokenizer, voice
 
@@ -305,6 +305,24 @@ def test_silence_of_the_model_changes_nothing(generator: Generator, monkeypatch:
             say(session, "Hello.", temperature=0.9)
     assert session.turns == 0
     assert torch.equal(say(session, "Hello."), say(Session(generator, VOICE), "Hello."))
+
+
+def test_out_of_memory_leaves_nothing_half_heard(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    session, fresh = Session(generator, VOICE), Session(generator, VOICE)
+    for each in (session, fresh):
+        each.add(Segment("One.", 1, voice(0.5, seed=3)))
+
+    def fail(*_: object) -> None:
+        raise torch.OutOfMemoryError("out")
+
+    with monkeypatch.context() as patch:
+        # The first layer has written keys for another turn over those of this one; the second fails.
+        patch.setattr(generator.model.backbone.layers[1], "forward", fail)
+        kept, session._turns[0] = session._turns[0], generator.prompter.text("Another turn in its place.", 2)
+        with pytest.raises(OutOfMemory):
+            say(session, "Hello.")
+    session._turns[0] = kept
+    assert torch.equal(say(session, "Hello."), say(fresh, "Hello."))
 
 
 def test_sessions_do_not_hear_each_other(generator: Generator) -> None:
