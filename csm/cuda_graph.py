@@ -38,7 +38,7 @@ def capture(work: Callable[[], None], restore: Callable[[], None], device: torch
             restore()
     torch.cuda.current_stream(device).wait_stream(side)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads may go on with their work
         work()
     restore()
     return graph.replay

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from .cuda_graph import GraphDecoder, GraphEngine
 from .engine import Engine
 from .errors import ContextTooLong, NoSpeech, OutOfMemory
+from .mimi import Mimi
 from .model import Csm
 from .prompt import Prompter, Segment, speakable
 from .utterance import FRAMES_PER_SECOND, Ending, Noise, Sampling, Utterance, frames_at_most
@@ -47,8 +49,23 @@ class Generator:
         return self.model.device
 
     def engine(self, batch: int = 1, length: int | None = None) -> Engine:
-        """A new engine for this model, for `batch` sequences of up to `length` rows."""
-        return Engine(self.model, batch, length)
+        """A new engine for this model, for `batch` sequences of up to `length` rows.
+
+        On a GPU one sequence has its graphs made here, some seconds, so that its speech waits for none; the batch of a
+        single request is not worth them.
+        """
+        if self.device.type != "cuda" or batch > 1:
+            return Engine(self.model, batch, length)
+        engine = GraphEngine(self.model, batch, length)
+        engine.static.prepare()
+        return engine
+
+    def decoder(self) -> StreamingDecoder:
+        """A new stream of codes to sound."""
+        decoder = self.codec.decoder()
+        if self.device.type == "cuda" and isinstance(self.codec, Mimi):
+            return GraphDecoder(decoder, 1, self.codec.codebooks, self.device)
+        return decoder
 
     def generate(
         self,
@@ -154,7 +171,7 @@ class Generator:
 
     def _speak(self, prompt: Tensor, most: int, sampling: Sampling, cancelled: Cancelled) -> Iterator[Tensor]:
         with self.memory():
-            engine, decoder = self._idle.pop() if self._idle else (self.engine(), self.codec.decoder())
+            engine, decoder = self._idle.pop() if self._idle else (self.engine(), self.decoder())
             engine.forget()
             try:
                 yield from Utterance(engine, decoder, prompt, most, sampling, cancelled)

@@ -189,7 +189,12 @@ class Attention(nn.Module):
         queries, keys, values = (part.view(*x.shape[:2], -1, self.head_dim) for part in self.project(x))
         keys, values = cache.write(layer, where, rotate(keys, rope), values)
         queries = rotate(queries, rope).transpose(1, 2)
-        heard = F.scaled_dot_product_attention(queries, keys, values, mask, enable_gqa=self.heads != self.kv_heads)
+        if x.shape[1] == 1:
+            # The heads that share keys stand as rows beside each other, and keys are read once for all of them.
+            grouped = queries.reshape(len(x), self.kv_heads, -1, self.head_dim)
+            heard = F.scaled_dot_product_attention(grouped, keys, values, mask).reshape(queries.shape)
+        else:
+            heard = F.scaled_dot_product_attention(queries, keys, values, mask, enable_gqa=self.heads != self.kv_heads)
         out: Tensor = self.output_proj(heard.transpose(1, 2).flatten(2))
         return out
 

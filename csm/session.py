@@ -50,7 +50,7 @@ class Session:
         self._speaker = segments[-1].speaker if segments else 0
         self._turns: list[Tensor] = []
         self._last: _Spoken | None = None
-        self._engine, self._decoder = generator.engine(), generator.codec.decoder()
+        self._engine, self._decoder = generator.engine(), generator.decoder()
         self._speaking: Iterator[Tensor] | None = None
         self._hear()
 
