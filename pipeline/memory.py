@@ -26,6 +26,9 @@ class MemoryHost:
 
     def __init__(self, report: Report, path: Path, owner: str, chroma: ChromaServer | None) -> None:
         os.environ.setdefault("TQDM_DISABLE", "1")  # transformers' bars are for a terminal, not for a log
+        # One question is too little work to share out: on a busy machine, several threads wait 500 ms for each other
+        # where one takes 16 ms. Read when torch is imported, which is when the model is loaded.
+        os.environ["OMP_NUM_THREADS"] = "1"
         with _told():
             self._memory = Memory(path, owner=owner, chroma=chroma)
 
