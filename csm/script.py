@@ -49,7 +49,7 @@ class Script:
 
     @classmethod
     def parse(cls, text: str) -> Script:
-        """Raises ScriptError for a line that is none, a voice given twice, or a script in which nobody says anything."""
+        """Raises ScriptError for a line that is none, a voice given twice, or a script in which nobody speaks."""
         script = cls()
         for number, written in enumerate(text.lstrip("\ufeff").splitlines(), start=1):
             content = written.strip()
