@@ -32,7 +32,7 @@ from rag import Memory, Remembered, SentenceEmbedder
 from rag.finder import Found
 from rag.lexical import EMPTY, Stemmer, words
 from rag.packing import pack
-from rag.ranking import FEATURES, WEIGHTS
+from rag.ranking import RELEVANT, WEIGHTS
 
 BUDGET = 2400
 CATEGORIES = {1: "several hops", 2: "time", 3: "open", 4: "one hop"}
@@ -226,7 +226,7 @@ def examples(conversations: Sequence[Conversation], features: Sequence[str]) -> 
     return made
 
 
-def fit(examples: Sequence[Example], penalty: float = 1e-3) -> Floats:
+def fit(examples: Sequence[Example], penalty: float = 1e-2) -> Floats:
     """Weights [features] by a listwise logistic regression: each evidence turn against all that are none."""
     from scipy.optimize import minimize  # type: ignore[import-untyped]
 
@@ -256,13 +256,14 @@ def fit(examples: Sequence[Example], penalty: float = 1e-3) -> Floats:
 def evaluated(examples: Iterable[Example], weights: Mapping[str, Floats], table: Table, way: str) -> None:
     for example in examples:
         scores = example.matrix @ weights[example.conversation]
-        _, taken = pack(example.found.rows, scores, BUDGET)
-        table.add(way, example.question, share({example.ids[index] for index in taken}, example.question))
+        kept = np.nonzero(scores >= scores.max() - RELEVANT)[0]
+        _, taken = pack([example.found.rows[index] for index in kept], scores[kept], BUDGET)
+        table.add(way, example.question, share({example.ids[kept[index]] for index in taken}, example.question))
 
 
 def fitting(folder: Path) -> None:
     conversations = load(folder)
-    features = list(FEATURES)
+    features = list(WEIGHTS)
     made = examples(conversations, features)
     names = {example.conversation for example in made}
     table = Table()

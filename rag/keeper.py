@@ -52,7 +52,7 @@ class Keeper:
         self._lock = threading.RLock()  # opening and replacing the vectors
         self._state = threading.Condition()
         self._closing = False
-        self._dropped = False
+        self._retry_at = 0.0
         self.trouble: str | None = None
         self._thread = threading.Thread(target=self._run, name="memory-keeper", daemon=True)
         self._thread.start()
@@ -84,9 +84,12 @@ class Keeper:
             self._failed(error)
             return NONE, np.empty((0, 0), np.float32)
 
+    def due(self) -> None:
+        """Something is about to be forgotten or corrected: the vectors' files are to be written anew after it."""
+        self._store.set_note("compact", "due")
+
     def drop(self, ids: list[str]) -> None:
         """These were forgotten: out of the vectors now, out of their files soon (`settle` waits for it)."""
-        self._store.set_note("compact", "due")
         with self._lock:
             self._opened().drop(ids)
             if self._old_vectors is not None:
@@ -115,18 +118,25 @@ class Keeper:
         return bool(self._store.waiting(1)) or self._store.note("compact") is not None
 
     def _run(self) -> None:
-        while True:
-            with self._state:
-                while not self._closing and (self.trouble is not None or not self._work_left()):
-                    self._state.notify_all()
-                    if not self._state.wait(RETRY if self.trouble else None) or self.trouble:
-                        self.trouble = None
-                if self._closing:
-                    return
+        while self._awaited():
             try:
                 self._step()
+                self.trouble = None
             except Exception as error:  # noqa: BLE001 - said, and tried again
                 self._failed(error)
+
+    def _awaited(self) -> bool:
+        """Wait until there is something to do, or to try again; False when closing."""
+        with self._state:
+            while not self._closing:
+                if self.trouble is None and self._work_left():
+                    return True
+                self._state.notify_all()
+                rest = self._retry_at - time.monotonic() if self.trouble is not None else None
+                if rest is not None and rest <= 0:
+                    return True
+                self._state.wait(rest)
+        return False
 
     def _step(self) -> None:
         rows = self._store.waiting(BATCH)
@@ -157,6 +167,7 @@ class Keeper:
         with self._state:
             if self.trouble is None:
                 log.warning("memory: no vectors for now: %s", error)
+            self._retry_at = time.monotonic() + RETRY
             self.trouble = f"Memory finds by words only for now: {error}"
             self._state.notify_all()
 
@@ -200,7 +211,13 @@ class Keeper:
             return self._open(model)
 
     def _open(self, model: str) -> Vectors:
-        return Vectors(self._folder, self._server, owner=self._owner, model=model)
+        vectors = Vectors(self._folder, self._server, owner=self._owner, model=model)
+        try:
+            vectors.probe()
+        except BaseException:
+            vectors.close()
+            raise
+        return vectors
 
     def _open_old(self, model: str) -> None:
         """The model changed: the old vectors answer until the new are ready, if the old model can still be had."""
@@ -229,7 +246,7 @@ class Keeper:
     def _reconcile(self, vectors: Vectors) -> None:
         """After a crash between the two: texts decide. What lacks a vector gets one, what lacks a text goes."""
         wanted = self._store.embedded_ids()
-        if vectors.count() == len(wanted):
+        if vectors.count() == len(wanted) and self._store.note("compact") is None:
             return
         held = vectors.ids()
         self._store.unmark(wanted - held)

@@ -105,7 +105,9 @@ class Memory:
         if not found.rows or not fits(found.features):
             return Recall("", ())
         scores, older_of = renewed(found.rows, found.scores)
-        text, taken = pack(found.rows, np.where(scores >= scores.max() - RELEVANT, scores, -np.inf), budget_chars)
+        text, taken = pack(
+            found.rows, np.where(scores >= scores.max() - RELEVANT, scores, -np.inf), budget_chars, found.question.terms
+        )
         return Recall(text, tuple(_recalled(found, index, older_of.get(index)) for index in taken))
 
     def find(
@@ -156,9 +158,11 @@ class Memory:
         rows = self._turns.find(
             id=id, conversation=conversation, day=day, before=_aware(before) if before is not None else None
         )
+        if not rows:
+            return 0
+        self._keeper.due()  # first, so that a crash between texts and vectors is put right at the next start
         removed = self._turns.remove(rows)
-        if rows:
-            self._keeper.drop([row.id for row in rows])
+        self._keeper.drop([row.id for row in rows])
         return removed
 
     def correct(self, id: str, text: str) -> None:
@@ -170,7 +174,9 @@ class Memory:
         rows = self._turns.get([id])
         if not rows:
             raise KeyError(id)
-        self._turns.rewrite(rows[0], _clean(text, "text"))
+        text = _clean(text, "text")
+        self._keeper.due()
+        self._turns.rewrite(rows[0], text)
         self._keeper.nudge()
 
     def conversations(self) -> list[ConversationSummary]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,21 +15,45 @@ BREVITY = 0.6
 """How much a turn's length counts against it: its score less this times the logarithm of its characters."""
 
 
+LONG = 480
+"""Characters of a turn that are shown, a fifth of the usual budget; LoCoMo's longest turn has 450 or so."""
+
+_SENTENCE = re.compile(r"(?<=[.!?…。！？])\s+")
+
+
 def header(row: Row) -> str:
     return f"[{row.at.day} {row.at:%b %Y}]"
 
 
-def line(row: Row) -> str:
+def line(row: Row, terms: Sequence[str] = ()) -> str:
     """One line whatever was said, so that no text can pass for another turn or another day."""
-    return f"{' '.join(row.speaker.split())}: {' '.join(row.text.split())}"
+    return f"{' '.join(row.speaker.split())}: {excerpt(row.text, terms)}"
 
 
-def pack(rows: Sequence[Row], scores: Floats, budget: int) -> tuple[str, list[int]]:
+def excerpt(text: str, terms: Sequence[str]) -> str:
+    """A turn as it is shown: whole, or, where it is longer than LONG, the sentences that hold most of the terms."""
+    text = " ".join(text.split())
+    if len(text) <= LONG:
+        return text
+    sentences = [part for whole in _SENTENCE.split(text) for part in textwrap.wrap(whole, LONG // 2)]
+    wanted = [sum(term[:6] in sentence.lower() for term in terms) for sentence in sentences]
+    room, kept = LONG, set[int]()
+    for index in sorted(range(len(sentences)), key=lambda index: (-wanted[index], index)):
+        if len(sentences[index]) + 3 <= room:
+            room -= len(sentences[index]) + 3
+            kept.add(index)
+        elif not wanted[index]:
+            break
+    gaps = ["" if index == 0 or index - 1 in kept else "… " for index in sorted(kept)]
+    return " ".join(gap + sentences[index] for gap, index in zip(gaps, sorted(kept), strict=True))
+
+
+def pack(rows: Sequence[Row], scores: Floats, budget: int, terms: Sequence[str] = ()) -> tuple[str, list[int]]:
     """The text, at most `budget` characters, by day in the order of saying; and which rows are in it, best first.
 
-    A row whose score is minus infinity is left out.
+    A row whose score is minus infinity is left out. `terms`: the question's words, for cutting endless turns.
     """
-    lines = [line(row) for row in rows]
+    lines = [line(row, terms) for row in rows]
     worth = scores - BREVITY * np.log([len(text) + 8 for text in lines])
     used, days, taken = 0, set[str](), []
     for index in np.argsort(-worth):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from rag.lexical import ASKING, Stemmer, words
-from rag.when import Span, spans
+from rag.when import Span, phrases
 
 _WHEN = re.compile(r"\b(when|how long|since|(what|which) (day|date|week|month|year))\b", re.IGNORECASE)
 _NAME = re.compile(
@@ -31,7 +31,11 @@ class Question:
 
     @classmethod
     def read(cls, text: str, *, speakers: Iterable[str], asker: str | None, today: date, stemmer: Stemmer) -> Question:
-        said = words(text)
+        times = phrases(text, today)
+        untimed = list(text)  # "last week" is looked for among the days, not among the words
+        for phrase in times:
+            untimed[phrase.start : phrase.end] = " " * (phrase.end - phrase.start)
+        said = words("".join(untimed))
         names = name_words(speakers)
         about = {speaker for word in said for speaker in names.get(word, ())}
         if not about and asker is not None and _MINE.search(text):
@@ -42,7 +46,7 @@ class Question:
             text=text,
             terms=tuple(reversed(terms.values())),
             about=frozenset(about),
-            spans=tuple(spans(text, today)),
+            spans=tuple(phrase.span for phrase in times),
             wants_time=bool(_WHEN.search(text)),
             wants_name=bool(_NAME.search(text)),
         )

@@ -32,8 +32,8 @@ def renewed(rows: Sequence[Row], scores: Floats) -> tuple[Floats, dict[int, int]
                 continue
             union = len(content[older] | content[newer])
             alike = len(content[older] & content[newer]) / union if union else 0.0
-            if alike >= ALIKE and adjusted[newer] <= adjusted[older]:
-                adjusted[newer] = adjusted[older] + 0.01
+            if alike >= ALIKE:
+                adjusted[newer] = max(adjusted[newer], adjusted[older] + 0.01)
                 older_of[newer] = older
             if alike >= SAME:
                 adjusted[older] = -np.inf

@@ -90,6 +90,14 @@ class Vectors:
         with self._lock:
             return set(self._collection(self._name("forgotten")).get(include=[])["ids"])
 
+    def probe(self) -> None:
+        """Raises what Chroma raises where an index can't be read, which it does not look at before it is asked."""
+        with self._lock:
+            for collection in self._collections.values():
+                first = collection.get(limit=1, include=["embeddings"])["embeddings"]
+                if len(first):
+                    _nearest(collection, first[0], 1)
+
     def count(self) -> int:
         with self._lock:
             return min(int(collection.count()) for collection in self._collections.values())

@@ -43,26 +43,38 @@ class Span:
         return (self.last - self.first).days + 1
 
 
-def spans(text: str, said: date) -> list[Span]:
+@dataclass(frozen=True)
+class Phrase:
+    """Where in a text a time is named, and which."""
+
+    start: int
+    end: int
+    span: Span
+
+
+def phrases(text: str, said: date) -> list[Phrase]:
     """Every time that `text`, said on the day `said`, names; in the order of the text.
 
     Phrases are read longest first ("May 5th, 2023" is one day, not a month, a day and a year). What names no days of
     a calendar ("soon", "once upon a time") gives nothing.
     """
-    found: list[tuple[int, Span]] = []
-    taken: list[tuple[int, int]] = []
+    found: list[Phrase] = []
     for pattern, meaning in _PHRASES:
         for match in pattern.finditer(text):
-            if any(start < match.end() and match.start() < end for start, end in taken):
+            if any(phrase.start < match.end() and match.start() < phrase.end for phrase in found):
                 continue
             try:
                 span = meaning(match, said)
             except (ValueError, OverflowError):  # the 31st of February; ten thousand years ago
                 continue
             if span is not None:
-                taken.append(match.span())
-                found.append((match.start(), span))
-    return [span for _, span in sorted(found, key=lambda entry: entry[0])]
+                found.append(Phrase(match.start(), match.end(), span))
+    return sorted(found, key=lambda phrase: phrase.start)
+
+
+def spans(text: str, said: date) -> list[Span]:
+    """The days of each of the text's phrases."""
+    return [phrase.span for phrase in phrases(text, said)]
 
 
 # What each phrase means

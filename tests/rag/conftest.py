@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,12 @@ import pytest
 from numpy.typing import NDArray
 
 from rag import Memory, SentenceEmbedder
+
+
+@lru_cache(100_000)
+def hashed(word: str, dimensions: int) -> NDArray[np.float32]:
+    seed = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest())
+    return np.random.default_rng(seed).standard_normal(dimensions).astype(np.float32)
 
 
 class WordEmbedder:
@@ -32,8 +39,7 @@ class WordEmbedder:
         rows = np.full((len(texts), self._dimensions), 1e-3, np.float32)
         for row, text in zip(rows, texts, strict=True):
             for word in re.findall(r"\w+", text.lower()):
-                seed = hashlib.blake2b(f"{self._name}{word}".encode(), digest_size=8).digest()
-                row += np.random.default_rng(int.from_bytes(seed)).standard_normal(self._dimensions).astype(np.float32)
+                row += hashed(f"{self._name}{word}", self._dimensions)
         norms: NDArray[np.float32] = np.linalg.norm(rows, axis=1, keepdims=True)
         return rows / norms
 
@@ -47,6 +53,21 @@ def words() -> WordEmbedder:
 def model() -> SentenceEmbedder:
     """The real all-MiniLM-L6-v2."""
     return SentenceEmbedder()
+
+
+@pytest.fixture(scope="session")
+def long_memory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder to copy: 1,100 turns, past what Chroma keeps in its log, so that its index is on the disk."""
+    folder = tmp_path_factory.mktemp("long")
+    file = folder / "turns.jsonl"
+    entry = (
+        '{{"speaker": "Ann", "text": "turn {0} about topic {1}", "at": "2024-05-03T18:00+00:00", "conversation": "c"}}'
+    )
+    file.write_text("\n".join(entry.format(number, number % 7) for number in range(1100)), encoding="utf-8")
+    with Memory(folder / "memory", embedder=WordEmbedder()) as memory:
+        memory.import_(file)
+        memory.settle()
+    return folder / "memory"
 
 
 @pytest.fixture

@@ -154,8 +154,8 @@ def test_a_damaged_index_of_words_is_made_anew(tmp_path: Path, words: WordEmbedd
 
 
 @pytest.mark.parametrize("part", ["chroma.sqlite3", "*/*.bin", "*/*.pickle", "folder"])
-def test_damaged_vectors_are_made_anew(tmp_path: Path, words: WordEmbedder, part: str) -> None:
-    filled(tmp_path, words, 1100)  # more than Chroma keeps in its log, so that its index is on disk
+def test_damaged_vectors_are_made_anew(tmp_path: Path, words: WordEmbedder, long_memory: Path, part: str) -> None:
+    shutil.copytree(long_memory, tmp_path, dirs_exist_ok=True)
     vectors = tmp_path / "default" / "vectors"
     if part == "folder":
         shutil.rmtree(vectors)
