@@ -23,7 +23,7 @@ from csm.errors import InvalidAudio, InvalidSpeaker, InvalidText
 from tests.csm import torchaudio_stand_in
 from tests.csm.tiny import voice, write_checkpoint
 
-DOCUMENT = Path(__file__).with_name("examples.md").read_text(encoding="utf-8")
+DOCUMENT = Path(__file__).with_name("examples.txt").read_text(encoding="utf-8")
 CHAPTERS = {
     title.strip(): re.findall(r"```python\n(.*?)```", chapter, re.DOTALL)
     for title, chapter in re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", DOCUMENT, re.DOTALL | re.MULTILINE)
