@@ -24,6 +24,7 @@ from pipeline.engine import EngineError
 from pipeline.events import Event, ReplyPaused, ReplyResumed, Severity
 from pipeline.stages import Stages
 from web import events as wire
+from web.capacity import of_this_machine
 from web.card import Card, CardInUse
 from web.commands import Commands, Refusal
 from web.narrator import Narrator
@@ -34,7 +35,7 @@ from web.validation import explain
 
 MAX_MESSAGE = 4 << 20
 """Bytes of a client's message; more closes the connection (1009). 4 MiB hold 65 s of sound."""
-MAX_CONVERSATIONS = 8
+MAX_CONVERSATIONS = of_this_machine()
 OUTGOING = 256
 """Messages that may wait for a client to read."""
 PATIENCE = 10.0

@@ -2,7 +2,8 @@
 
 The acoustic model, the trigram language model and the dictionary are those of its wheel. A decoder keeps the state of
 one utterance, so each turn that is being heard has a decoder of its own out of a pool. Its C code keeps Python's lock,
-and so threads win nothing: one worker process decodes for everyone, in about a sixth of real time on one core.
+and so threads win nothing: a worker process decodes for a few turns, each in about a sixth of real time on one core,
+and further ones are begun when several people speak at once.
 
 The second pass (`fwdflat`) is off: on the test recordings it made as many errors, and it held back the end of a turn by
 50 to 1000 ms. Nor is an utterance ever ended while its speaker may go on: the best path so far, read once silence has
@@ -11,6 +12,7 @@ been put behind the last sample, is the same as at the end, costs nothing, and k
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
@@ -23,9 +25,13 @@ from pipeline.audio import EAR_RATE, Samples
 from pipeline.engine import EngineError, EngineStatus, Report
 from pipeline.stt import Transcript, Word
 from pipeline.worker import Worker
+from pipeline.worker_pool import WorkerPool
 
 _DECODERS = 6
-"""Turns heard at a time; each decoder takes some 95 MB once it is needed."""
+"""Turns that a worker hears at a time; each decoder takes some 95 MB once it is needed."""
+
+_BUSY = 2
+"""Turns at a worker from which on another worker is begun."""
 
 _CEPSTRAL_MEAN = "40,3,-1,0,0,0,0,0,0,0,0,0,0"
 """Where the live mean starts in every turn: pocketsphinx's own default, so that no turn depends on an earlier one."""
@@ -101,7 +107,7 @@ class Decoders:
 
     def open(self, turn: int) -> None:
         if len(self._turns) == _DECODERS:
-            raise EngineError(f"pocketsphinx listens to {_DECODERS} people at a time: wait until one has finished.")
+            raise EngineError("pocketsphinx listens to too many people at a time: wait until one has finished.")
         self._turns[turn] = _Utterance(self._free.pop() if self._free else self._decoder())
 
     def feed(self, turn: int, samples: Samples) -> str | None:
@@ -128,10 +134,11 @@ class Decoders:
 
 
 class PocketSphinxHearing:
-    def __init__(self, worker: Worker, turn: int) -> None:
-        self._worker = worker
+    def __init__(self, workers: WorkerPool, turn: int) -> None:
+        self._workers = workers
         self._turn = turn
-        self._open = False
+        self._worker: Worker | None = None
+        """While it is open."""
 
     async def feed(self, samples: Samples) -> Transcript | None:
         text: str | None = await self._call("feed", samples)
@@ -144,40 +151,43 @@ class PocketSphinxHearing:
         return Transcript(final, len(final), words)
 
     async def close(self) -> None:
-        if self._open:
-            self._open = False
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            self._workers.give(worker)
             with suppress(EngineError):  # a process that is gone holds nothing
-                await self._worker.call("close_turn", self._turn)
+                await worker.call("close_turn", self._turn)
 
     async def _call(self, method: str, *args: object) -> Any:
-        if not self._open:
-            self._open = True  # before the answer: a caller who is cancelled meanwhile must still close it
+        if self._worker is None:
+            self._worker = self._workers.take()  # before the answer: who is cancelled meanwhile must still close it
             await self._worker.call("open", self._turn)
         return await self._worker.call(method, self._turn, *args)
 
 
 class PocketSphinx:
-    """Speech to text by pocketsphinx in a worker process."""
+    """Speech to text by pocketsphinx in worker processes, at most one a core."""
 
     def __init__(self, language: str = "en") -> None:
         self._language = language
-        self._worker = Worker("pocketsphinx", f"{__name__}:Decoders")
+        self._workers = WorkerPool(
+            lambda: Worker("pocketsphinx", f"{__name__}:Decoders"), most=os.cpu_count() or 1, busy=_BUSY
+        )
         self._turns = count()
 
     async def start(self, report: Report) -> None:
         if self._language not in ("en", "auto"):
             raise EngineError("pocketsphinx understands English only: choose English, or another engine.")
-        await self._worker.start(report)
+        await self._workers.start(report)
 
     async def stop(self) -> None:
-        await self._worker.stop()
+        await self._workers.stop()
 
     @property
     def status(self) -> EngineStatus:
-        return self._worker.status
+        return self._workers.status
 
     def listen(self) -> PocketSphinxHearing:
-        return PocketSphinxHearing(self._worker, next(self._turns))
+        return PocketSphinxHearing(self._workers, next(self._turns))
 
 
 _ASKING = "what|who|whom|whose|where|when|why|how|which"

@@ -32,7 +32,7 @@ from pipeline.worker import Worker
 
 DEFAULT_VOICE = "en-us"
 
-_CONVERSATIONS = 8
+_CONVERSATIONS = 32
 """Utterances that may be listened to at a time; a thread each, and nearly all of the time they sleep."""
 
 _LONGEST_PATH = 160
