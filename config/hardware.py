@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import platform
 import re
-import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
+from config.cache import free_disk, hub_cache
 
 GB = 1000**3
 
@@ -72,18 +73,6 @@ def look(models: Path | None = None) -> Hardware:
         free_disk_bytes=free_disk(models or hub_cache()),
         sound_cards=_sound_cards(),
     )
-
-
-def hub_cache() -> Path:
-    """Where huggingface_hub keeps what it fetched, by its own rule, without importing it."""
-    home = Path(os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface")
-    return Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser()
-
-
-def free_disk(folder: Path) -> int:
-    """Bytes free where `folder` is or will be."""
-    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    return shutil.disk_usage(existing).free
 
 
 def ask_nvidia(run: Callable[[list[str]], str] | None = None) -> tuple[Gpu, ...]:

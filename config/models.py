@@ -10,21 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from config.fetches import MIMI, Fetch, language_model_files, speech_model_files, whisper_files
 from config.hardware import GB, Hardware
 
 Stage = Literal["ears", "mind", "voice"]
 Runs = Literal["well", "slowly", "no"]
-
-
-@dataclass(frozen=True, slots=True)
-class Fetch:
-    """Which files of a repository on the hub an engine reads."""
-
-    repository: str
-    files: tuple[str, ...]
-    """Patterns of those that are always wanted."""
-    weights: tuple[str, ...]
-    """Patterns of the weights, the best first: only what the first that matches anything names is fetched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,25 +45,6 @@ class Verdict:
     why: str
 
 
-def whisper_files(repository: str) -> Fetch:
-    """As faster-whisper reads them."""
-    return Fetch(
-        repository, ("config.json", "preprocessor_config.json", "tokenizer.json", "vocabulary.*"), ("model.bin",)
-    )
-
-
-def language_model_files(repository: str) -> Fetch:
-    return Fetch(repository, ("*.json", "*.txt", "*.model", "*.jinja"), ("*.safetensors",))
-
-
-def speech_model_files(repository: str) -> Fetch:
-    """Of a repository with both of CSM's formats only the original's one file is read."""
-    return Fetch(
-        repository, ("*.json", "tokenizer-*.safetensors"), ("model-*.safetensors", "model.safetensors", "*.safetensors")
-    )
-
-
-MIMI = Fetch("kyutai/moshiko-pytorch-bf16", (), ("tokenizer-e351c8d8-checkpoint125.safetensors",))
 CSM_1B = "sesame/csm-1b"
 TURBO = "mobiuslabsgmbh/faster-whisper-large-v3-turbo"
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from config.hardware import GB, Gpu, Hardware, ask_nvidia, free_disk, hub_cache, look, parse_nvidia
+from config.cache import free_disk, hub_cache
+from config.hardware import GB, Gpu, Hardware, ask_nvidia, look, parse_nvidia
 from config.models import MODELS, fetches, find, room_for, verdict
 from config.profiles import PROFILES, propose
 from config.settings import Settings

@@ -1,0 +1,39 @@
+"""Where models lie on this machine, by huggingface_hub's rules, without importing it: which of them are here."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from fnmatch import fnmatch
+from pathlib import Path
+
+from config.fetches import Fetch
+
+
+def hub_cache() -> Path:
+    """Where huggingface_hub keeps what it fetched, by its own rule, without importing it."""
+    home = Path(os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface")
+    return Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser()
+
+
+def free_disk(folder: Path) -> int:
+    """Bytes free where `folder` is or will be."""
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(existing).free
+
+
+def is_here(fetch: Fetch) -> bool:
+    """Whether the cache has all that an engine reads of a repository, every shard of the weights included."""
+    folder = hub_cache() / f"models--{fetch.repository.replace('/', '--')}"
+    try:
+        snapshot = folder / "snapshots" / (folder / "refs" / "main").read_text(encoding="utf-8").strip()
+        names = {path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*") if path.exists()}
+        weights = next(({name for name in names if fnmatch(name, pattern)} for pattern in fetch.weights
+                        if any(fnmatch(name, pattern) for name in names)), set())  # fmt: skip
+        index = snapshot / "model.safetensors.index.json"
+        if index.exists() and weights - {"model.safetensors"}:
+            return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()) <= names
+    except (OSError, ValueError, KeyError):
+        return False
+    return bool(weights)
