@@ -1,16 +1,19 @@
 """Whisper by faster-whisper (CTranslate2): partial transcripts while one speaks, the final one mostly decoded already.
 
-The turn's sound is decoded again and again from the last settled word on; words on which two decodings agree are
-settled (agreement.py). Text that Whisper invents on noise is kept out by its own measures and by masking what is no
-speech: OpenAI's published decoding drops a segment whose probability of no speech is above 0.6 while its mean log
-probability is below -1, and one that compresses better than 2.4 is a loop.
+The turn's sound is decoded again and again; words on which two decodings agree are settled (agreement.py), and in a
+long turn the sound of settled words is left behind. Text that Whisper invents on noise is kept out by masking what
+Silero takes for no speech, and by Whisper's own measures: OpenAI's published decoding drops a segment whose
+probability of no speech is above 0.6 while its mean log probability is below -1, and one that compresses better than
+2.4 is a loop.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,16 +24,25 @@ from pipeline.stt import Transcript, Word
 from pipeline.stt.agreement import Agreement, text_of
 from pipeline.worker import Worker
 
-DECODE_EVERY = round(0.6 * EAR_RATE)
-"""New samples worth another partial decoding."""
+DECODE_EVERY = round(0.5 * EAR_RATE)
+"""New samples worth another partial decoding. A slow machine decodes less often: what waits is fed in one piece."""
 
-TAIL = round(0.25 * EAR_RATE)
-"""Fewer new samples than this are the silence of a pause: the last decoding is the final one."""
+WINDOW_S, OVERLAP_S = 20.0, 5.0
+"""Whisper hears 30 s at a time: from this length on, the sound of settled words is left behind, all but 5 s."""
+
+QUIET = 0.1
+"""Share of the turn's loudest moment below which what follows the last decoding is the silence of a pause (-20 dB)."""
 
 NO_SPEECH, LOG_PROBABILITY, COMPRESSION = 0.6, -1.0, 2.4
 
+MOMENT = 512
+"""Samples, 32 ms."""
+
 LOUD = 1e-3
-"""RMS (of full scale) below which a turn is silence and is not decoded at all."""
+"""RMS (of full scale) of its loudest moment below which sound is silence and is not decoded at all."""
+
+PROMPT_CHARS = 200
+"""Of the words that were left behind, as context for the next decoding."""
 
 
 class _Turn:
@@ -52,15 +64,20 @@ class _Turn:
 class Recognizer:
     """Whisper itself, for a worker process. A turn goes by the number that its listener chose."""
 
-    def __init__(self, report: Report, model: str, language: str, device: str, compute_type: str, threads: int) -> None:
-        from faster_whisper import WhisperModel
-
+    def __init__(self, report: Report, model: str, language: str, device: str, compute_type: str) -> None:
         report(Progress(f"loading Whisper {model}"))
-        self._model: Any = WhisperModel(model, device=device, compute_type=compute_type, cpu_threads=threads)
+        self._model = _load(model, device, compute_type)
+        if language not in ("auto", "en") and not self._model.model.is_multilingual:
+            raise EngineError(
+                f"The Whisper model {model} knows English only: choose English, or a model without “.en” in its name."
+            )
+        if language != "auto" and language not in self._model.supported_languages:
+            raise EngineError(f"Whisper does not know the language {language!r}: choose another, or “auto”.")
         self._language = None if language == "auto" else language
         self._turns: dict[int, _Turn] = {}
         report(Progress("warming up Whisper"))
-        self._decode(np.zeros(EAR_RATE, np.float32), "")
+        rng = np.random.default_rng(0)
+        list(self._transcribe(0.1 * rng.standard_normal(EAR_RATE, np.float32), "", vad_filter=False))
 
     def open(self, turn: int) -> None:
         self._turns[turn] = _Turn()
@@ -74,17 +91,14 @@ class Recognizer:
         state.sound = np.concatenate([state.sound, samples])
         if len(state.sound) - state.decoded < DECODE_EVERY:
             return None
-        before = state.text
-        state.agreement.decoded(self._rest(state))
-        return (state.text, state.stable) if state.text != before else None
+        before = state.text, state.stable
+        state.agreement.decoded(self._decode(state))
+        return now if (now := (state.text, state.stable)) != before else None
 
     def finish(self, turn: int) -> tuple[str, list[tuple[str, float, float]]]:
         """The text, and its words with seconds from the start of the turn."""
         state = self._turn(turn)
-        if len(state.sound) - state.decoded >= TAIL or not state.decoded:
-            state.agreement.final(self._rest(state))
-        else:
-            state.agreement.final(state.agreement.words[len(state.agreement.settled) :])
+        state.agreement.final(self._decode(state) if self._speaks_since(state) else None)
         return state.text, [(word.text.strip(), word.start, word.end) for word in state.agreement.settled]
 
     def _turn(self, turn: int) -> _Turn:
@@ -93,17 +107,30 @@ class Recognizer:
         except KeyError:
             raise EngineError("What was said before Whisper was restarted is lost: please say it again.") from None
 
-    def _rest(self, state: _Turn) -> list[Word]:
-        """Decode what follows the settled words."""
-        begin = round(state.agreement.settled_until * EAR_RATE)
-        state.decoded = len(state.sound)
-        heard = self._decode(state.sound[begin:], text_of(state.agreement.settled)[-200:])
-        shift = begin / EAR_RATE
-        return [Word(word.text, word.start + shift, word.end + shift) for word in heard]
+    def _speaks_since(self, state: _Turn) -> bool:
+        """Whether there may be speech that the last decoding has not had; if not, that was the final one."""
+        new = loudest(state.sound[state.decoded :])
+        return new >= LOUD and new >= QUIET * loudest(state.sound[: state.decoded])
 
-    def _decode(self, sound: Samples, before: str) -> list[Word]:
-        if not len(sound) or float(np.sqrt(np.mean(sound**2))) < LOUD:
+    def _decode(self, state: _Turn) -> list[Word]:
+        """The words from where the agreement begins, with seconds from the start of the turn."""
+        agreement = state.agreement
+        if len(state.sound) / EAR_RATE - agreement.begin > WINDOW_S:
+            agreement.leave_behind(len(state.sound) / EAR_RATE - OVERLAP_S)
+        state.decoded = len(state.sound)
+        begin = agreement.begin
+        sound = state.sound[round(begin * EAR_RATE) :]
+        if loudest(sound) < LOUD:
             return []
+        before = text_of([word for word in agreement.settled if word.end <= begin])[-PROMPT_CHARS:]
+        return [
+            Word(word.word, begin + float(word.start), begin + float(word.end))
+            for segment in self._transcribe(sound, before, vad_filter=True)
+            if not invented(segment.no_speech_prob, segment.avg_logprob, segment.compression_ratio)
+            for word in segment.words or ()
+        ]
+
+    def _transcribe(self, sound: Samples, before: str, *, vad_filter: bool) -> Any:
         segments, _ = self._model.transcribe(
             sound,
             language=self._language,
@@ -112,22 +139,64 @@ class Recognizer:
             condition_on_previous_text=False,
             initial_prompt=before or None,
             word_timestamps=True,
-            vad_filter=True,
+            vad_filter=vad_filter,
             no_speech_threshold=NO_SPEECH,
             log_prob_threshold=LOG_PROBABILITY,
             compression_ratio_threshold=COMPRESSION,
         )
-        return [
-            Word(word.word, float(word.start), float(word.end))
-            for segment in segments
-            if not invented(segment.no_speech_prob, segment.avg_logprob, segment.compression_ratio)
-            for word in segment.words or ()
-        ]
+        return segments
+
+
+def loudest(sound: Samples) -> float:
+    """RMS of the loudest 32 ms; 0 for no sound."""
+    if not len(sound):
+        return 0.0
+    moments = np.pad(sound, (0, -len(sound) % MOMENT)).reshape(-1, MOMENT)
+    return float(np.sqrt(np.square(moments).mean(axis=1).max()))
 
 
 def invented(no_speech: float, log_probability: float, compression: float) -> bool:
     """Whether a segment is what Whisper says to noise, by its own three measures."""
     return compression > COMPRESSION or (no_speech > NO_SPEECH and log_probability < LOG_PROBABILITY)
+
+
+def _load(model: str, device: str, compute_type: str) -> Any:
+    """A WhisperModel of a size, a hub id or a folder. Raises EngineError."""
+    from faster_whisper import WhisperModel
+    from faster_whisper.utils import available_models
+    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
+
+    path = Path(model).expanduser()
+    if path.is_dir():
+        if missing := [name for name in ("model.bin", "config.json", "tokenizer.json") if not (path / name).is_file()]:
+            raise EngineError(
+                f"The folder {path} holds no Whisper in CTranslate2's form ({missing[0]} is missing): "
+                "choose another, or convert it with ct2-transformers-converter."
+            )
+    elif path.is_file():
+        raise EngineError(f"{path} is a file, and Whisper is a folder: choose the folder that holds model.bin.")
+    elif path.is_absolute() or model.startswith((".", "~")):
+        raise EngineError(f"There is no folder {path}: correct the path of the Whisper model.")
+    elif "/" not in model and model not in available_models():
+        raise EngineError(f"There is no Whisper model {model!r}: choose one such as base.en, small or large-v3-turbo.")
+    try:
+        return WhisperModel(
+            str(path) if path.is_dir() else model,
+            device=device,
+            compute_type=compute_type,
+            cpu_threads=min(4, os.cpu_count() or 1),
+        )
+    except GatedRepoError as error:
+        raise EngineError(f"{model} asks for a licence: accept it on the hub and enter your token.") from error
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise EngineError(f"There is no Whisper model {model!r} on the hub: correct its name.") from error
+    except (OSError, ValueError, RuntimeError) as error:
+        why = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        if path.is_dir():
+            raise EngineError(f"The folder {path} holds no Whisper that can be loaded ({why}).") from error
+        raise EngineError(
+            f"The Whisper model {model} cannot be loaded ({why}): run `python3 setup.py models` to fetch it."
+        ) from error
 
 
 class WhisperHearing:
@@ -153,7 +222,7 @@ class WhisperHearing:
 
     async def _call(self, method: str, *args: object) -> Any:
         if not self._open:
-            self._open = True
+            self._open = True  # before the answer: a caller who is cancelled meanwhile must still close it
             await self._worker.call("open", self._turn)
         return await self._worker.call(method, self._turn, *args)
 
@@ -162,16 +231,15 @@ class Whisper:
     """Speech to text by Whisper in a worker process."""
 
     def __init__(
-        self, model: str, language: str = "auto", device: str = "auto", compute_type: str = "default", threads: int = 4
+        self, model: str, language: str = "auto", *, device: str = "auto", compute_type: str = "default"
     ) -> None:
-        """`model` is a size ("large-v3-turbo", "base.en"), a hub id or a folder, in CTranslate2's form."""
-        arguments = {
-            "model": model,
-            "language": language,
-            "device": device,
-            "compute_type": compute_type,
-            "threads": threads,
-        }
+        """
+        Args:
+            model: a size ("large-v3-turbo", "base.en"), a hub id or a folder, in CTranslate2's form.
+            language: ISO 639-1, or "auto".
+            device, compute_type: CTranslate2's names; as the machine and the model's file have it.
+        """
+        arguments = {"model": model, "language": language, "device": device, "compute_type": compute_type}
         self._worker = Worker("Whisper", f"{__name__}:Recognizer", arguments)
         self._turns = count()
 
