@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
 import tempfile
@@ -283,14 +284,86 @@ def fitting(folder: Path) -> None:
     print("}")
 
 
+# Speed
+
+
+class QuickFilling(SentenceEmbedder):
+    """Questions are embedded by the model; the turns that fill the memory get vectors of clusters, made in no time."""
+
+    filling = False
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        if not self.filling:
+            return super().embed(texts)
+        seed = int.from_bytes(texts[0].encode()[-8:])
+        chance, centres = np.random.default_rng(seed), np.random.default_rng(0).standard_normal((300, 384))
+        vectors = centres[chance.integers(0, 300, len(texts))] + chance.standard_normal((len(texts), 384))
+        return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)
+
+
+def _small_talk(count: int) -> Iterator[Remembered]:
+    """Turns of twenty words from a vocabulary of 20,000 with the frequencies of language (Zipf), 20 in a talk."""
+    chance = np.random.default_rng(1)
+    syllables = [first + second for first in "bdfgklmnprstvz" for second in "aeiou"]
+    vocabulary = np.array(["".join(chance.choice(syllables, 3)) for _ in range(20_000)])
+    odds = 1 / np.arange(1, 20_001)
+    said = vocabulary[chance.choice(20_000, (count, 20), p=odds / odds.sum())]
+    start = datetime(2020, 1, 1).astimezone()
+    for number in range(count):
+        at = start + timedelta(hours=8 * (number // 20), seconds=20 * (number % 20))
+        speaker = ("Ann", "Ben")[number % 2]
+        yield Remembered(f"{number:032x}", speaker, " ".join(said[number]), at, f"talk {number // 20}")
+
+
+def speed(count: int, questions: int = 200) -> None:
+    """Recall and remember by the clock, in a memory of so many turns."""
+    import torch
+
+    embedder, clock = QuickFilling(), time.perf_counter
+    with tempfile.TemporaryDirectory() as place, Memory(Path(place), embedder=embedder) as memory:
+        memory.warm()
+        embedder.filling = True
+        file = Path(place) / "turns.jsonl"
+        turns = list(_small_talk(count))
+        with file.open("w", encoding="utf-8") as out:
+            out.writelines(json.dumps({**vars(turn), "at": turn.at.isoformat()}) + "\n" for turn in turns)
+        start = clock()
+        memory.import_(file)
+        print(f"{count:,} turns imported in {clock() - start:.0f} s", flush=True)
+        memory.settle()
+        size = memory.size().disk_bytes / 1e6
+        print(f"their vectors in Chroma after {clock() - start:.0f} s; {size:.0f} MB on disk", flush=True)
+        embedder.filling = False
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+        torch.set_num_threads(1)
+        chance, recalls, remembers = np.random.default_rng(2), list[float](), list[float]()
+        for number in range(questions + 20):
+            said = turns[int(chance.integers(count))].text.split()
+            query = f"When did Ann talk about {said[3]} and {said[9]} with {said[15]} in the garden?"
+            start = clock()
+            memory.recall(query, now=turns[-1].at)
+            recalls.append(clock() - start)
+            start = clock()
+            memory.remember("Ann", f"{query} {number}", at=turns[-1].at)
+            remembers.append(clock() - start)
+            memory.settle()
+        for name, times in (("recall", recalls[20:]), ("remember", remembers[20:])):
+            middle, slow = np.percentile(times, [50, 95]) * 1e3
+            print(f"{name} at {count:,} turns, one core: median {middle:.1f} ms, p95 {slow:.1f} ms")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--locomo", type=Path, metavar="DIR")
     parser.add_argument("--fit", action="store_true")
+    parser.add_argument("--speed", type=int, metavar="TURNS")
     options = parser.parse_args()
-    if options.locomo is None:
-        parser.error("name a folder with --locomo")
-    if options.fit:
+    if options.speed:
+        speed(options.speed)
+    elif options.locomo is None:
+        parser.error("name a folder with --locomo, or a number of turns with --speed")
+    elif options.fit:
         fitting(options.locomo)
     else:
         locomo(options.locomo)

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rag.catalogue import Catalogue
-from rag.lexical import ASKING, Stemmer, words
+from rag.embedding import LONGEST
+from rag.lexical import ASKING, EMPTY, Stemmer, words
 from rag.question import Question
-from rag.ranking import WEIGHTS, Candidate, Floats, Positions, WordHits, describe, score
+from rag.ranking import WEIGHTS, Candidate, Floats, Positions, WordHits, describe, score, sketch
 from rag.store import Row, TurnStore
 from rag.vectors import Nearest
 from rag.vocabulary import Vocabulary
@@ -21,6 +22,8 @@ BY_WORDS = 150
 """Turns taken for their words alone."""
 BY_DAY = 100
 """Turns taken because they were said on a day asked for; the newest."""
+LOOKED_AT = 120
+"""Candidates whose text is read; the others fell behind by what needs no text."""
 COMMONEST = 20_000
 """Postings read of one word, the newest: a word in more turns than that tells little."""
 
@@ -43,6 +46,7 @@ class Finder:
         self._stemmer = Stemmer()
         self._catalogue = Catalogue()
         self._vocabulary, self._vocabulary_mark = Vocabulary(), 0
+        self._numbers: dict[int, NDArray[np.intp]] = {}
         self._rewritten = -1
 
     def refresh(self) -> None:
@@ -51,6 +55,7 @@ class Finder:
             self._rewritten = self._store.rewritten
             self._catalogue = Catalogue()
             self._vocabulary, self._vocabulary_mark = Vocabulary(), 0
+            self._numbers = {}
         self._vocabulary_mark, said, vectors = self._store.vocabulary(after=self._vocabulary_mark)
         self._vocabulary.add(said, vectors)
         self._catalogue.add(self._store.entries(after_seq=self._catalogue.newest))
@@ -90,23 +95,29 @@ class Finder:
         if exclude_conversation in catalogue.conversations:
             current = catalogue.conversations[exclude_conversation]
             candidates = candidates[catalogue["conversation"][candidates] != current]
+        known = sketch(question, catalogue, candidates, meaning=meaning, in_context=in_context, hits=hits)
+        if len(candidates) > LOOKED_AT:
+            best = np.sort(np.argpartition(-score(known, weights), LOOKED_AT)[:LOOKED_AT])
+            candidates, known = candidates[best], {name: column[best] for name, column in known.items()}
         around = np.unique(
             np.concatenate([candidates, catalogue["before"][candidates], catalogue["after"][candidates]])
         )
         around = around[around >= 0]
         rows = dict(zip(around.tolist(), self._store.rows_at(catalogue["seq"][around]), strict=True))
-        features = describe(
-            question,
-            catalogue,
-            candidates,
-            {here: Candidate(row.speaker, row.text, row.at.date()) for here, row in rows.items()},
-            meaning=meaning,
-            in_context=in_context,
-            hits=hits,
-            vocabulary=self._vocabulary,
-        )
+        texts = {here: Candidate(row.text, self._words(row), row.at.date()) for here, row in rows.items()}
+        features = known | describe(question, catalogue, candidates, texts, hits=hits, vocabulary=self._vocabulary)
         chosen = [rows[here] for here in candidates.tolist()]
         return Found(question, chosen, features, score(features, weights))
+
+    def _words(self, row: Row) -> NDArray[np.intp]:
+        """The numbers of a turn's words; looked up once, as long as they are all known."""
+        numbers = self._numbers.get(row.seq)
+        if numbers is None:
+            said = set(words(row.text[:LONGEST])) - EMPTY
+            numbers = self._vocabulary.numbers(said)
+            if len(numbers) == len(said):
+                self._numbers[row.seq] = numbers
+        return numbers
 
     def _candidates(
         self, question: Question, hits: WordHits, meaning: Mapping[int, float], in_context: Mapping[int, float]

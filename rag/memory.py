@@ -105,9 +105,8 @@ class Memory:
         if not found.rows or not fits(found.features):
             return Recall("", ())
         scores, older_of = renewed(found.rows, found.scores)
-        text, taken = pack(
-            found.rows, np.where(scores >= scores.max() - RELEVANT, scores, -np.inf), budget_chars, found.question.terms
-        )
+        kept = np.where(scores >= scores.max() - RELEVANT, scores, -np.inf)
+        text, taken = pack(found.rows, kept, budget_chars, found.question.terms)
         return Recall(text, tuple(_recalled(found, index, older_of.get(index)) for index in taken))
 
     def find(

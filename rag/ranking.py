@@ -9,16 +9,14 @@ is short, so that a word counts once in it.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rag.catalogue import Catalogue
-from rag.embedding import LONGEST
-from rag.lexical import EMPTY, words
 from rag.question import Question
 from rag.vocabulary import Vocabulary, best_likeness
 from rag.when import Span, spans
@@ -114,12 +112,46 @@ def _member(values: Positions, ascending: Positions) -> Floats:
     return np.asarray(ascending[at] == values, dtype=np.float64)
 
 
+def sketch(
+    question: Question,
+    catalogue: Catalogue,
+    candidates: Positions,
+    *,
+    meaning: Mapping[int, float],
+    in_context: Mapping[int, float],
+    hits: WordHits,
+) -> dict[str, Floats]:
+    """The features [candidates] that need no text. `meaning`, `in_context`: position to cosine, the nearest only."""
+    turn, context = _dense(meaning, candidates), _dense(in_context, candidates)
+    all_idf = sum(hits.idf.values()) or 1.0
+    counts = hits.counts(catalogue, candidates)
+    idf = np.array(list(hits.idf.values()))[:, None] if hits.idf else np.zeros((0, 1))
+    alone = np.array([_member(candidates, found) for found in hits.positions.values()]).reshape(counts.shape)
+    bm25 = hits.bm25(catalogue)
+    episodes = hits.episodes(catalogue, candidates)
+    about = [catalogue.speakers[speaker] for speaker in question.about]
+    named = np.isin(catalogue["speaker"][candidates], about).astype(np.float64)
+    return {
+        "meaning": turn * 10,
+        "meaning_in_context": context * 10,
+        "meaning_of_episode": _highest(turn, catalogue["episode"][candidates]) * 10,
+        "words": bm25[candidates] / max(float(bm25.max(initial=0.0)), 1e-6),
+        "words_covered": (alone * idf).sum(0) / all_idf,
+        "words_rare": alone[hits.rare(catalogue)].max(0, initial=0.0),
+        "words_covered_around": ((counts > 0) * idf).sum(0) / all_idf,
+        "words_of_episode": episodes / max(float(episodes.max(initial=0.0)), 1e-6),
+        "said_by_named": (2 * named - 1) * (len(question.about) == 1),
+        "content": np.log1p(catalogue["words"][candidates].astype(np.float64)),
+        **_said(question, catalogue["day"][candidates]),
+    }
+
+
 @dataclass(frozen=True)
 class Candidate:
-    """The text of a candidate, and the day it was said."""
+    """The text of a turn, the numbers of its words in the vocabulary, and the day it was said."""
 
-    speaker: str
     text: str
+    words: NDArray[np.intp]
     said: date
 
 
@@ -129,58 +161,32 @@ def describe(
     candidates: Positions,
     around: Mapping[int, Candidate],
     *,
-    meaning: Mapping[int, float],
-    in_context: Mapping[int, float],
     hits: WordHits,
     vocabulary: Vocabulary,
 ) -> dict[str, Floats]:
-    """Each feature as an array [candidates].
-
-    `around`: the turns by position, candidates and those before and after them. `meaning` and `in_context`: position
-    to cosine, of the nearest only.
-    """
+    """The features [candidates] of the texts. `around`: by position the candidates, those before and those after."""
     texts = [around[here] for here in candidates.tolist()]
-    turn, context = _dense(meaning, candidates), _dense(in_context, candidates)
-    all_idf = sum(hits.idf.values()) or 1.0
-    counts = hits.counts(catalogue, candidates)
-    idf = np.array(list(hits.idf.values()))[:, None] if hits.idf else np.zeros((0, 1))
-    alone = np.array([_member(candidates, found) for found in hits.positions.values()]).reshape(counts.shape)
-    bm25 = hits.bm25(catalogue)
-    best = max(float(bm25.max(initial=0.0)), 1e-6)
-    episodes = hits.episodes(catalogue, candidates)
-    episode = catalogue["episode"][candidates]
-    who = [text.speaker for text in texts]
-    one = len(question.about) == 1
-    named = np.array([speaker in question.about for speaker in who], dtype=np.float64)
-    shown = [text.text for text in texts]
-    cues = np.array([(bool(_TIME.search(text)), bool(_NAME.search(text))) for text in shown])
-    cues = cues.reshape(len(shown), 2).astype(np.float64)
+    names = [name.lower() for name in question.about]
+
+    def where(holds: Callable[[str], bool]) -> Floats:
+        return np.array([holds(turn.text) for turn in texts], dtype=np.float64)
+
+    nowhere = np.zeros(len(texts))
     return {
-        "meaning": turn * 10,
-        "meaning_in_context": context * 10,
-        "meaning_of_episode": _highest(turn, episode) * 10,
-        "words": bm25[candidates] / best,
-        "words_covered": (alone * idf).sum(0) / all_idf,
-        "words_rare": alone[hits.rare(catalogue)].max(0, initial=0.0),
-        "words_covered_around": ((counts > 0) * idf).sum(0) / all_idf,
-        "words_of_episode": episodes / max(float(episodes.max(initial=0.0)), 1e-6),
         **_related(catalogue, candidates, around, hits, vocabulary),
-        "said_by_named": (2 * named - 1) * one,
-        "names_named": np.array(
-            [any(name.lower() in text.lower() for name in question.about) for text in shown], dtype=np.float64
-        ),
-        "about_oneself": np.array([bool(_SELF.search(text)) for text in shown], dtype=np.float64),
-        "asks": np.array([text.rstrip().endswith("?") for text in shown], dtype=np.float64),
-        "content": np.log1p(catalogue["words"][candidates].astype(np.float64)),
-        "time_wanted": cues[:, 0] * question.wants_time,
-        "name_wanted": cues[:, 1] * question.wants_name,
-        **_times(question, texts),
+        "names_named": where(lambda text: any(name in text.lower() for name in names)),
+        "about_oneself": where(lambda text: bool(_SELF.search(text))),
+        "asks": where(lambda text: text.rstrip().endswith("?")),
+        "time_wanted": where(lambda text: bool(_TIME.search(text))) if question.wants_time else nowhere,
+        "name_wanted": where(lambda text: bool(_NAME.search(text))) if question.wants_name else nowhere,
+        "speaks_of_then": _meant(question, texts),
     }
 
 
 def score(features: Mapping[str, Floats], weights: Mapping[str, float] = WEIGHTS) -> Floats:
-    """[candidates]: higher is better; a difference of 1 is a factor of e in the odds."""
-    return np.asarray(sum((weight * features[name] for name, weight in weights.items()), np.zeros(1)))
+    """[candidates]: higher is better; a difference of 1 is a factor of e in the odds. What is not known counts as 0."""
+    known = [weight * features[name] for name, weight in weights.items() if name in features]
+    return np.asarray(sum(known, np.zeros(1)))
 
 
 def fits(features: Mapping[str, Floats]) -> bool:
@@ -219,7 +225,7 @@ def _related(
 ) -> dict[str, Floats]:
     """Words that mean something like the question's: in the turn, and in it and its neighbours."""
     here = {position: index for index, position in enumerate(around)}
-    numbers = [vocabulary.numbers(set(words(turn.text[:LONGEST])) - EMPTY) for turn in around.values()]
+    numbers = [turn.words for turn in around.values()]
     best, weights = best_likeness(vocabulary, list(hits.idf), np.array(list(hits.idf.values())), numbers)
     own, before, after = (
         np.array([here.get(position, -1) for position in where.tolist()], dtype=np.intp)
@@ -231,24 +237,28 @@ def _related(
     return {"related": (padded[:, own] * share).sum(0), "related_around": (widest * share).sum(0)}
 
 
-def _times(question: Question, texts: Sequence[Candidate]) -> dict[str, Floats]:
-    """Said on the days asked for, speaking of them, or said soon after them."""
-    said, meant, after = (np.zeros(len(texts)) for _ in range(3))
-    for number, text in enumerate(texts if question.spans else ()):
-        on = Span(text.said, text.said)
-        lately = Span(max(text.said, date.min + 10 * _DAY) - 10 * _DAY, text.said)
-        told = [span for span in spans(text.text, text.said) if span.days <= 40]
-        for asked in question.spans:
-            if asked.overlaps(on):
-                said[number] = 1.0
-            elif asked.days <= 40 and asked.overlaps(lately):
-                after[number] = 1.0
-            if any(asked.overlaps(span) for span in told):
-                meant[number] = 1.0
-    return {"said_then": said, "speaks_of_then": meant, "said_soon_after": after}
+def _said(question: Question, days: NDArray[np.int32]) -> dict[str, Floats]:
+    """Said on the days asked for, or within ten days after them."""
+    then, after = np.zeros(len(days)), np.zeros(len(days))
+    for day in np.unique(days) if question.spans else ():
+        on = date.fromordinal(int(day))
+        lately = Span(date.fromordinal(max(int(day) - 10, 1)), on)
+        if any(asked.overlaps(Span(on, on)) for asked in question.spans):
+            then[days == day] = 1.0
+        elif any(asked.days <= 40 and asked.overlaps(lately) for asked in question.spans):
+            after[days == day] = 1.0
+    return {"said_then": then, "said_soon_after": after}
 
 
-_DAY = timedelta(days=1)
+def _meant(question: Question, texts: Sequence[Candidate]) -> Floats:
+    """Speaking of the days asked for."""
+    meant = np.zeros(len(texts))
+    for number, turn in enumerate(texts if question.spans else ()):
+        told = [span for span in spans(turn.text, turn.said) if span.days <= 40]
+        meant[number] = any(asked.overlaps(span) for asked in question.spans for span in told)
+    return meant
+
+
 _SELF = re.compile(r"\b(I|I'm|I've|I'd|I'll|my|me|we|our|us)\b")
 _TIME = re.compile(
     r"\b(yesterday|today|tonight|tomorrow|last|next|ago|weeks?|weekend|months?|years?|since|recently|soon|morning"

@@ -7,29 +7,39 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+FIRST = 1000
+"""Words after which their mean hardly moves any more."""
+
 
 class Vocabulary:
     """Words by number, and a vector for each. Used by one thread at a time."""
 
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
-        self._vectors = np.empty((0, 0), np.float16)
-        self._sum = np.zeros(0)
+        self._units = np.empty((0, 0), np.float32)
+        self._mean = np.zeros(0, np.float32)
 
     def __len__(self) -> int:
         return len(self._numbers)
 
     def add(self, words: Sequence[str], vectors: NDArray[np.float16]) -> None:
-        """vectors: float16 [len(words), dimensions]."""
+        """vectors: float16 [len(words), dimensions].
+
+        What all words have in common, their mean, says nothing and is taken off; the first many words set it.
+        """
         if not words:
             return
         held, dimensions = len(self), vectors.shape[1]
         if not held:
-            self._vectors, self._sum = np.empty((1024, dimensions), np.float16), np.zeros(dimensions)
-        while held + len(words) > len(self._vectors):
-            self._vectors = np.concatenate([self._vectors, np.empty_like(self._vectors)])
-        self._vectors[held : held + len(words)] = vectors
-        self._sum += vectors.astype(np.float64).sum(0)
+            self._units = np.empty((1024, dimensions), np.float32)
+        if held < FIRST:
+            before = self._mean * held if held else 0.0
+            mean = (before + vectors.astype(np.float32).sum(0)) / (held + len(words))
+            self._units[:held] = _unit(self._units[:held] + (self._mean - mean if held else 0.0))
+            self._mean = mean
+        while held + len(words) > len(self._units):
+            self._units = np.concatenate([self._units, np.empty_like(self._units)])
+        self._units[held : held + len(words)] = _unit(vectors.astype(np.float32) - self._mean)
         self._numbers.update((word, held + offset) for offset, word in enumerate(words))
 
     def numbers(self, words: Iterable[str]) -> NDArray[np.intp]:
@@ -41,12 +51,12 @@ class Vocabulary:
         return [word for word in dict.fromkeys(words) if word not in self._numbers]
 
     def likeness(self, words: NDArray[np.intp], others: NDArray[np.intp]) -> NDArray[np.float32]:
-        """[len(words), len(others)]: cosines of the vectors less their mean, which all words have in common."""
-        mean = (self._sum / max(len(self), 1)).astype(np.float32)
-        first, second = (self._vectors[numbers].astype(np.float32) - mean for numbers in (words, others))
-        first /= np.linalg.norm(first, axis=1, keepdims=True) + 1e-9
-        second /= np.linalg.norm(second, axis=1, keepdims=True) + 1e-9
-        return np.asarray(first @ second.T, dtype=np.float32)
+        """[len(words), len(others)]: cosines."""
+        return np.asarray(self._units[words] @ self._units[others].T, dtype=np.float32)
+
+
+def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(vectors / (np.linalg.norm(vectors, axis=1, keepdims=True) + 1e-9), dtype=np.float32)
 
 
 def best_likeness(

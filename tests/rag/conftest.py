@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -60,10 +61,9 @@ def long_memory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder to copy: 1,100 turns, past what Chroma keeps in its log, so that its index is on the disk."""
     folder = tmp_path_factory.mktemp("long")
     file = folder / "turns.jsonl"
-    entry = (
-        '{{"speaker": "Ann", "text": "turn {0} about topic {1}", "at": "2024-05-03T18:00+00:00", "conversation": "c"}}'
-    )
-    file.write_text("\n".join(entry.format(number, number % 7) for number in range(1100)), encoding="utf-8")
+    turn = {"speaker": "Ann", "at": "2024-05-03T18:00:00+00:00", "conversation": "c"}
+    lines = [json.dumps({**turn, "text": f"turn {number} about topic {number % 7}"}) for number in range(1100)]
+    file.write_text("\n".join(lines), encoding="utf-8")
     with Memory(folder / "memory", embedder=WordEmbedder()) as memory:
         memory.import_(file)
         memory.settle()
