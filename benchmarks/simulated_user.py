@@ -71,6 +71,13 @@ class Tracks:
     def seconds(self) -> float:
         return len(self.user) * TICK / RATE
 
+    def forget(self) -> None:
+        """Everything so far; time begins anew."""
+        self.user.clear()
+        self.reply.clear()
+        self.records.clear()
+        self.history.clear()
+
     def stretches(self, which: Sequence[Samples], joined: float = 0.35) -> list[tuple[float, float]]:
         """(start, end) in seconds of every stretch of sound; gaps up to `joined` seconds are part of one."""
         found: list[tuple[float, float]] = []

@@ -275,6 +275,8 @@ class Scene:
     now: Callable[[], datetime] = lambda: datetime(2026, 11, 20, 12, tzinfo=UTC)
     """The wall clock."""
     minds_running: int = 0
+    kept: int = 10**9
+    """Events and stretches of sound that are kept of a scene that lasts for hours: the last ones."""
 
     def __repr__(self) -> str:
         """What is unlike the defaults, as it would be written down."""
@@ -332,7 +334,7 @@ class Scene:
             on_record=told.records.append,
             now=self.now,
         ) as conversation:
-            end = asyncio.create_task(_end_of_the_sound(conversation, told, self.deaf_after, self.deaf_until))
+            end = asyncio.create_task(_end_of_the_sound(conversation, told, self))
             acting = [asyncio.create_task(_act(conversation, when, act)) for when, act in self.acts]
             await self._microphone(conversation, until)
             for task in acting:
@@ -354,13 +356,14 @@ class Scene:
 
     async def _microphone(self, conversation: Conversation, until: float) -> None:
         clock = asyncio.get_running_loop().time
+        to_come = list(enumerate(self.utterances))
         for number in range(round(until / FRAME_S)):
             middle = (number + 0.5) * FRAME_S
             level = next(
-                (SPEECH_LEVEL + 0.001 * place for place, heard in enumerate(self.utterances)
-                 if heard.start <= middle < heard.end),
-                0.0,
-            )  # fmt: skip
+                (SPEECH_LEVEL + 0.001 * place for place, heard in to_come if heard.start <= middle < heard.end), 0.0
+            )
+            if to_come and to_come[0][1].end <= middle:
+                to_come.pop(0)
             await asyncio.sleep(max(0.0, (number + 1) * FRAME_S - clock()))
             conversation.hear(np.full(FRAME, level, np.float32))
 
@@ -372,7 +375,7 @@ async def _act(conversation: Conversation, when: float, act: Callable[[Conversat
         await result
 
 
-async def _end_of_the_sound(conversation: Conversation, told: Told, deaf_after: float, deaf_until: float) -> None:
+async def _end_of_the_sound(conversation: Conversation, told: Told, scene: Scene) -> None:
     """A headset: plays what it gets in real time, pauses and drops at once, reports what was heard."""
     clock = asyncio.get_running_loop().time
     queued = played = turn = 0
@@ -384,7 +387,7 @@ async def _end_of_the_sound(conversation: Conversation, told: Told, deaf_after: 
             begun = clock()
             await asyncio.sleep(PLAY_STEP_S)
             step = min(round(PLAY_STEP_S * MOUTH_RATE), queued - played)
-            if paused or step <= 0 or deaf_after <= begun < deaf_until:
+            if paused or step <= 0 or scene.deaf_after <= begun < scene.deaf_until:
                 continue
             played += step
             told.sounding.append((begun, begun + step / MOUTH_RATE, turn))
@@ -393,6 +396,8 @@ async def _end_of_the_sound(conversation: Conversation, told: Told, deaf_after: 
     playing = asyncio.create_task(play())
     async for event in conversation.events():
         told.events.append((clock(), event))
+        if len(told.events) > 2 * scene.kept:
+            del told.events[: -scene.kept], told.sounding[: -scene.kept]
         match event:
             case ReplyStarted():
                 queued = played = 0

@@ -1,0 +1,137 @@
+"""How many conversations one Parley holds, and whether it leaks: `python benchmarks/capacity.py`.
+
+Simulated users with real recordings talk with one process at the same time, in real time; each waits for the answer,
+thinks for a moment and asks again. One more than the capacity is tried, and must be told so. `--hours` makes one of
+them go on, for the growth of memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+from websockets.asyncio.client import connect
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.simulated_user import Headset, headset, load, machine, parley
+from benchmarks.voice_to_voice import QUESTIONS
+
+PATIENCE_S = 30.0
+THOUGHT_S = (1.0, 4.0)
+"""The shortest and the longest silence before the next question; each user has a rhythm of their own."""
+
+
+async def turn(user: Headset, question: str) -> float | None:
+    """Seconds from the last sample of speech to the first of the reply, on the two tracks; None without an answer."""
+    user.turn_done.clear()
+    before = user.tracks.seconds
+    user.say(load(question))
+    try:
+        await asyncio.wait_for(user.turn_done.wait(), PATIENCE_S)
+    except TimeoutError:
+        return None
+    spoken = [end for _, end in user.tracks.stretches(user.tracks.user, joined=1.5) if end > before]
+    heard = [start for start, _ in user.tracks.stretches(user.tracks.reply) if start > before]
+    user.tracks.forget()
+    return heard[0] - spoken[0] if spoken and heard else None
+
+
+async def talk(port: int, number: int, seconds: float, delays: list[float], unanswered: list[int]) -> None:
+    async with headset(port) as user:
+        clock = asyncio.get_running_loop().time
+        until = clock() + seconds
+        await asyncio.sleep(0.37 * number % 3.0)
+        asked = number
+        while clock() < until:
+            delay = await turn(user, QUESTIONS[asked % len(QUESTIONS)])
+            if delay is None:
+                unanswered.append(number)
+            else:
+                delays.append(delay)
+            asked += 1
+            shortest, longest = THOUGHT_S
+            await asyncio.sleep(shortest + (longest - shortest) * (asked * 0.61 % 1.0))
+
+
+async def refused(port: int) -> str:
+    """What one too many is told."""
+    async with connect(f"ws://127.0.0.1:{port}/v1/realtime") as socket:
+        event = json.loads(await asyncio.wait_for(socket.recv(), 10))
+        return str(event["error"]["message"]) if event["type"] == "error" else "nothing: it was let in"
+
+
+def resident(server: int) -> int:
+    """Bytes of the process and its workers."""
+    process = psutil.Process(server)
+    return sum(int(each.memory_info().rss) for each in [process, *process.children(recursive=True)])
+
+
+def serving(port: int) -> int:
+    """The process that listens on a port."""
+    return next(
+        each.pid
+        for each in psutil.net_connections("tcp")
+        if each.status == psutil.CONN_LISTEN and each.laddr.port == port and each.pid is not None
+    )
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    ordered = sorted(values)
+    return ordered[round(share * (len(ordered) - 1))]
+
+
+async def measure(port: int, conversations: int, seconds: float, capacity: int) -> str:
+    delays: list[float] = []
+    unanswered: list[int] = []
+    server = serving(port)
+    users = [asyncio.create_task(talk(port, number, seconds, delays, unanswered)) for number in range(conversations)]
+    await asyncio.sleep(min(30.0, seconds / 4))
+    early = resident(server)
+    told = await refused(port) if conversations == capacity else "not tried"
+    busy = [psutil.cpu_percent(interval=None)]
+    while not all(user.done() for user in users):
+        await asyncio.sleep(5)
+        busy.append(psutil.cpu_percent(interval=None))
+    for user in users:
+        user.result()
+    late = resident(server)
+    return "\n".join(
+        [
+            machine(),
+            "",
+            "| measured on the two tracks | Parley | goal |",
+            "|---|---|---|",
+            f"| conversations at once | {conversations} | 20 |",
+            f"| turns answered / not answered | {len(delays)} / {len(unanswered)} | all |",
+            f"| voice to voice, median | {1000 * statistics.median(delays):.0f} ms | – |",
+            f"| voice to voice, p95 | {1000 * quantile(delays, 0.95):.0f} ms | ≤ 1000 ms |",
+            f"| processors busy, users' own work included | {statistics.mean(busy[1:]):.0f} % | – |",
+            f"| memory of all processes, {seconds:.0f} s apart | {early / 1e6:.0f} → {late / 1e6:.0f} MB "
+            f"({100 * (late - early) / early:+.1f} %) | < 5 % |",
+            f"| one more is told | “{told}” | a reason |",
+        ]
+    )
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--conversations", type=int, default=20)
+    options.add_argument("--seconds", type=float, default=120.0)
+    options.add_argument("--hours", type=float, help="how long, for leaks; instead of --seconds")
+    chosen = options.parse_args()
+    seconds = chosen.seconds if chosen.hours is None else 3600 * chosen.hours
+    from web.capacity import of_this_machine
+
+    with parley("--profile", "offline") as port:
+        print(asyncio.run(measure(port, chosen.conversations, seconds, of_this_machine())))
+
+
+if __name__ == "__main__":
+    main()
