@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from rag import Memory, Remembered, SentenceEmbedder
+from rag import Memory, Remembered, SentenceEmbedder, keeper
 from rag.finder import Found
 from rag.lexical import EMPTY, Stemmer, words
 from rag.packing import pack
@@ -322,7 +322,7 @@ def speed(count: int, questions: int = 200) -> None:
     embedder, clock = QuickFilling(), time.perf_counter
     with tempfile.TemporaryDirectory() as place, Memory(Path(place), embedder=embedder) as memory:
         memory.warm()
-        embedder.filling = True
+        embedder.filling, usual, keeper.BATCH = True, keeper.BATCH, 1000  # nobody asks meanwhile
         file = Path(place) / "turns.jsonl"
         turns = list(_small_talk(count))
         with file.open("w", encoding="utf-8") as out:
@@ -333,7 +333,7 @@ def speed(count: int, questions: int = 200) -> None:
         memory.settle()
         size = memory.size().disk_bytes / 1e6
         print(f"their vectors in Chroma after {clock() - start:.0f} s; {size:.0f} MB on disk", flush=True)
-        embedder.filling = False
+        embedder.filling, keeper.BATCH = False, usual
         if hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
         torch.set_num_threads(1)
