@@ -162,4 +162,4 @@ def room_for(need: int, hardware: Hardware) -> Verdict:
 
 
 def _gb(size: int) -> str:
-    return f"{size / GB:.1f} GB" if size >= GB // 10 else f"{size / 1e6:.0f} MB"
+    return f"{size / GB:.1f} GB" if size >= GB else f"{size / 1e6:.0f} MB"
