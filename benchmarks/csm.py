@@ -264,16 +264,12 @@ def run_transformers(compiled: bool) -> dict[str, float]:
     from transformers.initialization import no_init_weights
 
     start = time.perf_counter()
-    with no_init_weights(), torch.device("meta"):
-        theirs: Any = CsmForConditionalGeneration(TheirConfig())
-    theirs = theirs.to_empty(device=DEVICE).to(torch.bfloat16).eval()
+    torch.set_default_dtype(torch.bfloat16)
+    with no_init_weights(), DEVICE:
+        theirs: Any = CsmForConditionalGeneration(TheirConfig()).eval()
+    torch.set_default_dtype(torch.float32)
     for _, tensor in theirs.named_parameters():
         tensor.data = random_like(tensor)
-    for module in theirs.modules():  # what to_empty has left undefined
-        for name, buffer in list(module.named_buffers(recurse=False)):
-            shape = buffer.shape
-            fresh = torch.ones(shape, device=DEVICE, dtype=buffer.dtype)
-            setattr(module, name, torch.zeros_like(fresh) if "offset" in name else fresh)
     making = time.perf_counter() - start
     if compiled:
         theirs.generation_config.cache_implementation = "static"
@@ -377,6 +373,7 @@ def main() -> None:
             print(f"{way} did not run (exit status {done.returncode})", file=sys.stderr)
             continue
         results[way] = json.loads(done.stdout.splitlines()[-1])
+        print({key: round(value, 3) for key, value in results[way].items()}, file=sys.stderr, flush=True)
     if not results:
         raise SystemExit("nothing ran")
     text = table(results)

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .model import CsmConfig, KeyValueCache, TransformerConfig, Where
+from .rounding import BLOCK, GROUP
 from .sampling import Chooser
 
 __all__ = [
@@ -37,10 +38,7 @@ __all__ = [
     "lay_out",
 ]
 
-SOURCE = Path(__file__).with_name("cpu_kernel.cpp")
-BLOCK, GROUP = 16, 64
-"""As in cpu_kernel.cpp: outputs side by side, and inputs that share a scale."""
-
+SOURCES = [Path(__file__).with_name(name) for name in ("cpu_kernel.cpp", "cpu_matrix.h")]
 FLAGS = (
     "-O3 -march=native -std=c++20 -shared -fPIC -fopenmp -Wno-psabi "
     # What vectorised sums need. -ffast-math itself would change the arithmetic of the whole process.
@@ -168,7 +166,13 @@ class Kernel:
         folder = folder or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "csm"
         machine = platform.machine()
         flags = [*FLAGS, *([WIDE] if machine in ("x86_64", "AMD64") else []), *flags]
-        identity = [SOURCE.read_text(encoding="utf-8"), compiler, *flags, machine, _processor()]
+        identity = [
+            *(source.read_text(encoding="utf-8") for source in SOURCES),
+            compiler,
+            *flags,
+            machine,
+            _processor(),
+        ]
         library = folder / f"cpu_kernel-{hashlib.sha256('|'.join(identity).encode()).hexdigest()[:16]}.so"
         if not library.exists():
             _compile(compiler, flags, library)
@@ -281,7 +285,7 @@ def _compile(compiler: str, flags: Sequence[str], library: Path) -> None:
         library.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=library.parent) as folder:
             made = Path(folder) / library.name
-            command = [*compiler.split(), *flags, str(SOURCE), "-o", str(made)]
+            command = [*compiler.split(), *flags, str(SOURCES[0]), "-o", str(made)]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
                 complaint = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip())

@@ -18,13 +18,10 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from .cpu_kernel import (
-    BLOCK,
-    GROUP,
     Kernel,
     KernelLayer,
     KernelLinear,
@@ -35,17 +32,17 @@ from .cpu_kernel import (
     lay_out,
 )
 from .model import (
-    Attention,
     Csm,
     CsmConfig,
-    FeedForward,
     KeyValueCache,
     Layer,
     Transformer,
     TransformerConfig,
     causal_mask,
 )
+from .rounding import BLOCK, GROUP, restore, round_weight
 from .sampling import Chooser
+from .torch_packing import TorchPacking
 
 __all__ = [
     "SCHEMES",
@@ -57,8 +54,6 @@ __all__ = [
     "pack",
     "pick_packing",
     "quantize",
-    "restore",
-    "round_weight",
     "save_packed",
 ]
 
@@ -108,41 +103,6 @@ def pick_packing() -> Packing:
         log.warning("Packed weights run on PyTorch's kernels, some two times slower than our own: %s.", reason)
         return TorchPacking()
     return packing
-
-
-def round_weight(weight: Tensor, bits: int, group: int = GROUP) -> tuple[Tensor, Tensor]:
-    """Weight [outputs, inputs] → signed codes int8 [outputs, groups, group], scales bfloat16 [outputs, groups].
-
-    The last group is filled up with zeros. With 4 bits the largest of a group becomes −8, by a negative scale if need
-    be, so that all 16 values are used; and it is cut off a little where that makes the square error smaller.
-    """
-    groups = -(-weight.shape[1] // group)
-    most = 2 ** (bits - 1)
-    shares = (1.0, 0.92, 0.84, 0.76) if bits == 4 else (1.0,)
-    codes = torch.empty(weight.shape[0], groups, group, dtype=torch.int8)
-    scales = torch.empty(weight.shape[0], groups, dtype=torch.bfloat16)
-    for start in range(0, len(weight), 256):  # so few that they stay in the processor's cache
-        rows = slice(start, start + 256)
-        part = F.pad(weight[rows].float(), (0, groups * group - weight.shape[1])).view(-1, groups, group)
-        largest = part.gather(2, part.abs().argmax(dim=2, keepdim=True))
-        full = -largest / most if bits == 4 else largest.abs() / (most - 1)
-        best = torch.full_like(full, torch.inf)
-        for share in shares:
-            scale = (full * share).bfloat16()
-            divisor = scale.float().where(scale != 0, 1)
-            rounded = (part / divisor).round().clamp(-most if bits == 4 else 1 - most, most - 1)
-            error = (rounded * divisor - part).square().sum(dim=2, keepdim=True)
-            better = error < best
-            best = error.where(better, best)
-            first = share == shares[0]
-            codes[rows] = rounded.to(torch.int8).where(better | first, codes[rows])
-            scales[rows] = scale[..., 0].where((better | first)[..., 0], scales[rows])
-    return codes, scales
-
-
-def restore(codes: Tensor, scales: Tensor, inputs: int) -> Tensor:
-    """The weight, float32 [outputs, inputs], that codes and scales of `round_weight` stand for."""
-    return (codes * scales.float()[..., None]).flatten(1)[:, :inputs]
 
 
 class Packing(Protocol):
@@ -298,90 +258,6 @@ class KernelPacking:
             # Activations in 8 bits, keys and values in bfloat16: about 0.01.
             if not difference < 0.03:
                 raise KernelUnavailable(f"what it computes at {bits} bits is off by {float(difference):.1%}")
-
-
-class TorchPacking:
-    """For what PyTorch has on every CPU; with 8 bits it knows one scale a row only."""
-
-    name = "torch"
-
-    def pack(self, weight: Tensor, bits: int) -> tuple[Tensor, Tensor]:
-        outputs, inputs = weight.shape
-        weight = F.pad(weight, (0, 0, 0, -outputs % 16))
-        if bits == 8:
-            codes, scales = round_weight(weight, bits, inputs)
-            return codes[:, 0], scales[:, 0]
-        codes, scales = round_weight(weight, bits)
-        packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(codes.flatten(1).int() + 8, 1)
-        return packed, torch.stack((scales.T, torch.zeros_like(scales.T)), dim=2).contiguous()
-
-    def linear(self, codes: Tensor, scales: Tensor, inputs: int) -> nn.Module:
-        return TorchLinear(codes, scales, inputs)
-
-    def stack(self, config: TransformerConfig, tensors: Mapping[str, Tensor]) -> nn.Module:
-        def matrix(name: str, inputs: int) -> nn.Module:
-            return self.linear(tensors[f"{name}.codes"], tensors[f"{name}.scales"], inputs)
-
-        with torch.device("meta"):
-            stack = Transformer(config)
-        layers: Iterable[Layer] = stack.layers  # type: ignore[assignment]
-        for index, layer in enumerate(layers):
-            name = f"layers.{index}"
-            for norm in ("sa_norm", "mlp_norm"):
-                getattr(layer, norm).scale = nn.Parameter(tensors[f"{name}.{norm}"].bfloat16())
-            output = matrix(f"{name}.output", config.heads * config.head_dim)
-            layer.attn = FusedAttention(config, matrix(f"{name}.qkv", config.dim), output)
-            layer.mlp = FusedFeedForward(matrix(f"{name}.gate_up", config.dim), matrix(f"{name}.down", config.ffn))
-        stack.norm.scale = nn.Parameter(tensors["norm"].bfloat16())
-        return stack
-
-    def speller(self, model: QuantizedCsm) -> KernelSpeller | None:
-        return None
-
-
-class TorchLinear(nn.Module):
-    """x bfloat16 [..., inputs] → [..., outputs] through PyTorch's int4 or int8 kernel."""
-
-    def __init__(self, codes: Tensor, scales: Tensor, inputs: int) -> None:
-        super().__init__()
-        self.codes, self.scales, self.inputs = codes, scales, inputs
-
-    def forward(self, x: Tensor) -> Tensor:
-        rows = x.reshape(-1, self.inputs)
-        if self.scales.dim() == 1:
-            out: Tensor = torch.ops.aten._weight_int8pack_mm(rows, self.codes, self.scales)
-        else:
-            rows = F.pad(rows, (0, -self.inputs % GROUP))
-            out = torch.ops.aten._weight_int4pack_mm_for_cpu(rows, self.codes, GROUP, self.scales)
-        return out.view(*x.shape[:-1], -1)
-
-
-class FusedAttention(Attention):
-    """Queries, keys and values by one matrix."""
-
-    def __init__(self, config: TransformerConfig, qkv: nn.Module, output: nn.Module) -> None:
-        nn.Module.__init__(self)
-        self.heads, self.kv_heads, self.head_dim = config.heads, config.kv_heads, config.head_dim
-        self.qkv = qkv
-        self.output_proj = output  # type: ignore[assignment]
-
-    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        sizes = [heads * self.head_dim for heads in (self.heads, self.kv_heads, self.kv_heads)]
-        queries, keys, values = self.qkv(x).split(sizes, dim=-1)
-        return queries, keys, values
-
-
-class FusedFeedForward(FeedForward):
-    """Gate and way up by one matrix."""
-
-    def __init__(self, gate_up: nn.Module, down: nn.Module) -> None:
-        nn.Module.__init__(self)
-        self.gate_up, self.down = gate_up, down
-
-    def forward(self, x: Tensor) -> Tensor:
-        gate, up = self.gate_up(x).unflatten(-1, (-1, 2, BLOCK)).unbind(-2)
-        out: Tensor = self.down((F.silu(gate) * up).flatten(-2))
-        return out
 
 
 def _identity(folder: Path) -> str:

@@ -22,9 +22,8 @@ from csm.quantize import (
     TorchPacking,
     pick_packing,
     quantize,
-    restore,
-    round_weight,
 )
+from csm.rounding import restore, round_weight
 from csm.sampling import Chooser, draw_noise
 from tests.csm.tiny import FEW_LAYERS, TINY, make_model, write_checkpoint
 
