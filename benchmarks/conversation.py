@@ -24,6 +24,9 @@ from config import Settings
 from pipeline.engines import CATALOGUE
 from pipeline.tts import TextToSpeech
 
+FADING_S = 0.25
+"""A reply over the last breath of a sentence (jfk.flac fades into the room's noise) cuts nobody short."""
+
 PATIENCE_S = 12.0
 """How long the user waits for an answer."""
 
@@ -122,7 +125,7 @@ async def hesitate(port: int, found: Findings) -> None:
             found.pauses += len(pauses)
             speech = user.tracks.stretches(user.tracks.user, joined=0.3)
             for start, end in user.tracks.stretches(user.tracks.reply, joined=0.1):
-                if begun < start < over - 0.05:
+                if begun < start < over - FADING_S:
                     went_on = [on for on, _ in speech if on >= start]
                     found.cut_ins.append(max(0.0, end - went_on[0]) if went_on else end - start)
                     found.notes.append(f"cut in at {start - begun:.2f} s of a {len(sound) / RATE:.2f} s sentence")

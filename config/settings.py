@@ -96,6 +96,10 @@ class MemorySettings(_Tree):
     chroma_port: Annotated[int, Field(ge=1, le=65535)] = 8001
 
 
+class RecordingSettings(_Tree):
+    enabled: bool = Field(False, description="keep the sound of both sides in the data folder, for the export")
+
+
 class LogSettings(_Tree):
     words: bool = Field(False, description="write what was said into the logs; off unless asked for")
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -110,4 +114,5 @@ class Settings(_Tree):
     mind: MindSettings = Field(default_factory=MindSettings)
     voice: VoiceSettings = Field(default_factory=VoiceSettings)
     memory: MemorySettings = Field(default_factory=MemorySettings)
+    recording: RecordingSettings = Field(default_factory=RecordingSettings)
     log: LogSettings = Field(default_factory=LogSettings)

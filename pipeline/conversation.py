@@ -24,6 +24,7 @@ from pipeline.interruption import Ruling
 from pipeline.listening import UserTurn
 from pipeline.metrics import TurnRecord
 from pipeline.recollection import Recollection
+from pipeline.recording import Recording
 from pipeline.reply import Reply
 from pipeline.reply_side import ReplySide
 from pipeline.stages import Stages
@@ -59,14 +60,19 @@ class Conversation:
         name: str,
         mode: Mode = "automatic",
         on_record: Callable[[TurnRecord], None] | None = None,
+        recording: Recording | None = None,
         now: Callable[[], datetime] = local_now,
     ) -> None:
-        """`name` identifies the conversation in memory and records; `now` is the wall clock."""
+        """`name` identifies the conversation in memory and records; `now` is the wall clock.
+
+        `recording` gets what is heard of both sides; the replies' sound reaches it with the events that it follows.
+        """
         self.name = name
         self.history = History()
         self._stages = stages
         self._settings = settings
         self._now = now
+        self._recording = recording
         self._desk = Desk(name, now, on_record)
         self._recollection = Recollection(stages.memory, settings, name=name, now=now, warn=self._desk.warn)
         self._replies = ReplySide(
@@ -82,6 +88,7 @@ class Conversation:
             goes_on=self._goes_on,
             ended=self._ended,
             dropped=self._dropped,
+            reacting=self._reacting,
             ruled=self._ruled,
         )
         self._user = UserSide(stages, settings, mode, self._desk, reply=lambda: self._replies.current, then=then)
@@ -133,6 +140,8 @@ class Conversation:
 
     def hear(self, samples: Samples) -> None:
         """Take 16 kHz samples of any length. Never blocks; sound that nobody can keep up with is dropped, and told."""
+        if self._recording is not None:
+            self._recording.hear(samples)
         if not self._user.ear.hear(samples):
             self._desk.warn("This computer cannot keep up with the microphone; some sound was not heard.")
 
@@ -179,9 +188,12 @@ class Conversation:
 
     def played(self, samples: int) -> None:
         """How many samples of the current reply have really been heard so far (24 kHz)."""
+        if (reply := self._replies.current) is None:
+            return
         self._replies.played(samples)
-        reply = self._replies.current
-        if reply is not None and reply.played > REACTION_HEARD:
+        if self._recording is not None:
+            self._recording.played(reply.played)
+        if reply is self._replies.current and reply.played > REACTION_HEARD:
             self._keep_user()
         self._tell_state()  # speaking begins with the first sound that is heard, not when all of it is made
 
@@ -232,21 +244,20 @@ class Conversation:
             reply.record.notes.append(f"talked on: {ruling.why}")
             self._user.drop()
             self._desk.outbox.post(ReplyResumed(reply.turn, reply.revision))
-        elif (earlier := self._taken_up(turn, reply, ruling)) is not None:
-            self._withdraw(turn, reply, earlier)
+        elif ruling.kind == "continuation" and self._ended_turn is not None:
+            self._withdraw(turn, reply, self._ended_turn)
         else:
             self._replies.cancel(f"the user interrupted: {ruling.why}")
 
-    def _taken_up(self, turn: UserTurn, reply: Reply, ruling: Ruling) -> UserTurn | None:
-        """The turn that was taken for finished and goes on; None when this is an interruption indeed."""
+    def _reacting(self, turn: UserTurn, reply: Reply) -> bool:
+        """Whether the user interrupts; else the turn that was taken for finished goes on."""
         earlier = self._ended_turn
-        if ruling.kind == "command" or earlier is None or earlier.number != reply.turn or self._settling is not None:
-            return None
+        if earlier is None or earlier.number != reply.turn or self._settling is not None:
+            return True
         if earlier.speech_ms >= 1000 * self._settings.turns.max_speech_s:
-            return None  # it was cut for its length, and must not grow without end
+            return True  # it was cut for its length, and must not grow without end
         since = (turn.onset - earlier.speech_end) / EAR_RATE
-        unheard = since <= (REACTION_S if reply.played else UNANSWERED_S) and reply.played <= REACTION_HEARD
-        return earlier if unheard else None
+        return since > (REACTION_S if reply.played else UNANSWERED_S) or reply.played > REACTION_HEARD
 
     def _withdraw(self, turn: UserTurn, reply: Reply, earlier: UserTurn) -> None:
         """The reply came too early and never was; the turn goes on as one, in the words of both parts."""

@@ -16,11 +16,13 @@ class Intrusion:
     transcript: str = ""
     final: bool = False
     """The transcript is of all that was said."""
+    reacting: bool = True
+    """Enough of the reply was heard, and long enough ago, to be reacted to. Else the user had not finished."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    kind: Literal["command", "interruption", "backchannel"]
+    kind: Literal["command", "interruption", "continuation", "backchannel"]
     why: str
 
 
@@ -41,8 +43,9 @@ class InterruptionJudge:
 
     min_speech_ms: float = 250.0
     """Shorter bursts are a cough or a door unless they are a command."""
-    words_speech_ms: float = 480.0
-    """Two words take this long; what is shorter and was taken for two was one."""
+    words_speech_ms: float = 600.0
+    """Two words take this long; what is shorter and was taken for two was one, said slowly. The reply is silent in the
+    meantime, so that it costs little to be sure."""
     certain_speech_ms: float = 800.0
     """The longest backchannels last about this; more is an interruption whatever was understood."""
     verdict_silence_ms: float = 200.0
@@ -54,6 +57,8 @@ class InterruptionJudge:
         for command in COMMANDS:
             if f"{spoken} ".startswith(f"{command} "):
                 return Ruling("command", f"said “{command}”")
+        if not intrusion.reacting and intrusion.speech_ms >= self.min_speech_ms:
+            return Ruling("continuation", "the user went on")
         if intrusion.speech_ms >= self.certain_speech_ms:
             return Ruling("interruption", f"{intrusion.speech_ms:.0f} ms of speech")
         beyond = [word for word in words if word not in BACKCHANNELS]

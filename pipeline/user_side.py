@@ -38,6 +38,8 @@ class Consequences:
     ended: Callable[[UserTurn], None]
     dropped: Callable[[UserTurn], None]
     """It was none: a noise, or the client cleared it."""
+    reacting: Callable[[UserTurn, Reply], bool]
+    """Whether speech during a reply can be a reaction to it."""
     ruled: Callable[[UserTurn, Reply, Ruling], None]
     """What speech during a reply is."""
 
@@ -186,7 +188,8 @@ class UserSide:
         final = turn.final is not None and turn.final.done()
         if turn.final is not None and final and turn.final.exception() is None:
             turn.transcript = turn.final.result().text
-        ruling = self._judge.ruling(Intrusion(turn.speech_ms, silence, turn.transcript, final))
+        reacting = self._then.reacting(turn, reply)
+        ruling = self._judge.ruling(Intrusion(turn.speech_ms, silence, turn.transcript, final, reacting))
         if ruling is not None:
             self._then.ruled(turn, reply, ruling)
 

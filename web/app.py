@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
 from web.api import api
+from web.export import export_api
 from web.guard import Address, Guard
 from web.http import add_problems
 from web.memory_api import MAX_IMPORT, memory_api
@@ -42,6 +43,7 @@ def create_app(service: Service, address: Address) -> FastAPI:
     app.include_router(pages(service, version=VERSION, token_needed=address.token is not None))
     app.include_router(api(service))
     app.include_router(memory_api(service))
+    app.include_router(export_api(service))
     app.include_router(sound_api(service))
     app.include_router(realtime(service))
     app.mount("/static", StaticFiles(directory=STATIC), name="static")

@@ -42,7 +42,8 @@ def memory_api(service: Service) -> APIRouter:
 
     async def forgotten(**what: Any) -> dict[str, Any]:
         count = await memory().forget(**what)
-        if not count:
+        sound = await asyncio.to_thread(service.recordings.forget, **what) if "id" not in what else 0
+        if not count + sound:
             raise Problem(404, "There is nothing of that in the memory; it may have been forgotten already.")
         return {"forgotten": count}
 
@@ -95,7 +96,9 @@ def memory_api(service: Service) -> APIRouter:
         """Asks for `{"everything": true}`, so that a wrong address never empties the memory."""
         if not checked(Everything, await json_object(request)).everything:
             raise Problem(422, "everything must be true to forget everything.", "everything")
-        return {"forgotten": await memory().forget(everything=True)}
+        forgotten = await memory().forget(everything=True)
+        await asyncio.to_thread(service.recordings.forget, everything=True)
+        return {"forgotten": forgotten}
 
     @router.post("/pause")
     async def pause(request: Request) -> dict[str, Any]:

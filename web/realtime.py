@@ -22,6 +22,7 @@ from config import Settings
 from pipeline.conversation import Conversation
 from pipeline.engine import EngineError
 from pipeline.events import Event, ReplyPaused, ReplyResumed, Severity
+from pipeline.recording import Recording
 from pipeline.stages import Stages
 from web import events as wire
 from web.capacity import of_this_machine
@@ -188,7 +189,11 @@ class Connection:
     async def _converse(self) -> None:
         stages = await self._ready()
         settings = self._service.settings
-        conversation = Conversation(stages, settings, name=self._name, on_record=self._service.turns.add)
+        recording = Recording(self._service.recordings.folder(self._name)) if settings.recording.enabled else None
+        conversation = Conversation(
+            stages, settings, name=self._name, on_record=self._service.turns.add, recording=recording
+        )
+        writing = asyncio.create_task(recording.write()) if recording is not None else None
         commands = Commands(conversation, self._narrator, settings)
         card = Card(self._service.card_holder, conversation, self._notice, self._card_switched)
         async with conversation:
@@ -197,12 +202,17 @@ class Connection:
                 await self._outgoing.put(wire.SessionCreated(session=commands.session))
                 async for event in conversation.events():
                     card.follow(event)
+                    if recording is not None:
+                        recording.follow(event)
                     self._keep_pace(event)
                     for told in self._narrator.tell(event):
                         await self._outgoing.put(told)
             finally:
                 await card.stop()
                 await commands.close()
+                if writing is not None:
+                    writing.cancel()
+                    await asyncio.gather(writing, return_exceptions=True)
 
     def _keep_pace(self, event: Event) -> None:
         """A client clears what it plays when it is told that speech has started, so the pace stops there too."""

@@ -17,6 +17,7 @@ from pipeline.engines import Engines
 from pipeline.events import Severity
 from web import logs
 from web.card import CardHolder
+from web.recordings import Recordings
 from web.turn_log import TurnLog
 
 NOTICES = 50
@@ -45,6 +46,7 @@ class Service:
         self.data = data
         self.settings = settings
         self.turns = TurnLog(data, lambda: self.settings.log.words)
+        self.recordings = Recordings(data)
         self.notices: deque[Told] = deque(maxlen=NOTICES)
         self.conversations = 0
         """How many run now."""

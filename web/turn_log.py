@@ -6,9 +6,11 @@ import asyncio
 import json
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from pipeline.metrics import MARKS, TurnRecord
 
@@ -43,6 +45,20 @@ class TurnLog:
     def last(self, count: int) -> list[TurnRecord]:
         """Newest first."""
         return list(self._last)[::-1][:count]
+
+    def of(self, conversation: str) -> list[dict[str, Any]]:
+        """A conversation's records, oldest first, with words where they are known. Reads the file."""
+        known = {record.turn: record.as_dict() for record in self._last if record.conversation == conversation}
+        written = {record["turn"]: record for record in self._lines() if record["conversation"] == conversation}
+        return [record for _, record in sorted((written | known).items())]
+
+    def _lines(self) -> Iterator[dict[str, Any]]:
+        if not self.path.exists():
+            return
+        with self.path.open(encoding="utf-8") as file:
+            for line in file:
+                with suppress(ValueError):  # a line that a power cut left unfinished
+                    yield json.loads(line)
 
     def medians(self) -> dict[str, float]:
         """Seconds from the end of speech to each mark, over the records kept; marks nobody reached are left out."""

@@ -52,6 +52,17 @@ def test_speech_that_goes_on_is_one_turn_whenever_it_does(pause: float) -> None:
     assert scene.prompts[-1].history[-1].text == told.said[-1]
 
 
+def test_a_single_word_after_a_reply_that_cut_in_is_the_turn_going_on_and_no_backchannel() -> None:
+    scene = Scene(meaning=True, finished_at={2.75: 0.02, 3.6: 0.95})
+    scene.user(0.5, 1.5, "and so my fellow Americans")
+    scene.user(2.4, 2.75, "ask")
+    scene.user(3.3, 3.6, "not")
+    told = scene.play(until=8.0)
+    assert told.outcomes == ["withdrawn", "completed"]
+    assert told.said[-1] == "and so my fellow Americans ask not"
+    assert told.silent_between(2.55, 3.6)
+
+
 def test_speech_that_goes_on_before_the_first_part_was_understood_is_answered_together() -> None:
     scene = Scene(ears_delay=1.2)
     scene.user(0.5, 1.5, "what is the weather")

@@ -91,7 +91,7 @@ def test_habits_give_time_to_those_who_were_cut_in_on() -> None:
         (300, 0, "stop", False, "command"),
         (300, 0, "wait a moment", False, "command"),
         (300, 0, "hold on", False, "command"),
-        (500, 0, "but what about", False, "interruption"),
+        (600, 0, "but what about", False, "interruption"),
         (300, 250, "no", True, "interruption"),
         (600, 250, "you", True, "backchannel"),
         (380, 250, "oh key", True, "backchannel"),
