@@ -15,7 +15,7 @@ from rag.embedding import LONGEST, Embedder, SentenceEmbedder
 from rag.lexical import EMPTY, words
 from rag.records import MemoryFault
 from rag.store import Row, TurnStore
-from rag.vectors import ChromaServer, Nearest, Vectors
+from rag.vectors import ChromaServer, Nearest, Vectors, panicked
 
 log = logging.getLogger(__name__)
 
@@ -214,8 +214,10 @@ class Keeper:
         vectors = Vectors(self._folder, self._server, owner=self._owner, model=model)
         try:
             vectors.probe()
-        except BaseException:
+        except BaseException as error:
             vectors.close()
+            if panicked(error):
+                raise MemoryFault(str(error)) from error
             raise
         return vectors
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from rag.records import MemoryFault
 from rag.store import Row
 
 if TYPE_CHECKING:
@@ -171,13 +172,26 @@ def salvage(folder: Path) -> list[Row]:
     return list(turns.values())
 
 
+def panicked(error: BaseException) -> bool:
+    """Chroma's Rust side panics on some damage, which Python's `except Exception` lets through."""
+    return type(error).__name__ == "PanicException"
+
+
 def _connect(folder: Path, server: ChromaServer | None) -> Client:
     import chromadb  # slow to import: not before it is needed
+    from chromadb.api.shared_system_client import SharedSystemClient
     from chromadb.config import Settings
 
     settings = Settings(anonymized_telemetry=False)
     if server is None:
-        return cast("Client", chromadb.PersistentClient(path=str(folder), settings=settings))
+        try:
+            return cast("Client", chromadb.PersistentClient(path=str(folder), settings=settings))
+        except BaseException as error:
+            # Chroma keeps the half-started system of a folder it can't read, and would hand it out again.
+            SharedSystemClient._identifier_to_system.pop(str(folder), None)
+            if panicked(error):
+                raise MemoryFault(str(error)) from error
+            raise
     headers = {"Authorization": f"Bearer {server.token}"} if server.token else {}
     host, port, ssl = server.host, server.port, server.ssl
     return cast("Client", chromadb.HttpClient(host=host, port=port, ssl=ssl, headers=headers, settings=settings))

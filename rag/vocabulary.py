@@ -16,8 +16,8 @@ class Vocabulary:
 
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
+        self._first = np.empty((0, 0), np.float32)
         self._units = np.empty((0, 0), np.float32)
-        self._mean = np.zeros(0, np.float32)
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -27,20 +27,17 @@ class Vocabulary:
 
         What all words have in common, their mean, says nothing and is taken off; the first many words set it.
         """
-        if not words:
+        fresh = [index for index, word in enumerate(words) if word not in self._numbers]
+        if not fresh:
             return
-        held, dimensions = len(self), vectors.shape[1]
-        if not held:
-            self._units = np.empty((1024, dimensions), np.float32)
+        held, new = len(self), vectors[fresh].astype(np.float32)
+        self._numbers.update((words[index], held + offset) for offset, index in enumerate(fresh))
         if held < FIRST:
-            before = self._mean * held if held else 0.0
-            mean = (before + vectors.astype(np.float32).sum(0)) / (held + len(words))
-            self._units[:held] = _unit(self._units[:held] + (self._mean - mean if held else 0.0))
-            self._mean = mean
-        while held + len(words) > len(self._units):
-            self._units = np.concatenate([self._units, np.empty_like(self._units)])
-        self._units[held : held + len(words)] = _unit(vectors.astype(np.float32) - self._mean)
-        self._numbers.update((word, held + offset) for offset, word in enumerate(words))
+            self._first = np.concatenate([self._first.reshape(-1, new.shape[1]), new])
+            new, held = self._first, 0  # all so far, as their mean has moved
+        while held + len(new) > len(self._units):
+            self._units = np.resize(self._units, (max(1024, 2 * len(self._units)), new.shape[1]))
+        self._units[held : held + len(new)] = _unit(new - self._first.mean(axis=0))
 
     def numbers(self, words: Iterable[str]) -> NDArray[np.intp]:
         """Of the words that are known."""

@@ -224,7 +224,7 @@ def test_said_over_and_over(memory: Memory, words: WordEmbedder) -> None:
     assert memory.search("yes") and memory.search("yes")[0].id != oldest.id and first
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     query=st.text(max_size=200),
     budget=st.integers(-5, 500),
