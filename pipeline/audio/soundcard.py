@@ -12,6 +12,7 @@ import soxr
 
 from pipeline.audio import EAR_RATE, MOUTH_RATE, Samples
 from pipeline.audio.apart import PortAudioApart
+from pipeline.audio.echo import EchoCanceller
 from pipeline.audio.playback import Playback, ReplyKey
 from pipeline.audio.portaudio import Devices, SoundCardError, Stream
 from pipeline.conversation import Conversation
@@ -78,8 +79,9 @@ class SoundCard:
         def open_both() -> list[Stream]:
             microphone = self._library.pick("input", self._microphone)
             headset = self._library.pick("output", self._headset)
-            ear = _Ear(microphone.rate, hear, loop, lambda: lose("The microphone fell silent."))
-            mouth = _Mouth(headset.rate, self._playback, played, loop)
+            echo = self._echo_canceller(lambda text: _on(loop, tell, "warning", text))
+            ear = _Ear(microphone.rate, hear, loop, lambda: lose("The microphone fell silent."), echo)
+            mouth = _Mouth(headset.rate, self._playback, played, loop, echo)
             listening = self._library.listen(
                 microphone, ear.capture, lambda: _on(loop, lose, "The microphone has gone.")
             )
@@ -93,6 +95,13 @@ class SoundCard:
 
         async with _opened(open_both):
             return await gone
+
+    def _echo_canceller(self, warn: Callable[[str], None]) -> EchoCanceller | None:
+        try:
+            return EchoCanceller()
+        except ImportError:
+            warn("Through loudspeakers Parley may hear itself: use headphones, or run `python3 setup.py` again.")
+            return None
 
 
 async def converse(
@@ -179,7 +188,15 @@ async def _play(headset: str | None, at_rate: Callable[[int], Samples], library:
 class _Ear:
     """From the microphone's thread and rate to the loop and the conversation's."""
 
-    def __init__(self, rate: int, hear: Hear, loop: asyncio.AbstractEventLoop, stalled: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        rate: int,
+        hear: Hear,
+        loop: asyncio.AbstractEventLoop,
+        stalled: Callable[[], None],
+        echo: EchoCanceller | None = None,
+    ) -> None:
+        self._echo = echo
         self._resampler = soxr.ResampleStream(rate, EAR_RATE, 1, dtype="float32", quality=QUALITY)
         self._hear = hear
         self._loop = loop
@@ -193,8 +210,11 @@ class _Ear:
         if self._watchdog is not None:
             self._watchdog.cancel()
         self._watchdog = self._loop.call_later(STALLED, self._stalled)
-        if len(sound := self._resampler.resample_chunk(block)):
-            self._hear(np.clip(sound, -1, 1))
+        sound = np.clip(self._resampler.resample_chunk(block), -1, 1)
+        if self._echo is not None:
+            sound = self._echo.hear(sound)
+        if len(sound):
+            self._hear(sound)
 
 
 class _Mouth:
@@ -202,7 +222,15 @@ class _Mouth:
 
     STEP = MOUTH_RATE // 100
 
-    def __init__(self, rate: int, playback: Playback, played: Played, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        rate: int,
+        playback: Playback,
+        played: Played,
+        loop: asyncio.AbstractEventLoop,
+        echo: EchoCanceller | None = None,
+    ) -> None:
+        self._echo = echo
         self._rate = rate
         self._resampler = soxr.ResampleStream(MOUTH_RATE, rate, 1, dtype="float32", quality=QUALITY)
         self._playback = playback
@@ -215,6 +243,8 @@ class _Mouth:
         while len(self._ready) < count:
             sound = self._playback.take(self.STEP)
             sound = np.pad(sound, (0, self.STEP - len(sound)))  # silence too: it carries the resampler's last samples
+            if self._echo is not None:
+                _on(self._loop, self._echo.play, sound)
             self._ready = np.concatenate([self._ready, self._resampler.resample_chunk(sound)])
         block, self._ready = self._ready[:count], self._ready[count:]
         self._tell(delay + (count + len(self._ready) + self._resampler.delay()) / self._rate)

@@ -1,0 +1,58 @@
+"""What the loudspeakers play taken out of what the microphone hears, so that its own voice never starts a turn.
+
+WebRTC's echo canceller (AEC3), as the package livekit brings it; browsers do the same for the page. It finds delay and
+room by itself and lets the user through who speaks at the same time.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import soxr
+
+from pipeline.audio import EAR_RATE, MOUTH_RATE, Samples
+
+BLOCK = EAR_RATE // 100
+"""WebRTC works on 10 ms."""
+
+
+class EchoCanceller:
+    """Not for several threads at once. About 0.3 ms of work for 10 ms of sound."""
+
+    def __init__(self) -> None:
+        """Raises ImportError where the package is missing. Takes 0.2 s the first time, so keep it off the loop."""
+        from livekit.rtc import AudioFrame
+        from livekit.rtc.apm import AudioProcessingModule
+
+        self._frame: Any = AudioFrame
+        self._module: Any = AudioProcessingModule(echo_cancellation=True)
+        self._to_ear = soxr.ResampleStream(MOUTH_RATE, EAR_RATE, 1, dtype="float32", quality="LQ")
+        self._playing: Samples = np.zeros(0, np.float32)
+        self._hearing: Samples = np.zeros(0, np.float32)
+
+    def play(self, samples: Samples) -> None:
+        """What goes to the loudspeakers (24 kHz), its silences too, before it can be heard by the microphone."""
+        sound = np.concatenate([self._playing, self._to_ear.resample_chunk(samples)])
+        self._playing = sound[len(sound) // BLOCK * BLOCK :]
+        for block in _blocks(sound):
+            self._module.process_reverse_stream(self._framed(block))
+
+    def hear(self, samples: Samples) -> Samples:
+        """What the microphone gave (16 kHz), without the echo; up to 10 ms wait for the next call."""
+        sound = np.concatenate([self._hearing, samples])
+        self._hearing = sound[len(sound) // BLOCK * BLOCK :]
+        clean: list[Samples] = []
+        for block in _blocks(sound):
+            frame = self._framed(block)
+            self._module.process_stream(frame)
+            clean.append(np.frombuffer(bytes(frame.data), "<i2").astype(np.float32) / np.float32(32768))
+        return np.concatenate(clean) if clean else np.zeros(0, np.float32)
+
+    def _framed(self, block: Samples) -> Any:
+        pcm = (np.clip(block, -1, 1) * 32767).round().astype("<i2")
+        return self._frame(pcm.tobytes(), EAR_RATE, 1, BLOCK)
+
+
+def _blocks(sound: Samples) -> list[Samples]:
+    return [sound[start : start + BLOCK] for start in range(0, len(sound) - BLOCK + 1, BLOCK)]
