@@ -73,7 +73,9 @@ class MindSettings(_Tree):
 class Reference(_Tree):
     """A recording of the voice to speak with, and what is said in it."""
 
-    recording: str = Field(description="file name inside the data folder's voices/")
+    recording: Annotated[str, Field(max_length=80, pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*\.(wav|flac|mp3)$")] = Field(
+        description="file name inside the data folder's voices/"
+    )
     text: Annotated[str, Field(max_length=2000)] = ""
 
 

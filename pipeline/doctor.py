@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -93,7 +93,7 @@ Check = Callable[[_Patient], Awaitable[Finding]]
 
 async def examine(
     engines: Engines, settings: Settings, data: Path, clock: Clock = time.monotonic
-) -> AsyncIterator[Begun | Finding]:
+) -> AsyncGenerator[Begun | Finding, None]:
     """Each check as it begins, and what it found. The engines have been started; one that failed is a finding."""
     patient = _Patient(engines, settings, data, clock)
     for name, title, check in CHECKS:

@@ -31,7 +31,7 @@ def api(service: Service) -> APIRouter:
 
     @router.get("/api/settings")
     async def settings() -> dict[str, Any]:
-        return _told(service.settings)
+        return told(service.settings)
 
     @router.put("/api/settings")
     async def change(request: Request) -> dict[str, Any]:
@@ -39,12 +39,12 @@ def api(service: Service) -> APIRouter:
         changes = await json_object(request)
         old = service.settings.model_dump(mode="json")
         new = checked(Settings, merged(old, changes))
-        _check_engines(new)
+        check_engines(new)
         try:
             applied = await service.change(new)
         except EngineError as error:
             raise Problem(409, f"The settings were not changed: {error}") from error
-        return {**_told(service.settings), "applied": applied}
+        return {**told(service.settings), "applied": applied}
 
     @router.get("/api/engines")
     async def engines() -> dict[str, Any]:
@@ -74,7 +74,7 @@ def api(service: Service) -> APIRouter:
 
     @router.get("/api/notices")
     async def notices() -> dict[str, Any]:
-        return {"notices": [asdict(told) for told in service.notices]}
+        return {"notices": [asdict(notice) for notice in service.notices]}
 
     return router
 
@@ -88,7 +88,7 @@ def merged(tree: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     return result
 
 
-def _told(settings: Settings) -> dict[str, Any]:
+def told(settings: Settings) -> dict[str, Any]:
     return {
         "settings": public_settings(settings),
         "api_key_set": bool(settings.mind.api_key.get_secret_value()),
@@ -96,7 +96,7 @@ def _told(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _check_engines(settings: Settings) -> None:
+def check_engines(settings: Settings) -> None:
     """The tree takes any name; only those of the catalogue can be started."""
     for stage in STAGES:
         name = getattr(settings, stage).engine

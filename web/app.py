@@ -19,6 +19,7 @@ from web.memory_api import MAX_IMPORT, memory_api
 from web.pages import pages
 from web.realtime import realtime
 from web.service import Service
+from web.setup_api import LARGER_BODIES, setup_api
 from web.sound_api import sound_api
 
 STATIC = Path(__file__).parent / "static"
@@ -44,9 +45,10 @@ def create_app(service: Service, address: Address) -> FastAPI:
     app.include_router(api(service))
     app.include_router(memory_api(service))
     app.include_router(export_api(service))
+    app.include_router(setup_api(service))
     app.include_router(sound_api(service))
     app.include_router(realtime(service))
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     add_problems(app)
-    app.add_middleware(Guard, address=address, larger_bodies={"/api/memory/import": MAX_IMPORT})
+    app.add_middleware(Guard, address=address, larger_bodies={"/api/memory/import": MAX_IMPORT, **LARGER_BODIES})
     return app
