@@ -122,7 +122,7 @@ class GraphEngine(Engine):
         # A draw of one leaves its logit as it is.
         static.noise.fill_(1) if noise is None else static.noise.copy_(noise)
         static.listening.fill_(1 if self._frames else 0)
-        static.run(max(len(rows) for rows in self._rows) + len(self._frames) + 1, topk if noise is not None else 1)
+        static.run(max(len(rows) for rows in self._rows) + len(self._frames) + 1, topk)
         self._frames.append(static.codes.clone())
         return self._frames[-1]
 

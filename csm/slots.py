@@ -62,6 +62,8 @@ class Slots:
         self._frame = StaticFrame(model, model.cache(count, length), model.depth_cache(count), hidden, positions)
         self._decoder = GraphDecoder(codec.decoder(count), count, config.audio_codebooks, model.device)
         self._slots: list[_Slot | None] = [None] * count
+        if model.device.type == "cuda":
+            self._frame.prepare(topk)
 
     @property
     def free(self) -> int:
