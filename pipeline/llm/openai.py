@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -22,10 +23,26 @@ CONNECT_S, SILENCE_S = 5.0, 60.0
 
 class OpenAIChat:
     def __init__(
-        self, url: str, model: str, *, api_key: str = "", temperature: float = 0.7, max_tokens: int = 300
+        self,
+        url: str,
+        model: str,
+        *,
+        api_key: str = "",
+        temperature: float = 0.7,
+        max_tokens: int = 300,
+        extra: Mapping[str, object] | None = None,
+        silence_s: float = SILENCE_S,
     ) -> None:
-        """`url` ends in /v1; an empty `model` takes the first that the server lists."""
-        self._url = url.rstrip("/")
+        """
+        Args:
+            url: ends in /v1.
+            model: as the server calls it; empty takes the first that it lists.
+            extra: further fields of the request, for servers that know more than OpenAI's.
+            silence_s: seconds to wait for each next piece of a reply.
+        """
+        self._url = url.strip().rstrip("/")
+        self._extra = dict(extra or {})
+        self._silence_s = silence_s
         self._model = model
         self._temperature = temperature
         self._max_tokens = max_tokens
@@ -33,7 +50,10 @@ class OpenAIChat:
         self._state: EngineState = "stopped"
         self._last_error: str | None = None
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self._client = httpx.AsyncClient(headers=headers, timeout=httpx.Timeout(SILENCE_S, connect=CONNECT_S))
+        here = urlsplit(self._url).hostname in ("127.0.0.1", "localhost", "::1")  # no proxy leads to this machine
+        self._client = httpx.AsyncClient(
+            headers=headers, timeout=httpx.Timeout(silence_s, connect=CONNECT_S), trust_env=not here
+        )
 
     async def start(self, report: Report) -> None:
         self._state = "loading"
@@ -64,7 +84,7 @@ class OpenAIChat:
             answer.raise_for_status()
             listed = answer.json()["data"]
             return [entry for entry in listed if isinstance(entry, dict) and "id" in entry]
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError) as error:
+        except _FORESEEN as error:
             raise self._explained(error) from error
 
     def _choose(self, models: list[dict[str, Any]]) -> None:
@@ -87,6 +107,7 @@ class OpenAIChat:
             "temperature": self._temperature,
             "max_tokens": self._max_tokens,
             "stream": True,
+            **self._extra,
         }
         unspoken = Unspoken()
         try:
@@ -98,7 +119,7 @@ class OpenAIChat:
                     async for piece in pieces:
                         if said := unspoken.feed(piece):
                             yield said
-        except (httpx.HTTPError, ValueError, KeyError, TypeError, IndexError) as error:
+        except _FORESEEN as error:
             explained = self._explained(error)
             self._last_error = str(explained)
             raise explained from error
@@ -109,21 +130,52 @@ class OpenAIChat:
         match error:
             case httpx.HTTPStatusError(response=httpx.Response(status_code=401 | 403)):
                 return EngineError(f"The server {self._url} refused the key: enter the right one on the setup page.")
+            case httpx.HTTPStatusError(response=httpx.Response(status_code=404)):
+                return EngineError(f"There is no chat at {self._url}: correct the address; most end in /v1.")
             case httpx.HTTPStatusError(response=response):
-                reason = response.text.strip().splitlines()[:1]
                 return EngineError(
-                    f"The language model's server answered {response.status_code}"
-                    f"{f' ({reason[0][:120]})' if reason else ''}."
+                    f"The language model's server answered {response.status_code}{_reason(response.text)}."
                 )
+            case _BrokenOff():
+                return EngineError(f"The language model's server broke off{_reason(str(error))}.")
             case httpx.ConnectError() | httpx.ConnectTimeout():
                 return EngineError(f"No server answers at {self._url}: start it, or correct the address.")
             case httpx.TimeoutException():
-                return EngineError(f"The language model's server has said nothing for {SILENCE_S:.0f} seconds.")
+                return EngineError(f"The language model's server has said nothing for {self._silence_s:.0f} seconds.")
             case httpx.InvalidURL() | httpx.UnsupportedProtocol():
                 return EngineError(f"{self._url!r} is no address: it should look like http://localhost:11434/v1.")
             case httpx.HTTPError():
                 return EngineError("The language model's server went away in the middle of the reply.")
         return EngineError(f"What answers at {self._url} does not speak OpenAI's chat API.")
+
+
+class _BrokenOff(Exception):
+    """The server says in the middle of its stream that something went wrong."""
+
+
+_FORESEEN = (
+    httpx.HTTPError,
+    httpx.InvalidURL,
+    _BrokenOff,
+    # what comes is not what the API promises
+    ValueError,
+    KeyError,
+    TypeError,
+    IndexError,
+    AttributeError,
+)
+
+
+def _reason(text: str) -> str:
+    """The server's own words, short and in brackets: the message of OpenAI's form, or the first line."""
+    try:
+        answer = json.loads(text)
+        error = answer.get("error", answer)
+        text = str(error.get("message", error) if isinstance(error, dict) else error)
+    except (ValueError, AttributeError):
+        pass
+    first = next(iter(text.strip().splitlines()), "")
+    return f" ({first[:160]})" if first else ""
 
 
 async def _pieces(answer: httpx.Response) -> AsyncGenerator[str, None]:
@@ -138,10 +190,10 @@ async def _pieces(answer: httpx.Response) -> AsyncGenerator[str, None]:
         if data == "[DONE]":
             return
         event = json.loads(data)
-        if "error" in event:
-            raise ValueError("the server broke off")
+        if event.get("error"):
+            raise _BrokenOff(json.dumps(event))
         for choice in event["choices"][:1]:
-            if piece := choice.get("delta", {}).get("content"):
+            if piece := (choice.get("delta") or {}).get("content"):  # `reasoning_content` beside it is not for the ear
                 yield piece
             ended = ended or choice.get("finish_reason") is not None
     if not ended:

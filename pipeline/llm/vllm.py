@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
+import secrets
 import signal
 import socket
 import subprocess
@@ -15,7 +17,10 @@ from contextlib import aclosing, suppress
 from pathlib import Path
 
 import httpx
+import psutil
 
+from config.hardware import Gpu, ask_nvidia
+from config.models import find
 from pipeline.engine import EngineError, EngineState, EngineStatus, Progress, Report
 from pipeline.llm import Prompt
 from pipeline.llm.openai import OpenAIChat
@@ -25,22 +30,28 @@ PYTHON = ROOT / ".venv-vllm" / ("Scripts/python.exe" if os.name == "nt" else "bi
 
 SERVER = """
 import ctypes, os, runpy, signal, sys
+parent = int(sys.argv.pop(1))
 if sys.platform == "linux":
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: ends when Parley does, also when that is killed
-    if os.getppid() != int(sys.argv.pop(1)):
+    if os.getppid() != parent:
         sys.exit()
-else:
-    sys.argv.pop(1)
 sys.argv[0] = "vllm"
 runpy.run_module("vllm.entrypoints.openai.api_server", run_name="__main__", alter_sys=True)
 """
+"""The `vllm` command of the CPU's build looks for a distribution of another name; its module starts."""
+
+CPU_KV_GB = 1
+"""For keys and values on a CPU: 8192 tokens of a model of 3 billion parameters."""
+
+MARGIN = 1 << 29
+"""Bytes of a GPU's free memory that are left alone."""
 
 READY_S = 900.0
 """The first start may compile kernels and load tens of gigabytes."""
 ASK_EVERY_S = 0.5
 GRACE_S = 10.0
 BACK_OFF_S = (1.0, 5.0, 15.0, 60.0)
-LAST_WORDS = 4000
+LAST_WORDS = 100_000
 """Bytes of the log in which the reason of a failed start is looked for."""
 
 
@@ -53,7 +64,6 @@ class Vllm:
         temperature: float = 0.7,
         max_tokens: int = 300,
         context: int = 8192,
-        memory_share: float | None = None,
         python: Path = PYTHON,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -62,13 +72,11 @@ class Vllm:
             model: a hub id or a folder. Code that comes with a model is never run.
             log: what vLLM prints is kept here, from the newest start.
             context: tokens of prompt and reply together.
-            memory_share: of the GPU's memory, so that CSM and Whisper fit beside it; None on a CPU.
+            python: of the environment that vLLM is installed in.
+            sleep: in seconds; for the waits between looks at the server, and between restarts.
         """
         self._model, self._log, self._python = model, log, python
-        self._arguments = ["--max-model-len", str(context)]
-        if memory_share is not None:
-            self._arguments += ["--gpu-memory-utilization", f"{memory_share:.2f}"]
-        self._temperature, self._max_tokens = temperature, max_tokens
+        self._temperature, self._max_tokens, self._context = temperature, max_tokens, context
         self._sleep = sleep
         self._process: asyncio.subprocess.Process | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -80,6 +88,7 @@ class Vllm:
     async def start(self, report: Report) -> None:
         if not self._model:
             raise EngineError("Choose a model for vLLM: a name on the hub, or a folder.")
+        model_source(self._model)
         if not self._python.exists():
             raise EngineError("vLLM is not installed: run `python3 setup.py vllm`, then choose it again.")
         self._state = "loading"
@@ -87,10 +96,6 @@ class Vllm:
             await self._launch(report)
         except EngineError as error:
             self._state, self._last_error = "failed", str(error)
-            await self._end()
-            raise
-        except asyncio.CancelledError:
-            await self._end()
             raise
         self._watching = asyncio.create_task(self._watch(report))
 
@@ -104,7 +109,9 @@ class Vllm:
 
     @property
     def status(self) -> EngineStatus:
-        return EngineStatus("vllm", self._state, self._last_error, restarts=self._restarts)
+        return EngineStatus(
+            "vllm", self._state, self._last_error, memory_bytes=self._memory_bytes(), restarts=self._restarts
+        )
 
     async def reply(self, prompt: Prompt) -> AsyncGenerator[str, None]:
         if self._state != "ready" or self._server is None:
@@ -114,37 +121,67 @@ class Vllm:
                 yield piece
 
     async def _launch(self, report: Report) -> None:
-        """Start the server and wait until it answers. Raises EngineError with its own last words."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        """Start the server and wait until it answers. When it does not, nothing of it is left.
+
+        Raises:
+            EngineError: with its own last words.
+        """
         report(Progress(f"starting vLLM with {self._model}"))
-        self._log.parent.mkdir(parents=True, exist_ok=True)
-        with self._log.open("wb") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                *(str(self._python), "-c", SERVER, str(os.getpid())),
-                *("--host", "127.0.0.1", "--port", str(port), "--model", self._model),
-                *self._arguments,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # Ctrl-C is for Parley, which stops it in good order
+        try:
+            url, key = await self._spawn()
+            process = self._process
+            assert process is not None
+            answering, ended = asyncio.create_task(self._answers(url)), asyncio.create_task(process.wait())
+            try:
+                await asyncio.wait([answering, ended], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                answering.cancel()
+                ended.cancel()
+            if process.returncode is not None:
+                raise EngineError(f"vLLM could not start with {self._model}: {self._last_words()}")
+            self._server = OpenAIChat(
+                f"{url}/v1",
+                "",
+                api_key=key,
+                temperature=self._temperature,
+                max_tokens=self._max_tokens,
+                extra={"chat_template_kwargs": {"enable_thinking": False}},  # for templates that know it (Qwen 3)
             )
-        url = f"http://127.0.0.1:{port}"
-        answering = asyncio.create_task(self._answers(url))
-        ended = asyncio.create_task(self._process.wait())
-        await asyncio.wait([answering, ended], return_when=asyncio.FIRST_COMPLETED)
-        answering.cancel()
-        ended.cancel()
-        if self._process.returncode is not None:
-            raise EngineError(f"vLLM could not start with {self._model}: {self._last_words()}")
-        self._server = OpenAIChat(f"{url}/v1", "", temperature=self._temperature, max_tokens=self._max_tokens)
-        await self._server.start(report)
+            await self._server.start(report)
+        except BaseException:
+            await self._end()
+            raise
         self._state = "ready"
         report(Progress("ready"))
 
+    async def _spawn(self) -> tuple[str, str]:
+        """The address that the new process will answer at, and its key: other programs are not to use it."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        key = secrets.token_urlsafe()
+        share, environment = await asyncio.to_thread(_memory)
+        try:
+            self._log.parent.mkdir(parents=True, exist_ok=True)
+            with self._log.open("wb") as log:
+                self._process = await asyncio.create_subprocess_exec(
+                    *(str(self._python), "-c", SERVER, str(os.getpid())),
+                    *("--host", "127.0.0.1", "--port", str(port)),
+                    *("--model", model_source(self._model)),
+                    *("--max-model-len", str(self._context), "--gpu-memory-utilization", f"{share:.3f}"),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env={**os.environ, **environment, "VLLM_API_KEY": key, "VLLM_NO_USAGE_STATS": "1"},
+                    start_new_session=True,  # Ctrl-C is for Parley, which stops it in good order
+                )
+        except OSError as error:
+            raise EngineError(f"vLLM cannot be started ({error}): run `python3 setup.py vllm`.") from error
+        return f"http://127.0.0.1:{port}", key
+
     async def _answers(self, url: str) -> None:
-        async with httpx.AsyncClient() as client:
+        """Until the server is ready, or has had its time."""
+        async with httpx.AsyncClient(trust_env=False) as client:
             for _ in range(round(READY_S / ASK_EVERY_S)):
                 with suppress(httpx.HTTPError):
                     if (await client.get(f"{url}/health")).is_success:
@@ -152,21 +189,18 @@ class Vllm:
                 await self._sleep(ASK_EVERY_S)
 
     def _last_words(self) -> str:
-        """The line of the log that most likely says why."""
         with self._log.open("rb") as log:
             log.seek(max(0, self._log.stat().st_size - LAST_WORDS))
-            lines = log.read().decode(errors="replace").splitlines()
-        reasons = [line for line in lines if "Error" in line and "Traceback" not in line] or lines
-        reason = reasons[-1].strip() if reasons else "it ended without a word"
-        return f"{reason[-300:]} (all it said is in {self._log})"
+            return f"{reason(log.read().decode(errors='replace'))} (all it said is in {self._log})"
 
     async def _watch(self, report: Report) -> None:
         """Restart it whenever it ends, after ever longer waits."""
         while True:
-            assert self._process is not None
-            code = await self._process.wait()
-            self._state, self._last_error = "loading", f"vLLM stopped unexpectedly (exit code {code})."
-            report(Progress("vLLM stopped and is being restarted"))
+            if self._process is not None:
+                code = await self._process.wait()
+                self._state, self._last_error = "loading", f"vLLM stopped unexpectedly (exit code {code})."
+                report(Progress("vLLM stopped and is being restarted"))
+                await self._end()  # its own children
             await self._sleep(BACK_OFF_S[min(self._restarts, len(BACK_OFF_S) - 1)])
             self._restarts += 1
             try:
@@ -176,16 +210,66 @@ class Vllm:
                 report(Progress("failed"))
 
     async def _end(self) -> None:
-        if self._server is not None:
-            await self._server.stop()
-            self._server = None
+        """Let go of the server, of its process, and of every process that this started."""
+        server, self._server = self._server, None
         process, self._process = self._process, None
-        if process is None or process.returncode is not None:
+        if server is not None:
+            await server.stop()
+        if process is None:
             return
         for sign in (signal.SIGTERM, signal.SIGKILL):
+            ended = asyncio.create_task(process.wait())
+            if process.returncode is None:
+                with suppress(ProcessLookupError):
+                    process.send_signal(sign)
+            await asyncio.wait([ended], timeout=GRACE_S)
+            ended.cancel()
+        if os.name != "nt":
             with suppress(ProcessLookupError):
-                os.killpg(process.pid, sign) if os.name != "nt" else process.send_signal(sign)
-            waiting = asyncio.create_task(process.wait())
-            done, _ = await asyncio.wait([waiting], timeout=GRACE_S)
-            if done:
-                return
+                os.killpg(process.pid, signal.SIGKILL)
+
+    def _memory_bytes(self) -> int | None:
+        if self._process is None or self._process.returncode is not None:
+            return None
+        try:
+            server = psutil.Process(self._process.pid)
+            resident: int = sum(one.memory_info().rss for one in (server, *server.children(recursive=True)))
+        except psutil.Error:
+            return None  # one of them ended a moment ago
+        return resident
+
+
+def model_source(model: str) -> str:
+    """A folder's whole path, or a name on the hub. Raises EngineError for a path where there is no folder."""
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return str(path.resolve())
+    if path.exists() or path.is_absolute() or model.startswith((".", "~")):
+        raise EngineError(f"{path} is no folder: choose a folder with a model, or a name on the hub.")
+    return model
+
+
+def reason(log: str) -> str:
+    """The error in vLLM's log that most likely says why: the first that is not about another one."""
+    errors = re.findall(r"^(?:\(.*?\) )?(?:ERROR .*?\] )?\s*\w+(?:Error|Exception): (.+)$", log, re.MULTILINE)
+    causes = [text for text in errors if "root cause" not in text]
+    lines = log.strip().splitlines()
+    return (causes or errors or lines[-1:] or ["it ended without a word"])[0].strip()[:300]
+
+
+def share_of(gpu: Gpu) -> float:
+    """The share of a GPU's memory that vLLM may take, so that CSM and Whisper fit beside it, loaded or not."""
+    beside = sum(
+        model.gpu_bytes for model in (find("voice", "csm", ""), find("ears", "whisper", "large-v3-turbo")) if model
+    )
+    return max(0.0, min(gpu.memory_bytes - beside, gpu.free_bytes - MARGIN) / gpu.memory_bytes)
+
+
+def _memory() -> tuple[float, dict[str, str]]:
+    """The share of the device's memory, and what else the environment must say. It asks the system: off the loop."""
+    gpu = max(ask_nvidia(), key=lambda gpu: gpu.free_bytes, default=None)
+    if gpu is not None:
+        return share_of(gpu), {}
+    memory = psutil.virtual_memory()
+    space = os.environ.get("VLLM_CPU_KVCACHE_SPACE", str(CPU_KV_GB))
+    return memory.available / 2 / memory.total, {"VLLM_CPU_KVCACHE_SPACE": space}

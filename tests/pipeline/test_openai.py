@@ -1,0 +1,185 @@
+"""A language model behind a server: one on this machine, over real sockets, that does what servers do wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from pipeline.engine import EngineError
+from pipeline.llm import Message, Prompt
+from pipeline.llm.openai import OpenAIChat
+from tests.support.chat_server import WORDS, ChatServer, chat_server
+
+NOW = datetime(2026, 3, 4, 15, 30)
+
+
+def prompt(*texts: str) -> Prompt:
+    roles = ("user", "assistant")
+    history = [Message(roles[place % 2], text) for place, text in enumerate(texts)]  # type: ignore[arg-type]
+    return Prompt("You are kind.", tuple(history), None, NOW)
+
+
+@asynccontextmanager
+async def mind(server: ChatServer, model: str = "", **settings: Any) -> AsyncIterator[OpenAIChat]:
+    engine = OpenAIChat(server.url, model, **settings)
+    await engine.start(lambda progress: None)
+    try:
+        yield engine
+    finally:
+        await engine.stop()
+
+
+async def reply(engine: OpenAIChat, *texts: str) -> list[str]:
+    return [piece async for piece in engine.reply(prompt(*texts or ("Hello.",)))]
+
+
+async def test_pieces_come_as_they_are_made() -> None:
+    async with chat_server() as server, mind(server, temperature=0.3, max_tokens=50) as engine:
+        assert await reply(engine) == list(WORDS)
+        assert engine.status.state == "ready"
+    (request,) = server.requests
+    assert (request["model"], request["temperature"], request["max_tokens"]) == ("tiny", 0.3, 50)
+    assert request["messages"][-1] == {"role": "user", "content": "Hello."}
+
+
+async def test_a_piece_is_given_before_the_next_is_made() -> None:
+    async with chat_server(end="hang") as server, mind(server) as engine, aclosing(engine.reply(prompt("Hi."))) as said:
+        assert [await anext(said) for _ in WORDS] == list(WORDS)
+
+
+async def test_a_cancelled_reply_is_a_disconnect_for_the_server() -> None:
+    async with chat_server(end="hang") as server, mind(server) as engine:
+        async with aclosing(engine.reply(prompt("Hello."))) as said:
+            await anext(said)
+        await server.left.wait()
+        server.end = "done"
+        assert await reply(engine) == list(WORDS), "and it answers again"
+
+
+async def test_a_cancelled_task_is_one_too() -> None:
+    async with chat_server(end="hang") as server, mind(server) as engine:
+        task = asyncio.create_task(reply(engine))
+        await server.asked.wait()
+        task.cancel()
+        await server.left.wait()
+
+
+async def test_reasoning_is_not_spoken() -> None:
+    pieces = [
+        {"reasoning_content": "Hm."},
+        {"reasoning": "Hm."},
+        "<thi",
+        "nk>Hm.</th",
+        "ink>",
+        {"content": None},
+        "Yes.",
+    ]
+    async with chat_server(pieces=pieces) as server, mind(server) as engine:
+        assert "".join(await reply(engine)) == "Yes."
+
+
+async def test_the_context_is_trimmed_to_what_the_server_says_it_has() -> None:
+    models = {"data": [{"id": "small", "max_model_len": 400}]}
+    async with chat_server(models=models) as server, mind(server, max_tokens=100) as engine:
+        await reply(engine, *(f"turn {n} {'x' * 60}" for n in range(101)))
+    messages = server.requests[0]["messages"]
+    assert 3 < len(messages) < 20
+    assert messages[1]["role"] == "user" and messages[-1]["content"].startswith("turn 100 ")
+
+
+@pytest.mark.parametrize(
+    ("script", "sentence"),
+    [
+        ({"status": 500, "body": "out of luck"}, r"answered 500 \(out of luck\)"),
+        ({"status": 400, "body": '{"error": {"message": "too long"}}'}, r"answered 400 \(too long\)"),
+        ({"status": 404}, "most end in /v1"),
+        ({"pieces": [b"\x00\xff\xfe garbage\n"]}, "does not speak OpenAI's chat API"),
+        ({"pieces": [b"data: {not json\n\n"]}, "does not speak OpenAI's chat API"),
+        ({"pieces": [b"data: [1, 2]\n\n"]}, "does not speak OpenAI's chat API"),
+        ({"pieces": [b'data: {"choices": [7]}\n\n']}, "does not speak OpenAI's chat API"),
+        ({"pieces": ["Hel", b'data: {"error": {"message": "GPU on fire"}}\n\n']}, r"broke off \(GPU on fire\)"),
+        ({"pieces": ["Hel"], "end": "disconnect"}, "went away in the middle of the reply"),
+        ({"pieces": ["Hel", b"data: {\"choi"], "end": "disconnect"}, "does not speak|went away"),
+    ],
+)  # fmt: skip
+async def test_what_a_server_does_wrong_is_one_sentence_and_not_the_end(script: dict[str, Any], sentence: str) -> None:
+    async with chat_server(**script) as server, mind(server) as engine:
+        with pytest.raises(EngineError, match=sentence) as told:
+            await reply(engine)
+        assert "\n" not in str(told.value)
+        assert engine.status.last_error == str(told.value)
+        server.status, server.pieces, server.end = 200, WORDS, "done"
+        assert await reply(engine) == list(WORDS)
+
+
+async def test_a_server_that_hangs() -> None:
+    async with chat_server(pieces=["Hel"], end="hang") as server, mind(server, silence_s=0.2) as engine:
+        with pytest.raises(EngineError, match="has said nothing for"):
+            await reply(engine)
+
+
+async def test_a_server_that_is_gone_by_now() -> None:
+    async with chat_server() as server:
+        engine = OpenAIChat(server.url, "")
+        await engine.start(lambda progress: None)
+    with pytest.raises(EngineError, match="No server answers at"):
+        await reply(engine)
+    await engine.stop()
+
+
+@pytest.mark.parametrize(
+    ("script", "settings", "sentence"),
+    [
+        ({"key": "right"}, {"api_key": "wrong"}, "refused the key"),
+        ({"key": "right"}, {}, "refused the key"),
+        ({"models": {"data": []}}, {}, "has no model loaded"),
+        ({}, {"model": "huge"}, "has no model 'huge'; it offers tiny"),
+        ({"models": ["rubbish"]}, {}, "does not speak OpenAI's chat API"),
+        ({"models": {"data": None}}, {}, "does not speak OpenAI's chat API"),
+    ],
+)
+async def test_a_server_that_cannot_be_used(script: dict[str, Any], settings: dict[str, Any], sentence: str) -> None:
+    async with chat_server(**script) as server:
+        engine = OpenAIChat(server.url, **{"model": "", **settings})
+        with pytest.raises(EngineError, match=sentence):
+            await engine.start(lambda progress: None)
+        assert engine.status.state == "failed"
+        await engine.stop()
+
+
+async def test_the_right_key_is_taken() -> None:
+    async with chat_server(key="right") as server, mind(server, api_key="right") as engine:
+        assert await reply(engine) == list(WORDS)
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [("", "Enter the address"), ("not an address", "is no address"), ("ftp://localhost/v1", "is no address")],
+)
+async def test_an_address_that_is_none(url: str, sentence: str) -> None:
+    engine = OpenAIChat(url, "")
+    with pytest.raises(EngineError, match=sentence):
+        await engine.start(lambda progress: None)
+    await engine.stop()
+
+
+async def test_nobody_there() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        engine = OpenAIChat(f"http://127.0.0.1:{unused.getsockname()[1]}/v1", "")
+        with pytest.raises(EngineError, match="No server answers at"):
+            await engine.start(lambda progress: None)
+    await engine.stop()
+
+
+async def test_a_model_is_chosen_by_name() -> None:
+    models = {"data": [{"id": "first"}, {"id": "second"}]}
+    async with chat_server(models=models) as server, mind(server, "second") as engine:
+        await reply(engine)
+    assert server.requests[0]["model"] == "second"
