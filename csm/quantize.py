@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -88,6 +89,8 @@ def quantize(model: Csm, scheme: str, folder: Path | None = None, packing: Packi
         try:
             file.parent.mkdir(exist_ok=True)
             save_packed(file, pack(model, SCHEMES[scheme], packing))
+            for outdated in set(file.parent.glob(f"{scheme}-{packing.name}-*.safetensors")) - {file}:
+                outdated.unlink()
         except OSError as error:
             log.warning("The packed weights cannot be kept (%s): they will be packed anew each time.", error)
             return QuantizedCsm(model.config, dict(pack(model, SCHEMES[scheme], packing)), packing)
@@ -282,7 +285,7 @@ def save_packed(path: Path, tensors: Iterable[tuple[str, Tensor]]) -> None:
     space = 128 << 10
     header: dict[str, object] = {}
     at = 0
-    partial = path.with_name(f"{path.name}.partial")
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     with partial.open("wb") as file:
         file.seek(space)
         for name, tensor in tensors:

@@ -231,6 +231,7 @@ def test_another_checkpoint_in_the_same_folder_is_packed_anew(packing: Packing, 
     model = quantize(load(folder), "int8", folder, packing)
     expected, codes = logits(quantize(make_model(seed=1), "int8", packing=packing), 1)
     assert torch.equal(logits(model, 1, codes)[0], expected)
+    assert len(list((folder / "quantized").iterdir())) == 1  # what nobody will ask for again is not kept
 
 
 def test_where_nothing_can_be_written_packed_weights_stay_in_memory(
