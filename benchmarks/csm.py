@@ -266,7 +266,8 @@ def run_transformers(compiled: bool) -> dict[str, float]:
     start = time.perf_counter()
     torch.set_default_dtype(torch.bfloat16)
     with no_init_weights(), DEVICE:
-        theirs: Any = CsmForConditionalGeneration(TheirConfig()).eval()
+        theirs: Any = CsmForConditionalGeneration(TheirConfig())
+    theirs.eval()
     torch.set_default_dtype(torch.float32)
     for _, tensor in theirs.named_parameters():
         tensor.data = random_like(tensor)
