@@ -37,7 +37,7 @@ class EarsSettings(_Tree):
 class TurnSettings(_Tree):
     meaning: bool = Field(True, description="judge by voice and words whether the user had finished (smart-turn)")
     shortest_ms: Annotated[int, Field(ge=100, le=2000)] = Field(
-        150, description="silence that ends a turn when the user has clearly finished"
+        100, description="silence that ends a turn when the user has clearly finished"
     )
     longest_ms: Annotated[int, Field(ge=300, le=6000)] = Field(
         1600, description="silence that ends a turn when the user seems not to have finished"
