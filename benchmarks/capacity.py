@@ -70,7 +70,15 @@ async def refused(port: int) -> str:
 def resident(server: int) -> int:
     """Bytes of the process and its workers."""
     process = psutil.Process(server)
-    return sum(int(each.memory_info().rss) for each in [process, *process.children(recursive=True)])
+    sizes: list[int] = [each.memory_info().rss for each in [process, *process.children(recursive=True)]]
+    return sum(sizes)
+
+
+def work(server: int) -> list[float]:
+    """Processor seconds so far: the serving process, its workers, and the simulated users."""
+    process = psutil.Process(server)
+    times = [each.cpu_times() for each in [process, *process.children(recursive=True), psutil.Process()]]
+    return [float(each.user + each.system) for each in times]
 
 
 def serving(port: int) -> int:
@@ -95,13 +103,15 @@ async def measure(port: int, conversations: int, seconds: float, capacity: int) 
     await asyncio.sleep(min(30.0, seconds / 4))
     early = resident(server)
     told = await refused(port) if conversations == capacity else "not tried"
-    busy = [psutil.cpu_percent(interval=None)]
+    busy, worked, clock = [psutil.cpu_percent(interval=None)], work(server), asyncio.get_running_loop().time
+    began = clock()
     while not all(user.done() for user in users):
         await asyncio.sleep(5)
         busy.append(psutil.cpu_percent(interval=None))
     for user in users:
         user.result()
     late = resident(server)
+    shares = [100 * (now - then) / (clock() - began) for then, now in zip(worked, work(server), strict=False)]
     return "\n".join(
         [
             machine(),
@@ -112,7 +122,8 @@ async def measure(port: int, conversations: int, seconds: float, capacity: int) 
             f"| turns answered / not answered | {len(delays)} / {len(unanswered)} | all |",
             f"| voice to voice, median | {1000 * statistics.median(delays):.0f} ms | – |",
             f"| voice to voice, p95 | {1000 * quantile(delays, 0.95):.0f} ms | ≤ 1000 ms |",
-            f"| processors busy, users' own work included | {statistics.mean(busy[1:]):.0f} % | – |",
+            f"| processors busy, everything on the machine included | {statistics.mean(busy[1:]):.0f} % | – |",
+            f"| … of the server, its workers, the simulated users | {', '.join(f'{s:.0f} %' for s in shares)} | – |",
             f"| memory of all processes, {seconds:.0f} s apart | {early / 1e6:.0f} → {late / 1e6:.0f} MB "
             f"({100 * (late - early) / early:+.1f} %) | < 5 % |",
             f"| one more is told | “{told}” | a reason |",

@@ -8,8 +8,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import statistics
+import os
+import socket
+import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -18,11 +23,14 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.simulated_user import RATE, Headset, Samples, headset, load, machine, parley, trimmed
+from benchmarks.simulated_user import RATE, ROOT, Headset, Samples, headset, load, machine, parley, trimmed
 from benchmarks.voice_to_voice import ask
 from config import Settings
 from pipeline.engines import CATALOGUE
 from pipeline.tts import TextToSpeech
+
+JFK = [1.06, 0.99, 0.54]
+"""Its pauses, in seconds."""
 
 FADING_S = 0.25
 """A reply over the last breath of a sentence (jfk.flac fades into the room's noise) cuts nobody short."""
@@ -38,8 +46,10 @@ class Findings:
     """Pauses inside sentences that were offered."""
     cut_ins: list[float] = field(default_factory=list)
     """For each cut-in: seconds from the user's going on to silence."""
-    split_turns: int = 0
-    """Sentences with pauses that did not end up as one turn."""
+    jfk: int = 0
+    """Cut-ins at the pauses of jfk.flac."""
+    split_turns: int | None = None
+    """Sentences with pauses that did not end up as one turn; None where turns are not told."""
     silenced: list[float] = field(default_factory=list)
     """Seconds from the start of an interruption to silence."""
     deaf: int = 0
@@ -69,7 +79,7 @@ def with_pause(sound: Samples, near_s: float, pause_s: float) -> Samples:
 def hesitant() -> list[tuple[Samples, list[float]]]:
     """Sentences with pauses inside, and the pauses' lengths."""
     return [
-        (load("jfk.flac"), [1.06, 0.99, 0.54]),
+        (load("jfk.flac"), JFK),
         (with_pause(load("austen_0890.wav"), 2.0, 0.7), [0.7]),
         (with_pause(load("austen_0870.wav"), 2.6, 0.9), [0.9]),
         (with_pause(load("bear_or_shark.mp3"), 0.9, 0.6), [0.6]),
@@ -128,10 +138,13 @@ async def hesitate(port: int, found: Findings) -> None:
                 if begun < start < over - FADING_S:
                     went_on = [on for on, _ in speech if on >= start]
                     found.cut_ins.append(max(0.0, end - went_on[0]) if went_on else end - start)
+                    found.jfk += pauses == JFK
                     found.notes.append(f"cut in at {start - begun:.2f} s of a {len(sound) / RATE:.2f} s sentence")
+            if user.tracks.history:
+                found.split_turns = found.split_turns or 0
             users = [text for role, text in user.tracks.history if role == "user"]
             if found.cut_ins and len(users) > 1 and len(users[-1]) <= len(users[0]):
-                found.split_turns += 1
+                found.split_turns = (found.split_turns or 0) + 1
 
 
 async def interrupt(port: int, found: Findings, rounds: int) -> None:
@@ -182,26 +195,36 @@ def quantile(values: list[float], share: float) -> float:
     return ordered[round(share * (len(ordered) - 1))]
 
 
-def table(found: Findings) -> str:
+def table(found: dict[str, Findings]) -> str:
     def milliseconds(values: list[float], share: float = 0.5) -> str:
         return f"{1000 * quantile(values, share):.0f} ms" if values else "–"
+
+    def row(what: str, figure: Callable[[Findings], object], goal: str) -> str:
+        return f"| {what} | {' | '.join(str(figure(each)) for each in found.values())} | {goal} |"
+
+    def stopped(each: Findings) -> str:
+        return f"{each.stopped_by_assent} of {each.assents}"
 
     return "\n".join(
         [
             machine(),
             "",
-            "| measured on the two tracks | Parley | goal |",
-            "|---|---|---|",
-            f"| voice to voice, median of {len(found.delays)} | {milliseconds(found.delays)} | ≤ 300 ms |",
-            f"| voice to voice, p95 | {milliseconds(found.delays, 0.95)} | ≤ 600 ms |",
-            f"| cut-ins at {found.pauses} pauses inside sentences | {len(found.cut_ins)} | ≤ 1 |",
-            f"| … from going on to silence, longest | {milliseconds(found.cut_ins, 1.0)} | ≤ 150 ms |",
-            f"| … turns not continued as one | {found.split_turns} | 0 |",
-            f"| interruption to silence, median of {len(found.silenced)} | {milliseconds(found.silenced)} | ≤ 150 ms |",
-            f"| interruption to silence, longest | {milliseconds(found.silenced, 1.0)} | ≤ 150 ms |",
-            f"| interruptions that did not stop it | {found.deaf} | 0 |",
-            f"| backchannels and coughs that stopped it, of {found.assents} | {found.stopped_by_assent} | 0 |",
-            f"| end of the backchannel to going on, median | {milliseconds(found.resumed)} | – |",
+            f"| measured on the two tracks | {' | '.join(found)} | goal |",
+            f"|---|{'---|' * len(found)}---|",
+            row("answers measured", lambda each: len(each.delays), "–"),
+            row("voice to voice, median", lambda each: milliseconds(each.delays), "≤ 300 ms"),
+            row("voice to voice, p95", lambda each: milliseconds(each.delays, 0.95), "≤ 600 ms"),
+            row("pauses inside sentences / cut-ins", lambda each: f"{each.pauses} / {len(each.cut_ins)}", "–"),
+            row("… of them at jfk.flac's three", lambda each: each.jfk, "≤ 1"),
+            row("… from going on to silence, longest", lambda each: milliseconds(each.cut_ins, 1.0), "≤ 150 ms"),
+            row(
+                "… turns not continued as one", lambda each: "–" if each.split_turns is None else each.split_turns, "0"
+            ),
+            row("interruption to silence, median", lambda each: milliseconds(each.silenced), "≤ 150 ms"),
+            row("interruption to silence, longest", lambda each: milliseconds(each.silenced, 1.0), "≤ 150 ms"),
+            row("interruptions that did not stop it", lambda each: each.deaf, "0"),
+            row("backchannels and coughs that stopped it", stopped, "0"),
+            row("end of the backchannel to going on, median", lambda each: milliseconds(each.resumed), "–"),
         ]
     )
 
@@ -215,16 +238,50 @@ async def measure(port: int, rounds: int) -> Findings:
     return found
 
 
+@contextmanager
+def pipecat(python: str) -> Iterator[int]:
+    """pipecat's pipeline with the same engines, in an interpreter that has what pipecat imports; gives its port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    server = subprocess.Popen(
+        [python, "benchmarks/peer_pipecat.py", str(port)],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "LOGURU_LEVEL": "ERROR"},
+    )
+    try:
+        until = time.monotonic() + 60
+        while server.poll() is None and time.monotonic() < until:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                break
+            time.sleep(0.25)
+        else:
+            raise RuntimeError("pipecat's pipeline did not start: does --peer-python have what it imports?")
+        time.sleep(2.0)  # it begins anew for the next caller
+        yield port
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--profile", default="offline")
+    options.add_argument("--peer", choices=("pipecat",), help="the same user talks with this one too")
+    options.add_argument("--peer-python", default=sys.executable, help="an interpreter with the peer's dependencies")
     chosen = options.parse_args()
+    found: dict[str, Findings] = {}
     with parley("--profile", chosen.profile) as port:
-        found = asyncio.run(measure(port, chosen.rounds))
+        found["Parley"] = asyncio.run(measure(port, chosen.rounds))
+    if chosen.peer:
+        with pipecat(chosen.peer_python) as port:
+            found["pipecat"] = asyncio.run(measure(port, chosen.rounds))
     print(table(found))
-    print("\n" + "\n".join(f"- {note}" for note in found.notes))
-    print(f"\nmean voice to voice {1000 * statistics.mean(found.delays):.0f} ms" if found.delays else "")
+    for name, each in found.items():
+        print("\n" + "\n".join(f"- {name}: {note}" for note in each.notes))
 
 
 if __name__ == "__main__":

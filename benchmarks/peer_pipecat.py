@@ -1,0 +1,215 @@
+"""A pipeline of pipecat's with Parley's own offline engines, behind the wire that the simulated user speaks.
+
+Its turn strategies, its voice activity detection and its parameters are its defaults; speech recognition, replies and
+voice are the same as Parley's, wrapped as its services. Run by `benchmarks/conversation.py --peer pipecat`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import sys
+from collections.abc import AsyncGenerator
+from datetime import datetime
+from pathlib import Path
+from typing import Any, cast
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+from pipecat.audio.vad.silero import SileroVADAnalyzer
+from pipecat.frames.frames import (
+    BotStartedSpeakingFrame,
+    BotStoppedSpeakingFrame,
+    Frame,
+    InputAudioRawFrame,
+    InterruptionFrame,
+    LLMContextFrame,
+    LLMFullResponseEndFrame,
+    LLMFullResponseStartFrame,
+    LLMTextFrame,
+    OutputAudioRawFrame,
+    OutputTransportMessageUrgentFrame,
+    TranscriptionFrame,
+    TTSAudioRawFrame,
+    VADUserStartedSpeakingFrame,
+    VADUserStoppedSpeakingFrame,
+)
+from pipecat.pipeline.pipeline import Pipeline
+from pipecat.pipeline.runner import PipelineRunner
+from pipecat.pipeline.worker import PipelineParams, PipelineWorker
+from pipecat.processors.aggregators.llm_context import LLMContext
+from pipecat.processors.aggregators.llm_response_universal import LLMContextAggregatorPair, LLMUserAggregatorParams
+from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
+from pipecat.serializers.base_serializer import FrameSerializer
+from pipecat.services.settings import STTSettings, TTSSettings
+from pipecat.services.stt_service import STTService
+from pipecat.services.tts_service import TTSService
+from pipecat.transports.websocket.server import SingleClientWebsocketServerParams, SingleClientWebsocketServerTransport
+
+from config import Settings
+from pipeline.audio import EAR_RATE, MOUTH_RATE
+from pipeline.engines import CATALOGUE
+from pipeline.llm import LanguageModel, Message, Prompt
+from pipeline.speakable import speakable
+from pipeline.stt import Hearing, SpeechToText
+from pipeline.tts import TextToSpeech
+
+PRE_ROLL = EAR_RATE
+"""Bytes kept from before speech was noticed: half a second of 16-bit samples."""
+
+
+def pcm(samples: np.ndarray) -> bytes:
+    return (np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes()
+
+
+class Wire(FrameSerializer):
+    """The few messages of the realtime protocol that the simulated headset uses."""
+
+    async def serialize(self, frame: Frame) -> str | None:
+        match frame:
+            case OutputAudioRawFrame():
+                return json.dumps(
+                    {"type": "response.output_audio.delta", "delta": base64.b64encode(frame.audio).decode()}
+                )
+            case InterruptionFrame():
+                return json.dumps({"type": "parley.reply", "heard": ""})
+            case OutputTransportMessageUrgentFrame():
+                return json.dumps(frame.message)
+        return None
+
+    async def deserialize(self, data: str | bytes) -> Frame | None:
+        event = json.loads(data)
+        if event["type"] != "input_audio_buffer.append":
+            return None
+        return InputAudioRawFrame(base64.b64decode(event["audio"]), 24_000, 1)
+
+
+class Ears(STTService):
+    """pocketsphinx, fed while one speaks, so that little is left to do at the end."""
+
+    def __init__(self, engine: SpeechToText) -> None:
+        super().__init__(sample_rate=EAR_RATE, settings=STTSettings(model=None, language=None))
+        self._engine = engine
+        self._hearing: Hearing | None = None
+        self._before = b""
+
+    async def run_stt(self, audio: bytes) -> AsyncGenerator[Frame | None, None]:
+        if self._hearing is not None:
+            await self._hearing.feed(np.frombuffer(audio, "<i2").astype(np.float32) / 32768)
+        else:
+            self._before = (self._before + audio)[-PRE_ROLL:]
+        yield None
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        await super().process_frame(frame, direction)
+        if isinstance(frame, VADUserStartedSpeakingFrame) and self._hearing is None:
+            self._hearing = self._engine.listen()
+            await self._hearing.feed(np.frombuffer(self._before, "<i2").astype(np.float32) / 32768)
+            self._before = b""
+        elif isinstance(frame, VADUserStoppedSpeakingFrame) and self._hearing is not None:
+            hearing, self._hearing = self._hearing, None
+            text = (await hearing.finish()).text
+            await hearing.close()
+            if text:
+                await self.push_frame(TranscriptionFrame(text, "user", datetime.now().isoformat(), finalized=True))
+
+
+class Mind(FrameProcessor):
+    def __init__(self, engine: LanguageModel) -> None:
+        super().__init__()
+        self._engine = engine
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        await super().process_frame(frame, direction)
+        if not isinstance(frame, LLMContextFrame):
+            await self.push_frame(frame, direction)
+            return
+        said = cast(list[dict[str, Any]], frame.context.get_messages())
+        history = tuple(Message(message["role"], str(message["content"])) for message in said)
+        await self.push_frame(LLMFullResponseStartFrame())
+        async for piece in self._engine.reply(Prompt("", history, None, datetime.now().astimezone())):
+            await self.push_frame(LLMTextFrame(piece))
+        await self.push_frame(LLMFullResponseEndFrame())
+
+
+class Voice(TTSService):
+    def __init__(self, engine: TextToSpeech) -> None:
+        settings = TTSSettings(model=None, voice=None, language=None)
+        super().__init__(sample_rate=MOUTH_RATE, push_start_frame=True, push_stop_frames=True, settings=settings)
+        self._speaker = engine.speaker()
+
+    async def run_tts(self, text: str, context_id: str) -> AsyncGenerator[Frame, None]:
+        async for spoken in self._speaker.speak(speakable(text)):
+            yield TTSAudioRawFrame(pcm(spoken.samples), MOUTH_RATE, 1, context_id=context_id)
+
+
+class Marks(FrameProcessor):
+    """Tells the simulated user when a reply is over, and how."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._outcome = "completed"
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        await super().process_frame(frame, direction)
+        await self.push_frame(frame, direction)
+        if isinstance(frame, InterruptionFrame):
+            self._outcome = "interrupted"
+        elif isinstance(frame, BotStartedSpeakingFrame):
+            self._outcome = "completed"
+        elif isinstance(frame, BotStoppedSpeakingFrame) and direction is FrameDirection.UPSTREAM:
+            record = {"type": "parley.turn", "record": {"outcome": self._outcome, "marks": {}}}
+            await self.push_frame(OutputTransportMessageUrgentFrame(record))
+
+
+async def serve(port: int) -> None:
+    settings, data = Settings(), Path("data")
+    ears = cast(SpeechToText, CATALOGUE["ears", "pocketsphinx"].create(settings, data))
+    mind = cast(LanguageModel, CATALOGUE["mind", "builtin"].create(settings, data))
+    voice = cast(TextToSpeech, CATALOGUE["voice", "espeak"].create(settings, data))
+    for engine in (ears, mind, voice):
+        await engine.start(lambda progress: None)
+    try:
+        while True:  # a pipeline for each caller
+            await converse(port, ears, mind, voice)
+    finally:
+        for engine in (ears, mind, voice):
+            await engine.stop()
+
+
+async def converse(port: int, ears: SpeechToText, mind: LanguageModel, voice: TextToSpeech) -> None:
+    params = SingleClientWebsocketServerParams(audio_in_enabled=True, audio_out_enabled=True, serializer=Wire())
+    transport = SingleClientWebsocketServerTransport(params, "127.0.0.1", port)
+    pair = LLMContextAggregatorPair(LLMContext(), user_params=LLMUserAggregatorParams(vad_analyzer=SileroVADAnalyzer()))
+    pipeline = Pipeline(
+        [
+            transport.input(),
+            Ears(ears),
+            pair.user(),
+            Mind(mind),
+            Voice(voice),
+            Marks(),
+            transport.output(),
+            pair.assistant(),
+        ]
+    )
+    rates = PipelineParams(audio_in_sample_rate=EAR_RATE, audio_out_sample_rate=MOUTH_RATE)
+    worker = PipelineWorker(pipeline, params=rates, idle_timeout_secs=None, enable_rtvi=False)
+
+    async def connected(_: Any, socket: Any) -> None:
+        await socket.send(json.dumps({"type": "session.created"}))
+        await socket.send(json.dumps({"type": "response.created", "response": {"id": ""}}))
+
+    async def disconnected(_: Any, socket: Any) -> None:
+        await worker.cancel()
+
+    transport.add_event_handler("on_client_connected", connected)
+    transport.add_event_handler("on_client_disconnected", disconnected)
+    runner = PipelineRunner(handle_sigint=False)
+    await runner.run(worker)
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(int(sys.argv[1])))
