@@ -121,7 +121,7 @@ class Engines:
         self._stopped = False
         self._applying = asyncio.Lock()
         self._slots = {part: _Slot(plan, self._changed) for part, plan in self._plans(settings).items()}
-        self._fresh: list[_Slot] = []
+        self._fresh: dict[Part, _Slot] = {}
         """Those that apply() is starting."""
 
     async def start(self) -> None:
@@ -144,20 +144,20 @@ class Engines:
             fresh = {part: _Slot(plans[part], self._changed) for part in plans if part in asked | again}
             old = {part: self._slots[part] for part in fresh}
             alone = [slot for slot in old.values() if slot.plan.alone]
-            self._fresh = list(fresh.values())
+            self._fresh = fresh
             try:
                 await _stop(alone)
-                results = await asyncio.gather(*(slot.start() for slot in self._fresh), return_exceptions=True)
+                results = await asyncio.gather(*(slot.start() for slot in fresh.values()), return_exceptions=True)
                 for part, result in zip(fresh, results, strict=True):
                     if isinstance(result, BaseException) and (part in asked or not isinstance(result, EngineError)):
                         raise result
             except BaseException:
-                await _stop(self._fresh)
+                await _stop([*fresh.values()])
                 if not self._stopped:
                     await asyncio.gather(*(slot.start() for slot in alone), return_exceptions=True)
                 raise
             finally:
-                self._fresh = []
+                self._fresh = {}
             self._slots |= fresh
             self._changed()
             await _stop([slot for slot in old.values() if slot not in alone])
@@ -194,6 +194,10 @@ class Engines:
         """By part: vad, turns, ears, mind, voice, memory."""
         return {part: slot.status for part, slot in self._slots.items()}
 
+    def reloading(self) -> dict[str, EngineStatus]:
+        """Those that apply() is loading, by part; the old ones run until these are ready."""
+        return {part: slot.status for part, slot in self._fresh.items()}
+
     async def changes(self) -> AsyncIterator[dict[str, EngineStatus]]:
         """The health now and after each change, until stop(). Who is slow misses steps, but never the last one."""
         while not self._stopped:
@@ -209,7 +213,7 @@ class Engines:
     async def stop(self) -> None:
         """End every engine and every child process, loaded or still loading. Safe to call twice."""
         self._stopped = True
-        await _stop([*self._slots.values(), *self._fresh])
+        await _stop([*self._slots.values(), *self._fresh.values()])
         self._changed()
 
     async def _finished(self, samples: Samples) -> float:

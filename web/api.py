@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
@@ -10,13 +11,15 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 
 from config import Settings
+from config.cache import is_here
+from config.models import Stage, fetches
 from config.profiles import PROFILES
 from pipeline.engine import EngineError
 from pipeline.engines import CATALOGUE
 from web.http import Problem, checked, json_object
 from web.service import Service, public_settings
 
-STAGES = ("ears", "mind", "voice")
+STAGES: tuple[Stage, ...] = ("ears", "mind", "voice")
 
 
 def api(service: Service) -> APIRouter:
@@ -27,7 +30,8 @@ def api(service: Service) -> APIRouter:
         """`ok` only when every stage is ready."""
         engines = {stage: asdict(status) for stage, status in service.engines.health().items()}
         ready = all(status["state"] == "ready" for status in engines.values())
-        return {"ok": ready, "engines": engines, "conversations": service.conversations}
+        reloading = {stage: asdict(status) for stage, status in service.engines.reloading().items()}
+        return {"ok": ready, "engines": engines, "reloading": reloading, "conversations": service.conversations}
 
     @router.get("/api/settings")
     async def settings() -> dict[str, Any]:
@@ -40,6 +44,7 @@ def api(service: Service) -> APIRouter:
         old = service.settings.model_dump(mode="json")
         new = checked(Settings, merged(old, changes))
         check_engines(new)
+        await asyncio.to_thread(check_models, service.settings, new)
         try:
             applied = await service.change(new)
         except EngineError as error:
@@ -94,6 +99,21 @@ def told(settings: Settings) -> dict[str, Any]:
         "api_key_set": bool(settings.mind.api_key.get_secret_value()),
         "defaults": public_settings(Settings()),
     }
+
+
+def check_models(old: Settings, new: Settings) -> None:
+    """Nothing is fetched behind the user's back: a choice is taken once its model is here."""
+    for stage in STAGES:
+        choice = getattr(new, stage)
+        if (choice.engine, choice.model) == (getattr(old, stage).engine, getattr(old, stage).model):
+            continue
+        for fetch in fetches(stage, choice.engine, choice.model):
+            if not is_here(fetch):
+                raise Problem(
+                    409,
+                    f"{fetch.repository} is not on this computer yet: fetch it under “This computer”, then choose it.",
+                    f"{stage}.engine",
+                )
 
 
 def check_engines(settings: Settings) -> None:

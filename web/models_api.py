@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from config.cache import is_here
 from config.hardware import Hardware, look
 from config.models import MODELS, Stage, fetches, find, room_for, verdict
-from config.profiles import propose
+from config.profiles import Choice, propose
+from pipeline.catalogue import CATALOGUE
 from pipeline.llm.openai import OpenAIChat
 from web.downloads import Downloads
 from web.http import Problem, checked, json_object
@@ -92,10 +93,13 @@ def _described() -> dict[str, Any]:
     return {
         "hardware": asdict(machine) | {"instructions": sorted(machine.instructions)},
         "models": [_row(machine, number) for number in range(len(MODELS))],
-        "proposal": {"profile": proposal.profile.name, "why": proposal.why, "line": proposal.profile.line,
-                     "choices": {stage: {"engine": choice.engine, "model": choice.model, "label": _label(stage, choice)}
-                                 for stage, choice in proposal.profile.choices}},
-    }  # fmt: skip
+        "proposal": {
+            "profile": proposal.profile.name,
+            "why": proposal.why,
+            "available": all((stage, choice.engine) in CATALOGUE for stage, choice in proposal.profile.choices),
+            "choices": {stage: _choice(stage, choice) for stage, choice in proposal.profile.choices},
+        },
+    }
 
 
 def _row(machine: Hardware, number: int) -> dict[str, Any]:
@@ -112,11 +116,12 @@ def _row(machine: Hardware, number: int) -> dict[str, Any]:
         "runs": judged.runs,
         "why": judged.why,
         "here": here,
+        "offered": (model.stage, model.engine) in CATALOGUE,
         "room": here or room.runs == "well",
         "room_why": room.why,
     }
 
 
-def _label(stage: Stage, choice: Any) -> str:
+def _choice(stage: Stage, choice: Choice) -> dict[str, str]:
     model = find(stage, choice.engine, choice.model)
-    return model.label if model else choice.engine
+    return {"engine": choice.engine, "model": choice.model, "label": model.label if model else choice.engine}

@@ -146,6 +146,9 @@ class ScriptedEngines:
         state: EngineState = "failed" if self.failing else "ready" if self.started else "loading"
         return {stage: EngineStatus("scripted", state, self.failing or None) for stage in ("ears", "mind", "voice")}
 
+    def reloading(self) -> dict[str, EngineStatus]:
+        return {}
+
     async def changes(self) -> AsyncIterator[dict[str, EngineStatus]]:
         while True:
             changed = self._changed

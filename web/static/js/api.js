@@ -36,3 +36,23 @@ export async function call(method, path, body) {
   const [type] = (response.headers.get("Content-Type") ?? "").split(";");
   return type === "application/json" ? response.json() : response.blob();
 }
+
+/** Call the API and get each line of its JSON lines as it comes. Throws ApiError. */
+export async function* callLines(method, path) {
+  let response;
+  try {
+    response = await fetch(path, { method, headers: { "Content-Type": "application/json" }, body: "{}" });
+  } catch {
+    throw new ApiError("Parley’s server cannot be reached. Is it still running?");
+  }
+  if (!response.ok) throw await failure(response);
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    const lines = (rest + value).split("\n");
+    rest = lines.pop();
+    for (const line of lines) yield JSON.parse(line);
+  }
+}

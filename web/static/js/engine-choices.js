@@ -12,6 +12,7 @@ export class EngineChoices extends EventTarget {
   /** What the running voice engine can speak as: {name, label}. */
   voices = [];
   #voicesOf = null; // the engine they belong to
+  #reloading = null; // the timer that asks while a new engine loads
 
   constructor(form) {
     super();
@@ -25,6 +26,8 @@ export class EngineChoices extends EventTarget {
       place.replaceChildren(...engines.map((engine) => this.#choice(stage, engine)));
     }
     this.#form.addEventListener("change", () => this.#show());
+    this.#form.addEventListener("saving", () => this.#watchReloading());
+    this.#form.addEventListener("settled", () => clearInterval(this.#reloading));
     this.#form.show();
     this.#show();
   }
@@ -57,6 +60,10 @@ export class EngineChoices extends EventTarget {
       const part = document.querySelector(`[data-for-stage="${stage}"]`);
       part.hidden = settings[stage].engine === defaults[stage].engine;
     }
+    for (const part of document.querySelectorAll("[data-engines]")) {
+      const [stage, ...names] = part.dataset.engines.split(" ");
+      part.hidden = !names.includes(settings[stage].engine);
+    }
     byId("builtin-note").hidden = settings.mind.engine !== "builtin";
     this.#health();
   }
@@ -71,8 +78,23 @@ export class EngineChoices extends EventTarget {
       place.textContent = sentence(status);
       place.classList.toggle("failed", status.state === "failed");
     }
+    showLoaded(engines);
     await this.#listVoices(engines.voice);
     if (Object.values(engines).some(({ state }) => state === "loading")) setTimeout(() => this.#health(), AGAIN);
+  }
+
+  /** The new engine's own line says how far it is; the old one goes on until it is ready. */
+  #watchReloading() {
+    clearInterval(this.#reloading);
+    this.#reloading = setInterval(async () => {
+      const { reloading } = await call("GET", "/health");
+      for (const [stage, status] of Object.entries(reloading)) {
+        const place = document.querySelector(`[data-health="${stage} ${CSS.escape(status.engine)}"]`);
+        if (!place) continue;
+        place.hidden = false;
+        place.textContent = sentence(status);
+      }
+    }, AGAIN / 3);
   }
 
   async #listVoices({ engine, state }) {
@@ -81,6 +103,31 @@ export class EngineChoices extends EventTarget {
     this.voices = (await call("GET", "/api/engines")).voices;
     this.dispatchEvent(new Event("voices"));
   }
+}
+
+const PARTS = {
+  ears: "Ears",
+  mind: "Mind",
+  voice: "Voice",
+  memory: "Memory",
+  vad: "Noticing speech",
+  turns: "Turn taking",
+};
+
+/** Every running part with its engine, state and memory. */
+function showLoaded(engines) {
+  const rows = Object.entries(PARTS)
+    .filter(([part]) => engines[part])
+    .map(([part, title]) =>
+      element(
+        "li",
+        {},
+        element("b", { textContent: title }),
+        element("span", { className: "quiet", textContent: engines[part].engine }),
+        element("span", { className: "figures quiet", textContent: sentence(engines[part]) }),
+      ),
+    );
+  byId("loaded").replaceChildren(...rows);
 }
 
 function sentence({ state, last_error: error, progress, memory_bytes: bytes }) {

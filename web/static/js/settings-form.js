@@ -37,7 +37,7 @@ function branch(name, value) {
   return name.split(".").reduceRight((inner, part) => ({ [part]: inner }), value);
 }
 
-/** Events: `change` whenever the settings in force have changed. */
+/** Events: `change` whenever the settings in force have changed; `saving` and `settled` around each attempt. */
 export class SettingsForm extends EventTarget {
   /** The settings in force, once loaded. */
   settings = null;
@@ -94,14 +94,20 @@ export class SettingsForm extends EventTarget {
 
   /** Save one setting, after those that are being saved; resolves to whether it was accepted. */
   save(name, value) {
-    this.#last = this.#last.then(() => this.#put(name, value));
+    return this.saveTree(branch(name, value), name);
+  }
+
+  /** The same for several at once, such as {ears: {engine: "whisper"}}. What is wrong is said at `name`. */
+  saveTree(tree, name = "") {
+    this.#last = this.#last.then(() => this.#put(name, tree));
     return this.#last;
   }
 
-  async #put(name, value) {
+  async #put(name, tree) {
     this.#busy(name, true);
+    this.dispatchEvent(new Event("saving"));
     try {
-      const answer = await call("PUT", "/api/settings", branch(name, value));
+      const answer = await call("PUT", "/api/settings", tree);
       this.#complain(name, "");
       withdraw("settings");
       this.#take(answer);
@@ -113,7 +119,13 @@ export class SettingsForm extends EventTarget {
       return false;
     } finally {
       this.#busy(name, false);
+      this.dispatchEvent(new Event("settled"));
     }
+  }
+
+  /** What another part of the page had the server change. */
+  async refresh() {
+    this.#take(await call("GET", "/api/settings"));
   }
 
   #refused(name, error) {

@@ -3,16 +3,25 @@
 import { call } from "./api.js";
 import { playSample } from "./audio/sample.js";
 import { chosenDevices } from "./audio/devices.js";
+import { Doctor } from "./doctor.js";
 import { byId } from "./dom.js";
 import { EngineChoices } from "./engine-choices.js";
 import { Headset } from "./headset.js";
+import { Models } from "./models.js";
 import { tell, tellKept } from "./notices.js";
 import { PERSONAS } from "./personas.js";
+import { References } from "./references.js";
+import { askingForModels, settingsFile } from "./settings-file.js";
 import { SettingsForm } from "./settings-form.js";
 
 const form = new SettingsForm();
 const headset = new Headset(form);
 const engines = new EngineChoices(form);
+const models = new Models(form);
+new Doctor();
+new References(form);
+settingsFile(form);
+askingForModels();
 
 // --- persona ---------------------------------------------------------------------------------------------------------
 
@@ -87,7 +96,7 @@ form.addEventListener("change", () => {
 });
 try {
   await form.load();
-  await Promise.all([engines.load(), headset.load()]);
+  await Promise.all([engines.load(), headset.load(), models.load()]);
   await tellKept();
 } catch (error) {
   tell(error.message, { key: "load", severity: "error" });
