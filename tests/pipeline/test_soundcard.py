@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+from collections import deque
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import soxr
 
 from pipeline.audio import EAR_RATE, MOUTH_RATE, Samples
 from pipeline.audio import soundcard as module
+from pipeline.audio.file import read_sound
 from pipeline.audio.playback import Playback
 from pipeline.audio.portaudio import PortAudio, SoundCardError
 from pipeline.audio.soundcard import SoundCard, levels
 from pipeline.events import ReplyAudio, ReplyDone, ReplyMade
 from tests.support import virtual_time
+from tests.support.recordings import recording
 
 
 class Busy(Exception):
@@ -316,3 +320,25 @@ async def test_the_meter_shows_peaks_and_says_when_the_microphone_is_gone(
     with pytest.raises(SoundCardError, match="plug it in again"):
         await anext(meter)
     assert library.streams == []
+
+
+async def test_what_it_plays_through_loudspeakers_is_not_heard_back(library: Library, portaudio: PortAudio) -> None:
+    card, ends, task = await start(portaudio)
+    reply = soxr.resample(read_sound(recording("austen_0870.wav")), EAR_RATE, MOUTH_RATE).astype(np.float32)
+    card.follow(ReplyAudio(1, 0, reply, 0))
+    card.follow(ReplyMade(1, 0, len(reply)))
+    room = deque([np.zeros_like(library.listen())] * 4)
+    echo = []
+    for _ in range(400):
+        room.append(0.5 * library.listen())
+        echo.append(room.popleft())
+        library.speak(echo[-1])
+        await asyncio.sleep(0)
+    await stop(task)
+
+    def loudness(sound: Samples, rate: int) -> float:
+        return float(np.sqrt(np.mean(sound[rate:] ** 2)))  # the canceller has found the room within a second
+
+    heard = np.concatenate(ends.heard)
+    assert len(heard) / EAR_RATE == pytest.approx(len(np.concatenate(echo)) / 48_000, abs=0.1)
+    assert loudness(heard, EAR_RATE) < 0.05 * loudness(np.concatenate(echo), 48_000)
