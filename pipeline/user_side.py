@@ -104,11 +104,10 @@ class UserSide:
         self._then.dropped(turn)
 
     def _frame(self, frame: Samples) -> None:
-        talking = self.ear.talking
         turn, reply = self.turn, self._reply()
         if turn is None:
             self.ear.hold(frame, self._settings.turns.pre_roll_ms)
-            if talking or self.mode == "manual":
+            if self.ear.speech or self.mode == "manual":  # and not the hang-over of a turn that was cut short
                 self._begin()
             return
         turn.feed(frame, speech=self.ear.speech, now=self.ear.samples)
@@ -118,7 +117,7 @@ class UserSide:
             pass
         elif reply is not None and reply.turn != turn.number:
             self._judge_intrusion(turn, reply)
-        elif not talking:
+        elif not self.ear.talking:
             self._judge_pause(turn)
         elif turn.paused:
             self._goes_on(turn)

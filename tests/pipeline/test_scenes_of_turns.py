@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from config import Settings
-from pipeline.events import ReplyAudio, ReplyStarted, SpeechStopped
+from pipeline.events import ReplyAudio, ReplyStarted, SpeechStarted, SpeechStopped
 from tests.support.scene import Scene
 
 STORY = "Once there was a fox who lived under a hill near the sea."
@@ -216,6 +216,15 @@ def test_replying_again_needs_no_new_speech() -> None:
     assert told.outcomes == ["completed", "completed"]
     assert scene.prompts[-1].persona == "You are a pirate."
     assert sum(line.startswith("user") for line in told.history) == 1
+
+
+def test_the_last_breath_after_a_committed_turn_is_no_turn() -> None:
+    scene = Scene()
+    scene.user(0.5, 1.5, "what time is it")
+    scene.at(1.54, lambda conversation: conversation.commit())
+    told = scene.play(until=6.0)
+    assert len(told.of(SpeechStarted)) == 1
+    assert told.outcomes == ["completed"]
 
 
 def test_what_is_typed_while_one_speaks_talks_over_nobody() -> None:

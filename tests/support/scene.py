@@ -17,6 +17,7 @@ import inspect
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 
@@ -300,6 +301,10 @@ class Scene:
         lines += [f"reply({text!r}, to={words!r})" for words, text in self.replies.items()]
         lines += [f"at({when:.2f}, {inspect.getsource(act).strip()})" for when, act in self.acts]
         return "\n".join(lines)
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """How hypothesis shows a failing scene."""
+        printer.text(repr(self))
 
     def user(self, start: float, end: float, words: str) -> None:
         self.utterances.append(Utterance(start, end, tuple(words.split())))
