@@ -72,7 +72,12 @@ class TurnLog:
         """Bring records to disk as they come, until cancelled; then those still waiting."""
         try:
             while True:
-                await asyncio.to_thread(self._append, [await self._waiting.get()])
+                append = asyncio.create_task(asyncio.to_thread(self._append, [await self._waiting.get()]))
+                try:
+                    await asyncio.shield(append)
+                except asyncio.CancelledError:
+                    await append  # what was taken from the queue must not be lost on the way
+                    raise
                 self._waiting.task_done()
         finally:
             self._append([self._waiting.get_nowait() for _ in range(self._waiting.qsize())])
