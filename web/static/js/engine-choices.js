@@ -87,7 +87,7 @@ export class EngineChoices extends EventTarget {
   #watchReloading() {
     clearInterval(this.#reloading);
     this.#reloading = setInterval(async () => {
-      const { reloading } = await call("GET", "/health");
+      const { reloading } = await call("GET", "/health").catch(() => ({ reloading: {} })); // the change itself tells why
       for (const [stage, status] of Object.entries(reloading)) {
         const place = document.querySelector(`[data-health="${stage} ${CSS.escape(status.engine)}"]`);
         if (!place) continue;

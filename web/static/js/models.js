@@ -13,7 +13,7 @@ export class Models {
   #form;
   #told = null; // what the server knows of the machine
   #wanted = []; // models still to be fetched, the first of them now
-  #state = "idle";
+  #fetching = false;
 
   constructor(form) {
     this.#form = form;
@@ -23,7 +23,7 @@ export class Models {
       event.preventDefault();
       const token = byId("token").value.trim();
       byId("token").value = "";
-      if (token) this.#begin(token);
+      if (token) this.#fetch(this.#wanted, token);
     });
   }
 
@@ -33,7 +33,7 @@ export class Models {
     this.#showMachine();
     this.#showModels();
     const status = await call("GET", "/api/downloads");
-    if (status.state === "asking" || status.state === "fetching") this.#follow(status);
+    if (status.state === "asking" || status.state === "fetching") this.#join(status);
   }
 
   // -- what there is --------------------------------------------------------------------------------------------------
@@ -89,7 +89,7 @@ export class Models {
       if (!model.room) return words(model.room_why);
       const fetch = element("button", { type: "button", textContent: `Fetch ${size(model.download_bytes)}` });
       fetch.setAttribute("aria-label", `Fetch ${model.label}, ${size(model.download_bytes)}`);
-      fetch.disabled = this.#wanted.length > 0;
+      fetch.disabled = this.#fetching;
       fetch.addEventListener("click", () => this.#fetch([model]));
       return fetch;
     }
@@ -121,26 +121,27 @@ export class Models {
   // -- fetching -------------------------------------------------------------------------------------------------------
 
   /** Fetch one after the other; resolves to whether all have come. */
-  async #fetch(models) {
+  async #fetch(models, token = "") {
     this.#wanted = [...models];
+    this.#fetching = true;
     this.#showModels();
     byId("download").scrollIntoView({ block: "center" });
-    while (this.#wanted.length) {
-      if (!(await this.#begin())) return false;
-      this.#wanted.shift();
-    }
-    this.#told = await call("GET", "/api/hardware");
-    this.#showModels();
-    return true;
-  }
-
-  async #begin(token = "") {
-    const [{ stage, engine, name }] = this.#wanted;
     try {
-      return await this.#follow(await call("POST", "/api/downloads", { stage, engine, model: name, token }));
+      while (this.#wanted.length) {
+        const [{ stage, engine, name, label }] = this.#wanted;
+        const wanted = { stage, engine, model: name, token };
+        if (!(await this.#follow(await call("POST", "/api/downloads", wanted)))) return false;
+        this.#end(`${label} has come, and is checked.`);
+        this.#wanted.shift();
+      }
+      this.#told = await call("GET", "/api/hardware");
+      return true;
     } catch (error) {
       this.#end(error.message);
       return false;
+    } finally {
+      this.#fetching = false;
+      this.#showModels();
     }
   }
 
@@ -152,18 +153,18 @@ export class Models {
       await new Promise((resolve) => setTimeout(resolve, LOOK));
       status = await call("GET", "/api/downloads");
     }
-    if (status.state === "done") {
-      this.#end(`${this.#wanted[0]?.label ?? "The model"} has come, and is checked.`);
-      if (this.#wanted.length <= 1) {
-        this.#wanted = [];
-        this.#told = await call("GET", "/api/hardware");
-        this.#showModels();
-      }
-      return true;
+    return status.state === "done";
+  }
+
+  /** One that was begun before this page was opened. */
+  async #join(status) {
+    try {
+      if (await this.#follow(status)) this.#end("The model has come, and is checked.");
+      this.#told = await call("GET", "/api/hardware");
+      this.#showModels();
+    } catch (error) {
+      this.#end(error.message);
     }
-    if (!status.licence) this.#wanted = [];
-    this.#showModels();
-    return false;
   }
 
   #show(status) {
@@ -190,8 +191,7 @@ export class Models {
 
   #end(sentence) {
     byId("download").hidden = false;
-    byId("download-all").hidden = true;
-    byId("download-stop").hidden = true;
+    for (const id of ["download-all", "download-stop", "token-form"]) byId(id).hidden = true;
     byId("download-figures").textContent = "";
     byId("download-files").replaceChildren();
     byId("download-line").textContent = sentence;
