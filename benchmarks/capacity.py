@@ -22,7 +22,7 @@ from websockets.asyncio.client import connect
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.simulated_user import Headset, headset, load, machine, parley
+from benchmarks.simulated_user import Headset, Tracks, headset, load, machine, parley
 from benchmarks.voice_to_voice import QUESTIONS
 
 PATIENCE_S = 30.0
@@ -44,10 +44,11 @@ async def turn(user: Headset, question: str, records: list[dict[str, Any]]) -> f
         await asyncio.wait_for(user.turn_done.wait(), PATIENCE_S)
     except TimeoutError:
         return None
-    spoken = [end for _, end in user.tracks.stretches(user.tracks.user, joined=1.5) if end > before]
-    heard = [start for start, _ in user.tracks.stretches(user.tracks.reply) if start > before]
     records.extend(user.tracks.records)
+    tracks = Tracks(list(user.tracks.user), list(user.tracks.reply))
     user.tracks.forget()
+    spoken = [end for _, end in await asyncio.to_thread(tracks.stretches, tracks.user, 1.5) if end > before]
+    heard = [start for start, _ in await asyncio.to_thread(tracks.stretches, tracks.reply) if start > before]
     return heard[0] - spoken[0] if spoken and heard else None
 
 
@@ -105,9 +106,9 @@ def resident(server: int) -> int:
 
 
 def work(server: int) -> list[float]:
-    """Processor seconds so far: the serving process, its workers, and the simulated users."""
+    """Processor seconds so far: the serving process, the simulated users, and the workers."""
     process = psutil.Process(server)
-    times = [each.cpu_times() for each in [process, *process.children(recursive=True), psutil.Process()]]
+    times = [each.cpu_times() for each in [process, psutil.Process(), *process.children(recursive=True)]]
     return [float(each.user + each.system) for each in times]
 
 
@@ -152,7 +153,7 @@ async def measure(port: int, conversations: int, seconds: float, capacity: int) 
             f"| … understood / recalled / turn over / first sound made, medians "
             f"| {' / '.join(found.median(mark) for mark in MARKS)} ms | – |",
             f"| processors busy, everything on the machine included | {statistics.mean(busy[1:]):.0f} % | – |",
-            f"| … of the server, its workers, the simulated users | {', '.join(f'{s:.0f} %' for s in shares)} | – |",
+            f"| … of the server, the simulated users, each worker | {', '.join(f'{s:.0f} %' for s in shares)} | – |",
             f"| memory of all processes, {seconds:.0f} s apart | {early / 1e6:.0f} → {late / 1e6:.0f} MB "
             f"({100 * (late - early) / early:+.1f} %) | < 5 % |",
             f"| one more is told | “{told}” | a reason |",

@@ -276,10 +276,11 @@ def main() -> None:
     found: dict[str, Findings] = {}
     with parley("--profile", chosen.profile) as port:
         found["Parley"] = asyncio.run(measure(port, chosen.rounds))
+    print(table(found), flush=True)
     if chosen.peer:
         with pipecat(chosen.peer_python) as port:
             found["pipecat"] = asyncio.run(measure(port, chosen.rounds))
-    print(table(found))
+        print("\n" + table(found))
     for name, each in found.items():
         print("\n" + "\n".join(f"- {name}: {note}" for note in each.notes))
 

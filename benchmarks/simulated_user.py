@@ -20,6 +20,7 @@ import urllib.request
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import InvalidMessage
 
 ROOT = Path(__file__).resolve().parent.parent
 RATE = 24_000
@@ -39,6 +41,7 @@ BLOCK_TICKS = 2
 Samples = NDArray[np.float32]
 
 
+@cache
 def load(name: str) -> Samples:
     """A recording of tests/audio at 24 kHz, its edges of silence cut off."""
     sound, rate = soundfile.read(ROOT / "tests" / "audio" / name, dtype="float32", always_2d=True)
@@ -178,7 +181,7 @@ class Headset:
 @asynccontextmanager
 async def headset(port: int) -> AsyncIterator[Headset]:
     """A connection whose microphone and speaker run until the block is left."""
-    async with connect(f"ws://127.0.0.1:{port}/v1/realtime?parley=1", max_size=None) as socket:
+    async with await connected(f"ws://127.0.0.1:{port}/v1/realtime?parley=1") as socket:
         await wait_for(socket, "session.created")
         user = Headset(socket, Tracks())
         async with asyncio.TaskGroup() as tasks:
@@ -186,6 +189,18 @@ async def headset(port: int) -> AsyncIterator[Headset]:
             yield user
             for task in running:
                 task.cancel()
+
+
+async def connected(address: str, limit_s: float = 20.0) -> ClientConnection:
+    """A peer that serves one caller after the other may not be listening yet."""
+    until = time.monotonic() + limit_s
+    while True:
+        try:
+            return await connect(address, max_size=None)
+        except (OSError, InvalidMessage):
+            if time.monotonic() > until:
+                raise
+            await asyncio.sleep(0.2)
 
 
 async def wait_for(socket: ClientConnection, type: str) -> None:

@@ -12,6 +12,9 @@ from pipeline.engine import EngineError
 from pipeline.metrics import TurnRecord
 from pipeline.stt import Hearing, Transcript
 
+AT_ONCE = round(0.06 * EAR_RATE)
+"""Samples that are gathered before the engine is called: words are longer, and twenty conversations make many calls."""
+
 
 class Listening:
     """Feeds a Hearing beside the conversation: whatever waits is joined, so a slow engine never delays the VAD."""
@@ -44,8 +47,8 @@ class Listening:
                 continue
             blocks = [item]
             final: asyncio.Future[Transcript] | None = None
-            while not self._waiting.empty() and final is None:
-                following = self._waiting.get_nowait()
+            while final is None and (not self._waiting.empty() or sum(map(len, blocks)) < AT_ONCE):
+                following = await self._waiting.get()
                 if isinstance(following, asyncio.Future):
                     final = following
                 else:

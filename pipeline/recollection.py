@@ -29,6 +29,8 @@ class Recollection:
         self._now = now
         self._warn = warn
         self._ahead: tuple[str, asyncio.Task[Recall]] | None = None
+        self._next = ""
+        """What came in while that look was under way."""
         self._kept: asyncio.Task[None] | None = None
         """The newest of a chain: each waits for the one before it."""
 
@@ -51,12 +53,19 @@ class Recollection:
             self._warn(f"This turn will not be remembered: {error}")
 
     def look_ahead(self, partial: str) -> None:
-        """Begin to recall while the user still speaks; one look at a time, so that it stays cheap."""
+        """Begin to recall while the user still speaks; one look at a time, then one at the newest words."""
         if self._ahead is not None and not self._ahead[1].done():
+            self._next = partial
             return
         if partial and self._memory is not None and self._settings.memory.enabled:
             self._ahead = (partial, asyncio.create_task(self._look(self._memory, partial)))
-            self._ahead[1].add_done_callback(_seen)
+            self._ahead[1].add_done_callback(self._looked)
+
+    def _looked(self, look: asyncio.Task[Recall]) -> None:
+        """One that nobody waits for may fail in silence: the recall proper will say so."""
+        newest, self._next = self._next, ""
+        if not look.cancelled() and look.exception() is None and newest:
+            self.look_ahead(newest)
 
     async def recall(self, query: str) -> Recall | None:
         """What fits the words; from the look ahead where they had been heard right. None where there is no memory."""
@@ -82,6 +91,7 @@ class Recollection:
 
     async def close(self) -> None:
         """Wait until everything is kept."""
+        self._next = ""
         if self._ahead is not None:
             self._ahead[1].cancel()
         if self._kept is not None:
@@ -90,9 +100,3 @@ class Recollection:
 
 def _same(one: str, other: str) -> bool:
     return one.strip(" .?!").lower() == other.strip(" .?!").lower()
-
-
-def _seen(look: asyncio.Task[Recall]) -> None:
-    """A look ahead that nobody waits for may fail in silence: the recall proper will say so."""
-    if not look.cancelled():
-        look.exception()
