@@ -259,7 +259,7 @@ def pipecat(python: str) -> Iterator[int]:
             time.sleep(0.25)
         else:
             raise RuntimeError("pipecat's pipeline did not start: does --peer-python have what it imports?")
-        time.sleep(2.0)  # it begins anew for the next caller
+        time.sleep(1.0)  # that was a caller too
         yield port
     finally:
         server.terminate()

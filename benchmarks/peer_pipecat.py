@@ -172,14 +172,14 @@ async def serve(port: int) -> None:
     for engine in (ears, mind, voice):
         await engine.start(lambda progress: None)
     try:
-        while True:  # a pipeline for each caller
-            await converse(port, ears, mind, voice)
+        await converse(port, ears, mind, voice)
     finally:
         for engine in (ears, mind, voice):
             await engine.stop()
 
 
 async def converse(port: int, ears: SpeechToText, mind: LanguageModel, voice: TextToSpeech) -> None:
+    """One pipeline for one caller after the other, until it is ended."""
     params = SingleClientWebsocketServerParams(audio_in_enabled=True, audio_out_enabled=True, serializer=Wire())
     transport = SingleClientWebsocketServerTransport(params, "127.0.0.1", port)
     pair = LLMContextAggregatorPair(LLMContext(), user_params=LLMUserAggregatorParams(vad_analyzer=SileroVADAnalyzer()))
@@ -202,11 +202,7 @@ async def converse(port: int, ears: SpeechToText, mind: LanguageModel, voice: Te
         await socket.send(json.dumps({"type": "session.created"}))
         await socket.send(json.dumps({"type": "response.created", "response": {"id": ""}}))
 
-    async def disconnected(_: Any, socket: Any) -> None:
-        await worker.cancel()
-
     transport.add_event_handler("on_client_connected", connected)
-    transport.add_event_handler("on_client_disconnected", disconnected)
     runner = PipelineRunner(handle_sigint=False)
     await runner.run(worker)
 
