@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
 from playwright.sync_api import Page, Route, expect
 
+from pipeline.catalogue import CATALOGUE
 from tests.browser.conftest import READY_WITHIN, WEATHER, Launch, serving
+from tests.support.chat_server import ChatServer, chat_server
 from tests.support.hub import Hub, serve
 
 Opener = Callable[..., Page]
@@ -100,6 +106,55 @@ def test_a_model_is_fetched_stopped_unlocked_and_gone_on_with(
             expect(line).to_contain_text(words)
         expect(page.locator("#token-form")).to_be_hidden()
         assert hub.sent["model.bin"] < 2 * WEIGHTS
+        page.goto("about:blank")
+
+
+@contextmanager
+def language_server() -> Iterator[ChatServer]:
+    """In a thread of its own, for the test itself drives a browser."""
+    loop = asyncio.new_event_loop()
+    ready: Future[ChatServer] = Future()
+    over = asyncio.Event()
+
+    async def run() -> None:
+        async with chat_server() as server:
+            ready.set_result(server)
+            await over.wait()
+
+    thread = Thread(target=lambda: loop.run_until_complete(run()), daemon=True)
+    thread.start()
+    try:
+        yield ready.result(10)
+    finally:
+        loop.call_soon_threadsafe(over.set)
+        thread.join(10)
+        loop.close()
+
+
+@pytest.mark.skipif(("mind", "openai") not in CATALOGUE, reason="this version offers no server as a mind")
+def test_a_server_is_chosen_by_its_address(launch: Launch, open_page: Opener, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "settings.json").write_text('{"set_up": true}')
+    with language_server() as server, serving(data) as address:
+        page = open_page(launch(), f"{address}/setup")
+        builtin = page.locator("[data-health='mind builtin']")
+        expect(builtin).to_contain_text("Ready", timeout=READY_WITHIN)
+        expect(page.get_by_label("Server address")).to_be_hidden()
+        choice = page.locator("input[name='mind.engine'][value='openai']")
+        choice.click()
+        error = page.locator("[data-error='mind.engine']")
+        expect(error).to_contain_text("The settings were not changed")
+        expect(page.locator("input[name='mind.engine'][value='builtin']")).to_be_checked()
+        expect(builtin).to_contain_text("Ready")
+
+        page.get_by_label("Server address").fill(server.url)
+        page.get_by_role("button", name="Ask the server for its models").click()
+        expect(page.locator("#ask-line")).to_have_text("It has tiny.")
+        page.get_by_label("Server address").blur()
+        expect(choice).to_be_checked()
+        expect(error).to_be_empty()
+        expect(page.locator("[data-health='mind openai']")).to_contain_text("Ready")
         page.goto("about:blank")
 
 

@@ -16,9 +16,12 @@ import numpy as np
 import pytest
 import soundfile
 
+from config import Settings
 from tests.support.hub import Hub, serve
 from tests.web.conftest import Running, served
 from tests.web.scripted import ScriptedEngines
+from web.api import check_models
+from web.http import Problem
 
 MODEL = "someone/noise"
 
@@ -301,3 +304,28 @@ async def test_a_servers_models_and_the_kept_key(client: httpx.AsyncClient) -> N
         await client.post("/api/mind/models", json={"url": url.replace("127.0.0.1", "localhost")})
     assert "Bearer secret" in asked[0]
     assert "secret" not in asked[1], "a kept key is shown to no other address"
+
+
+# --- nothing is fetched behind the user's back -----------------------------------------------------------------------
+
+
+def test_a_model_that_is_not_here_cannot_be_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    old, new = Settings(), Settings()
+    new.ears.engine, new.ears.model = "whisper", MODEL
+    with pytest.raises(Problem, match=f"{MODEL} is not on this computer yet: fetch it") as refused:
+        check_models(old, new)
+    assert refused.value.field == "ears.engine"
+    check_models(new, new)  # what is in force stays so, whatever became of the files
+    snapshot = tmp_path / "hub" / f"models--{MODEL.replace('/', '--')}" / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (snapshot / "model.bin").write_bytes(b"weights")
+    with pytest.raises(Problem):
+        check_models(old, new)  # a download that was not finished leaves no "main"
+    refs = snapshot.parents[1] / "refs"
+    refs.mkdir()
+    (refs / "main").write_text("abc")
+    check_models(old, new)
+    new.ears.model = str(tmp_path)
+    check_models(old, new)  # a folder of the user's

@@ -12,6 +12,8 @@ export class EngineChoices extends EventTarget {
   /** What the running voice engine can speak as: {name, label}. */
   voices = [];
   #voicesOf = null; // the engine they belong to
+  #tried = {}; // by stage the engine asked for last: one that was refused still shows what it needs
+  #server = ""; // the language model's server as it was at the last try
   #reloading = null; // the timer that asks while a new engine loads
 
   constructor(form) {
@@ -25,9 +27,18 @@ export class EngineChoices extends EventTarget {
       const place = document.querySelector(`[data-stage="${stage}"]`);
       place.replaceChildren(...engines.map((engine) => this.#choice(stage, engine)));
     }
-    this.#form.addEventListener("change", () => this.#show());
-    this.#form.addEventListener("saving", () => this.#watchReloading());
+    this.#form.addEventListener("change", () => {
+      this.#show();
+      this.#tryAgain();
+    });
+    this.#form.addEventListener("saving", ({ detail: tree }) => {
+      for (const stage of Object.keys(this.#stages)) this.#tried[stage] = tree[stage]?.engine ?? this.#tried[stage];
+      this.#show();
+      this.#watchReloading();
+    });
     this.#form.addEventListener("settled", () => clearInterval(this.#reloading));
+    const { url, model } = this.#form.settings.mind;
+    this.#server = `${url} ${model}`;
     this.#form.show();
     this.#show();
   }
@@ -58,14 +69,23 @@ export class EngineChoices extends EventTarget {
     const { settings, defaults } = this.#form;
     for (const stage of Object.keys(this.#stages)) {
       const part = document.querySelector(`[data-for-stage="${stage}"]`);
-      part.hidden = settings[stage].engine === defaults[stage].engine;
+      part.hidden = (this.#tried[stage] ?? settings[stage].engine) === defaults[stage].engine;
     }
     for (const part of document.querySelectorAll("[data-engines]")) {
       const [stage, ...names] = part.dataset.engines.split(" ");
-      part.hidden = !names.includes(settings[stage].engine);
+      part.hidden = !names.includes(this.#tried[stage] ?? settings[stage].engine);
     }
     byId("builtin-note").hidden = settings.mind.engine !== "builtin";
     this.#health();
+  }
+
+  /** A server that was refused for want of an address is asked again once it has another. */
+  #tryAgain() {
+    const { engine, url, model } = this.#form.settings.mind;
+    const server = `${url} ${model}`;
+    const changed = server !== this.#server;
+    this.#server = server;
+    if (changed && url && this.#tried.mind === "openai" && engine !== "openai") this.#form.save("mind.engine", "openai");
   }
 
   async #health() {

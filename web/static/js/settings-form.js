@@ -37,7 +37,7 @@ function branch(name, value) {
   return name.split(".").reduceRight((inner, part) => ({ [part]: inner }), value);
 }
 
-/** Events: `change` whenever the settings in force have changed; `saving` and `settled` around each attempt. */
+/** Events: `change` whenever the settings in force have changed; `saving` (with the tree) and `settled` around each attempt. */
 export class SettingsForm extends EventTarget {
   /** The settings in force, once loaded. */
   settings = null;
@@ -105,7 +105,7 @@ export class SettingsForm extends EventTarget {
 
   async #put(name, tree) {
     this.#busy(name, true);
-    this.dispatchEvent(new Event("saving"));
+    this.dispatchEvent(new CustomEvent("saving", { detail: tree }));
     try {
       const answer = await call("PUT", "/api/settings", tree);
       this.#complain(name, "");
