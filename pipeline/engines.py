@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, NoReturn, cast
 
@@ -19,6 +18,7 @@ from pipeline.memory import WorkerMemory
 from pipeline.stages import Stages
 from pipeline.stt import SpeechToText
 from pipeline.tts import ManyVoiced, TextToSpeech, Voice
+from pipeline.turn_worker import WorkerTurnModel
 from pipeline.vad import VoiceActivity, load_model
 from rag import ChromaServer
 
@@ -217,9 +217,7 @@ class Engines:
         self._changed()
 
     async def _finished(self, samples: Samples) -> float:
-        model = cast(_SmallModel, self._ready("turns")).model
-        probability: float = await asyncio.to_thread(model.finished, samples)
-        return probability
+        return await cast(WorkerTurnModel, self._ready("turns")).finished(samples)
 
     def _ready(self, part: Part) -> Engine:
         slot = self._slots[part]
@@ -240,7 +238,7 @@ class Engines:
         open_memory = partial(WorkerMemory, self._data / "memory", owner=memory.owner, chroma=chroma)
         return {
             "vad": _Plan("silero", partial(_SmallModel, "silero", load_model)),
-            "turns": _Plan("smart-turn", partial(_SmallModel, "smart-turn", _load_turn_model)),
+            "turns": _Plan("smart-turn", WorkerTurnModel),
             "ears": self._chosen("ears", settings.ears.engine, settings),
             "mind": self._chosen("mind", settings.mind.engine, settings),
             "voice": self._chosen("voice", settings.voice.engine, settings),
@@ -261,7 +259,3 @@ async def _stop(slots: list[_Slot]) -> None:
 def _refuse(stage: Stage, name: str) -> NoReturn:
     known = ", ".join(spec.name for spec in CATALOGUE.values() if spec.stage == stage)
     raise EngineError(f"There is no engine {name!r} for {_TITLES[stage].lower()}: choose one of {known}.")
-
-
-def _load_turn_model() -> Any:
-    return import_module("pipeline.turn_model").TurnModel()

@@ -18,6 +18,8 @@ from pipeline.audio import EAR_RATE, Samples
 from pipeline.engine import EngineError
 
 SECONDS = 8
+SAMPLES = SECONDS * EAR_RATE
+"""What it hears of the past."""
 WINDOW, HOP, MELS = 400, 160, 80
 MODEL = Path("audio/turn/smart_turn/data/smart-turn-v3.2-cpu.onnx")
 
@@ -51,7 +53,7 @@ def log_mel(sound: Samples, filters: NDArray[np.float32]) -> NDArray[np.float32]
 
 
 class TurnModel:
-    """Stateless, so that conversations share one; about 30 ms a call on one core, which waits in a thread."""
+    """Stateless, so that conversations share one; about 30 ms a call on one core."""
 
     def __init__(self) -> None:
         found = importlib.util.find_spec("pipecat")
@@ -68,7 +70,6 @@ class TurnModel:
 
         Only the last 8 s count; less is padded in front.
         """
-        wanted = SECONDS * EAR_RATE
-        recent = sound[-wanted:]
-        features = log_mel(np.pad(recent, (wanted - len(recent), 0)), self._filters)
+        recent = sound[-SAMPLES:]
+        features = log_mel(np.pad(recent, (SAMPLES - len(recent), 0)), self._filters)
         return float(self._session.run(None, {"input_features": features[None]})[0].item())

@@ -27,17 +27,18 @@ class TurnTaking:
         self._settings = settings
         self._finished = finished
         self._warn = warn
+        self._failed: int | None = None
+        """The last turn at which the model failed; the next one asks it again."""
 
     def configure(self, settings: Settings, finished: Finished | None) -> None:
         self._settings, self._finished = settings, finished
 
-    @property
-    def by_meaning(self) -> bool:
-        return self._settings.turns.meaning and self._finished is not None
+    def by_meaning(self, turn: UserTurn) -> bool:
+        return self._settings.turns.meaning and self._finished is not None and self._failed != turn.number
 
     def verdict(self, turn: UserTurn, silence_ms: float) -> str | None:
         """Why the turn has ended; None while it has not."""
-        return self._judge().verdict(Pause(silence_ms, turn.speech_ms, turn.transcript, turn.finished))
+        return self._judge(turn).verdict(Pause(silence_ms, turn.speech_ms, turn.transcript, turn.finished))
 
     def worth_preparing(self, turn: UserTurn, silence_ms: float) -> bool:
         """A reply begun now will probably be wanted: the user seems to have finished, or has waited for long."""
@@ -47,7 +48,7 @@ class TurnTaking:
         return likely >= 0.5 or silence_ms >= self._settings.turns.longest_ms / 2
 
     def wants_model(self, turn: UserTurn, silence_ms: float) -> bool:
-        return self.by_meaning and turn.asked < len(ASK_AT_MS) and silence_ms >= ASK_AT_MS[turn.asked]
+        return self.by_meaning(turn) and turn.asked < len(ASK_AT_MS) and silence_ms >= ASK_AT_MS[turn.asked]
 
     async def ask(self, turn: UserTurn) -> bool:
         """Ask the model about this pause; whether the answer came while the pause lasted."""
@@ -58,18 +59,20 @@ class TurnTaking:
         try:
             finished = await self._finished(turn.sound)
         except EngineError as error:
-            self._finished = None
-            limit = self._settings.turns.silence_ms
-            self._warn(f"{error} Until it is back, {limit} ms of silence end a turn.")
+            if self._failed is None:
+                limit = self._settings.turns.silence_ms
+                self._warn(f"{error} Until it is back, {limit} ms of silence end a turn.")
+            self._failed = turn.number
             return False
+        self._failed = None
         if turn.revision != revision or not turn.paused:
             return False
         turn.finished = finished
         return True
 
-    def _judge(self) -> EndOfTurn:
+    def _judge(self, turn: UserTurn) -> EndOfTurn:
         turns = self._settings.turns
-        if not self.by_meaning:
+        if not self.by_meaning(turn):
             return SilenceLimit(turns.silence_ms + self.habits.extra_ms)
         longest = self.habits.longest(turns.longest_ms)
         return FirstOf([Meaning(turns.shortest_ms + self.habits.extra_ms, longest), SilenceLimit(longest)])

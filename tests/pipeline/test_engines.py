@@ -48,6 +48,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Script:
     monkeypatch.setattr(running, "CATALOGUE", specs)
     monkeypatch.setattr(EngineSpec, "create", lambda spec, settings, data: ScriptedEngine(script, spec.name))
     monkeypatch.setattr(running, "WorkerMemory", lambda path, owner, chroma: ScriptedEngine(script, f"memory-{owner}"))
+    monkeypatch.setattr(running, "WorkerTurnModel", lambda: ScriptedEngine(script, "smart-turn"))
     monkeypatch.setattr(running, "_SmallModel", lambda name, load: ScriptedEngine(script, name))
     return script
 
