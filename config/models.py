@@ -117,7 +117,7 @@ def fetches(stage: Stage, engine: str, name: str) -> tuple[Fetch, ...]:
     known = find(stage, engine, wanted)
     if known is not None:
         return known.fetches
-    if not wanted or Path(wanted).expanduser().exists():
+    if not wanted or is_path(wanted):
         return ()
     match engine:
         case "whisper":
@@ -127,6 +127,12 @@ def fetches(stage: Stage, engine: str, name: str) -> tuple[Fetch, ...]:
         case "vllm" | "transformers":
             return (language_model_files(wanted),)
     return ()
+
+
+def is_path(name: str) -> bool:
+    """Whether a model's name means a folder on this machine, be it there or not, rather than one on the hub."""
+    path = Path(name).expanduser()
+    return path.is_absolute() or name.startswith((".", "~")) or path.exists()
 
 
 def verdict(model: Model, hardware: Hardware) -> Verdict:

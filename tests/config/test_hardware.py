@@ -127,7 +127,8 @@ def test_what_a_choice_fetches(tmp_path: Path) -> None:
     assert fetches("mind", "vllm", "someone/llama")[0].weights == ("*.safetensors",)
     assert fetches("mind", "openai", "llama3") == (), "the server has it"
     assert fetches("voice", "espeak", "") == ()
-    assert fetches("mind", "transformers", str(tmp_path)) == (), "a folder of the user's"
+    for folder in (str(tmp_path), str(tmp_path / "missing"), "./here", "~/there"):
+        assert fetches("mind", "transformers", folder) == (), "a folder of the user's"
 
 
 def test_every_choice_of_a_profile_is_in_the_table() -> None:

@@ -109,7 +109,7 @@ export class EngineChoices extends EventTarget {
     this.#reloading = setInterval(async () => {
       const { reloading } = await call("GET", "/health").catch(() => ({ reloading: {} })); // the change itself tells why
       for (const [stage, status] of Object.entries(reloading)) {
-        const place = document.querySelector(`[data-health="${stage} ${CSS.escape(status.engine)}"]`);
+        const place = document.querySelector(`[data-health="${stage} ${this.#tried[stage]}"]`);
         if (!place) continue;
         place.hidden = false;
         place.textContent = sentence(status);
