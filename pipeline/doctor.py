@@ -9,7 +9,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import psutil
@@ -27,6 +27,7 @@ from pipeline.engines import Engines
 from pipeline.llm import LanguageModel, Message, Prompt
 from pipeline.stages import VoiceActivityLike
 from pipeline.trial import Clock, speak, transcribe, words_right
+from pipeline.tts import TextToSpeech
 from pipeline.vad import FRAME
 
 RECORDING = Path(__file__).resolve().parent.parent / "tests" / "audio" / "weather_question.wav"
@@ -301,16 +302,11 @@ async def _precisions(patient: _Patient) -> Finding:
     for precision in precisions:
         settings = patient.settings.model_copy(deep=True)
         settings.voice.precision = precision
-        engine = CATALOGUE["voice", settings.voice.engine].create(settings, patient.data)
         try:
-            await engine.start(lambda progress: None)
-            sound, _, seconds = await speak(engine, SENTENCE, patient.clock)  # type: ignore[arg-type]  # a voice, by its stage
-            factors[precision] = round(seconds / max(1e-9, len(sound) / MOUTH_RATE), 3)
+            factors[precision] = await _factor(settings, patient)
             told.append(f"{precision} {factors[precision]:.2f}")
         except EngineError as error:
             told.append(f"{precision}: {error}")
-        finally:
-            await engine.stop()
     if not factors:
         return _bad("precisions", title, "; ".join(told))
     fine = [precision for precision, factor in factors.items() if factor <= VOICE_GOOD]
@@ -323,6 +319,17 @@ async def _precisions(patient: _Patient) -> Finding:
     return Finding("precisions", title, "good" if fine else "fair",
                    f"{'good' if fine else 'works, but slow'}: real-time factors {', '.join(told)}; {advice}.",
                    None, factors)  # fmt: skip
+
+
+async def _factor(settings: Settings, patient: _Patient) -> float:
+    """The real-time factor of a voice that is loaded for this alone. Raises EngineError."""
+    voice = cast(TextToSpeech, CATALOGUE["voice", settings.voice.engine].create(settings, patient.data))
+    try:
+        await voice.start(lambda progress: None)
+        sound, _, seconds = await speak(voice, SENTENCE, patient.clock)
+    finally:
+        await voice.stop()
+    return round(seconds / max(1e-9, len(sound) / MOUTH_RATE), 3)
 
 
 CHECKS: tuple[tuple[str, str, Check], ...] = (

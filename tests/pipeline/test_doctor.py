@@ -176,3 +176,46 @@ async def test_an_engine_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch)
 )
 def test_words_are_counted_in_their_order(heard: str, right: int) -> None:
     assert words_right("What is the weather in Paris?", heard) == (right, 6)
+
+
+async def test_the_precision_that_keeps_up_is_recommended(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+
+    class Paced(ScriptedVoice):
+        def __init__(self, factor: float) -> None:
+            self.factor = factor
+
+        def speaker(self) -> Paced:
+            return self
+
+        async def speak(self, text: str) -> AsyncGenerator[Spoken, None]:
+            now[0] += 2 * self.factor
+            yield Spoken(np.full(2 * MOUTH_RATE, 0.1, np.float32))
+
+    class Spec:
+        @staticmethod
+        def create(settings: Settings, data: Path) -> Paced:
+            if settings.voice.precision == "int4" and broken:
+                raise EngineError("It has no kernel here.")
+            return Paced({"int8": 1.3, "int4": 0.7}[settings.voice.precision])
+
+    broken = False
+    monkeypatch.setattr(doctor, "CATALOGUE", {("voice", "csm"): Spec})
+    monkeypatch.setattr(doctor, "ask_nvidia", lambda: ())
+    engines: Any = ScriptedEngines()
+    engines.kept = Memories()
+    await engines.start()
+    settings = Settings()
+    settings.voice.engine = "csm"
+
+    async def found() -> Finding:
+        steps = [step async for step in examine(engines, settings, Path("nowhere"), lambda: now[0])]
+        assert isinstance(steps[-1], Finding)
+        return steps[-1]
+
+    assert (await found()).text == "good: real-time factors int8 1.30, int4 0.70; choose int4."
+    broken = True
+    slow = await found()
+    assert slow.grade == "fair"
+    assert "int4: It has no kernel here." in slow.text
+    assert "int8 comes closest" in slow.text
