@@ -25,8 +25,6 @@ class Profile:
     name: Name
     line: str
     """One honest line for the setup page."""
-    available: bool
-    """Whether every engine of it is part of this version."""
     ears: Choice
     mind: Choice
     voice: Choice
@@ -57,7 +55,6 @@ PROFILES: Mapping[Name, Profile] = MappingProxyType(
             Profile(
                 "offline",
                 "Nothing to download: small engines that run anywhere, with built-in replies and a synthetic voice.",
-                available=True,
                 ears=Choice("pocketsphinx"),
                 mind=Choice("builtin"),
                 voice=Choice("espeak"),
@@ -65,7 +62,6 @@ PROFILES: Mapping[Name, Profile] = MappingProxyType(
             Profile(
                 "cpu",
                 "Without a graphics card: Whisper, a language model on a server of yours, and CSM in four bits.",
-                available=False,
                 ears=Choice("whisper", "base.en"),
                 mind=Choice("openai"),
                 voice=Choice("csm"),
@@ -73,7 +69,6 @@ PROFILES: Mapping[Name, Profile] = MappingProxyType(
             Profile(
                 "gpu",
                 "On one NVIDIA card: Whisper large v3 turbo, a language model by vLLM, and CSM.",
-                available=False,
                 ears=Choice("whisper", "large-v3-turbo"),
                 mind=Choice("vllm", "Qwen/Qwen3-4B-Instruct-2507"),
                 voice=Choice("csm"),

@@ -16,6 +16,7 @@ from config.models import Stage, fetches
 from config.profiles import PROFILES
 from pipeline.engine import EngineError
 from pipeline.engines import CATALOGUE
+from pipeline.offers import offered
 from web.http import Problem, checked, json_object
 from web.service import Service, public_settings
 
@@ -68,7 +69,7 @@ def api(service: Service) -> APIRouter:
                 ]
                 for stage in STAGES
             },
-            "profiles": [asdict(profile) for profile in PROFILES.values()],
+            "profiles": [asdict(profile) | {"available": offered(profile)} for profile in PROFILES.values()],
         }
 
     @router.get("/api/turns")

@@ -17,6 +17,7 @@ from config.models import MODELS, Stage, fetches, find, room_for, verdict
 from config.profiles import Choice, propose
 from pipeline.catalogue import CATALOGUE
 from pipeline.llm.openai import OpenAIChat
+from pipeline.offers import offered
 from web.downloads import Downloads
 from web.http import Problem, checked, json_object
 from web.service import Service
@@ -96,7 +97,7 @@ def _described() -> dict[str, Any]:
         "proposal": {
             "profile": proposal.profile.name,
             "why": proposal.why,
-            "available": all((stage, choice.engine) in CATALOGUE for stage, choice in proposal.profile.choices),
+            "available": offered(proposal.profile),
             "choices": {stage: _choice(stage, choice) for stage, choice in proposal.profile.choices},
         },
     }

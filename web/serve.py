@@ -18,8 +18,11 @@ from types import FrameType
 import uvicorn
 
 from config import Settings, SettingsError, SettingsStore
+from config.cache import is_here
+from config.models import fetches
 from config.profiles import PROFILES
 from pipeline.engines import Engines
+from pipeline.offers import offered
 from web import logs
 from web.app import create_app
 from web.guard import Address, is_loopback
@@ -162,9 +165,16 @@ def load_settings(data: Path, profile: str | None) -> tuple[Settings, SettingsSt
     if profile is None or profile == loaded.settings.profile:
         return loaded.settings, store, loaded.notice
     chosen = next((each for each in PROFILES.values() if each.name == profile), None)
-    if chosen is None or not chosen.available:
-        usable = ", ".join(each.name for each in PROFILES.values() if each.available)
+    if chosen is None or not offered(chosen):
+        usable = ", ".join(each.name for each in PROFILES.values() if offered(each))
         raise ServeError(f"The profile {profile} is not part of this version; choose one of: {usable}.")
+    wanted = (fetch for stage, choice in chosen.choices for fetch in fetches(stage, choice.engine, choice.model))
+    missing = [fetch.repository for fetch in wanted if not is_here(fetch)]
+    if missing:
+        raise ServeError(
+            f"The profile {profile} needs models that are not here ({', '.join(missing)}): fetch them with "
+            f"`python3 setup.py models --profile {profile}`."
+        )
     settings = chosen.applied_to(loaded.settings)
     store.save(settings)
     return settings, store, loaded.notice

@@ -22,6 +22,7 @@ from tests.web.conftest import Running, served
 from tests.web.scripted import ScriptedEngines
 from web.api import check_models
 from web.http import Problem
+from web.serve import ServeError, load_settings
 
 MODEL = "someone/noise"
 
@@ -329,3 +330,14 @@ def test_a_model_that_is_not_here_cannot_be_chosen(tmp_path: Path, monkeypatch: 
     check_models(old, new)
     new.ears.model = str(tmp_path)
     check_models(old, new)  # a folder of the user's
+
+
+def test_a_profile_whose_models_are_not_here_is_refused_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    monkeypatch.setattr("web.serve.offered", lambda profile: True)
+    with pytest.raises(ServeError, match=r"sesame/csm-1b.*`python3 setup.py models --profile gpu`"):
+        load_settings(tmp_path, "gpu")
+    assert not (tmp_path / "settings.json").exists(), "the old choice stays"
