@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+    from rag.encoder import SingleEncoder
+
 BUNDLED = "all-MiniLM-L6-v2"
 LONGEST = 4_000
 """Characters of a text that are looked at: about four times what the model reads (256 tokens)."""
@@ -44,6 +46,7 @@ class SentenceEmbedder:
         self._name = model
         self._device = device
         self._model: SentenceTransformer | None = None
+        self._single: SingleEncoder | None = None
         self._lock = threading.Lock()
 
     @property
@@ -66,6 +69,8 @@ class SentenceEmbedder:
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         model = self._loaded()
         with self._lock:
+            if len(texts) == 1 and self._single is not None:
+                return self._single.embed(texts[0][:LONGEST])[None]
             vectors = model.encode(
                 [text[:LONGEST] for text in texts],
                 batch_size=32,
@@ -86,6 +91,8 @@ class SentenceEmbedder:
             if self._model is None:
                 from sentence_transformers import SentenceTransformer  # slow to import: not before it is needed
 
+                from rag.encoder import single_encoder
+
                 folder = self._folder()
                 self._model = SentenceTransformer(
                     str(folder) if folder else self._name,
@@ -93,6 +100,7 @@ class SentenceEmbedder:
                     trust_remote_code=False,
                     local_files_only=folder is not None,
                 )
+                self._single = single_encoder(self._model)
             return self._model
 
 

@@ -24,6 +24,8 @@ BY_DAY = 100
 """Turns taken because they were said on a day asked for; the newest."""
 LOOKED_AT = 120
 """Candidates whose text is read; the others fell behind by what needs no text."""
+KEPT = 20_000
+"""Turns whose texts stay at hand, once they were looked at; a kilobyte each."""
 COMMONEST = 20_000
 """Postings read of one word, the newest: a word in more turns than that tells little."""
 
@@ -46,7 +48,7 @@ class Finder:
         self._stemmer = Stemmer()
         self._catalogue = Catalogue()
         self._vocabulary, self._vocabulary_mark = Vocabulary(), 0
-        self._numbers: dict[int, NDArray[np.intp]] = {}
+        self._turns: dict[int, Candidate] = {}
         self._rewritten = -1
 
     def refresh(self) -> None:
@@ -55,7 +57,7 @@ class Finder:
             self._rewritten = self._store.rewritten
             self._catalogue = Catalogue()
             self._vocabulary, self._vocabulary_mark = Vocabulary(), 0
-            self._numbers = {}
+            self._turns = {}
         self._vocabulary_mark, said, vectors = self._store.vocabulary(after=self._vocabulary_mark)
         self._vocabulary.add(said, vectors)
         self._catalogue.add(self._store.entries(after_seq=self._catalogue.newest))
@@ -80,7 +82,6 @@ class Finder:
         exclude_conversation: str | None = None,
         weights: Mapping[str, float] = WEIGHTS,
     ) -> Found:
-
         self.refresh()
         catalogue = self._catalogue
         question = Question.read(
@@ -91,40 +92,44 @@ class Finder:
         in_context = {
             catalogue.position[id]: cosine for id, cosine in nearest.context.items() if id in catalogue.position
         }
-        candidates = self._candidates(question, hits, meaning, in_context)
+        by_words = hits.bm25(catalogue)
+        candidates = self._candidates(question, by_words, meaning, in_context)
         if exclude_conversation in catalogue.conversations:
             current = catalogue.conversations[exclude_conversation]
             candidates = candidates[catalogue["conversation"][candidates] != current]
-        known = sketch(question, catalogue, candidates, meaning=meaning, in_context=in_context, hits=hits)
+        known = sketch(
+            question, catalogue, candidates, meaning=meaning, in_context=in_context, hits=hits, by_words=by_words
+        )
         if len(candidates) > LOOKED_AT:
             best = np.sort(np.argpartition(-score(known, weights), LOOKED_AT)[:LOOKED_AT])
             candidates, known = candidates[best], {name: column[best] for name, column in known.items()}
         around = np.unique(
             np.concatenate([candidates, catalogue["before"][candidates], catalogue["after"][candidates]])
         )
-        around = around[around >= 0]
-        rows = dict(zip(around.tolist(), self._store.rows_at(catalogue["seq"][around]), strict=True))
-        texts = {here: Candidate(row.text, self._words(row), row.at.date()) for here, row in rows.items()}
-        features = known | describe(question, catalogue, candidates, texts, hits=hits, vocabulary=self._vocabulary)
-        chosen = [rows[here] for here in candidates.tolist()]
+        turns = self._looked_at(around[around >= 0])
+        features = known | describe(question, catalogue, candidates, turns, hits=hits, vocabulary=self._vocabulary)
+        chosen = [turns[here].row for here in candidates.tolist()]
         return Found(question, chosen, features, score(features, weights))
 
-    def _words(self, row: Row) -> NDArray[np.intp]:
-        """The numbers of a turn's words; looked up once, as long as they are all known."""
-        numbers = self._numbers.get(row.seq)
-        if numbers is None:
-            said = set(words(row.text[:LONGEST])) - EMPTY
-            numbers = self._vocabulary.numbers(said)
-            if len(numbers) == len(said):
-                self._numbers[row.seq] = numbers
-        return numbers
+    def _looked_at(self, positions: Positions) -> dict[int, Candidate]:
+        """The turns there; each is read once, as long as all of its words are known."""
+        kept = {here: turn for here in positions.tolist() if (turn := self._turns.get(here)) is not None}
+        unread = np.array([here for here in positions.tolist() if here not in kept], dtype=np.intp)
+        if len(self._turns) > KEPT:
+            self._turns.clear()
+        for here, row in zip(unread.tolist(), self._store.rows_at(self._catalogue["seq"][unread]), strict=True):
+            said = words(row.text[:LONGEST])
+            telling = set(said) - EMPTY
+            turn = kept[here] = Candidate.of(row, said, self._vocabulary.numbers(telling))
+            if len(turn.words) == len(telling):
+                self._turns[here] = turn
+        return kept
 
     def _candidates(
-        self, question: Question, hits: WordHits, meaning: Mapping[int, float], in_context: Mapping[int, float]
+        self, question: Question, by_words: Floats, meaning: Mapping[int, float], in_context: Mapping[int, float]
     ) -> Positions:
         """Ascending positions of every turn that one of the rankings brings up, and of the turns beside the best."""
         catalogue = self._catalogue
-        by_words = hits.bm25(catalogue)
         worded = np.nonzero(by_words)[0]
         if len(worded) > BY_WORDS:
             worded = worded[np.argpartition(-by_words[worded], BY_WORDS)[:BY_WORDS]]

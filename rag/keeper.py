@@ -76,10 +76,11 @@ class Keeper:
             with self._lock:
                 vectors, old, former = self._opened(), self._old_vectors, self._old_embedder
             if old is not None and former is not None:  # the former model's vectors answer for now
-                vector, embedded = former.embed([query])[0], self._embedder.embed(words)
-                return old.nearest(vector, NEAREST), embedded
-            embedded = self._embedder.embed([query, *words])
-            return vectors.nearest(embedded[0], NEAREST), embedded[1:]
+                nearest = old.nearest(former.embed([query])[0], NEAREST)
+            else:
+                nearest = vectors.nearest(self._embedder.embed([query])[0], NEAREST)
+            # Apart from the question: one batch would fill words up to the question's length.
+            return nearest, self._embedder.embed(words) if words else np.empty((0, 0), np.float32)
         except Exception as error:  # noqa: BLE001 - Chroma raises what it likes; recall goes on by words
             self._failed(error)
             return NONE, np.empty((0, 0), np.float32)

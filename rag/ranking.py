@@ -9,7 +9,7 @@ is short, so that a word counts once in it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from rag.catalogue import Catalogue
 from rag.question import Question
+from rag.store import Row
 from rag.vocabulary import Vocabulary, best_likeness
 from rag.when import Span, spans
 
@@ -120,14 +121,17 @@ def sketch(
     meaning: Mapping[int, float],
     in_context: Mapping[int, float],
     hits: WordHits,
+    by_words: Floats,
 ) -> dict[str, Floats]:
-    """The features [candidates] that need no text. `meaning`, `in_context`: position to cosine, the nearest only."""
+    """The features [candidates] that need no text.
+
+    `meaning`, `in_context`: position to cosine, the nearest only. `by_words`: BM25 of all turns.
+    """
     turn, context = _dense(meaning, candidates), _dense(in_context, candidates)
     all_idf = sum(hits.idf.values()) or 1.0
     counts = hits.counts(catalogue, candidates)
     idf = np.array(list(hits.idf.values()))[:, None] if hits.idf else np.zeros((0, 1))
     alone = np.array([_member(candidates, found) for found in hits.positions.values()]).reshape(counts.shape)
-    bm25 = hits.bm25(catalogue)
     episodes = hits.episodes(catalogue, candidates)
     about = [catalogue.speakers[speaker] for speaker in question.about]
     named = np.isin(catalogue["speaker"][candidates], about).astype(np.float64)
@@ -135,7 +139,7 @@ def sketch(
         "meaning": turn * 10,
         "meaning_in_context": context * 10,
         "meaning_of_episode": _highest(turn, catalogue["episode"][candidates]) * 10,
-        "words": bm25[candidates] / max(float(bm25.max(initial=0.0)), 1e-6),
+        "words": by_words[candidates] / max(float(by_words.max(initial=0.0)), 1e-6),
         "words_covered": (alone * idf).sum(0) / all_idf,
         "words_rare": alone[hits.rare(catalogue)].max(0, initial=0.0),
         "words_covered_around": ((counts > 0) * idf).sum(0) / all_idf,
@@ -148,11 +152,22 @@ def sketch(
 
 @dataclass(frozen=True)
 class Candidate:
-    """The text of a turn, the numbers of its words in the vocabulary, and the day it was said."""
+    """A turn whose text was looked at, and what its text shows whatever is asked."""
 
-    text: str
+    row: Row
     words: NDArray[np.intp]
-    said: date
+    """The numbers of its words in the vocabulary."""
+    about_oneself: bool
+    asks: bool
+    holds_time: bool
+    holds_name: bool
+
+    @classmethod
+    def of(cls, row: Row, said: Sequence[str], numbers: NDArray[np.intp]) -> Candidate:
+        """`said`: the text's words, lower-case."""
+        text = row.text
+        asks = text.rstrip().endswith("?")
+        return cls(row, numbers, bool(_SELF.search(text)), asks, _holds_time(said), bool(_NAME.search(text)))
 
 
 def describe(
@@ -165,21 +180,17 @@ def describe(
     vocabulary: Vocabulary,
 ) -> dict[str, Floats]:
     """The features [candidates] of the texts. `around`: by position the candidates, those before and those after."""
-    texts = [around[here] for here in candidates.tolist()]
+    turns = [around[here] for here in candidates.tolist()]
     names = [name.lower() for name in question.about]
-
-    def where(holds: Callable[[str], bool]) -> Floats:
-        return np.array([holds(turn.text) for turn in texts], dtype=np.float64)
-
-    nowhere = np.zeros(len(texts))
+    nowhere = np.zeros(len(turns))
     return {
         **_related(catalogue, candidates, around, hits, vocabulary),
-        "names_named": where(lambda text: any(name in text.lower() for name in names)),
-        "about_oneself": where(lambda text: bool(_SELF.search(text))),
-        "asks": where(lambda text: text.rstrip().endswith("?")),
-        "time_wanted": where(lambda text: bool(_TIME.search(text))) if question.wants_time else nowhere,
-        "name_wanted": where(lambda text: bool(_NAME.search(text))) if question.wants_name else nowhere,
-        "speaks_of_then": _meant(question, texts),
+        "names_named": _where(any(name in turn.row.text.lower() for name in names) for turn in turns),
+        "about_oneself": _where(turn.about_oneself for turn in turns),
+        "asks": _where(turn.asks for turn in turns),
+        "time_wanted": _where(turn.holds_time for turn in turns) if question.wants_time else nowhere,
+        "name_wanted": _where(turn.holds_name for turn in turns) if question.wants_name else nowhere,
+        "speaks_of_then": _meant(question, turns),
     }
 
 
@@ -204,6 +215,10 @@ def _dense(values: Mapping[int, float], candidates: Positions) -> Floats:
     """What isn't among the nearest is as far as the farthest of them."""
     floor = min(values.values(), default=0.0)
     return np.array([values.get(int(here), floor) for here in candidates], dtype=np.float64)
+
+
+def _where(holds: Iterable[bool]) -> Floats:
+    return np.fromiter(holds, dtype=np.float64)
 
 
 def _highest(values: Floats, groups: NDArray[np.int32]) -> Floats:
@@ -250,19 +265,30 @@ def _said(question: Question, days: NDArray[np.int32]) -> dict[str, Floats]:
     return {"said_then": then, "said_soon_after": after}
 
 
-def _meant(question: Question, texts: Sequence[Candidate]) -> Floats:
+def _meant(question: Question, turns: Sequence[Candidate]) -> Floats:
     """Speaking of the days asked for."""
-    meant = np.zeros(len(texts))
-    for number, turn in enumerate(texts if question.spans else ()):
-        told = [span for span in spans(turn.text, turn.said) if span.days <= 40]
+    meant = np.zeros(len(turns))
+    for number, turn in enumerate(turns if question.spans else ()):
+        told = [span for span in spans(turn.row.text, turn.row.at.date()) if span.days <= 40]
         meant[number] = any(asked.overlaps(span) for asked in question.spans for span in told)
     return meant
 
 
+def _holds_time(said: Iterable[str]) -> bool:
+    return any(
+        word in _TIMES
+        or (word.endswith("day") and len(word) > 3)
+        or (word[0].isdigit() and _DATE.fullmatch(word) is not None)
+        for word in said
+    )
+
+
 _SELF = re.compile(r"\b(I|I'm|I've|I'd|I'll|my|me|we|our|us)\b")
-_TIME = re.compile(
-    r"\b(yesterday|today|tonight|tomorrow|last|next|ago|weeks?|weekend|months?|years?|since|recently|soon|morning"
-    r"|\w+day|january|february|march|april|june|july|august|september|october|november|december|\d{4}|\d+(st|nd|rd|th))\b",
-    re.IGNORECASE,
+_TIMES = frozenset(
+    """
+    tonight tomorrow last next ago week weeks weekend month months year years since recently soon morning january
+    february march april june july august september october november december
+    """.split()
 )
+_DATE = re.compile(r"\d{4}|\d+(st|nd|rd|th)")
 _NAME = re.compile(r"(?<=[a-z,] )[A-Z][a-z]+|\"|“")

@@ -25,16 +25,24 @@ def renewed(rows: Sequence[Row], scores: Floats) -> tuple[Floats, dict[int, int]
     """
     adjusted, older_of = scores.copy(), dict[int, int]()
     best = [int(index) for index in np.argsort(-scores)[:COMPARED]]
-    content = {index: set(words(rows[index].text[:2000])) - EMPTY for index in best}
-    for newer in sorted(best, key=lambda index: rows[index].seq):
-        for older in best:
-            if rows[older].seq >= rows[newer].seq or rows[older].speaker != rows[newer].speaker:
-                continue
-            union = len(content[older] | content[newer])
-            alike = len(content[older] & content[newer]) / union if union else 0.0
-            if alike >= ALIKE:
-                adjusted[newer] = max(adjusted[newer], adjusted[older] + 0.01)
-                older_of[newer] = older
-            if alike >= SAME:
-                adjusted[older] = -np.inf
+    alike = _alike([set(words(rows[index].text[:2000])) - EMPTY for index in best])
+    pairs = [(best[newer], best[older], alike[newer, older]) for newer, older in np.argwhere(alike >= ALIKE).tolist()]
+    for newer, older, likeness in sorted(pairs, key=lambda pair: rows[pair[0]].seq):
+        if rows[older].seq >= rows[newer].seq or rows[older].speaker != rows[newer].speaker:
+            continue
+        adjusted[newer] = max(adjusted[newer], adjusted[older] + 0.01)
+        older_of[newer] = older
+        if likeness >= SAME:
+            adjusted[older] = -np.inf
     return adjusted, older_of
+
+
+def _alike(texts: Sequence[set[str]]) -> Floats:
+    """[texts, texts]: the share of their words that two texts have in common (Jaccard)."""
+    numbers: dict[str, int] = {}
+    held = np.zeros((len(texts), sum(map(len, texts))), np.float32)
+    for row, text in zip(held, texts, strict=True):
+        row[[numbers.setdefault(word, len(numbers)) for word in text]] = 1.0
+    common = (held @ held.T).astype(np.float64)
+    sizes = held.sum(axis=1)
+    return np.asarray(common / np.maximum(sizes[:, None] + sizes[None] - common, 1.0))

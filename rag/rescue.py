@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from rag.store import COLUMNS, Row, StoreDamaged, TurnStore, as_row
+from rag.database import StoreDamaged
+from rag.store import COLUMNS, Row, TurnStore, as_row
 from rag.vectors import salvage
 
 SMALLEST = 100

@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -17,52 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rag.catalogue import Entry
+from rag.database import Database
 from rag.lexical import EMPTY, words
-from rag.records import ConversationSummary, MemoryFault, MemoryFull, MemoryInUse, Remembered
+from rag.records import ConversationSummary, Remembered
 
-SCHEMA = """
-CREATE TABLE about(key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE turns(
-    seq          INTEGER PRIMARY KEY AUTOINCREMENT,  -- the order of saying; never used twice
-    id           TEXT NOT NULL UNIQUE,
-    speaker      TEXT NOT NULL,
-    text         TEXT NOT NULL,
-    at           TEXT NOT NULL,                      -- ISO 8601 with its offset
-    moment       REAL NOT NULL,                      -- the same, seconds since 1970
-    day          TEXT NOT NULL,                      -- the same, the speaker's own day
-    conversation TEXT NOT NULL,
-    words        INTEGER NOT NULL,                   -- how many carry meaning
-    digest       BLOB NOT NULL,                      -- of speaker, text and the turn before: tells repetitions
-    repeats      INTEGER,                            -- the seq this says again word for word; such a turn isn't indexed
-    embedded     INTEGER NOT NULL DEFAULT 0
-);
-CREATE INDEX turns_by_conversation ON turns(conversation, seq);
-CREATE INDEX turns_by_moment ON turns(moment);
-CREATE INDEX turns_by_day ON turns(day);
-CREATE INDEX turns_by_digest ON turns(digest);
-CREATE INDEX turns_repeating ON turns(repeats) WHERE repeats IS NOT NULL;
-CREATE INDEX turns_waiting ON turns(seq) WHERE embedded = 0 AND repeats IS NULL;
-CREATE TABLE vocabulary(word TEXT PRIMARY KEY, vector BLOB NOT NULL);
-CREATE VIEW indexed AS SELECT seq, text FROM turns WHERE repeats IS NULL;
-CREATE VIRTUAL TABLE words USING fts5(
-    text, content='indexed', content_rowid='seq', tokenize='porter unicode61 remove_diacritics 2'
-);
-"""
 COLUMNS = "seq, id, speaker, text, at, conversation"
 
 
 Turn = Remembered
 """What goes in: a turn whose id is given."""
-
-
-def _first_schema(db: sqlite3.Connection) -> None:
-    for statement in SCHEMA.split(";\n"):
-        if statement.strip():
-            db.execute(statement)
-
-
-MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [_first_schema]
-"""From each schema version to the next; the version is kept in SQLite's user_version."""
 
 
 @dataclass(frozen=True)
@@ -77,79 +38,18 @@ def as_row(values: tuple[int, str, str, str, str, str]) -> Row:
     return Row(id, speaker, text, datetime.fromisoformat(at), conversation, seq)
 
 
-class StoreDamaged(MemoryFault):
-    """The file can't be read as it should."""
-
-
 class TurnStore:
-    """One connection, used by one thread at a time."""
+    """Used by one thread at a time."""
 
     def __init__(self, file: Path, say: Callable[[str], None]) -> None:
-        """
-        Raises:
-            MemoryInUse: another program has the file open.
-            StoreDamaged: it can't be read.
-            MemoryFault: it was written by a newer version.
-        """
-        self._file = file
+        """Raises what `Database` raises. `say`: told of damage that was repaired."""
+        self._database = Database(file)
+        self._db, self._lock = self._database.connection, self._database.lock
+        self.transaction = self._database.transaction
+        self.note, self.set_note = self._database.note, self._database.set_note
         self._say = say
-        self._lock = threading.RLock()
         self.rewritten = 0
         """Goes up when a turn was removed or corrected, so that what was derived from it is derived anew."""
-        file.parent.mkdir(parents=True, exist_ok=True)
-        self._db = sqlite3.connect(file, check_same_thread=False, isolation_level=None, timeout=0.5)
-        try:
-            self._db.execute("PRAGMA locking_mode = EXCLUSIVE")  # held by the kernel: a killed program lets go of it
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
-            self._db.execute("PRAGMA secure_delete = ON")
-            self._migrate()
-            (verdict,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
-            if verdict != "ok":
-                raise StoreDamaged(verdict)
-        except sqlite3.OperationalError as error:
-            self._db.close()
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
-                raise MemoryInUse(
-                    f"The memory in {file.parent} is open in another program. Close that one, or use another folder."
-                ) from error
-            raise
-        except sqlite3.DatabaseError as error:
-            self._db.close()
-            raise StoreDamaged(str(error)) from error
-        except BaseException:
-            self._db.close()
-            raise
-
-    def _migrate(self) -> None:
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        if version > len(MIGRATIONS):
-            raise MemoryFault(
-                f"The memory in {self._file.parent} was written by a newer version (schema {version}, "
-                f"this one knows {len(MIGRATIONS)}). Update, or use another folder."
-            )
-        for number, migration in enumerate(MIGRATIONS[version:], version + 1):
-            with self.transaction() as db:
-                migration(db)
-                db.execute(f"PRAGMA user_version = {number}")
-
-    @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing; a full disk becomes MemoryFull."""
-        with self._lock:
-            try:
-                self._db.execute("BEGIN IMMEDIATE")
-                yield self._db
-                self._db.execute("COMMIT")
-            except BaseException as error:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                if isinstance(error, sqlite3.OperationalError) and _is_full(error):
-                    raise MemoryFull(
-                        f"No room left on the disk of {self._file.parent}: make room, then it remembers again. "
-                        "Nothing that was remembered before is lost."
-                    ) from error
-                raise
 
     def add(self, turns: Iterable[Turn]) -> int:
         """In the order of saying; one whose id is held already is left alone. Returns how many were added."""
@@ -205,10 +105,13 @@ class TurnStore:
     def postings(self, word: str, count: int) -> NDArray[np.int64]:
         """Ascending seqs of the newest `count` turns that hold the word."""
         with self._lock:
-            found = self._matching(
-                "SELECT rowid FROM words WHERE words MATCH ? ORDER BY rowid DESC LIMIT ?", (f'"{word}"', count)
+            # As one text, which numpy reads three times faster than Python makes that many tuples.
+            [(found,)] = self._matching(
+                "SELECT group_concat(rowid, ' ') FROM"
+                " (SELECT rowid FROM words WHERE words MATCH ? ORDER BY rowid DESC LIMIT ?)",
+                (f'"{word}"', count),
             )
-        return np.array(found, dtype=np.int64).reshape(-1)[::-1]
+        return np.sort(np.fromstring(found or "", dtype=np.int64, sep=" "))
 
     def entries(self, *, after_seq: int) -> Iterator[Entry]:
         """The indexed turns from there on, for the catalogue."""
@@ -303,17 +206,6 @@ class TurnStore:
             db.execute("DELETE FROM vocabulary")
             self.rewritten += 1
 
-    def note(self, key: str) -> str | None:
-        with self._lock:
-            found = self._db.execute("SELECT value FROM about WHERE key = ?", (key,)).fetchone()
-        return found[0] if found else None
-
-    def set_note(self, key: str, value: str | None) -> None:
-        with self.transaction() as db:
-            db.execute("DELETE FROM about WHERE key = ?", (key,))
-            if value is not None:
-                db.execute("INSERT INTO about(key, value) VALUES (?, ?)", (key, value))
-
     def find(
         self,
         *,
@@ -354,8 +246,7 @@ class TurnStore:
             db.execute("INSERT INTO words(words) VALUES ('optimize')")  # merges away the terms of deleted turns
             _forget_words(db, rows)
             self.rewritten += 1
-        with self._lock:
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._database.checkpoint()
         return removed
 
     def rewrite(self, row: Row, text: str) -> None:
@@ -369,8 +260,7 @@ class TurnStore:
             db.execute("INSERT INTO words(words) VALUES ('optimize')")
             _forget_words(db, [row])
             self.rewritten += 1
-        with self._lock:
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._database.checkpoint()
 
     def _matching(self, statement: str, values: Sequence[object]) -> list[Any]:
         """Ask the full-text index; if it is damaged, it is made anew from the turns."""
@@ -423,8 +313,7 @@ class TurnStore:
         return turns, conversations, indexed, indexed - int(embedded)
 
     def close(self) -> None:
-        with self._lock:
-            self._db.close()
+        self._database.close()
 
     def _select(self, statement: str, values: Sequence[object]) -> list[Row]:
         with self._lock:
@@ -444,8 +333,3 @@ def _content(text: str) -> int:
 
 def _digest(*parts: str) -> bytes:
     return hashlib.blake2b("\x00".join(parts).encode(), digest_size=8).digest()
-
-
-def _is_full(error: sqlite3.OperationalError) -> bool:
-    full = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_SHMSIZE}
-    return getattr(error, "sqlite_errorcode", None) in full

@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 
 from rag import ChromaServer, Memory, MemoryFault, MemoryFull, MemoryInUse
-from rag.store import MIGRATIONS
+from rag.database import MIGRATIONS
 from tests.rag.conftest import WordEmbedder
 
 KILLS = 100
@@ -208,10 +208,10 @@ def test_an_older_schema_is_brought_up_to_date(
         add_mood(db)
         raise sqlite3.OperationalError("stopped half way")
 
-    monkeypatch.setattr("rag.store.MIGRATIONS", [*MIGRATIONS, broken])
+    monkeypatch.setattr("rag.database.MIGRATIONS", [*MIGRATIONS, broken])
     with pytest.raises(sqlite3.OperationalError, match="half way"):
         Memory(tmp_path, embedder=words)
-    monkeypatch.setattr("rag.store.MIGRATIONS", [*MIGRATIONS, add_mood])  # starts again from the older schema
+    monkeypatch.setattr("rag.database.MIGRATIONS", [*MIGRATIONS, add_mood])  # starts again from the older schema
     with Memory(tmp_path, embedder=words) as memory:
         assert {turn.id: turn.text for turn in memory.turns()} == held
     monkeypatch.undo()

@@ -1,0 +1,149 @@
+"""The file that memory rests on, in SQLite: its schema, one program at a time, all or nothing, what can go wrong."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rag.records import MemoryFault, MemoryFull, MemoryInUse
+
+SCHEMA = """
+CREATE TABLE about(key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE turns(
+    seq          INTEGER PRIMARY KEY AUTOINCREMENT,  -- the order of saying; never used twice
+    id           TEXT NOT NULL UNIQUE,
+    speaker      TEXT NOT NULL,
+    text         TEXT NOT NULL,
+    at           TEXT NOT NULL,                      -- ISO 8601 with its offset
+    moment       REAL NOT NULL,                      -- the same, seconds since 1970
+    day          TEXT NOT NULL,                      -- the same, the speaker's own day
+    conversation TEXT NOT NULL,
+    words        INTEGER NOT NULL,                   -- how many carry meaning
+    digest       BLOB NOT NULL,                      -- of speaker, text and the turn before: tells repetitions
+    repeats      INTEGER,                            -- the seq this says again word for word; such a turn isn't indexed
+    embedded     INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX turns_by_conversation ON turns(conversation, seq);
+CREATE INDEX turns_by_moment ON turns(moment);
+CREATE INDEX turns_by_day ON turns(day);
+CREATE INDEX turns_by_digest ON turns(digest);
+CREATE INDEX turns_repeating ON turns(repeats) WHERE repeats IS NOT NULL;
+CREATE INDEX turns_waiting ON turns(seq) WHERE embedded = 0 AND repeats IS NULL;
+CREATE TABLE vocabulary(word TEXT PRIMARY KEY, vector BLOB NOT NULL);
+CREATE VIEW indexed AS SELECT seq, text FROM turns WHERE repeats IS NULL;
+CREATE VIRTUAL TABLE words USING fts5(
+    text, content='indexed', content_rowid='seq', tokenize='porter unicode61 remove_diacritics 2'
+);
+"""
+
+
+def _first_schema(db: sqlite3.Connection) -> None:
+    for statement in SCHEMA.split(";\n"):
+        if statement.strip():
+            db.execute(statement)
+
+
+MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [_first_schema]
+"""From each schema version to the next; the version is kept in SQLite's user_version."""
+
+
+class StoreDamaged(MemoryFault):
+    """The file can't be read as it should."""
+
+
+class Database:
+    """One connection, used by one thread at a time: inside `transaction`, or holding `lock`."""
+
+    def __init__(self, file: Path) -> None:
+        """
+        Raises:
+            MemoryInUse: another program has the file open.
+            StoreDamaged: it can't be read.
+            MemoryFault: it was written by a newer version.
+        """
+        self._file = file
+        self.lock = threading.RLock()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self.connection = sqlite3.connect(file, check_same_thread=False, isolation_level=None, timeout=0.5)
+        try:
+            self.connection.execute(
+                "PRAGMA locking_mode = EXCLUSIVE"
+            )  # held by the kernel: a killed program lets go of it
+            self.connection.execute("PRAGMA journal_mode = WAL")
+            self.connection.execute("PRAGMA synchronous = FULL")
+            self.connection.execute("PRAGMA secure_delete = ON")
+            self._migrate()
+            (verdict,) = self.connection.execute("PRAGMA quick_check(1)").fetchone()
+            if verdict != "ok":
+                raise StoreDamaged(verdict)
+        except sqlite3.OperationalError as error:
+            self.connection.close()
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+                raise MemoryInUse(
+                    f"The memory in {file.parent} is open in another program. Close that one, or use another folder."
+                ) from error
+            raise
+        except sqlite3.DatabaseError as error:
+            self.connection.close()
+            raise StoreDamaged(str(error)) from error
+        except BaseException:
+            self.connection.close()
+            raise
+
+    def _migrate(self) -> None:
+        (version,) = self.connection.execute("PRAGMA user_version").fetchone()
+        if version > len(MIGRATIONS):
+            raise MemoryFault(
+                f"The memory in {self._file.parent} was written by a newer version (schema {version}, "
+                f"this one knows {len(MIGRATIONS)}). Update, or use another folder."
+            )
+        for number, migration in enumerate(MIGRATIONS[version:], version + 1):
+            with self.transaction() as db:
+                migration(db)
+                db.execute(f"PRAGMA user_version = {number}")
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing; a full disk becomes MemoryFull."""
+        with self.lock:
+            try:
+                self.connection.execute("BEGIN IMMEDIATE")
+                yield self.connection
+                self.connection.execute("COMMIT")
+            except BaseException as error:
+                if self.connection.in_transaction:
+                    self.connection.execute("ROLLBACK")
+                if isinstance(error, sqlite3.OperationalError) and _is_full(error):
+                    raise MemoryFull(
+                        f"No room left on the disk of {self._file.parent}: make room, then it remembers again. "
+                        "Nothing that was remembered before is lost."
+                    ) from error
+                raise
+
+    def note(self, key: str) -> str | None:
+        with self.lock:
+            found = self.connection.execute("SELECT value FROM about WHERE key = ?", (key,)).fetchone()
+        return found[0] if found else None
+
+    def set_note(self, key: str, value: str | None) -> None:
+        with self.transaction() as db:
+            db.execute("DELETE FROM about WHERE key = ?", (key,))
+            if value is not None:
+                db.execute("INSERT INTO about(key, value) VALUES (?, ?)", (key, value))
+
+    def checkpoint(self) -> None:
+        """Carry what was written into the file and empty the log, so that what was removed is on the disk no more."""
+        with self.lock:
+            self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def close(self) -> None:
+        with self.lock:
+            self.connection.close()
+
+
+def _is_full(error: sqlite3.OperationalError) -> bool:
+    full = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_SHMSIZE}
+    return getattr(error, "sqlite_errorcode", None) in full
