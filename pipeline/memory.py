@@ -34,7 +34,7 @@ class MemoryHost:
 
     def do(self, verb: str, *args: Any, **kwargs: Any) -> Any:
         with _told():
-            return getattr(self._memory, verb)(*args, **kwargs)
+            return self._memory.notices if verb == "notices" else getattr(self._memory, verb)(*args, **kwargs)
 
     def close(self) -> None:
         self._memory.close()
@@ -92,11 +92,16 @@ class WorkerMemory:
         budget_chars: int = 2400,
         now: datetime | None = None,
         exclude_conversation: str | None = None,
+        asker: str | None = None,
     ) -> Recall:
-        recalled: Recall = await self._do(
-            "recall", query, budget_chars=budget_chars, now=now, exclude_conversation=exclude_conversation
-        )
+        options = {"exclude_conversation": exclude_conversation, "asker": asker}
+        recalled: Recall = await self._do("recall", query, budget_chars=budget_chars, now=now, **options)
         return recalled
+
+    async def notices(self) -> tuple[str, ...]:
+        """What people should be told: damage that was repaired, and what does not work at present."""
+        notices: tuple[str, ...] = await self._do("notices")
+        return notices
 
     async def forget(
         self,

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 
 from config import Settings
 from pipeline.engine import EngineError
 from pipeline.stages import Remembering
 from rag import Recall
+
+USER = "user"
+"""The speaker under which what the user says is kept; "my" in a question means them."""
 
 
 class Recollection:
@@ -31,6 +35,7 @@ class Recollection:
         self._ahead: tuple[str, asyncio.Task[Recall]] | None = None
         self._next = ""
         """What came in while that look was under way."""
+        self._noticed = set[str]()
         self._kept: asyncio.Task[None] | None = None
         """The newest of a chain: each waits for the one before it."""
 
@@ -51,6 +56,15 @@ class Recollection:
             await memory.remember(speaker, text, at=at, conversation=self._name)
         except EngineError as error:
             self._warn(f"This turn will not be remembered: {error}")
+        with suppress(EngineError):  # a memory that can't be asked is told of at the next turn
+            await self._tell_notices(memory)
+
+    async def _tell_notices(self, memory: Remembering) -> None:
+        """What memory has to say for itself, once each."""
+        for notice in await memory.notices():
+            if notice not in self._noticed:
+                self._noticed.add(notice)
+                self._warn(notice)
 
     def look_ahead(self, partial: str) -> None:
         """Begin to recall while the user still speaks; one look at a time, then one at the newest words."""
@@ -87,6 +101,7 @@ class Recollection:
             budget_chars=self._settings.memory.budget_chars,
             now=self._now(),
             exclude_conversation=self._name,
+            asker=USER,
         )
 
     async def close(self) -> None:

@@ -28,7 +28,11 @@ class Remembering(Protocol):
         budget_chars: int = 2400,
         now: datetime | None = None,
         exclude_conversation: str | None = None,
+        asker: str | None = None,
     ) -> Recall: ...
+
+    async def notices(self) -> tuple[str, ...]:
+        """What the user should be told of the memory itself."""
 
 
 class VoiceActivityLike(Protocol):

@@ -102,6 +102,9 @@ class AsyncMemory:
     async def size(self) -> MemorySize:
         return await self._run(self._memory.size)
 
+    async def notices(self) -> tuple[str, ...]:
+        return await self._run(lambda: self._memory.notices)
+
     async def warm(self) -> None:
         await self._run(self._memory.warm)
 

@@ -95,6 +95,22 @@ async def test_every_verb(tmp_path: Path) -> None:
         assert await memory.forget(everything=True) == 5
 
 
+async def test_what_memory_has_to_say_comes_across(tmp_path: Path) -> None:
+    file = tmp_path / "default" / "turns.sqlite3"
+    file.parent.mkdir()
+    file.write_bytes(b"no database " * 1000)
+    async with opened(tmp_path) as memory:
+        assert "was damaged" in (await memory.notices())[0]
+
+
+async def test_my_means_the_one_who_asks(tmp_path: Path) -> None:
+    async with opened(tmp_path) as memory:
+        await memory.remember("assistant", "My favourite food is soup.")
+        await memory.remember("user", "My favourite food is sushi.")
+        assert (await memory.recall("What is my favourite food?", asker="user")).items[0].speaker == "user"
+        assert (await memory.recall("What is my favourite food?", asker="assistant")).items[0].speaker == "assistant"
+
+
 async def test_what_goes_wrong_comes_back_as_what_it_is(tmp_path: Path) -> None:
     broken = tmp_path / "broken.jsonl"
     broken.write_text("this is no turn\n")

@@ -53,6 +53,16 @@ def test_a_mind_that_fails_says_so_aloud_wherever_it_was(words: str) -> None:
     assert len([notice for notice in told.notices if "restarted" in notice]) == 1
 
 
+def test_a_bug_in_an_engine_ends_the_turn_with_a_sentence() -> None:
+    scene = Scene()
+    scene.user(0.5, 1.5, "tell me a story")
+    scene.reply("Once there was BUG", to="tell me a story")
+    scene.user(6.0, 7.0, "are you there")
+    told = scene.play(until=12.0)
+    assert told.outcomes == ["failed", "completed"]
+    assert told.notices == ["Something went wrong inside Parley; its log says what. Please say it again."]
+
+
 def test_a_mind_that_fails_at_a_reply_nobody_wants_is_not_told() -> None:
     scene = Scene()
     scene.user(0.5, 1.5, "tell me")
@@ -90,6 +100,22 @@ def test_a_memory_that_cannot_recall_is_told_and_the_reply_comes_without_it() ->
     told = storyteller(recall_fails=True).play(until=12.0)
     assert told.outcomes == ["completed"]
     assert any("Nothing could be recalled" in notice for notice in told.notices)
+
+
+def test_what_memory_has_to_say_is_told_once() -> None:
+    notice = "This memory was damaged, and the damaged file is kept: 12 turns were rescued."
+    scene = storyteller(memory_notices=(notice,))
+    scene.user(10.0, 11.0, "are you there")
+    told = scene.play(until=20.0)
+    assert told.outcomes == ["completed", "completed"]
+    assert told.notices.count(notice) == 1
+
+
+def test_it_is_the_user_who_asks_memory() -> None:
+    scene = storyteller()
+    told = scene.play(until=12.0)
+    assert scene.askers and set(scene.askers) == {"user"}
+    assert told.remembered[0].startswith("user: ")
 
 
 def test_a_voice_slower_than_speech_is_still_heard_to_the_end() -> None:

@@ -134,6 +134,8 @@ class _Mind(_Engine):
             answer = scene.replies.get(prompt.history[-1].text if prompt.history else "", scene.usual_reply)
             await asyncio.sleep(scene.first_token)
             for word in answer.split():
+                if word == "BUG":
+                    raise KeyError("what nobody expected")
                 if word == "CRASH":
                     raise EngineError("the language model stopped unexpectedly and is being restarted.")
                 yield word + " "
@@ -189,12 +191,17 @@ class _Memory:
         budget_chars: int = 2400,
         now: datetime | None = None,
         exclude_conversation: str | None = None,
+        asker: str | None = None,
     ) -> Recall:
         self._scene.recalled.append(query)
+        self._scene.askers.append(asker)
         await asyncio.sleep(self._scene.memory_delay)
         if self._scene.recall_fails:
             raise EngineError("The memory is damaged: run `python3 setup.py doctor`.")
         return Recall("", ())
+
+    async def notices(self) -> tuple[str, ...]:
+        return self._scene.memory_notices
 
 
 @dataclass(slots=True)
@@ -256,6 +263,7 @@ class Scene:
     voice_fails: bool = False
     memory_fails: bool = False
     recall_fails: bool = False
+    memory_notices: tuple[str, ...] = ()
     deaf_after: float = 1e9
     """When the end of the sound stops playing and reporting, as a sleeping tab does …"""
     deaf_until: float = 1e9
@@ -272,6 +280,8 @@ class Scene:
     context: list[str] = field(default_factory=list)
     remembered: list[str] = field(default_factory=list)
     recalled: list[str] = field(default_factory=list)
+    askers: list[str | None] = field(default_factory=list)
+    """Who asked each of them."""
     """What was asked of the memory."""
     now: Callable[[], datetime] = lambda: datetime(2026, 11, 20, 12, tzinfo=UTC)
     """The wall clock."""
