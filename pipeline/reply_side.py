@@ -4,14 +4,18 @@ end by a named cause."""
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Callable
 
 from pipeline.audio import MOUTH_RATE
 from pipeline.desk import Desk
+from pipeline.engine import EngineError
 from pipeline.events import Outcome, ReplyDone
 from pipeline.metrics import TurnRecord
 from pipeline.reply import Reply
 from pipeline.tts import Speaker, TextToSpeech
+
+log = logging.getLogger(__name__)
 
 SILENT_END_S = 10.0
 """How long the end of the sound may report nothing while it should be playing."""
@@ -96,7 +100,16 @@ class ReplySide:
         self._changed()
 
     async def _run(self, reply: Reply) -> None:
-        await reply.run()
+        try:
+            await reply.run()
+        except Exception:  # a bug in an engine: whatever it is, the user must not wait for ever
+            log.exception("a reply could not be made")
+            if reply is self.current and not reply.released:
+                self.waste(reply)  # the turn has not ended: another is made when it has
+                return
+            reply.failure = EngineError("Something went wrong inside Parley; its log says what. Please say it again.")
+            if reply is self.current:
+                self.finish(reply, "failed", str(reply.failure))
         if reply.failure is not None:
             self._desk.notice("error", str(reply.failure))
         self._finish_if_over(reply)

@@ -40,8 +40,8 @@ class WorkerPool:
         """For one user, until given back: the worker that serves the fewest."""
         worker = min(self._workers, key=lambda each: self._users[each])
         self._users[worker] += 1
-        if self._users[worker] >= self._busy and len(self._workers) < self._most and self._begin is None:
-            self._begin = asyncio.create_task(self._begin_another())
+        if self._too_few and self._begin is None:
+            self._begin = asyncio.create_task(self._begin_more())
         return worker
 
     def give(self, worker: Worker) -> None:
@@ -55,17 +55,21 @@ class WorkerPool:
         restarts = sum(status.restarts for status in all_of_them)
         return replace(all_of_them[0], memory_bytes=sum(memory) if memory else None, restarts=restarts)
 
-    async def _begin_another(self) -> None:
-        worker = self._make()
+    @property
+    def _too_few(self) -> bool:
+        return len(self._workers) < self._most and all(self._users[each] >= self._busy for each in self._workers)
+
+    async def _begin_more(self) -> None:
         try:
-            await worker.start(self._report)
+            while self._too_few:
+                worker = self._make()
+                try:
+                    await worker.start(self._report)
+                except BaseException:
+                    await worker.stop()
+                    raise
+                self._workers.append(worker)
         except EngineError as error:
             logger.warning("Another worker could not be started: %s", error)
-            await worker.stop()
-        except asyncio.CancelledError:
-            await worker.stop()
-            raise
-        else:
-            self._workers.append(worker)
         finally:
             self._begin = None
