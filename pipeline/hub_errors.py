@@ -1,0 +1,88 @@
+"""What goes wrong between here and the Hugging Face hub, as one sentence that says what to do."""
+
+from __future__ import annotations
+
+import errno
+
+import httpx2  # huggingface_hub's own client
+from huggingface_hub import HfApi, constants
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+)
+
+
+class DownloadError(Exception):
+    """A model cannot be fetched; one sentence that says what to do. What has come is kept."""
+
+
+class TokenNeeded(DownloadError):
+    """A licence must be accepted, and a token shown."""
+
+    def __init__(self, message: str, repository: str) -> None:
+        super().__init__(message)
+        self.repository = repository
+        self.licence = f"{constants.ENDPOINT}/{repository}"
+
+
+class explained:
+    """Turns what huggingface_hub raises into one sentence."""
+
+    def __init__(self, repository: str, token: str | bool) -> None:
+        self._repository = repository
+        self._token = token
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, httpx2.HTTPError, OSError)):
+            raise explain(error, self._repository, self._token) from error
+
+
+def explain(error: Exception, name: str, token: str | bool) -> DownloadError:
+    hub = constants.ENDPOINT
+    if isinstance(error, HFValidationError):
+        return DownloadError(f"{name!r} is no model’s name: it is written owner/name, as in sesame/csm-1b.")
+    if isinstance(error, GatedRepoError):
+        if token:
+            message = f"Your account may not have {name} yet: accept its terms at {hub}/{name}, then start again."
+        else:
+            message = (
+                f"{name} has terms to accept: do that at {hub}/{name}, then make a token that may read at "
+                f"{hub}/settings/tokens and enter it here."
+            )
+        return TokenNeeded(message, name)
+    if isinstance(error, RepositoryNotFoundError):
+        if token and _is_refused(token):
+            return TokenNeeded(f"The token is wrong: make a new one at {hub}/settings/tokens and enter it here.", name)
+        return DownloadError(f"There is no model {name} at {hub}: check its name; a private one needs your token.")
+    if isinstance(error, (OfflineModeIsEnabled, LocalEntryNotFoundError)) and constants.HF_HUB_OFFLINE:
+        return DownloadError(f"{name} is not on this machine, and HF_HUB_OFFLINE is set: unset it to fetch the model.")
+    status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
+    if status in (401, 403):
+        return TokenNeeded(f"The token is wrong: make a new one at {hub}/settings/tokens and enter it here.", name)
+    if status is not None:
+        return DownloadError(f"{hub} answered {status} for {name}: try again later; what has come is kept.")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DownloadError("The disk is full: free some space and start again; what has come is kept.")
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        return DownloadError(f"{error.filename or constants.HF_HUB_CACHE} cannot be written: change its owner or mode.")
+    if isinstance(error, (httpx2.HTTPError, LocalEntryNotFoundError)):
+        return DownloadError(
+            f"{hub} does not answer: connect, or name a mirror in HF_ENDPOINT, and start again; what has come is kept."
+        )
+    return DownloadError(f"{name} could not be fetched ({error}): start again; what has come is kept.")
+
+
+def _is_refused(token: str | bool) -> bool:
+    try:
+        HfApi(token=token).whoami()
+    except HfHubHTTPError as error:
+        return error.response.status_code == 401
+    except (httpx2.HTTPError, OSError):
+        return False
+    return False
