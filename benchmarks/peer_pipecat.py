@@ -49,7 +49,7 @@ from pipecat.services.tts_service import TTSService
 from pipecat.transports.websocket.server import SingleClientWebsocketServerParams, SingleClientWebsocketServerTransport
 
 from config import Settings
-from pipeline.audio import EAR_RATE, MOUTH_RATE
+from pipeline.audio import EAR_RATE, MOUTH_RATE, Samples
 from pipeline.engines import CATALOGUE
 from pipeline.llm import LanguageModel, Message, Prompt
 from pipeline.speakable import speakable
@@ -60,8 +60,15 @@ PRE_ROLL = EAR_RATE
 """Bytes kept from before speech was noticed: half a second of 16-bit samples."""
 
 
-def pcm(samples: np.ndarray) -> bytes:
-    return (np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes()
+def pcm(samples: Samples) -> bytes:
+    data: bytes = (np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes()
+    return data
+
+
+def floats(data: bytes) -> Samples:
+    samples: Samples = np.frombuffer(data, "<i2").astype(np.float32)
+    samples /= 32768
+    return samples
 
 
 class Wire(FrameSerializer):
@@ -97,7 +104,7 @@ class Ears(STTService):
 
     async def run_stt(self, audio: bytes) -> AsyncGenerator[Frame | None, None]:
         if self._hearing is not None:
-            await self._hearing.feed(np.frombuffer(audio, "<i2").astype(np.float32) / 32768)
+            await self._hearing.feed(floats(audio))
         else:
             self._before = (self._before + audio)[-PRE_ROLL:]
         yield None
@@ -106,7 +113,7 @@ class Ears(STTService):
         await super().process_frame(frame, direction)
         if isinstance(frame, VADUserStartedSpeakingFrame) and self._hearing is None:
             self._hearing = self._engine.listen()
-            await self._hearing.feed(np.frombuffer(self._before, "<i2").astype(np.float32) / 32768)
+            await self._hearing.feed(floats(self._before))
             self._before = b""
         elif isinstance(frame, VADUserStoppedSpeakingFrame) and self._hearing is not None:
             hearing, self._hearing = self._hearing, None

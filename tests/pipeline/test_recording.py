@@ -13,7 +13,9 @@ from pipeline.recording import REPLY, USER, Recording
 
 
 def read(folder: Path, side: str) -> Samples:
-    return np.fromfile(folder / side, "<i2").astype(np.float32) / 32767
+    samples: Samples = np.fromfile(folder / side, "<i2").astype(np.float32)
+    samples /= 32767
+    return samples
 
 
 async def test_replies_lie_where_they_were_heard_and_only_what_was(tmp_path: Path) -> None:
