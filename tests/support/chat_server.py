@@ -35,10 +35,8 @@ class ChatServer:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError, asyncio.IncompleteReadError):
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
-            length = next(
-                (int(line[15:]) for line in head.splitlines() if line.lower().startswith("content-length")), 0
-            )
-            body = await reader.readexactly(length)
+            length = re.search(r"content-length: *(\d+)", head, re.IGNORECASE)
+            body = await reader.readexactly(int(length[1]) if length else 0)
             if self.key and f"authorization: bearer {self.key}".lower() not in head.lower():
                 await self._answer(writer, 401, "wrong key")
             elif "/models" in head.splitlines()[0]:
