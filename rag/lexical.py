@@ -20,7 +20,7 @@ EMPTY = frozenset(
 """Words of which every conversation is full."""
 
 ASKING = EMPTY | frozenset(
-    "long many much kind type kinds types some any ever tell told said say remember know".split()
+    "long many much time times kind type kinds types some any ever tell told said say remember know".split()
 )
 """The same for a question, which also says how it asks."""
 

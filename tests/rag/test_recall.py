@@ -110,3 +110,19 @@ def test_a_long_turn_is_cut_to_what_was_asked_about(tmp_path: Path, model: Sente
         memory.settle()
         recall = memory.recall("How old is Clara's cello?", budget_chars=600)
         assert "Clara's cello is from 1790." in recall.text and len(recall.text) <= 600
+
+
+@pytest.mark.parametrize("question", ["where do i live", "Where do I live?"])
+def test_a_memory_of_four_turns_answers_too(tmp_path: Path, model: SentenceEmbedder, question: str) -> None:
+    with Memory(tmp_path, embedder=model) as memory:
+        for speaker, text in [
+            ("user", "hello there"),
+            ("user", "i live in bergen"),
+            ("assistant", "that sounds lovely"),
+            ("user", "i had a great time at the party"),
+        ]:
+            memory.remember(speaker, text)
+        assert texts(memory, question, asker="user")[0] == "i live in bergen"  # by its words, before it has a vector
+        memory.settle()
+        assert texts(memory, question, asker="user")[0] == "i live in bergen"
+        assert texts(memory, "What time is it?", asker="user") == []
