@@ -82,10 +82,6 @@ MODELS = (
              1.62, 2.2, 2.3, "slowly", 8),
     Model("mind", "builtin", "", "Built-in replies", "A few rules, and your memories."),
     Model("mind", "openai", "", "A server of yours", "Ollama, llama.cpp, LM Studio, vLLM elsewhere, or a service."),
-    _language("transformers", "Qwen/Qwen2.5-0.5B-Instruct", "Qwen2.5 0.5B, in Parley", "Simple talk.",
-              1.0, 1.6, 1.6, "well", 4),
-    _language("transformers", "Qwen/Qwen2.5-1.5B-Instruct", "Qwen2.5 1.5B, in Parley", "Everyday talk.",
-              3.1, 4.2, 4.2, "slowly", 8),
     _language("vllm", "Qwen/Qwen2.5-0.5B-Instruct", "Qwen2.5 0.5B, by vLLM", "Simple talk.",
               1.0, 4.0, 3.0, "well", 4),
     _language("vllm", "Qwen/Qwen2.5-1.5B-Instruct", "Qwen2.5 1.5B, by vLLM", "Everyday talk.",
@@ -100,8 +96,7 @@ MODELS = (
           fetches=(speech_model_files(CSM_1B), MIMI)),
 )  # fmt: skip
 
-DEFAULTS = {"whisper": "base.en", "csm": CSM_1B, "vllm": "Qwen/Qwen3-4B-Instruct-2507",
-            "transformers": "Qwen/Qwen2.5-0.5B-Instruct"}  # fmt: skip
+DEFAULTS = {"whisper": "base.en", "csm": CSM_1B, "vllm": "Qwen/Qwen3-4B-Instruct-2507"}
 """What an engine loads when the settings name no model."""
 
 
@@ -124,7 +119,7 @@ def fetches(stage: Stage, engine: str, name: str) -> tuple[Fetch, ...]:
             return _whisper_fetches(wanted)
         case "csm":
             return (speech_model_files(wanted),)
-        case "vllm" | "transformers":
+        case "vllm":
             return (language_model_files(wanted),)
     return ()
 

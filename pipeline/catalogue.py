@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, cast
 
+from config.models import DEFAULTS
 from config.settings import Settings
 from pipeline.engine import Engine, EngineError
 
@@ -55,6 +56,18 @@ CATALOGUE: Mapping[tuple[str, str], EngineSpec] = MappingProxyType(
                 arguments=lambda settings, data: {"language": settings.ears.language},
             ),
             EngineSpec(
+                "ears",
+                "whisper",
+                "Whisper",
+                "Understands everyday speech well. The large model wants a graphics card.",
+                downloads=True,
+                target="pipeline.stt.whisper:Whisper",
+                arguments=lambda settings, data: {
+                    "model": settings.ears.model or DEFAULTS["whisper"],
+                    "language": settings.ears.language,
+                },
+            ),
+            EngineSpec(
                 "mind",
                 "builtin",
                 "Built-in replies",
@@ -62,6 +75,35 @@ CATALOGUE: Mapping[tuple[str, str], EngineSpec] = MappingProxyType(
                 downloads=False,
                 target="pipeline.llm.builtin:BuiltinReplies",
                 arguments=lambda settings, data: {},
+            ),
+            EngineSpec(
+                "mind",
+                "openai",
+                "A server of yours",
+                "Ollama, llama.cpp, LM Studio, vLLM elsewhere, or a service: as good as its model.",
+                downloads=False,
+                target="pipeline.llm.openai:OpenAIChat",
+                arguments=lambda settings, data: {
+                    "url": settings.mind.url,
+                    "model": settings.mind.model,
+                    "api_key": settings.mind.api_key.get_secret_value(),
+                    "temperature": settings.mind.temperature,
+                    "max_tokens": settings.mind.max_tokens,
+                },
+            ),
+            EngineSpec(
+                "mind",
+                "vllm",
+                "vLLM",
+                "A language model on this computer. Wants a graphics card, and takes a minute to start.",
+                downloads=True,
+                target="pipeline.llm.vllm:Vllm",
+                arguments=lambda settings, data: {
+                    "model": settings.mind.model or DEFAULTS["vllm"],
+                    "log": data / "logs" / "vllm.log",
+                    "temperature": settings.mind.temperature,
+                    "max_tokens": settings.mind.max_tokens,
+                },
             ),
             EngineSpec(
                 "voice",
@@ -75,6 +117,20 @@ CATALOGUE: Mapping[tuple[str, str], EngineSpec] = MappingProxyType(
                     "words_per_minute": settings.voice.words_per_minute,
                     "pitch": settings.voice.pitch,
                     "volume": settings.voice.volume,
+                },
+            ),
+            EngineSpec(
+                "voice",
+                "csm",
+                "CSM-1B",
+                "A natural voice, made from a recording. On a processor it keeps the pace of speech at best.",
+                downloads=True,
+                target="pipeline.tts.csm:Csm",
+                arguments=lambda settings, data: {
+                    "model": settings.voice.model or DEFAULTS["csm"],
+                    "voices": data / "voices",
+                    "references": [(reference.recording, reference.text) for reference in settings.voice.references],
+                    "precision": settings.voice.precision,
                 },
             ),
         )

@@ -16,7 +16,7 @@ from pipeline.events import Event, ReplyAudio, ReplyMade, ReplyStarted, ReplyTex
 from pipeline.metrics import TurnRecord
 from pipeline.outbox import Outbox
 from pipeline.speakable import speakable
-from pipeline.tts import Speaker, Spoken, WordTime
+from pipeline.tts import Remembering, Speaker, Spoken, WordTime
 
 AHEAD = 20 * MOUTH_RATE
 """How many samples may be made ahead of what was played: an interrupted reply then wastes little."""
@@ -131,6 +131,11 @@ class Reply:
         self.record.mark("reply_made", self._clock())
         failure = None if self.failure is None else str(self.failure)
         self._outbox.post(ReplyMade(self.turn, self.revision, self.samples, failure))
+
+    async def remember(self) -> None:
+        """It is over: a voice that keeps what it said keeps what was heard of it."""
+        if isinstance(self._speaker, Remembering):
+            await self._speaker.said(self.played)
 
     async def _write(self, clauses: asyncio.Queue[str | None]) -> None:
         splitter = ClauseSplitter()

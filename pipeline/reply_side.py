@@ -82,6 +82,7 @@ class ReplySide:
         if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
         self._task = None
+        self._desk.spawn(reply.remember())
 
     def waste(self, reply: Reply) -> None:
         """What was prepared is not wanted: thrown away, and counted."""

@@ -43,6 +43,14 @@ class TextToSpeech(Engine, Protocol):
     def speaker(self) -> Speaker: ...
 
 
+@runtime_checkable
+class Remembering(Protocol):
+    """What a speaker adds that keeps what it said as its context."""
+
+    async def said(self, samples: int) -> None:
+        """A reply is over: of its sound so many samples (24 kHz) were heard, and the rest is to be forgotten."""
+
+
 @dataclass(frozen=True, slots=True)
 class Voice:
     """A voice to choose."""

@@ -128,7 +128,7 @@ def test_what_a_choice_fetches(tmp_path: Path) -> None:
     assert fetches("mind", "openai", "llama3") == (), "the server has it"
     assert fetches("voice", "espeak", "") == ()
     for folder in (str(tmp_path), str(tmp_path / "missing"), "./here", "~/there"):
-        assert fetches("mind", "transformers", folder) == (), "a folder of the user's"
+        assert fetches("mind", "vllm", folder) == (), "a folder of the user's"
 
 
 def test_every_choice_of_a_profile_is_in_the_table() -> None:

@@ -365,7 +365,9 @@ class Scene:
         if self.finished_fails:
             raise EngineError("The turn model stopped.")
         levels = [float(frame.max()) for frame in sound.reshape(-1, FRAME)]
-        last = next(level for level in reversed(levels) if level >= SPEECH_LEVEL)
+        last = next((level for level in reversed(levels) if level >= SPEECH_LEVEL), None)
+        if last is None:
+            return 0.95
         utterance = self.utterances[round((last - SPEECH_LEVEL) * 1000)]
         return self.finished_at.get(utterance.end, 0.95)
 
