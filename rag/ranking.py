@@ -133,7 +133,7 @@ def sketch(
     idf = np.array(list(hits.idf.values()))[:, None] if hits.idf else np.zeros((0, 1))
     alone = np.array([_member(candidates, found) for found in hits.positions.values()]).reshape(counts.shape)
     episodes = hits.episodes(catalogue, candidates)
-    about = [catalogue.speakers[speaker] for speaker in question.about]
+    about = [catalogue.speakers[speaker] for speaker in question.about if speaker in catalogue.speakers]
     named = np.isin(catalogue["speaker"][candidates], about).astype(np.float64)
     return {
         "meaning": turn * 10,

@@ -69,6 +69,10 @@ def test_who_said_it(memory: Memory) -> None:
     assert texts(memory, "What is my favourite food?", asker="Ben")[0].startswith("I never mind")
 
 
+def test_someone_who_has_said_nothing_yet_may_ask_for_their_own(memory: Memory) -> None:
+    assert memory.recall("What is my phone number?", asker="a stranger").items
+
+
 def test_when_it_was(memory: Memory) -> None:
     now = datetime(2024, 6, 10, tzinfo=UTC)
     assert "dentist" in texts(memory, "What happened to Ann on 7 May 2024?", now=now)[0]
