@@ -236,7 +236,7 @@ class Conversation:
         elif reply is not None and self._settling is None:
             reply.release()  # it had waited for whoever was speaking
         if turn.continues is not None and turn.prefix:  # the part that had been said before stands alone again
-            self.history.add("user", turn.prefix, turn.continues)
+            self.history.put_back("user", turn.prefix, turn.continues)
             self._recollection.keep("user", turn.prefix)
 
     def _ruled(self, turn: UserTurn, reply: Reply, ruling: Ruling) -> None:

@@ -48,6 +48,13 @@ class History:
         self._entries.append(entry)
         return entry
 
+    def put_back(self, role: Literal["user", "assistant"], text: str, turn: int) -> Entry:
+        """What an earlier turn had said, in its place again, whatever was said since."""
+        later = next((place for place, entry in enumerate(self._entries) if entry.turn > turn), len(self._entries))
+        entry = self.add(role, text, turn)
+        self._entries.insert(later, self._entries.pop())
+        return entry
+
     def find(self, id: str) -> Entry | None:
         return next((entry for entry in self._entries if entry.id == id), None)
 

@@ -274,3 +274,16 @@ def test_what_was_said_last_is_kept_when_the_conversation_is_closed() -> None:
     told = scene.play(until=2.2)
     assert told.history == ["user: remember the milk"]
     assert told.remembered == ["user: remember the milk"]
+
+
+def test_a_part_that_stands_alone_again_keeps_its_place_before_what_was_typed() -> None:
+    scene = Scene(
+        ears_delay=0.0, first_token=1.5, first_sample=0.6, voice_factor=0.0, memory_delay=0.0, voice_fails=True
+    )
+    for start, end in [(1.3, 2.3), (3.3, 4.3), (5.3, 6.3), (9.3, 11.3), (13.3, 13.8)]:
+        scene.user(start, end, "yes")
+    scene.reply("Yes.")
+    scene.at(14.0, lambda conversation: conversation.say("what time is it"))
+    told = scene.play(until=22.0)
+    users = [line for line in told.history if line.startswith("user")]
+    assert users == ["user: yes yes yes", "user: yes", "user: what time is it"]
