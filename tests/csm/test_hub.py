@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from csm.checkpoint import save
-from tests.csm.hub import Hub, serve
 from tests.csm.tiny import make_mimi, make_model, write_checkpoint
+from tests.support.hub import Hub, serve
 
 SCRIPT = """
 import sys

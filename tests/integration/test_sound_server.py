@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import soxr
 
 from pipeline.audio import EAR_RATE, MOUTH_RATE, Samples
 from pipeline.audio.apart import PortAudioApart
@@ -21,6 +20,7 @@ from pipeline.audio.portaudio import SoundCardError
 from pipeline.audio.soundcard import SoundCard, levels, play_tone
 from pipeline.events import ReplyAudio, ReplyDone, ReplyMade
 from tests.support.sound_server import MICROPHONE, SPEAKER, SoundServer, missing, sound_server
+from tests.support.transcript import transcribed
 
 QUESTION = Path(__file__).parent.parent / "audio" / "weather_question.wav"
 PATIENCE = 60
@@ -214,14 +214,3 @@ async def test_a_question_asked_at_the_headset_is_answered_aloud(server: SoundSe
     assert np.sqrt(np.mean(answer**2)) > 0.01
     understood = transcribed(answer)
     assert re.search(r"\b(weather|whether|forecast|paris|look)\b", understood), understood
-
-
-def transcribed(sound: Samples) -> str:
-    from pocketsphinx import Decoder
-
-    decoder = Decoder(samprate=EAR_RATE, loglevel="FATAL")
-    decoder.start_utt()
-    ear = soxr.resample(sound, MOUTH_RATE, EAR_RATE)
-    decoder.process_raw((np.clip(ear, -1, 1) * 32767).astype(np.int16).tobytes(), full_utt=True)
-    decoder.end_utt()
-    return decoder.hyp().hypstr if decoder.hyp() else ""

@@ -12,16 +12,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import soxr
 
 from config import Settings
 from pipeline import talk
-from pipeline.audio import EAR_RATE, MOUTH_RATE, Samples
+from pipeline.audio import EAR_RATE, MOUTH_RATE
 from pipeline.audio.apart import PortAudioApart
 from pipeline.engine import EngineError
 from pipeline.metrics import TurnRecord
 from pipeline.stages import Stages
 from tests.support.scene import SPEECH_LEVEL, Scene, _Ears, _Memory, _Mind, _Vad, _Voice
+from tests.support.transcript import transcribed
 
 ROOT = Path(__file__).parent.parent.parent
 QUESTION = ROOT / "tests" / "audio" / "weather_question.wav"
@@ -198,14 +198,3 @@ def test_the_real_engines_answer_a_real_question_aloud(tmp_path: Path) -> None:
     assert np.sqrt(np.mean(sound**2)) > 0.01
     understood = transcribed(sound)
     assert re.search(r"\b(weather|whether|forecast|paris|look)\b", understood), understood
-
-
-def transcribed(sound: Samples) -> str:
-    from pocketsphinx import Decoder
-
-    decoder = Decoder(samprate=EAR_RATE, loglevel="FATAL")
-    decoder.start_utt()
-    ear = soxr.resample(sound, MOUTH_RATE, EAR_RATE)
-    decoder.process_raw((np.clip(ear, -1, 1) * 32767).astype(np.int16).tobytes(), full_utt=True)
-    decoder.end_utt()
-    return decoder.hyp().hypstr if decoder.hyp() else ""
