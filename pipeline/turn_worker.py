@@ -4,9 +4,9 @@ even from a thread, since the arithmetic and the loop take turns with Python's l
 from __future__ import annotations
 
 from pipeline.audio import Samples
-from pipeline.engine import EngineStatus, Report
+from pipeline.engine import Report
 from pipeline.turn_model import SAMPLES, TurnModel
-from pipeline.worker import Worker
+from pipeline.worker import Worker, WorkerEngine
 
 _AT_ONCE = 2
 """Pauses judged at a time; further ones wait their turn."""
@@ -17,21 +17,11 @@ def load(_: Report) -> TurnModel:
     return TurnModel()
 
 
-class WorkerTurnModel:
+class WorkerTurnModel(WorkerEngine[Worker]):
     """An engine, and TurnModel's face as a coroutine."""
 
     def __init__(self) -> None:
-        self._worker = Worker("smart-turn", f"{__name__}:load", concurrency=_AT_ONCE)
-
-    async def start(self, report: Report) -> None:
-        await self._worker.start(report)
-
-    async def stop(self) -> None:
-        await self._worker.stop()
-
-    @property
-    def status(self) -> EngineStatus:
-        return self._worker.status
+        super().__init__(Worker("smart-turn", f"{__name__}:load", concurrency=_AT_ONCE))
 
     async def finished(self, sound: Samples) -> float:
         """The probability that the speaker of these 16 kHz samples had finished. Raises EngineError."""

@@ -22,11 +22,11 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing, suppress
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import psutil
 
-from pipeline.engine import EngineError, EngineState, EngineStatus, Progress, Report
+from pipeline.engine import Engine, EngineError, EngineState, EngineStatus, Progress, Report
 from pipeline.worker_process import HEADER
 
 ROOT = Path(__file__).parent.parent
@@ -357,3 +357,24 @@ class Worker:
             await child.end(0.0)
             raise self._translated(raised, "cannot be loaded") from None
         return child
+
+
+W = TypeVar("W", bound=Engine)
+
+
+class WorkerEngine(Generic[W]):
+    """The face of an engine that works in a Worker or a WorkerPool: it starts, stops and is as that is."""
+
+    def __init__(self, worker: W) -> None:
+        self._worker = worker
+
+    async def start(self, report: Report) -> None:
+        """Load. Raises EngineError with one sentence that says what to do."""
+        await self._worker.start(report)
+
+    async def stop(self) -> None:
+        await self._worker.stop()
+
+    @property
+    def status(self) -> EngineStatus:
+        return self._worker.status

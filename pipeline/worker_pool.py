@@ -36,6 +36,10 @@ class WorkerPool:
             await asyncio.gather(self._begin, return_exceptions=True)
         await asyncio.gather(*(worker.stop() for worker in self._workers))
 
+    async def ready(self) -> None:
+        """Wait out a restart of the first worker. Raises EngineError when there is nothing to wait for."""
+        await self._workers[0].ready()
+
     def take(self) -> Worker:
         """For one user, until given back: the worker that serves the fewest."""
         worker = min(self._workers, key=lambda each: self._users[each])

@@ -15,17 +15,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from contextlib import suppress
-from itertools import count
 from typing import Any
 
 import numpy as np
 
 from pipeline.audio import EAR_RATE, Samples
-from pipeline.engine import EngineError, EngineStatus, Report
-from pipeline.stt import Transcript, Word
+from pipeline.engine import EngineError, Report
+from pipeline.stt.ears import WorkerEars
 from pipeline.worker import Worker
-from pipeline.worker_pool import WorkerPool
 
 _DECODERS = 6
 """Turns that a worker hears at a time; each decoder takes some 95 MB once it is needed."""
@@ -110,11 +107,14 @@ class Decoders:
             raise EngineError("pocketsphinx listens to too many people at a time: wait until one has finished.")
         self._turns[turn] = _Utterance(self._free.pop() if self._free else self._decoder())
 
-    def feed(self, turn: int, samples: Samples) -> str | None:
-        return self._turn(turn).feed(samples)
+    def feed(self, turn: int, samples: Samples) -> tuple[str, int] | None:
+        """The text so far, when it has changed; nothing of it is certain before the end."""
+        text = self._turn(turn).feed(samples)
+        return None if text is None else (spelled(text), 0)
 
     def finish(self, turn: int) -> tuple[str, list[tuple[str, float, float]]]:
-        return self._turn(turn).finish()
+        text, words = self._turn(turn).finish()
+        return natural(text), words
 
     def close_turn(self, turn: int) -> None:
         if utterance := self._turns.pop(turn, None):
@@ -133,61 +133,17 @@ class Decoders:
         return pocketsphinx.Decoder(fwdflat=False, bestpath=False, maxhmmpf=_ACTIVE_STATES, loglevel="ERROR")
 
 
-class PocketSphinxHearing:
-    def __init__(self, workers: WorkerPool, turn: int) -> None:
-        self._workers = workers
-        self._turn = turn
-        self._worker: Worker | None = None
-        """While it is open."""
-
-    async def feed(self, samples: Samples) -> Transcript | None:
-        text: str | None = await self._call("feed", samples)
-        return None if text is None else Transcript(spelled(text))
-
-    async def finish(self) -> Transcript:
-        text, timed = await self._call("finish")
-        words = tuple(Word(*word) for word in timed)
-        final = natural(text)
-        return Transcript(final, len(final), words)
-
-    async def close(self) -> None:
-        worker, self._worker = self._worker, None
-        if worker is not None:
-            self._workers.give(worker)
-            with suppress(EngineError):  # a process that is gone holds nothing
-                await worker.call("close_turn", self._turn)
-
-    async def _call(self, method: str, *args: object) -> Any:
-        if self._worker is None:
-            self._worker = self._workers.take()  # before the answer: who is cancelled meanwhile must still close it
-            await self._worker.call("open", self._turn)
-        return await self._worker.call(method, self._turn, *args)
-
-
-class PocketSphinx:
+class PocketSphinx(WorkerEars):
     """Speech to text by pocketsphinx in worker processes, at most one a core."""
 
     def __init__(self, language: str = "en") -> None:
         self._language = language
-        self._workers = WorkerPool(
-            lambda: Worker("pocketsphinx", f"{__name__}:Decoders"), most=os.cpu_count() or 1, busy=_BUSY
-        )
-        self._turns = count()
+        super().__init__(lambda: Worker("pocketsphinx", f"{__name__}:Decoders"), most=os.cpu_count() or 1, busy=_BUSY)
 
     async def start(self, report: Report) -> None:
         if self._language not in ("en", "auto"):
             raise EngineError("pocketsphinx understands English only: choose English, or another engine.")
-        await self._workers.start(report)
-
-    async def stop(self) -> None:
-        await self._workers.stop()
-
-    @property
-    def status(self) -> EngineStatus:
-        return self._workers.status
-
-    def listen(self) -> PocketSphinxHearing:
-        return PocketSphinxHearing(self._workers, next(self._turns))
+        await super().start(report)
 
 
 _ASKING = "what|who|whom|whose|where|when|why|how|which"

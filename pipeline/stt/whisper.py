@@ -10,18 +10,16 @@ probability of no speech is above 0.6 while its mean log probability is below -1
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from contextlib import suppress
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipeline.audio import EAR_RATE, Samples
-from pipeline.engine import EngineError, EngineStatus, Progress, Report
-from pipeline.stt import Transcript, Word
+from pipeline.engine import EngineError, Progress, Report
+from pipeline.stt import Word
 from pipeline.stt.agreement import Agreement, text_of
+from pipeline.stt.ears import WorkerEars
 from pipeline.worker import Worker
 
 DECODE_EVERY = round(0.5 * EAR_RATE)
@@ -199,35 +197,7 @@ def _load(model: str, device: str, compute_type: str) -> Any:
         ) from error
 
 
-class WhisperHearing:
-    def __init__(self, worker: Worker, turn: int) -> None:
-        self._worker = worker
-        self._turn = turn
-        self._open = False
-
-    async def feed(self, samples: Samples) -> Transcript | None:
-        partial: tuple[str, int] | None = await self._call("feed", samples)
-        return None if partial is None else Transcript(*partial)
-
-    async def finish(self) -> Transcript:
-        final: tuple[str, Sequence[tuple[str, float, float]]] = await self._call("finish")
-        text, timed = final
-        return Transcript(text, len(text), tuple(Word(*word) for word in timed))
-
-    async def close(self) -> None:
-        if self._open:
-            self._open = False
-            with suppress(EngineError):  # a process that is gone holds nothing
-                await self._worker.call("close_turn", self._turn)
-
-    async def _call(self, method: str, *args: object) -> Any:
-        if not self._open:
-            self._open = True  # before the answer: a caller who is cancelled meanwhile must still close it
-            await self._worker.call("open", self._turn)
-        return await self._worker.call(method, self._turn, *args)
-
-
-class Whisper:
+class Whisper(WorkerEars):
     """Speech to text by Whisper in a worker process."""
 
     def __init__(
@@ -240,18 +210,4 @@ class Whisper:
             device, compute_type: CTranslate2's names; as the machine and the model's file have it.
         """
         arguments = {"model": model, "language": language, "device": device, "compute_type": compute_type}
-        self._worker = Worker("Whisper", f"{__name__}:Recognizer", arguments)
-        self._turns = count()
-
-    async def start(self, report: Report) -> None:
-        await self._worker.start(report)
-
-    async def stop(self) -> None:
-        await self._worker.stop()
-
-    @property
-    def status(self) -> EngineStatus:
-        return self._worker.status
-
-    def listen(self) -> WhisperHearing:
-        return WhisperHearing(self._worker, next(self._turns))
+        super().__init__(lambda: Worker("Whisper", f"{__name__}:Recognizer", arguments))

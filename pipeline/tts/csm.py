@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.audio import EAR_RATE, MOUTH_RATE, Samples
-from pipeline.engine import EngineError, EngineStatus, Progress, Report
+from pipeline.engine import EngineError, Progress, Report
 from pipeline.tts import Spoken
-from pipeline.worker import Worker
+from pipeline.worker import Worker, WorkerEngine
 
 if TYPE_CHECKING:
     from csm import Generator as Model
@@ -264,7 +264,7 @@ class CsmSpeaker:
             log.warning("The voice goes on without this turn in mind: %s", error)
 
 
-class Csm:
+class Csm(WorkerEngine[Worker]):
     """Text to speech by CSM in a worker process."""
 
     def __init__(
@@ -287,20 +287,13 @@ class Csm:
         self._voices, self._references = voices, references
         files = [(str(voices / name), text) for name, text in references]
         arguments = {"model": model, "precision": precision, "references": files, "device": device}
-        self._worker = Worker("CSM", f"{__name__}:Voice", arguments, concurrency=CONVERSATIONS)
+        super().__init__(Worker("CSM", f"{__name__}:Voice", arguments, concurrency=CONVERSATIONS))
         self._talks = count()
 
     async def start(self, report: Report) -> None:
         for name, _ in self._references:
             check_name(self._voices, name)
-        await self._worker.start(report)
-
-    async def stop(self) -> None:
-        await self._worker.stop()
-
-    @property
-    def status(self) -> EngineStatus:
-        return self._worker.status
+        await super().start(report)
 
     def speaker(self) -> CsmSpeaker:
         return CsmSpeaker(self._worker, next(self._talks))

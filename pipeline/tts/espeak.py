@@ -26,9 +26,9 @@ import numpy as np
 import soxr
 
 from pipeline.audio import MOUTH_RATE, Samples
-from pipeline.engine import EngineError, EngineStatus, Report
+from pipeline.engine import EngineError, Report
 from pipeline.tts import Spoken, Voice, WordTime
-from pipeline.worker import Worker
+from pipeline.worker import Worker, WorkerEngine
 
 DEFAULT_VOICE = "en-us"
 
@@ -224,7 +224,7 @@ class EspeakSpeaker:
         pass
 
 
-class Espeak:
+class Espeak(WorkerEngine[Worker]):
     """Text to speech by espeak-ng in a worker process."""
 
     def __init__(
@@ -238,17 +238,7 @@ class Espeak:
             volume: 0 to 1.
         """
         settings = {"voice": voice, "words_per_minute": words_per_minute, "pitch": pitch, "volume": volume}
-        self._worker = Worker("espeak", f"{__name__}:Synthesizer", settings, concurrency=_CONVERSATIONS)
-
-    async def start(self, report: Report) -> None:
-        await self._worker.start(report)
-
-    async def stop(self) -> None:
-        await self._worker.stop()
-
-    @property
-    def status(self) -> EngineStatus:
-        return self._worker.status
+        super().__init__(Worker("espeak", f"{__name__}:Synthesizer", settings, concurrency=_CONVERSATIONS))
 
     def speaker(self) -> EspeakSpeaker:
         return EspeakSpeaker(self._worker)

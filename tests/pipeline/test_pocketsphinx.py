@@ -162,7 +162,7 @@ async def test_nobody_is_turned_away_because_someone_left_without_a_word(ears: P
 
 
 async def test_too_many_people_are_told_so(ears: PocketSphinx, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ears._workers, "_most", 1)
+    monkeypatch.setattr(ears._worker, "_most", 1)
     hearings = [ears.listen() for _ in range(_DECODERS + 1)]
     for hearing in hearings[:-1]:
         await hearing.feed(np.zeros(FRAME, np.float32))
@@ -179,14 +179,14 @@ async def test_further_workers_are_begun_when_several_speak_at_once(ears: Pocket
     hearings = [ears.listen() for _ in range(8)]
     for hearing in hearings:
         await hearing.feed(question)
-        while (beginning := ears._workers._begin) is not None:
+        while (beginning := ears._worker._begin) is not None:
             await asyncio.wait([beginning])
-    assert 1 < len(ears._workers._workers) <= (os.cpu_count() or 1)
-    assert max(ears._workers._users.values()) < len(hearings), "they share the work"
+    assert 1 < len(ears._worker._workers) <= (os.cpu_count() or 1)
+    assert max(ears._worker._users.values()) < len(hearings), "they share the work"
     assert [(await hearing.finish()).text for hearing in hearings] == [QUESTION] * len(hearings)
     for hearing in hearings:
         await hearing.close()
-    assert set(ears._workers._users.values()) == {0}
+    assert set(ears._worker._users.values()) == {0}
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ async def test_killed_in_the_middle_of_a_turn(ears: PocketSphinx) -> None:
     os.kill(psutil.Process().children()[-1].pid, signal.SIGKILL)
     with pytest.raises(WorkerDied, match="pocketsphinx stopped unexpectedly"):
         await feed(hearing, question[len(question) // 2 :])
-    await ears._workers._workers[0].ready()
+    await ears._worker._workers[0].ready()
     with pytest.raises(EngineError, match="say it again"):
         await hearing.feed(question[:FRAME])
     await hearing.close()

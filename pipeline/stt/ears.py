@@ -1,0 +1,60 @@
+"""Speech to text in worker processes: what every recogniser's face has in common.
+
+The recogniser in the process hears several turns, each by a number: open(turn), feed(turn, samples) → (text, stable) or
+None, finish(turn) → (text, [(word, start, end), …]), close_turn(turn).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from itertools import count
+from typing import Any
+
+from pipeline.audio import Samples
+from pipeline.engine import EngineError
+from pipeline.stt import Transcript, Word
+from pipeline.worker import Worker, WorkerEngine
+from pipeline.worker_pool import WorkerPool
+
+
+class WorkerHearing:
+    """One turn, at one of the workers."""
+
+    def __init__(self, workers: WorkerPool, turn: int) -> None:
+        self._workers = workers
+        self._turn = turn
+        self._worker: Worker | None = None
+        """While it is open."""
+
+    async def feed(self, samples: Samples) -> Transcript | None:
+        partial: tuple[str, int] | None = await self._call("feed", samples)
+        return None if partial is None else Transcript(*partial)
+
+    async def finish(self) -> Transcript:
+        final: tuple[str, Sequence[tuple[str, float, float]]] = await self._call("finish")
+        text, timed = final
+        return Transcript(text, len(text), tuple(Word(*word) for word in timed))
+
+    async def close(self) -> None:
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            self._workers.give(worker)
+            with suppress(EngineError):  # a process that is gone holds nothing
+                await worker.call("close_turn", self._turn)
+
+    async def _call(self, method: str, *args: object) -> Any:
+        if self._worker is None:
+            self._worker = self._workers.take()  # before the answer: who is cancelled meanwhile must still close it
+            await self._worker.call("open", self._turn)
+        return await self._worker.call(method, self._turn, *args)
+
+
+class WorkerEars(WorkerEngine[WorkerPool]):
+    def __init__(self, make: Callable[[], Worker], *, most: int = 1, busy: int = 1) -> None:
+        """One worker; up to `most` where each serves `busy` speakers or more."""
+        super().__init__(WorkerPool(make, most=most, busy=busy))
+        self._turns = count()
+
+    def listen(self) -> WorkerHearing:
+        return WorkerHearing(self._worker, next(self._turns))
