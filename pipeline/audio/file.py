@@ -29,6 +29,9 @@ SILENCE_AFTER = 1.0
 SILENCE_LIMIT = 30.0
 """Seconds of silence after which a turn that is still open is given up."""
 
+MAKER, PROVENANCE = "Parley", "Synthetic speech: the voice is a machine's."
+"""What a file of replies says of itself, so that nobody who comes upon it is misled."""
+
 _CUT_OFF = re.compile(r"^data\s*:\s*(\d+) \(should be \d+\)", re.MULTILINE)
 _UNKNOWN_LENGTH = 0x7FFFFFF0
 """Programs that write a WAV into a pipe cannot know its length and put the largest number there."""
@@ -74,7 +77,9 @@ def read_sound(path: Path) -> Samples:
 
 
 def write_sound(path: Path, samples: Samples, rate: int = MOUTH_RATE) -> None:
-    """Write 16-bit mono in the format of the name's ending (WAV, FLAC, Ogg, MP3); the file appears whole or not at all.
+    """Write replies, 16-bit mono, in the format of the name's ending (WAV, FLAC, Ogg, MP3).
+
+    The file says that a machine speaks, and appears whole or not at all.
 
     Raises:
         AudioFileError: unknown ending, a missing or read-only folder, a full disk.
@@ -84,7 +89,9 @@ def write_sound(path: Path, samples: Samples, rate: int = MOUTH_RATE) -> None:
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=path.suffix, delete=False) as file:
             temporary = Path(file.name)
         try:
-            soundfile.write(temporary, samples, rate)
+            with soundfile.SoundFile(temporary, "w", rate, channels=1) as speech:
+                speech.software, speech.comment = MAKER, PROVENANCE
+                speech.write(samples)
             temporary.chmod(0o644)
             temporary.replace(path)
         finally:

@@ -107,6 +107,13 @@ def test_a_wav_from_a_pipe_claims_no_length(tmp_path: Path) -> None:
 # Writing
 
 
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.mp3"])
+def test_a_reply_s_file_says_that_a_machine_speaks(tmp_path: Path, name: str) -> None:
+    write_sound(tmp_path / name, tone(0.5, MOUTH_RATE))
+    with soundfile.SoundFile(tmp_path / name) as file:
+        assert "Synthetic speech" in file.comment
+
+
 @pytest.mark.parametrize("name", ["a.wav", "a.flac"])
 def test_what_is_written_can_be_read(tmp_path: Path, name: str) -> None:
     write_sound(tmp_path / name, tone(0.5, MOUTH_RATE))
@@ -130,7 +137,7 @@ def test_a_failed_write_leaves_nothing_and_keeps_the_old(tmp_path: Path, monkeyp
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(soundfile, "write", full)
+    monkeypatch.setattr(soundfile.SoundFile, "write", full)
     with pytest.raises(AudioFileError, match="No space left on device"):
         write_sound(tmp_path / "a.wav", tone(0.1, MOUTH_RATE))
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a.wav", b"old")]
