@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterable
 from fnmatch import fnmatch
 from pathlib import Path
 
-from config.fetches import Fetch
+from config.fetches import CODEC_FILE, CODEC_TENSORS, Fetch
 
 
 def hub_cache() -> Path:
@@ -33,7 +34,26 @@ def is_here(fetch: Fetch) -> bool:
                         if any(fnmatch(name, pattern) for name in names)), set())  # fmt: skip
         index = snapshot / "model.safetensors.index.json"
         if index.exists() and weights - {"model.safetensors"}:
-            return set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()) <= names
+            weights = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        if not weights or not weights <= names:
+            return False
+        if fetch.codec is not None and not has_codec(snapshot, names):
+            return is_here(fetch.codec)
     except (OSError, ValueError, KeyError):
         return False
-    return bool(weights)
+    return True
+
+
+def has_codec(folder: Path, names: Iterable[str]) -> bool:
+    """Whether a speech model of these files brings its codec. Raises OSError, ValueError where one cannot be read."""
+    weights = [name for name in names if name.endswith(".safetensors")]
+    return any(fnmatch(name, CODEC_FILE) for name in weights) or any(
+        tensor.startswith(CODEC_TENSORS) for name in weights for tensor in _tensors(folder / name)
+    )
+
+
+def _tensors(file: Path) -> dict[str, object]:
+    """The header of a safetensors file: 8 bytes of length, then JSON (huggingface/safetensors, format)."""
+    with file.open("rb") as content:
+        header: dict[str, object] = json.loads(content.read(int.from_bytes(content.read(8), "little")))
+    return header

@@ -10,116 +10,37 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
+import httpx2  # huggingface_hub's own client
 from filelock import FileLock, Timeout
-from huggingface_hub import HfApi, constants, get_hf_file_metadata, get_token, hf_hub_download, hf_hub_url
-from huggingface_hub.errors import (
-    LocalEntryNotFoundError,
-)
-from huggingface_hub.file_download import http_get, repo_folder_name
+from huggingface_hub import HfApi, ModelInfo, constants, get_hf_file_metadata, get_token, hf_hub_download, hf_hub_url
+from huggingface_hub.errors import LocalEntryNotFoundError, SafetensorsParsingError
+from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.utils import (  # type: ignore[attr-defined]  # public by its documentation
     build_hf_headers,
     filter_repo_objects,
+    hf_raise_for_status,
+    http_stream_backoff,
 )
-from tqdm import tqdm
 
-from config.cache import free_disk
-from config.fetches import Fetch
+from config.cache import free_disk, has_codec
+from config.fetches import CODEC_FILE, CODEC_TENSORS, Fetch
+from pipeline.download_plan import File, Plan, Tick, Watch
 from pipeline.hub_errors import DownloadError, TokenNeeded, explained
 
 SPARE = 200_000_000
 """Bytes of disk that a download leaves free."""
 
+WAITS_S = (1.0, 2.0, 4.0, 8.0, 15.0)
+"""Before each new try of a transfer that broke off. One that brings a byte has all of them again."""
+
 _BLOCK = 1 << 20
 
 __all__ = ["DownloadError", "Downloader", "Plan", "Tick", "TokenNeeded", "choose", "keep_token"]
-
-
-@dataclass(frozen=True, slots=True)
-class File:
-    repository: str
-    commit: str
-    path: str
-    size: int
-    checksum: str
-    """sha256 in hex where the hub keeps it as a large file, else git's sha1 of it. Names it in the cache."""
-
-    @property
-    def folder(self) -> Path:
-        """The repository's, in the cache."""
-        return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=self.repository, repo_type="model")
-
-    @property
-    def blob(self) -> Path:
-        return self.folder / "blobs" / self.checksum
-
-    @property
-    def part(self) -> Path:
-        """What has come of it so far."""
-        return self.blob.with_name(f"{self.checksum}.parley-part")
-
-    @property
-    def linked(self) -> bool:
-        return (self.folder / "snapshots" / self.commit / self.path).exists()
-
-    @property
-    def have(self) -> int:
-        """Bytes of it that are here."""
-        if self.linked or self.blob.exists():
-            return self.size
-        return min(self.size, self.part.stat().st_size) if self.part.exists() else 0
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    files: tuple[File, ...]
-
-    @property
-    def size(self) -> int:
-        return sum(file.size for file in self.files)
-
-    @property
-    def have(self) -> int:
-        return sum(file.have for file in self.files)
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """How far it has come."""
-
-    file: int
-    """Which of the plan's files."""
-    file_have: int
-    have: int
-    """Bytes of all files."""
-    speed: float
-    """Bytes a second, of the last seconds."""
-    left_s: float | None
-    checking: bool = False
-    """The file has come, and its checksum is being computed."""
-
-
-class Pace:
-    """Bytes a second over the last WINDOW seconds, by the caller's clock."""
-
-    WINDOW = 5.0
-
-    def __init__(self) -> None:
-        self._seen: deque[tuple[float, int]] = deque()
-
-    def speed(self, now: float, count: int) -> float:
-        """`count`: bytes fetched since the beginning."""
-        self._seen.append((now, count))
-        while len(self._seen) > 2 and self._seen[0][0] < now - self.WINDOW:
-            self._seen.popleft()
-        began, had = self._seen[0]
-        return (count - had) / (now - began) if now > began else 0.0
 
 
 class Downloader:
@@ -128,11 +49,17 @@ class Downloader:
     Args:
         token: to show at the hub; None takes the one that is kept, or HF_TOKEN.
         clock: seconds, for speed and time left.
+        sleep: in seconds, before a transfer that broke off is tried again.
     """
 
-    def __init__(self, token: str | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        token: str | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._token: str | bool = token or get_token() or False
-        self._clock = clock
+        self._clock, self._sleep = clock, sleep
         self._api = HfApi(token=self._token)
 
     def plan(self, fetches: Iterable[Fetch]) -> Plan:
@@ -141,8 +68,7 @@ class Downloader:
         Raises:
             DownloadError: no such model, no way to the hub, no licence, a wrong token, too little disk.
         """
-        files = tuple(file for fetch in dict.fromkeys(fetches) for file in self._listed(fetch))
-        plan = Plan(files)
+        plan = Plan(tuple(dict.fromkeys(file for fetch in dict.fromkeys(fetches) for file in self._listed(fetch))))
         lacking = plan.size - plan.have
         free = free_disk(Path(constants.HF_HUB_CACHE))
         if lacking and free < lacking + SPARE:
@@ -158,15 +84,16 @@ class Downloader:
         Raises:
             DownloadError: the connection is lost, the disk is full, or a file arrived damaged; start again to go on.
         """
-        progress = _Progress(plan, report, self._clock)
+        progress = Watch(plan, report, self._clock)
         for number, file in enumerate(plan.files):
             progress.begin(number)
             if not file.linked:
-                with _alone(file):
+                with explained(file.repository, self._token), _alone(file):
                     self._fetch_file(file, progress)
             progress.tell()
         for file in plan.files:  # the last word: what the cache calls "main" is whole
-            _write_ref(file)
+            with explained(file.repository, self._token):
+                _write_ref(file)
 
     def _listed(self, fetch: Fetch) -> list[File]:
         name = fetch.repository
@@ -181,54 +108,89 @@ class Downloader:
                     f"{name} has none of the files that this engine reads ({', '.join(fetch.weights)}): "
                     "it is a model of another kind, so choose another."
                 )
+            _check_architecture(fetch, info)
             files: list[File] = []
             for path in chosen:
                 about = listed[path]
                 checksum, size = about.lfs.sha256 if about.lfs else about.blob_id, about.size
-                if not checksum or size is None or (not files and not constants.HF_HUB_OFFLINE):
+                if not checksum or size is None or not files:
                     # For the first file always: a repository tells its list to anyone, its files only to some.
                     meta = get_hf_file_metadata(hf_hub_url(name, path, revision=info.sha), token=self._token)
                     checksum, size = checksum or meta.etag, size if size is not None else meta.size
                 if not checksum or size is None:
                     raise DownloadError(f"The hub does not tell the size of {path} in {name}: use another mirror.")
                 files.append(File(name, info.sha or "main", path, size, checksum))
-            return files
+            without_codec = fetch.codec is not None and not self._has_codec(files)
+        return [*files, *self._listed(fetch.codec)] if fetch.codec is not None and without_codec else files
 
-    def _fetch_file(self, file: File, progress: _Progress) -> None:
-        with explained(file.repository, self._token):
-            if not file.blob.exists():
-                file.part.parent.mkdir(parents=True, exist_ok=True)
-                self._transfer(file, progress)
-                progress.tell(checking=True)
-                if not right(file):
-                    file.part.unlink()
-                    raise DownloadError(
-                        f"{file.path} of {file.repository} arrived damaged (its checksum is not the hub's): "
-                        "start again to fetch it anew."
-                    )
-                file.part.replace(file.blob)
-            hf_hub_download(file.repository, file.path, revision=file.commit, token=self._token)
+    def _has_codec(self, files: list[File]) -> bool:
+        """By the names of files, and of the tensors in them, for which the beginnings of files are asked for."""
+        if any(fnmatch(file.path, CODEC_FILE) for file in files):
+            return True
+        for file in files:
+            if not file.path.endswith(".safetensors"):
+                continue
+            try:
+                about = self._api.parse_safetensors_file_metadata(file.repository, file.path, revision=file.commit)
+            except SafetensorsParsingError as error:
+                raise DownloadError(
+                    f"{file.path} of {file.repository} is damaged at the hub: choose another."
+                ) from error
+            if any(tensor.startswith(CODEC_TENSORS) for tensor in about.tensors):
+                return True
+        return False
 
-    def _transfer(self, file: File, progress: _Progress) -> None:
-        url = hf_hub_url(file.repository, file.path, revision=file.commit)
-        meta = get_hf_file_metadata(url, token=self._token)
-        headers = build_hf_headers(token=self._token)
-        headers["Accept-Encoding"] = "identity"
-        if urlsplit(meta.location).netloc != urlsplit(url).netloc:
-            headers.pop("authorization", None)  # the storage behind the hub has its own signature in the address
+    def _fetch_file(self, file: File, progress: Watch) -> None:
+        if not file.blob.exists():
+            self._transfer(file, progress)
+            progress.tell(checking=True)
+            if not right(file):
+                file.part.unlink()
+                raise DownloadError(
+                    f"{file.path} of {file.repository} arrived damaged (its checksum is not the hub's): "
+                    "start again to fetch it anew."
+                )
+            file.part.replace(file.blob)
+        hf_hub_download(file.repository, file.path, revision=file.commit, token=self._token)
+
+    def _transfer(self, file: File, progress: Watch) -> None:
+        """Go on at the end of what has come, and again where the connection breaks off."""
+        waits = iter(WAITS_S)
         with file.part.open("ab") as out:
             if out.tell() > file.size:
-                out.truncate(0)
-            progress.file_have = out.tell()
-            http_get(
-                meta.location,
-                out,
-                resume_size=out.tell(),
-                headers=headers,
-                expected_size=file.size,
-                displayed_filename=file.path,
-                tqdm_class=progress.bar(),
-            )
+                out.seek(0)
+                out.truncate()
+            while (have := out.tell()) < file.size:
+                progress.file_have = have
+                try:
+                    for block in self._blocks(file, have):
+                        out.write(block)
+                        progress.add(len(block))
+                        waits = iter(WAITS_S)
+                    if out.tell() == have:
+                        raise httpx2.RemoteProtocolError("the connection was closed before anything came")
+                except httpx2.TransportError:
+                    if (wait := next(waits, None)) is None:
+                        raise
+                    progress.tell(waiting=True)
+                    self._sleep(wait)
+
+    def _blocks(self, file: File, start: int) -> Iterator[bytes]:
+        """The file from byte `start` on. Raises httpx2.TransportError where the connection breaks off."""
+        url = hf_hub_url(file.repository, file.path, revision=file.commit)
+        meta = get_hf_file_metadata(url, token=self._token)  # anew each time: a signed address is good for an hour
+        headers = build_hf_headers(token=self._token) | {"Accept-Encoding": "identity", "Range": f"bytes={start}-"}
+        if urlsplit(meta.location).netloc != urlsplit(url).netloc:
+            headers.pop("authorization", None)  # the storage behind the hub has its own signature in the address
+        with http_stream_backoff(
+            "GET", meta.location, headers=headers, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT, retry_on_exceptions=()
+        ) as response:
+            hf_raise_for_status(response)
+            known = 0 if response.status_code == 206 else start  # a server that knows no ranges sends all of it
+            for block in response.iter_bytes(_BLOCK):
+                if rest := block[known:]:
+                    yield rest
+                known = max(0, known - len(block))
 
 
 def choose(fetch: Fetch, listed: Iterable[str]) -> list[str]:
@@ -270,51 +232,15 @@ def keep_token(token: str) -> Path:
     return path
 
 
-class _Progress:
-    def __init__(self, plan: Plan, report: Callable[[Tick], None], clock: Callable[[], float]) -> None:
-        self._plan = plan
-        self._report = report
-        self._clock = clock
-        self._pace = Pace()
-        self._number = 0
-        self._fetched = 0
-        self._before = 0
-        """Bytes of the files before this one."""
-        self._later = plan.have
-        """Bytes that are here of this one and those after it, as it was at the start."""
-        self.file_have = 0
-
-    def begin(self, number: int) -> None:
-        self._number = number
-        files = self._plan.files
-        self._before = sum(file.size for file in files[:number])
-        self._later = sum(file.have for file in files[number + 1 :])
-        self.file_have = files[number].have
-
-    def add(self, count: int) -> None:
-        self.file_have += count
-        self._fetched += count
-        self.tell()
-
-    def tell(self, *, checking: bool = False) -> None:
-        have = self._before + self.file_have + self._later
-        speed = self._pace.speed(self._clock(), self._fetched)
-        left = (self._plan.size - have) / speed if speed > 0 else None
-        self._report(Tick(self._number, self.file_have, have, speed, left, checking))
-
-    def bar(self) -> type[tqdm]:
-        """What http_get believes to be a progress bar."""
-        progress = self
-
-        class Bar(tqdm):  # type: ignore[misc]  # tqdm has no types
-            def __init__(self, *arguments: Any, **options: Any) -> None:
-                options.pop("name", None)
-                super().__init__(*arguments, **{**options, "disable": True})
-
-            def update(self, n: float | None = 1) -> None:
-                progress.add(int(n or 0))
-
-        return Bar
+def _check_architecture(fetch: Fetch, info: ModelInfo) -> None:
+    """Raises DownloadError for what the engine could not load, before its gigabytes are fetched."""
+    named = [str(name) for name in (info.config or {}).get("architectures") or ()]
+    patterns = fetch.architectures
+    if named and patterns and not any(fnmatch(name, pattern) for name in named for pattern in patterns):
+        raise DownloadError(
+            f"{fetch.repository} is a {named[0]}, which this engine cannot load: it is a model of another kind, "
+            "so choose another."
+        )
 
 
 def _listed_here(fetch: Fetch) -> list[File]:
@@ -327,7 +253,8 @@ def _listed_here(fetch: Fetch) -> list[File]:
     chosen = choose(fetch, names)
     if not chosen:
         raise LocalEntryNotFoundError(f"{fetch.repository} is not here")
-    return [File(fetch.repository, commit, name, (snapshot / name).stat().st_size, name) for name in chosen]
+    files = [File(fetch.repository, commit, name, (snapshot / name).stat().st_size, name) for name in chosen]
+    return files if fetch.codec is None or has_codec(snapshot, chosen) else [*files, *_listed_here(fetch.codec)]
 
 
 class _alone:

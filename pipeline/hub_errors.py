@@ -71,6 +71,11 @@ def explain(error: Exception, name: str, token: str | bool) -> DownloadError:
         return DownloadError("The disk is full: free some space and start again; what has come is kept.")
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
         return DownloadError(f"{error.filename or constants.HF_HUB_CACHE} cannot be written: change its owner or mode.")
+    if isinstance(error, (NotADirectoryError, FileExistsError)):
+        return DownloadError(
+            f"{constants.HF_HUB_CACHE} is to hold models, and a part of that path is a file: move the file away, "
+            "or name another folder in HF_HOME."
+        )
     if isinstance(error, (httpx2.HTTPError, LocalEntryNotFoundError)):
         return DownloadError(
             f"{hub} does not answer: connect, or name a mirror in HF_ENDPOINT, and start again; what has come is kept."

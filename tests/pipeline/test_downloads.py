@@ -16,7 +16,8 @@ import pytest
 
 from config.cache import is_here
 from config.fetches import whisper_files
-from pipeline.downloads import Pace, choose
+from pipeline.download_plan import Pace
+from pipeline.downloads import choose
 from tests.support.hub import Hub, digest, serve
 
 NAME = "someone/whisper-of-noise"

@@ -38,6 +38,8 @@ class Hub:
     """After how many bytes of a file the connection is cut, each time it is asked for; None is never."""
     breaks: int = 1_000_000
     """How many more times it is cut."""
+    ranges: bool = True
+    """Whether a part of a file can be asked for."""
     damaged: set[str] = field(default_factory=set)
     """Files whose first byte is changed on the way."""
     paused: threading.Event = field(default_factory=threading.Event)
@@ -76,10 +78,8 @@ def serve(repositories: Mapping[str, Path]) -> Iterator[Hub]:
                     f"api/models/{name}/revision/main",
                     f"api/models/{name}/revision/{COMMIT}",
                 ):
-                    return self.send(
-                        {"id": name, "sha": COMMIT, "siblings": [_about(folder, file, "rfilename") for file in files]},
-                        body,
-                    )
+                    about = {"id": name, "sha": COMMIT, "config": _config(folder)}
+                    return self.send(about | {"siblings": [_about(folder, file, "rfilename") for file in files]}, body)
                 if path.startswith(f"api/models/{name}/tree/"):
                     return self.send([{"type": "file", **_about(folder, file, "path")} for file in files], body)
                 if name in hub.gated and token not in hub.tokens:
@@ -102,20 +102,24 @@ def serve(repositories: Mapping[str, Path]) -> Iterator[Hub]:
 
         def send_file(self, file: Path, body: bool) -> None:
             content = file.read_bytes()
-            asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+            asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")) if hub.ranges else None
             start = int(asked[1]) if asked else 0
             if start >= len(content) and asked:
                 return self.refuse(416)
+            if asked and asked[2]:
+                content = content[: int(asked[2]) + 1]
             self.send_response(206 if asked else 200)
             self.send_header("Content-Length", str(len(content) - start))
             if asked:
-                self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+                self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{file.stat().st_size}")
             self.send_header("Accept-Ranges", "bytes")
             self.send_header("ETag", f'"{digest(file)}"')
             self.send_header("X-Repo-Commit", COMMIT)
             self.end_headers()
             if not body:
                 return None
+            if asked and asked[2]:
+                return self._write("", content[start:])  # a look at its header
             hub.fetched.append(file.name)
             if file.name in hub.damaged and not start:
                 content = bytes([content[0] ^ 1]) + content[1:]
@@ -176,6 +180,12 @@ def digest(file: Path) -> str:
     if len(content) >= LARGE:
         return hashlib.sha256(content).hexdigest()
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+def _config(folder: Path) -> object:
+    """What the hub tells of config.json."""
+    file = folder / "config.json"
+    return json.loads(file.read_text()) if file.exists() else {}
 
 
 def _about(folder: Path, file: str, name: str) -> dict[str, object]:

@@ -1,0 +1,129 @@
+"""What is to be fetched, how much of it is here, and how far a download has come."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub import constants
+from huggingface_hub.file_download import repo_folder_name
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    repository: str
+    commit: str
+    path: str
+    size: int
+    checksum: str
+    """sha256 in hex where the hub keeps it as a large file, else git's sha1 of it. Names it in the cache."""
+
+    @property
+    def folder(self) -> Path:
+        """The repository's, in the cache."""
+        return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=self.repository, repo_type="model")
+
+    @property
+    def blob(self) -> Path:
+        return self.folder / "blobs" / self.checksum
+
+    @property
+    def part(self) -> Path:
+        """What has come of it so far."""
+        return self.blob.with_name(f"{self.checksum}.parley-part")
+
+    @property
+    def linked(self) -> bool:
+        return (self.folder / "snapshots" / self.commit / self.path).exists()
+
+    @property
+    def have(self) -> int:
+        """Bytes of it that are here."""
+        if self.linked or self.blob.exists():
+            return self.size
+        return min(self.size, self.part.stat().st_size) if self.part.exists() else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    files: tuple[File, ...]
+
+    @property
+    def size(self) -> int:
+        return sum(file.size for file in self.files)
+
+    @property
+    def have(self) -> int:
+        return sum(file.have for file in self.files)
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """How far it has come."""
+
+    file: int
+    """Which of the plan's files."""
+    file_have: int
+    have: int
+    """Bytes of all files."""
+    speed: float
+    """Bytes a second, of the last seconds."""
+    left_s: float | None
+    checking: bool = False
+    """The file has come, and its checksum is being computed."""
+    waiting: bool = False
+    """The connection broke off, and is tried again after a while."""
+
+
+class Pace:
+    """Bytes a second over the last WINDOW seconds, by the caller's clock."""
+
+    WINDOW = 5.0
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, int]] = deque()
+
+    def speed(self, now: float, count: int) -> float:
+        """`count`: bytes fetched since the beginning."""
+        self._seen.append((now, count))
+        while len(self._seen) > 2 and self._seen[0][0] < now - self.WINDOW:
+            self._seen.popleft()
+        began, had = self._seen[0]
+        return (count - had) / (now - began) if now > began else 0.0
+
+
+class Watch:
+    """Counts what comes, and reports it."""
+
+    def __init__(self, plan: Plan, report: Callable[[Tick], None], clock: Callable[[], float]) -> None:
+        self._plan = plan
+        self._report = report
+        self._clock = clock
+        self._pace = Pace()
+        self._number = 0
+        self._fetched = 0
+        self._before = 0
+        """Bytes of the files before this one."""
+        self._later = plan.have
+        """Bytes that are here of this one and those after it, as it was at the start."""
+        self.file_have = 0
+
+    def begin(self, number: int) -> None:
+        self._number = number
+        files = self._plan.files
+        self._before = sum(file.size for file in files[:number])
+        self._later = sum(file.have for file in files[number + 1 :])
+        self.file_have = files[number].have
+
+    def add(self, count: int) -> None:
+        self.file_have += count
+        self._fetched += count
+        self.tell()
+
+    def tell(self, *, checking: bool = False, waiting: bool = False) -> None:
+        have = self._before + self.file_have + self._later
+        speed = self._pace.speed(self._clock(), self._fetched)
+        left = (self._plan.size - have) / speed if speed > 0 else None
+        self._report(Tick(self._number, self.file_have, have, speed, left, checking, waiting))
