@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from pipeline.catalogue import CATALOGUE, EngineSpec, Stage
 from pipeline.engine import Engine, EngineError, EngineState, EngineStatus, Progress, Report
 from pipeline.llm import LanguageModel
 from pipeline.memory import WorkerMemory
-from pipeline.stages import Stages
+from pipeline.stages import Stages, VoiceActivityLike
 from pipeline.stt import SpeechToText
 from pipeline.tts import ManyVoiced, TextToSpeech, Voice
 from pipeline.turn_worker import WorkerTurnModel
@@ -78,10 +79,10 @@ class _Slot:
         self._progress: Progress | None = None
 
     async def start(self) -> None:
-        """Raises EngineError, and keeps its sentence for the status."""
+        """Raises EngineError, and keeps its sentence for the status. After a stop the same engine starts again."""
         self._turn("loading")
         try:
-            self.engine = self.plan.create()
+            self.engine = self.engine or self.plan.create()
             await self.engine.start(self._report)
         except EngineError as error:
             self._error = str(error)
@@ -123,10 +124,28 @@ class Engines:
         self._slots = {part: _Slot(plan, self._changed) for part, plan in self._plans(settings).items()}
         self._fresh: dict[Part, _Slot] = {}
         """Those that apply() is starting."""
+        self._waking: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
-        """Start every part at once. One that fails says so in health() and stops no other."""
-        await asyncio.gather(*(slot.start() for slot in self._slots.values()), return_exceptions=True)
+    async def start(self, *, without: Collection[str] = ()) -> None:
+        """Start every part at once, but for those left out. One that fails says so in health() and stops no other."""
+        slots = (slot for part, slot in self._slots.items() if part not in without)
+        await asyncio.gather(*(slot.start() for slot in slots), return_exceptions=True)
+
+    @asynccontextmanager
+    async def resting(self, part: Part) -> AsyncIterator[None]:
+        """A part is stopped meanwhile, so that what it holds is free; afterwards it is loaded again, and nobody waits
+        for that. One that does not run is left alone."""
+        async with self._applying:
+            slot = self._slots[part]
+            if slot.status.state != "ready":
+                yield
+                return
+            await slot.stop()
+            try:
+                yield
+            finally:
+                if not self._stopped:
+                    self._waking = asyncio.create_task(_wake(slot))
 
     async def apply(self, settings: Settings) -> list[str]:
         """Load what the settings change, and what had failed; returns those parts.
@@ -171,13 +190,31 @@ class Engines:
         """
         turns = self._slots["turns"]
         return Stages(
-            vad=partial(VoiceActivity, cast(_SmallModel, self._ready("vad")).model),
-            ears=cast(SpeechToText, self._ready("ears")),
-            mind=cast(LanguageModel, self._ready("mind")),
-            voice=cast(TextToSpeech, self._ready("voice")),
+            vad=partial(VoiceActivity, cast(_SmallModel, self.running("vad")).model),
+            ears=cast(SpeechToText, self.running("ears")),
+            mind=cast(LanguageModel, self.running("mind")),
+            voice=cast(TextToSpeech, self.running("voice")),
             memory=cast("WorkerMemory | None", self._slots["memory"].engine),
             finished=None if turns.status.state == "failed" else self._finished,
         )
+
+    def vad(self) -> VoiceActivityLike:
+        """A voice detection of the caller's own. Raises EngineError as `running` does."""
+        return VoiceActivity(cast(_SmallModel, self.running("vad")).model)
+
+    def running(self, part: Part) -> Engine:
+        """The engine of a part, whatever the others do.
+
+        Raises:
+            EngineError: it is loading or has failed, in one sentence.
+        """
+        slot = self._slots[part]
+        status = slot.status
+        if status.state == "ready" and slot.engine is not None:
+            return slot.engine
+        if status.state == "loading":
+            raise EngineError(f"{_TITLES[part]} ({status.engine}) is not ready yet: try again in a moment.")
+        raise EngineError(status.last_error or f"{_TITLES[part]} ({status.engine}) is not running.")
 
     def memory(self) -> WorkerMemory:
         """To be read and corrected, whatever the other parts do. Its calls wait while it loads.
@@ -207,26 +244,20 @@ class Engines:
 
     async def voices(self) -> list[Voice]:
         """Those to choose from with the running voice engine; none when it has but one. Raises EngineError."""
-        engine = self._ready("voice")
+        engine = self.running("voice")
         return await engine.voices() if isinstance(engine, ManyVoiced) else []
 
     async def stop(self) -> None:
         """End every engine and every child process, loaded or still loading. Safe to call twice."""
         self._stopped = True
+        if self._waking is not None:
+            self._waking.cancel()
+            await asyncio.wait([self._waking])
         await _stop([*self._slots.values(), *self._fresh.values()])
         self._changed()
 
     async def _finished(self, samples: Samples) -> float:
-        return await cast(WorkerTurnModel, self._ready("turns")).finished(samples)
-
-    def _ready(self, part: Part) -> Engine:
-        slot = self._slots[part]
-        status = slot.status
-        if status.state == "ready" and slot.engine is not None:
-            return slot.engine
-        if status.state == "loading":
-            raise EngineError(f"{_TITLES[part]} ({status.engine}) is not ready yet: try again in a moment.")
-        raise EngineError(status.last_error or f"{_TITLES[part]} ({status.engine}) is not running.")
+        return await cast(WorkerTurnModel, self.running("turns")).finished(samples)
 
     def _changed(self) -> None:
         change, self._change = self._change, asyncio.Event()
@@ -250,6 +281,11 @@ class Engines:
         if spec is None:
             return _Plan(name, partial(_refuse, stage, name))
         return _Plan(name, partial(spec.create, settings, self._data), spec.arguments(settings, self._data))
+
+
+async def _wake(slot: _Slot) -> None:
+    with suppress(EngineError):  # its status says so
+        await slot.start()
 
 
 async def _stop(slots: list[_Slot]) -> None:

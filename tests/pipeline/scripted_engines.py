@@ -31,6 +31,7 @@ class ScriptedEngine:
         script.made.append(self)
 
     async def start(self, report: Report) -> None:
+        self._stopping.clear()
         self._state = "loading"
         self._script.diary.append(f"start {self.name}")
         report(Progress(f"loading {self.name}", 0.5))

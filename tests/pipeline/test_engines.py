@@ -164,7 +164,7 @@ async def test_when_one_of_two_fails_both_stay_as_they_were(engines: Engines, sc
     after = engines.stages()
     assert (after.ears, after.mind, after.voice) == (before.ears, before.mind, before.voice)
     assert states(engines) == ALL_READY
-    assert script.made[-1].name == "memory-default", "the old memory is opened again"
+    assert after.memory is before.memory, "conversations under way have it again"
     assert "stop ears-2" in script.diary and "stop memory-eve" in script.diary
     assert await engines.apply(settings()) == [], "the old settings are still those in force"
 
@@ -179,6 +179,37 @@ async def test_a_change_that_is_called_off_leaves_everything_as_it_was(engines: 
     assert applying.cancelled()
     assert engines.stages().voice is before.voice
     assert script.diary == ["start voice-2", "stop voice-2"]
+
+
+async def test_a_part_rests_and_comes_back_without_anybody_waiting(engines: Engines, script: Script) -> None:
+    before = engines.stages().voice
+    script.waiting.add("voice-1")
+    async with engines.resting("voice"):
+        assert script.diary == ["stop voice-1"]
+        with pytest.raises(EngineError):
+            engines.running("voice")
+        assert engines.running("ears") is engines.running("ears"), "the others do not mind"
+    await until(lambda: states(engines)["voice"] == "loading")
+    script.gate.set()
+    await until(lambda: states(engines) == ALL_READY)
+    assert engines.stages().voice is before, "conversations under way have it again"
+
+
+async def test_a_part_that_comes_back_can_be_stopped_on_the_way(engines: Engines, script: Script) -> None:
+    script.waiting.add("voice-1")
+    with pytest.raises(asyncio.CancelledError):
+        async with engines.resting("voice"):
+            raise asyncio.CancelledError
+    await until(lambda: states(engines)["voice"] == "loading")
+    await engines.stop()
+    assert states(engines)["voice"] == "stopped"
+
+
+async def test_what_is_left_out_is_not_started(script: Script, tmp_path: Path) -> None:
+    engines = Engines(settings(), tmp_path)
+    await engines.start(without={"voice"})
+    assert {part for part, state in states(engines).items() if state != "ready"} == {"voice"}
+    await engines.stop()
 
 
 async def test_saving_again_tries_what_had_failed(script: Script, tmp_path: Path) -> None:
