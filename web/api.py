@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Query, Request
+from pydantic import SecretStr
 
 from config import Settings
 from config.cache import is_here
-from config.models import Stage, fetches
+from config.models import DEFAULTS, Stage, fetches
 from config.profiles import PROFILES
 from pipeline.engine import EngineError
 from pipeline.engines import CATALOGUE
@@ -44,6 +46,8 @@ def api(service: Service) -> APIRouter:
         changes = await json_object(request)
         old = service.settings.model_dump(mode="json")
         new = checked(Settings, merged(old, changes))
+        if "api_key" not in changes.get("mind", {}):
+            keep_key(service.settings, new)
         check_engines(new)
         await asyncio.to_thread(check_models, service.settings, new)
         try:
@@ -63,7 +67,13 @@ def api(service: Service) -> APIRouter:
             "voices": voices,
             "stages": {
                 stage: [
-                    {"name": spec.name, "label": spec.label, "line": spec.line, "downloads": spec.downloads}
+                    {
+                        "name": spec.name,
+                        "label": spec.label,
+                        "line": spec.line,
+                        "downloads": spec.downloads,
+                        "model": DEFAULTS.get(spec.name, ""),
+                    }
                     for spec in specs
                     if spec.stage == stage
                 ]
@@ -102,6 +112,19 @@ def told(settings: Settings) -> dict[str, Any]:
     }
 
 
+def keep_key(old: Settings, new: Settings) -> None:
+    """The key stays with the server that it was entered for: at another address it is forgotten."""
+    same = not old.mind.url or _server(old.mind.url) == _server(new.mind.url)
+    new.mind.api_key = old.mind.api_key if same else SecretStr("")
+
+
+def _server(url: str) -> tuple[str, str]:
+    try:
+        return urlsplit(url)[:2]
+    except ValueError:
+        return "", url
+
+
 def check_models(old: Settings, new: Settings) -> None:
     """Nothing is fetched behind the user's back: a choice is taken once its model is here."""
     for stage in STAGES:
@@ -112,8 +135,9 @@ def check_models(old: Settings, new: Settings) -> None:
             if not is_here(fetch):
                 raise Problem(
                     409,
-                    f"{fetch.repository} is not on this computer yet: fetch it under “This computer”, then choose it.",
+                    f"{fetch.repository} is not on this computer yet: fetch it first.",
                     f"{stage}.engine",
+                    lacking={"stage": stage, "engine": choice.engine, "model": choice.model},
                 )
 
 

@@ -32,6 +32,8 @@ class Status:
     left_s: float | None = None
     checking: str | None = None
     """The file whose checksum is being computed."""
+    waiting: bool = False
+    """Whether the connection is lost, and tried again."""
     message: str | None = None
     """Why it failed, and what to do."""
     licence: str | None = None
@@ -48,6 +50,7 @@ class Status:
                 file["have"], self.have = event["file_have"], event["have"]
                 self.speed, self.left_s = event["speed"], event["left_s"]
                 self.checking = file["path"] if event["checking"] else None
+                self.waiting = event["waiting"]
             case "done":
                 self.state, self.have, self.left_s, self.checking = "done", self.size, 0.0, None
             case "failed":

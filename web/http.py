@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
@@ -19,10 +20,14 @@ Model = TypeVar("Model", bound=BaseModel)
 class Problem(Exception):
     """An answer other than success: one sentence, and the field it is about where there is one."""
 
-    def __init__(self, status: int, message: str, field: str | None = None) -> None:
+    def __init__(
+        self, status: int, message: str, field: str | None = None, *, lacking: Mapping[str, str] | None = None
+    ) -> None:
+        """`lacking`: the choice whose model must be fetched first, as stage, engine and model."""
         super().__init__(message)
         self.status = status
         self.field = field
+        self.lacking = lacking
 
 
 async def json_object(request: Request) -> dict[str, Any]:
@@ -45,16 +50,19 @@ def checked(model: type[Model], tree: dict[str, Any]) -> Model:
         raise Problem(422, message, field) from None
 
 
-def answer(status: int, message: str, field: str | None = None) -> JSONResponse:
-    return JSONResponse({"error": {"message": message, "field": field}}, status)
+def answer(
+    status: int, message: str, field: str | None = None, lacking: Mapping[str, str] | None = None
+) -> JSONResponse:
+    more = {"lacking": dict(lacking)} if lacking else {}
+    return JSONResponse({"error": {"message": message, "field": field, **more}}, status)
 
 
 def add_problems(app: FastAPI) -> None:
-    """Every failure that a route may raise, as one JSON shape: `{"error": {"message", "field"}}`."""
+    """Every failure that a route may raise, as one JSON shape: `{"error": {"message", "field", "lacking"?}}`."""
 
     async def problem(_: Request, error: Exception) -> Response:
         assert isinstance(error, Problem)
-        return answer(error.status, str(error), error.field)
+        return answer(error.status, str(error), error.field, error.lacking)
 
     async def unready(_: Request, error: Exception) -> Response:
         return answer(503, str(error))

@@ -13,10 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from config.cache import is_here
 from config.hardware import Hardware, look
-from config.models import MODELS, Stage, fetches, find, room_for, verdict
-from config.profiles import Choice, propose
+from config.models import DEFAULTS, MODELS, Model, Stage, fetches, room_for, verdict
+from config.profiles import Proposal, propose
+from config.settings import Settings
 from pipeline.catalogue import CATALOGUE
 from pipeline.llm.openai import OpenAIChat
+from pipeline.llm.vllm import PYTHON
 from pipeline.offers import offered
 from web.downloads import Downloads
 from web.http import Problem, checked, json_object
@@ -28,6 +30,11 @@ class Wanted(BaseModel):
     stage: Stage
     engine: Annotated[str, Field(max_length=40)]
     model: Annotated[str, Field(max_length=300)] = ""
+
+
+class Order(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    models: Annotated[list[Wanted], Field(min_length=1, max_length=10)]
     token: Annotated[str, Field(max_length=300)] = ""
 
 
@@ -52,7 +59,7 @@ def models_api(service: Service) -> APIRouter:
     @router.get("/api/hardware")
     async def hardware() -> dict[str, Any]:
         """The machine, the models with a verdict on each, and the profile that is proposed."""
-        return await asyncio.to_thread(_described)
+        return await asyncio.to_thread(_described, service.settings)
 
     @router.get("/api/downloads")
     async def progress() -> dict[str, Any]:
@@ -60,11 +67,11 @@ def models_api(service: Service) -> APIRouter:
 
     @router.post("/api/downloads")
     async def download(request: Request) -> dict[str, Any]:
-        """Fetch one model; GET tells how far it has come. A token is kept where the hub's library looks, mode 600."""
-        wanted = checked(Wanted, await json_object(request))
-        if not fetches(wanted.stage, wanted.engine, wanted.model):
-            raise Problem(422, "This choice needs no download.", "model")
-        downloads.begin([f"{wanted.stage}:{wanted.engine}:{wanted.model}"], wanted.token.strip())
+        """Fetch models; GET tells how far it has come. A token is kept where the hub's library looks, mode 600."""
+        order = checked(Order, await json_object(request))
+        if not any(fetches(each.stage, each.engine, each.model) for each in order.models):
+            raise Problem(422, "This choice needs no download.", "models")
+        downloads.begin([f"{each.stage}:{each.engine}:{each.model}" for each in order.models], order.token.strip())
         return asdict(downloads.status)
 
     @router.delete("/api/downloads")
@@ -88,41 +95,62 @@ def models_api(service: Service) -> APIRouter:
     return router
 
 
-def _described() -> dict[str, Any]:
+def _described(settings: Settings) -> dict[str, Any]:
     machine = look()
-    proposal = propose(machine)
+    rows = [_row(model, machine, settings) for model in MODELS]
     return {
         "hardware": asdict(machine) | {"instructions": sorted(machine.instructions)},
-        "models": [_row(machine, number) for number in range(len(MODELS))],
-        "proposal": {
-            "profile": proposal.profile.name,
-            "why": proposal.why,
-            "available": offered(proposal.profile),
-            "choices": {stage: _choice(stage, choice) for stage, choice in proposal.profile.choices},
-        },
+        "models": rows,
+        "proposal": _proposed(propose(machine), machine, rows),
     }
 
 
-def _row(machine: Hardware, number: int) -> dict[str, Any]:
-    model = MODELS[number]
+def _proposed(proposal: Proposal, machine: Hardware, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The profile as rows of the table by stage, and what fetching all of it takes."""
+    choices = {}
+    for stage, choice in proposal.profile.choices:
+        name = choice.model or DEFAULTS.get(choice.engine, "")
+        choices[stage] = next(
+            row for row in rows if (row["stage"], row["engine"], row["name"]) == (stage, choice.engine, name)
+        )
+    to_fetch = sum(row["download_bytes"] for row in choices.values() if not row["here"] and not row["missing"])
+    room = room_for(to_fetch, machine)
+    return {
+        "profile": proposal.profile.name,
+        "why": proposal.why,
+        "available": offered(proposal.profile),
+        "choices": choices,
+        "download_bytes": to_fetch,
+        "room": room.runs == "well",
+        "room_why": room.why,
+    }
+
+
+def _row(model: Model, machine: Hardware, settings: Settings) -> dict[str, Any]:
     judged, room = verdict(model, machine), room_for(model.download_bytes, machine)
     here = bool(model.fetches) and all(is_here(fetch) for fetch in model.fetches)
     return {
         "stage": model.stage,
         "engine": model.engine,
         "name": model.name,
+        "default": model.name == DEFAULTS.get(model.engine, ""),
         "label": model.label,
         "line": model.line,
         "download_bytes": model.download_bytes,
         "runs": judged.runs,
         "why": judged.why,
         "here": here,
+        "missing": _missing(model.engine, settings),
         "offered": (model.stage, model.engine) in CATALOGUE,
         "room": here or room.runs == "well",
         "room_why": room.why,
     }
 
 
-def _choice(stage: Stage, choice: Choice) -> dict[str, str]:
-    model = find(stage, choice.engine, choice.model)
-    return {"engine": choice.engine, "model": choice.model, "label": model.label if model else choice.engine}
+def _missing(engine: str, settings: Settings) -> str | None:
+    """What else an engine needs before it can be chosen, in one sentence."""
+    if engine == "vllm" and not PYTHON.exists():
+        return "vLLM is not installed yet: run `python3 setup.py vllm` once."
+    if engine == "openai" and not settings.mind.url:
+        return "Enter its address first."
+    return None

@@ -10,7 +10,7 @@ from fastapi.responses import Response
 
 from config import Settings
 from pipeline.engine import EngineError
-from web.api import check_engines, told
+from web.api import check_engines, keep_key, told
 from web.http import Problem, checked, json_object
 from web.service import Service, public_settings
 
@@ -27,11 +27,11 @@ def settings_api(service: Service) -> APIRouter:
 
     @router.post("/api/settings/import")
     async def bring_back(request: Request) -> dict[str, Any]:
-        """A tree as export gives it; what it leaves out becomes the default. Without a key, the kept one stays."""
+        """A tree as export gives it; what it leaves out becomes the default, but for the key of the same server."""
         tree = await json_object(request)
         new = checked(Settings, tree)
         if "api_key" not in tree.get("mind", {}):
-            new.mind.api_key = service.settings.mind.api_key
+            keep_key(service.settings, new)
         new.set_up = new.set_up or service.settings.set_up
         missing = [
             each.recording for each in new.voice.references if not (service.data / "voices" / each.recording).is_file()

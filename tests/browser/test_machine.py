@@ -1,4 +1,4 @@
-"""The setup page's parts about the machine: what it can run, a download, the check, recordings, settings as a file."""
+"""The setup page's parts about the machine: what it can run, what is loaded, the check, recordings, settings as a file."""
 
 from __future__ import annotations
 
@@ -54,108 +54,6 @@ def test_the_check_tells_its_verdicts(setup_page: Page) -> None:
     expect(ears).to_contain_text("6 of 6 words right")
     expect(ears).to_contain_text("Good")
     expect(setup_page.locator(".finding")).to_have_count(9)
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """A repository by name and size; what is in it is noise."""
-    folder = tmp_path / "repository"
-    folder.mkdir()
-    (folder / "config.json").write_text("{}")
-    (folder / "model.bin").write_bytes(os.urandom(WEIGHTS))
-    with serve({MODEL: folder}) as hub:
-        monkeypatch.setenv("HF_ENDPOINT", hub.url)
-        monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
-        yield hub
-
-
-def offer(route: Route) -> None:
-    """The machine's own table, with the hub's model in it."""
-    told = route.fetch().json()
-    row = {"stage": "ears", "engine": "whisper", "name": MODEL, "label": "Noise", "line": "Noise.", "runs": "well"}
-    state = {"why": "It is small.", "here": False, "offered": True, "room": True, "room_why": ""}
-    told["models"].append(row | state | {"download_bytes": WEIGHTS})
-    route.fulfill(json=told)
-
-
-def test_a_model_is_fetched_stopped_unlocked_and_gone_on_with(
-    launch: Launch, open_page: Opener, hub: Hub, tmp_path: Path
-) -> None:
-    hub.wait_after["model.bin"] = 25_000_000
-    data = tmp_path / "data"
-    data.mkdir()
-    (data / "settings.json").write_text('{"set_up": true}')
-    with serving(data) as address:
-        page = open_page(launch(), f"{address}/setup", before=lambda page: page.route("**/api/hardware", offer))
-        fetch = page.get_by_role("button", name="Fetch Noise")
-        line = page.locator("#download-line")
-        fetch.click()
-        expect(page.locator("#download-figures")).to_contain_text(re.compile(r"(10|21) MB of 40 MB"))
-        expect(page.locator("#download-files")).to_contain_text("model.bin")
-        page.get_by_role("button", name="Stop").click()
-        expect(line).to_contain_text("Stopped. What has come is kept")
-
-        hub.gated.add(MODEL)
-        hub.tokens.add("hf_right")
-        fetch.click()
-        expect(line).to_contain_text("has terms to accept")
-        expect(page.locator("#licence")).to_have_attribute("href", f"{hub.url}/{MODEL}")
-        for token, words in (("hf_wrong", "The token is wrong"), ("hf_right", "Noise has come, and is checked.")):
-            page.get_by_label("Token").fill(token)
-            page.get_by_role("button", name="Go on").click()
-            expect(line).to_contain_text(words)
-        expect(page.locator("#token-form")).to_be_hidden()
-        assert hub.sent["model.bin"] < 2 * WEIGHTS
-        page.goto("about:blank")
-
-
-@contextmanager
-def language_server() -> Iterator[ChatServer]:
-    """In a thread of its own, for the test itself drives a browser."""
-    loop = asyncio.new_event_loop()
-    ready: Future[ChatServer] = Future()
-    over = asyncio.Event()
-
-    async def run() -> None:
-        async with chat_server() as server:
-            ready.set_result(server)
-            await over.wait()
-
-    thread = Thread(target=lambda: loop.run_until_complete(run()), daemon=True)
-    thread.start()
-    try:
-        yield ready.result(10)
-    finally:
-        loop.call_soon_threadsafe(over.set)
-        thread.join(10)
-        loop.close()
-
-
-@pytest.mark.skipif(("mind", "openai") not in CATALOGUE, reason="this version offers no server as a mind")
-def test_a_server_is_chosen_by_its_address(launch: Launch, open_page: Opener, tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    data.mkdir()
-    (data / "settings.json").write_text('{"set_up": true}')
-    with language_server() as server, serving(data) as address:
-        page = open_page(launch(), f"{address}/setup")
-        builtin = page.locator("[data-health='mind builtin']")
-        expect(builtin).to_contain_text("Ready", timeout=READY_WITHIN)
-        expect(page.get_by_label("Server address")).to_be_hidden()
-        choice = page.locator("input[name='mind.engine'][value='openai']")
-        choice.click()
-        error = page.locator("[data-error='mind.engine']")
-        expect(error).to_contain_text("The settings were not changed")
-        expect(page.locator("input[name='mind.engine'][value='builtin']")).to_be_checked()
-        expect(builtin).to_contain_text("Ready")
-
-        page.get_by_label("Server address").fill(server.url)
-        page.get_by_role("button", name="Ask the server for its models").click()
-        expect(page.locator("#ask-line")).to_have_text("It has tiny.")
-        page.get_by_label("Server address").blur()
-        expect(choice).to_be_checked()
-        expect(error).to_be_empty()
-        expect(page.locator("[data-health='mind openai']")).to_contain_text("Ready")
-        page.goto("about:blank")
 
 
 def test_settings_are_taken_along_and_brought_back(setup_page: Page, tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ def test_chosen_headphones_are_the_ones_that_play(launch: Launch, open_page: Ope
     [
         ("Speed", "220", ("voice", "words_per_minute", 220)),
         ("Pitch", "30", ("voice", "pitch", 30)),
-        ("Waits this long when you seem to be thinking", "2500", ("turns", "longest_ms", 2500)),
+        ("Waits this long when you seem to be thinking", "2496", ("turns", "longest_ms", 2496)),
         ("In your own words", "You are a pirate.", ("mind", "persona", "You are a pirate.")),
     ],
 )

@@ -25,6 +25,7 @@ from web.http import Problem
 from web.serve import ServeError, load_settings
 
 MODEL = "someone/noise"
+WANTED: dict[str, Any] = {"models": [{"stage": "ears", "engine": "whisper", "model": MODEL}]}
 
 
 @pytest.fixture
@@ -62,7 +63,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 async def fetched(client: httpx.AsyncClient, **more: str) -> dict[str, Any]:
     """Begin a download and follow it to its end."""
-    began = await client.post("/api/downloads", json={"stage": "ears", "engine": "whisper", "model": MODEL, **more})
+    began = await client.post("/api/downloads", json=WANTED | more)
     assert began.status_code == 200, began.text
     return await ended(client)
 
@@ -87,14 +88,13 @@ async def test_a_model_is_fetched_with_its_progress(client: httpx.AsyncClient, h
 
 async def test_a_download_is_stopped_and_goes_on(client: httpx.AsyncClient, hub: Hub, tmp_path: Path) -> None:
     hub.wait_after["model.bin"] = 22_000_000
-    wanted = {"stage": "ears", "engine": "whisper", "model": MODEL}
-    await client.post("/api/downloads", json=wanted)
+    await client.post("/api/downloads", json=WANTED)
     assert await asyncio.to_thread(hub.paused.wait, 30)
     (part,) = (tmp_path / "home").rglob("*.parley-part")
     async with asyncio.timeout(8):
         while part.stat().st_size < 20_000_000:  # noqa: ASYNC110  # another process writes it
             await asyncio.sleep(0.02)
-    second = await client.post("/api/downloads", json=wanted)
+    second = await client.post("/api/downloads", json=WANTED)
     assert second.status_code == 409
     assert (await client.request("DELETE", "/api/downloads", headers={"Content-Type": "application/json"})).json()[
         "state"
@@ -117,7 +117,7 @@ async def test_a_licence_and_its_token(client: httpx.AsyncClient, hub: Hub, tmp_
 
 
 async def test_what_needs_no_download_is_said(client: httpx.AsyncClient) -> None:
-    answer = await client.post("/api/downloads", json={"stage": "voice", "engine": "espeak"})
+    answer = await client.post("/api/downloads", json={"models": [{"stage": "voice", "engine": "espeak"}]})
     assert answer.status_code == 422
     assert "needs no download" in answer.json()["error"]["message"]
 
@@ -125,7 +125,7 @@ async def test_what_needs_no_download_is_said(client: httpx.AsyncClient) -> None
 async def test_a_server_ends_its_download(hub: Hub, tmp_path: Path) -> None:
     hub.wait_after["model.bin"] = 15_000_000
     async with served(tmp_path / "data") as running, running.client(timeout=60) as client:
-        await client.post("/api/downloads", json={"stage": "ears", "engine": "whisper", "model": MODEL})
+        await client.post("/api/downloads", json=WANTED)
         assert await asyncio.to_thread(hub.paused.wait, 30)
     # Its lock is free: the process is gone.
     async with served(tmp_path / "data") as running, running.client(timeout=60) as client:

@@ -1,11 +1,15 @@
 // The HTTP API, with one kind of error: a sentence to show and, where it is about a field of the settings, that field.
 
 export class ApiError extends Error {
-  /** @param {string | null} field a dotted name, such as "turns.silence_ms" */
-  constructor(message, status = 0, field = null) {
+  /**
+   * @param {string | null} field a dotted name, such as "turns.silence_ms"
+   * @param {{stage: string, engine: string, model: string} | null} lacking a choice whose model must be fetched first
+   */
+  constructor(message, status = 0, field = null, lacking = null) {
     super(message);
     this.status = status;
     this.field = field;
+    this.lacking = lacking;
   }
 }
 
@@ -13,7 +17,7 @@ async function failure(response) {
   const text = await response.text();
   try {
     const { error } = JSON.parse(text);
-    return new ApiError(error.message, response.status, error.field ?? null);
+    return new ApiError(error.message, response.status, error.field ?? null, error.lacking ?? null);
   } catch {
     const plain = (response.headers.get("Content-Type") ?? "").startsWith("text/plain") && text;
     return new ApiError(plain || `The server answered ${response.status} ${response.statusText}.`, response.status);

@@ -1,11 +1,12 @@
 // The engine of each stage: what can be chosen, one honest line on each, and how the chosen one is.
 
 import { call } from "./api.js";
+import { size } from "./download.js";
 import { byId, element } from "./dom.js";
 
 const AGAIN = 1500; // ms between two looks while an engine loads
 
-/** Events: `voices` when there are others to choose from. */
+/** Events: `voices` when there are others to choose from; `reloading` with a line on an engine that is being loaded. */
 export class EngineChoices extends EventTarget {
   #form;
   #stages = {};
@@ -15,6 +16,7 @@ export class EngineChoices extends EventTarget {
   #tried = {}; // by stage the engine asked for last: one that was refused still shows what it needs
   #server = ""; // the language model's server as it was at the last try
   #reloading = null; // the timer that asks while a new engine loads
+  #again = null; // the timer of the next look
 
   constructor(form) {
     super();
@@ -33,10 +35,14 @@ export class EngineChoices extends EventTarget {
     });
     this.#form.addEventListener("saving", ({ detail: tree }) => {
       for (const stage of Object.keys(this.#stages)) this.#tried[stage] = tree[stage]?.engine ?? this.#tried[stage];
+      if (tree.mind?.api_key) this.#server = ""; // with another key it is another server
       this.#show();
       this.#watchReloading();
     });
-    this.#form.addEventListener("settled", () => clearInterval(this.#reloading));
+    this.#form.addEventListener("settled", () => {
+      clearInterval(this.#reloading);
+      this.showHealth(); // of one that was refused nothing is left
+    });
     const { url, model } = this.#form.settings.mind;
     this.#server = `${url} ${model}`;
     this.#form.show();
@@ -75,8 +81,12 @@ export class EngineChoices extends EventTarget {
       const [stage, ...names] = part.dataset.engines.split(" ");
       part.hidden = !names.includes(this.#tried[stage] ?? settings[stage].engine);
     }
+    for (const [stage, engines] of Object.entries(this.#stages)) {
+      const { model } = engines.find(({ name }) => name === (this.#tried[stage] ?? settings[stage].engine)) ?? {};
+      byId(`${stage}.model`).placeholder = model || "the first that it has";
+    }
     byId("builtin-note").hidden = settings.mind.engine !== "builtin";
-    this.#health();
+    this.showHealth();
   }
 
   /** A server that was refused for want of an address is asked again once it has another. */
@@ -88,19 +98,49 @@ export class EngineChoices extends EventTarget {
     if (changed && url && this.#tried.mind === "openai" && engine !== "openai") this.#form.save("mind.engine", "openai");
   }
 
-  async #health() {
-    const { engines } = await call("GET", "/health");
+  async showHealth() {
+    clearTimeout(this.#again);
+    const { engines } = await call("GET", "/health").catch(() => ({})); // who is away says so at the next change
+    if (!engines) return;
     for (const place of document.querySelectorAll("[data-health]")) {
       const [stage, name] = place.dataset.health.split(" ");
       const status = engines[stage];
       place.hidden = name !== this.#form.settings[stage].engine || !status;
-      if (!status) continue;
+      place.textContent = "";
+      if (place.hidden) continue;
       place.textContent = sentence(status);
       place.classList.toggle("failed", status.state === "failed");
     }
-    showLoaded(engines);
+    this.#showLoaded(engines);
     await this.#listVoices(engines.voice);
-    if (Object.values(engines).some(({ state }) => state === "loading")) setTimeout(() => this.#health(), AGAIN);
+    clearTimeout(this.#again);
+    if (Object.values(engines).some(({ state }) => state === "loading"))
+      this.#again = setTimeout(() => this.showHealth(), AGAIN);
+  }
+
+  /** Every running part with its engine, state and memory. */
+  #showLoaded(engines) {
+    const rows = Object.entries(PARTS)
+      .filter(([part]) => engines[part])
+      .map(([part, title]) =>
+        element(
+          "li",
+          {},
+          element("b", { textContent: title }),
+          element("span", { className: "quiet", textContent: this.#name(part, engines[part].engine) }),
+          element("span", { className: "figures quiet", textContent: sentence(engines[part]) }),
+        ),
+      );
+    byId("loaded").replaceChildren(...rows);
+    const bytes = Object.values(engines).reduce((sum, { memory_bytes: each }) => sum + (each ?? 0), 0);
+    byId("loaded-sum").textContent = bytes ? `In all ${size(bytes)} of this computer’s memory.` : "";
+  }
+
+  /** An engine as the catalogue calls it, with its model. */
+  #name(part, engine) {
+    const spec = this.#stages[part]?.find(({ name }) => name === engine);
+    const model = this.#form.settings[part]?.model || spec?.model;
+    return [spec?.label ?? NAMES[engine] ?? engine, model].filter(Boolean).join(", ");
   }
 
   /** The new engine's own line says how far it is; the old one goes on until it is ready. */
@@ -109,10 +149,11 @@ export class EngineChoices extends EventTarget {
     this.#reloading = setInterval(async () => {
       const { reloading } = await call("GET", "/health").catch(() => ({ reloading: {} })); // the change itself tells why
       for (const [stage, status] of Object.entries(reloading)) {
-        const place = document.querySelector(`[data-health="${stage} ${this.#tried[stage]}"]`);
+        const place = document.querySelector(`[data-health="${stage} ${status.engine}"]`);
         if (!place) continue;
         place.hidden = false;
         place.textContent = sentence(status);
+        this.dispatchEvent(new CustomEvent("reloading", { detail: place.textContent }));
       }
     }, AGAIN / 3);
   }
@@ -134,25 +175,12 @@ const PARTS = {
   turns: "Turn taking",
 };
 
-/** Every running part with its engine, state and memory. */
-function showLoaded(engines) {
-  const rows = Object.entries(PARTS)
-    .filter(([part]) => engines[part])
-    .map(([part, title]) =>
-      element(
-        "li",
-        {},
-        element("b", { textContent: title }),
-        element("span", { className: "quiet", textContent: engines[part].engine }),
-        element("span", { className: "figures quiet", textContent: sentence(engines[part]) }),
-      ),
-    );
-  byId("loaded").replaceChildren(...rows);
-}
+/** Of the parts that are not chosen. */
+const NAMES = { silero: "Silero VAD", "smart-turn": "smart-turn", memory: "all-MiniLM-L6-v2, Chroma" };
 
 function sentence({ state, last_error: error, progress, memory_bytes: bytes }) {
   if (state === "failed") return `Does not work: ${error}`;
   if (state === "loading") return `Getting ready: ${progress?.what ?? "loading"}…`;
   if (state !== "ready") return "Not started.";
-  return bytes ? `Ready, ${Math.round(bytes / 1e6)} MB of memory.` : "Ready.";
+  return bytes ? `Ready, ${size(bytes)} of memory.` : "Ready.";
 }

@@ -142,6 +142,7 @@ export class Headset {
     this.#realtime?.close();
     this.#realtime = null;
     this.#show(false);
+    byId("likelihood-now").textContent = "Full bars count as speech.";
     this.#say("Press “Try it” and say something: the bar moves with your voice.");
   }
 
@@ -177,6 +178,7 @@ export class Headset {
     });
     realtime.addEventListener("parley.level", ({ detail: { peak, speech_probability: probability } }) => {
       this.#likelihood.add(probability);
+      byId("likelihood-now").textContent = `Now ${Math.round(probability * 100)} %.`;
       if (!this.#inBrowser) this.#peak = Math.max(this.#peak, peak);
     });
     realtime.addEventListener("error", ({ detail: { error } }) => this.#say(error.message));

@@ -13,13 +13,14 @@ const STAGES = {
   vad: "Noticing speech",
   turns: "Turn taking",
 };
-const seconds = (milliseconds) => `${(milliseconds / 1000).toFixed(2)} s`;
+const FRAME = 32; // ms: silence is counted in these
+const silence = (milliseconds) => `${((Math.ceil(milliseconds / FRAME) * FRAME) / 1000).toFixed(2)} s`;
 const UNITS = {
   "voice.words_per_minute": (value) => `${value} words a minute`,
   "voice.volume": (value) => `${Math.round(value * 100)} %`,
-  "turns.silence_ms": seconds,
-  "turns.shortest_ms": seconds,
-  "turns.longest_ms": seconds,
+  "turns.silence_ms": silence,
+  "turns.shortest_ms": silence,
+  "turns.longest_ms": silence,
   "ears.sensitivity": (value) => `${Math.round(value * 100)} %`,
   "memory.budget_chars": (value) => `${value} letters`,
   "mind.max_tokens": (value) => `${value} tokens`,
@@ -37,7 +38,10 @@ function branch(name, value) {
   return name.split(".").reduceRight((inner, part) => ({ [part]: inner }), value);
 }
 
-/** Events: `change` whenever the settings in force have changed; `saving` (with the tree) and `settled` around each attempt. */
+/**
+ * Events: `change` whenever the settings in force have changed; `saving` (with the tree) and `settled` around each
+ * attempt; `refused` (with the ApiError) when one was not accepted.
+ */
 export class SettingsForm extends EventTarget {
   /** The settings in force, once loaded. */
   settings = null;
@@ -58,7 +62,7 @@ export class SettingsForm extends EventTarget {
   #take({ settings, defaults, api_key_set: keySet }) {
     this.settings = settings;
     this.defaults = defaults;
-    if (keySet) byId("mind.api_key").placeholder = "a key is kept";
+    byId("mind.api_key").placeholder = keySet ? "a key is kept" : "none";
     this.show();
     this.dispatchEvent(new Event("change"));
   }
@@ -133,6 +137,7 @@ export class SettingsForm extends EventTarget {
     const field = [error.field, name].find((each) => each && document.querySelector(`[data-error="${each}"]`));
     if (field) this.#complain(field, error.message);
     else tell(error.message, { key: "settings", severity: "error" });
+    this.dispatchEvent(new CustomEvent("refused", { detail: error }));
     // A choice that was refused goes back to what is in force; words stay, to be corrected.
     for (const control of controls(name)) {
       if (control.type === "radio") control.checked = control.value === read(this.settings, name);

@@ -4,12 +4,15 @@ import { call } from "./api.js";
 import { playSample } from "./audio/sample.js";
 import { chosenDevices } from "./audio/devices.js";
 import { Doctor } from "./doctor.js";
+import { Download } from "./download.js";
 import { byId } from "./dom.js";
 import { EngineChoices } from "./engine-choices.js";
 import { Headset } from "./headset.js";
+import { languageOptions } from "./languages.js";
 import { Models } from "./models.js";
 import { tell, tellKept } from "./notices.js";
 import { PERSONAS } from "./personas.js";
+import { RealEngines } from "./real-engines.js";
 import { References } from "./references.js";
 import { askingForModels, settingsFile } from "./settings-file.js";
 import { SettingsForm } from "./settings-form.js";
@@ -17,7 +20,9 @@ import { SettingsForm } from "./settings-form.js";
 const form = new SettingsForm();
 const headset = new Headset(form);
 const engines = new EngineChoices(form);
-const models = new Models(form);
+const download = new Download();
+const models = new Models(form, download);
+new RealEngines(form, models, engines, download);
 new Doctor();
 new References(form);
 settingsFile(form);
@@ -88,12 +93,26 @@ byId("more").addEventListener("click", () => {
   byId("preset").focus({ preventScroll: true });
 });
 
+/** A link to a part of the page; on the first visit it shows them all. */
+function follow() {
+  const part = document.getElementById(location.hash.slice(1));
+  if (part?.closest(".later")) byId("sections").classList.add("everything");
+  part?.scrollIntoView();
+}
+
+addEventListener("hashchange", follow);
+
 // --- to begin with ---------------------------------------------------------------------------------------------------
 
 form.addEventListener("change", () => {
   showVoices();
   showPreset();
+  const { language: spoken } = form.settings.ears;
+  if (language.value !== spoken && spoken) language.append(new Option(spoken, spoken, false, true));
 });
+models.addEventListener("told", () => engines.showHealth());
+const language = byId("ears.language");
+language.replaceChildren(...languageOptions());
 try {
   await form.load();
   await Promise.all([engines.load(), headset.load(), models.load()]);
@@ -101,9 +120,4 @@ try {
 } catch (error) {
   tell(error.message, { key: "load", severity: "error" });
 }
-// A link to a part of the page, followed once the parts have their size; on the first visit it shows them all.
-if (location.hash) {
-  const part = document.getElementById(location.hash.slice(1));
-  if (part?.closest(".later")) byId("sections").classList.add("everything");
-  part?.scrollIntoView();
-}
+follow(); // once the parts have their size

@@ -1,0 +1,143 @@
+"""A language model on a server of the user's: its address, its key, its models, and a reply."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import READY_WITHIN, Launch, serving, wait_until_ready
+from tests.support.chat_server import ChatServer, chat_server
+
+Opener = Callable[..., Page]
+MODELS = {"data": [{"id": "tiny", "max_model_len": 2048}, {"id": "<b>large</b>"}]}
+
+
+@contextmanager
+def language_server() -> Iterator[ChatServer]:
+    """In a thread of its own, for the test itself drives a browser."""
+    loop = asyncio.new_event_loop()
+    ready: Future[ChatServer] = Future()
+    over = asyncio.Event()
+
+    async def run() -> None:
+        async with chat_server(models=MODELS, key="right") as server:
+            ready.set_result(server)
+            await over.wait()
+
+    thread = Thread(target=lambda: loop.run_until_complete(run()), daemon=True)
+    thread.start()
+    try:
+        yield ready.result(10)
+    finally:
+        loop.call_soon_threadsafe(over.set)
+        thread.join(10)
+        loop.close()
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> Iterator[str]:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "settings.json").write_text('{"set_up": true}')
+    with serving(data) as address:
+        yield address
+
+
+def say(page: Page, words: str) -> None:
+    page.get_by_label("Type instead of talking").fill(words)
+    page.get_by_role("button", name="Send").click()
+
+
+def test_from_an_address_to_a_reply(launch: Launch, open_page: Opener, address: str) -> None:
+    with language_server() as server:
+        page = open_page(launch(), f"{address}/setup")
+        builtin = page.locator("[data-health='mind builtin']")
+        expect(builtin).to_contain_text("Ready", timeout=READY_WITHIN)
+        url, key, model = (page.get_by_label(name, exact=True) for name in ("Server address", "Key", "Mind: model"))
+        asks, line = page.get_by_role("button", name="Ask the server for its models"), page.locator("#ask-line")
+        choice, error = page.locator("input[name='mind.engine'][value='openai']"), page.locator("#error-mind-engine")
+
+        # Chosen without an address: refused in one sentence, and what there was goes on.
+        expect(url).to_be_hidden()
+        choice.click()
+        expect(error).to_contain_text("Enter the address of the language model's server")
+        expect(page.locator("input[name='mind.engine'][value='builtin']")).to_be_checked()
+        expect(builtin).to_contain_text("Ready")
+
+        for wrong, words in (("http://127.0.0.1:9/v1", "No server answers at"), ("ftp:/x", "is no address")):
+            url.fill(wrong)
+            asks.click()
+            expect(line).to_contain_text(words)
+        url.fill(server.url)
+        for wrong in ("", "wrong"):
+            key.fill(wrong)
+            asks.click()
+            expect(line).to_contain_text("refused the key")
+        key.fill("right")
+        asks.click()
+        expect(line).to_have_text("It has tiny, <b>large</b>.")
+        server.models = {"data": []}
+        asks.click()
+        expect(line).to_contain_text("It has no model loaded")
+        server.models = MODELS
+        key.blur()
+        model.fill("huge")
+        model.blur()
+        expect(error).to_contain_text("has no model 'huge'; it offers tiny")
+        expect(builtin).to_contain_text("Ready")
+        model.fill("tiny")
+        model.blur()
+        expect(choice).to_be_checked()
+        expect(error).to_be_empty()
+        expect(page.locator("[data-health='mind openai']")).to_contain_text("Ready")
+        expect(page.locator("#loaded li", has_text="Mind")).to_contain_text("A server of yours, tiny")
+        expect(key).to_have_value("right")
+
+        page.goto(f"{address}/talk")
+        wait_until_ready(page)
+        expect(page.locator("#mind")).to_be_hidden()
+        say(page, "Who are you?")
+        expect(page.locator(".companion .said").last).to_have_text("Hello there.")
+        assert server.requests[-1]["model"] == "tiny"
+
+        # It goes wrong in the middle of a conversation: said, and the conversation goes on.
+        server.status, server.body = 500, '{"error": {"message": "out of memory"}}'
+        expect(page.locator("#state")).to_have_text("Ready when you are")
+        say(page, "And now?")
+        expect(page.locator(".notice.error").last).to_contain_text("answered 500: out of memory")
+        server.status = 200
+        expect(page.locator("#state")).to_have_text("Ready when you are")
+        say(page, "Again?")
+        expect(page.locator(".companion .said").last).to_have_text("Hello there.")
+        page.goto("about:blank")
+
+
+def test_a_key_is_kept_for_its_server_alone(launch: Launch, open_page: Opener, address: str) -> None:
+    with language_server() as server:
+        page = open_page(launch(), f"{address}/setup")
+        expect(page.locator("[data-health='mind builtin']")).to_contain_text("Ready", timeout=READY_WITHIN)
+        url, key = page.get_by_label("Server address"), page.get_by_label("Key", exact=True)
+        page.locator("input[name='mind.engine'][value='openai']").click()
+        url.fill(server.url)
+        key.fill("right")
+        key.blur()
+        expect(page.locator("[data-health='mind openai']")).to_contain_text("Ready")
+        page.reload()
+        expect(key).to_have_value("")
+        expect(key).to_have_attribute("placeholder", "a key is kept")
+        url.fill(f"{server.url}/")
+        url.blur()
+        expect(page.locator("#saved")).to_contain_text("Saved")
+        expect(key).to_have_attribute("placeholder", "a key is kept")
+        url.fill(server.url.replace("127.0.0.1", "localhost"))
+        url.blur()
+        expect(page.locator("[data-error='mind.engine'], [data-error='mind.url'], .notice.error")).not_to_have_count(0)
+        expect(page.locator("body")).to_contain_text("refused the key")
+        page.goto("about:blank")

@@ -1,0 +1,168 @@
+"""Models on the setup page: fetched, stopped, unlocked, gone on with, and put to use while one talks.
+
+The hub is a stand-in on this machine. What comes from it is a tiny Whisper that hears the same words in any sound, or
+plain noise.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from playwright.sync_api import Page, Route, expect
+
+from tests.browser.conftest import READY_WITHIN, Launch, question, serving, wait_until_ready
+from tests.support.hub import Hub, serve
+from tests.support.tiny_models import HEARD, write_whisper
+
+Opener = Callable[..., Page]
+TINY, BASE, OWN = "Systran/faster-whisper-tiny.en", "Systran/faster-whisper-base.en", "someone/<i>whisper</i>"
+WEIGHTS = 40_000_000
+
+
+@pytest.fixture(scope="module")
+def whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_whisper(tmp_path_factory.mktemp("whisper") / "tiny")
+
+
+@pytest.fixture
+def hub(tmp_path: Path, whisper: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """Whisper tiny and a model of somebody's work; Whisper base is noise."""
+    noise = tmp_path / "noise"
+    noise.mkdir()
+    (noise / "config.json").write_text("{}")
+    (noise / "model.bin").write_bytes(os.urandom(WEIGHTS))
+    with serve({TINY: whisper, BASE: noise, "someone/whisper": whisper}) as hub:
+        for name in [name for name in os.environ if name.startswith("HF_")]:
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+        yield hub
+
+
+@contextmanager
+def set_up(tmp_path: Path) -> Iterator[str]:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "settings.json").write_text('{"set_up": true}')
+    with serving(data) as address:
+        yield address
+
+
+def opened(page: Page) -> Page:
+    expect(page.locator("[data-health='ears pocketsphinx']")).to_contain_text("Ready", timeout=READY_WITHIN)
+    return page
+
+
+def row(page: Page, name: str) -> Any:
+    return page.locator(".model", has=page.get_by_text(name, exact=True))
+
+
+def test_a_model_is_put_to_use_while_one_talks(launch: Launch, open_page: Opener, hub: Hub, tmp_path: Path) -> None:
+    asked = np.concatenate([question(after=5) for _ in range(20)])
+    with set_up(tmp_path) as address:
+        talk = open_page(launch(asked, key="again and again"), f"{address}/talk")
+        wait_until_ready(talk)
+        talk.get_by_role("button", name="Start talking").click()
+        expect(talk.locator(".you .said").last).to_contain_text("weather in paris")
+
+        page = opened(open_page(launch(), f"{address}/setup"))
+        tiny = row(page, "Whisper tiny")
+        tiny.get_by_role("button", name="Fetch Whisper tiny, 80 MB").click()
+        expect(page.locator("#download-line")).to_have_text("All of it has come, and is checked.")
+        use = tiny.get_by_role("button", name="Use Whisper tiny")
+        expect(use).to_be_focused()
+        use.press("Enter")
+        expect(tiny).to_contain_text("In use", timeout=READY_WITHIN)
+        expect(page.locator("[data-health='ears whisper']")).to_contain_text("Ready")
+        expect(page.locator("#loaded li", has_text="Ears")).to_contain_text("Whisper, tiny.en")
+        expect(talk.locator(".you .said").last).to_contain_text(" ".join(HEARD), timeout=READY_WITHIN)
+
+        # A model of one's own by its name: it is not here, so it is offered to be fetched, and then used.
+        model = page.get_by_label("Ears: model", exact=True)
+        model.fill("someone/whisper")
+        model.blur()
+        error = page.locator("#error-ears-engine")
+        expect(error).to_contain_text("someone/whisper is not on this computer yet: fetch it first.")
+        error.get_by_role("button", name="Fetch someone/whisper").click()
+        expect(page.locator("#loaded li", has_text="Ears")).to_contain_text("Whisper, someone/whisper")
+        expect(error).to_be_empty()
+        # One that nobody has: one sentence, and the ears go on.
+        model.fill(OWN)
+        model.blur()
+        error.get_by_role("button", name=f"Fetch {OWN}").click()
+        expect(page.locator("#download-line")).to_contain_text("is no model’s name")
+        expect(page.locator("[data-health='ears whisper']")).to_contain_text("Ready")
+        page.goto("about:blank")
+        talk.goto("about:blank")
+
+
+def test_a_download_is_stopped_unlocked_gone_on_with_and_refused(
+    launch: Launch, open_page: Opener, hub: Hub, tmp_path: Path
+) -> None:
+    hub.wait_after["model.bin"] = 25_000_000
+    with set_up(tmp_path) as address:
+        page = opened(open_page(launch(), f"{address}/setup"))
+        base = row(page, "Whisper base")
+        fetch = base.get_by_role("button", name="Fetch Whisper base, 150 MB")
+        line, figures = page.locator("#download-line"), page.locator("#download-figures")
+        fetch.click()
+        expect(figures).to_contain_text(re.compile(r"2\d MB of 40 MB, \d+\.\d MB/s"))
+        expect(page.locator("#download-files")).to_contain_text(re.compile(r"model\.bin2\d MB of 40 MB"))
+        expect(page.get_by_role("progressbar", name="In all")).to_be_visible()
+        expect(page.get_by_role("progressbar", name="model.bin")).to_be_visible()
+        expect(page.locator("#download-share")).to_have_text("50 % has come.")
+        expect(fetch).to_be_disabled()
+
+        # Another window finds it under way.
+        other = opened(open_page(launch(), f"{address}/setup"))
+        expect(other.locator("#download-figures")).to_contain_text("MB of 40 MB")
+        page.get_by_role("button", name="Stop").click()
+        expect(line).to_have_text("Stopped. What has come is kept.")
+        expect(other.locator("#download-line")).to_have_text("Stopped. What has come is kept.")
+        other.close()
+
+        hub.gated.add(BASE)
+        hub.tokens.add("hf_right")
+        fetch.click()
+        expect(line).to_contain_text("has terms to accept")
+        expect(page.locator("#licence")).to_have_attribute("href", f"{hub.url}/{BASE}")
+        token = page.get_by_label("Token")
+        expect(token).to_be_focused()
+        token.fill("hf_wrong")
+        token.press("Enter")
+        expect(line).to_contain_text("The token is wrong")
+        page.get_by_role("button", name="Stop").click()
+        expect(page.locator("#token-form")).to_be_hidden()
+        fetch.click()
+        expect(line).to_contain_text("has terms to accept")
+        token.fill("hf_right")
+        token.press("Enter")
+        expect(line).to_have_text("All of it has come, and is checked.")
+        expect(page.locator("#token-form")).to_be_hidden()
+        assert hub.sent["model.bin"] < 1.5 * WEIGHTS, "it went on where it had been stopped"
+
+        # It is noise, so it cannot be used: one sentence, and the old ears go on.
+        base.get_by_role("button", name="Use Whisper base").click()
+        expect(page.locator("#error-ears-engine")).to_contain_text("The settings were not changed")
+        expect(page.get_by_role("radio", name="PocketSphinx")).to_be_checked()
+        expect(page.locator("[data-health='ears pocketsphinx']")).to_contain_text("Ready")
+        page.goto("about:blank")
+
+
+def test_without_room_on_the_disk_there_is_nothing_to_press(launch: Launch, open_page: Opener, server: str) -> None:
+    def full(route: Route) -> None:
+        told = route.fetch().json()
+        for model in told["models"]:
+            model |= {"room": False, "room_why": "The disk has 3 MB free."}
+        route.fulfill(json=told)
+
+    page = open_page(launch(), f"{server}/setup", before=lambda page: page.route("**/api/hardware", full))
+    expect(row(page, "Whisper tiny")).to_contain_text("The disk has 3 MB free.")
+    expect(page.get_by_role("button", name="Fetch")).to_have_count(0)
