@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .checkpoint import download, load, open_all, read_json
+from .checkpoint import download, find_weights, load, open_all, read_json
 from .errors import CheckpointError
 from .generator import Generator
 from .prompt import load_tokenizer
@@ -32,6 +32,7 @@ def load_generator(
     """What `csm.load_csm_1b` does."""
     where = pick_device(device)
     folder = resolve(model)
+    find_weights(folder)  # a model of another kind is told as that, and not by what it lacks first
     tokenizer = load_tokenizer(folder)
     mimi = load_codec(codec, folder, where) if codec is None or isinstance(codec, str | Path) else codec
     csm = load(folder, where, dtype or (torch.bfloat16 if where.type == "cuda" else None))

@@ -29,7 +29,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]  # public by i
 
 from config.cache import free_disk, has_codec
 from config.fetches import CODEC_FILE, CODEC_TENSORS, Fetch
-from pipeline.download_plan import File, Plan, Tick, Watch
+from pipeline.download_plan import File, Plan, Tick, Watch, in_words
 from pipeline.hub_errors import DownloadError, TokenNeeded, explained
 
 SPARE = 200_000_000
@@ -73,8 +73,8 @@ class Downloader:
         free = free_disk(Path(constants.HF_HUB_CACHE))
         if lacking and free < lacking + SPARE:
             raise DownloadError(
-                f"{_size(lacking)} are to be fetched and {constants.HF_HUB_CACHE} has {_size(free)} free: free some "
-                "space, or name another folder in HF_HOME."
+                f"{in_words(lacking)} are to be fetched and {constants.HF_HUB_CACHE} has {in_words(free)} free: "
+                "free some space, or name another folder in HF_HOME."
             )
         return plan
 
@@ -281,7 +281,3 @@ def _write_ref(file: File) -> None:
     if not ref.is_file() or ref.read_text().strip() != file.commit:
         ref.parent.mkdir(parents=True, exist_ok=True)
         ref.write_text(file.commit)
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

@@ -14,16 +14,8 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
-from rich.table import Table
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.table import Column, Table
 
 from config.cache import is_here
 from config.fetches import Fetch
@@ -31,7 +23,8 @@ from config.hardware import Hardware, look
 from config.models import MODELS, Stage, fetches, verdict
 from config.profiles import PROFILES, Name, propose
 from config.store import SettingsError, SettingsStore
-from pipeline.downloads import Downloader, DownloadError, Plan, Tick, TokenNeeded, keep_token
+from pipeline.download_plan import Plan, Tick, in_words
+from pipeline.downloads import Downloader, DownloadError, TokenNeeded, keep_token
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 EVERY = 0.2
@@ -134,23 +127,19 @@ def fetch_at_the_terminal(wanted: list[Fetch], token: str | None, *, ask: bool) 
         )
         return 0
     downloader, plan = _unlocked(console, wanted, token)
-    table = Table("file", "size", "here", box=None)
-    for file in plan.files:
-        table.add_row(f"{file.repository}/{file.path}", _size(file.size), _size(file.have) if file.have else "")
-    console.print(table)
+    console.print(_overview(plan))
     if plan.have == plan.size:
         downloader.fetch(plan, lambda tick: None)
         console.print("All of it is here.")
         return 0
-    console.print(f"{_size(plan.size - plan.have)} to fetch.")
+    console.print(f"{in_words(plan.size - plan.have)} to fetch.")
     if ask and sys.stdin.isatty() and input("Fetch it now? [Y/n] ").strip().lower() not in ("", "y", "yes"):
         return 0
     if console.is_terminal:
         with _Bars(console, plan) as bars:
             downloader.fetch(plan, bars.tell)
     else:
-        told = _Seldom(LINE_EVERY)
-        downloader.fetch(plan, lambda tick: _print_line(plan, tick) if told.due(tick, plan) else None)
+        downloader.fetch(plan, _Lines(plan).tell)
     console.print("Fetched and checked.")
     return 0
 
@@ -176,32 +165,54 @@ def _unlocked(console: Console, wanted: list[Fetch], token: str | None) -> tuple
 
 def show_models(hardware: Hardware) -> None:
     console = Console()
-    gpus = ", ".join(f"{gpu.name} ({_size(gpu.free_bytes)} free)" for gpu in hardware.gpus) or "no NVIDIA card"
-    console.print(f"{hardware.processor}, {hardware.cores} cores, {_size(hardware.memory_bytes)} of memory; {gpus}; "
-                  f"{_size(hardware.free_disk_bytes)} of disk free.")  # fmt: skip
+    gpus = ", ".join(f"{gpu.name} ({in_words(gpu.free_bytes)} free)" for gpu in hardware.gpus) or "no NVIDIA card"
+    console.print(f"{hardware.processor}, {hardware.cores} cores, {in_words(hardware.memory_bytes)} of memory; {gpus}; "
+                  f"{in_words(hardware.free_disk_bytes)} of disk free.")  # fmt: skip
     table = Table("", "model", "download", "here", "why", box=None)
     signs = {"well": "[green]runs[/]", "slowly": "[yellow]slowly[/]", "no": "[red]no[/]"}
     for model in MODELS:
         judged = verdict(model, hardware)
         here = "yes" if model.fetches and all(is_here(fetch) for fetch in model.fetches) else ""
-        size = _size(model.download_bytes) if model.download_bytes else "none"
+        size = in_words(model.download_bytes) if model.download_bytes else "none"
         table.add_row(signs[judged.runs], f"{model.label} ({model.stage})", size, here, judged.why)
     console.print(table)
     proposal = propose(hardware)
     console.print(f"Proposed: the profile {proposal.profile.name}. {proposal.why}")
 
 
+def _overview(plan: Plan) -> Table:
+    """A row a repository."""
+    table = Table("model", Column("files", justify="right"), Column("size", justify="right"), "here", box=None)
+    for repository in dict.fromkeys(file.repository for file in plan.files):
+        part = Plan(tuple(file for file in plan.files if file.repository == repository))
+        here = "all of it" if part.have == part.size else in_words(part.have) if part.have else ""
+        table.add_row(repository, str(len(part.files)), in_words(part.size), here)
+    return table
+
+
+def _left(tick: Tick) -> str:
+    if tick.left_s is None:
+        return ""
+    minutes, seconds = divmod(round(tick.left_s), 60)
+    return f"{minutes}:{seconds:02d} min left" if minutes else f"{seconds} s left"
+
+
 class _Bars:
-    """One bar a file and one in all."""
+    """One for the file that is being fetched and one in all."""
 
     def __init__(self, console: Console, plan: Plan) -> None:
         self._plan = plan
         self._progress = Progress(
-            TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
-            TimeRemainingColumn(), console=console,
-        )  # fmt: skip
-        self._files: dict[int, TaskID] = {}
-        self._all = self._progress.add_task("in all", total=plan.size, completed=plan.have)
+            TextColumn("{task.description}", table_column=Column(ratio=2, no_wrap=True, overflow="ellipsis")),
+            BarColumn(bar_width=None, table_column=Column(ratio=1)),
+            TextColumn("{task.fields[amount]}", table_column=Column(no_wrap=True, justify="right")),
+            TextColumn("{task.fields[pace]}", table_column=Column(no_wrap=True, min_width=20)),
+            console=console,
+            expand=True,
+            transient=True,
+        )
+        self._file = self._progress.add_task("", amount="", pace="")
+        self._all = self._progress.add_task("in all", amount="", pace="")
 
     def __enter__(self) -> _Bars:
         self._progress.start()
@@ -211,12 +222,43 @@ class _Bars:
         self._progress.stop()
 
     def tell(self, tick: Tick) -> None:
-        file = self._plan.files[tick.file]
-        if tick.file not in self._files:
-            self._files[tick.file] = self._progress.add_task(file.path, total=file.size, completed=tick.file_have)
-        name = f"checking {file.path}" if tick.checking else file.path
-        self._progress.update(self._files[tick.file], completed=tick.file_have, description=name)
-        self._progress.update(self._all, completed=tick.have)
+        file, plan = self._plan.files[tick.file], self._plan
+        doing = "checking" if tick.checking else "connection lost" if tick.waiting else ""
+        pace = f"{in_words(round(tick.speed))}/s {_left(tick)}"
+        self._show(self._file, Path(file.path).name, tick.file_have, file.size, doing)
+        self._show(self._all, "in all", tick.have, plan.size, pace)
+
+    def _show(self, bar: TaskID, name: str, have: int, size: int, pace: str) -> None:
+        amount = f"{in_words(have)} of {in_words(size)}"
+        self._progress.update(bar, description=name, completed=have, total=size, amount=amount, pace=pace)
+
+
+class _Lines:
+    """Where there is no terminal: one when a file has come, and one now and then."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._clock = time.monotonic
+        self._last = self._clock()
+        self._here = {number for number, file in enumerate(plan.files) if file.linked}
+
+    def tell(self, tick: Tick) -> None:
+        file, plan = self._plan.files[tick.file], self._plan
+        whole = tick.file_have == file.size and not tick.checking and tick.file not in self._here and file.linked
+        if not whole and self._clock() - self._last < LINE_EVERY and not tick.waiting:
+            return
+        self._last = self._clock()
+        if whole:
+            self._here.add(tick.file)
+        doing = "fetched" if whole else "checking" if tick.checking else "connection lost" if tick.waiting else ""
+        line = f"{file.repository}/{file.path} {doing or in_words(tick.file_have)}"
+        pace = f"{in_words(round(tick.speed))}/s"
+        print(
+            ", ".join(
+                filter(None, [f"{line}; in all {in_words(tick.have)} of {in_words(plan.size)}", pace, _left(tick)])
+            ),
+            flush=True,
+        )
 
 
 class _Seldom:
@@ -236,18 +278,8 @@ class _Seldom:
         return True
 
 
-def _print_line(plan: Plan, tick: Tick) -> None:
-    left = f", {tick.left_s:.0f} s left" if tick.left_s is not None else ""
-    done = f"{_size(tick.have)} of {_size(plan.size)}"
-    print(f"{plan.files[tick.file].path}: {done}, {_size(int(tick.speed))}/s{left}", flush=True)
-
-
 def _say(kind: str, **fields: Any) -> None:
     print(json.dumps({"kind": kind, **fields}), flush=True)
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ LARGE = 10_000
 
 @dataclass
 class Hub:
-    """`url` is what HF_ENDPOINT should be."""
+    """`url` is what HF_ENDPOINT should be. A file goes by its name, or by its repository and its name."""
 
     url: str
     fetched: list[str] = field(default_factory=list)
@@ -86,7 +86,7 @@ def serve(repositories: Mapping[str, Path]) -> Iterator[Hub]:
                     return self.refuse(403 if token else 401, "GatedRepo")
                 for revision in ("main", COMMIT):
                     if path.startswith(start := f"{name}/resolve/{revision}/") and path[len(start) :] in files:
-                        return self.send_file(folder / path[len(start) :], body)
+                        return self.send_file(f"{name}/{path[len(start) :]}", folder / path[len(start) :], body)
                 if path.startswith(f"{name}/resolve/"):
                     return self.refuse(404, "EntryNotFound")
             return self.refuse(404, "RepoNotFound")
@@ -100,7 +100,8 @@ def serve(repositories: Mapping[str, Path]) -> Iterator[Hub]:
             if body:
                 self.wfile.write(content)
 
-        def send_file(self, file: Path, body: bool) -> None:
+        def send_file(self, full_name: str, file: Path, body: bool) -> None:
+            names = {full_name, file.name}
             content = file.read_bytes()
             asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")) if hub.ranges else None
             start = int(asked[1]) if asked else 0
@@ -119,27 +120,27 @@ def serve(repositories: Mapping[str, Path]) -> Iterator[Hub]:
             if not body:
                 return None
             if asked and asked[2]:
-                return self._write("", content[start:])  # a look at its header
+                return self._write(set(), content[start:])  # a look at its header
             hub.fetched.append(file.name)
-            if file.name in hub.damaged and not start:
+            if names & hub.damaged and not start:
                 content = bytes([content[0] ^ 1]) + content[1:]
             end = len(content)
-            if file.name in hub.break_off and hub.breaks > 0:
+            if (cut := names & hub.break_off.keys()) and hub.breaks > 0:
                 hub.breaks -= 1
-                end = max(start, min(end, hub.break_off[file.name]))
-            if file.name in hub.wait_after:
-                end = max(start, hub.wait_after.pop(file.name))
-                self._write(file.name, content[start:end])
+                end = max(start, min(end, hub.break_off[cut.pop()]))
+            if waiting := names & hub.wait_after.keys():
+                end = max(start, hub.wait_after.pop(waiting.pop()))
+                self._write(names, content[start:end])
                 hub.paused.set()
                 over.wait(60)
                 end = start
             else:
-                self._write(file.name, content[start:end])
+                self._write(names, content[start:end])
             if end < len(content):
                 self.close_connection = True
             return None
 
-        def _write(self, name: str, content: bytes) -> None:
+        def _write(self, names: set[str], content: bytes) -> None:
             for begin in range(0, len(content), 65_536):
                 block = content[begin : begin + 65_536]
                 try:
@@ -147,7 +148,8 @@ def serve(repositories: Mapping[str, Path]) -> Iterator[Hub]:
                     self.wfile.flush()
                 except OSError:
                     return
-                hub.sent[name] += len(block)
+                for name in names:
+                    hub.sent[name] += len(block)
 
         def refuse(self, status: int, code: str = "", message: str = "") -> None:
             self.send_response(status)
