@@ -90,13 +90,24 @@ MODELS = (
               8.1, 12.0, 11.0, "no", 8),
     _language("vllm", "Qwen/Qwen2.5-7B-Instruct", "Qwen2.5 7B, by vLLM", "The best of these, for a large card.",
               15.3, 20.0, 19.0, "no", 8),
+    _language("transformers", "HuggingFaceTB/SmolLM2-360M-Instruct", "SmolLM2 360M", "Simple talk in English, soon.",
+              0.73, 2.1, 1.5, "well", 4),
+    _language("transformers", "Qwen/Qwen2.5-0.5B-Instruct", "Qwen2.5 0.5B", "Simple talk.",
+              1.0, 2.6, 2.0, "well", 4),
+    _language("transformers", "Qwen/Qwen2.5-1.5B-Instruct", "Qwen2.5 1.5B", "Everyday talk.",
+              3.1, 6.8, 4.5, "slowly", 8),
     Model("voice", "espeak", "", "eSpeak NG", "Clear, instant, and like a machine.", memory_bytes=GB // 20),
     Model("voice", "csm", CSM_1B, "CSM-1B", "A natural voice, yours to choose by a recording.",
           int(6.6 * GB), int(4.5 * GB), int(4.8 * GB), "slowly", 4,
           fetches=(speech_model_files(CSM_1B), MIMI)),
 )  # fmt: skip
 
-DEFAULTS = {"whisper": "base.en", "csm": CSM_1B, "vllm": "Qwen/Qwen3-4B-Instruct-2507"}
+DEFAULTS = {
+    "whisper": "base.en",
+    "csm": CSM_1B,
+    "vllm": "Qwen/Qwen3-4B-Instruct-2507",
+    "transformers": "Qwen/Qwen2.5-0.5B-Instruct",
+}
 """What an engine loads when the settings name no model."""
 
 
@@ -119,7 +130,7 @@ def fetches(stage: Stage, engine: str, name: str) -> tuple[Fetch, ...]:
             return _whisper_fetches(wanted)
         case "csm":
             return (speech_model_files(wanted),)
-        case "vllm":
+        case "vllm" | "transformers":
             return (language_model_files(wanted),)
     return ()
 

@@ -106,6 +106,19 @@ CATALOGUE: Mapping[tuple[str, str], EngineSpec] = MappingProxyType(
                 },
             ),
             EngineSpec(
+                "mind",
+                "transformers",
+                "Transformers",
+                "A small language model on this computer, without a server. On a processor it takes its time.",
+                downloads=True,
+                target="pipeline.llm.transformers:Transformers",
+                arguments=lambda settings, data: {
+                    "model": settings.mind.model or DEFAULTS["transformers"],
+                    "temperature": settings.mind.temperature,
+                    "max_tokens": settings.mind.max_tokens,
+                },
+            ),
+            EngineSpec(
                 "voice",
                 "espeak",
                 "eSpeak NG",

@@ -23,6 +23,7 @@ from config.hardware import Gpu, ask_nvidia
 from config.models import find
 from pipeline.engine import EngineError, EngineState, EngineStatus, Progress, Report
 from pipeline.llm import Prompt
+from pipeline.llm.checkpoint import model_source
 from pipeline.llm.openai import OpenAIChat
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -237,16 +238,6 @@ class Vllm:
         except psutil.Error:
             return None  # one of them ended a moment ago
         return resident
-
-
-def model_source(model: str) -> str:
-    """A folder's whole path, or a name on the hub. Raises EngineError for a path where there is no folder."""
-    path = Path(model).expanduser()
-    if path.is_dir():
-        return str(path.resolve())
-    if path.exists() or path.is_absolute() or model.startswith((".", "~")):
-        raise EngineError(f"{path} is no folder: choose a folder with a model, or a name on the hub.")
-    return model
 
 
 def reason(log: str) -> str:

@@ -12,7 +12,7 @@ CSM and its codec are made by tests/csm/tiny.py.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,9 @@ HEARD = ("Tiny", "models", "hear", "these", "words", "in", "any", "sound.")
 
 SAID = ("This", "is", "a", "tiny", "model,", "and", "these", "words", "are", "all", "it", "knows.")
 """What the Llama says, whatever it is asked, again and again until it may say no more."""
+
+REPLY = tuple(f"Ġ{word}" for word in SAID)
+"""The same as tokens."""
 
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endfor %}"
@@ -70,13 +73,23 @@ def write_whisper(folder: Path) -> Path:
     return folder
 
 
-def write_llama(folder: Path) -> Path:
-    """A Llama of two layers with a tokenizer and a chat template."""
+def write_llama(
+    folder: Path,
+    says: Sequence[str] = REPLY,
+    *,
+    then: str = "",
+    special: Sequence[str] = (),
+    template: str | None = CHAT_TEMPLATE,
+) -> Path:
+    """A Llama of two layers with a tokenizer and a chat template.
+
+    `says`: the tokens of its replies, each of them once; with none, what it says is random, and depends on all it read.
+    After them it says `then`, by default the first of them again. `special`: further special tokens.
+    """
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    words = [f"Ġ{word}" for word in SAID]
-    roles = ["<|system|>", "<|user|>", "<|assistant|>"]
-    tokenizer = _tokenizer(words, ["<|begin|>", "<|end|>", *roles])
+    special = ["<|begin|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>", *special]
+    tokenizer = _tokenizer([token for token in says if token not in special], special)
     ids = tokenizer.get_vocab()
 
     torch.manual_seed(0)
@@ -86,13 +99,14 @@ def write_llama(folder: Path) -> Path:
         bos_token_id=ids["<|begin|>"], eos_token_id=ids["<|end|>"],
     )  # fmt: skip
     model = LlamaForCausalLM(config).eval()
-    chain = ["<|assistant|>", *words, words[0]]
-    embeddings, output = _chain(model.model.embed_tokens.weight, ids, chain)
-    model.model.embed_tokens.weight = torch.nn.Parameter(embeddings)
-    model.lm_head.weight = torch.nn.Parameter(output)
+    if says:
+        chain = ["<|assistant|>", *says, then or says[0]]
+        embeddings, output = _chain(model.model.embed_tokens.weight, ids, chain)
+        model.model.embed_tokens.weight = torch.nn.Parameter(embeddings)
+        model.lm_head.weight = torch.nn.Parameter(output)
     model.save_pretrained(folder)
     wrapped = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<|begin|>", eos_token="<|end|>", chat_template=CHAT_TEMPLATE
+        tokenizer_object=tokenizer, bos_token="<|begin|>", eos_token="<|end|>", chat_template=template
     )
     wrapped.save_pretrained(folder)
     return folder
@@ -106,7 +120,7 @@ _WHISPER_SOUND: Mapping[str, Any] = {
 
 def _tokenizer(words: list[str], special: list[str]) -> Tokenizer:
     """Single bytes, some whole words, and special tokens."""
-    vocabulary = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *words]
+    vocabulary = dict.fromkeys([*sorted(pre_tokenizers.ByteLevel.alphabet()), *words])
     ids = {token: index for index, token in enumerate(vocabulary)}
     tokenizer = Tokenizer(models.BPE(vocab=ids, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

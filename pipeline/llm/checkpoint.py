@@ -1,0 +1,133 @@
+"""From a name to a language model in this process: fetched, looked at, and loaded, or one sentence why not.
+
+Weights are safetensors and nothing else, since a pickle may run anything; code that comes with a model is never run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import psutil
+
+from config.cache import is_here
+from config.fetches import language_model_files
+from config.hardware import GB
+from pipeline.engine import EngineError, Progress, Report
+
+if TYPE_CHECKING:
+    import torch
+
+T = TypeVar("T")
+
+ROOM_BESIDE = 1.15
+"""Memory that a model takes in all, in sizes of its weights: what is computed, and the context's keys and values."""
+
+
+def model_source(model: str) -> str:
+    """A folder's whole path, or a name on the hub. Raises EngineError for a path where there is no folder."""
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return str(path.resolve())
+    if path.exists() or path.is_absolute() or model.startswith((".", "~")):
+        raise EngineError(f"{path} is no folder: choose a folder with a model, or a name on the hub.")
+    return model
+
+
+def fetched(model: str, report: Report) -> Path:
+    """The folder of a model, which comes from the hub first where it is not here. Raises EngineError."""
+    from huggingface_hub import snapshot_download
+
+    from pipeline.downloads import Downloader, DownloadError, Tick
+
+    if Path(source := model_source(model)).is_absolute():
+        return Path(source)
+    try:
+        if not is_here(fetch := language_model_files(model)):
+            downloader = Downloader()
+            plan = downloader.plan([fetch])
+
+            def tell(tick: Tick) -> None:
+                report(Progress(f"fetching {model}", tick.have / max(1, plan.size)))
+
+            downloader.fetch(plan, tell)
+    except DownloadError as error:
+        raise EngineError(str(error)) from error
+    return Path(snapshot_download(model, local_files_only=True))
+
+
+def load(folder: Path, name: str, device: str) -> tuple[Any, Any]:
+    """The tokenizer and the model, ready on the device. `name` is for sentences. Raises EngineError."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, logging
+
+    quiet: Any = logging
+    quiet.set_verbosity_error()
+    quiet.disable_progress_bar()
+    make: Any = AutoModelForCausalLM
+    own: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
+    config = _told(name, lambda: AutoConfig.from_pretrained(folder, **own))
+    _check_kind(config, name)
+    weights = list(folder.glob("*.safetensors"))
+    if not weights:
+        raise EngineError(f"{name} has no weights as safetensors, and others are not loaded: choose another model.")
+    dtype = dtype_for(device)
+    parameters = sum(file.stat().st_size for file in weights) / (config.dtype.itemsize if config.dtype else 4)
+    check_room(name, round(parameters * dtype.itemsize), free_bytes(device), device)
+    tokenizer = _told(name, lambda: AutoTokenizer.from_pretrained(folder, **own))
+    model, info = _told(
+        name,
+        lambda: make.from_pretrained(
+            folder, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True, **own
+        ),
+    )
+    if missing := sorted(info["missing_keys"]):  # transformers would go on with random ones
+        raise EngineError(f"The weights of {name} are incomplete ({missing[0]} is missing): fetch it again.")
+    return tokenizer, _told(name, lambda: model.eval().to(device))
+
+
+def dtype_for(device: str) -> torch.dtype:
+    """Half precision where it is computed at full speed; a processor without it is several times quicker in float32."""
+    import torch
+
+    if device != "cpu":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    cpu: Any = torch.cpu
+    return torch.bfloat16 if cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported() else torch.float32
+
+
+def free_bytes(device: str) -> int:
+    if device == "cpu":
+        return int(psutil.virtual_memory().available)
+    import torch
+
+    return int(torch.cuda.mem_get_info()[0])
+
+
+def check_room(name: str, weights: int, free: int, device: str) -> None:
+    """Raises EngineError where weights of so many bytes, and what is computed with them, do not fit."""
+    if weights * ROOM_BESIDE > free:
+        where = "" if device == "cpu" else " on the graphics card"
+        raise EngineError(
+            f"{name} needs {weights * ROOM_BESIDE / GB:.1f} GB of memory, and {free / GB:.1f} GB are free{where}: "
+            "choose a smaller model, or end other programs."
+        )
+
+
+def _check_kind(config: Any, name: str) -> None:
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or getattr(config, "is_encoder_decoder", False):
+        raise EngineError(
+            f"{name} is a model of another kind ({config.model_type}): choose a language model made for talk."
+        )
+
+
+def _told(name: str, work: Callable[[], T]) -> T:
+    from safetensors import SafetensorError
+
+    try:
+        return work()
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
+        why = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+        raise EngineError(f"{name} cannot be loaded as a language model ({why[:200]}): choose another.") from error

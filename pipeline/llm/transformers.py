@@ -1,0 +1,230 @@
+"""A small language model by transformers, in a worker process: for those who have no server for it.
+
+The reply is generated token by token here and not by transformers' generate(): between two tokens the listener may have
+gone, several conversations take turns, and what was read stays for the next turn (contexts.py).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
+from functools import lru_cache
+from typing import Any
+
+from pipeline.engine import EngineError, Progress, Report
+from pipeline.llm import Prompt
+from pipeline.llm.chat import ChatMessage, Unspoken, chat, open_mark
+from pipeline.llm.checkpoint import fetched, load
+from pipeline.llm.contexts import Contexts
+from pipeline.worker import Worker, WorkerEngine
+
+CONVERSATIONS = 8
+"""Replies that may be under way at a time, a thread each; they take turns at every token."""
+
+CONTEXT = 8192
+"""Tokens of prompt and reply together, where the model has as many."""
+
+CHUNK = 256
+"""Tokens of the prompt that are read at a time: after each the listener may have gone."""
+
+QUIETLY = {"enable_thinking": False, "thinking": False}
+"""What chat templates are told so that the model does not reason first: Qwen's and DeepSeek's words for it."""
+
+
+class Mind:
+    """The model itself, for a worker process."""
+
+    def __init__(
+        self, report: Report, model: str, temperature: float, max_tokens: int, context: int, device: str | None
+    ) -> None:
+        import torch
+
+        self._name = model
+        self._temperature, self._max_tokens = temperature, max_tokens
+        self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        folder = fetched(model, report)
+        report(Progress(f"loading {model}"))
+        self._tokenizer, self._model = load(folder, model, self._device)
+        self._template = Template(self._tokenizer, model)
+        config = self._model.config.get_text_config()
+        self._room = min(context, getattr(config, "max_position_embeddings", None) or context) - max_tokens
+        if self._room <= 0:
+            raise EngineError(f"{model} reads and writes {self._room + max_tokens} tokens: ask for shorter replies.")
+        self._ends = _ends(self._model.generation_config.eos_token_id, self._tokenizer.eos_token_id)
+        vocabulary = self._tokenizer.get_vocab()
+        self._marks = {vocabulary[mark]: mark for mark in Unspoken.MARKS if mark in vocabulary}
+        self._processors = _processors(self._model.generation_config, temperature)
+        self._contexts = Contexts(config)
+        self._count = lru_cache(maxsize=4096)(lambda text: len(self._ids(text)))
+        self._one_step = threading.Lock()
+        report(Progress("warming up"))
+        next(token for token in self._generated(self._ids("Hello.")) if token is not None)
+
+    def reply(self, prompt: Prompt) -> Iterator[str]:
+        """Pieces of text, some of them empty: after each one the generator may be closed."""
+        from tokenizers.decoders import DecodeStream
+
+        text = self._rendered(prompt)
+        unspoken = Unspoken(open_mark(text))
+        characters = DecodeStream(skip_special_tokens=True)
+        said = False
+        for token in self._generated(self._ids(text)):
+            piece = ""
+            if token is not None and token not in self._ends:
+                # a mark is of importance here even where the tokenizer calls it special
+                shown = self._marks.get(token) or characters.step(self._tokenizer.backend_tokenizer, token)
+                piece = unspoken.feed(shown or "")
+            said = said or bool(piece)
+            yield piece
+        rest = unspoken.finish()
+        if not said and not rest and unspoken.inside:
+            raise EngineError(f"{self._name} reasoned until its reply was full: choose a model that does not reason.")
+        yield rest
+
+    def _rendered(self, prompt: Prompt) -> str:
+        """The prompt in the model's own form, of at most as many tokens as fit. Raises EngineError."""
+        room = self._room
+        before: list[ChatMessage] = []
+        while (messages := chat(prompt, room, self._count)) != before:
+            text = self._template.render(messages)
+            excess = len(self._ids(text)) - self._room
+            if excess <= 0:
+                return text
+            before = messages
+            room = sum(self._count(message["content"]) for message in messages) - excess
+        raise EngineError(f"That was more than {self._name} can read at once: say it in shorter parts.")
+
+    def _ids(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer(text, add_special_tokens=False).input_ids
+        return ids
+
+    def _generated(self, prompt: list[int]) -> Iterator[int | None]:
+        """The reply's tokens, the one that ends it included; None after each part of the prompt that was read."""
+        context = self._contexts.begin(prompt)
+        ahead = prompt[len(context.tokens) :]
+        while len(ahead) > CHUNK:
+            self._step(context, ahead[:CHUNK])
+            ahead = ahead[CHUNK:]
+            yield None
+        for _ in range(self._max_tokens):
+            token = self._chosen(context, self._step(context, ahead))
+            yield token
+            if token in self._ends:
+                return
+            ahead = [token]
+
+    def _step(self, context: Any, tokens: list[int]) -> Any:
+        """Read these; the logits [1, vocabulary] of what comes next, float32."""
+        import torch
+
+        with self._one_step, torch.inference_mode():
+            ids = torch.tensor([tokens], device=self._device)
+            out = self._model(input_ids=ids, past_key_values=context.cache, use_cache=True, logits_to_keep=1)
+            context.read(tokens)
+            return out.logits[:, -1].float()
+
+    def _chosen(self, context: Any, logits: Any) -> int:
+        import torch
+
+        with torch.inference_mode():
+            scores = self._processors(torch.tensor([context.tokens], device=self._device), logits)
+            if self._temperature == 0:
+                return int(scores.argmax())
+            return int(torch.multinomial(scores.softmax(-1), 1))
+
+
+class Template:
+    """A model's own chat template. Where it knows no system role, the first user's message begins with that text."""
+
+    def __init__(self, tokenizer: Any, name: str) -> None:
+        from jinja2 import TemplateError
+
+        if not tokenizer.chat_template:
+            raise EngineError(f"{name} has no chat template, so it is not made for talk: choose an instruct model.")
+        self._tokenizer = tokenizer
+        self._knows_system = True
+        probe: list[ChatMessage] = [{"role": "system", "content": "Persona."}, {"role": "user", "content": "Hello."}]
+        try:
+            self._knows_system = "Persona." in self.render(probe)
+        except TemplateError:
+            self._knows_system = False
+        try:
+            self.render(probe)
+        except (TemplateError, TypeError) as error:
+            raise EngineError(f"The chat template of {name} cannot be used ({error}): choose another model.") from error
+
+    def render(self, messages: list[ChatMessage]) -> str:
+        if not self._knows_system:
+            system, first, *rest = messages
+            messages = [{"role": "user", "content": f"{system['content']}\n\n{first['content']}"}, *rest]
+        text: str = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **QUIETLY)
+        return text
+
+
+def _ends(*ids: int | list[int] | None) -> frozenset[int]:
+    """The tokens that end a reply, however a model's files list them."""
+    listed = [each if isinstance(each, list) else [each] for each in ids]
+    return frozenset(one for each in listed for one in each if one is not None)
+
+
+def _processors(config: Any, temperature: float) -> Any:
+    """The sampling that the model's generation_config asks for, at the user's temperature."""
+    from transformers import (
+        LogitsProcessorList,
+        MinPLogitsWarper,
+        RepetitionPenaltyLogitsProcessor,
+        TemperatureLogitsWarper,
+        TopKLogitsWarper,
+        TopPLogitsWarper,
+    )
+
+    chosen = LogitsProcessorList()
+    if config.repetition_penalty not in (None, 1.0):
+        chosen.append(RepetitionPenaltyLogitsProcessor(config.repetition_penalty))
+    if temperature > 0:
+        chosen.append(TemperatureLogitsWarper(float(temperature)))
+        for value, off, make in (
+            (config.top_k, 0, TopKLogitsWarper),
+            (config.top_p, 1.0, TopPLogitsWarper),
+            (config.min_p, 0.0, MinPLogitsWarper),
+        ):
+            if value not in (None, off):
+                chosen.append(make(value))
+    return chosen
+
+
+class Transformers(WorkerEngine[Worker]):
+    """A language model by transformers in a worker process."""
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        temperature: float = 0.7,
+        max_tokens: int = 300,
+        context: int = CONTEXT,
+        device: str | None = None,
+    ) -> None:
+        """
+        Args:
+            model: a hub id or a folder, with weights as safetensors. Code that comes with it is never run.
+            temperature: 0 takes the likeliest token always.
+            max_tokens: of a reply.
+            context: tokens of prompt and reply together, if the model has as many.
+            device: "cuda", "cpu"; by default the GPU if there is one.
+        """
+        arguments = {
+            "model": model,
+            "temperature": temperature,
+            "max_tokens": max_tokens,
+            "context": context,
+            "device": device,
+        }
+        super().__init__(Worker("transformers", f"{__name__}:Mind", arguments, concurrency=CONVERSATIONS))
+
+    async def reply(self, prompt: Prompt) -> AsyncGenerator[str, None]:
+        async with aclosing(self._worker.stream("reply", prompt)) as pieces:
+            async for piece in pieces:
+                if piece:
+                    yield piece
