@@ -64,6 +64,8 @@ def test_from_an_address_to_a_reply(launch: Launch, open_page: Opener, address: 
         asks, line = page.get_by_role("button", name="Ask the server for its models"), page.locator("#ask-line")
         choice, error = page.locator("input[name='mind.engine'][value='openai']"), page.locator("#error-mind-engine")
 
+        ready = page.locator("[data-health='mind openai']")
+
         # Chosen without an address: refused in one sentence, and what there was goes on.
         expect(url).to_be_hidden()
         choice.click()
@@ -88,15 +90,17 @@ def test_from_an_address_to_a_reply(launch: Launch, open_page: Opener, address: 
         expect(line).to_contain_text("It has no model loaded")
         server.models = MODELS
         key.blur()
-        model.fill("huge")
-        model.blur()
-        expect(error).to_contain_text("has no model 'huge'; it offers tiny")
-        expect(builtin).to_contain_text("Ready")
-        model.fill("tiny")
-        model.blur()
         expect(choice).to_be_checked()
         expect(error).to_be_empty()
-        expect(page.locator("[data-health='mind openai']")).to_contain_text("Ready")
+        expect(ready).to_have_text("Ready.")
+        model.fill("huge")
+        model.blur()
+        expect(page.locator("#error-mind-model")).to_contain_text("has no model 'huge'; it offers tiny")
+        expect(ready).to_have_text("Ready.")
+        model.fill("tiny")
+        model.blur()
+        expect(page.locator("#error-mind-model")).to_be_empty()
+        expect(ready).to_have_text("Ready.")
         expect(page.locator("#loaded li", has_text="Mind")).to_contain_text("A server of yours, tiny")
         expect(key).to_have_value("right")
 
@@ -111,11 +115,12 @@ def test_from_an_address_to_a_reply(launch: Launch, open_page: Opener, address: 
         server.status, server.body = 500, '{"error": {"message": "out of memory"}}'
         expect(page.locator("#state")).to_have_text("Ready when you are")
         say(page, "And now?")
-        expect(page.locator(".notice.error").last).to_contain_text("answered 500: out of memory")
+        expect(page.locator(".notice.error")).to_contain_text("answered 500 (out of memory)")
         server.status = 200
         expect(page.locator("#state")).to_have_text("Ready when you are")
         say(page, "Again?")
         expect(page.locator(".companion .said").last).to_have_text("Hello there.")
+        expect(page.locator(".notice.error")).to_have_count(0)
         page.goto("about:blank")
 
 

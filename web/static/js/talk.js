@@ -25,6 +25,7 @@ let phase = "listening"; // of the conversation, as the server tells it
 let failed = false; // whether a stage does not work
 let inPeak = 0;
 let reply = null; // {id, made: samples received} of the reply under way
+let broken = null; // why the last reply failed
 let typed = []; // items that wait for the reply before them to end
 
 // --- what is shown -------------------------------------------------------------------------------------------------
@@ -208,10 +209,9 @@ const messages = {
     playback.finish(id);
   },
   "response.done"({ response }) {
-    if (response.status === "failed") {
-      const why = response.status_details?.error?.message;
-      if (why) tell(why, { key: "reply", severity: "error" });
-    }
+    if (broken && response.status === "completed") withdraw(broken);
+    broken = response.status_details?.error?.message ?? null;
+    if (broken) tell(broken, { severity: "error" });
   },
   "parley.state"({ state }) {
     phase = state;
