@@ -6,31 +6,20 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 from config.cache import free_disk, hub_cache
+from config.nvidia import Gpu, ask_nvidia, nvidia_cards
+
+__all__ = ["GB", "Gpu", "Hardware", "ask_nvidia", "look"]
 
 GB = 1000**3
 
 MATTERING = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "neon")
 """Instruction sets that the speech model's and CTranslate2's kernels are written for."""
-
-_QUERY = "name,memory.total,memory.free,driver_version,compute_cap"
-_MIB = 1024**2
-
-
-@dataclass(frozen=True, slots=True)
-class Gpu:
-    name: str
-    memory_bytes: int
-    free_bytes: int
-    driver: str = ""
-    capability: float = 0.0
-    """CUDA's compute capability; 8.0 and above compute in bfloat16. 0 where the driver does not tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +33,8 @@ class Hardware:
     memory_bytes: int
     free_memory_bytes: int
     gpus: tuple[Gpu, ...] = ()
+    gpu_trouble: str = ""
+    """Why a card of NVIDIA that seems to be here cannot be used, and what to do; else empty."""
     free_disk_bytes: int = 0
     """Where models are kept."""
     sound_cards: tuple[str, ...] = ()
@@ -62,6 +53,7 @@ def look(models: Path | None = None) -> Hardware:
         models: where models are kept, for the free disk; the hub's cache when left out.
     """
     memory = psutil.virtual_memory()
+    gpus, trouble = nvidia_cards()
     return Hardware(
         system=platform.system(),
         processor=_processor(),
@@ -69,36 +61,11 @@ def look(models: Path | None = None) -> Hardware:
         instructions=_instructions(),
         memory_bytes=memory.total,
         free_memory_bytes=memory.available,
-        gpus=ask_nvidia(),
+        gpus=gpus,
+        gpu_trouble=trouble,
         free_disk_bytes=free_disk(models or hub_cache()),
         sound_cards=_sound_cards(),
     )
-
-
-def ask_nvidia(run: Callable[[list[str]], str] | None = None) -> tuple[Gpu, ...]:
-    """NVIDIA's cards by nvidia-smi; none where that is missing or the driver does not answer within ten seconds."""
-    try:
-        return parse_nvidia((run or _run)(["nvidia-smi", f"--query-gpu={_QUERY}", "--format=csv,noheader,nounits"]))
-    except (OSError, subprocess.SubprocessError):
-        return ()
-
-
-def parse_nvidia(table: str) -> tuple[Gpu, ...]:
-    """nvidia-smi's rows: name, total and free memory in MiB, driver, compute capability.
-
-    A row without figures is left out, such as that of a card which shares the processor's memory ("[N/A]").
-    """
-    found = []
-    for row in table.splitlines():
-        cells = [cell.strip() for cell in row.split(",")]
-        if len(cells) == 5 and cells[1].isdigit() and cells[2].isdigit():
-            capability = float(cells[4]) if re.fullmatch(r"\d+\.\d+", cells[4]) else 0.0
-            found.append(Gpu(cells[0], int(cells[1]) * _MIB, int(cells[2]) * _MIB, cells[3], capability))
-    return tuple(found)
-
-
-def _run(command: list[str]) -> str:
-    return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
 
 
 def _processor() -> str:
@@ -107,7 +74,10 @@ def _processor() -> str:
             return line.partition(":")[2].strip()
     if platform.system() == "Darwin":
         try:
-            return _run(["sysctl", "-n", "machdep.cpu.brand_string"]).strip()
+            brand = subprocess.run(
+                ["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, timeout=10, check=True
+            )
+            return brand.stdout.strip()
         except (OSError, subprocess.SubprocessError):
             return platform.machine()
     return platform.processor() or platform.machine()

@@ -77,15 +77,25 @@ PROFILES: Mapping[Name, Profile] = MappingProxyType(
     }
 )
 
-MINDS_BY_SIZE = ("Qwen/Qwen2.5-7B-Instruct", "Qwen/Qwen3-4B-Instruct-2507", "Qwen/Qwen2.5-1.5B-Instruct",
-                 "Qwen/Qwen2.5-0.5B-Instruct")  # fmt: skip
-"""For vLLM beside Whisper and CSM on one card, the largest first."""
+CARD_SETS = tuple(
+    (Choice("whisper", ears), Choice("vllm", mind) if mind else Choice("openai"))
+    for ears, mind in (
+        ("large-v3-turbo", "Qwen/Qwen2.5-7B-Instruct"),
+        ("large-v3-turbo", "Qwen/Qwen3-4B-Instruct-2507"),
+        ("large-v3-turbo", "Qwen/Qwen2.5-1.5B-Instruct"),
+        ("small", "Qwen/Qwen2.5-1.5B-Instruct"),
+        ("large-v3-turbo", ""),
+        ("small", ""),
+    )
+)
+"""Ears and mind that stand beside CSM on one card, the best first. Talk suffers less from smaller ears than from a mind
+of half a billion parameters; where no larger one fits, the mind is a server's."""
 
 OLDEST_CARD = 7.5
 """CUDA's compute capability below which vLLM has no kernels (Turing, 2018, has 7.5)."""
 
-CPU_MEMORY, CPU_CORES = 8 * GB, 4
-"""What Whisper and CSM want of a machine without a card; less, and small engines serve better."""
+CPU_MEMORY, CPU_CORES = 10 * GB, 4
+"""What the profile cpu wants: CSM 4.5 GB while it loads, Whisper 0.5 GB, Parley 1 GB, and the rest for the system."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,48 +105,54 @@ class Proposal:
 
 
 def propose(hardware: Hardware) -> Proposal:
-    """The profile for this machine, its language model as large as fits. A pure function of the hardware."""
-    gpu = hardware.gpu
-    without_card = "There is no NVIDIA card here"
-    if gpu is not None:
-        with_card = _for_card(hardware)
-        if with_card is not None:
-            return with_card
-        without_card = f"The {gpu.name} has too little free memory ({gpu.free_bytes / GB:.1f} GB) for all three models"
-        if gpu.capability and gpu.capability < OLDEST_CARD:
-            without_card = f"The {gpu.name} is too old for today’s engines"
-    if hardware.memory_bytes < CPU_MEMORY or hardware.cores < CPU_CORES:
-        return Proposal(
-            PROFILES["offline"],
-            f"{without_card}, and {hardware.cores} cores with {hardware.memory_bytes / GB:.0f} GB of memory are few "
-            "for a speech model.",
-        )
+    """The profile for this machine, with the best models that fit. A pure function of the hardware."""
+    with_card = _for_card(hardware)
+    if with_card is not None:
+        return with_card
+    no_card = _why_no_card(hardware)
+    cores, memory = hardware.cores, f"{hardware.memory_bytes / GB:.0f} GB of memory"
+    if cores < CPU_CORES:
+        return Proposal(PROFILES["offline"], f"{no_card} A speech model wants {CPU_CORES} cores; here are {cores}.")
+    if hardware.memory_bytes < CPU_MEMORY:
+        wanted = f"Whisper and CSM want {CPU_MEMORY / GB:.0f} GB of memory"
+        return Proposal(PROFILES["offline"], f"{no_card} {wanted}; here are {hardware.memory_bytes / GB:.0f} GB.")
     if not hardware.instructions & {"avx2", "neon"}:
-        return Proposal(PROFILES["offline"], f"{without_card}, and the processor has neither AVX2 nor NEON.")
-    return Proposal(
-        PROFILES["cpu"],
-        f"{without_card}; {hardware.cores} cores and {hardware.memory_bytes / GB:.0f} GB of memory are enough for "
-        "Whisper, and for CSM in four bits.",
-    )
+        return Proposal(PROFILES["offline"], f"{no_card} The processor has neither AVX2 nor NEON, which CSM needs.")
+    return Proposal(PROFILES["cpu"], f"{no_card} {cores} cores and {memory} are enough for Whisper, and for CSM in "
+                                     "four bits.")  # fmt: skip
 
 
 def _for_card(hardware: Hardware) -> Proposal | None:
     gpu = hardware.gpu
     if gpu is None or (gpu.capability and gpu.capability < OLDEST_CARD):
         return None
-    profile = PROFILES["gpu"]
-    if hardware.system != "Linux":
-        profile = replace(profile, mind=Choice("openai"))
-        if gpu.free_bytes < profile.gpu_bytes:
-            return None
-        return Proposal(profile, f"The {gpu.name} has room for Whisper and CSM; vLLM runs on Linux only, so the "
-                                 "language model comes from a server such as Ollama.")  # fmt: skip
-    for mind in MINDS_BY_SIZE:
-        fitting = replace(profile, mind=Choice("vllm", mind))
-        if gpu.free_bytes >= fitting.gpu_bytes:
-            return Proposal(
-                fitting,
-                f"The {gpu.name} has {gpu.free_bytes / GB:.0f} GB free; Whisper, CSM and {mind.partition('/')[2]} "
-                f"take {fitting.gpu_bytes / GB:.0f} GB.",
-            )
+    linux = hardware.system == "Linux"
+    for ears, mind in CARD_SETS:
+        fitting = replace(PROFILES["gpu"], ears=ears, mind=mind)
+        if gpu.free_bytes < fitting.gpu_bytes or (mind.engine == "vllm" and not linux):
+            continue
+        room = f"The {gpu.name} has {_gb(gpu.free_bytes)} free; Whisper {ears.model}"
+        if mind.engine == "vllm":
+            return Proposal(fitting, f"{room}, CSM and {mind.model.partition('/')[2]} take {_gb(fitting.gpu_bytes)}.")
+        why = "No language model fits beside them" if linux else "vLLM runs on Linux only"
+        return Proposal(fitting, f"{room} and CSM take {_gb(fitting.gpu_bytes)}. {why}, so the language model is that "
+                                 "of a server such as Ollama.")  # fmt: skip
     return None
+
+
+def _why_no_card(hardware: Hardware) -> str:
+    gpu = hardware.gpu
+    if gpu is None:
+        return hardware.gpu_trouble or "There is no NVIDIA card here."
+    if gpu.capability and gpu.capability < OLDEST_CARD:
+        return f"The {gpu.name} is too old for today’s engines."
+    ears, mind = CARD_SETS[-1]
+    least = replace(PROFILES["gpu"], ears=ears, mind=mind).gpu_bytes
+    found = f"The {gpu.name} has {_gb(gpu.free_bytes)} free, and Whisper and CSM take {_gb(least)}"
+    if gpu.memory_bytes >= least:
+        return f"{found}: end the programs that use it (`nvidia-smi` names them) and look again."
+    return f"{found}."
+
+
+def _gb(size: int) -> str:
+    return f"{size / GB:.1f} GB"

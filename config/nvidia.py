@@ -1,0 +1,143 @@
+"""NVIDIA's cards, as nvidia-smi tells of them: which there are, which is used, and why there are none."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+_QUERY = "index,uuid,name,memory.total,memory.free,driver_version,compute_cap"
+_MIB = 1024**2
+_PATIENCE_S = 10.0
+"""For nvidia-smi, which hangs when the driver does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    name: str
+    memory_bytes: int
+    free_bytes: int
+    driver: str = ""
+    capability: float = 0.0
+    """CUDA's compute capability; 8.0 and above compute in bfloat16. 0 where the driver does not tell."""
+    index: int = 0
+    """In the order of the PCI bus, as nvidia-smi counts."""
+    uuid: str = ""
+
+
+def ask_nvidia() -> tuple[Gpu, ...]:
+    """NVIDIA's cards that programs started from here may use; none where nvidia-smi is missing or does not answer."""
+    return nvidia_cards()[0]
+
+
+def one_card(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Variables with which every engine uses the same card, that with the most free memory; none where it is settled.
+
+    Left alone, CUDA counts the fastest card first, which need not be the one whose memory was planned with.
+    """
+    cards = ask_nvidia()
+    if len(cards) < 2 or "CUDA_VISIBLE_DEVICES" in environment:
+        return {}
+    card = max(cards, key=lambda gpu: gpu.free_bytes)
+    return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": str(card.index)}
+
+
+def nvidia_cards(
+    run: Callable[[list[str]], str] | None = None,
+    environment: Mapping[str, str] = os.environ,
+    on_the_bus: Callable[[], bool] | None = None,
+) -> tuple[tuple[Gpu, ...], str]:
+    """NVIDIA's cards by nvidia-smi, and why there are none where there should be some: a sentence, or nothing.
+
+    Args:
+        run: runs a command and gives what it printed.
+        environment: its CUDA_VISIBLE_DEVICES says which cards programs may use.
+        on_the_bus: whether there is a card at all, driver or not.
+    """
+    there = on_the_bus or _nvidia_on_the_bus
+    try:
+        table = (run or _run)(["nvidia-smi", f"--query-gpu={_QUERY}", "--format=csv,noheader,nounits"])
+    except FileNotFoundError:
+        missing = "There is an NVIDIA card here without its driver: install the driver, and start the computer again."
+        return (), missing if there() else ""
+    except subprocess.TimeoutExpired:
+        return (), f"NVIDIA’s driver did not answer within {_PATIENCE_S:.0f} s: start the computer again."
+    except (OSError, subprocess.SubprocessError) as error:
+        said = str(getattr(error, "output", None) or error)
+        if "No devices" in said and not there():
+            return (), ""
+        if "not a valid field" in said:
+            return (), "NVIDIA’s driver is too old: update it, and start the computer again."
+        return (), f"NVIDIA’s driver does not work ({_first_line(said)}): start the computer again, or reinstall it."
+    gpus = parse_nvidia(table)
+    if gpus or not table.strip():
+        return visible(gpus, environment.get("CUDA_VISIBLE_DEVICES")), ""
+    if "[N/A]" in table:
+        why = "The NVIDIA card does not tell its memory, as those do that share the processor’s, so nothing is proposed"
+        return (), f"{why}: choose the engines yourself on the setup page."
+    return (), f"What nvidia-smi says is not to be understood (“{_first_line(table)}”): update NVIDIA’s driver."
+
+
+def visible(gpus: tuple[Gpu, ...], devices: str | None) -> tuple[Gpu, ...]:
+    """Those that CUDA_VISIBLE_DEVICES names, by number or by the beginning of their UUID; all where it is not set."""
+    if devices is None or "MIG-" in devices:
+        return gpus
+    names = [name.strip() for name in devices.split(",") if name.strip()]
+    return tuple(gpu for gpu in gpus if any(name == str(gpu.index) or _begins(gpu.uuid, name) for name in names))
+
+
+def _begins(uuid: str, name: str) -> bool:
+    return name.startswith("GPU-") and uuid.startswith(name)
+
+
+def parse_nvidia(table: str) -> tuple[Gpu, ...]:
+    """nvidia-smi's rows: number, UUID, name, total and free memory in MiB, driver, compute capability.
+
+    A row without figures is left out, such as that of a card which shares the processor's memory ("[N/A]").
+    """
+    found = []
+    for row in table.splitlines():
+        cells = [cell.strip() for cell in row.split(",")]
+        if len(cells) == 7 and all(cells[at].isdigit() for at in (0, 3, 4)):
+            number, uuid, name, total, free, driver, capability = cells
+            known = float(capability) if re.fullmatch(r"\d+\.\d+", capability) else 0.0
+            found.append(Gpu(name, int(total) * _MIB, int(free) * _MIB, driver, known, int(number), uuid))
+    return tuple(found)
+
+
+def _nvidia_on_the_bus() -> bool:
+    """Linux tells what is plugged in, whether it has a driver or not: vendor 10de, class 03 (display)."""
+    for device in Path("/sys/bus/pci/devices").glob("*"):
+        try:
+            vendor, kind = ((device / name).read_text(encoding="ascii").strip() for name in ("vendor", "class"))
+        except OSError:
+            continue
+        if vendor == "0x10de" and kind.startswith("0x03"):
+            return True
+    return False
+
+
+def _run(command: list[str], patience_s: float = _PATIENCE_S) -> str:
+    """What a command prints. Raises OSError, TimeoutExpired, CalledProcessError.
+
+    A process that the kernel holds up in a driver does not end when it is killed, so that is not waited for.
+    """
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    )
+    try:
+        said, _ = process.communicate(timeout=patience_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command, said)
+    return said
+
+
+def _first_line(text: str) -> str:
+    line = next((line.strip() for line in text.splitlines() if line.strip()), "it says nothing")
+    return line.rstrip(".")[:120]

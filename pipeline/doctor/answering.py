@@ -1,0 +1,47 @@
+"""The mind: does it answer, and how soon? And does the memory?"""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from datetime import datetime
+from typing import cast
+
+from pipeline.doctor.check import Patient, Tell
+from pipeline.doctor.finding import Verdict
+from pipeline.llm import LanguageModel, Message, Prompt
+from pipeline.trial import shortened
+
+FIRST_WORD_GOOD_S = 1.0
+"""What passes for thinking in talk."""
+
+
+async def answering(patient: Patient, tell: Tell) -> Verdict:
+    began = patient.clock()
+    first: float | None = None
+    text = ""
+    hello = (Message("user", "Hello. How are you?"),)
+    prompt = Prompt(patient.settings.mind.persona, hello, None, datetime.now().astimezone())
+    mind = cast(LanguageModel, patient.engines.running("mind"))
+    async with aclosing(mind.reply(prompt)) as pieces:
+        async for piece in pieces:
+            text += piece
+            if first is None and text.strip():
+                first = patient.clock() - began
+            tell(f"“{shortened(text)}”", passing=True)
+    seconds = patient.clock() - began
+    if first is None:
+        return Verdict("bad", "The reply was empty: choose another model.", seconds)
+    figures = {"first_word_seconds": round(first, 3)}
+    told = f"First words after {first:.2f} s: “{shortened(text)}”"
+    if first > FIRST_WORD_GOOD_S:
+        return Verdict("fair", f"{told} A smaller model answers sooner.", seconds, figures)
+    return Verdict("good", told, seconds, figures)
+
+
+async def remembering(patient: Patient, tell: Tell) -> Verdict:
+    """A question only: nothing is written into the user's memory."""
+    began = patient.clock()
+    found = await patient.engines.memory().recall("What did we talk about?", budget_chars=500)
+    count = len(found.items)
+    told = {0: "It answers, and holds nothing about that yet.", 1: "One memory came to a question."}
+    return Verdict("good", told.get(count, f"{count} memories came to a question."), patient.clock() - began)

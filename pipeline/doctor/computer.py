@@ -1,0 +1,156 @@
+"""The computer: does it suit the engines that are chosen, are their models here, is there memory left?"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import get_args
+
+import psutil
+
+from config.cache import is_here
+from config.hardware import GB, Hardware, ask_nvidia, look
+from config.models import Model, Stage, fetches, find, verdict
+from config.profiles import PROFILES, propose
+from config.settings import Settings
+from pipeline.doctor.check import Patient, Tell
+from pipeline.doctor.cuda import ask_torch, trouble
+from pipeline.doctor.finding import Verdict
+
+LOW_MEMORY = GB // 2
+"""Free memory below which the system soon ends programs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """An engine of the settings, and the table's entry of its model, if there is one."""
+
+    stage: Stage
+    engine: str
+    name: str
+    model: Model | None
+
+    @property
+    def label(self) -> str:
+        return self.model.label if self.model is not None else self.name or self.engine
+
+    def here(self) -> bool:
+        return all(is_here(fetch) for fetch in fetches(self.stage, self.engine, self.name))
+
+
+def chosen(settings: Settings) -> Iterator[Chosen]:
+    for stage in get_args(Stage):
+        choice = getattr(settings, stage)
+        yield Chosen(stage, choice.engine, choice.model, find(stage, choice.engine, choice.model))
+
+
+def missing(patient: Patient) -> list[Chosen]:
+    """Choices whose models are not on this computer. It looks at the disk."""
+    return [choice for choice in _not_running(patient) if not choice.here()]
+
+
+def _not_running(patient: Patient) -> list[Chosen]:
+    """What runs needs no judgement; and the memory that it holds is no longer free."""
+    health = patient.engines.health()
+    return [choice for choice in chosen(patient.settings) if health[choice.stage].state != "ready"]
+
+
+async def suited(patient: Patient, tell: Tell) -> Verdict:
+    hardware = await asyncio.to_thread(look)
+    choices = _not_running(patient)
+    card = ""
+    if any(choice.model is not None and choice.model.gpu_bytes for choice in choices):
+        card = hardware.gpu_trouble
+        if hardware.gpu is not None:
+            tell("asking PyTorch for the card")
+            card = trouble(hardware.gpu, await ask_torch())
+    found = judged(hardware, choices, card)
+    patient.suits = found.grade != "bad"
+    return found
+
+
+def judged(hardware: Hardware, choices: list[Chosen], card: str = "") -> Verdict:
+    """A pure function of what there is, of what is chosen, and of what is wrong with the card."""
+    here = described(hardware)
+    refusals = [
+        f"{choice.label}: {found.why}"
+        for choice in choices
+        if choice.model is not None and (found := verdict(choice.model, hardware)).runs == "no"
+    ]
+    if refusals:
+        name = propose(hardware).profile.name
+        advice = f"The profile {name} suits this computer: choose it with `python3 main.py --profile {name}`."
+        return Verdict("bad", " ".join(filter(None, [f"{here}.", card, *refusals, advice])))
+    if card:
+        return Verdict("fair", f"{here}. {card}")
+    together = sum(choice.model.gpu_bytes for choice in choices if choice.model is not None)
+    gpu = hardware.gpu
+    if gpu is not None and together > gpu.free_bytes:
+        return Verdict("fair", f"{here}. The engines together take {together / GB:.1f} GB of the card: choose smaller "
+                       "ones, or end the programs that use it.")  # fmt: skip
+    return Verdict("good", f"{here}.")
+
+
+def described(hardware: Hardware) -> str:
+    cards = [f"{gpu.name} with {gpu.free_bytes / GB:.1f} of {gpu.memory_bytes / GB:.1f} GB free"
+             for gpu in hardware.gpus]  # fmt: skip
+    return (
+        f"{hardware.processor}, {hardware.cores} cores, {hardware.free_memory_bytes / GB:.1f} of "
+        f"{hardware.memory_bytes / GB:.1f} GB of memory free, {_listed(cards or ['no NVIDIA card'])}"
+    )
+
+
+async def fetched(patient: Patient, tell: Tell) -> Verdict:
+    lacking = await asyncio.to_thread(missing, patient)
+    if not lacking:
+        return Verdict("good", "All that the chosen engines need is here.")
+    if not patient.suits:
+        return Verdict("skipped", "They are not here, and do not suit this computer: see above.")
+    names = _listed([f"{choice.label}{_size(choice.model)}" for choice in lacking])
+    verb = "is" if len(lacking) == 1 else "are"
+    return Verdict("bad", f"{names} {verb} not on this computer yet: `{command(patient.settings)}`, or “This computer” "
+                   "on the setup page, fetches what is missing.")  # fmt: skip
+
+
+def command(settings: Settings) -> str:
+    """What fetches the models of the settings, be they saved or those of a profile that is only tried."""
+    profile = PROFILES[settings.profile]
+    same = all(
+        (choice.engine, choice.model) == (getattr(settings, stage).engine, getattr(settings, stage).model)
+        for stage, choice in profile.choices
+    )
+    return f"python3 setup.py models --profile {profile.name}" if same else "python3 setup.py models"
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def _size(model: Model | None) -> str:
+    return f" ({model.download_bytes / GB:.1f} GB)" if model is not None and model.download_bytes else ""
+
+
+async def room(patient: Patient, tell: Tell) -> Verdict:
+    """What Parley's processes hold together."""
+    used = await asyncio.to_thread(_resident)
+    free = psutil.virtual_memory().available
+    cards = await asyncio.to_thread(ask_nvidia)
+    text = f"Parley holds {used / GB:.1f} GB, and {free / GB:.1f} GB are free"
+    text += "".join(f"; {card.free_bytes / GB:.1f} GB free on the {card.name}" for card in cards)
+    figures = {"memory_gb": round(used / GB, 2), "free_gb": round(free / GB, 2)}
+    if free < LOW_MEMORY:
+        return Verdict("fair", f"{text}: end other programs, or choose smaller models.", None, figures)
+    return Verdict("good", f"{text}.", None, figures)
+
+
+def _resident() -> int:
+    """Bytes of this process and those it started; memory that several share is counted for each."""
+    own = psutil.Process()
+    total = 0
+    for process in (own, *own.children(recursive=True)):
+        try:
+            total += process.memory_info().rss
+        except psutil.Error:
+            continue
+    return total

@@ -1,0 +1,110 @@
+"""Hearing: is speech noticed, is it understood, and does the voice come back as words?"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+
+from pipeline.audio import EAR_RATE, Samples
+from pipeline.audio.file import read_sound
+from pipeline.doctor.check import Patient, Tell
+from pipeline.doctor.finding import Verdict
+from pipeline.doctor.speaking import SENTENCE
+from pipeline.stages import VoiceActivityLike
+from pipeline.stt import SpeechToText
+from pipeline.trial import shortened, transcribe, words_right
+from pipeline.vad import FRAME
+
+RECORDING = Path(__file__).resolve().parents[2] / "tests" / "audio" / "weather_question.wav"
+"""From livekit/agents (Apache-2.0); see the README beside it."""
+SAID = "What is the weather in Paris?"
+
+JUDGES = frozenset({"whisper"})
+"""Ears that understand a synthesiser about as well as a person. PocketSphinx does not: of sentences by eSpeak NG it had
+0 to 7 words right in 12, so that its failure says nothing about the voice."""
+
+PACE_GOOD = 0.6
+"""The real-time factor up to which nobody waits for the ears, which work while one speaks."""
+WORDS_GOOD, WORDS_BAD = 0.8, 0.5
+"""Shares of the words that are understood."""
+
+
+async def noticing(patient: Patient, tell: Tell) -> Verdict:
+    vad = patient.engines.vad()
+    recording = await asyncio.to_thread(read_sound, RECORDING)
+    began = patient.clock()
+    silence = await asyncio.to_thread(_likelihoods, vad, np.zeros(EAR_RATE // 2, np.float32))
+    speech = await asyncio.to_thread(_likelihoods, vad, recording)
+    seconds = patient.clock() - began
+    each = 1000 * seconds / (len(silence) + len(speech))
+    share = float(np.mean(np.array(speech) >= patient.settings.ears.sensitivity))
+    figures = {"milliseconds_a_frame": round(each, 2), "speech_share": round(share, 2)}
+    if max(silence) >= patient.settings.ears.sensitivity or share < 0.3:
+        return Verdict("bad", f"It takes {share:.0%} of a question for speech, and silence for {max(silence):.0%} "
+                       "likely: set the sensitivity to half on the setup page.", seconds, figures)  # fmt: skip
+    return Verdict("good", f"A question is speech, silence is not; {each:.1f} ms for each 32 ms.", seconds, figures)
+
+
+def _likelihoods(vad: VoiceActivityLike, sound: Samples) -> list[float]:
+    return [vad.probability(sound[at : at + FRAME]) for at in range(0, len(sound) - FRAME + 1, FRAME)]
+
+
+async def understanding(patient: Patient, tell: Tell) -> Verdict:
+    """A person's question, recorded."""
+    recording = await asyncio.to_thread(read_sound, RECORDING)
+    heard, seconds = await transcribe(_ears(patient), recording, patient.clock)
+    pace = seconds / (len(recording) / EAR_RATE)
+    share, told, figures = _compared(SAID, heard)
+    figures["real_time_factor"] = round(pace, 3)
+    patient.understands = share >= WORDS_GOOD
+    told = f"{told} in {pace:.2f} of its length"
+    if patient.settings.ears.language not in ("en", "auto"):
+        return Verdict("open", f"{told}. The question is English, and the ears are set to another language: talk with "
+                       "them to find out.", seconds, figures)  # fmt: skip
+    if share < WORDS_BAD:
+        return Verdict("bad", f"{told}: choose other ears or a larger model.", seconds, figures)
+    if pace > PACE_GOOD:
+        return Verdict("fair", f"{told}. A smaller model answers sooner.", seconds, figures)
+    if share < WORDS_GOOD:
+        return Verdict("fair", f"{told}. A larger model understands more.", seconds, figures)
+    return Verdict("good", f"{told}.", seconds, figures)
+
+
+async def heard_back(patient: Patient, tell: Tell) -> Verdict:
+    """The ears listen to what the voice said. Only ears that are known to understand can judge it."""
+    if patient.spoken is None:
+        return Verdict("skipped", "There is no speech to listen to.")
+    quiet = np.zeros(EAR_RATE // 3, np.float32)
+    sound = np.concatenate([quiet, patient.spoken, quiet])
+    heard, seconds = await transcribe(_ears(patient), sound, patient.clock)
+    share, told, figures = _compared(SENTENCE, heard)
+    if share >= WORDS_GOOD:
+        return Verdict("good", f"{told}.", seconds, figures)
+    why_not = None
+    if patient.settings.ears.engine not in JUDGES:
+        why_not = "These ears are made for people’s voices, so that says little about this one; with Whisper it will."
+    elif not patient.english:
+        why_not = "The sentence is English, and the ears or the voice are set to another language."
+    elif not patient.understands:
+        why_not = "The ears did not understand a person either, so that says nothing about the voice."
+    if why_not is not None:
+        return Verdict("open", f"{told}. {why_not}", seconds, figures)
+    if share < WORDS_BAD:
+        return Verdict("bad", f"{told}, and the same ears understood a person: what the voice makes is not clear "
+                       "speech. Choose another model, precision or recording.", seconds, figures)  # fmt: skip
+    return Verdict("fair", f"{told}: the voice is not always clear. A recording with less noise may help.", seconds,
+                   figures)  # fmt: skip
+
+
+def _compared(said: str, heard: str) -> tuple[float, str, dict[str, float]]:
+    """The share of the words that is right, that in words, and as figures."""
+    right, of = words_right(said, heard)
+    told = f"{right} of {of} words right (“{shortened(heard)}”)" if heard.strip() else "No word was heard"
+    return right / of, told, {"words_right": float(right), "words": float(of)}
+
+
+def _ears(patient: Patient) -> SpeechToText:
+    return cast(SpeechToText, patient.engines.running("ears"))

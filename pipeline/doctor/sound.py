@@ -1,0 +1,51 @@
+"""The sound card: does the microphone hear, do the headphones play?"""
+
+from __future__ import annotations
+
+import math
+from contextlib import aclosing
+
+from pipeline.audio.soundcard import levels, play_tone
+from pipeline.doctor.check import Patient, Tell
+from pipeline.doctor.finding import Verdict
+
+LISTEN_S = 2.0
+QUIET = 0.002
+"""Peak (of full scale) below which a microphone is silent even for a quiet room: it is muted, or not the right one."""
+FAINT = 0.02
+"""Peak below which nobody spoke into it while it listened, or from far away."""
+
+
+async def microphone(patient: Patient, tell: Tell) -> Verdict:
+    if (elsewhere := _elsewhere(patient)) is not None:
+        return elsewhere
+    tell("say something")
+    peak = 0.0
+    async with aclosing(levels(patient.settings.audio.input)) as peaks:
+        for _ in range(round(10 * LISTEN_S)):
+            peak = max(peak, await anext(peaks))
+    if peak < QUIET:
+        return Verdict("bad", "It is silent: unmute it, or choose another on the setup page.")
+    loudness = 20 * math.log10(peak)
+    figures = {"peak_dbfs": round(loudness, 1)}
+    if peak < FAINT:
+        return Verdict("fair", f"It hears no more than a quiet room ({loudness:.0f} dB of full scale): if you spoke, "
+                       "come closer or turn it up.", None, figures)  # fmt: skip
+    return Verdict("good", f"It hears: at most {loudness:.0f} dB of full scale.", None, figures)
+
+
+async def headphones(patient: Patient, tell: Tell) -> Verdict:
+    if (elsewhere := _elsewhere(patient)) is not None:
+        return elsewhere
+    tell("two notes")
+    began = patient.clock()
+    await play_tone(patient.settings.audio.output)
+    return Verdict("good", "Two notes were played. Did you hear them?", patient.clock() - began)
+
+
+def _elsewhere(patient: Patient) -> Verdict | None:
+    if patient.settings.audio.place == "browser":
+        return Verdict("skipped", "Your headset is the browser’s: try it on the setup page.")
+    if patient.talking():
+        return Verdict("skipped", "The sound card is in use by a conversation: end it, then check again.")
+    return None

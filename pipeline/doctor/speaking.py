@@ -1,0 +1,139 @@
+"""The voice: does it keep pace with speech, and which precision would?"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Literal, cast
+
+import numpy as np
+import psutil
+import soxr
+
+from config.hardware import GB, ask_nvidia
+from config.models import find
+from config.settings import Settings
+from pipeline.audio import EAR_RATE, MOUTH_RATE
+from pipeline.catalogue import CATALOGUE
+from pipeline.doctor.check import LOADING_S, Patient, Tell
+from pipeline.doctor.finding import Verdict
+from pipeline.engine import EngineError, Progress
+from pipeline.trial import speak
+from pipeline.tts import TextToSpeech
+
+SENTENCE = "The people of the city want to know the time of day."
+"""Spoken to be heard back."""
+
+PACE_GOOD, FIRST_SOUND_GOOD_S = 0.9, 0.6
+"""The real-time factor up to which speech, once begun, never has to pause; and a wait that passes in talk."""
+
+Precision = Literal["bf16", "int8", "int4"]
+
+ON_CARD: tuple[Precision, ...] = ("bf16",)
+ON_PROCESSOR: tuple[Precision, ...] = ("bf16", "int8", "int4")
+"""The finest first."""
+
+SAMPLE_S, SAMPLE_WORK_S = 2.0, 20.0
+"""A precision is timed by this much sound, or by what it makes in this much time."""
+
+
+async def speaking(patient: Patient, tell: Tell) -> Verdict:
+    voice = cast(TextToSpeech, patient.engines.running("voice"))
+
+    def told(sound_s: float) -> None:
+        tell(f"{sound_s:.1f} s spoken", passing=True)
+
+    said = await speak(voice, SENTENCE, patient.clock, told)
+    if said.sound_s < 0.3:
+        return Verdict("bad", f"It spoke for {said.sound_s:.1f} s only: choose another model or recording.")
+    patient.spoken = soxr.resample(said.sound, MOUTH_RATE, EAR_RATE).astype(np.float32)
+    patient.factor = said.factor
+    figures = {"first_sound_seconds": round(said.first_s, 3), "real_time_factor": round(said.factor, 3)}
+    text = (
+        f"{said.sound_s:.1f} s of sound took {said.seconds:.2f} s (real-time factor {said.factor:.2f}), "
+        f"the first of it {said.first_s:.2f} s"
+    )
+    csm = patient.settings.voice.engine == "csm"
+    advice = "Which precision keeps pace is tried at the end." if csm else "Choose another voice."
+    if said.factor > PACE_GOOD:
+        pauses = "it has to pause while it speaks" if said.factor > 1 else "it hardly keeps pace"
+        return Verdict("fair", f"{text}: {pauses}. {advice}", said.seconds, figures)
+    if said.first_s > FIRST_SOUND_GOOD_S:
+        return Verdict("fair", f"{text}: one waits for it. {advice}", said.seconds,
+                       figures)  # fmt: skip
+    return Verdict("good", f"{text}.", said.seconds, figures)
+
+
+async def precisions(patient: Patient, tell: Tell) -> Verdict:
+    """Load the speech model in each precision that suits the machine, one after the other, and never two at once."""
+    if patient.talking():
+        return Verdict("skipped", "That would take the computer from the conversation that is going on: end it, then "
+                       "check again.")  # fmt: skip
+    factors: dict[str, float] = {}
+    failed: dict[str, str] = {}
+    async with patient.engines.resting("voice"):
+        for precision in ON_CARD if await asyncio.to_thread(ask_nvidia) else ON_PROCESSOR:
+            try:
+                await asyncio.to_thread(_check_room)
+                factors[precision] = await _factor(precision, patient, tell)
+            except EngineError as error:
+                failed[precision] = str(error)
+    return recommended(factors, failed)
+
+
+def recommended(factors: Mapping[str, float], failed: Mapping[str, str]) -> Verdict:
+    """From real-time factors, the finest precision first, and from the sentences of those that could not be tried."""
+    told = ", ".join(f"{precision} {factor:.2f}" for precision, factor in factors.items())
+    reasons: dict[str, list[str]] = {}
+    for precision, why in failed.items():
+        reasons.setdefault(why, []).append(precision)
+    others = "".join(f" Not {' nor '.join(names)}: {why}" for why, names in reasons.items())
+    if not factors:
+        return Verdict("bad", others.strip())
+    best = next((precision for precision, factor in factors.items() if factor <= PACE_GOOD), None)
+    if best is not None:
+        return Verdict("good", f"Real-time factors: {told}. Choose {best}.{others}", None, factors)
+    nearest = min(factors, key=lambda precision: factors[precision])
+    return Verdict("fair", f"Real-time factors: {told}. None keeps pace with speech; {nearest} comes nearest. For talk "
+                   f"without pauses choose eSpeak NG.{others}", None, factors)  # fmt: skip
+
+
+async def _factor(precision: Precision, patient: Patient, tell: Tell) -> float:
+    """The real-time factor of a voice that is loaded for this alone, and gone afterwards. Raises EngineError."""
+
+    def report(progress: Progress) -> None:
+        if progress.what not in ("loading", "ready", "stopped"):
+            tell(f"{precision}: {progress.what}", LOADING_S)
+
+    def told(sound_s: float) -> None:
+        tell(f"{precision}: {sound_s:.1f} s spoken", passing=True)
+
+    settings = _with(patient.settings, precision)
+    voice = cast(TextToSpeech, CATALOGUE["voice", settings.voice.engine].create(settings, patient.data))
+    try:
+        await voice.start(report)
+        said = await speak(voice, SENTENCE, patient.clock, told, SAMPLE_S, SAMPLE_WORK_S)
+    finally:
+        await voice.stop()
+    return round(said.factor, 3)
+
+
+def _with(settings: Settings, precision: Precision) -> Settings:
+    changed = settings.model_copy(deep=True)
+    changed.voice.precision = precision
+    return changed
+
+
+def _check_room() -> None:
+    """Raises EngineError where the model has no room: to try it would push other programs out of memory."""
+    model = find("voice", "csm", "")
+    assert model is not None
+    card = max(ask_nvidia(), key=lambda gpu: gpu.free_bytes, default=None)
+    if card is None:
+        need, free, where = model.memory_bytes, psutil.virtual_memory().available, "of memory"
+    else:
+        need, free, where = model.gpu_bytes, card.free_bytes, f"on the {card.name}"
+    if free < need:
+        raise EngineError(
+            f"it needs {need / GB:.1f} GB {where}, and {free / GB:.1f} GB are free. End other programs and check again."
+        )
