@@ -58,7 +58,8 @@ class Downloader:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._token: str | bool = token or get_token() or False
+        with explained("The token", token or False):
+            self._token: str | bool = token or get_token() or False
         self._clock, self._sleep = clock, sleep
         self._api = HfApi(token=self._token)
 
@@ -223,12 +224,16 @@ def right(file: File) -> bool:
 
 
 def keep_token(token: str) -> Path:
-    """Where huggingface_hub looks for it, so that every engine finds it; readable by its owner only."""
+    """Where huggingface_hub looks for it, so that every engine finds it; readable by its owner only.
+
+    Raises DownloadError where it cannot be written.
+    """
     path = Path(constants.HF_TOKEN_PATH)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)  # an old one's mode would stay
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        file.write(token)
+    with explained("The token", token):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)  # an old one's mode would stay
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            file.write(token)
     return path
 
 

@@ -262,16 +262,16 @@ class _Lines:
 
 
 class _Seldom:
-    """Whether a tick is worth telling: some time after the last, or the beginning, check or end of a file."""
+    """Whether a tick is worth telling: some time after the last, or when something else is done than before."""
 
     def __init__(self, every: float) -> None:
         self._every = every
         self._clock = time.monotonic
         self._last = -every
-        self._before: tuple[int, bool] | None = None
+        self._before: tuple[int, bool, bool] | None = None
 
     def due(self, tick: Tick, plan: Plan) -> bool:
-        now, step = self._clock(), (tick.file, tick.checking)
+        now, step = self._clock(), (tick.file, tick.checking, tick.waiting)
         if now - self._last < self._every and step == self._before and tick.have < plan.size:
             return False
         self._last, self._before = now, step

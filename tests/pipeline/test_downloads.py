@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 
 from config.cache import is_here
-from config.fetches import whisper_files
+from config.fetches import MIMI, speech_model_files, whisper_files
+from csm.mimi_checkpoint import ORIGINAL_FILE
 from pipeline.download_plan import Pace
 from pipeline.downloads import choose
+from tests.csm.tiny import write_checkpoint
 from tests.support.hub import Hub, digest, serve
 
 NAME = "someone/whisper-of-noise"
@@ -49,15 +51,25 @@ def environment(hub: Hub, home: Path, **more: str) -> dict[str, str]:
     return kept | {"HF_ENDPOINT": hub.url, "HF_HOME": str(home), "NO_PROXY": "*"} | more
 
 
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "pipeline.models_command", "--json", *arguments]
+def command(*arguments: str, patched: str = "") -> list[str]:
+    """`patched`: Python that changes a constant of the program before it runs."""
+    start = "import sys, pipeline.downloads; from pipeline.models_command import main"
+    return [sys.executable, "-c", f"{start}\n{patched}\nsys.exit(main(sys.argv[1:]))", "--json", *arguments]
 
 
-def fetch(hub: Hub, home: Path, model: str = NAME, token: str = "", **more: str) -> list[dict[str, Any]]:
+def fetch(
+    hub: Hub,
+    home: Path,
+    model: str = NAME,
+    token: str = "",
+    patched: str = "",
+    stage: str = "ears:whisper",
+    **more: str,
+) -> list[dict[str, Any]]:
     """What the downloader told, line by line."""
-    arguments = [f"ears:whisper:{model}", *(["--token-from-stdin"] if token else [])]
+    arguments = [f"{stage}:{model}", *(["--token-from-stdin"] if token else [])]
     done = subprocess.run(
-        command(*arguments),
+        command(*arguments, patched=patched),
         input=token,
         env=environment(hub, home, **more),
         capture_output=True,
@@ -138,9 +150,11 @@ def test_a_connection_that_drops_is_taken_up_again(hub: Hub, tmp_path: Path) -> 
 
 def test_a_connection_that_stays_away_is_said_and_costs_nothing(hub: Hub, repository: Path, tmp_path: Path) -> None:
     hub.break_off["model.bin"] = WEIGHTS * 6 // 10
-    told = fetch(hub, tmp_path)
+    told = fetch(hub, tmp_path, patched="pipeline.downloads.WAITS_S = (0, 0, 0)")
     assert told[-1]["kind"] == "failed"
     assert "what has come is kept" in told[-1]["message"]
+    assert any(tick["waiting"] for tick in told if tick["kind"] == "progress")
+    assert hub.fetched.count("model.bin") == 4, "once, and after each wait"
     hub.break_off.clear()
     sent = hub.sent["model.bin"]
     assert fetch(hub, tmp_path)[-1]["kind"] == "done"
@@ -204,6 +218,94 @@ def test_a_model_of_another_kind(tmp_path: Path) -> None:
     assert "a model of another kind" in failed["message"]
 
 
+@pytest.mark.parametrize(
+    ("stage", "architecture"),
+    [("voice:csm", "LlamaForCausalLM"), ("mind:vllm", "BertModel"), ("voice:csm", "WhisperForConditionalGeneration")],
+)
+def test_a_model_of_another_architecture_is_refused_before_its_weights_are_fetched(
+    tmp_path: Path, stage: str, architecture: str
+) -> None:
+    folder = tmp_path / "other"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"weights")
+    (folder / "config.json").write_text(json.dumps({"architectures": [architecture]}))
+    with serve({"someone/other": folder}) as hub:
+        (failed,) = fetch(hub, tmp_path / "home", "someone/other", stage=stage)
+        assert failed["message"].startswith(f"someone/other is a {architecture}, which this engine cannot load")
+        assert not hub.fetched
+
+
+@pytest.mark.parametrize("form", ["original", "transformers"])
+def test_a_voice_that_brings_no_codec_has_one_fetched_with_it(
+    tmp_path: Path, form: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tiny checkpoints with random weights. Sesame's format has the codec in another repository, transformers' not."""
+    model, codec = write_checkpoint(tmp_path / "model", form), write_checkpoint(tmp_path / "codec")
+    for file in model.glob("tokenizer-*"):
+        file.unlink()
+    with serve({"someone/csm": model, MIMI.repository: codec}) as hub:
+        told = fetch(hub, tmp_path / "home", "someone/csm", stage="voice:csm")
+        assert told[-1]["kind"] == "done"
+        sizes = {file["path"]: file["size"] for file in told[0]["files"] if file["repository"] == MIMI.repository}
+        expected = {} if form == "transformers" else {ORIGINAL_FILE: (codec / ORIGINAL_FILE).stat().st_size}
+        assert sizes == expected, "its size is told before"
+        with cache_at(tmp_path / "home", monkeypatch):
+            assert is_here(speech_model_files("someone/csm"))
+            for part in (tmp_path / "home").rglob(ORIGINAL_FILE):
+                part.unlink()
+            assert is_here(speech_model_files("someone/csm")) == (form == "transformers")
+
+
+def test_a_mirror_that_sends_whole_files_only(hub: Hub, repository: Path, tmp_path: Path) -> None:
+    hub.ranges = False
+    hub.break_off["model.bin"] = WEIGHTS * 6 // 10
+    hub.breaks = 1
+    assert fetch(hub, tmp_path)[-1]["kind"] == "done", "and its checksum is right"
+    (got,) = tmp_path.rglob("snapshots/*/model.bin")
+    assert got.read_bytes() == (repository / "model.bin").read_bytes()
+
+
+def test_what_came_too_much_is_thrown_away(hub: Hub, repository: Path, tmp_path: Path) -> None:
+    blobs = tmp_path / "hub" / f"models--{NAME.replace('/', '--')}" / "blobs"
+    blobs.mkdir(parents=True)
+    (blobs / f"{digest(repository / 'tokenizer.json')}.parley-part").write_bytes(bytes(30_000))
+    assert fetch(hub, tmp_path)[-1]["kind"] == "done"
+
+
+def test_a_file_where_models_should_lie(hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("not a folder")
+    failed = fetch(hub, tmp_path / "home")[-1]
+    assert "a part of that path is a file" in failed["message"]
+    assert (tmp_path / "home").read_text() == "not a folder"
+
+
+def test_the_words_of_a_refusal_are_all_that_a_user_sees(hub: Hub, tmp_path: Path) -> None:
+    """In the terminal, as in a pipe: the sentence on stderr, and nothing of Python's."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline.models_command", "ears:whisper:nobody/nothing"],
+        env=environment(hub, tmp_path), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.strip() == (
+        f"There is no model nobody/nothing at {hub.url}: check its name; a private one needs your token."
+    )
+
+
+def test_in_a_pipe_a_line_tells_of_each_file(hub: Hub, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline.models_command", f"ears:whisper:{NAME}"],
+        env=environment(hub, tmp_path), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    heading, row, size, *lines, end = [line.strip() for line in done.stdout.splitlines()]
+    assert heading.split() == ["model", "files", "size", "here"]
+    assert row.split() == [NAME, "4", "32.0", "MB"]
+    assert size == "32.0 MB to fetch."
+    assert [line.partition(" fetched;")[0] for line in lines] == [
+        f"{NAME}/{name}" for name in ("config.json", "model.bin", "tokenizer.json", "vocabulary.txt")
+    ]
+    assert end == "Fetched and checked."
+
+
 def test_no_way_to_the_hub(tmp_path: Path) -> None:
     (failed,) = fetch(Hub("http://127.0.0.1:9"), tmp_path)
     assert "http://127.0.0.1:9 does not answer" in failed["message"]
@@ -218,16 +320,8 @@ def test_offline_what_is_here_is_enough(hub: Hub, tmp_path: Path) -> None:
 
 
 def test_a_disk_without_room_is_said_before(hub: Hub, tmp_path: Path) -> None:
-    code = (
-        "import sys, config.cache, pipeline.downloads as d; d.free_disk = lambda folder: 1000\n"
-        "from pipeline.models_command import main; sys.exit(main(sys.argv[1:]))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, "--json", f"ears:whisper:{NAME}"],
-        env=environment(hub, tmp_path), capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert "free some space" in done.stdout
-    assert done.returncode == 1
+    (failed,) = fetch(hub, tmp_path, patched="pipeline.downloads.free_disk = lambda folder: 1000")
+    assert "free some space" in failed["message"]
     assert not hub.fetched
 
 
@@ -243,8 +337,6 @@ def test_a_disk_that_fills_is_said(hub: Hub, repository: Path, tmp_path: Path) -
 
 
 def test_only_one_format_of_the_speech_model_is_chosen() -> None:
-    from config.fetches import speech_model_files
-
     both = ["model.safetensors", "transformers-00001-of-00002.safetensors", "config.json", "ckpt.pt", "tokenizer.json"]
     assert choose(speech_model_files("sesame/csm-1b"), both) == ["config.json", "model.safetensors", "tokenizer.json"]
     sharded = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "model.safetensors.index.json"]
