@@ -10,12 +10,14 @@ import socket
 import sys
 import threading
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
 import uvicorn
+from filelock import FileLock, Timeout
 
 from config import Settings, SettingsError, SettingsStore
 from config.cache import is_here
@@ -30,6 +32,7 @@ from web.realtime import MAX_MESSAGE
 from web.service import Service
 
 TOKEN_FILE = "token"
+LOCK_FILE = ".lock"
 GRACE = 3
 """Seconds that connections have to end after Ctrl-C."""
 
@@ -51,9 +54,7 @@ class ServeOptions:
 def serve(options: ServeOptions) -> int:
     """Serve until Ctrl-C; returns the exit status. What prevents a start is one sentence on stderr."""
     try:
-        listener = listen(options.host, options.port)
-        with listener:
-            data = data_folder(options.data)
+        with listen(options.host, options.port) as listener, alone_with(data_folder(options.data)) as data:
             settings, store, notice = load_settings(data, options.profile)
             token = None if is_loopback(options.host) else access_token(data)
             logs.configure(data, level=settings.log.level, words=settings.log.words)
@@ -156,6 +157,26 @@ def data_folder(path: Path) -> Path:
             "or choose another with --data FOLDER."
         ) from error
     return path
+
+
+@contextmanager
+def alone_with(data: Path) -> Iterator[Path]:
+    """The data folder, for one Parley: two would write the same settings and memory.
+
+    The system lets go of the lock when a program ends, however it does.
+
+    Raises ServeError where another Parley has the folder.
+    """
+    lock = FileLock(data / LOCK_FILE)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise ServeError(
+            f"Another Parley runs with the data folder {data}: use that one, or choose another folder with "
+            "--data FOLDER."
+        ) from error
+    with lock:
+        yield data
 
 
 def load_settings(data: Path, profile: str | None) -> tuple[Settings, SettingsStore, str | None]:

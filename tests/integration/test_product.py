@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-import time
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.support.product import ask, await_event, hear_out, started, type_in
+from tests.support.product import ROOT, ask, await_event, hear_out, started, type_in
+from tests.support.recordings import recording
 
 pytestmark = pytest.mark.slow
 
@@ -86,24 +88,39 @@ def test_a_second_start_is_not_asked_to_install_anything(tmp_path: Path) -> None
     assert f"http://localhost:{product.port}" in output
 
 
-def test_two_parleys_share_no_memory_unnoticed(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("same", "words"),
+    [
+        ("port", "Port {port} is in use, perhaps by Parley itself: open http://localhost:{port}, or choose another"),
+        ("data", "Another Parley runs with the data folder {data}: use that one, or choose another folder with --data"),
+    ],
+)
+def test_a_second_parley_is_told_and_the_first_goes_on(tmp_path: Path, same: str, words: str) -> None:
+    data = tmp_path / "data"
+    with started(data) as first:
+        first.wait_until()
+        port, folder = (first.port, tmp_path / "other") if same == "port" else (0, data)
+        second = subprocess.run(
+            [sys.executable, "main.py", "--no-browser", "--port", str(port), "--data", str(folder)],
+            cwd=ROOT, capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        assert second.returncode == 1
+        assert second.stderr.startswith(f"Parley cannot start: {words.format(port=first.port, data=data)}")
+        assert len(second.stderr.splitlines()) == 1
+        with first.conversation() as socket:
+            assert ask(socket, "Hello!")
+
+
+def test_a_conversation_from_a_file_beside_a_running_parley_is_held_but_not_remembered(tmp_path: Path) -> None:
     with started(tmp_path) as first:
         first.wait_until()
-        with started(tmp_path) as second:
-            until = time.monotonic() + 60
-            while time.monotonic() < until:
-                if second.process.poll() is not None:
-                    break  # it refused to start at all, which tells as well
-                try:
-                    memory = second.health()["engines"]["memory"]
-                except OSError:
-                    continue
-                if memory["state"] == "failed":
-                    assert memory["last_error"]
-                    break
-                time.sleep(0.1)
-            else:
-                raise AssertionError("the second Parley was told nothing")
+        question = str(recording("weather_question.wav"))
+        talk = subprocess.run(
+            [sys.executable, "main.py", "talk", "--input", question, "--data", str(tmp_path)],
+            cwd=ROOT, capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+        assert talk.returncode == 0
+        assert "This turn will not be remembered: The memory in" in talk.stderr
         with first.conversation() as socket:
             assert ask(socket, "Hello!")
 
