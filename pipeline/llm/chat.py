@@ -11,6 +11,9 @@ from pipeline.llm import Message, Prompt
 BYTES_PER_TOKEN = 3.5
 """Of UTF-8, cautiously: models' tokenizers give 3.7 to 4.5 for English. Used where nobody counts for us."""
 
+FRAME = 4
+"""Tokens around a message in a chat template, about."""
+
 FENCE = "=" * 24
 
 STEP = 8
@@ -26,7 +29,7 @@ class ChatMessage(TypedDict):
 
 def tokens(text: str) -> int:
     """About how many tokens a message takes, its frame included."""
-    return round(len(text.encode()) / BYTES_PER_TOKEN) + 4
+    return round(len(text.encode()) / BYTES_PER_TOKEN) + FRAME
 
 
 def chat(prompt: Prompt, room: int, count: Count = tokens) -> list[ChatMessage]:
@@ -137,6 +140,9 @@ class Unspoken:
         """`inside`: the mark that the prompt has opened already."""
         self._held = ""
         self.inside = inside
+        self.opened: str | None = None
+        """The mark that must have stood in the prompt, since the first to come is its closing one."""
+        self._marked = inside is not None
 
     def feed(self, piece: str) -> str:
         """What may be said of it now."""
@@ -146,6 +152,9 @@ class Unspoken:
             at, mark = found
             said += "" if self.inside else self._held[:at]
             self._held = self._held[at + len(mark) :]
+            if not self._marked and mark.startswith("</"):
+                self.opened = mark.replace("</", "<")
+            self._marked = True
             self.inside = None if mark.startswith("</") else mark
         keep = max(_beginning_of(mark, self._held) for mark in self._marks())
         free, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]

@@ -146,7 +146,6 @@ class Vllm:
                 api_key=key,
                 temperature=self._temperature,
                 max_tokens=self._max_tokens,
-                extra={"chat_template_kwargs": {"enable_thinking": False}},  # for templates that know it (Qwen 3)
             )
             await self._server.start(report)
         except BaseException:

@@ -6,8 +6,10 @@ import asyncio
 import os
 import signal
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 import psutil
 import pytest
@@ -48,6 +50,11 @@ async def test_it_starts_replies_is_cancelled_restarted_and_gone(tmp_path: Path)
 
         pieces = [piece async for piece in mind.reply(PROMPT)]
         assert len(pieces) > 1, "streamed, and not at once"
+
+        assert mind._server is not None and mind._server._counts.exact, "it counts tokens for us"
+        roles: tuple[Literal["user", "assistant"], ...] = ("user", "assistant")
+        talk = tuple(Message(roles[place % 2], f"turn {place} of a long talk") for place in range(101))
+        assert [piece async for piece in mind.reply(replace(PROMPT, history=talk))], "a talk longer than the context"
 
         async with aclosing(mind.reply(PROMPT)) as reply:
             await anext(reply)

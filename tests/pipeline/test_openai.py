@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from pipeline.engine import EngineError
-from pipeline.llm import Message, Prompt
+from pipeline.llm import Message, Prompt, counts
+from pipeline.llm.chat import FRAME, STEP, tokens
 from pipeline.llm.openai import OpenAIChat
 from tests.support.chat_server import WORDS, ChatServer, chat_server
 
@@ -84,6 +85,99 @@ async def test_reasoning_is_not_spoken() -> None:
         assert "".join(await reply(engine)) == "Yes."
 
 
+@pytest.mark.parametrize(
+    ("refuses", "quietly"),
+    [
+        ([], {"reasoning_effort", "chat_template_kwargs"}),
+        (["chat_template_kwargs"], {"reasoning_effort"}),
+        (["reasoning_effort"], {"chat_template_kwargs"}),
+        (["reasoning_effort", "chat_template_kwargs"], set()),
+    ],
+)
+async def test_a_model_is_asked_not_to_reason_as_far_as_its_server_takes_it(
+    refuses: list[str], quietly: set[str]
+) -> None:
+    async with chat_server(refuses=refuses) as server, mind(server) as engine:
+        assert await reply(engine) == list(WORDS)
+    assert server.requests[0].keys() & {"reasoning_effort", "chat_template_kwargs"} == quietly
+    assert server.requests[0].get("reasoning_effort", "none") == "none"
+
+
+UNSEEN = ("The user", " greets.", "</th", "ink>", "Hello", ".")
+"""What comes of reasoning that the chat template opens."""
+
+
+async def test_reasoning_that_a_servers_template_opens_is_not_spoken() -> None:
+    async with chat_server(probed=["Hm.", "</think>", "yes"], pieces=UNSEEN) as server, mind(server) as engine:
+        assert "".join(await reply(engine)) == "Hello."
+        assert "".join(await reply(engine)) == "Hello."
+
+
+async def test_and_it_is_learned_from_a_reply_where_the_first_question_did_not_show_it() -> None:
+    async with chat_server(probed=["yes"], pieces=UNSEEN) as server, mind(server) as engine:
+        await reply(engine)
+        assert "".join(await reply(engine)) == "Hello."
+
+
+async def test_a_model_that_ends_a_mark_of_its_own_is_not_taken_for_one_that_reasons_unseen() -> None:
+    pieces = ["<think>Hm.</think>Yes", " and </think> again."]
+    async with chat_server(probed=["<think>", "Hm."], pieces=pieces) as server, mind(server) as engine:
+        for _ in range(2):
+            assert "".join(await reply(engine)).startswith("Yes")
+
+
+@pytest.mark.parametrize("pieces", [[{"reasoning_content": "Hm."}], [{"reasoning": "Hm."}], ["<think>", "Hm."]])
+async def test_a_reply_that_is_reasoning_only_says_so(pieces: list[Any]) -> None:
+    async with chat_server(pieces=pieces) as server, mind(server) as engine:
+        with pytest.raises(EngineError, match="reasoned until its reply was full"):
+            await reply(engine)
+        server.pieces = WORDS
+        assert await reply(engine) == list(WORDS)
+
+
+LONG = [f"turn {n} {'word ' * 20}" for n in range(101)]
+
+
+def by_words(text: str) -> int:
+    return len(text.split())
+
+
+async def test_the_context_is_trimmed_by_the_servers_own_count() -> None:
+    models = {"data": [{"id": "small", "max_model_len": 900}]}
+    async with chat_server(models=models, counts=by_words) as server, mind(server, max_tokens=100) as engine:
+        await reply(engine, *LONG)
+        first = list(server.counted)
+        await reply(engine, *LONG, "I see.", "And now?")
+        second = server.counted[len(first) :]
+        messages = server.requests[0]["messages"]
+        taken = sum(by_words(message["content"]) + FRAME for message in messages)
+        assert 736 - STEP * 26 <= taken <= 736, "as much as fits, but for the step in which it is let go"
+        assert taken < sum(tokens(message["content"]) for message in messages), "more than by the estimate"
+        assert len(set(second)) <= 5, "only what is new is asked for"
+
+
+async def test_what_fits_by_its_bytes_is_not_counted() -> None:
+    async with chat_server(counts=by_words) as server, mind(server) as engine:
+        before = len(server.counted)
+        await reply(engine, "Hello.", "Hello to you.", "How are you?")
+        assert len(server.counted) == before == 1
+
+
+async def test_a_count_that_does_not_come_in_time_is_estimated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counts, "PATIENCE_S", 0.0)
+    models = {"data": [{"id": "small", "max_model_len": 900}]}
+    async with chat_server(models=models, counts=by_words) as server, mind(server, max_tokens=100) as engine:
+        assert await reply(engine, *LONG) == list(WORDS)
+    assert sum(tokens(message["content"]) for message in server.requests[0]["messages"]) <= 736
+
+
+async def test_a_server_that_does_not_count_is_not_asked_again() -> None:
+    models = {"data": [{"id": "small", "max_model_len": 900}]}
+    async with chat_server(models=models) as server, mind(server, max_tokens=100) as engine:
+        await reply(engine, *LONG)
+    assert sum(tokens(message["content"]) for message in server.requests[0]["messages"]) <= 736
+
+
 async def test_the_context_is_trimmed_to_what_the_server_says_it_has() -> None:
     models = {"data": [{"id": "small", "max_model_len": 400}]}
     async with chat_server(models=models) as server, mind(server, max_tokens=100) as engine:
@@ -109,7 +203,9 @@ async def test_the_context_is_trimmed_to_what_the_server_says_it_has() -> None:
     ],
 )  # fmt: skip
 async def test_what_a_server_does_wrong_is_one_sentence_and_not_the_end(script: dict[str, Any], sentence: str) -> None:
-    async with chat_server(**script) as server, mind(server) as engine:
+    async with chat_server() as server, mind(server) as engine:
+        for name, value in script.items():
+            setattr(server, name, value)
         with pytest.raises(EngineError, match=sentence) as told:
             await reply(engine)
         assert "\n" not in str(told.value)
@@ -142,6 +238,9 @@ async def test_a_server_that_is_gone_by_now() -> None:
         ({}, {"model": "huge"}, "has no model 'huge'; it offers tiny"),
         ({"models": ["rubbish"]}, {}, "does not speak OpenAI's chat API"),
         ({"models": {"data": None}}, {}, "does not speak OpenAI's chat API"),
+        ({"status": 500, "body": "model requires more system memory"}, {}, r"answered 500 \(model requires more"),
+        ({"status": 400, "body": "does not support chat"}, {}, r"answered 400 \(does not support chat\)"),
+        ({"probed": [b"rubbish\n"]}, {}, "does not speak OpenAI's chat API"),
     ],
 )
 async def test_a_server_that_cannot_be_used(script: dict[str, Any], settings: dict[str, Any], sentence: str) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
+
+from pipeline.llm.openai import PROBE
 
 WORDS = ("Hel", "lo", " there", ".")
 
@@ -23,6 +25,14 @@ class ChatServer:
     status: int = 200
     body: str = ""
     """Of an answer that is an error."""
+    probed: Sequence[str | dict[str, Any] | bytes] = ("yes",)
+    """What it answers to the question by which Parley gets to know it; `tries` has these requests."""
+    refuses: Sequence[str] = ()
+    """Fields that it does not know, and answers 400 to."""
+    counts: Callable[[str], int] | None = None
+    """Its tokenizer, at /tokenize, if it has one; `counted` has the texts that it was asked for."""
+    counted: list[str] = field(default_factory=list)
+    tries: list[dict[str, Any]] = field(default_factory=list)
     models: Any = field(default_factory=lambda: {"data": [{"id": "tiny", "max_model_len": 2048}]})
     key: str = ""
     end: str = "done"
@@ -41,12 +51,19 @@ class ChatServer:
                 await self._answer(writer, 401, "wrong key")
             elif "/models" in head.splitlines()[0]:
                 await self._answer(writer, 200, json.dumps(self.models))
+            elif "/tokenize" in head.splitlines()[0]:
+                await self._tokenize(writer, json.loads(body))
+            elif refused := [name for name in self.refuses if name in json.loads(body)]:
+                await self._answer(writer, 400, f"unknown field {refused[0]}")
             elif self.status != 200:
                 await self._answer(writer, self.status, self.body)
+            elif json.loads(body)["messages"][-1]["content"] == PROBE:
+                self.tries.append(json.loads(body))
+                await self._stream(reader, writer, self.probed, "done")
             else:
                 self.requests.append(json.loads(body))
                 self.asked.set()
-                await self._stream(reader, writer)
+                await self._stream(reader, writer, self.pieces, self.end)
         writer.close()
 
     async def _answer(self, writer: asyncio.StreamWriter, status: int, text: str) -> None:
@@ -55,19 +72,32 @@ class ChatServer:
         writer.write(content)
         await writer.drain()
 
-    async def _stream(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _tokenize(self, writer: asyncio.StreamWriter, request: dict[str, Any]) -> None:
+        if self.counts is None:
+            await self._answer(writer, 404, "no such page")
+            return
+        self.counted.append(request["prompt"])
+        await self._answer(writer, 200, json.dumps({"tokens": [0] * self.counts(request["content"])}))
+
+    async def _stream(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        pieces: Sequence[str | dict[str, Any] | bytes],
+        end: str,
+    ) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
-        for piece in self.pieces:
+        for piece in pieces:
             if isinstance(piece, bytes):
                 writer.write(piece)
             else:
                 delta = {"content": piece} if isinstance(piece, str) else piece
                 writer.write(f"data: {json.dumps({'choices': [{'delta': delta, 'finish_reason': None}]})}\n\n".encode())
             await writer.drain()
-        if self.end == "hang":
+        if end == "hang":
             await reader.read()  # until the client closes
             self.left.set()
-        elif self.end == "done":
+        elif end == "done":
             writer.write(b'data: {"choices": [{"delta": {}, "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n')
             await writer.drain()
 
