@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,79 +13,97 @@ PAUSE = 3600.0
 """Seconds of silence after which a conversation's next turn begins a new episode."""
 
 _ABSENT = -1
+_COLUMNS = {
+    "seq": np.int64,
+    "conversation": np.int32,
+    "episode": np.int32,
+    "speaker": np.int32,
+    "day": np.int32,
+    "words": np.int32,
+    "before": np.int32,
+    "after": np.int32,
+}
 
 
 @dataclass(frozen=True)
-class Entry:
-    """An indexed turn. `moment`: seconds since 1970; `day`: its speaker's own day, as an ordinal; `words`: how many."""
+class Entries:
+    """Indexed turns in the order of saying; every field has one value a turn.
 
-    seq: int
-    id: str
-    conversation: str
-    speaker: str
-    moment: float
-    day: int
-    words: int
+    `moment`: seconds since 1970; `day`: the speaker's own day, as an ordinal; `words`: how many.
+    """
+
+    seq: Sequence[int]
+    id: Sequence[str]
+    conversation: Sequence[str]
+    speaker: Sequence[str]
+    moment: Sequence[float]
+    day: Sequence[int]
+    words: Sequence[int]
 
 
 class Catalogue:
     """Turns by position, in the order of saying. Columns are numpy arrays [turns]."""
 
     def __init__(self) -> None:
-        self._columns: dict[str, NDArray[Any]] = {
-            "seq": np.empty(64, np.int64),
-            "conversation": np.empty(64, np.int32),
-            "episode": np.empty(64, np.int32),
-            "speaker": np.empty(64, np.int32),
-            "day": np.empty(64, np.int32),
-            "words": np.empty(64, np.int32),
-            "before": np.empty(64, np.int32),
-            "after": np.empty(64, np.int32),
-        }
-        self._episode_words = np.zeros(64, np.int64)
-        self._episodes = 0
-        self._latest: dict[int, tuple[int, float]] = {}  # conversation: its newest position and moment
-        self.ids: list[str] = []
+        self._columns: dict[str, NDArray[Any]] = {name: np.empty(0, dtype) for name, dtype in _COLUMNS.items()}
+        self._episode_words = np.zeros(0, np.int64)
+        self._latest = np.zeros(0, np.int64)  # [conversations]: the newest position of each
+        self._latest_moment = np.zeros(0)
         self.position: dict[str, int] = {}
         self.conversations: dict[str, int] = {}
         self.speakers: dict[str, int] = {}
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.position)
 
     @property
     def newest(self) -> int:
         """The last seq held; 0 when empty."""
-        return int(self._columns["seq"][len(self) - 1]) if self.ids else 0
+        return int(self["seq"][-1]) if len(self) else 0
 
-    def add(self, entries: Iterable[Entry]) -> None:
-        """In the order of saying, newer than what is held."""
-        for entry in entries:
-            here = len(self)
-            if here == len(self._columns["seq"]):
-                self._columns = {name: np.resize(column, 2 * here) for name, column in self._columns.items()}
-            conversation = self.conversations.setdefault(entry.conversation, len(self.conversations))
-            before, moment = self._latest.get(conversation, (_ABSENT, -np.inf))
-            if before == _ABSENT or abs(entry.moment - moment) > PAUSE:
-                before, episode = _ABSENT, self._new_episode()
-            else:
-                episode = int(self._columns["episode"][before])
-                self._columns["after"][before] = here
-            self._episode_words[episode] += entry.words
-            self._latest[conversation] = (here, entry.moment)
-            for name, value in {
-                "seq": entry.seq,
-                "conversation": conversation,
-                "episode": episode,
-                "speaker": self.speakers.setdefault(entry.speaker, len(self.speakers)),
-                "day": entry.day,
-                "words": entry.words,
-                "before": before,
-                "after": _ABSENT,
-            }.items():
-                self._columns[name][here] = value
-            self.position[entry.id] = here
-            self.ids.append(entry.id)
+    def add(self, entries: Entries) -> None:
+        """Newer than what is held."""
+        count, first = len(entries.seq), len(self)
+        if not count:
+            return
+        conversation = _numbered(entries.conversation, self.conversations)
+        moment = np.array(entries.moment)
+        grown = len(self.conversations)
+        self._latest = _widened(self._latest, grown, _ABSENT)
+        self._latest_moment = _widened(self._latest_moment, grown, -np.inf)
+
+        # Conversation after conversation, so that what was said before stands before.
+        order = np.argsort(conversation, kind="stable")
+        spoken, here = conversation[order], first + order
+        opens = np.diff(spoken, prepend=_ABSENT) != 0
+        closes = np.append(opens[1:], True)
+        before = np.where(opens, self._latest[spoken], np.roll(here, 1))
+        since = np.where(opens, self._latest_moment[spoken], np.roll(moment[order], 1))
+        starts = np.abs(moment[order] - since) > PAUSE
+        before[starts] = _ABSENT
+
+        held = len(self._episode_words)
+        episode = held - 1 + np.cumsum(starts)
+        goes_on = opens & ~starts
+        episode[goes_on] = self["episode"][before[goes_on]]
+        episode = episode[np.maximum.accumulate(np.where(opens | starts, np.arange(count), 0))]
+
+        self._reserve(first + count)
+        self.position.update(zip(entries.id, range(first, first + count), strict=True))
+        new = slice(first, first + count)
+        self._columns["seq"][new] = entries.seq
+        self._columns["conversation"][new] = conversation
+        self._columns["speaker"][new] = _numbered(entries.speaker, self.speakers)
+        self._columns["day"][new] = entries.day
+        self._columns["words"][new] = entries.words
+        self._columns["after"][new] = _ABSENT
+        self._columns["before"][here] = before
+        self._columns["after"][before[~starts]] = here[~starts]
+        self._columns["episode"][here] = episode
+        self._episode_words = _widened(self._episode_words, held + int(starts.sum()), 0)
+        np.add.at(self._episode_words, episode, np.array(entries.words)[order])
+        self._latest[spoken[closes]] = here[closes]
+        self._latest_moment[spoken[closes]] = moment[order][closes]
 
     def __getitem__(self, column: str) -> NDArray[Any]:
         return self._columns[column][: len(self)]
@@ -93,7 +111,7 @@ class Catalogue:
     @property
     def episode_words(self) -> NDArray[np.int64]:
         """[episodes]: words said in each."""
-        return self._episode_words[: self._episodes]
+        return self._episode_words
 
     def positions(self, seqs: NDArray[np.int64]) -> NDArray[np.intp]:
         """Of ascending seqs; those not held are left out."""
@@ -102,8 +120,16 @@ class Catalogue:
         at = at[at < len(held)]
         return np.asarray(at[held[at] == seqs[: len(at)]], dtype=np.intp)
 
-    def _new_episode(self) -> int:
-        if self._episodes == len(self._episode_words):
-            self._episode_words = np.concatenate([self._episode_words, np.zeros_like(self._episode_words)])
-        self._episodes += 1
-        return self._episodes - 1
+    def _reserve(self, size: int) -> None:
+        """Room for so many turns, and for half as many again when there is none."""
+        if size > len(self._columns["seq"]):
+            self._columns = {name: _widened(column, size + size // 2, 0) for name, column in self._columns.items()}
+
+
+def _numbered(names: Sequence[str], numbers: dict[str, int]) -> NDArray[np.int64]:
+    """The number of each name; new ones are given the next."""
+    return np.array([numbers.setdefault(name, len(numbers)) for name in names])
+
+
+def _widened(column: NDArray[Any], size: int, filling: float) -> NDArray[Any]:
+    return np.concatenate([column, np.full(size - len(column), filling, column.dtype)])

@@ -15,11 +15,14 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-    from rag.encoder import SingleEncoder
+    from rag.encoder import ShortEncoder
 
 BUNDLED = "all-MiniLM-L6-v2"
 LONGEST = 4_000
 """Characters of a text that are looked at: about four times what the model reads (256 tokens)."""
+
+SHORT = 6_000
+"""Characters, of all texts together, up to which they are faster without the machinery for batches."""
 
 
 class Embedder(Protocol):
@@ -46,7 +49,7 @@ class SentenceEmbedder:
         self._name = model
         self._device = device
         self._model: SentenceTransformer | None = None
-        self._single: SingleEncoder | None = None
+        self._short: ShortEncoder | None = None
         self._lock = threading.Lock()
 
     @property
@@ -69,8 +72,8 @@ class SentenceEmbedder:
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         model = self._loaded()
         with self._lock:
-            if len(texts) == 1 and self._single is not None:
-                return self._single.embed(texts[0][:LONGEST])[None]
+            if texts and self._short is not None and sum(map(len, texts)) <= SHORT:
+                return self._short.embed(texts)
             vectors = model.encode(
                 [text[:LONGEST] for text in texts],
                 batch_size=32,
@@ -91,7 +94,7 @@ class SentenceEmbedder:
             if self._model is None:
                 from sentence_transformers import SentenceTransformer  # slow to import: not before it is needed
 
-                from rag.encoder import single_encoder
+                from rag.encoder import short_encoder
 
                 folder = self._folder()
                 self._model = SentenceTransformer(
@@ -100,7 +103,7 @@ class SentenceEmbedder:
                     trust_remote_code=False,
                     local_files_only=folder is not None,
                 )
-                self._single = single_encoder(self._model)
+                self._short = short_encoder(self._model)
             return self._model
 
 

@@ -18,11 +18,11 @@ from rag.store import Row, TurnStore
 from rag.vectors import Nearest
 from rag.vocabulary import Vocabulary
 
-BY_WORDS = 150
+BY_WORDS = 80
 """Turns taken for their words alone."""
 BY_DAY = 100
 """Turns taken because they were said on a day asked for; the newest."""
-LOOKED_AT = 120
+LOOKED_AT = 80
 """Candidates whose text is read; the others fell behind by what needs no text."""
 KEPT = 20_000
 """Turns whose texts stay at hand, once they were looked at; a kilobyte each."""
@@ -118,9 +118,8 @@ class Finder:
         if len(self._turns) > KEPT:
             self._turns.clear()
         for here, row in zip(unread.tolist(), self._store.rows_at(self._catalogue["seq"][unread]), strict=True):
-            said = words(row.text[:LONGEST])
-            telling = set(said) - EMPTY
-            turn = kept[here] = Candidate.of(row, said, self._vocabulary.numbers(telling))
+            telling = set(words(row.text[:LONGEST])) - EMPTY
+            turn = kept[here] = Candidate(row, self._vocabulary.numbers(telling))
             if len(turn.words) == len(telling):
                 self._turns[here] = turn
         return kept

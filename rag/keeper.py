@@ -75,12 +75,12 @@ class Keeper:
         try:
             with self._lock:
                 vectors, old, former = self._opened(), self._old_vectors, self._old_embedder
+            asked, *others = self._embedder.embed([query, *words])
             if old is not None and former is not None:  # the former model's vectors answer for now
                 nearest = old.nearest(former.embed([query])[0], NEAREST)
             else:
-                nearest = vectors.nearest(self._embedder.embed([query])[0], NEAREST)
-            # Apart from the question: one batch would fill words up to the question's length.
-            return nearest, self._embedder.embed(words) if words else np.empty((0, 0), np.float32)
+                nearest = vectors.nearest(asked, NEAREST)
+            return nearest, np.array(others, np.float32)
         except Exception as error:  # noqa: BLE001 - Chroma raises what it likes; recall goes on by words
             self._failed(error)
             return NONE, np.empty((0, 0), np.float32)

@@ -59,12 +59,15 @@ def pack(rows: Sequence[Row], scores: Floats, budget: int, terms: Sequence[str] 
     for index in np.argsort(-worth):
         if worth[index] == -np.inf:
             break
-        row = rows[index]
-        cost = len(lines[index]) + 1 + (0 if header(row) in days else len(header(row)) + 1)
+        cost = len(lines[index]) + 1
+        if used + cost - 1 > budget:
+            continue
+        day = header(rows[index])
+        cost += 0 if day in days else len(day) + 1
         if used + cost - 1 > budget:
             continue
         used += cost
-        days.add(header(row))
+        days.add(day)
         taken.append(int(index))
     parts: list[str] = []
     shown = None

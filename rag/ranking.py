@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -152,22 +153,27 @@ def sketch(
 
 @dataclass(frozen=True)
 class Candidate:
-    """A turn whose text was looked at, and what its text shows whatever is asked."""
+    """A turn whose text was looked at, and what its text shows whatever is asked, found out when first needed."""
 
     row: Row
     words: NDArray[np.intp]
     """The numbers of its words in the vocabulary."""
-    about_oneself: bool
-    asks: bool
-    holds_time: bool
-    holds_name: bool
 
-    @classmethod
-    def of(cls, row: Row, said: Sequence[str], numbers: NDArray[np.intp]) -> Candidate:
-        """`said`: the text's words, lower-case."""
-        text = row.text
-        asks = text.rstrip().endswith("?")
-        return cls(row, numbers, bool(_SELF.search(text)), asks, _holds_time(said), bool(_NAME.search(text)))
+    @cached_property
+    def about_oneself(self) -> bool:
+        return bool(_SELF.search(self.row.text))
+
+    @property
+    def asks(self) -> bool:
+        return self.row.text.rstrip().endswith("?")
+
+    @cached_property
+    def holds_time(self) -> bool:
+        return bool(_TIME.search(self.row.text))
+
+    @cached_property
+    def holds_name(self) -> bool:
+        return bool(_NAME.search(self.row.text))
 
 
 def describe(
@@ -214,7 +220,7 @@ def fits(features: Mapping[str, Floats]) -> bool:
 def _dense(values: Mapping[int, float], candidates: Positions) -> Floats:
     """What isn't among the nearest is as far as the farthest of them."""
     floor = min(values.values(), default=0.0)
-    return np.array([values.get(int(here), floor) for here in candidates], dtype=np.float64)
+    return np.array([values.get(here, floor) for here in candidates.tolist()], dtype=np.float64)
 
 
 def _where(holds: Iterable[bool]) -> Floats:
@@ -274,21 +280,10 @@ def _meant(question: Question, turns: Sequence[Candidate]) -> Floats:
     return meant
 
 
-def _holds_time(said: Iterable[str]) -> bool:
-    return any(
-        word in _TIMES
-        or (word.endswith("day") and len(word) > 3)
-        or (word[0].isdigit() and _DATE.fullmatch(word) is not None)
-        for word in said
-    )
-
-
 _SELF = re.compile(r"\b(I|I'm|I've|I'd|I'll|my|me|we|our|us)\b")
-_TIMES = frozenset(
-    """
-    tonight tomorrow last next ago week weeks weekend month months year years since recently soon morning january
-    february march april june july august september october november december
-    """.split()
+_TIME = re.compile(
+    r"\b([^\W_]+day|tonight|tomorrow|last|next|ago|weeks?|weekend|months?|years?|since|recently|soon|morning|january"
+    r"|february|march|april|june|july|august|september|october|november|december|\d{4}|\d+(st|nd|rd|th))\b",
+    re.IGNORECASE,
 )
-_DATE = re.compile(r"\d{4}|\d+(st|nd|rd|th)")
 _NAME = re.compile(r"(?<=[a-z,] )[A-Z][a-z]+|\"|“")

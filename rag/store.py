@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rag.catalogue import Entry
+from rag.catalogue import Entries
 from rag.database import Database
 from rag.lexical import EMPTY, words
 from rag.records import ConversationSummary, Remembered
@@ -113,7 +113,7 @@ class TurnStore:
             )
         return np.sort(np.fromstring(found or "", dtype=np.int64, sep=" "))
 
-    def entries(self, *, after_seq: int) -> Iterator[Entry]:
+    def entries(self, *, after_seq: int) -> Entries:
         """The indexed turns from there on, for the catalogue."""
         with self._lock:
             found = self._db.execute(
@@ -121,8 +121,9 @@ class TurnStore:
                 " WHERE repeats IS NULL AND seq > ? ORDER BY seq",
                 (after_seq,),
             ).fetchall()
-        for seq, id, conversation, speaker, moment, day, count in found:
-            yield Entry(seq, id, conversation, speaker, moment, date.fromisoformat(day).toordinal(), count)
+        seq, id, conversation, speaker, moment, day, words = zip(*found, strict=True) if found else ((),) * 7
+        ordinals = {each: date.fromisoformat(each).toordinal() for each in set(day)}
+        return Entries(seq, id, conversation, speaker, moment, [ordinals[each] for each in day], words)
 
     def rows_at(self, seqs: NDArray[np.int64]) -> list[Row]:
         """In the order of saying."""

@@ -76,8 +76,11 @@ def best_likeness(
     filled = [index for index, numbers in enumerate(texts) if len(numbers)]
     if known and filled:
         flat = np.concatenate([texts[index] for index in filled])
-        distinct, where = np.unique(flat, return_inverse=True)
-        likeness = vocabulary.likeness(distinct, vocabulary.numbers([terms[index] for index in known]))[where]
+        place = np.zeros(len(vocabulary), dtype=np.intp)  # of each word among the distinct ones
+        place[flat] = 1
+        distinct = np.flatnonzero(place)
+        place[distinct] = np.arange(len(distinct))
+        likeness = vocabulary.likeness(distinct, vocabulary.numbers([terms[index] for index in known]))[place[flat]]
         starts = np.cumsum([0, *(len(texts[index]) for index in filled[:-1])])
         best[np.ix_(known, filled)] = np.maximum.reduceat(likeness, starts, axis=0).T
     return best, kept

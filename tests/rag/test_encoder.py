@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from sentence_transformers import SentenceTransformer
 
 from rag import SentenceEmbedder
 from rag.embedding import bundled_model
-from rag.encoder import EQUAL, single_encoder
+from rag.encoder import EQUAL, ShortEncoder, short_encoder
 
 TEXTS = [
     "",
@@ -30,15 +31,25 @@ def transformer() -> SentenceTransformer:
 
 
 def test_one_text_alone_gets_the_vector_that_it_gets_among_others(transformer: SentenceTransformer) -> None:
-    encoder = single_encoder(transformer)
-    assert encoder is not None
+    encoder = ShortEncoder(transformer)
     own = transformer.encode(TEXTS, normalize_embeddings=True)
-    assert max(np.abs(encoder.embed(text) - vector).max() for text, vector in zip(TEXTS, own, strict=True)) < EQUAL
+    assert max(np.abs(encoder.embed([text])[0] - vector).max() for text, vector in zip(TEXTS, own, strict=True)) < EQUAL
+
+
+def test_texts_in_one_row_do_not_see_each_other(transformer: SentenceTransformer) -> None:
+    own = transformer.encode(TEXTS, normalize_embeddings=True)
+    assert np.abs(ShortEncoder(transformer).embed(TEXTS) - own).max() < EQUAL
+
+
+def test_in_bfloat16_it_points_the_same_way(transformer: SentenceTransformer) -> None:
+    encoder = ShortEncoder(transformer, torch.bfloat16)
+    own = transformer.encode(TEXTS, normalize_embeddings=True)
+    assert min(encoder.embed([text])[0] @ vector for text, vector in zip(TEXTS, own, strict=True)) > 0.9995
 
 
 def test_the_embedder_gives_one_the_same_as_many(model: SentenceEmbedder) -> None:
     several = model.embed(TEXTS)
-    assert max(np.abs(model.embed([text])[0] - several[n]).max() for n, text in enumerate(TEXTS)) < EQUAL
+    assert min(model.embed([text])[0] @ several[n] for n, text in enumerate(TEXTS)) > 0.9995
 
 
 def test_a_model_that_pools_otherwise_is_left_to_sentence_transformers(transformer: SentenceTransformer) -> None:
@@ -46,6 +57,6 @@ def test_a_model_that_pools_otherwise_is_left_to_sentence_transformers(transform
     usual = pooling.pooling_mode
     pooling.pooling_mode = "cls" if isinstance(usual, str) else ("cls",)
     try:
-        assert single_encoder(transformer) is None
+        assert short_encoder(transformer) is None
     finally:
         pooling.pooling_mode = usual
