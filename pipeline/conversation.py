@@ -298,7 +298,7 @@ class Conversation:
         self._desk.outbox.post(UserSaid(record.turn, record.revision, said, continues=turn.continues))
         if said:
             self._user_said(record, said)
-            self._desk.spawn(self._replies.speaker.heard(heard, turn.sound))
+            self._desk.spawn(self._replies.speaker.heard(heard, turn.own_sound))
             self._settle_reply(record)
         else:
             self._not_understood(turn, trouble)

@@ -107,7 +107,9 @@ class UserTurn:
         self.final: asyncio.Task[Transcript] | None = None
         """The transcript being finished since the last soft end; None while the user speaks."""
         self.blocks: list[Samples] = []
-        """The turn's sound, for a voice that takes the user's words as its context."""
+        """The sound of this part of the turn, for a voice that takes the user's words as its context."""
+        self._before: Samples = np.zeros(0, np.float32)
+        """The sound of the earlier turn that this one continues."""
 
     def feed(self, frame: Samples, *, speech: bool, now: int) -> None:
         self.blocks.append(frame)
@@ -148,7 +150,7 @@ class UserTurn:
         """That turn had not ended: this one is its rest."""
         self.continues = earlier.number
         self.prefix = earlier.record.user
-        self.blocks = [*earlier.blocks, *self.blocks]
+        self._before = earlier.sound
 
     def words(self, transcript: str) -> str:
         """The whole turn's words, those of the turn it continues included."""
@@ -156,4 +158,10 @@ class UserTurn:
 
     @property
     def sound(self) -> Samples:
-        return np.concatenate(self.blocks) if self.blocks else np.zeros(0, np.float32)
+        """The whole turn's, that of the turn it continues included."""
+        return np.concatenate([self._before, *self.blocks])
+
+    @property
+    def own_sound(self) -> Samples:
+        """Without that of the turn it continues, of which the voice has heard."""
+        return self.sound[len(self._before) :]

@@ -52,6 +52,18 @@ def test_speech_that_goes_on_is_one_turn_whenever_it_does(pause: float) -> None:
     assert scene.prompts[-1].history[-1].text == told.said[-1]
 
 
+def test_the_voice_hears_each_part_of_a_turn_that_goes_on_once() -> None:
+    scene = Scene(meaning=True, finished_at={2.75: 0.02, 3.6: 0.95})
+    scene.user(0.5, 1.5, "and so my fellow Americans")
+    scene.user(2.4, 2.75, "ask")
+    scene.user(3.3, 3.6, "not")
+    scene.play(until=8.0)
+    assert [text for text, _ in scene.context] == ["and so my fellow Americans", "ask not"]
+    first, rest = (seconds for _, seconds in scene.context)
+    assert 1.0 <= first <= 2.0, "its words, 400 ms before them and the silence that ended it"
+    assert 1.2 <= rest <= 2.2, "and nothing of the first part"
+
+
 def test_a_single_word_after_a_reply_that_cut_in_is_the_turn_going_on_and_no_backchannel() -> None:
     scene = Scene(meaning=True, finished_at={2.75: 0.02, 3.6: 0.95})
     scene.user(0.5, 1.5, "and so my fellow Americans")

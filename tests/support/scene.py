@@ -158,7 +158,7 @@ class _Speaker:
             await asyncio.sleep(scene.voice_factor * scene.seconds_per_word)
 
     async def heard(self, text: str, samples: Samples) -> None:
-        self._scene.context.append(text)
+        self._scene.context.append((text, len(samples) / EAR_RATE))
 
     async def close(self) -> None: ...
 
@@ -277,7 +277,7 @@ class Scene:
     replies: dict[str, str] = field(default_factory=dict)
     acts: list[tuple[float, Callable[[Conversation], object]]] = field(default_factory=list)
     prompts: list[Prompt] = field(default_factory=list)
-    context: list[str] = field(default_factory=list)
+    context: list[tuple[str, float]] = field(default_factory=list)
     remembered: list[str] = field(default_factory=list)
     recalled: list[str] = field(default_factory=list)
     askers: list[str | None] = field(default_factory=list)
