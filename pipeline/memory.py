@@ -1,21 +1,22 @@
 """The memory in its own worker process: rag brings torch and Chroma, which take seconds to import and memory to hold.
 
-Every verb is rag.AsyncMemory's, and waits out a start or a restart, so that nothing said in the meantime is lost.
+Every verb waits out a start or a restart, so that nothing said in the meantime is lost.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
 from pipeline.engine import EngineError, EngineStatus, Progress, Report
 from pipeline.worker import Worker, WorkerDied
-from rag import ChromaServer, ConversationSummary, Memory, MemoryFault, MemorySize, Recall, Remembered
+from rag import ChromaServer, Memory, MemoryFault, MemoryVerbs
+from rag.asynchronous import called
 
 _CALLS_AT_ONCE = 4
 """Memory is safe to call from several threads: what was said is kept while the language model is still loading."""
@@ -32,9 +33,13 @@ class MemoryHost:
         with _told():
             self._memory = Memory(path, owner=owner, chroma=chroma)
 
-    def do(self, verb: str, *args: Any, **kwargs: Any) -> Any:
+    def do(self, verb: str, *args: Any, **options: Any) -> Any:
         with _told():
-            return self._memory.notices if verb == "notices" else getattr(self._memory, verb)(*args, **kwargs)
+            done = called(self._memory, verb, *args, **options)
+        if verb == "warm":  # what is there now stays: going through it all would make some recall wait for 200 ms
+            gc.collect()
+            gc.freeze()
+        return done
 
     def close(self) -> None:
         self._memory.close()
@@ -48,8 +53,8 @@ def _told() -> Iterator[None]:
         raise EngineError(str(fault)) from fault
 
 
-class WorkerMemory:
-    """An engine, and rag.AsyncMemory's face. Its calls raise what rag.Memory's do, but EngineError for MemoryFault."""
+class WorkerMemory(MemoryVerbs):
+    """An engine, and memory's verbs. Its calls raise what rag.Memory's do, but EngineError for MemoryFault."""
 
     def __init__(self, path: Path, *, owner: str = "default", chroma: ChromaServer | None = None) -> None:
         self._worker = Worker(
@@ -67,7 +72,7 @@ class WorkerMemory:
         self._warming = True
         report(Progress("loading the model for meaning"))
         try:
-            await self._do("warm")
+            await self.warm()
         finally:
             self._warming = False
 
@@ -79,84 +84,11 @@ class WorkerMemory:
         status = self._worker.status
         return replace(status, state="loading") if self._warming and status.state == "ready" else status
 
-    async def remember(
-        self, speaker: str, text: str, *, at: datetime | None = None, conversation: str | None = None
-    ) -> str:
-        id: str = await self._do("remember", speaker, text, at=at, conversation=conversation)
-        return id
-
-    async def recall(
-        self,
-        query: str,
-        *,
-        budget_chars: int = 2400,
-        now: datetime | None = None,
-        exclude_conversation: str | None = None,
-        asker: str | None = None,
-    ) -> Recall:
-        options = {"exclude_conversation": exclude_conversation, "asker": asker}
-        recalled: Recall = await self._do("recall", query, budget_chars=budget_chars, now=now, **options)
-        return recalled
-
-    async def notices(self) -> tuple[str, ...]:
-        """What people should be told: damage that was repaired, and what does not work at present."""
-        notices: tuple[str, ...] = await self._do("notices")
-        return notices
-
-    async def forget(
-        self,
-        *,
-        id: str | None = None,
-        conversation: str | None = None,
-        day: date | None = None,
-        before: datetime | None = None,
-        everything: bool = False,
-    ) -> int:
-        which = {"id": id, "conversation": conversation, "day": day, "before": before, "everything": everything}
-        removed: int = await self._do("forget", **which)
-        return removed
-
-    async def correct(self, id: str, text: str) -> None:
-        await self._do("correct", id, text)
-
-    async def search(self, query: str, *, limit: int = 50) -> list[Remembered]:
-        found: list[Remembered] = await self._do("search", query, limit=limit)
-        return found
-
-    async def conversations(self) -> list[ConversationSummary]:
-        summaries: list[ConversationSummary] = await self._do("conversations")
-        return summaries
-
-    async def turns(
-        self,
-        *,
-        conversation: str | None = None,
-        day: date | None = None,
-        limit: int = 200,
-        before: str | None = None,
-    ) -> list[Remembered]:
-        turns: list[Remembered] = await self._do(
-            "turns", conversation=conversation, day=day, limit=limit, before=before
-        )
-        return turns
-
-    async def export(self, file: Path) -> int:
-        exported: int = await self._do("export", file)
-        return exported
-
-    async def import_(self, file: Path) -> int:
-        added: int = await self._do("import_", file)
-        return added
-
-    async def size(self) -> MemorySize:
-        size: MemorySize = await self._do("size")
-        return size
-
-    async def _do(self, verb: str, *args: object, **kwargs: object) -> Any:
+    async def _do(self, verb: str, *args: object, **options: object) -> Any:
         """Ask the process; when it dies over it, ask the next one: a turn is then kept twice rather than not at all."""
         await self._worker.ready()
         try:
-            return await self._worker.call("do", verb, *args, **kwargs)
+            return await self._worker.call("do", verb, *args, **options)
         except WorkerDied:
             await self._worker.ready()
-            return await self._worker.call("do", verb, *args, **kwargs)
+            return await self._worker.call("do", verb, *args, **options)

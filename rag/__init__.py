@@ -1,6 +1,6 @@
 """Memory across conversations: `Memory(path)`, then remember, recall, forget."""
 
-from rag.asynchronous import AsyncMemory
+from rag.asynchronous import AsyncMemory, MemoryVerbs
 from rag.embedding import Embedder, SentenceEmbedder
 from rag.memory import Memory
 from rag.records import (
@@ -25,6 +25,7 @@ __all__ = [
     "MemoryFull",
     "MemoryInUse",
     "MemorySize",
+    "MemoryVerbs",
     "Recall",
     "Recalled",
     "Remembered",

@@ -17,6 +17,8 @@ class Vocabulary:
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
         self._first = np.empty((0, 0), np.float32)
+        self._common = np.empty(0, np.float32)
+        """The mean of the first words."""
         self._units = np.empty((0, 0), np.float32)
 
     def __len__(self) -> int:
@@ -34,10 +36,11 @@ class Vocabulary:
         self._numbers.update((words[index], held + offset) for offset, index in enumerate(fresh))
         if held < FIRST:
             self._first = np.concatenate([self._first.reshape(-1, new.shape[1]), new])
+            self._common = self._first.mean(axis=0)
             new, held = self._first, 0  # all so far, as their mean has moved
         while held + len(new) > len(self._units):
             self._units = np.resize(self._units, (max(1024, 2 * len(self._units)), new.shape[1]))
-        self._units[held : held + len(new)] = _unit(new - self._first.mean(axis=0))
+        self._units[held : held + len(new)] = _unit(new - self._common)
 
     def numbers(self, words: Iterable[str]) -> NDArray[np.intp]:
         """Of the words that are known."""
