@@ -45,7 +45,7 @@ async def headphones(patient: Patient, tell: Tell) -> Verdict:
 
 def _elsewhere(patient: Patient) -> Verdict | None:
     if patient.settings.audio.place == "browser":
-        return Verdict("skipped", "Your headset is the browser’s: try it on the setup page.")
+        return Verdict("skipped", "Your headset is the browser’s: try it under “Headset” on the setup page.")
     if patient.talking():
-        return Verdict("skipped", "The sound card is in use by a conversation: end it, then check again.")
+        return Verdict("skipped", "The sound card is for the conversation: close the talk page, then check again.")
     return None

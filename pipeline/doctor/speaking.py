@@ -67,8 +67,9 @@ async def speaking(patient: Patient, tell: Tell) -> Verdict:
 async def precisions(patient: Patient, tell: Tell) -> Verdict:
     """Load the speech model in each precision that suits the machine, one after the other, and never two at once."""
     if patient.talking():
-        return Verdict("skipped", "That would take the computer from the conversation that is going on: end it, then "
-                       "check again.")  # fmt: skip
+        return Verdict(
+            "skipped", "It would take the computer from a conversation: close the talk page, then check again."
+        )
     factors: dict[str, float] = {}
     failed: dict[str, str] = {}
     async with patient.engines.resting("voice"):

@@ -1,25 +1,17 @@
-"""The setup page's parts about the machine: what it can run, what is loaded, the check, recordings, settings as a file."""
+"""The setup page's parts about the machine: what it can run, what is loaded, recordings, settings as a file."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
 import re
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Page, expect
 
-from pipeline.catalogue import CATALOGUE
-from tests.browser.conftest import READY_WITHIN, WEATHER, Launch, serving
-from tests.support.chat_server import ChatServer, chat_server
-from tests.support.hub import Hub, serve
+from tests.browser.conftest import READY_WITHIN, WEATHER, Launch
 
 Opener = Callable[..., Page]
 MODEL = "someone/whisper-of-noise"
@@ -43,17 +35,6 @@ def test_the_table_says_what_runs_here_and_what_is_in_use(setup_page: Page) -> N
 
 def test_what_is_loaded_is_listed_with_its_memory(setup_page: Page) -> None:
     expect(setup_page.locator("#loaded li", has_text="pocketsphinx")).to_contain_text(re.compile(r"\d+ MB of memory"))
-
-
-def test_the_check_tells_its_verdicts(setup_page: Page) -> None:
-    memory = setup_page.locator("#loaded li").filter(has=setup_page.get_by_text("Memory", exact=True))
-    expect(memory).to_contain_text("Ready", timeout=READY_WITHIN)
-    setup_page.get_by_role("button", name="Check everything").click()
-    expect(setup_page.locator("#examine-line")).to_have_text("All is well.", timeout=READY_WITHIN)
-    ears = setup_page.locator(".finding", has_text="Understanding")
-    expect(ears).to_contain_text("6 of 6 words right")
-    expect(ears).to_contain_text("Good")
-    expect(setup_page.locator(".finding")).to_have_count(9)
 
 
 def test_settings_are_taken_along_and_brought_back(setup_page: Page, tmp_path: Path) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
 from config import Settings
 from pipeline.audio import MOUTH_RATE, Samples
-from pipeline.engine import EngineError, EngineState, EngineStatus, Report
+from pipeline.engine import Engine, EngineError, EngineState, EngineStatus, Report
 from pipeline.llm import Prompt
-from pipeline.stages import Remembering, Stages
+from pipeline.stages import Remembering, Stages, VoiceActivityLike
 from pipeline.stt import Transcript
 from pipeline.tts import Spoken, Voice
 
@@ -107,6 +109,7 @@ class ScriptedEngines:
         self.refusing = ""
         """Why `apply` fails."""
         self.applied: list[Settings] = []
+        self.rested: list[str] = []
         self.started = False
         self.stopped = False
         self._changed = asyncio.Event()
@@ -136,6 +139,18 @@ class ScriptedEngines:
         if not self.started or self.failing:
             raise EngineError("still loading")
         return Stages(Loudness, self.ears, self.mind, self.voice, self.kept)
+
+    def vad(self) -> VoiceActivityLike:
+        return self.stages().vad()
+
+    def running(self, part: Literal["ears", "mind", "voice"]) -> Engine:
+        engines: dict[str, Engine] = {"ears": self.stages().ears, "mind": self.stages().mind, "voice": self.voice}
+        return engines[part]
+
+    @asynccontextmanager
+    async def resting(self, part: str) -> AsyncIterator[None]:
+        self.rested.append(part)
+        yield
 
     def memory(self) -> Remembering:
         if self.kept is None:

@@ -1,4 +1,4 @@
-"""What the setup page asks for: the machine, downloads, the doctor, recordings of a voice, the settings as a file."""
+"""What the setup page asks for: the machine, downloads, recordings of a voice, the settings as a file."""
 
 from __future__ import annotations
 
@@ -130,19 +130,6 @@ async def test_a_server_ends_its_download(hub: Hub, tmp_path: Path) -> None:
     # Its lock is free: the process is gone.
     async with served(tmp_path / "data") as running, running.client(timeout=60) as client:
         assert (await fetched(client))["state"] == "done"
-
-
-# --- the doctor ------------------------------------------------------------------------------------------------------
-
-
-async def test_the_doctor_tells_each_verdict(client: httpx.AsyncClient, running: Running) -> None:
-    running.engines.mind.error = "The server is gone: start it."
-    answer = await client.post("/api/doctor", json={})
-    lines = [json.loads(line) for line in answer.text.splitlines()]
-    assert lines[0] == {"begun": {"check": "microphone", "title": "Microphone"}}
-    found = {line["finding"]["check"]: line["finding"] for line in lines if "finding" in line}
-    assert found["ears"]["grade"] == "good"
-    assert found["mind"]["text"] == "does not work: The server is gone: start it."
 
 
 # --- recordings ------------------------------------------------------------------------------------------------------

@@ -41,11 +41,11 @@ export async function call(method, path, body) {
   return type === "application/json" ? response.json() : response.blob();
 }
 
-/** Call the API and get each line of its JSON lines as it comes. Throws ApiError. */
-export async function* callLines(method, path) {
+/** Call the API and get each line of its JSON lines as it comes; `signal` ends it. Throws ApiError. */
+export async function* callLines(method, path, signal) {
   let response;
   try {
-    response = await fetch(path, { method, headers: { "Content-Type": "application/json" }, body: "{}" });
+    response = await fetch(path, { method, headers: { "Content-Type": "application/json" }, body: "{}", signal });
   } catch {
     throw new ApiError("Parley’s server cannot be reached. Is it still running?");
   }

@@ -1,53 +1,92 @@
-// "Is all well?": every engine is tried, and each verdict is shown as it comes.
+// "Is all well?": every engine is tried, and each verdict is shown as it comes. It can be stopped at any time.
 
 import { callLines } from "./api.js";
-import { byId, element, seconds } from "./dom.js";
+import { byId, element, icon, seconds } from "./dom.js";
 
-const WORDS = { good: "Good", fair: "Could be better", bad: "Does not work", skipped: "Not tried" };
+const SIGNS = { good: "check", fair: "notice", bad: "close", open: "unsure", skipped: "none" };
 
 export class Doctor {
+  #stop = null; // ends the examination under way
+
   constructor() {
     byId("examine").addEventListener("click", () => this.#examine());
+    byId("examine-stop").addEventListener("click", () => this.#stop?.abort());
   }
 
   async #examine() {
-    const button = byId("examine");
-    button.disabled = true;
-    byId("findings").replaceChildren();
     const found = [];
+    const line = byId("examine-line");
+    this.#stop = new AbortController();
+    this.#show(true);
+    byId("findings").replaceChildren();
     let row = null;
     try {
-      for await (const { begun, finding } of callLines("POST", "/api/doctor")) {
+      for await (const { begun, working, finding } of callLines("POST", "/api/doctor", this.#stop.signal)) {
         if (begun) {
-          byId("examine-line").textContent = `${begun.title} …`;
-          row = element("li", { className: "finding" }, element("b", { textContent: begun.title }));
+          row = pending(begun.title);
           byId("findings").append(row);
-        } else {
+          line.textContent = `${begun.title} …`;
+        } else if (working) row.querySelector(".text").textContent = `${working.text} …`;
+        else {
           found.push(finding);
-          row.replaceWith(verdict(finding));
+          if (row) row.replaceWith(verdict(finding));
+          else byId("findings").append(verdict(finding));
+          row = null;
         }
       }
-      byId("examine-line").textContent = summary(found);
+      line.textContent = summary(found);
     } catch (error) {
-      byId("examine-line").textContent = error.message;
+      row?.remove();
+      line.textContent = this.#stop.signal.aborted ? "Stopped." : error.message;
     } finally {
-      button.disabled = false;
+      this.#stop = null;
+      this.#show(false);
     }
+  }
+
+  #show(running) {
+    const focused = [byId("examine"), byId("examine-stop")].includes(document.activeElement);
+    byId("examine").hidden = running;
+    byId("examine-stop").hidden = !running;
+    if (focused) byId(running ? "examine-stop" : "examine").focus();
+    byId("findings").setAttribute("aria-busy", running);
   }
 }
 
-function verdict({ title, grade, text, seconds: took }) {
+/** A row that counts the seconds as long as it is on the page. */
+function pending(title) {
+  const clock = element("span", { className: "small quiet figures", "aria-hidden": "true" });
+  const row = element(
+    "li",
+    { className: "finding pending" },
+    element("span", { className: "spinner" }),
+    element("b", { textContent: title }),
+    element("span", { className: "small quiet text", textContent: "Looking …" }),
+    clock,
+  );
+  const began = performance.now();
+  const ticking = setInterval(() => {
+    if (!row.isConnected) clearInterval(ticking);
+    else clock.textContent = `${Math.floor((performance.now() - began) / 1000)} s`;
+  }, 1000);
+  return row;
+}
+
+function verdict({ title, grade, word, text, seconds: took }) {
   return element(
     "li",
     { className: `finding ${grade}` },
+    icon(SIGNS[grade]),
     element("b", { textContent: title }),
-    element("span", { className: "small word", textContent: text.startsWith("no verdict") ? "No verdict" : WORDS[grade] }),
-    element("span", { className: "small quiet", textContent: capital(withoutVerdict(text)) }),
+    element("span", { className: "small word", textContent: capital(word) }),
+    element("span", { className: "small quiet text" }, ...withCommands(text)),
     element("span", { className: "small quiet figures", textContent: took === null ? "" : seconds(took) }),
   );
 }
 
-const withoutVerdict = (text) => text.replace(/^(good|does not work|not here|not tried|no verdict): /, "");
+/** What stands between backticks is for the terminal, and shown as that. */
+const withCommands = (text) =>
+  text.split("`").map((part, number) => (number % 2 ? element("code", { textContent: part }) : part));
 
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 

@@ -1,0 +1,98 @@
+"""The check on the setup page: each verdict as it comes, a sign of life from what takes long, and a way out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Page, Route, expect
+
+from tests.browser.conftest import READY_WITHIN, Launch
+
+Opener = Callable[..., Page]
+
+
+@pytest.fixture
+def setup_page(launch: Launch, open_page: Opener, server: str) -> Page:
+    page = open_page(launch(), f"{server}/setup")
+    expect(page.locator("[data-health='voice espeak']")).to_contain_text("Ready", timeout=READY_WITHIN)
+    memory = page.locator("#loaded li").filter(has=page.get_by_text("Memory", exact=True))
+    expect(memory).to_contain_text("Ready", timeout=READY_WITHIN)
+    return page
+
+
+def test_the_check_tells_its_verdicts(setup_page: Page) -> None:
+    setup_page.get_by_role("button", name="Check everything").click()
+    expect(setup_page.locator("#examine-line")).to_have_text("All is well.", timeout=READY_WITHIN)
+    ears = setup_page.locator(".finding", has_text="Understanding")
+    expect(ears).to_contain_text("6 of 6 words right")
+    expect(ears).to_contain_text("Good")
+    expect(setup_page.locator(".finding.good .icon use[href$='#check']")).not_to_have_count(0)
+    expect(setup_page.locator(".finding")).to_have_count(11)
+
+
+BEGUN = {"check": "computer", "title": "This computer"}
+BAD: dict[str, object] = {**BEGUN, "grade": "bad", "word": "does not work", "seconds": None, "figures": {},
+       "text": "<b>No card</b>: run `python3 main.py --profile cpu`."}  # fmt: skip
+STEPS: list[dict[str, object]] = [{"begun": BEGUN}, {"finding": BAD}]
+
+
+def test_what_is_wrong_has_a_sign_a_word_and_a_remedy(setup_page: Page) -> None:
+    def answer(route: Route) -> None:
+        lines = "".join(json.dumps(step) + "\n" for step in STEPS)
+        route.fulfill(body=lines, content_type="application/jsonl")
+
+    setup_page.route("**/api/doctor", answer)
+    setup_page.get_by_role("button", name="Check everything").click()
+    row = setup_page.locator(".finding.bad")
+    expect(row).to_contain_text("Does not work")
+    expect(row.locator(".icon use[href$='#close']")).to_have_count(1)
+    expect(row.locator("code")).to_have_text("python3 main.py --profile cpu")
+    expect(row).to_contain_text("<b>No card</b>")  # as text
+    expect(setup_page.locator("#examine-line")).to_have_text("One thing does not work.")
+
+
+def test_a_long_check_shows_that_it_lives_and_can_be_stopped(setup_page: Page) -> None:
+    """The stream stays open after its first lines, as while a model loads."""
+    steps = [{"begun": BEGUN}, {"working": {**BEGUN, "text": "int8: loading the model"}}]
+    setup_page.evaluate(
+        """(steps) => {
+          const real = window.fetch;
+          window.fetch = (path, options) => {
+            if (path !== "/api/doctor") return real(path, options);
+            window.gone = false;
+            const body = new ReadableStream({
+              start(stream) {
+                for (const step of steps) stream.enqueue(new TextEncoder().encode(JSON.stringify(step) + "\\n"));
+                options.signal.addEventListener("abort", () => {
+                  window.gone = true;
+                  stream.error(options.signal.reason);
+                });
+              },
+            });
+            return Promise.resolve(new Response(body, { headers: { "Content-Type": "application/jsonl" } }));
+          };
+        }""",
+        steps,
+    )
+    setup_page.get_by_role("button", name="Check everything").click()
+    row = setup_page.locator(".finding.pending")
+    expect(row).to_contain_text("int8: loading the model …")
+    expect(row.locator(".figures")).to_have_text("1 s")
+    stop = setup_page.get_by_role("button", name="Stop the check")
+    expect(stop).to_be_focused()
+    stop.click()
+    expect(setup_page.locator("#examine-line")).to_have_text("Stopped.")
+    expect(setup_page.locator(".finding")).to_have_count(0)
+    assert setup_page.evaluate("window.gone")
+    expect(setup_page.get_by_role("button", name="Check everything")).to_be_focused()
+
+
+def test_stopping_reaches_the_server_and_it_can_be_begun_again(setup_page: Page) -> None:
+    begin = setup_page.get_by_role("button", name="Check everything")
+    begin.click()
+    setup_page.get_by_role("button", name="Stop the check").click()
+    expect(begin).to_be_visible()
+    begin.click()
+    expect(setup_page.locator("#examine-line")).to_have_text("All is well.", timeout=READY_WITHIN)

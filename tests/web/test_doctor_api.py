@@ -1,0 +1,75 @@
+"""The doctor as the page has it: verdicts line by line, one examination at a time, and called off by hanging up."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.web.conftest import Running
+from tests.web.scripted import ScriptedVoice
+
+
+@pytest.fixture
+async def client(running: Running) -> AsyncIterator[httpx.AsyncClient]:
+    async with running.client(timeout=30) as client:
+        yield client
+
+
+async def findings(client: httpx.AsyncClient) -> dict[str, Any]:
+    answer = await client.post("/api/doctor", json={})
+    lines = [json.loads(line) for line in answer.text.splitlines()]
+    assert lines[0] == {"begun": {"check": "computer", "title": "This computer"}}
+    return {line["finding"]["check"]: line["finding"] for line in lines if "finding" in line}
+
+
+async def test_the_doctor_tells_each_verdict(client: httpx.AsyncClient, running: Running) -> None:
+    running.engines.mind.error = "The server is gone: start it."
+    found = await findings(client)
+    assert (found["ears"]["grade"], found["ears"]["word"]) == ("good", "good")
+    assert (found["mind"]["word"], found["mind"]["text"]) == ("does not work", "The server is gone: start it.")
+
+
+class Endless(ScriptedVoice):
+    """Begins to speak, and is let go of when somebody hangs up."""
+
+    def __init__(self) -> None:
+        self.let_go = asyncio.Event()
+
+    def speaker(self) -> Endless:
+        return self
+
+    async def speak(self, text: str) -> Any:
+        try:
+            await asyncio.Event().wait()
+            yield
+        finally:
+            self.let_go.set()
+
+
+async def test_one_examination_at_a_time_and_hanging_up_ends_it(client: httpx.AsyncClient, running: Running) -> None:
+    voice = running.engines.voice = Endless()
+    async with asyncio.timeout(30):
+        async with client.stream("POST", "/api/doctor", json={}) as answer:
+            async for line in answer.aiter_lines():
+                if "begun" in (step := json.loads(line)) and step["begun"]["check"] == "voice":
+                    break
+            second = await client.post("/api/doctor", json={})
+            assert second.status_code == 409
+            assert "in another window" in second.text
+            assert not voice.let_go.is_set()
+        await voice.let_go.wait()
+    running.engines.voice = ScriptedVoice(seconds=1.0)
+    assert (await findings(client))["voice"]["grade"] == "good", "there can be another one"
+
+
+async def test_a_conversation_is_left_its_sound_card(client: httpx.AsyncClient, running: Running) -> None:
+    running.service.settings.audio.place = "soundcard"
+    running.service.conversations = 1
+    found = await findings(client)
+    assert found["microphone"]["grade"] == found["speaker"]["grade"] == "skipped"
+    assert "close the talk page" in found["microphone"]["text"]
