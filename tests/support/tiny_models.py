@@ -15,6 +15,7 @@ import json
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -30,14 +31,20 @@ SAID = ("This", "is", "a", "tiny", "model,", "and", "these", "words", "are", "al
 REPLY = tuple(f"Ġ{word}" for word in SAID)
 """The same as tokens."""
 
+TINY: Mapping[str, int] = MappingProxyType({})
+"""The shape of a model that takes no time."""
+
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 
 
-def write_whisper(folder: Path) -> Path:
-    """A Whisper of one layer, for English only, as `ct2-transformers-converter` writes it."""
+def write_whisper(folder: Path, *, vocabulary: int = 0, shape: Mapping[str, int] = TINY) -> Path:
+    """A Whisper of one layer, for English only, as `ct2-transformers-converter` writes it.
+
+    `shape` and `vocabulary` make it larger: fields of its configuration, and tokens beside the special ones.
+    """
     from ctranslate2.converters import TransformersConverter
     from transformers import GenerationConfig, PreTrainedTokenizerFast, WhisperConfig, WhisperForConditionalGeneration
 
@@ -45,13 +52,12 @@ def write_whisper(folder: Path) -> Path:
     special = ["<|endoftext|>", "<|startoftranscript|>", "<|translate|>", "<|transcribe|>", "<|startoflm|>"]
     special += ["<|startofprev|>", "<|nospeech|>", "<|notimestamps|>"]
     special += [f"<|{step * 0.02:.2f}|>" for step in range(1501)]
-    tokenizer = _tokenizer(words, special)
+    tokenizer = _tokenizer(words, special, vocabulary)
     ids = tokenizer.get_vocab()
 
     torch.manual_seed(0)
     config = WhisperConfig(
-        vocab_size=len(ids), d_model=64, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
-        decoder_attention_heads=2, encoder_ffn_dim=64, decoder_ffn_dim=64, num_mel_bins=80,
+        vocab_size=len(ids), num_mel_bins=80, **{**_SMALL_WHISPER, **shape},
         bos_token_id=ids["<|endoftext|>"], eos_token_id=ids["<|endoftext|>"], pad_token_id=ids["<|endoftext|>"],
         decoder_start_token_id=ids["<|startoftranscript|>"], suppress_tokens=[], begin_suppress_tokens=[],
     )  # fmt: skip
@@ -80,22 +86,25 @@ def write_llama(
     then: str = "",
     special: Sequence[str] = (),
     template: str | None = CHAT_TEMPLATE,
+    vocabulary: int = 0,
+    dtype: torch.dtype = torch.float32,
+    shape: Mapping[str, int] = TINY,
 ) -> Path:
     """A Llama of two layers with a tokenizer and a chat template.
 
     `says`: the tokens of its replies, each of them once; with none, what it says is random, and depends on all it read.
     After them it says `then`, by default the first of them again. `special`: further special tokens.
+    `shape` and `vocabulary` make it larger: fields of its configuration, and tokens beside the special ones.
     """
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
     special = ["<|begin|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>", *special]
-    tokenizer = _tokenizer([token for token in says if token not in special], special)
+    tokenizer = _tokenizer([token for token in says if token not in special], special, vocabulary)
     ids = tokenizer.get_vocab()
 
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=len(ids), hidden_size=128, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, head_dim=32, max_position_embeddings=4096, tie_word_embeddings=False,
+        vocab_size=len(ids), tie_word_embeddings=False, **{**_SMALL_LLAMA, **shape},
         bos_token_id=ids["<|begin|>"], eos_token_id=ids["<|end|>"],
     )  # fmt: skip
     model = LlamaForCausalLM(config).eval()
@@ -104,7 +113,7 @@ def write_llama(
         embeddings, output = _chain(model.model.embed_tokens.weight, ids, chain)
         model.model.embed_tokens.weight = torch.nn.Parameter(embeddings)
         model.lm_head.weight = torch.nn.Parameter(output)
-    model.save_pretrained(folder)
+    model.to(dtype).save_pretrained(folder)
     wrapped = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token="<|begin|>", eos_token="<|end|>", chat_template=template
     )
@@ -112,15 +121,25 @@ def write_llama(
     return folder
 
 
+_SMALL_WHISPER: Mapping[str, Any] = {
+    "d_model": 64, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64,
+}  # fmt: skip
+_SMALL_LLAMA: Mapping[str, Any] = {
+    "hidden_size": 128, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "head_dim": 32, "max_position_embeddings": 4096,
+}  # fmt: skip
+
 _WHISPER_SOUND: Mapping[str, Any] = {
     "feature_size": 80, "sampling_rate": 16_000, "hop_length": 160, "chunk_length": 30, "n_fft": 400,
     "n_samples": 480_000, "nb_max_frames": 3000, "feature_extractor_type": "WhisperFeatureExtractor",
 }  # fmt: skip
 
 
-def _tokenizer(words: list[str], special: list[str]) -> Tokenizer:
-    """Single bytes, some whole words, and special tokens."""
+def _tokenizer(words: list[str], special: list[str], size: int = 0) -> Tokenizer:
+    """Single bytes, some whole words, words that nobody uses up to `size`, and special tokens."""
     vocabulary = dict.fromkeys([*sorted(pre_tokenizers.ByteLevel.alphabet()), *words])
+    vocabulary |= dict.fromkeys(f"Ġunused{number}" for number in range(size - len(vocabulary)))
     ids = {token: index for index, token in enumerate(vocabulary)}
     tokenizer = Tokenizer(models.BPE(vocab=ids, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -37,21 +37,14 @@ def write_repositories(folder: Path) -> dict[str, Path]:
     """Each repository's folder by its name."""
     return {
         WHISPER: write_whisper(folder / "whisper"),
-        LLAMA: write_chat_model(folder / "llama"),
+        LLAMA: write_llama(
+            folder / "llama", shape={"max_position_embeddings": 8192}
+        ),  # as many as Parley asks vLLM for
         CSM: write_both_formats(folder / "csm"),
         MIMI: write_codec(folder / "mimi"),
         TUNED: write_checkpoint(folder / "tuned", "transformers", shard_bytes=100_000),
         MINILM: write_sentence_model(folder / "minilm"),
     }
-
-
-def write_chat_model(folder: Path) -> Path:
-    """The Llama, which may hold the 8,192 tokens that Parley asks vLLM for: nothing in it depends on the length."""
-    write_llama(folder)
-    described = folder / "config.json"
-    config = json.loads(described.read_text())
-    described.write_text(json.dumps(config | {"max_position_embeddings": 8192}))
-    return folder
 
 
 def write_both_formats(folder: Path) -> Path:
