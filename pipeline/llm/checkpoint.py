@@ -5,6 +5,7 @@ Weights are safetensors and nothing else, since a pickle may run anything; code 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -57,6 +58,32 @@ def fetched(model: str, report: Report) -> Path:
     return Path(snapshot_download(model, local_files_only=True))
 
 
+class Fetched:
+    """A chat model's folder, for a worker process, so that fetching it can be stopped at any time."""
+
+    def __init__(self, report: Report, model: str) -> None:
+        self._folder = fetched(model, report)
+        check_talks(self._folder, model)
+
+    def folder(self) -> str:
+        return str(self._folder)
+
+
+def check_talks(folder: Path, name: str) -> None:
+    """Raises EngineError for a folder that holds no model, or one without a chat template."""
+    try:
+        kept = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise EngineError(f"{name} holds no language model ({error}): choose another.") from error
+    if not (kept.get("chat_template") or any(folder.glob("*chat_template*.j*"))):
+        raise EngineError(f"{name} has no chat template, so it is not made for talk: choose an instruct model.")
+
+
+def weight_bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+
+
 def load(folder: Path, name: str, device: str) -> tuple[Any, Any]:
     """The tokenizer and the model, ready on the device. `name` is for sentences. Raises EngineError."""
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, logging
@@ -68,11 +95,10 @@ def load(folder: Path, name: str, device: str) -> tuple[Any, Any]:
     own: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
     config = _told(name, lambda: AutoConfig.from_pretrained(folder, **own))
     _check_kind(config, name)
-    weights = list(folder.glob("*.safetensors"))
-    if not weights:
+    if not weight_bytes(folder):
         raise EngineError(f"{name} has no weights as safetensors, and others are not loaded: choose another model.")
     dtype = dtype_for(device)
-    parameters = sum(file.stat().st_size for file in weights) / (config.dtype.itemsize if config.dtype else 4)
+    parameters = weight_bytes(folder) / (config.dtype.itemsize if config.dtype else 4)
     check_room(name, round(parameters * dtype.itemsize), free_bytes(device), device)
     tokenizer = _told(name, lambda: AutoTokenizer.from_pretrained(folder, **own))
     model, info = _told(

@@ -19,12 +19,13 @@ from pathlib import Path
 import httpx
 import psutil
 
-from config.hardware import Gpu, ask_nvidia
+from config.hardware import GB, Gpu, ask_nvidia
 from config.models import find
 from pipeline.engine import EngineError, EngineState, EngineStatus, Progress, Report
 from pipeline.llm import Prompt
-from pipeline.llm.checkpoint import model_source
+from pipeline.llm.checkpoint import ROOM_BESIDE, check_room, weight_bytes
 from pipeline.llm.openai import OpenAIChat
+from pipeline.worker import Worker
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PYTHON = ROOT / ".venv-vllm" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
@@ -79,6 +80,8 @@ class Vllm:
         self._model, self._log, self._python = model, log, python
         self._temperature, self._max_tokens, self._context = temperature, max_tokens, context
         self._sleep = sleep
+        self._fetching: Worker | None = None
+        self._folder = Path()
         self._process: asyncio.subprocess.Process | None = None
         self._watching: asyncio.Task[None] | None = None
         self._server: OpenAIChat | None = None
@@ -89,18 +92,29 @@ class Vllm:
     async def start(self, report: Report) -> None:
         if not self._model:
             raise EngineError("Choose a model for vLLM: a name on the hub, or a folder.")
-        model_source(self._model)
         if not self._python.exists():
             raise EngineError("vLLM is not installed: run `python3 setup.py vllm`, then choose it again.")
         self._state = "loading"
         try:
+            self._folder = await self._fetched(report)
             await self._launch(report)
         except EngineError as error:
             self._state, self._last_error = "failed", str(error)
             raise
         self._watching = asyncio.create_task(self._watch(report))
 
+    async def _fetched(self, report: Report) -> Path:
+        """The model's folder; from the hub it comes with its progress told, which vLLM would keep to itself."""
+        self._fetching = Worker("vLLM", "pipeline.llm.checkpoint:Fetched", {"model": self._model})
+        try:
+            await self._fetching.start(lambda progress: report(progress) if progress.share is not None else None)
+            return Path(await self._fetching.call("folder"))
+        finally:
+            await self._fetching.stop()
+
     async def stop(self) -> None:
+        if self._fetching is not None:
+            await self._fetching.stop()
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.wait([self._watching])
@@ -160,14 +174,14 @@ class Vllm:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         key = secrets.token_urlsafe()
-        share, environment = await asyncio.to_thread(_memory)
+        share, environment = await asyncio.to_thread(_memory, self._model, weight_bytes(self._folder))
         try:
             self._log.parent.mkdir(parents=True, exist_ok=True)
             with self._log.open("wb") as log:
                 self._process = await asyncio.create_subprocess_exec(
                     *(str(self._python), "-c", SERVER, str(os.getpid())),
                     *("--host", "127.0.0.1", "--port", str(port)),
-                    *("--model", model_source(self._model)),
+                    *("--model", str(self._folder), "--served-model-name", self._model),
                     *("--max-model-len", str(self._context), "--gpu-memory-utilization", f"{share:.3f}"),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
@@ -241,10 +255,11 @@ class Vllm:
 
 def reason(log: str) -> str:
     """The error in vLLM's log that most likely says why: the first that is not about another one."""
-    errors = re.findall(r"^(?:\(.*?\) )?(?:ERROR .*?\] )?\s*\w+(?:Error|Exception): (.+)$", log, re.MULTILINE)
+    errors = re.findall(r"^(?:\(.*?\) )?(?:ERROR .*?\] )?\s*[\w.]+(?:Error|Exception): (.+)$", log, re.MULTILINE)
     causes = [text for text in errors if "root cause" not in text]
     lines = log.strip().splitlines()
-    return (causes or errors or lines[-1:] or ["it ended without a word"])[0].strip()[:300]
+    cause = (causes or errors or lines[-1:] or ["it ended without a word"])[0]
+    return cause.partition(" Supported architectures:")[0].strip()[:300]  # hundreds of them
 
 
 def share_of(gpu: Gpu) -> float:
@@ -255,11 +270,27 @@ def share_of(gpu: Gpu) -> float:
     return max(0.0, min(gpu.memory_bytes - beside, gpu.free_bytes - MARGIN) / gpu.memory_bytes)
 
 
-def _memory() -> tuple[float, dict[str, str]]:
-    """The share of the device's memory, and what else the environment must say. It asks the system: off the loop."""
+def check_card(gpu: Gpu, model: str, weights: int) -> None:
+    """Raises EngineError where the weights of a model, and what is computed with them, do not fit into its share."""
+    have = share_of(gpu) * gpu.memory_bytes
+    if weights * ROOM_BESIDE > have:
+        raise EngineError(
+            f"{model} needs {weights * ROOM_BESIDE / GB:.1f} GB of the {gpu.name}, and beside CSM, Whisper and other "
+            f"programs {have / GB:.1f} GB are left: choose a smaller model, or end other programs."
+        )
+
+
+def _memory(model: str, weights: int) -> tuple[float, dict[str, str]]:
+    """The share of the device's memory, and what else the environment must say. It asks the system: off the loop.
+
+    Raises:
+        EngineError: it is too little.
+    """
     gpu = max(ask_nvidia(), key=lambda gpu: gpu.free_bytes, default=None)
     if gpu is not None:
+        check_card(gpu, model, weights)
         return share_of(gpu), {}
     memory = psutil.virtual_memory()
+    check_room(model, weights, memory.available, "cpu")
     space = os.environ.get("VLLM_CPU_KVCACHE_SPACE", str(CPU_KV_GB))
     return memory.available / 2 / memory.total, {"VLLM_CPU_KVCACHE_SPACE": space}

@@ -38,6 +38,7 @@ class ChatServer:
     end: str = "done"
     """"done", "hang": it says nothing more, "disconnect": the connection breaks."""
     requests: list[dict[str, Any]] = field(default_factory=list)
+    listening: asyncio.Server = field(init=False)
     asked: asyncio.Event = field(default_factory=asyncio.Event)
     left: asyncio.Event = field(default_factory=asyncio.Event)
     """The client went away in the middle of a reply."""
@@ -103,9 +104,9 @@ class ChatServer:
 
 
 @asynccontextmanager
-async def chat_server(**script: Any) -> AsyncIterator[ChatServer]:
+async def chat_server(port: int = 0, **script: Any) -> AsyncIterator[ChatServer]:
     scripted = ChatServer(**script)
-    server = await asyncio.start_server(scripted.serve, "127.0.0.1", 0)
+    server = scripted.listening = await asyncio.start_server(scripted.serve, "127.0.0.1", port)
     scripted.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
     try:
         yield scripted

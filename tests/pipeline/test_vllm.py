@@ -1,0 +1,211 @@
+"""What is decided before vLLM starts, and what is made of its last words. It is run itself in tests/integration."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from config.hardware import GB, Gpu
+from pipeline.engine import EngineError
+from pipeline.llm.vllm import Vllm, check_card, reason, share_of
+from tests.csm.tiny import write_checkpoint
+from tests.support import hub
+from tests.support.tiny_models import write_llama, write_whisper
+
+CARD = Gpu("RTX 4090", 24 * GB, 23 * GB)
+
+
+@pytest.mark.parametrize(
+    ("log", "why"),
+    [
+        (
+            "INFO 11-20 starting\n(EngineCore pid=7) ERROR 11-20 12:00:00 [core.py:700] ValueError: Free memory on "
+            "device cuda:0 (3.1/8.0 GiB) on startup is less than desired GPU memory utilization (0.9, 7.2 GiB). Decrease.\n"
+            "(APIServer pid=3) RuntimeError: Engine core initialization failed. See root cause above.\n",
+            "Free memory on device cuda:0 (3.1/8.0 GiB) on startup is less than desired",
+        ),
+        ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB.\n", "CUDA out of memory."),
+        (
+            "ValueError: Model architectures ['OddModel'] are not supported for now. Supported architectures: "
+            f"dict_keys([{'x, ' * 999}])\n",
+            "Model architectures ['OddModel'] are not supported for now.",
+        ),
+        ("Segmentation fault\n", "Segmentation fault"),
+        ("", "it ended without a word"),
+    ],
+)
+def test_the_reason_is_found_in_the_log(log: str, why: str) -> None:
+    assert reason(log).startswith(why)
+    assert "root cause" not in reason(log) and "Supported" not in reason(log)
+
+
+def test_the_others_fit_beside_vllm_on_one_card() -> None:
+    beside = (1 - share_of(CARD)) * CARD.memory_bytes
+    assert 6 * GB < beside < 9 * GB, "CSM and Whisper, loaded or not"
+    assert share_of(replace(CARD, free_bytes=4 * GB)) * CARD.memory_bytes < 4 * GB, "never more than is free"
+    assert share_of(replace(CARD, free_bytes=0)) == 0.0
+
+
+def test_a_card_with_too_little_memory_is_told_before_anything_starts() -> None:
+    check_card(CARD, "someone/llama", 8 * GB)
+    with pytest.raises(
+        EngineError, match=r"someone/llama needs 17\.\d GB of the RTX 4090, and beside CSM, .* are left"
+    ):
+        check_card(CARD, "someone/llama", 15 * GB)
+
+
+def test_of_two_parleys_on_one_card_the_second_is_told_what_the_first_has_left() -> None:
+    check_card(CARD, "someone/llama", 8 * GB)
+    taken = share_of(CARD) * CARD.memory_bytes + 7 * GB
+    with pytest.raises(EngineError, match="end other programs"):
+        check_card(replace(CARD, free_bytes=round(CARD.free_bytes - taken)), "someone/llama", 8 * GB)
+
+
+def engine(model: str, folder: Path, python: str = sys.executable) -> Vllm:
+    return Vllm(model, folder / "vllm.log", python=Path(python))
+
+
+async def refusal(made: Vllm) -> str:
+    with pytest.raises(EngineError) as refused:
+        await made.start(lambda progress: None)
+    assert made.status.state in ("failed", "stopped") and "\n" not in str(refused.value)
+    await made.stop()
+    return str(refused.value)
+
+
+def nothing(folder: Path) -> str:
+    return str(folder)
+
+
+def a_file(folder: Path) -> str:
+    folder.write_text("{}")
+    return str(folder)
+
+
+def empty(folder: Path) -> str:
+    folder.mkdir()
+    return str(folder)
+
+
+def whisper(folder: Path) -> str:
+    write_whisper(folder)
+    return f"{folder}-transformers"
+
+
+def csm(folder: Path) -> str:
+    return str(write_checkpoint(folder, "transformers"))
+
+
+def silent(folder: Path) -> str:
+    return str(write_llama(folder, template=None))
+
+
+@pytest.mark.parametrize(
+    ("model", "sentence"),
+    [
+        (nothing, "is no folder: choose a folder with a model"),
+        (a_file, "is no folder: choose a folder with a model"),
+        (empty, "holds no language model"),
+        (whisper, "has no chat template, so it is not made for talk"),
+        (csm, "holds no language model"),
+        (silent, "has no chat template, so it is not made for talk"),
+    ],
+)
+async def test_what_is_no_model_is_refused_before_vllm_starts(
+    tmp_path: Path, model: Callable[[Path], str], sentence: str
+) -> None:
+    assert sentence in await refusal(engine(model(tmp_path / "model"), tmp_path))
+    assert not (tmp_path / "vllm.log").exists()
+
+
+async def test_where_vllm_is_not_installed(tmp_path: Path) -> None:
+    assert "run `python3 setup.py vllm`" in await refusal(engine("someone/llama", tmp_path, "/nowhere/python"))
+
+
+async def test_its_model_comes_from_the_hub_with_its_progress_or_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The Python of the tests has no vLLM: it is started with the model, and says so."""
+    told = []
+    with hub.serve({"someone/llama": write_llama(tmp_path / "llama")}) as serving:
+        for name, value in {
+            "HF_ENDPOINT": serving.url,
+            "HF_HOME": str(tmp_path / "home"),
+            "HF_HUB_OFFLINE": "0",
+        }.items():
+            monkeypatch.setenv(name, value)
+        assert "There is no model someone/else" in await refusal(engine("someone/else", tmp_path))
+        serving.gated.add("someone/llama")
+        assert "has terms to accept" in await refusal(engine("someone/llama", tmp_path))
+        assert not (tmp_path / "vllm.log").exists()
+        serving.gated.clear()
+        made = engine("someone/llama", tmp_path)
+        with pytest.raises(EngineError, match=r"vLLM could not start with someone/llama: No module named 'vllm'"):
+            await made.start(lambda progress: told.append(progress))
+        await made.stop()
+    assert any(progress.what == "fetching someone/llama" and progress.share for progress in told)
+    assert not any(progress.what == "ready" for progress in told)
+
+
+async def test_it_can_be_stopped_while_the_model_is_on_its_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with hub.serve({"someone/llama": write_llama(tmp_path / "llama")}) as serving:
+        serving.wait_after["model.safetensors"] = 1000
+        for name, value in {
+            "HF_ENDPOINT": serving.url,
+            "HF_HOME": str(tmp_path / "home"),
+            "HF_HUB_OFFLINE": "0",
+        }.items():
+            monkeypatch.setenv(name, value)
+        made = engine("someone/llama", tmp_path)
+        starting = asyncio.create_task(made.start(lambda progress: None))
+        await asyncio.to_thread(serving.paused.wait)
+        await made.stop()
+        with pytest.raises(EngineError, match="stopped while it was loading"):
+            await starting
+
+
+STAND_IN = """
+import json, os, sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+args = dict(zip(sys.argv[4::2], sys.argv[5::2]))
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200); self.end_headers()
+        self.wfile.write(json.dumps({"data": [{"id": args["--served-model-name"]}]}).encode())
+    do_POST = do_GET
+print("serving", flush=True)
+HTTPServer((args["--host"], int(args["--port"])), Handler).serve_forever()
+"""
+"""Takes vLLM's options and answers something: for what is looked at here, the port and the name."""
+
+
+async def test_two_at_once_have_ports_and_keys_of_their_own(tmp_path: Path) -> None:
+    model = str(write_llama(tmp_path / "llama"))
+    spawned = []
+    for place in range(2):
+        made = Vllm(model, tmp_path / str(place) / "vllm.log", python=stand_in(tmp_path))
+        made._folder = Path(model)
+        spawned.append((made, await made._spawn()))
+    try:
+        (one, (url, key)), (two, (other_url, other_key)) = spawned
+        assert url != other_url and key != other_key
+        for made, (address, _) in spawned:
+            await made._answers(address)
+            assert made.status.memory_bytes
+    finally:
+        for made, _ in spawned:
+            await made.stop()
+    assert one._process is None and two._process is None
+
+
+def stand_in(folder: Path) -> Path:
+    script = folder / "python"
+    (folder / "server.py").write_text(STAND_IN)
+    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{folder / "server.py"}" "$@"\n')
+    script.chmod(0o755)
+    return script
