@@ -375,7 +375,7 @@ def timed(count: int, folder: Path, questions: int = 200) -> None:
             times[way].append(clock() - start)
             if number < questions + 20:
                 start = clock()
-                memory.remember("Ann", f"{query} {number}", at=turns[-1].at)
+                memory.remember("Ann", " ".join(chance.permutation(said)), at=turns[-1].at)
                 times["remember"].append(clock() - start)
                 memory.settle()
         for way, taken in times.items():
