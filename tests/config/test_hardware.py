@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from config.cache import free_disk, hub_cache
-from config.hardware import GB, Gpu, Hardware, ask_nvidia, look, parse_nvidia
+from config.hardware import GB, Gpu, Hardware, look
 from config.models import MODELS, fetches, find, room_for, verdict
-from config.profiles import PROFILES, propose
+from config.profiles import PROFILES
 from config.settings import Settings
 
 LAPTOP = Hardware("Linux", "a laptop", 8, frozenset({"avx2"}), 16 * GB, 9 * GB, free_disk_bytes=100 * GB)
@@ -31,34 +30,6 @@ def test_this_machine_has_what_every_machine_has() -> None:
     assert found.processor
 
 
-NVIDIA = """NVIDIA GeForce RTX 4090, 24564, 23010, 560.35.03, 8.9
-NVIDIA H100 80GB HBM3, 81559, 40000, 560.35.03, 9.0
-NVIDIA GB10, [N/A], [N/A], 580.0, 12.1
-Some warning
-Tesla K80, 11441, 11000, 470.0, [Not Supported]
-"""
-
-
-def test_nvidias_table_is_read_row_by_row() -> None:
-    gpus = parse_nvidia(NVIDIA)
-    assert [gpu.name for gpu in gpus] == ["NVIDIA GeForce RTX 4090", "NVIDIA H100 80GB HBM3", "Tesla K80"]
-    assert gpus[0].memory_bytes == 24564 * 1024**2
-    assert gpus[0].free_bytes == 23010 * 1024**2
-    assert [gpu.capability for gpu in gpus] == [8.9, 9.0, 0.0]
-    assert replace(LAPTOP, gpus=gpus).gpu == gpus[1], "the one with the most room"
-
-
-@pytest.mark.parametrize(
-    "error", [FileNotFoundError("nvidia-smi"), subprocess.TimeoutExpired("nvidia-smi", 10),
-              subprocess.CalledProcessError(9, "nvidia-smi")]
-)  # fmt: skip
-def test_a_driver_that_does_not_answer_is_no_card(error: Exception) -> None:
-    def run(command: list[str]) -> str:
-        raise error
-
-    assert ask_nvidia(run) == ()
-
-
 def test_models_are_kept_where_the_hub_keeps_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
@@ -66,31 +37,6 @@ def test_models_are_kept_where_the_hub_keeps_them(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     assert hub_cache() == tmp_path / "hub"
     assert free_disk(tmp_path / "not" / "yet") > 0
-
-
-@pytest.mark.parametrize(
-    ("hardware", "profile", "mind"),
-    [
-        (NETBOOK, "offline", "builtin"),
-        (LAPTOP, "cpu", "openai"),
-        (replace(LAPTOP, instructions=frozenset()), "offline", "builtin"),
-        (replace(LAPTOP, system="Darwin", instructions=frozenset({"neon"})), "cpu", "openai"),
-        (with_card(80), "gpu", "Qwen/Qwen2.5-7B-Instruct"),
-        (with_card(23), "gpu", "Qwen/Qwen3-4B-Instruct-2507"),
-        (with_card(13), "gpu", "Qwen/Qwen2.5-1.5B-Instruct"),
-        (with_card(11), "gpu", "Qwen/Qwen2.5-0.5B-Instruct"),
-        (with_card(6), "cpu", "openai"),
-        (with_card(23, capability=6.1), "cpu", "openai"),
-        (with_card(23, system="Windows"), "gpu", "openai"),
-    ],
-)
-def test_the_profile_follows_from_the_hardware(hardware: Hardware, profile: str, mind: str) -> None:
-    proposal = propose(hardware)
-    assert proposal.profile.name == profile
-    assert mind in (proposal.profile.mind.engine, proposal.profile.mind.model)
-    assert proposal.why.endswith(".")
-    if hardware.gpu is not None and profile == "gpu":
-        assert proposal.profile.gpu_bytes <= hardware.gpu.free_bytes
 
 
 def runs(stage: str, engine: str, name: str, hardware: Hardware) -> str:
