@@ -36,7 +36,8 @@ def ask_nvidia() -> tuple[Gpu, ...]:
 def one_card(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Variables with which every engine uses the same card, that with the most free memory; none where it is settled.
 
-    Left alone, CUDA counts the fastest card first, which need not be the one whose memory was planned with.
+    For the process that starts the engines, before it does. Left alone, CUDA counts the fastest card first, which need
+    not be the one whose memory was planned with.
     """
     cards = ask_nvidia()
     if len(cards) < 2 or "CUDA_VISIBLE_DEVICES" in environment:

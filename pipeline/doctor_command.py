@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import io
 import json
+import os
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, nullcontext
@@ -19,6 +20,7 @@ from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElaps
 from rich.text import Text
 
 from config.hardware import look
+from config.nvidia import one_card
 from config.profiles import PROFILES, Name, propose
 from config.settings import Settings
 from config.store import SettingsError, SettingsStore
@@ -90,6 +92,7 @@ async def _examined(console: Console, settings: Settings, data: Path) -> list[Fi
 
 
 async def _steps(settings: Settings, data: Path) -> AsyncGenerator[Step, None]:
+    os.environ.update(await asyncio.to_thread(one_card))
     engines = Engines(settings, data)
     try:
         async with aclosing(examine(engines, settings, data, load=True)) as steps:

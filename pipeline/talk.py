@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from config.nvidia import one_card
 from config.profiles import PROFILES, Name
 from config.store import SettingsError, SettingsStore
 from pipeline.audio import MOUTH_RATE
@@ -120,6 +122,7 @@ async def conversing(options: Options) -> AsyncIterator[Conversation]:
     settings = loaded.settings
     if options.profile:
         settings = PROFILES[options.profile].applied_to(settings)
+    os.environ.update(await asyncio.to_thread(one_card))
     engines = Engines(settings, options.data)
     try:
         with Console(stderr=True).status("Starting the engines …"):

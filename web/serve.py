@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 from config import Settings, SettingsError, SettingsStore
 from config.cache import is_here
 from config.models import fetches
+from config.nvidia import one_card
 from config.profiles import PROFILES
 from pipeline.engines import Engines
 from pipeline.offers import offered
@@ -58,6 +59,7 @@ def serve(options: ServeOptions) -> int:
             settings, store, notice = load_settings(data, options.profile)
             token = None if is_loopback(options.host) else access_token(data)
             logs.configure(data, level=settings.log.level, words=settings.log.words)
+            os.environ.update(one_card())
             address = Address(options.host, listener.getsockname()[1], token)
             service = Service(Engines(settings, data), store, data, settings)
             if notice is not None:
