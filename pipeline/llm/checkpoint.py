@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import psutil
 
-from config.cache import is_here
 from config.fetches import language_model_files
 from config.hardware import GB
-from pipeline.engine import EngineError, Progress, Report
+from pipeline.engine import EngineError, Report
+from pipeline.fetching import fetched
 
 if TYPE_CHECKING:
     import torch
@@ -36,33 +36,17 @@ def model_source(model: str) -> str:
     return model
 
 
-def fetched(model: str, report: Report) -> Path:
+def folder_of(model: str, report: Report) -> Path:
     """The folder of a model, which comes from the hub first where it is not here. Raises EngineError."""
-    from huggingface_hub import snapshot_download
-
-    from pipeline.downloads import Downloader, DownloadError, Tick
-
-    if Path(source := model_source(model)).is_absolute():
-        return Path(source)
-    try:
-        if not is_here(fetch := language_model_files(model)):
-            downloader = Downloader()
-            plan = downloader.plan([fetch])
-
-            def tell(tick: Tick) -> None:
-                report(Progress(f"fetching {model}", tick.have / max(1, plan.size)))
-
-            downloader.fetch(plan, tell)
-    except DownloadError as error:
-        raise EngineError(str(error)) from error
-    return Path(snapshot_download(model, local_files_only=True))
+    source = Path(model_source(model))
+    return source if source.is_absolute() else fetched(language_model_files(model), report)
 
 
 class Fetched:
     """A chat model's folder, for a worker process, so that fetching it can be stopped at any time."""
 
     def __init__(self, report: Report, model: str) -> None:
-        self._folder = fetched(model, report)
+        self._folder = folder_of(model, report)
         check_talks(self._folder, model)
 
     def folder(self) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from pipeline.engine import EngineError, Progress, Report
 from pipeline.llm import Prompt
 from pipeline.llm.chat import ChatMessage, Unspoken, chat, open_mark
-from pipeline.llm.checkpoint import fetched, load
+from pipeline.llm.checkpoint import folder_of, load
 from pipeline.llm.contexts import Contexts
 from pipeline.worker import Worker, WorkerEngine
 
@@ -43,7 +43,7 @@ class Mind:
         self._name = model
         self._temperature, self._max_tokens = temperature, max_tokens
         self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        folder = fetched(model, report)
+        folder = folder_of(model, report)
         report(Progress(f"loading {model}"))
         self._tokenizer, self._model = load(folder, model, self._device)
         self._template = Template(self._tokenizer, model)

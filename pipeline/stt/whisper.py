@@ -15,8 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from config.models import fetches, is_path
 from pipeline.audio import EAR_RATE, Samples
 from pipeline.engine import EngineError, Progress, Report
+from pipeline.fetching import fetched
 from pipeline.stt import Word
 from pipeline.stt.agreement import Agreement, text_of
 from pipeline.stt.ears import WorkerEars
@@ -33,6 +35,10 @@ QUIET = 0.1
 
 NO_SPEECH, LOG_PROBABILITY, COMPRESSION = 0.6, -1.0, 2.4
 
+CERTAIN, CERTAIN_AFTER = 0.8, 2 * EAR_RATE
+"""Probability of a language, and samples heard, from which on a turn stays in it: a change on the way would unsettle
+its words, and listening for the language doubles the work of a partial."""
+
 MOMENT = 512
 """Samples, 32 ms."""
 
@@ -48,6 +54,8 @@ class _Turn:
         self.sound: Samples = np.zeros(0, np.float32)
         self.decoded = 0
         """How many samples the last decoding had."""
+        self.language: str | None = None
+        """Once it is certain."""
         self.agreement = Agreement()
 
     @property
@@ -63,8 +71,7 @@ class Recognizer:
     """Whisper itself, for a worker process. A turn goes by the number that its listener chose."""
 
     def __init__(self, report: Report, model: str, language: str, device: str, compute_type: str) -> None:
-        report(Progress(f"loading Whisper {model}"))
-        self._model = _load(model, device, compute_type)
+        self._model = _load(model, device, compute_type, report)
         if language not in ("auto", "en") and not self._model.model.is_multilingual:
             raise EngineError(
                 f"The Whisper model {model} knows English only: choose English, or a model without “.en” in its name."
@@ -75,7 +82,8 @@ class Recognizer:
         self._turns: dict[int, _Turn] = {}
         report(Progress("warming up Whisper"))
         rng = np.random.default_rng(0)
-        list(self._transcribe(0.1 * rng.standard_normal(EAR_RATE, np.float32), "", vad_filter=False))
+        noise = 0.1 * rng.standard_normal(EAR_RATE, np.float32)
+        list(self._model.transcribe(noise, language=self._language, beam_size=1, temperature=0.0)[0])
 
     def open(self, turn: int) -> None:
         self._turns[turn] = _Turn()
@@ -121,28 +129,31 @@ class Recognizer:
         if loudest(sound) < LOUD:
             return []
         before = text_of([word for word in agreement.settled if word.end <= begin])[-PROMPT_CHARS:]
+        segments, info = self._transcribe(sound, before, state.language or self._language)
+        if info.language_probability >= CERTAIN and len(sound) >= CERTAIN_AFTER:
+            state.language = info.language
         return [
             Word(word.word, begin + float(word.start), begin + float(word.end))
-            for segment in self._transcribe(sound, before, vad_filter=True)
+            for segment in segments
             if not invented(segment.no_speech_prob, segment.avg_logprob, segment.compression_ratio)
             for word in segment.words or ()
         ]
 
-    def _transcribe(self, sound: Samples, before: str, *, vad_filter: bool) -> Any:
-        segments, _ = self._model.transcribe(
+    def _transcribe(self, sound: Samples, before: str, language: str | None) -> Any:
+        """Segments, decoded as they are taken, and what was found out before. None: the language is listened for."""
+        return self._model.transcribe(
             sound,
-            language=self._language,
+            language=language,
             beam_size=1,
             temperature=[0.0, 0.4],
             condition_on_previous_text=False,
             initial_prompt=before or None,
             word_timestamps=True,
-            vad_filter=vad_filter,
+            vad_filter=True,
             no_speech_threshold=NO_SPEECH,
             log_prob_threshold=LOG_PROBABILITY,
             compression_ratio_threshold=COMPRESSION,
         )
-        return segments
 
 
 def loudest(sound: Samples) -> float:
@@ -158,43 +169,36 @@ def invented(no_speech: float, log_probability: float, compression: float) -> bo
     return compression > COMPRESSION or (no_speech > NO_SPEECH and log_probability < LOG_PROBABILITY)
 
 
-def _load(model: str, device: str, compute_type: str) -> Any:
+def _load(model: str, device: str, compute_type: str, report: Report) -> Any:
     """A WhisperModel of a size, a hub id or a folder. Raises EngineError."""
     from faster_whisper import WhisperModel
     from faster_whisper.utils import available_models
-    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 
-    path = Path(model).expanduser()
-    if path.is_dir():
-        if missing := [name for name in ("model.bin", "config.json", "tokenizer.json") if not (path / name).is_file()]:
+    folder = Path(model).expanduser()
+    if folder.is_file():
+        raise EngineError(f"{folder} is a file, and Whisper is a folder: choose the folder that holds model.bin.")
+    if not folder.is_dir():
+        if is_path(model):
+            raise EngineError(f"There is no folder {folder}: correct the path of the Whisper model.")
+        if "/" not in model and model not in available_models():
             raise EngineError(
-                f"The folder {path} holds no Whisper in CTranslate2's form ({missing[0]} is missing): "
-                "choose another, or convert it with ct2-transformers-converter."
+                f"There is no Whisper model {model!r}: choose one such as base.en, small or large-v3-turbo."
             )
-    elif path.is_file():
-        raise EngineError(f"{path} is a file, and Whisper is a folder: choose the folder that holds model.bin.")
-    elif path.is_absolute() or model.startswith((".", "~")):
-        raise EngineError(f"There is no folder {path}: correct the path of the Whisper model.")
-    elif "/" not in model and model not in available_models():
-        raise EngineError(f"There is no Whisper model {model!r}: choose one such as base.en, small or large-v3-turbo.")
+        (fetch,) = fetches("ears", "whisper", model)
+        folder = fetched(fetch, report)
+    report(Progress(f"loading Whisper {model}"))
+    if missing := [name for name in ("model.bin", "config.json", "tokenizer.json") if not (folder / name).is_file()]:
+        raise EngineError(
+            f"The folder {folder} holds no Whisper in CTranslate2's form ({missing[0]} is missing): "
+            "choose another, or convert it with ct2-transformers-converter."
+        )
     try:
         return WhisperModel(
-            str(path) if path.is_dir() else model,
-            device=device,
-            compute_type=compute_type,
-            cpu_threads=min(4, os.cpu_count() or 1),
+            str(folder), device=device, compute_type=compute_type, cpu_threads=min(4, os.cpu_count() or 1)
         )
-    except GatedRepoError as error:
-        raise EngineError(f"{model} asks for a licence: accept it on the hub and enter your token.") from error
-    except (RepositoryNotFoundError, HFValidationError) as error:
-        raise EngineError(f"There is no Whisper model {model!r} on the hub: correct its name.") from error
     except (OSError, ValueError, RuntimeError) as error:
         why = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        if path.is_dir():
-            raise EngineError(f"The folder {path} holds no Whisper that can be loaded ({why}).") from error
-        raise EngineError(
-            f"The Whisper model {model} cannot be loaded ({why}): run `python3 setup.py models` to fetch it."
-        ) from error
+        raise EngineError(f"The folder {folder} holds no Whisper that can be loaded ({why}).") from error
 
 
 class Whisper(WorkerEars):

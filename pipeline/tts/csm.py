@@ -19,8 +19,10 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from config.models import fetches
 from pipeline.audio import EAR_RATE, MOUTH_RATE, Samples
 from pipeline.engine import EngineError, Progress, Report
+from pipeline.fetching import fetched
 from pipeline.tts import Spoken
 from pipeline.worker import Worker, WorkerEngine
 
@@ -43,6 +45,8 @@ class Voice:
     def __init__(
         self, report: Report, model: str, precision: str, references: Sequence[tuple[str, str]], device: str | None
     ) -> None:
+        for fetch in fetches("voice", "csm", model):
+            fetched(fetch, report)
         report(Progress(f"loading {model}"))
         self._generator = load(model, precision, device)
         report(Progress("listening to the voice's recordings"))

@@ -25,7 +25,7 @@ CARD = Gpu("RTX 4090", 24 * GB, 23 * GB)
     [
         (
             "INFO 11-20 starting\n(EngineCore pid=7) ERROR 11-20 12:00:00 [core.py:700] ValueError: Free memory on "
-            "device cuda:0 (3.1/8.0 GiB) on startup is less than desired GPU memory utilization (0.9, 7.2 GiB). Decrease.\n"
+            "device cuda:0 (3.1/8.0 GiB) on startup is less than desired GPU memory utilization (0.9, 7.2 GiB).\n"
             "(APIServer pid=3) RuntimeError: Engine core initialization failed. See root cause above.\n",
             "Free memory on device cuda:0 (3.1/8.0 GiB) on startup is less than desired",
         ),

@@ -119,13 +119,16 @@ class Scripted:
 
     def __init__(self, recognizer: Recognizer) -> None:
         self.asked: list[tuple[float, str]] = []
+        self.languages: list[str | None] = []
+        self.info = SimpleNamespace(language="en", language_probability=1.0)
         recognizer._model = self
 
-    def transcribe(self, sound: Samples, initial_prompt: str | None, **options: Any) -> tuple[list[Any], None]:
+    def transcribe(self, sound: Samples, initial_prompt: str | None, **options: Any) -> tuple[list[Any], Any]:
         seconds = len(sound) / EAR_RATE
+        self.languages.append(options["language"])
         self.asked.append((seconds, initial_prompt or ""))
         words = [SimpleNamespace(word=f" w{n}", start=n, end=n + 0.9) for n in range(int(seconds))]
-        return [SimpleNamespace(no_speech_prob=0.0, avg_logprob=-0.1, compression_ratio=1.0, words=words)], None
+        return [SimpleNamespace(no_speech_prob=0.0, avg_logprob=-0.1, compression_ratio=1.0, words=words)], self.info
 
 
 @pytest.fixture
