@@ -144,11 +144,19 @@ async def levels(microphone: str | None, library: Devices | None = None) -> Asyn
         ]
 
     async with _opened(open_one):
+        patience = None  # some devices take seconds to begin
         while True:
-            peaks = [await heard.get() for _ in range(10)]
-            if None in peaks:
-                raise SoundCardError("The microphone has gone: plug it in again.")
-            yield min(1.0, max(peak for peak in peaks if peak is not None))
+            peaks: list[float] = []
+            while len(peaks) < 10:
+                try:
+                    peak = await asyncio.wait_for(heard.get(), patience)
+                except TimeoutError:
+                    peak = None
+                if peak is None:
+                    raise SoundCardError("The microphone has gone: plug it in again.")
+                peaks.append(peak)
+                patience = STALLED
+            yield min(1.0, max(peaks))
 
 
 async def play_tone(headset: str | None, library: Devices | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from contextlib import aclosing
 
@@ -10,6 +11,8 @@ from pipeline.doctor.check import Patient, Tell
 from pipeline.doctor.finding import Verdict
 
 LISTEN_S = 2.0
+STALLED_S = 20.0
+"""After which a device that opens and does nothing is given up."""
 QUIET = 0.002
 """Peak (of full scale) below which a microphone is silent even for a quiet room: it is muted, or not the right one."""
 FAINT = 0.02
@@ -20,13 +23,14 @@ async def microphone(patient: Patient, tell: Tell) -> Verdict:
     if (elsewhere := _elsewhere(patient)) is not None:
         return elsewhere
     tell("say something")
-    peak = 0.0
-    async with aclosing(levels(patient.settings.audio.input)) as peaks:
-        for _ in range(round(10 * LISTEN_S)):
-            peak = max(peak, await anext(peaks))
+    try:
+        async with asyncio.timeout(STALLED_S):
+            peak = await _peak(patient.settings.audio.input, tell)
+    except TimeoutError:
+        return Verdict("bad", "It opens, but gives no sound: plug it in again, or choose another on the setup page.")
     if peak < QUIET:
         return Verdict("bad", "It is silent: unmute it, or choose another on the setup page.")
-    loudness = 20 * math.log10(peak)
+    loudness = _decibels(peak)
     figures = {"peak_dbfs": round(loudness, 1)}
     if peak < FAINT:
         return Verdict("fair", f"It hears no more than a quiet room ({loudness:.0f} dB of full scale): if you spoke, "
@@ -39,8 +43,27 @@ async def headphones(patient: Patient, tell: Tell) -> Verdict:
         return elsewhere
     tell("two notes")
     began = patient.clock()
-    await play_tone(patient.settings.audio.output)
+    try:
+        async with asyncio.timeout(STALLED_S):
+            await play_tone(patient.settings.audio.output)
+    except TimeoutError:
+        return Verdict("bad", "They open, but do not play: plug them in again, or choose others on the setup page.")
     return Verdict("good", "Two notes were played. Did you hear them?", patient.clock() - began)
+
+
+async def _peak(name: str | None, tell: Tell) -> float:
+    """The loudest sample of LISTEN_S seconds, of full scale."""
+    highest = 0.0
+    async with aclosing(levels(name)) as peaks:
+        for _ in range(round(10 * LISTEN_S)):
+            peak = await anext(peaks)
+            highest = max(highest, peak)
+            tell(f"say something ({_decibels(peak):.0f} dB)", passing=True)
+    return highest
+
+
+def _decibels(peak: float) -> float:
+    return 20 * math.log10(max(peak, 1e-5))
 
 
 def _elsewhere(patient: Patient) -> Verdict | None:

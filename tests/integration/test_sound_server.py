@@ -6,21 +6,25 @@ import asyncio
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 
+from config import Settings
 from pipeline.audio import EAR_RATE, MOUTH_RATE, Samples
 from pipeline.audio.apart import PortAudioApart
 from pipeline.audio.portaudio import SoundCardError
 from pipeline.audio.soundcard import SoundCard, levels, play_tone
+from pipeline.doctor import Finding, Working, examine
 from pipeline.events import ReplyAudio, ReplyDone, ReplyMade
 from tests.support.sound_server import MICROPHONE, SPEAKER, SoundServer, missing, sound_server
 from tests.support.transcript import transcribed
+from tests.web.scripted import ScriptedEngines
 
 QUESTION = Path(__file__).parent.parent / "audio" / "weather_question.wav"
 PATIENCE = 60
@@ -214,3 +218,88 @@ async def test_a_question_asked_at_the_headset_is_answered_aloud(server: SoundSe
     assert np.sqrt(np.mean(answer**2)) > 0.01
     understood = transcribed(answer)
     assert re.search(r"\b(weather|whether|forecast|paris|look)\b", understood), understood
+
+
+# --- the doctor -------------------------------------------------------------------------------------------------------
+
+
+async def listened(
+    microphone: str = MICROPHONE, headset: str = SPEAKER, during: Callable[[], None] = lambda: None
+) -> dict[str, Finding]:
+    """The doctor's verdicts on a microphone and headphones; scripted engines, since it is not about them.
+
+    `during` is called once the microphone is being listened to.
+    """
+    settings = Settings()
+    settings.audio.place, settings.audio.input, settings.audio.output = "soundcard", microphone, headset
+    engines: Any = ScriptedEngines()
+    await engines.start()
+    found: dict[str, Finding] = {}
+    called = False
+    async with asyncio.timeout(PATIENCE), aclosing(examine(engines, settings, Path("nowhere"))) as steps:
+        async for step in steps:
+            if isinstance(step, Working) and step.check == "microphone" and step.passing and not called:
+                await asyncio.to_thread(during)
+                called = True
+            if isinstance(step, Finding):
+                found[step.check] = step
+            if "speaker" in found:
+                break
+    return found
+
+
+async def test_the_doctor_hears_the_microphone_and_plays_to_the_headphones(server: SoundServer, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", tone(20.0), MOUTH_RATE)
+    async with server.recording() as recording:
+        saying = asyncio.create_task(server.say(tmp_path / "a.wav"))
+        try:
+            found = await listened()
+        finally:
+            saying.cancel()
+        assert found["microphone"].grade == "good"
+        assert found["microphone"].figures["peak_dbfs"] == pytest.approx(20 * np.log10(0.4), abs=1.5)
+        assert found["speaker"].grade == "good"
+        async with asyncio.timeout(PATIENCE):
+            assert np.abs(await recording.until_quiet(0.3)).max() > 0.1, "the two notes are really played"
+
+
+async def test_the_doctor_on_a_room_in_which_nobody_speaks(server: SoundServer, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", 0.02 * tone(20.0), MOUTH_RATE)
+    saying = asyncio.create_task(server.say(tmp_path / "a.wav"))
+    try:
+        found = await listened()
+    finally:
+        saying.cancel()
+    assert found["microphone"].grade == "fair"
+    assert "no more than a quiet room" in found["microphone"].text
+
+
+async def test_the_doctor_on_a_muted_microphone(server: SoundServer, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", tone(20.0), MOUTH_RATE)
+    server.mute()
+    saying = asyncio.create_task(server.say(tmp_path / "a.wav"))
+    try:
+        found = await listened()
+    finally:
+        saying.cancel()
+    assert (found["microphone"].grade, found["microphone"].text) == (
+        "bad", "It is silent: unmute it, or choose another on the setup page.",
+    )  # fmt: skip
+
+
+async def test_the_doctor_on_a_headset_that_is_not_plugged_in(server: SoundServer) -> None:
+    server.unplug()
+    found = await listened()
+    assert found["microphone"].grade == found["speaker"].grade == "bad"
+    assert "cannot be opened" in found["microphone"].text
+    assert "cannot be opened" in found["speaker"].text
+    found = await listened("Nobody’s", "Nobody’s")
+    assert "There is no microphone named “Nobody’s”" in found["microphone"].text
+
+
+async def test_the_doctor_on_a_headset_that_is_pulled_out_meanwhile(server: SoundServer) -> None:
+    found = await listened(during=server.unplug)
+    assert (found["microphone"].grade, found["microphone"].text) == (
+        "bad", "The microphone has gone: plug it in again.",
+    )  # fmt: skip
+    assert "cannot be opened" in found["speaker"].text

@@ -137,6 +137,9 @@ class SoundServer:
             self._pactl("unload-module", module)
         self._modules, self._holders = [], []
 
+    def mute(self) -> None:
+        self._pactl("set-source-mute", "virtual_microphone", "1")
+
     def _latencies(self) -> list[float]:
         """Seconds that each sink is ahead."""
         return [
