@@ -47,6 +47,8 @@ class Verdict:
 
 CSM_1B = "sesame/csm-1b"
 TURBO = "mobiuslabsgmbh/faster-whisper-large-v3-turbo"
+_SIZES = {"large-v3-turbo": TURBO, "turbo": TURBO, "large": "Systran/faster-whisper-large-v3"}
+_DISTILLED = {"large-v3.5": "distil-whisper/distil-large-v3.5-ct2"}
 
 
 def _whisper(name: str, label: str, line: str, disk: float, memory: float, gpu: float, runs: Runs, cores: int) -> Model:
@@ -60,7 +62,10 @@ def _whisper_fetches(name: str) -> tuple[Fetch, ...]:
     """A size has its repository; a name with a slash is one."""
     if "/" in name:
         return (whisper_files(name),)
-    return (whisper_files(TURBO if name in ("large-v3-turbo", "turbo") else f"Systran/faster-whisper-{name}"),)
+    if name.startswith("distil-"):
+        size = name.removeprefix("distil-")
+        return (whisper_files(_DISTILLED.get(size, f"Systran/faster-distil-whisper-{size}")),)
+    return (whisper_files(_SIZES.get(name, f"Systran/faster-whisper-{name}")),)
 
 
 def _language(

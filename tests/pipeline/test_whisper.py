@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,13 +16,16 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from faster_whisper.utils import _MODELS
 
+from config.models import fetches
 from pipeline.audio import EAR_RATE, Samples
 from pipeline.audio.file import read_sound
-from pipeline.engine import EngineError
+from pipeline.engine import EngineError, Progress
 from pipeline.stt import Transcript
 from pipeline.stt.whisper import DECODE_EVERY, Recognizer, Whisper, invented
 from pipeline.worker import WorkerDied
+from tests.support import hub
 from tests.support.recordings import recording
 from tests.support.tiny_models import HEARD, write_llama, write_whisper
 
@@ -213,6 +216,88 @@ async def test_a_language_that_the_model_does_not_know_is_refused(tiny: Path) ->
     with pytest.raises(EngineError, match="knows English only"):
         await engine.start(lambda progress: None)
     await engine.stop()
+
+
+@pytest.fixture(scope="module")
+def german(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Knows English and German, and takes everything for German."""
+    return write_whisper(tmp_path_factory.mktemp("whisper") / "german", language="de")
+
+
+@pytest.mark.parametrize("language", ["auto", "de"])
+async def test_the_language_is_found_or_told(german: Path, speech: Samples, language: str) -> None:
+    async with whisper(german, language=language) as engine:
+        _, final = await partials(engine, speech[: 4 * EAR_RATE])
+    assert final.text == TEXT
+
+
+async def test_a_language_that_there_is_none_of_is_refused(german: Path) -> None:
+    engine = Whisper(str(german), "xx")
+    with pytest.raises(EngineError, match="does not know the language 'xx'"):
+        await engine.start(lambda progress: None)
+    await engine.stop()
+
+
+def test_a_language_is_listened_for_until_it_is_certain(german: Path, speech: Samples) -> None:
+    recognizer = Recognizer(lambda progress: None, str(german), "auto", "cpu", "default")
+    segments, info = recognizer._transcribe(speech[: 3 * EAR_RATE], "", None)
+    assert (info.language, [segment.text.strip() for segment in segments]) == ("de", [TEXT])
+    script = Scripted(recognizer)
+    unsure: list[str | None] = [None] * 4
+    for turn, (certain, heard) in enumerate([(0.5, unsure), (0.9, [*unsure, "de", "de"])]):
+        script.info, script.languages = SimpleNamespace(language="de", language_probability=certain), []
+        recognizer.open(turn)
+        for at in range(len(heard)):
+            recognizer.feed(turn, speech[at * DECODE_EVERY : (at + 1) * DECODE_EVERY])
+        assert script.languages == heard, "from two seconds on"
+
+
+def test_a_size_is_fetched_from_where_faster_whisper_has_it() -> None:
+    for size, repository in _MODELS.items():
+        assert [fetch.repository for fetch in fetches("ears", "whisper", size)] == [repository]
+
+
+@pytest.fixture
+def served(tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[hub.Hub]:
+    with hub.serve({"Systran/faster-whisper-base.en": tiny}) as serving:
+        for name, value in {"HF_ENDPOINT": serving.url, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}.items():
+            monkeypatch.setenv(name, value)
+        for name in ("HF_HUB_CACHE", "HF_TOKEN", "HF_TOKEN_PATH", "HUGGING_FACE_HUB_TOKEN"):
+            monkeypatch.delenv(name, raising=False)
+        yield serving
+
+
+async def refusal(model: str) -> str:
+    engine = Whisper(model)
+    with pytest.raises(EngineError) as refused:
+        await engine.start(lambda progress: None)
+    await engine.stop()
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+async def test_a_size_comes_from_the_hub_with_its_progress_and_only_once(served: hub.Hub, speech: Samples) -> None:
+    told: list[Progress] = []
+    for fetched in (True, False):
+        engine = Whisper("base.en")
+        await engine.start(told.append)
+        _, final = await partials(engine, speech[: 3 * EAR_RATE])
+        await engine.stop()
+        assert final.text == TEXT
+        assert ("model.bin" in served.fetched) is fetched
+        served.fetched.clear()
+    assert any(progress.what.startswith("fetching Systran") and progress.share for progress in told)
+
+
+async def test_what_the_hub_refuses_is_told(served: hub.Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "There is no model someone/else" in await refusal("someone/else")
+    served.gated.add("Systran/faster-whisper-base.en")
+    served.tokens.add("right")
+    assert "has terms to accept" in await refusal("base.en")
+    monkeypatch.setenv("HF_TOKEN", "wrong")
+    assert "The token is wrong" in await refusal("base.en")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    assert "does not answer: connect" in await refusal("base.en")
 
 
 async def test_after_a_crash_it_listens_again(tiny: Path, speech: Samples) -> None:

@@ -40,8 +40,9 @@ CHAT_TEMPLATE = (
 )
 
 
-def write_whisper(folder: Path, *, vocabulary: int = 0, shape: Mapping[str, int] = TINY) -> Path:
-    """A Whisper of one layer, for English only, as `ct2-transformers-converter` writes it.
+def write_whisper(folder: Path, *, language: str = "", vocabulary: int = 0, shape: Mapping[str, int] = TINY) -> Path:
+    """A Whisper of one layer, as `ct2-transformers-converter` writes it: for English only, or with a language that it
+    takes everything for.
 
     `shape` and `vocabulary` make it larger: fields of its configuration, and tokens beside the special ones.
     """
@@ -49,10 +50,12 @@ def write_whisper(folder: Path, *, vocabulary: int = 0, shape: Mapping[str, int]
     from transformers import GenerationConfig, PreTrainedTokenizerFast, WhisperConfig, WhisperForConditionalGeneration
 
     words = [f"Ġ{word}" for word in HEARD]
-    special = ["<|endoftext|>", "<|startoftranscript|>", "<|translate|>", "<|transcribe|>", "<|startoflm|>"]
-    special += ["<|startofprev|>", "<|nospeech|>", "<|notimestamps|>"]
+    languages = [f"<|{code}|>" for code in ("en", language) if language]
+    special = ["<|endoftext|>", "<|startoftranscript|>", *languages, "<|translate|>", "<|transcribe|>"]
+    special += ["<|startoflm|>", "<|startofprev|>", "<|nospeech|>", "<|notimestamps|>"]
     special += [f"<|{step * 0.02:.2f}|>" for step in range(1501)]
-    tokenizer = _tokenizer(words, special, vocabulary)
+    # by an empty token CTranslate2 knows a Whisper of many languages
+    tokenizer = _tokenizer([*words, ""] if language else words, special, vocabulary)
     ids = tokenizer.get_vocab()
 
     torch.manual_seed(0)
@@ -62,13 +65,14 @@ def write_whisper(folder: Path, *, vocabulary: int = 0, shape: Mapping[str, int]
         decoder_start_token_id=ids["<|startoftranscript|>"], suppress_tokens=[], begin_suppress_tokens=[],
     )  # fmt: skip
     model = WhisperForConditionalGeneration(config).eval()
-    chain = ["<|startoftranscript|>", "<|0.00|>", *words, "<|2.00|>", "<|endoftext|>"]
+    begin = ["<|startoftranscript|>", *languages[1:], *(["<|transcribe|>"] if language else []), "<|0.00|>"]
+    chain = [*begin, *words, "<|2.00|>", "<|endoftext|>"]
     embeddings, output = _chain(model.model.decoder.embed_tokens.weight, ids, chain)
     model.proj_out.weight = torch.nn.Parameter(output)
     model.model.decoder.embed_tokens.weight = torch.nn.Parameter(embeddings)
     model.generation_config = GenerationConfig(
         alignment_heads=[[0, 0], [0, 1]], no_timestamps_token_id=ids["<|notimestamps|>"],
-        suppress_tokens=[], begin_suppress_tokens=[],
+        suppress_tokens=[], begin_suppress_tokens=[], lang_to_id={name: ids[name] for name in languages},
     )  # fmt: skip
     source = folder.with_name(f"{folder.name}-transformers")
     model.config.tie_word_embeddings = False
