@@ -12,6 +12,7 @@ from typing import Literal, cast
 from config.models import DEFAULTS
 from config.settings import Settings
 from pipeline.engine import Engine, EngineError
+from pipeline.tts.precision import chosen
 
 Stage = Literal["ears", "mind", "voice"]
 
@@ -144,6 +145,7 @@ CATALOGUE: Mapping[tuple[str, str], EngineSpec] = MappingProxyType(
                     "voices": data / "voices",
                     "references": [(reference.recording, reference.text) for reference in settings.voice.references],
                     "precision": settings.voice.precision,
+                    "measured": chosen(data, settings.voice.model or DEFAULTS["csm"]),
                 },
             ),
         )

@@ -43,12 +43,18 @@ class Voice:
     """The model and its conversations, for a worker process. A conversation goes by the number of its speaker."""
 
     def __init__(
-        self, report: Report, model: str, precision: str, references: Sequence[tuple[str, str]], device: str | None
+        self,
+        report: Report,
+        model: str,
+        precision: str,
+        measured: str | None,
+        references: Sequence[tuple[str, str]],
+        device: str | None,
     ) -> None:
         for fetch in fetches("voice", "csm", model):
             fetched(fetch, report)
         report(Progress(f"loading {model}"))
-        self._generator = load(model, precision, device)
+        self._generator = load(model, precision, device, measured or "int4")
         report(Progress("listening to the voice's recordings"))
         self._voice = [_reference(Path(path), text) for path, text in references]
         self._talks: dict[int, Talk] = {}
@@ -199,15 +205,15 @@ def _cut(turn: Segment, samples: int) -> Segment | None:
     return Segment(text, turn.speaker, turn.audio[:samples], turn.sample_rate)
 
 
-def load(model: str, precision: str, device: str | None = None) -> Model:
-    """CSM in a precision of the settings; "auto" is bfloat16 on a GPU, and 4 bits on a CPU. Raises EngineError."""
+def load(model: str, precision: str, device: str | None = None, on_processor: str = "int4") -> Model:
+    """CSM in a precision of the settings; "auto" is bfloat16 on a GPU, `on_processor` on a CPU. Raises EngineError."""
     import torch
 
     from csm import load_csm_1b
 
     gpu = torch.cuda.is_available() and device != "cpu"
     if precision == "auto":
-        precision = "bf16" if gpu else "int4"
+        precision = "bf16" if gpu else on_processor
     if gpu and precision in ("int8", "int4"):
         raise EngineError("On a GPU CSM speaks in bf16 or fp32: choose one of these precisions, or auto.")
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}.get(precision)
@@ -278,6 +284,7 @@ class Csm(WorkerEngine[Worker]):
         *,
         references: Sequence[tuple[str, str]] = (),
         precision: str = "auto",
+        measured: str | None = None,
         device: str | None = None,
     ) -> None:
         """
@@ -286,11 +293,18 @@ class Csm(WorkerEngine[Worker]):
             voices: the folder of the reference recordings.
             references: file names in that folder, and what is said in each; the voice to speak with.
             precision: "fp32", "bf16", "int8", "int4", or "auto".
+            measured: what "auto" is on this machine's processor; by default 4 bits.
             device: "cuda", "cpu"; by default the GPU if there is one.
         """
         self._voices, self._references = voices, references
         files = [(str(voices / name), text) for name, text in references]
-        arguments = {"model": model, "precision": precision, "references": files, "device": device}
+        arguments = {
+            "model": model,
+            "precision": precision,
+            "measured": measured,
+            "references": files,
+            "device": device,
+        }
         super().__init__(Worker("CSM", f"{__name__}:Voice", arguments, concurrency=CONVERSATIONS))
         self._talks = count()
 

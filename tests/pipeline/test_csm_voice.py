@@ -14,6 +14,7 @@ import numpy as np
 import psutil
 import pytest
 import soundfile
+import torch
 
 from pipeline.audio import EAR_RATE, Samples
 from pipeline.engine import EngineError
@@ -80,6 +81,17 @@ async def test_by_default_a_cpu_speaks_in_four_bits(checkpoint: Path, voices: Pa
     async with csm(checkpoint, voices, precision="auto", device="cpu") as engine:
         assert await spoken(engine.speaker())
     assert list((checkpoint / "quantized").glob("int4-*"))
+
+
+def test_on_a_processor_auto_is_what_was_measured(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import csm as library
+
+    asked: list[Any] = []
+    monkeypatch.setattr(library, "load_csm_1b", lambda *details: asked.append(details))
+    for measured in ("int8", "bf16", "int4"):
+        load(str(checkpoint), "auto", "cpu", measured)
+    half = torch.bfloat16
+    assert [details[2:] for details in asked] == [(None, "int8"), (half, None), (None, "int4")]
 
 
 async def test_closing_stops_the_work_between_frames(checkpoint: Path, voices: Path) -> None:
