@@ -56,11 +56,6 @@ class Catalogue:
     def __len__(self) -> int:
         return len(self.position)
 
-    @property
-    def newest(self) -> int:
-        """The last seq held; 0 when empty."""
-        return int(self["seq"][-1]) if len(self) else 0
-
     def add(self, entries: Entries) -> None:
         """Newer than what is held."""
         count, first = len(entries.seq), len(self)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rag.records import MemoryFault, MemoryFull, MemoryInUse
@@ -38,6 +38,9 @@ CREATE VIRTUAL TABLE words USING fts5(
     text, content='indexed', content_rowid='seq', tokenize='porter unicode61 remove_diacritics 2'
 );
 """
+
+FEW_PAGES = 1000
+"""Free pages of 4 KiB that are left as they are, for what will be remembered next."""
 
 
 def _first_schema(db: sqlite3.Connection) -> None:
@@ -134,9 +137,22 @@ class Database:
             if value is not None:
                 db.execute("INSERT INTO about(key, value) VALUES (?, ?)", (key, value))
 
+    def clear_note(self, key: str, value: str) -> None:
+        """Unless it has become another."""
+        with self.transaction() as db:
+            db.execute("DELETE FROM about WHERE key = ? AND value = ?", (key, value))
+
     def checkpoint(self) -> None:
-        """Carry what was written into the file and empty the log, so that what was removed is on the disk no more."""
+        """Carry what was written into the file and empty the log, so that what was removed is on the disk no more.
+
+        A file that is mostly free pages becomes small again, if there is room for the copy that this takes.
+        """
         with self.lock:
+            (free,) = self.connection.execute("PRAGMA freelist_count").fetchone()
+            (pages,) = self.connection.execute("PRAGMA page_count").fetchone()
+            if free > max(pages // 2, FEW_PAGES):
+                with suppress(sqlite3.OperationalError):
+                    self.connection.execute("VACUUM")
             self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def close(self) -> None:

@@ -46,7 +46,7 @@ class Finder:
     def __init__(self, store: TurnStore) -> None:
         self._store = store
         self._stemmer = Stemmer()
-        self._catalogue = Catalogue()
+        self._catalogue, self._seen = Catalogue(), 0
         self._vocabulary, self._vocabulary_mark = Vocabulary(), 0
         self._turns: dict[int, Candidate] = {}
         self._rewritten = -1
@@ -55,12 +55,13 @@ class Finder:
         """Take in what was said since; read everything anew after something was forgotten or corrected."""
         if self._rewritten != self._store.rewritten:
             self._rewritten = self._store.rewritten
-            self._catalogue = Catalogue()
+            self._catalogue, self._seen = Catalogue(), 0
             self._vocabulary, self._vocabulary_mark = Vocabulary(), 0
             self._turns = {}
         self._vocabulary_mark, said, vectors = self._store.vocabulary(after=self._vocabulary_mark)
         self._vocabulary.add(said, vectors)
-        self._catalogue.add(self._store.entries(after_seq=self._catalogue.newest))
+        entries, self._seen = self._store.entries(after_seq=self._seen)
+        self._catalogue.add(entries)
 
     def unheard(self, query: str) -> list[str]:
         """The question's words that have no vector yet, as nobody has said them."""

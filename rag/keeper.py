@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,8 +15,8 @@ from numpy.typing import NDArray
 from rag.embedding import LONGEST, Embedder, SentenceEmbedder
 from rag.lexical import EMPTY, words
 from rag.records import MemoryFault
-from rag.store import Row, TurnStore
-from rag.vectors import ChromaServer, Nearest, Vectors, panicked
+from rag.store import Row, TurnStore, Which
+from rag.vectors import NONE, ChromaServer, Nearest, Vectors, panicked
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +26,6 @@ BATCH = 16
 """Turns embedded at once: few enough that a question asked meanwhile does not wait."""
 RETRY = 30.0
 """Seconds until the next try after the disk was full or the server away."""
-
-NONE = Nearest({}, {})
 
 
 class Keeper:
@@ -52,6 +51,7 @@ class Keeper:
         self._lock = threading.RLock()  # opening and replacing the vectors
         self._state = threading.Condition()
         self._closing = False
+        self._compacting: str | None = None
         self._retry_at = 0.0
         self.trouble: str | None = None
         self._thread = threading.Thread(target=self._run, name="memory-keeper", daemon=True)
@@ -87,7 +87,7 @@ class Keeper:
 
     def due(self) -> None:
         """Something is about to be forgotten or corrected: the vectors' files are to be written anew after it."""
-        self._store.set_note("compact", "due")
+        self._store.set_note("compact", uuid.uuid4().hex)
 
     def drop(self, ids: list[str]) -> None:
         """These were forgotten: out of the vectors now, out of their files soon (`settle` waits for it)."""
@@ -95,6 +95,7 @@ class Keeper:
             self._opened().drop(ids)
             if self._old_vectors is not None:
                 self._old_vectors.drop(ids)
+        self.due()  # once more, as what was already written anew meanwhile held them
         self.nudge()
 
     def open(self) -> None:
@@ -152,11 +153,19 @@ class Keeper:
             gone = self._store.mark_embedded(rows)
             if gone:
                 vectors.drop([id for id in gone if not self._store.get([id])])
-        elif self._store.note("compact") is not None:
-            vectors.compact()
-            self._store.set_note("compact", None)
+        elif (due := self._store.note("compact")) is not None:
+            self._compact(vectors, due)
         if not self._store.waiting(1):
             self._finish_model()
+
+    def _compact(self, vectors: Vectors, due: str) -> None:
+        self._compacting = self._compacting or due
+        start = time.monotonic()
+        if vectors.compact():
+            self._store.clear_note("compact", self._compacting)  # but not what has become due meanwhile
+            self._compacting = None
+        with self._state:  # half of the time is left to others, unless there is something to remember
+            self._state.wait(0.0 if self._closing else time.monotonic() - start)
 
     def _learn_words(self, rows: list[Row]) -> None:
         said = (word for row in rows for word in words(row.text[:LONGEST]) if word not in EMPTY and len(word) <= 40)
@@ -244,7 +253,7 @@ class Keeper:
             self._opened().retire_others()
             self._store.set_note("model", model)
             self._store.set_note("model name", self._embedder.name)
-            self._store.set_note("compact", "due")
+            self.due()
 
     def _reconcile(self, vectors: Vectors) -> None:
         """After a crash between the two: texts decide. What lacks a vector gets one, what lacks a text goes."""
@@ -256,12 +265,12 @@ class Keeper:
         extra = held - wanted - {row.id for row in self._store.get(list(held - wanted))}
         if extra:
             vectors.drop(list(extra))
-            self._store.set_note("compact", "due")
+            self.due()
 
     def _share(self, vectors: Vectors) -> None:
         """Take over what other machines remembered, corrected and forgot on the same server."""
         forgotten = vectors.forgotten()
-        self._store.remove(self._store.get(list(forgotten)))
+        self._store.remove(Which.of(ids=forgotten))
         held = {row.id: row for row in vectors.texts() if row.id not in forgotten}
         self._store.unmark(self._store.embedded_ids() - held.keys())
         here = {row.id: row for row in self._store.get(list(held))}

@@ -21,6 +21,7 @@ from rag.ranking import RELEVANT, fits
 from rag.records import ConversationSummary, MemorySize, Recall, Recalled, Remembered
 from rag.renewal import renewed
 from rag.rescue import opened
+from rag.store import Which
 from rag.vectors import ChromaServer
 
 LONGEST_QUERY = 2_000
@@ -154,14 +155,17 @@ class Memory:
         """
         if not everything and id is None and conversation is None and day is None and before is None:
             raise ValueError("Say what to forget: an id, a conversation, a day, all before a time, or everything.")
-        rows = self._turns.find(
-            id=id, conversation=conversation, day=day, before=_aware(before) if before is not None else None
+        which = Which.of(
+            ids=None if id is None else [id],
+            conversation=conversation,
+            day=day,
+            before=None if before is None else _aware(before),
         )
-        if not rows:
+        if not self._turns.find(which, limit=1):
             return 0
         self._keeper.due()  # first, so that a crash between texts and vectors is put right at the next start
-        removed = self._turns.remove(rows)
-        self._keeper.drop([row.id for row in rows])
+        removed, indexed = self._turns.remove(which)
+        self._keeper.drop(indexed)
         return removed
 
     def correct(self, id: str, text: str) -> None:
@@ -192,20 +196,16 @@ class Memory:
     ) -> list[Remembered]:
         """The newest `limit` turns in the order of saying; `before` is the id of a turn, to page backwards from."""
         anchor = self._turns.get([before]) if before is not None else []
-        rows = self._turns.find(
-            conversation=conversation,
-            day=day,
-            limit=limit,
-            before_seq=anchor[0].seq if anchor else None,
-            newest_first=True,
-        )
+        which = Which.of(conversation=conversation, day=day, before_seq=anchor[0].seq if anchor else None)
+        rows = self._turns.find(which, limit=limit, newest_first=True)
         return list(reversed(rows))
 
     def export(self, file: Path) -> int:
         """Every turn as a line of JSON; returns how many."""
-        rows = self._turns.find()
+        count = 0
         with Path(file).open("w", encoding="utf-8") as out:
-            for row in rows:
+            for row in self._turns.each():
+                count += 1
                 entry = {
                     "id": row.id,
                     "speaker": row.speaker,
@@ -214,7 +214,7 @@ class Memory:
                     "conversation": row.conversation,
                 }
                 out.write(json.dumps(entry, ensure_ascii=False) + "\n")
-        return len(rows)
+        return count
 
     def import_(self, file: Path) -> int:
         """Add what `export` wrote; turns already here (by id) are left alone. Returns how many were added.
@@ -222,7 +222,7 @@ class Memory:
         Raises:
             ValueError: a line isn't a turn; nothing was added.
         """
-        added = self._turns.add(list(_read_jsonl(Path(file))))
+        added = self._turns.add(_read_jsonl(Path(file)))
         self._keeper.nudge()
         return added
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -20,6 +20,8 @@ from rag.lexical import EMPTY, words
 from rag.records import ConversationSummary, Remembered
 
 COLUMNS = "seq, id, speaker, text, at, conversation"
+PAGE = 10_000
+"""Turns held at once while all are gone through."""
 
 
 Turn = Remembered
@@ -38,6 +40,40 @@ def as_row(values: tuple[int, str, str, str, str, str]) -> Row:
     return Row(id, speaker, text, datetime.fromisoformat(at), conversation, seq)
 
 
+@dataclass(frozen=True)
+class Which:
+    """Turns, as a condition of SQL and the values in it."""
+
+    condition: str
+    values: tuple[object, ...]
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        ids: Iterable[str] | None = None,
+        conversation: str | None = None,
+        day: date | None = None,
+        before: datetime | None = None,
+        after_seq: int | None = None,
+        before_seq: int | None = None,
+    ) -> Which:
+        """Those that meet every condition given."""
+        given: dict[str, object] = {
+            "id IN (SELECT value FROM json_each(?))": None if ids is None else json.dumps(list(ids)),
+            "conversation = ?": conversation,
+            "day = ?": None if day is None else day.isoformat(),
+            "moment < ?": None if before is None else before.timestamp(),
+            "seq > ?": after_seq,
+            "seq < ?": before_seq,
+        }
+        met = {condition: value for condition, value in given.items() if value is not None}
+        return cls(" AND ".join(met) or "TRUE", tuple(met.values()))
+
+
+EVERY = Which.of()
+
+
 class TurnStore:
     """Used by one thread at a time."""
 
@@ -46,7 +82,8 @@ class TurnStore:
         self._database = Database(file)
         self._db, self._lock = self._database.connection, self._database.lock
         self.transaction = self._database.transaction
-        self.note, self.set_note = self._database.note, self._database.set_note
+        database = self._database
+        self.note, self.set_note, self.clear_note = database.note, database.set_note, database.clear_note
         self._say = say
         self.rewritten = 0
         """Goes up when a turn was removed or corrected, so that what was derived from it is derived anew."""
@@ -87,10 +124,8 @@ class TurnStore:
                 added += 1
         return added
 
-    def get(self, ids: Sequence[str]) -> list[Row]:
-        return self._select(
-            f"SELECT {COLUMNS} FROM turns WHERE id IN (SELECT value FROM json_each(?))", (json.dumps(list(ids)),)
-        )
+    def get(self, ids: Iterable[str]) -> list[Row]:
+        return self.find(Which.of(ids=ids))
 
     def match(self, query: str, count: int) -> dict[str, float]:
         """`query` in FTS5's syntax; id to BM25 (higher is better), best first."""
@@ -113,9 +148,10 @@ class TurnStore:
             )
         return np.sort(np.fromstring(found or "", dtype=np.int64, sep=" "))
 
-    def entries(self, *, after_seq: int) -> Entries:
-        """The indexed turns from there on, for the catalogue."""
+    def entries(self, *, after_seq: int) -> tuple[Entries, int]:
+        """The indexed turns from there on, for the catalogue; and the seq to go on from."""
         with self._lock:
+            (newest,) = self._db.execute("SELECT max(seq) FROM turns").fetchone()
             found = self._db.execute(
                 "SELECT seq, id, conversation, speaker, moment, day, words FROM turns"
                 " WHERE repeats IS NULL AND seq > ? ORDER BY seq",
@@ -123,7 +159,8 @@ class TurnStore:
             ).fetchall()
         seq, id, conversation, speaker, moment, day, words = zip(*found, strict=True) if found else ((),) * 7
         ordinals = {each: date.fromisoformat(each).toordinal() for each in set(day)}
-        return Entries(seq, id, conversation, speaker, moment, [ordinals[each] for each in day], words)
+        entries = Entries(seq, id, conversation, speaker, moment, [ordinals[each] for each in day], words)
+        return entries, newest or after_seq
 
     def rows_at(self, seqs: NDArray[np.int64]) -> list[Row]:
         """In the order of saying."""
@@ -207,52 +244,44 @@ class TurnStore:
             db.execute("DELETE FROM vocabulary")
             self.rewritten += 1
 
-    def find(
-        self,
-        *,
-        id: str | None = None,
-        conversation: str | None = None,
-        day: date | None = None,
-        before: datetime | None = None,
-        after_seq: int = 0,
-        before_seq: int | None = None,
-        limit: int = -1,
-        newest_first: bool = False,
-    ) -> list[Row]:
-        conditions: list[tuple[str, object]] = [("seq > ?", after_seq)]
-        if id is not None:
-            conditions.append(("id = ?", id))
-        if conversation is not None:
-            conditions.append(("conversation = ?", conversation))
-        if day is not None:
-            conditions.append(("day = ?", day.isoformat()))
-        if before is not None:
-            conditions.append(("moment < ?", before.timestamp()))
-        if before_seq is not None:
-            conditions.append(("seq < ?", before_seq))
-        where = " AND ".join(condition for condition, _ in conditions)
+    def find(self, which: Which = EVERY, *, limit: int = -1, newest_first: bool = False) -> list[Row]:
         order = "DESC" if newest_first else "ASC"
         return self._select(
-            f"SELECT {COLUMNS} FROM turns WHERE {where} ORDER BY seq {order} LIMIT ?",
-            (*(value for _, value in conditions), limit),
+            f"SELECT {COLUMNS} FROM turns WHERE {which.condition} ORDER BY seq {order} LIMIT ?",
+            (*which.values, limit),
         )
 
-    def remove(self, rows: Sequence[Row]) -> int:
-        """The rows are gone from the table, the words and the file itself."""
-        removed = 0
+    def each(self) -> Iterator[Row]:
+        """All, in the order of saying; others may use the store between two pages."""
+        page = self.find(limit=PAGE)
+        while page:
+            yield from page
+            page = self.find(Which.of(after_seq=page[-1].seq), limit=PAGE)
+
+    def remove(self, which: Which) -> tuple[int, list[str]]:
+        """Out of the table, the words and the file itself: how many turns, and the ids of those that were indexed."""
         with self.transaction() as db:
-            for row in rows:
-                self._unindex(db, row)
-                removed += db.execute("DELETE FROM turns WHERE seq = ?", (row.seq,)).rowcount
+            found = db.execute(
+                f"SELECT {COLUMNS} FROM turns WHERE {which.condition} AND repeats IS NULL", which.values
+            ).fetchall()
+            indexed = [as_row(values) for values in found]
+            for row in indexed:
+                db.execute("INSERT INTO words(words, rowid, text) VALUES ('delete', ?, ?)", (row.seq, row.text))
+            removed = db.execute(f"DELETE FROM turns WHERE {which.condition}", which.values).rowcount
+            for row in indexed:
+                _pass_on(db, row)
             db.execute("INSERT INTO words(words) VALUES ('optimize')")  # merges away the terms of deleted turns
-            _forget_words(db, rows)
+            _forget_words(db, indexed)
             self.rewritten += 1
         self._database.checkpoint()
-        return removed
+        return removed, [row.id for row in indexed]
 
     def rewrite(self, row: Row, text: str) -> None:
         with self.transaction() as db:
-            self._unindex(db, row)
+            (repeats,) = db.execute("SELECT repeats FROM turns WHERE seq = ?", (row.seq,)).fetchone()
+            if repeats is None:
+                db.execute("INSERT INTO words(words, rowid, text) VALUES ('delete', ?, ?)", (row.seq, row.text))
+                _pass_on(db, row)
             db.execute(
                 "UPDATE turns SET text = ?, words = ?, digest = ?, repeats = NULL, embedded = 0 WHERE seq = ?",
                 (text, _content(text), _digest(row.speaker, text, row.id, ""), row.seq),
@@ -274,18 +303,6 @@ class TurnStore:
             with self.transaction() as db:
                 db.execute("INSERT INTO words(words) VALUES ('rebuild')")
             return self._db.execute(statement, values).fetchall()
-
-    def _unindex(self, db: sqlite3.Connection, row: Row) -> None:
-        """Out of the words; the next turn that says the same takes its place."""
-        (repeats,) = db.execute("SELECT repeats FROM turns WHERE seq = ?", (row.seq,)).fetchone()
-        if repeats is not None:
-            return
-        db.execute("INSERT INTO words(words, rowid, text) VALUES ('delete', ?, ?)", (row.seq, row.text))
-        heir = db.execute("SELECT seq, text FROM turns WHERE repeats = ? ORDER BY seq LIMIT 1", (row.seq,)).fetchone()
-        if heir:
-            db.execute("UPDATE turns SET repeats = ? WHERE repeats = ?", (heir[0], row.seq))
-            db.execute("UPDATE turns SET repeats = NULL WHERE seq = ?", (heir[0],))
-            db.execute("INSERT INTO words(rowid, text) VALUES (?, ?)", heir)
 
     def conversations(self) -> list[ConversationSummary]:
         """Newest first."""
@@ -319,6 +336,15 @@ class TurnStore:
     def _select(self, statement: str, values: Sequence[object]) -> list[Row]:
         with self._lock:
             return [as_row(found) for found in self._db.execute(statement, values)]
+
+
+def _pass_on(db: sqlite3.Connection, row: Row) -> None:
+    """Of the turns that repeat this one, which is no longer indexed, the oldest takes its place."""
+    heir = db.execute("SELECT seq, text FROM turns WHERE repeats = ? ORDER BY seq LIMIT 1", (row.seq,)).fetchone()
+    if heir:
+        db.execute("UPDATE turns SET repeats = ? WHERE repeats = ?", (heir[0], row.seq))
+        db.execute("UPDATE turns SET repeats = NULL WHERE seq = ?", (heir[0],))
+        db.execute("INSERT INTO words(rowid, text) VALUES (?, ?)", heir)
 
 
 def _forget_words(db: sqlite3.Connection, rows: Iterable[Row]) -> None:

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 VIEWS = ("turn", "context")
 """A turn with who said it; the same with what was said just before."""
 BATCH = 1000
+STEP = 100
+"""Turns written anew at once, a tenth of a second: who remembers or forgets meanwhile waits no longer."""
+PATIENCE = 0.5
+"""Seconds that a question waits while the files change places, which in a large memory takes some seconds."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,9 @@ class Nearest:
 
     turn: Mapping[str, float]
     context: Mapping[str, float]
+
+
+NONE = Nearest({}, {})
 
 
 @dataclass(frozen=True)
@@ -55,9 +62,12 @@ class Vectors:
         # A server is shared, a folder is not: the owner's name is made fit for a collection's by hashing.
         self._prefix = hashlib.blake2b(owner.encode(), digest_size=8).hexdigest()
         self._model = model
-        self._lock = threading.RLock()
+        self._writing = threading.RLock()  # taken before the next
+        self._lock = threading.RLock()  # the client and its collections, which a compaction replaces
         self._client = _connect(folder, server)
         self._collections = {view: self._collection(self._name(view)) for view in VIEWS}
+        self._fresh: dict[str, Any] = {}  # while they are written anew: the new collections
+        self._uncopied: list[str] = []
 
     def put(self, rows: Sequence[Row], vectors: dict[str, NDArray[np.float32]]) -> None:
         """vectors: view to float32 [len(rows), dimensions], of unit length. What has the same id is replaced."""
@@ -66,22 +76,26 @@ class Vectors:
             {"speaker": row.speaker, "at": row.at.isoformat(), "conversation": row.conversation, "seq": row.seq}
             for row in rows
         ]
-        with self._lock:
-            for view, collection in self._collections.items():
+        with self._writing:
+            for view, collection in (*self._collections.items(), *self._fresh.items()):
                 held = {"documents": texts, "metadatas": about} if view == VIEWS[0] else {}
                 collection.upsert(ids=[row.id for row in rows], embeddings=vectors[view], **held)
 
     def nearest(self, vector: NDArray[np.float32], count: int) -> Nearest:
-        """The `count` nearest in each view to a vector [dimensions] of unit length."""
-        with self._lock:
+        """The `count` nearest in each view to a vector [dimensions] of unit length; none while files change places."""
+        if not self._lock.acquire(timeout=PATIENCE):
+            return NONE
+        try:
             return Nearest(*(_nearest(self._collections[view], vector, count) for view in VIEWS))
+        finally:
+            self._lock.release()
 
     def drop(self, ids: Sequence[str]) -> None:
         """On a server the ids, nothing else, stay noted as forgotten, for the other machines."""
-        with self._lock:
+        with self._writing:
             for start in range(0, len(ids), BATCH):
                 part = list(ids[start : start + BATCH])
-                for collection in self._collections.values():
+                for collection in (*self._fresh.values(), *self._collections.values()):
                     collection.delete(ids=part)
                 if self._server is not None:
                     self._collection(self._name("forgotten")).upsert(ids=part, embeddings=[[1.0]] * len(part))
@@ -115,33 +129,56 @@ class Vectors:
             return list(_texts(self._collections[VIEWS[0]]))
 
     def retire_others(self) -> None:
-        """Remove what other models and unfinished compactions left."""
-        with self._lock:
-            mine = {self._name(view) for view in (*VIEWS, "forgotten")}
+        """Remove what other models left."""
+        with self._writing:
+            fresh = {collection.name for collection in self._fresh.values()}
+            mine = fresh | {self._name(view) for view in (*VIEWS, "forgotten")}
             for collection in self._client.list_collections():
                 if collection.name.startswith(self._prefix) and collection.name not in mine:
                     self._client.delete_collection(collection.name)
 
-    def compact(self) -> None:
-        """Write the index anew: Chroma only marks what is dropped, and keeps its bytes on the disk.
+    def compact(self) -> bool:
+        """One step of writing the index anew: Chroma only marks what is dropped, and keeps its bytes on the disk.
 
-        A server looks after its own disk.
+        Questions are answered meanwhile. What is dropped between two steps leaves bytes behind again.
+
+        Returns:
+            Whether that was the last step. A server looks after its own disk.
         """
         if self._server is not None:
-            return
-        with self._lock:
-            for view in VIEWS:
-                old, new = self._collections[view], self._collection(self._name(view) + ".new")
-                for start in range(0, old.count(), BATCH):
-                    part = old.get(limit=BATCH, offset=start, include=["embeddings", "documents", "metadatas"])
-                    held = {name: part[name] for name in ("documents", "metadatas") if view == VIEWS[0]}
-                    new.upsert(ids=part["ids"], embeddings=part["embeddings"], **held)
-                self._client.delete_collection(old.name)
-                new.modify(name=self._name(view))
-            self._client.close()
-            _sweep(self._folder)
-            self._client = _connect(self._folder, None)
-            self._collections = {view: self._collection(self._name(view)) for view in VIEWS}
+            return True
+        with self._writing:
+            if not self._fresh:
+                self._begin()
+            part, self._uncopied = self._uncopied[:STEP], self._uncopied[STEP:]
+            for view, fresh in self._fresh.items() if part else ():
+                copied = self._collections[view].get(ids=part, include=["embeddings", "documents", "metadatas"])
+                held = {name: copied[name] for name in ("documents", "metadatas") if view == VIEWS[0]}
+                if copied["ids"]:
+                    fresh.upsert(ids=copied["ids"], embeddings=copied["embeddings"], **held)
+            if self._uncopied:
+                return False
+            with self._lock:
+                self._change_places()
+            return True
+
+    def _begin(self) -> None:
+        names = {view: self._name(view) + ".new" for view in VIEWS}
+        for collection in self._client.list_collections():  # one that was not finished lacks what came after it
+            if collection.name in names.values():
+                self._client.delete_collection(collection.name)
+        self._fresh = {view: self._collection(name) for view, name in names.items()}
+        self._uncopied = list(self.ids())
+
+    def _change_places(self) -> None:
+        for view, fresh in self._fresh.items():
+            self._client.delete_collection(self._name(view))
+            fresh.modify(name=self._name(view))
+        self._fresh = {}
+        self._client.close()
+        _sweep(self._folder)
+        self._client = _connect(self._folder, None)
+        self._collections = {view: self._collection(self._name(view)) for view in VIEWS}
 
     def close(self) -> None:
         with self._lock:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from chromadb.api.models.Collection import Collection
 
 from rag import Memory
+from rag.store import Which
 from tests.rag.conftest import WordEmbedder
 
 SECRET = "swordfish"
@@ -63,7 +68,7 @@ def test_what_a_crash_left_between_text_and_vector_is_put_right(tmp_path: Path, 
         store, vectors = memory._turns, memory._keeper._vectors
         assert vectors is not None
         memory._keeper.due()
-        store.remove(store.get(ids[:1]))  # killed before its vector went
+        store.remove(Which.of(ids=ids[:1]))  # killed before its vector went
         vectors.drop(ids[1:2])  # a vector lost
     with Memory(tmp_path, embedder=words) as memory:
         memory.warm()
@@ -71,3 +76,57 @@ def test_what_a_crash_left_between_text_and_vector_is_put_right(tmp_path: Path, 
         assert memory._keeper._vectors is not None
         assert memory._keeper._vectors.ids() == set(ids[1:])
         assert memory.size().waiting == 0
+
+
+def test_questions_are_answered_while_the_vectors_files_are_written_anew(
+    tmp_path: Path, words: WordEmbedder, long_memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, released = threading.Event(), threading.Event()
+    upsert = Collection.upsert
+
+    def held_up(self: Collection, *args: Any, **options: Any) -> None:
+        if self.name.endswith(".new"):
+            begun.set()
+            assert released.wait(60)
+        upsert(self, *args, **options)
+
+    shutil.copytree(long_memory, tmp_path / "memory")
+    with Memory(tmp_path / "memory", embedder=words) as memory, ThreadPoolExecutor(1) as other:
+        kept, first, second = memory.turns(limit=3)
+        memory.warm()
+        monkeypatch.setattr(Collection, "upsert", held_up)
+        memory.forget(id=first.id)
+        assert begun.wait(60)
+        found = other.submit(memory.find, kept.text).result(60)
+        assert found.features["meaning"].max() > 7, "the vectors answer"
+        released.set()
+        memory.forget(id=second.id)  # some of it may be written anew already
+        said = memory.remember("Ann", "It has a bell.")
+        memory.settle()
+        vectors = memory._keeper._vectors
+        assert vectors is not None and vectors.count() == 1099 and said in vectors.ids()
+        assert memory.find("It has a bell.").features["meaning"].max() > 7
+        on_disk = bytes_on_disk(tmp_path)
+        assert [turn.id for turn in (first, second) if turn.id.encode() in on_disk] == []
+        assert kept.id.encode() in on_disk and memory.notices == ()
+
+
+def test_writing_anew_that_was_cut_off_begins_again(tmp_path: Path, words: WordEmbedder, long_memory: Path) -> None:
+    shutil.copytree(long_memory, tmp_path / "memory")
+    with Memory(tmp_path / "memory", embedder=words) as memory:
+        gone, later = memory.turns(limit=2)
+        memory.warm()
+        memory.settle()
+        vectors = memory._keeper._vectors
+        assert vectors is not None and not vectors.compact()  # a step of it; then the program ends
+        memory._keeper.due()
+        memory._keeper._closing = True
+    with Memory(tmp_path / "memory", embedder=words) as memory:
+        memory.forget(id=gone.id)
+        memory.correct(later.id, "It has a bell.")
+        memory.settle()
+        vectors = memory._keeper._vectors
+        assert vectors is not None and vectors.count() == 1099
+        on_disk = bytes_on_disk(tmp_path)
+        assert gone.id.encode() not in on_disk and later.text.encode() + b'"' not in on_disk
+        assert {collection.name.count(".") for collection in vectors._client.list_collections()} == {2}

@@ -208,20 +208,27 @@ def test_times_far_from_now(memory: Memory, at: datetime) -> None:
     assert memory.turns(day=at.date())
 
 
-def test_said_over_and_over(memory: Memory, words: WordEmbedder) -> None:
+def test_said_over_and_over(tmp_path: Path, memory: Memory) -> None:
     """Kept each time, indexed once: a million of them cost no recall."""
+    file = tmp_path / "turns.jsonl"
+    same = {"speaker": "Ann", "text": "Yes, I took my pills.", "at": MAY.isoformat(), "conversation": "c"}
+    file.write_text(f"{json.dumps(same)}\n" * 100_000, encoding="utf-8")
     memory.remember("Ann", "My bicycle is red.", conversation="once")
-    for _ in range(2000):
-        memory.remember("Ann", "Yes.", conversation="c")
+    assert memory.import_(file) == 100_000
     memory.settle()
-    assert memory.size().turns == 2001 and memory.size().waiting == 0
-    assert len(memory.recall("yes").items) <= 3
+    assert memory.size().turns == 100_001 and memory.size().waiting == 0
+    vectors = memory._keeper._vectors
+    assert vectors is not None and vectors.count() == 3  # said first, and said again after itself
+    assert [item.text for item in memory.recall("Did Ann take her pills?").items].count(same["text"]) == 1
     assert memory.recall("bicycle").items[0].text == "My bicycle is red."
-    first = memory.turns(conversation="c")[0]
-    oldest = memory.search("yes")[0]
-    assert memory.forget(id=oldest.id) == 1  # the next one takes its place
-    memory.settle()
-    assert memory.search("yes") and memory.search("yes")[0].id != oldest.id and first
+    large = memory.size().disk_bytes
+    for oldest in memory.search("pills"):
+        assert memory.forget(id=oldest.id) == 1  # the next one takes its place
+    assert not {turn.id for turn in memory.search("pills")} & {oldest.id}
+    assert memory.search("pills") and memory.recall("Did Ann take her pills?")
+    assert memory.forget(conversation="c") == 99_998
+    assert same["text"] not in memory.recall("Did Ann take her pills?").text
+    assert memory.size().turns == 1 and memory.size().disk_bytes < large / 3
 
 
 @settings(max_examples=20, deadline=None)
