@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -14,18 +15,24 @@ from config.settings import Settings
 from pipeline.audio import Samples
 from pipeline.catalogue import CATALOGUE, EngineSpec, Stage
 from pipeline.engine import Engine, EngineError, EngineState, EngineStatus, Progress, Report
-from pipeline.llm import LanguageModel
+from pipeline.lent import Lent, LentEars, LentMind, LentVoice
 from pipeline.memory import WorkerMemory
 from pipeline.stages import Stages, VoiceActivityLike
-from pipeline.stt import SpeechToText
-from pipeline.tts import ManyVoiced, TextToSpeech, Voice
+from pipeline.tts import ManyVoiced, Voice
 from pipeline.turn_worker import WorkerTurnModel
 from pipeline.vad import VoiceActivity, load_model
 from rag import ChromaServer
 
 __all__ = ["CATALOGUE", "EngineSpec", "Engines"]
 
+log = logging.getLogger(__name__)
+
 Part = Literal["vad", "turns", "ears", "mind", "voice", "memory"]
+
+LINGER_S = 120.0
+"""After which an engine that has a successor is stopped even in the middle of a turn."""
+
+_LENT: dict[Stage, Callable[[Any], Engine]] = {"ears": LentEars, "mind": LentMind, "voice": LentVoice}
 
 _TITLES: dict[Part, str] = {
     "vad": "The voice detection",
@@ -104,7 +111,28 @@ class _Slot:
         status = EngineStatus(self.plan.engine, self._state) if self.engine is None else self.engine.status
         state = status.state if self._state == "ready" else self._state
         progress = (status.progress or self._progress) if state == "loading" else None
-        return replace(status, state=state, progress=progress, last_error=status.last_error or self._error)
+        error = status.last_error or self._error
+        return replace(status, engine=self.plan.engine, state=state, progress=progress, last_error=error)
+
+    @property
+    def in_use(self) -> bool:
+        return isinstance(self.engine, Lent) and not self.engine.idle
+
+    def give_way(self, successor: _Slot) -> None:
+        """New work goes to the successor."""
+        if isinstance(self.engine, Lent) and isinstance(successor.engine, Lent):
+            self.engine.succeeded_by(successor.engine)
+
+    async def stop_when_idle(self) -> None:
+        """What is under way may end, within LINGER_S."""
+        try:
+            if isinstance(self.engine, Lent):
+                async with asyncio.timeout(LINGER_S):
+                    await self.engine.until_idle()
+        except TimeoutError:
+            log.warning("%s is stopped in the middle of a turn.", self.plan.engine)
+        finally:
+            await self.stop()
 
     def _report(self, progress: Progress) -> None:
         self._progress = progress
@@ -124,6 +152,8 @@ class Engines:
         self._slots = {part: _Slot(plan, self._changed) for part, plan in self._plans(settings).items()}
         self._fresh: dict[Part, _Slot] = {}
         """Those that apply() is starting."""
+        self._going: set[asyncio.Task[None]] = set()
+        """Engines that have a successor, and end with what they do just now."""
         self._waking: asyncio.Task[None] | None = None
 
     async def start(self, *, without: Collection[str] = ()) -> None:
@@ -151,7 +181,8 @@ class Engines:
         """Load what the settings change, and what had failed; returns those parts.
 
         A new engine is ready before the old one goes, but for the memory: of that there is never a second on the same
-        files. Stages handed out before keep the old engines, so take stages() again.
+        files. What is being heard, written or spoken just then ends with the old engines; new work goes to the new
+        ones. A speaker is its conversation's: take stages() again for a new one.
 
         Raises:
             EngineError: an engine that the settings ask for could not be started; everything is as it was.
@@ -177,9 +208,17 @@ class Engines:
                 raise
             finally:
                 self._fresh = {}
+            for part, slot in fresh.items():
+                old[part].give_way(slot)
             self._slots |= fresh
             self._changed()
-            await _stop([slot for slot in old.values() if slot not in alone])
+            leaving = [slot for slot in old.values() if slot not in alone]
+            for slot in leaving:
+                if slot.in_use:
+                    task = asyncio.create_task(slot.stop_when_idle())
+                    self._going.add(task)
+                    task.add_done_callback(self._going.discard)
+            await _stop([slot for slot in leaving if not slot.in_use])
             return list(fresh)
 
     def stages(self) -> Stages:
@@ -191,9 +230,9 @@ class Engines:
         turns = self._slots["turns"]
         return Stages(
             vad=partial(VoiceActivity, cast(_SmallModel, self.running("vad")).model),
-            ears=cast(SpeechToText, self.running("ears")),
-            mind=cast(LanguageModel, self.running("mind")),
-            voice=cast(TextToSpeech, self.running("voice")),
+            ears=cast(LentEars, self.running("ears")),
+            mind=cast(LentMind, self.running("mind")),
+            voice=cast(LentVoice, self.running("voice")),
             memory=cast("WorkerMemory | None", self._slots["memory"].engine),
             finished=None if turns.status.state == "failed" else self._finished,
         )
@@ -244,12 +283,15 @@ class Engines:
 
     async def voices(self) -> list[Voice]:
         """Those to choose from with the running voice engine; none when it has but one. Raises EngineError."""
-        engine = self.running("voice")
+        engine = cast(LentVoice, self.running("voice")).engine
         return await engine.voices() if isinstance(engine, ManyVoiced) else []
 
     async def stop(self) -> None:
         """End every engine and every child process, loaded or still loading. Safe to call twice."""
         self._stopped = True
+        for task in self._going:
+            task.cancel()
+        await asyncio.gather(*self._going, return_exceptions=True)
         if self._waking is not None:
             self._waking.cancel()
             await asyncio.wait([self._waking])
@@ -280,7 +322,11 @@ class Engines:
         spec = CATALOGUE.get((stage, name))
         if spec is None:
             return _Plan(name, partial(_refuse, stage, name))
-        return _Plan(name, partial(spec.create, settings, self._data), spec.arguments(settings, self._data))
+
+        def create() -> Engine:
+            return _LENT[stage](spec.create(settings, self._data))
+
+        return _Plan(name, create, spec.arguments(settings, self._data))
 
 
 async def _wake(slot: _Slot) -> None:

@@ -42,9 +42,9 @@ class ReplySide:
         self._task: asyncio.Task[None] | None = None
 
     def configure(self, voice: TextToSpeech) -> None:
-        """Another voice, from the next reply on."""
+        """Another voice, from the next reply on; the one under way ends in its own."""
         if voice is not self._voice:
-            self._desk.spawn(self.speaker.close())
+            self._desk.spawn(_close_after(self._task, self.speaker))
             self._voice, self.speaker = voice, voice.speaker()
 
     def of(self, record: TurnRecord) -> Reply | None:
@@ -128,3 +128,11 @@ class ReplySide:
             self.finish(reply, "failed", str(reply.failure))
         else:
             self.finish(reply, "completed", "all of it was heard" if reply.samples else "nothing to say")
+
+
+async def _close_after(reply: asyncio.Task[None] | None, speaker: Speaker) -> None:
+    try:
+        if reply is not None:
+            await asyncio.wait([reply])
+    finally:
+        await speaker.close()
