@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.browser.conftest import READY_WITHIN, Launch
+from tests.browser.conftest import READY_WITHIN, Launch, question, serving
+from tests.csm.tiny import write_checkpoint
 
 Opener = Callable[..., Page]
 
@@ -96,3 +98,36 @@ def test_stopping_reaches_the_server_and_it_can_be_begun_again(setup_page: Page)
     expect(begin).to_be_visible()
     begin.click()
     expect(setup_page.locator("#examine-line")).to_have_text("All is well.", timeout=READY_WITHIN)
+
+
+def test_stopped_in_the_middle_of_a_model_the_voice_comes_back_and_a_conversation_is_not_disturbed(
+    launch: Launch, open_page: Opener, tmp_path: Path
+) -> None:
+    """A tiny CSM of random weights: what it says is noise, and only that it is loaded, put away and back matters."""
+    data = tmp_path / "data"
+    data.mkdir()
+    voice = {"engine": "csm", "model": str(write_checkpoint(tmp_path / "noise")), "precision": "fp32"}
+    (data / "settings.json").write_text(json.dumps({"set_up": True, "voice": voice}))
+    with serving(data) as address:
+        browser = launch(question(after=30.0), key="doctor")
+        page = open_page(browser, f"{address}/setup")
+        ready = page.locator("[data-health='voice csm']")
+        expect(ready).to_contain_text("Ready", timeout=READY_WITHIN)
+        page.get_by_role("button", name="Check everything").click()
+        row = page.locator(".finding.pending", has_text="The voice in each precision")
+        expect(row).to_contain_text("bf16: loading", timeout=READY_WITHIN)
+        assert page.request.get(f"{address}/health").json()["engines"]["voice"]["state"] == "stopped"
+        page.get_by_role("button", name="Stop the check").click()
+        expect(ready).to_contain_text("Ready", timeout=READY_WITHIN)
+
+        talk = open_page(browser, f"{address}/talk")
+        expect(talk.locator("#state")).to_have_text("Ready when you are", timeout=READY_WITHIN)
+        page.get_by_role("button", name="Check everything").click()
+        talk.get_by_role("button", name="Start talking").click()
+        expect(page.get_by_role("button", name="Check everything")).to_be_visible(timeout=READY_WITHIN)
+        row = page.locator(".finding", has_text="The voice in each precision")
+        expect(row).to_contain_text("close the talk page")
+        expect(talk.locator(".you .said").last).to_contain_text("weather", timeout=READY_WITHIN)
+        expect(talk.locator(".companion .said").last).not_to_be_empty()
+        for each in (page, talk):
+            each.goto("about:blank")

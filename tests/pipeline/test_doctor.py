@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import aclosing
 from itertools import count
 from pathlib import Path
@@ -238,6 +238,31 @@ async def test_a_model_that_is_not_here_is_said_once_beside_engines_that_run(mon
     assert "someone/csm is not on this computer yet: `python3 setup.py models`" in found["models"].text
     assert found["voice"].grade == found["precisions"].grade == "skipped"
     assert found["ears"].grade == "good"
+
+
+async def test_engines_are_started_but_for_those_whose_models_are_not_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HOME", "nowhere")
+
+    class Starting(ScriptedEngines):
+        left_out: frozenset[str] | None = None
+
+        async def start(self, *, without: Collection[str] = ()) -> None:
+            self.left_out = frozenset(without)
+            await super().start()
+
+        async def changes(self) -> AsyncGenerator[dict[str, EngineStatus], None]:
+            while True:
+                yield self.health()
+                await asyncio.sleep(0)
+
+    engines: Any = Starting()
+    settings = Settings()
+    settings.voice.engine, settings.voice.model = "csm", "someone/csm"
+    steps = [step async for step in examine(engines, settings, Path("nowhere"), load=True)]
+    assert engines.left_out == {"voice"}
+    found = {step.check: step.grade for step in steps if isinstance(step, Finding)}
+    assert found["load-ears"] == found["load-mind"] == "good"
+    assert found["voice"] == "skipped"
 
 
 # --- the voice, heard back --------------------------------------------------------------------------------------------
