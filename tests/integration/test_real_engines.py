@@ -29,7 +29,7 @@ from tests.support.recordings import recording
 from tests.support.tiny_models import HEARD, SAID
 from tests.support.user_machine import Machine, user_machine
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("vllm")]  # one vLLM at a time: each wants every core
 
 CHOICES = {
     "ears": {"engine": "whisper", "model": "base.en"},

@@ -20,6 +20,7 @@ from tests.support.tiny_models import write_llama
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.xdist_group("vllm"),
     pytest.mark.skipif(not PYTHON.exists(), reason="vLLM is not installed: `python3 setup.py vllm`"),
 ]
 
