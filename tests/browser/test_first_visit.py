@@ -1,0 +1,141 @@
+"""What somebody sees who has just started Parley: that it works, what would be better, and one button for it.
+
+The hub is a stand-in on this machine. What comes from it is tiny and of random weights: the voice is noise, and the
+ears hear the same words in any sound.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, Route, expect
+
+from tests.browser.conftest import READY_WITHIN, Launch, serving
+from tests.support.hub import Hub, serve
+from tests.support.tiny_models import write_whisper
+from tests.support.tiny_repositories import CSM, MIMI, WHISPER, write_both_formats, write_codec
+
+Opener = Callable[..., Page]
+PROPOSED = {"ears": ("whisper", "base.en"), "mind": ("openai", ""), "voice": ("csm", CSM)}
+
+
+@pytest.fixture(scope="module")
+def repositories(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("hub")
+    noise = folder / "noise"
+    noise.mkdir()
+    (noise / "config.json").write_text("{}")
+    (noise / "model.bin").write_bytes(os.urandom(1_000_000))
+    return {
+        WHISPER: write_whisper(folder / "whisper"),
+        "noise": noise,
+        CSM: write_both_formats(folder / "csm"),
+        MIMI: write_codec(folder / "mimi"),
+    }
+
+
+@pytest.fixture
+def hub(
+    request: pytest.FixtureRequest, repositories: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Hub]:
+    broken = getattr(request, "param", "")
+    with serve({**repositories, **({broken: repositories["noise"]} if broken else {})}) as hub:
+        for name in [name for name in os.environ if name.startswith("HF_")]:
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+        yield hub
+
+
+def propose(route: Route) -> None:
+    """The same proposal on any machine that the tests run on; all else is the server's own answer."""
+    told: dict[str, Any] = route.fetch().json()
+    choices = {
+        stage: next(row for row in told["models"] if (row["stage"], row["engine"], row["name"]) == (stage, *choice))
+        for stage, choice in PROPOSED.items()
+    }
+    lacking = sum(row["download_bytes"] for row in choices.values() if not row["here"])
+    proposal = {"profile": "cpu", "why": "It is a tidy machine.", "available": True, "room": True, "room_why": ""}
+    told["proposal"] = {**proposal, "choices": choices, "download_bytes": lacking}
+    route.fulfill(json=told)
+
+
+def first_visit(launch: Launch, open_page: Opener, address: str) -> Page:
+    page = open_page(launch(), f"{address}/", before=lambda page: page.route("**/api/hardware", propose))
+    expect(page.locator("[data-health='voice espeak']")).to_contain_text("Ready", timeout=READY_WITHIN)
+    return page
+
+
+def test_one_button_leads_from_the_small_engines_to_the_real_ones(
+    launch: Launch, open_page: Opener, hub: Hub, tmp_path: Path
+) -> None:
+    hub.gated.add(CSM)
+    hub.tokens.add("hf_right")
+    with serving(tmp_path / "data") as address:
+        page = first_visit(launch, open_page, address)
+        rows = page.locator("#swaps li")
+        expect(rows).to_have_count(3)
+        for row, now, then in zip(
+            rows.all(),
+            ("PocketSphinx", "Built-in replies", "eSpeak NG"),
+            ("150 MB", "Enter its address first.", "6.6 GB"),
+            strict=True,
+        ):
+            expect(row).to_contain_text(now)
+            expect(row).to_contain_text(then)
+        expect(page.locator("#real-why")).to_contain_text("6.8 GB to download, once.")
+        button = page.get_by_role("button", name="Use the real engines")
+        expect(button).to_be_in_viewport()
+
+        button.press("Enter")
+        line = page.locator("#download-line")
+        expect(line).to_contain_text("has terms to accept")
+        assert hub.sent["model.bin"] == 0, "terms are asked for before anything is fetched"
+        page.get_by_label("Token").fill("hf_right")
+        page.get_by_label("Token").press("Enter")
+        expect(line).to_have_text("All of it has come, and is checked.", timeout=READY_WITHIN)
+        said = page.locator("#real-line")
+        expect(said).to_contain_text("In use, but not: A server of yours.", timeout=READY_WITHIN)
+        expect(rows.nth(0)).to_contain_text("In use.")
+        expect(rows.nth(2)).to_contain_text("In use.")
+        expect(page.locator("#real-why")).to_contain_text("Nothing more is to be downloaded.")
+        expect(button).to_be_disabled()
+
+        page.get_by_role("link", name="Enter its address first.").click()
+        expect(page.get_by_role("heading", name="Engines", exact=True)).to_be_visible()
+        expect(page.locator("#mind")).to_be_in_viewport()
+        expect(page.locator("#loaded li", has_text="Voice")).to_contain_text(f"CSM-1B, {CSM}")
+        expect(page.get_by_label("Precision")).to_be_visible()
+        expect(page.get_by_role("button", name="Add a recording")).to_be_visible()
+        page.goto("about:blank")
+
+
+@pytest.mark.parametrize("hub", [WHISPER], indirect=True)
+def test_what_cannot_be_used_says_why_and_the_others_are(
+    launch: Launch, open_page: Opener, hub: Hub, tmp_path: Path
+) -> None:
+    with serving(tmp_path / "data") as address:
+        page = first_visit(launch, open_page, address)
+        page.get_by_role("button", name="Use the real engines").click()
+        said = page.locator("#real-line")
+        expect(said).to_contain_text("In use, but not: Whisper base, A server of yours.", timeout=READY_WITHIN)
+        rows = page.locator("#swaps li")
+        expect(rows.nth(0)).to_contain_text("The settings were not changed:")
+        expect(rows.nth(0)).to_contain_text("PocketSphinx")
+        expect(rows.nth(2)).to_contain_text("In use.")
+        page.goto("about:blank")
+
+
+def test_a_small_machine_is_told_why(launch: Launch, open_page: Opener, server: str) -> None:
+    def small(route: Route) -> None:
+        told = route.fetch().json()
+        told["proposal"] |= {"profile": "offline", "why": "2 cores are few for a speech model.", "choices": {}}
+        route.fulfill(json=told)
+
+    page = open_page(launch(), f"{server}/setup", before=lambda page: page.route("**/api/hardware", small))
+    expect(page.locator("#real-why")).to_contain_text("2 cores are few for a speech model. These small engines suit it")
+    expect(page.get_by_role("button", name="Use the real engines")).to_be_hidden()
