@@ -40,7 +40,8 @@ WELL, ILL, STOPPED = 0, 1, 130
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="setup.py doctor",
-        description="Load every chosen engine, run it, and say how it did. Nothing of yours is changed.",
+        description="Load every chosen engine, run it, and say how it did. No setting is changed; how fast the voice "
+        "is in each precision is kept for its precision “auto”.",
         epilog="Exit code: 0 when nothing is wrong, also where something could be better; 1 when something does not "
         "work; 2 for a wrong option; 130 when it was stopped. The same is a button on the setup page.",
     )

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Literal, cast
+from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import psutil
 import soxr
 
 from config.hardware import GB, ask_nvidia
-from config.models import find
+from config.models import DEFAULTS, find
 from config.settings import Settings
 from pipeline.audio import EAR_RATE, MOUTH_RATE
 from pipeline.catalogue import CATALOGUE
@@ -20,18 +21,15 @@ from pipeline.doctor.finding import Verdict
 from pipeline.engine import EngineError, Progress
 from pipeline.trial import speak
 from pipeline.tts import TextToSpeech
+from pipeline.tts.precision import FINEST_FIRST, KEEPS_PACE, keep
 
 SENTENCE = "The people of the city want to know the time of day."
 """Spoken to be heard back."""
 
-PACE_GOOD, FIRST_SOUND_GOOD_S = 0.9, 0.6
-"""The real-time factor up to which speech, once begun, never has to pause; and a wait that passes in talk."""
+FIRST_SOUND_GOOD_S = 0.6
+"""A wait that passes in talk."""
 
-Precision = Literal["bf16", "int8", "int4"]
-
-ON_CARD: tuple[Precision, ...] = ("bf16",)
-ON_PROCESSOR: tuple[Precision, ...] = ("bf16", "int8", "int4")
-"""The finest first."""
+ON_CARD = ("bf16",)
 
 SAMPLE_S, SAMPLE_WORK_S = 2.0, 20.0
 """A precision is timed by this much sound, or by what it makes in this much time."""
@@ -55,7 +53,7 @@ async def speaking(patient: Patient, tell: Tell) -> Verdict:
     )
     csm = patient.settings.voice.engine == "csm"
     advice = "Which precision keeps pace is tried at the end." if csm else "Choose another voice."
-    if said.factor > PACE_GOOD:
+    if said.factor > KEEPS_PACE:
         pauses = "it has to pause while it speaks" if said.factor > 1 else "it hardly keeps pace"
         return Verdict("fair", f"{text}: {pauses}. {advice}", said.seconds, figures)
     if said.first_s > FIRST_SOUND_GOOD_S:
@@ -72,14 +70,21 @@ async def precisions(patient: Patient, tell: Tell) -> Verdict:
         )
     factors: dict[str, float] = {}
     failed: dict[str, str] = {}
+    card = bool(await asyncio.to_thread(ask_nvidia))
     async with patient.engines.resting("voice"):
-        for precision in ON_CARD if await asyncio.to_thread(ask_nvidia) else ON_PROCESSOR:
+        for precision in ON_CARD if card else FINEST_FIRST:
             try:
                 await asyncio.to_thread(_check_room)
                 factors[precision] = await _factor(precision, patient, tell)
             except EngineError as error:
                 failed[precision] = str(error)
-    return recommended(factors, failed)
+    verdict = recommended(factors, failed)
+    if factors and not card:
+        try:
+            await asyncio.to_thread(keep, patient.data, patient.settings.voice.model or DEFAULTS["csm"], factors)
+        except OSError as error:
+            return replace(verdict, text=f"{verdict.text} That cannot be kept for “auto” ({error.strerror}).")
+    return verdict
 
 
 def recommended(factors: Mapping[str, float], failed: Mapping[str, str]) -> Verdict:
@@ -91,15 +96,16 @@ def recommended(factors: Mapping[str, float], failed: Mapping[str, str]) -> Verd
     others = "".join(f" Not {' nor '.join(names)}: {why}" for why, names in reasons.items())
     if not factors:
         return Verdict("bad", others.strip())
-    best = next((precision for precision, factor in factors.items() if factor <= PACE_GOOD), None)
+    best = next((precision for precision, factor in factors.items() if factor <= KEEPS_PACE), None)
     if best is not None:
-        return Verdict("good", f"Real-time factors: {told}. Choose {best}.{others}", None, factors)
+        return Verdict("good", f"Real-time factors: {told}. Choose {best}, or “auto”, which now means that.{others}",
+                       None, factors)  # fmt: skip
     nearest = min(factors, key=lambda precision: factors[precision])
     return Verdict("fair", f"Real-time factors: {told}. None keeps pace with speech; {nearest} comes nearest. For talk "
                    f"without pauses choose eSpeak NG.{others}", None, factors)  # fmt: skip
 
 
-async def _factor(precision: Precision, patient: Patient, tell: Tell) -> float:
+async def _factor(precision: str, patient: Patient, tell: Tell) -> float:
     """The real-time factor of a voice that is loaded for this alone, and gone afterwards. Raises EngineError."""
 
     def report(progress: Progress) -> None:
@@ -119,10 +125,9 @@ async def _factor(precision: Precision, patient: Patient, tell: Tell) -> float:
     return round(said.factor, 3)
 
 
-def _with(settings: Settings, precision: Precision) -> Settings:
-    changed = settings.model_copy(deep=True)
-    changed.voice.precision = precision
-    return changed
+def _with(settings: Settings, precision: str) -> Settings:
+    voice = settings.voice.model_copy(update={"precision": precision})
+    return settings.model_copy(update={"voice": voice})
 
 
 def _check_room() -> None:

@@ -36,7 +36,7 @@ def test_the_check_tells_its_verdicts(setup_page: Page) -> None:
 
 BEGUN = {"check": "computer", "title": "This computer"}
 BAD: dict[str, object] = {**BEGUN, "grade": "bad", "word": "does not work", "seconds": None, "figures": {},
-       "text": "<b>No card</b>: run `python3 main.py --profile cpu`."}  # fmt: skip
+       "text": "<b>No card</b>: run `python3 main.py --profile <i>cpu</i>`."}  # fmt: skip
 STEPS: list[dict[str, object]] = [{"begun": BEGUN}, {"finding": BAD}]
 
 
@@ -50,7 +50,7 @@ def test_what_is_wrong_has_a_sign_a_word_and_a_remedy(setup_page: Page) -> None:
     row = setup_page.locator(".finding.bad")
     expect(row).to_contain_text("Does not work")
     expect(row.locator(".icon use[href$='#close']")).to_have_count(1)
-    expect(row.locator("code")).to_have_text("python3 main.py --profile cpu")
+    expect(row.locator("code")).to_have_text("python3 main.py --profile <i>cpu</i>")
     expect(row).to_contain_text("<b>No card</b>")  # as text
     expect(setup_page.locator("#examine-line")).to_have_text("One thing does not work.")
 

@@ -24,16 +24,17 @@ from pipeline.doctor.speaking import recommended
 from pipeline.engines import Engines
 from pipeline.trial import Said, speak
 from pipeline.tts import TextToSpeech
+from pipeline.tts.precision import chosen as measured
 from tests.csm.tiny import write_checkpoint
 
 
 @pytest.mark.parametrize(
     ("factors", "failed", "grade", "words"),
     [
-        ({"bf16": 0.5, "int8": 0.3}, {}, "good", "Real-time factors: bf16 0.50, int8 0.30. Choose bf16."),
-        ({"bf16": 6.1, "int8": 1.2, "int4": 0.74}, {}, "good", "bf16 6.10, int8 1.20, int4 0.74. Choose int4."),
+        ({"bf16": 0.5, "int8": 0.3}, {}, "good", "Real-time factors: bf16 0.50, int8 0.30. Choose bf16, or"),
+        ({"bf16": 6.1, "int8": 1.2, "int4": 0.74}, {}, "good", "bf16 6.10, int8 1.20, int4 0.74. Choose int4, or"),
         ({"bf16": 6.1, "int8": 1.2, "int4": 1.3}, {}, "fair", "None keeps pace with speech; int8 comes nearest."),
-        ({"int4": 0.74}, {"bf16": "No.", "int8": "No."}, "good", "Choose int4. Not bf16 nor int8: No."),
+        ({"int4": 0.74}, {"bf16": "No.", "int8": "No."}, "good", "now means that. Not bf16 nor int8: No."),
         ({}, {"bf16": "No room.", "int8": "No kernel."}, "bad", "Not bf16: No room. Not int8: No kernel."),
     ],
 )
@@ -96,6 +97,8 @@ async def test_each_precision_is_loaded_and_gone_before_the_next(
     assert isinstance(found, Finding)
     assert found.grade in ("good", "fair")
     assert list(found.figures) == ["bf16", "int8", "int4"]
+    finest = next((name for name, pace in found.figures.items() if pace <= 0.9), None)
+    assert measured(tmp_path, settings.voice.model) == finest, "kept for the precision auto"
     told = [step.text for step in steps if isinstance(step, Working) and not step.passing]
     for precision in found.figures:
         assert any(text.startswith(f"{precision}: loading") for text in told), "no silent minute"
