@@ -12,6 +12,7 @@ import pytest
 
 from config.hardware import GB, Gpu
 from pipeline.engine import EngineError
+from pipeline.llm import checkpoint, vllm
 from pipeline.llm.vllm import Vllm, check_card, reason, share_of
 from tests.csm.tiny import write_checkpoint
 from tests.support import hub
@@ -120,6 +121,18 @@ async def test_what_is_no_model_is_refused_before_vllm_starts(
     tmp_path: Path, model: Callable[[Path], str], sentence: str
 ) -> None:
     assert sentence in await refusal(engine(model(tmp_path / "model"), tmp_path))
+    assert not (tmp_path / "vllm.log").exists()
+
+
+async def test_a_machine_or_card_that_is_too_small_is_told_before_vllm_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = str(write_llama(tmp_path / "llama"))
+    monkeypatch.setattr(vllm, "ask_nvidia", lambda: (replace(CARD, free_bytes=1), replace(CARD, free_bytes=0)))
+    assert "of the RTX 4090" in await refusal(engine(model, tmp_path))
+    monkeypatch.setattr(vllm, "ask_nvidia", tuple)
+    monkeypatch.setattr(checkpoint, "ROOM_BESIDE", 1e9)
+    assert "choose a smaller model" in await refusal(engine(model, tmp_path))
     assert not (tmp_path / "vllm.log").exists()
 
 
