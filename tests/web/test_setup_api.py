@@ -17,11 +17,15 @@ import pytest
 import soundfile
 
 from config import Settings
+from config.hardware import GB, Gpu, Hardware
+from config.models import MODELS
+from config.profiles import propose
 from tests.support.hub import Hub, serve
 from tests.web.conftest import Running, served
 from tests.web.scripted import ScriptedEngines
 from web.api import check_models
 from web.http import Problem
+from web.models_api import _proposed, _row
 from web.serve import ServeError, load_settings
 
 MODEL = "someone/noise"
@@ -328,3 +332,64 @@ def test_a_profile_whose_models_are_not_here_is_refused_at_the_start(
     with pytest.raises(ServeError, match=r"sesame/csm-1b.*`python3 setup.py models --profile gpu`"):
         load_settings(tmp_path, "gpu")
     assert not (tmp_path / "settings.json").exists(), "the old choice stays"
+
+
+# --- the key and what is proposed ------------------------------------------------------------------------------------
+
+
+async def test_a_key_is_forgotten_at_another_address(client: httpx.AsyncClient, running: Running) -> None:
+    def key() -> str:
+        return running.service.settings.mind.api_key.get_secret_value()
+
+    async def put(**mind: str) -> None:
+        assert (await client.put("/api/settings", json={"mind": mind})).status_code == 200
+
+    await put(api_key="secret")
+    await put(url="https://models.example/v1")
+    assert key() == "secret", "it was entered before the address"
+    await put(url="https://models.example/v2", model="large")
+    assert key() == "secret"
+    exported = (await client.get("/api/settings/export")).json()
+    exported["mind"]["url"] = "https://elsewhere.example/v1"
+    assert (await client.post("/api/settings/import", json=exported)).status_code == 200
+    assert key() == ""
+    await put(api_key="secret")
+    for url in ("http://elsewhere.example/v1", "https://[", "https://elsewhere.example:81/v1"):
+        await put(url="https://elsewhere.example/v1", api_key="secret")
+        await put(url=url)
+        assert key() == "", url
+    await put(url="https://third.example/v1", api_key="another")
+    assert key() == "another"
+
+
+def machine(**more: Any) -> Hardware:
+    usual: dict[str, Any] = {"system": "Linux", "processor": "A processor", "cores": 8, "free_memory_bytes": 16 * GB}
+    usual |= {"instructions": frozenset({"avx2"}), "memory_bytes": 32 * GB, "free_disk_bytes": 100 * GB}
+    return Hardware(**(usual | more))
+
+
+def card(gigabytes: int) -> tuple[Gpu, ...]:
+    return (Gpu("A card", gigabytes * GB, gigabytes * GB, "570", 8.9),)
+
+
+@pytest.mark.parametrize(
+    "hardware",
+    [machine(), machine(cores=2), machine(system="Darwin", instructions=frozenset({"neon"})),
+     *(machine(gpus=card(size)) for size in (6, 8, 12, 16, 24, 80)), machine(system="Windows", gpus=card(24))],
+)  # fmt: skip
+def test_every_proposal_is_of_rows_that_the_page_can_show(hardware: Hardware) -> None:
+    rows = [_row(model, hardware, Settings()) for model in MODELS]
+    proposed = _proposed(propose(hardware), hardware, rows)
+    assert [row["stage"] for row in proposed["choices"].values()] == ["ears", "mind", "voice"]
+    for row in proposed["choices"].values():
+        assert row["runs"] != "no", row
+    usable = [row for row in proposed["choices"].values() if not row["missing"] and not row["here"]]
+    assert proposed["download_bytes"] == sum(row["download_bytes"] for row in usable)
+
+
+def test_what_is_downloaded_fits_or_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    small = machine(free_disk_bytes=1 * GB)
+    proposed = _proposed(propose(small), small, [_row(model, small, Settings()) for model in MODELS])
+    assert not proposed["room"]
+    assert proposed["room_why"] == "6.8 GB to download, and the disk has 1.0 GB free."
