@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -47,9 +48,9 @@ def test_the_first_visit_leads_by_three_steps_to_a_talk(launch: Launch, open_pag
     page = open_page(launch(TONE, key="tone"), f"{fresh_server}/")
     expect(page).to_have_url(f"{fresh_server}/setup")
     expect(page.get_by_role("heading", name="Put on your headset")).to_be_visible()
-    expect(page.get_by_role("heading", name="Engines")).to_be_hidden()
+    expect(page.get_by_role("heading", name="Engines", exact=True)).to_be_hidden()
     page.get_by_role("button", name="Show everything there is to set").click()
-    expect(page.get_by_role("heading", name="Engines")).to_be_visible()
+    expect(page.get_by_role("heading", name="Engines", exact=True)).to_be_visible()
     page.get_by_role("button", name="Start the first talk").click()
     expect(page).to_have_url(f"{fresh_server}/talk")
     wait_until_ready(page)
@@ -69,6 +70,7 @@ def test_the_microphone_is_tried_and_its_level_and_likelihood_shown(
     expect(page.locator("#listen-line")).to_contain_text("Listening with Fake Default Audio Input")
     expect(page.get_by_label("Microphone", exact=True).locator("option")).not_to_have_count(1)
     page.wait_for_function("(blank) => document.getElementById('likelihood').toDataURL() !== blank", arg=blank)
+    expect(page.locator("#likelihood-now")).to_have_text(re.compile(r"^Now \d+ %\.$"))
     page.get_by_role("button", name="Try it").click()
     expect(level).to_have_attribute("aria-valuenow", "0")
 
@@ -138,6 +140,7 @@ def test_chosen_headphones_are_the_ones_that_play(launch: Launch, open_page: Ope
         ("Speed", "220", ("voice", "words_per_minute", 220)),
         ("Pitch", "30", ("voice", "pitch", 30)),
         ("Waits this long when you seem to be thinking", "2496", ("turns", "longest_ms", 2496)),
+        ("Answers after this silence when you have clearly finished", "132", ("turns", "shortest_ms", 132)),
         ("In your own words", "You are a pirate.", ("mind", "persona", "You are a pirate.")),
     ],
 )
@@ -153,6 +156,85 @@ def test_what_is_set_is_kept_and_shown_again(
     setup_page.reload()
     expect(field).to_have_value(value)
     enter(setup_page, field, str(before))
+
+
+def test_a_silence_is_shown_as_the_frames_that_it_takes(setup_page: Page) -> None:
+    silence = setup_page.get_by_label("Answers after this silence when you have clearly finished")
+    shown = setup_page.locator("output[for='turns.shortest_ms']")
+    expect(shown).to_have_text("0.13 s")
+    saved(setup_page, lambda: silence.press("ArrowRight"))
+    expect(shown).to_have_text("0.16 s")
+    assert settings(setup_page)["turns"]["shortest_ms"] == 132
+    saved(setup_page, lambda: silence.press("ArrowLeft"))
+
+
+def test_what_is_kept_is_off_until_it_is_asked_for(setup_page: Page) -> None:
+    for name, (branch, leaf) in {
+        "Keep the sound of our conversations": ("recording", "enabled"),
+        "Write what was said into the logs": ("log", "words"),
+    }.items():
+        switch = setup_page.get_by_role("checkbox", name=name)
+        expect(switch).not_to_be_checked()
+        saved(setup_page, switch.check)
+        assert settings(setup_page)[branch][leaf] is True
+        setup_page.reload()
+        expect(switch).to_be_checked()
+        expect(setup_page.locator("[data-health='voice espeak']")).to_contain_text("Ready")  # the page has settled
+        saved(setup_page, switch.uncheck)
+
+
+def test_words_of_any_kind_are_shown_as_they_are(setup_page: Page) -> None:
+    before = settings(setup_page)["mind"]["persona"]
+    persona = setup_page.get_by_label("In your own words")
+    for words in (
+        "<img src=x onerror=document.title='hacked'> & \"quotes\"",
+        "أنت رفيق لطيف. أجب بجملة قصيرة.",
+        "word " * 1599 + "word.",
+        "x" * 8000,
+    ):
+        enter(setup_page, persona, words)
+        setup_page.reload()
+        expect(persona).to_have_value(words)
+        expect(setup_page.get_by_label("Begin with").locator("option:checked")).to_have_text("Your own words")
+        assert setup_page.title() == "Setup – Parley"
+        assert setup_page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        rtl = persona.evaluate("area => getComputedStyle(area).direction")
+        assert rtl == ("rtl" if words.startswith("أ") else "ltr")
+    enter(setup_page, persona, before)
+
+
+def test_the_whole_page_is_walked_by_the_keyboard(setup_page: Page) -> None:
+    """Tab goes through everything that can be used, in the order of the page, and what has the focus shows it."""
+    seen = setup_page.evaluate("""() => [...document.querySelectorAll("a, button, input, select, textarea, summary")]
+      .filter((it) => it.checkVisibility() && !it.disabled && it.type !== "file").length""")
+    setup_page.locator("body").press("Tab")
+    tops, count = [], 0
+    while (count := count + 1) < 2 * seen:
+        at = setup_page.evaluate("""() => {
+          const it = document.activeElement;
+          if (it === document.body) return null;
+          const ring = [it, it.closest(".choice") ?? it].some((each) => getComputedStyle(each).outlineStyle !== "none");
+          return [it.id || it.textContent, it.getBoundingClientRect().top + scrollY, ring];
+        }""")
+        if at is None:
+            break
+        name, top, ring = at
+        assert ring, f"{name} does not show that it has the focus"
+        tops.append((top, name))
+        setup_page.keyboard.press("Tab")
+    assert len(tops) > 30
+    for (one, name), (other, next_name) in pairwise(tops[2:]):
+        assert other > one - 80, f"{next_name} comes after {name}, and stands above it"
+
+
+def test_with_reduced_motion_nothing_moves(launch: Launch, open_page: Opener, server: str) -> None:
+    page = open_page(launch(TONE, key="tone"), f"{server}/setup", reduced_motion="reduce")
+    expect(page.locator("[data-health='voice espeak']")).to_contain_text("Ready", timeout=READY_WITHIN)
+    longest = page.evaluate("""() => Math.max(...[...document.querySelectorAll("*")].flatMap((it) => {
+      const { transitionDuration, animationDuration } = getComputedStyle(it);
+      return `${transitionDuration}, ${animationDuration}`.split(", ").map(parseFloat);
+    }))""")
+    assert longest < 0.001
 
 
 def test_a_faster_voice_is_really_faster(setup_page: Page) -> None:

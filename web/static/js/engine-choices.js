@@ -79,7 +79,8 @@ export class EngineChoices extends EventTarget {
     }
     for (const part of document.querySelectorAll("[data-engines]")) {
       const [stage, ...names] = part.dataset.engines.split(" ");
-      part.hidden = !names.includes(this.#tried[stage] ?? settings[stage].engine);
+      const { engine } = settings[stage];
+      part.hidden = !names.includes(engine) && !names.includes(this.#tried[stage] ?? engine);
     }
     for (const [stage, engines] of Object.entries(this.#stages)) {
       const { model } = engines.find(({ name }) => name === (this.#tried[stage] ?? settings[stage].engine)) ?? {};

@@ -120,7 +120,7 @@ async function more() {
 
 function row(turn) {
   const companion = turn.speaker === "assistant";
-  const said = element("p", { className: "said", textContent: turn.text });
+  const said = element("p", { className: "said", dir: "auto", textContent: turn.text });
   const when = shown.kind === "search" ? `${day(dayOf(turn.at))}, ${timeOf(turn.at)}` : timeOf(turn.at);
   const edit = element(
     "button",
@@ -148,7 +148,7 @@ function row(turn) {
 
 /** Turn the words into a field; Save keeps them, Cancel and Escape bring the old ones back. */
 function correct(turn, said, edit) {
-  const field = element("textarea", { value: turn.text, maxLength: 20_000, "aria-label": "Corrected words" });
+  const field = element("textarea", { value: turn.text, dir: "auto", maxLength: 20_000, "aria-label": "Corrected words" });
   const error = element("p", { className: "field-error", role: "alert" });
   const save = element("button", { type: "submit", className: "primary", textContent: "Save" });
   const cancel = element("button", { type: "button", textContent: "Cancel" });

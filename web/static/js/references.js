@@ -25,7 +25,7 @@ export class References {
 
   #row({ recording, text }) {
     const path = `/api/voice/references/${encodeURIComponent(recording)}`;
-    const words = element("textarea", { value: text, rows: 2, maxLength: 2000, "aria-label": `What ${recording} says` });
+    const words = element("textarea", { value: text, rows: 2, maxLength: 2000, dir: "auto", "aria-label": `What ${recording} says` });
     words.addEventListener("change", () => this.#do(() => call("PUT", path, { text: words.value }), "Saved."));
     const hear = button("play", `Hear ${recording}`, () =>
       this.#do(async () => playSample(await call("GET", path), chosenDevices().output), ""),

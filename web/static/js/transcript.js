@@ -20,7 +20,7 @@ export class Transcript {
 
   #entry(who, kind) {
     this.#begin();
-    const said = element("p", { className: "said" });
+    const said = element("p", { className: "said", dir: "auto" });
     const entry = element(
       "div",
       { className: `entry ${kind}` },
