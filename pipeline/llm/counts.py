@@ -32,8 +32,10 @@ class Counts:
         A token is a byte at least: where the bytes fit, which is nearly always, nobody needs to be asked.
         """
         everything = chat(prompt, 1 << 40, _bytes)
-        if not self.exact or sum(_bytes(message["content"]) for message in everything) <= room:
-            return everything if self.exact else chat(prompt, room)
+        if sum(_bytes(message["content"]) for message in everything) <= room:
+            return everything
+        if not self.exact:
+            return chat(prompt, room)
         unknown: set[str] = set()
 
         def count(text: str) -> int:

@@ -14,7 +14,7 @@ from pipeline.llm.counts import Counts
 from pipeline.llm.server import SILENCE_S, ChatServer, Delta, Refused
 
 CONTEXT = 4096
-"""Tokens, where the server does not tell (`max_model_len` in vLLM's model list)."""
+"""Tokens, where the server does not tell: vLLM does in its list of models, llama.cpp in its properties."""
 
 MARGIN = 64
 """Tokens left for what a chat template adds of its own."""
@@ -55,7 +55,7 @@ class OpenAIChat:
         self._model = model
         self._temperature = temperature
         self._max_tokens = max_tokens
-        self._context = CONTEXT
+        self._context = 0
         self._counts = Counts(lambda text: self._server.count(self._model, text))
         self._quietly: Mapping[str, object] = {}
         self._opened: str | None = None
@@ -102,7 +102,7 @@ class OpenAIChat:
         chosen = chosen or models[0]
         self._model = str(chosen["id"])
         length = chosen.get("max_model_len")
-        self._context = length if isinstance(length, int) and length > 0 else CONTEXT
+        self._context = length if isinstance(length, int) and length > 0 else 0
 
     async def _learn(self) -> None:
         """One short question: the server loads the model, and shows how it is asked not to reason, and how it reasons.
@@ -110,6 +110,7 @@ class OpenAIChat:
         Raises:
             EngineError: the model does not chat, whatever way it is asked.
         """
+        self._context = self._context or await self._server.context() or CONTEXT
         await self._counts.learn()
         for self._quietly in QUIETLY:
             try:

@@ -38,6 +38,7 @@ class ChatServer:
             silence_s: seconds to wait for each next piece of a reply.
         """
         self.url = url.strip().rstrip("/")
+        self._root = self.url.removesuffix("/v1")
         self._silence_s = silence_s
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         here = urlsplit(self.url).hostname in ("127.0.0.1", "localhost", "::1")  # no proxy leads to this machine
@@ -76,12 +77,21 @@ class ChatServer:
         except _FORESEEN as error:
             raise self._explained(error) from error
 
+    async def context(self) -> int | None:
+        """Tokens of prompt and reply together, as llama.cpp tells beside OpenAI's API. None: it does not."""
+        try:
+            answer = await self._client.get(f"{self._root}/props")
+            answer.raise_for_status()
+            return int(answer.json()["default_generation_settings"]["n_ctx"])
+        except _FORESEEN:
+            return None
+
     async def count(self, model: str, text: str) -> int | None:
         """How many tokens a text is, by the server's own tokenizer: vLLM and llama.cpp tell. None: it does not."""
         # vLLM reads `prompt`, llama.cpp `content`, and each passes over what it does not know
         request = {"model": model, "prompt": text, "content": text, "add_special_tokens": False, "add_special": False}
         try:
-            answer = await self._client.post(f"{self.url.removesuffix('/v1')}/tokenize", json=request)
+            answer = await self._client.post(f"{self._root}/tokenize", json=request)
             answer.raise_for_status()
             return len(answer.json()["tokens"])
         except _FORESEEN:

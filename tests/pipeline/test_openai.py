@@ -103,6 +103,18 @@ async def test_a_model_is_asked_not_to_reason_as_far_as_its_server_takes_it(
     assert server.requests[0].get("reasoning_effort", "none") == "none"
 
 
+@pytest.mark.parametrize(
+    ("props", "most"),
+    [({"default_generation_settings": {"n_ctx": 600}}, 436), ({"odd": 1}, 3932), ([], 3932)],
+)
+async def test_llama_cpp_tells_its_context_in_its_properties(props: Any, most: int) -> None:
+    models = {"data": [{"id": "some.gguf"}]}
+    async with chat_server(models=models, props=props) as server, mind(server, max_tokens=100) as engine:
+        await reply(engine, *LONG * 3)
+    taken = sum(tokens(message["content"]) for message in server.requests[0]["messages"])
+    assert most / 2 < taken <= most
+
+
 UNSEEN = ("The user", " greets.", "</th", "ink>", "Hello", ".")
 """What comes of reasoning that the chat template opens."""
 

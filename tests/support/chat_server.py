@@ -29,6 +29,8 @@ class ChatServer:
     """What it answers to the question by which Parley gets to know it; `tries` has these requests."""
     refuses: Sequence[str] = ()
     """Fields that it does not know, and answers 400 to."""
+    props: Any = None
+    """What it tells of itself at /props, as llama.cpp does."""
     counts: Callable[[str], int] | None = None
     """Its tokenizer, at /tokenize, if it has one; `counted` has the texts that it was asked for."""
     counted: list[str] = field(default_factory=list)
@@ -52,6 +54,10 @@ class ChatServer:
                 await self._answer(writer, 401, "wrong key")
             elif "/models" in head.splitlines()[0]:
                 await self._answer(writer, 200, json.dumps(self.models))
+            elif "/props" in head.splitlines()[0] and self.props:
+                await self._answer(writer, 200, json.dumps(self.props))
+            elif "/props" in head.splitlines()[0]:
+                await self._answer(writer, 404, "no such page")
             elif "/tokenize" in head.splitlines()[0]:
                 await self._tokenize(writer, json.loads(body))
             elif refused := [name for name in self.refuses if name in json.loads(body)]:
