@@ -60,6 +60,11 @@ class Contexts:
         cache = DynamicCache(ddp_cache_data=beginning or None, config=self._config)
         return Context(list(prompt[:have]), cache, self, number)
 
+    def forget(self) -> None:
+        """Let go of all that is kept; replies under way go on."""
+        with self._one_at_a_time:
+            self._kept.clear()
+
     def keep(self, number: int, tokens: Sequence[int], cache: Any) -> None:
         """Only what can be cut anywhere: not the layers with a sliding window or with a state."""
         from transformers.cache_utils import DynamicLayer

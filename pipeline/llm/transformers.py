@@ -115,12 +115,16 @@ class Mind:
             ahead = [token]
 
     def _step(self, context: Any, tokens: list[int]) -> Any:
-        """Read these; the logits [1, vocabulary] of what comes next, float32."""
+        """Read these; the logits [1, vocabulary] of what comes next, float32. Raises EngineError."""
         import torch
 
         with self._one_step, torch.inference_mode():
             ids = torch.tensor([tokens], device=self._device)
-            out = self._model(input_ids=ids, past_key_values=context.cache, use_cache=True, logits_to_keep=1)
+            try:
+                out = self._model(input_ids=ids, past_key_values=context.cache, use_cache=True, logits_to_keep=1)
+            except torch.OutOfMemoryError as error:
+                self._contexts.forget()
+                raise EngineError(f"{self._name} ran out of memory: choose a smaller model.") from error
             context.read(tokens)
             return out.logits[:, -1].float()
 

@@ -448,6 +448,23 @@ def test_too_little_memory_is_told_with_what_is_needed(llama: Path, monkeypatch:
         mind(llama)
 
 
+def test_memory_that_runs_out_on_the_way_is_told_and_what_was_kept_is_let_go(llama: Path) -> None:
+    model = mind(llama)
+    works, asked = model._model, []
+
+    def fails(**details: Any) -> Any:
+        asked.append(details)
+        if len(asked) == 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return works(**details)
+
+    model._model = fails
+    with pytest.raises(EngineError, match="ran out of memory: choose a smaller model"):
+        list(model.reply(prompt("Hello.")))
+    assert not model._contexts._kept
+    assert "".join(model.reply(prompt("Hello."))).startswith(SENTENCE)
+
+
 @pytest.mark.parametrize("quick", [True, False])
 def test_half_precision_where_the_processor_has_it(monkeypatch: pytest.MonkeyPatch, quick: bool) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: quick)
