@@ -80,8 +80,11 @@ def judged(hardware: Hardware, choices: list[Chosen], card: str = "") -> Verdict
     ]
     if refusals:
         name = propose(hardware).profile.name
-        advice = f"The profile {name} suits this computer: choose it with `python3 main.py --profile {name}`."
-        return Verdict("bad", " ".join(filter(None, [f"{here}.", card, *refusals, advice])))
+        choose = f"`python3 main.py --profile {name}`"
+        if card:  # all else follows from that
+            return Verdict("bad", f"{here}. {card} Until then choose the profile {name}: {choose}.")
+        advice = f"The profile {name} suits this computer: choose it with {choose}."
+        return Verdict("bad", " ".join([f"{here}.", *refusals, advice]))
     if card:
         return Verdict("fair", f"{here}. {card}")
     together = sum(choice.model.gpu_bytes for choice in choices if choice.model is not None)
@@ -95,9 +98,10 @@ def judged(hardware: Hardware, choices: list[Chosen], card: str = "") -> Verdict
 def described(hardware: Hardware) -> str:
     cards = [f"{gpu.name} with {gpu.free_bytes / GB:.1f} of {gpu.memory_bytes / GB:.1f} GB free"
              for gpu in hardware.gpus]  # fmt: skip
+    no_card = "an NVIDIA card that cannot be used" if hardware.gpu_trouble else "no NVIDIA card"
     return (
         f"{hardware.processor}, {hardware.cores} cores, {hardware.free_memory_bytes / GB:.1f} of "
-        f"{hardware.memory_bytes / GB:.1f} GB of memory free, {_listed(cards or ['no NVIDIA card'])}"
+        f"{hardware.memory_bytes / GB:.1f} GB of memory free, {_listed(cards or [no_card])}"
     )
 
 
