@@ -85,14 +85,13 @@ def test_from_an_address_to_a_reply(launch: Launch, open_page: Opener, address: 
         key.fill("right")
         asks.click()
         expect(line).to_have_text("It has tiny, <b>large</b>.")
+        expect(choice).to_be_checked()
+        expect(error).to_be_empty()
+        expect(ready).to_have_text("Ready.")
         server.models = {"data": []}
         asks.click()
         expect(line).to_contain_text("It has no model loaded")
         server.models = MODELS
-        key.blur()
-        expect(choice).to_be_checked()
-        expect(error).to_be_empty()
-        expect(ready).to_have_text("Ready.")
         model.fill("huge")
         model.blur()
         expect(page.locator("#error-mind-model")).to_contain_text("has no model 'huge'; it offers tiny")

@@ -46,6 +46,23 @@ def test_axe_finds_nothing(
     assert found == []
 
 
+def test_axe_finds_nothing_in_what_is_shown_only_now_and_then(
+    launch: Launch, open_page: Callable[..., Page], server: str, axe: str
+) -> None:
+    page = open_page(launch(), f"{server}/setup", bypass_csp=True)
+    page.wait_for_load_state("networkidle")
+    page.evaluate("document.querySelectorAll('main [hidden]:not(input)').forEach((part) => (part.hidden = false))")
+    page.evaluate("""for (const id of ["download-title", "licence", "download-line", "real-line", "ask-line"])
+      document.getElementById(id).textContent = "Something is said here.";
+      document.getElementById("licence").href = "/";
+      document.querySelectorAll(".field-error").forEach((place) => (place.textContent = "This is wrong."));""")
+    page.evaluate(axe)
+    found = page.evaluate(
+        "async () => (await axe.run()).violations.map(({ id, nodes }) => [id, nodes.map(n => n.html)])"
+    )
+    assert found == []
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_every_control_has_a_name(launch: Launch, open_page: Callable[..., Page], server: str, name: str) -> None:
     page = open_page(launch(), f"{server}/{name}")

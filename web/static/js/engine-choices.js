@@ -96,7 +96,8 @@ export class EngineChoices extends EventTarget {
     const server = `${url} ${model}`;
     const changed = server !== this.#server;
     this.#server = server;
-    if (changed && url && this.#tried.mind === "openai" && engine !== "openai") this.#form.save("mind.engine", "openai");
+    const again = changed && url && this.#tried.mind === "openai" && engine !== "openai";
+    if (again) this.#form.save("mind.engine", "openai");
   }
 
   async showHealth() {
@@ -148,7 +149,8 @@ export class EngineChoices extends EventTarget {
   #watchReloading() {
     clearInterval(this.#reloading);
     this.#reloading = setInterval(async () => {
-      const { reloading } = await call("GET", "/health").catch(() => ({ reloading: {} })); // the change itself tells why
+      // Where this fails, the change itself tells why.
+      const { reloading } = await call("GET", "/health").catch(() => ({ reloading: {} }));
       for (const [stage, status] of Object.entries(reloading)) {
         const place = document.querySelector(`[data-health="${stage} ${status.engine}"]`);
         if (!place) continue;

@@ -148,7 +148,8 @@ function row(turn) {
 
 /** Turn the words into a field; Save keeps them, Cancel and Escape bring the old ones back. */
 function correct(turn, said, edit) {
-  const field = element("textarea", { value: turn.text, dir: "auto", maxLength: 20_000, "aria-label": "Corrected words" });
+  const name = { "aria-label": "Corrected words" };
+  const field = element("textarea", { value: turn.text, dir: "auto", maxLength: 20_000, ...name });
   const error = element("p", { className: "field-error", role: "alert" });
   const save = element("button", { type: "submit", className: "primary", textContent: "Save" });
   const cancel = element("button", { type: "button", textContent: "Cancel" });

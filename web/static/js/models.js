@@ -3,6 +3,7 @@
 import { call } from "./api.js";
 import { size } from "./download.js";
 import { byId, element } from "./dom.js";
+import { tell } from "./notices.js";
 
 export const STAGES = { ears: "Ears", mind: "Mind", voice: "Voice" };
 export const RUNS = { well: "Runs well", slowly: "Slowly", no: "Not here" };
@@ -28,10 +29,14 @@ export class Models extends EventTarget {
     this.#form.addEventListener("change", () => {
       if (url === this.#form.settings.mind.url) return this.#tell();
       ({ url } = this.#form.settings.mind); // what the machine lacks depends on it
-      return this.refresh();
+      return this.#lookAgain();
     });
     // Not awaited: it lasts as long as the download does.
-    this.#download.join(byId("machine-download")).then((done) => done && this.refresh());
+    this.#download.join(byId("machine-download")).then((done) => done && this.#lookAgain());
+  }
+
+  #lookAgain() {
+    return this.refresh().catch((error) => tell(error.message, { key: "machine", severity: "error" }));
   }
 
   async refresh() {

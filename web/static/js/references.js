@@ -25,13 +25,15 @@ export class References {
 
   #row({ recording, text }) {
     const path = `/api/voice/references/${encodeURIComponent(recording)}`;
-    const words = element("textarea", { value: text, rows: 2, maxLength: 2000, dir: "auto", "aria-label": `What ${recording} says` });
+    const name = { "aria-label": `What ${recording} says` };
+    const words = element("textarea", { value: text, rows: 2, maxLength: 2000, dir: "auto", ...name });
     words.addEventListener("change", () => this.#do(() => call("PUT", path, { text: words.value }), "Saved."));
     const hear = button("play", `Hear ${recording}`, () =>
       this.#do(async () => playSample(await call("GET", path), chosenDevices().output), ""),
     );
     const remove = button("bin", `Remove ${recording}`, () => this.#do(() => call("DELETE", path), "Removed."));
-    const head = element("div", { className: "reference-head" }, element("b", { textContent: recording }), hear, remove);
+    const title = element("b", { textContent: recording });
+    const head = element("div", { className: "reference-head" }, title, hear, remove);
     return element("li", { className: "reference" }, head, words);
   }
 
