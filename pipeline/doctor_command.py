@@ -8,13 +8,14 @@ import io
 import json
 import os
 import sys
-from collections.abc import AsyncGenerator
+import time
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import cast
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.padding import Padding
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
@@ -32,6 +33,9 @@ SIGNS: dict[Grade, tuple[str, str]] = {
     "good": ("✓", "green"), "fair": ("~", "yellow"), "bad": ("✗", "red"), "open": ("?", "cyan"),
     "skipped": ("–", "dim"),
 }  # fmt: skip
+
+LINE_EVERY_S = 15.0
+"""Between two lines on what only counts up, where there is no terminal."""
 
 WELL, ILL, STOPPED = 0, 1, 130
 """Exit codes."""
@@ -83,7 +87,7 @@ def main(argv: list[str]) -> int:
 async def _examined(console: Console, settings: Settings, data: Path) -> list[Finding]:
     """Show each step as it comes. The engines are started and ended here, whatever happens."""
     findings = []
-    with _Live(console) if console.is_terminal else nullcontext(_Lines(console)) as shown:
+    with _Live(console) if console.is_terminal else nullcontext(Lines(console)) as shown:
         async with aclosing(_steps(settings, data)) as steps:
             async for step in steps:
                 shown.tell(step)
@@ -103,18 +107,24 @@ async def _steps(settings: Settings, data: Path) -> AsyncGenerator[Step, None]:
         await engines.stop()
 
 
-class _Lines:
-    """Where there is no terminal: what was found, and what takes its time."""
+class Lines:
+    """Where there is no terminal: what was found, what takes its time, and now and then how far that is."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console
+        self._clock = clock
+        self._last = clock()
 
     def tell(self, step: Step) -> None:
         match step:
             case Finding():
-                self._console.print(*_shown(step), sep="\n")
-            case Working(passing=False):
-                self._console.print(Text(f"  {step.title}: {step.text} …", "dim"))
+                self._print(*_shown(step))
+            case Working() if not step.passing or self._clock() - self._last >= LINE_EVERY_S:
+                self._print(Text(f"  {step.title}: {step.text} …", "dim"))
+
+    def _print(self, *lines: RenderableType) -> None:
+        self._last = self._clock()
+        self._console.print(*lines, sep="\n")
 
 
 class _Live:

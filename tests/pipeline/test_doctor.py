@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import subprocess
@@ -16,12 +17,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from config import Settings
 from pipeline.audio import EAR_RATE, MOUTH_RATE
-from pipeline.doctor import Begun, Finding, check, examination, examine
+from pipeline.doctor import Begun, Finding, Working, check, examination, examine
 from pipeline.doctor.check import Patient
 from pipeline.doctor.hearing import heard_back
+from pipeline.doctor_command import Lines
 from pipeline.engine import EngineError, EngineStatus
 from pipeline.stages import VoiceActivityLike
 from pipeline.trial import speak, words_right
@@ -108,6 +111,20 @@ def test_an_engine_that_cannot_be_loaded_is_said_once_and_the_others_are_tried(t
     assert "xx-nowhere" in found["load-voice"]["text"]
     assert found["voice"]["grade"] == "skipped"
     assert found["ears"]["grade"] == "good"
+
+
+def test_a_log_gets_a_line_now_and_then_of_what_counts_up() -> None:
+    now = [0.0]
+    console = Console(file=io.StringIO(), width=80)
+    lines = Lines(console, lambda: now[0])
+    for second in range(40):
+        now[0] = float(second)
+        lines.tell(Working("voice", "Speaking", f"{second} s spoken", passing=True))
+    lines.tell(Working("precisions", "Precisions", "int4: loading"))
+    assert isinstance(console.file, io.StringIO)
+    assert [line.strip() for line in console.file.getvalue().splitlines()] == [
+        "Speaking: 15 s spoken …", "Speaking: 30 s spoken …", "Precisions: int4: loading …",
+    ]  # fmt: skip
 
 
 # --- patients -------------------------------------------------------------------------------------------------------
