@@ -152,5 +152,5 @@ def _missing(engine: str, settings: Settings) -> str | None:
     if engine == "vllm" and not PYTHON.exists():
         return "vLLM is not installed yet: run `python3 setup.py vllm` once."
     if engine == "openai" and not settings.mind.url:
-        return "Enter its address first."
+        return "Enter its address, or choose another."
     return None

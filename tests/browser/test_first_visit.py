@@ -82,7 +82,7 @@ def test_one_button_leads_from_the_small_engines_to_the_real_ones(
         for row, now, then in zip(
             rows.all(),
             ("PocketSphinx", "Built-in replies", "eSpeak NG"),
-            ("150 MB", "Enter its address first.", "6.6 GB"),
+            ("150 MB", "Enter its address, or choose another.", "6.6 GB"),
             strict=True,
         ):
             expect(row).to_contain_text(now)
@@ -105,7 +105,7 @@ def test_one_button_leads_from_the_small_engines_to_the_real_ones(
         expect(page.locator("#real-why")).to_contain_text("Nothing more is to be downloaded.")
         expect(button).to_be_disabled()
 
-        page.get_by_role("link", name="Enter its address first.").click()
+        page.get_by_role("link", name="Enter its address, or choose another.").click()
         expect(page.get_by_role("heading", name="Engines", exact=True)).to_be_visible()
         expect(page.locator("#mind")).to_be_in_viewport()
         expect(page.locator("#loaded li", has_text="Voice")).to_contain_text(f"CSM-1B, {CSM}")
