@@ -183,7 +183,7 @@ def test_what_cannot_be_loaded_is_one_sentence_and_the_old_choice_goes_on(
         ("voice", "csm", tiny.TUNED, "not on this computer"),
     ]
     if PYTHON.exists():
-        bad.append(("mind", "vllm", voice, "vLLM could not start"))
+        bad.append(("mind", "vllm", voice, "holds no language model"))
     with started(tmp_path / "data") as product:
         product.wait_until()
         before = product.health()["engines"]
