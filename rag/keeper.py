@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from rag.embedding import LONGEST, Embedder, SentenceEmbedder
 from rag.lexical import EMPTY, words
 from rag.records import MemoryFault
-from rag.store import Row, TurnStore, Which
+from rag.store import GONE, Row, TurnStore, Which
 from rag.vectors import NONE, ChromaServer, Nearest, Vectors, panicked
 
 log = logging.getLogger(__name__)
@@ -24,6 +25,8 @@ NEAREST = 200
 """Neighbours asked of each view of the vectors."""
 BATCH = 16
 """Turns embedded at once: few enough that a question asked meanwhile does not wait."""
+LOOK = 5.0
+"""Seconds between two looks at what other machines remembered or forgot on the same server."""
 RETRY = 30.0
 """Seconds until the next try after the disk was full or the server away."""
 
@@ -52,7 +55,8 @@ class Keeper:
         self._state = threading.Condition()
         self._closing = False
         self._compacting: str | None = None
-        self._retry_at = 0.0
+        self._retry_at = self._look_at = 0.0
+        self._counted = (0, 0)
         self.trouble: str | None = None
         self._thread = threading.Thread(target=self._run, name="memory-keeper", daemon=True)
         self._thread.start()
@@ -89,13 +93,15 @@ class Keeper:
         """Something is about to be forgotten or corrected: the vectors' files are to be written anew after it."""
         self._store.set_note("compact", uuid.uuid4().hex)
 
-    def drop(self, ids: list[str]) -> None:
-        """These were forgotten: out of the vectors now, out of their files soon (`settle` waits for it)."""
-        with self._lock:
-            self._opened().drop(ids)
-            if self._old_vectors is not None:
-                self._old_vectors.drop(ids)
-        self.due()  # once more, as what was already written anew meanwhile held them
+    def drop(self) -> None:
+        """What was forgotten goes out of the vectors, now or when they can be had; and soon out of their files.
+
+        `settle` waits for both.
+        """
+        try:
+            self._drop()
+        except Exception as error:  # noqa: BLE001 - said, and tried again
+            self._failed(error)
         self.nudge()
 
     def open(self) -> None:
@@ -117,7 +123,10 @@ class Keeper:
     # In the background
 
     def _work_left(self) -> bool:
-        return bool(self._store.waiting(1)) or self._store.note("compact") is not None
+        return bool(self._store.waiting(1)) or any(self._store.note(work) is not None for work in ("compact", GONE))
+
+    def _look_due(self) -> bool:
+        return self._server is not None and self._vectors is not None and time.monotonic() >= self._look_at
 
     def _run(self) -> None:
         while self._awaited():
@@ -131,19 +140,27 @@ class Keeper:
         """Wait until there is something to do, or to try again; False when closing."""
         with self._state:
             while not self._closing:
-                if self.trouble is None and self._work_left():
+                if self.trouble is None and (self._work_left() or self._look_due()):
                     return True
                 self._state.notify_all()
-                rest = self._retry_at - time.monotonic() if self.trouble is not None else None
-                if rest is not None and rest <= 0:
-                    return True
-                self._state.wait(rest)
+                if self.trouble is not None:
+                    rest = self._retry_at - time.monotonic()
+                    if rest <= 0:
+                        return True
+                    self._state.wait(rest)
+                else:
+                    self._state.wait(LOOK if self._server is not None else None)
         return False
 
     def _step(self) -> None:
+        self._drop()
         rows = self._store.waiting(BATCH)
         with self._lock:
             vectors = self._opened()
+        if self._look_due():
+            self._look_at = time.monotonic() + LOOK
+            if vectors.counts() != self._counted:
+                self._take_over(vectors)
         if rows:
             turns = [_spoken(row) for row in rows]
             contexts = [_in_context(row, self._store.before(row)) for row in rows]
@@ -157,6 +174,19 @@ class Keeper:
             self._compact(vectors, due)
         if not self._store.waiting(1):
             self._finish_model()
+
+    def _drop(self) -> None:
+        with self._lock:
+            gone = self._store.note(GONE)
+            if gone is None:
+                return
+            vectors = self._opened()
+            vectors.drop(json.loads(gone))
+            if self._old_vectors is not None:
+                self._old_vectors.drop(json.loads(gone))
+            self._store.clear_note(GONE, gone)
+            self._store.checkpoint()
+        self.due()  # once more, as what was already written anew meanwhile held them
 
     def _compact(self, vectors: Vectors, due: str) -> None:
         self._compacting = self._compacting or due
@@ -268,17 +298,26 @@ class Keeper:
             self.due()
 
     def _share(self, vectors: Vectors) -> None:
-        """Take over what other machines remembered, corrected and forgot on the same server."""
-        forgotten = vectors.forgotten()
-        self._store.remove(Which.of(ids=forgotten))
-        held = {row.id: row for row in vectors.texts() if row.id not in forgotten}
-        self._store.unmark(self._store.embedded_ids() - held.keys())
-        here = {row.id: row for row in self._store.get(list(held))}
-        for id, row in here.items():
-            if row.text != held[id].text and id in self._store.embedded_ids():
-                self._store.rewrite(row, held[id].text)
-        self._store.add(row for id, row in held.items() if id not in here)
-        self._store.mark_embedded(row for id, row in held.items() if id not in here)
+        """At opening: what other machines remembered, corrected and forgot on the same server since the last time."""
+        self._take_over(vectors)
+        held = {row.id: row for row in vectors.texts(vectors.ids())}
+        embedded = self._store.embedded_ids()
+        self._store.unmark(embedded - held.keys())
+        for row in self._store.get(embedded & held.keys()):
+            if row.text != held[row.id].text:
+                self._store.rewrite(row, held[row.id].text)
+
+    def _take_over(self, vectors: Vectors) -> None:
+        """What other machines remembered and forgot."""
+        self._counted = vectors.counts()
+        forgotten = vectors.forgotten() | set(json.loads(self._store.note(GONE) or "[]"))
+        held = self._store.held(forgotten)
+        if held:
+            self._store.remove(Which.of(ids=held))
+        there = vectors.ids() - forgotten
+        said = vectors.texts(there - self._store.held(there))
+        self._store.add(said)
+        self._store.mark_embedded(said)
 
 
 def _spoken(row: Row) -> str:

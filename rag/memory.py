@@ -164,8 +164,8 @@ class Memory:
         if not self._turns.find(which, limit=1):
             return 0
         self._keeper.due()  # first, so that a crash between texts and vectors is put right at the next start
-        removed, indexed = self._turns.remove(which)
-        self._keeper.drop(indexed)
+        removed = self._turns.remove(which)
+        self._keeper.drop()
         return removed
 
     def correct(self, id: str, text: str) -> None:

@@ -20,6 +20,8 @@ from rag.lexical import EMPTY, words
 from rag.records import ConversationSummary, Remembered
 
 COLUMNS = "seq, id, speaker, text, at, conversation"
+GONE = "gone"
+"""The note of ids that are to be dropped from the vectors."""
 PAGE = 10_000
 """Turns held at once while all are gone through."""
 
@@ -81,7 +83,7 @@ class TurnStore:
         """Raises what `Database` raises. `say`: told of damage that was repaired."""
         self._database = Database(file)
         self._db, self._lock = self._database.connection, self._database.lock
-        self.transaction = self._database.transaction
+        self.transaction, self.checkpoint = self._database.transaction, self._database.checkpoint
         database = self._database
         self.note, self.set_note, self.clear_note = database.note, database.set_note, database.clear_note
         self._say = say
@@ -202,6 +204,13 @@ class TurnStore:
             else:
                 db.executemany("UPDATE turns SET embedded = 0 WHERE id = ?", [(id,) for id in ids])
 
+    def held(self, ids: Iterable[str]) -> set[str]:
+        """Those of the ids that are here."""
+        asked = json.dumps(list(ids))
+        with self._lock:
+            found = self._db.execute("SELECT id FROM turns WHERE id IN (SELECT value FROM json_each(?))", (asked,))
+            return {id for (id,) in found}
+
     def embedded_ids(self) -> set[str]:
         with self._lock:
             return {id for (id,) in self._db.execute("SELECT id FROM turns WHERE embedded = 1 AND repeats IS NULL")}
@@ -258,8 +267,8 @@ class TurnStore:
             yield from page
             page = self.find(Which.of(after_seq=page[-1].seq), limit=PAGE)
 
-    def remove(self, which: Which) -> tuple[int, list[str]]:
-        """Out of the table, the words and the file itself: how many turns, and the ids of those that were indexed."""
+    def remove(self, which: Which) -> int:
+        """Out of the table, the words and the file itself; the vectors that have to follow stand in the note GONE."""
         with self.transaction() as db:
             found = db.execute(
                 f"SELECT {COLUMNS} FROM turns WHERE {which.condition} AND repeats IS NULL", which.values
@@ -272,9 +281,11 @@ class TurnStore:
                 _pass_on(db, row)
             db.execute("INSERT INTO words(words) VALUES ('optimize')")  # merges away the terms of deleted turns
             _forget_words(db, indexed)
+            gone = [*json.loads(self.note(GONE) or "[]"), *(row.id for row in indexed)]
+            db.execute("INSERT OR REPLACE INTO about(key, value) VALUES (?, ?)", (GONE, json.dumps(gone)))
             self.rewritten += 1
-        self._database.checkpoint()
-        return removed, [row.id for row in indexed]
+        self.checkpoint()
+        return removed
 
     def rewrite(self, row: Row, text: str) -> None:
         with self.transaction() as db:
@@ -290,7 +301,7 @@ class TurnStore:
             db.execute("INSERT INTO words(words) VALUES ('optimize')")
             _forget_words(db, [row])
             self.rewritten += 1
-        self._database.checkpoint()
+        self.checkpoint()
 
     def _matching(self, statement: str, values: Sequence[object]) -> list[Any]:
         """Ask the full-text index; if it is damaged, it is made anew from the turns."""

@@ -6,7 +6,7 @@ import hashlib
 import shutil
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 VIEWS = ("turn", "context")
 """A turn with who said it; the same with what was said just before."""
 BATCH = 1000
-STEP = 100
-"""Turns written anew at once, a tenth of a second: who remembers or forgets meanwhile waits no longer."""
+STEP = 32
+"""Turns written anew at once: few enough that who asks, remembers or forgets meanwhile hardly waits."""
 PATIENCE = 0.5
 """Seconds that a question waits while the files change places, which in a large memory takes some seconds."""
 
@@ -123,10 +123,21 @@ class Vectors:
             held = [set(collection.get(include=[])["ids"]) for collection in self._collections.values()]
         return set.intersection(*held)
 
-    def texts(self) -> list[Row]:
-        """The copies of the turns, in the order of saying."""
+    def texts(self, ids: Collection[str]) -> list[Row]:
+        """The copies of these turns, in the order of saying on the machine that they were said to."""
+        wanted = list(ids)
         with self._lock:
-            return list(_texts(self._collections[VIEWS[0]]))
+            found = [
+                row
+                for start in range(0, len(wanted), BATCH)
+                for row in _texts(self._collections[VIEWS[0]], wanted[start : start + BATCH])
+            ]
+        return sorted(found, key=lambda row: row.seq)
+
+    def counts(self) -> tuple[int, int]:
+        """Turns on the server, and turns that were forgotten there."""
+        with self._lock:
+            return self._collections[VIEWS[0]].count(), self._collection(self._name("forgotten")).count()
 
     def retire_others(self) -> None:
         """Remove what other models left."""
@@ -239,8 +250,8 @@ def _nearest(collection: Any, vector: NDArray[np.float32], count: int) -> dict[s
     return {id: 1.0 - distance for id, distance in zip(found["ids"][0], found["distances"][0], strict=True)}
 
 
-def _texts(collection: Any) -> Iterator[Row]:
-    held = collection.get(include=["documents", "metadatas"])
+def _texts(collection: Any, ids: list[str] | None = None) -> Iterator[Row]:
+    held = collection.get(ids=ids, include=["documents", "metadatas"])
     rows = sorted(zip(held["ids"], held["documents"], held["metadatas"], strict=True), key=lambda row: row[2]["seq"])
     for id, text, about in rows:
         yield Row(id, about["speaker"], text, datetime.fromisoformat(about["at"]), about["conversation"], about["seq"])

@@ -245,26 +245,38 @@ def test_another_model_embeds_anew_with_progress(tmp_path: Path) -> None:
         assert {size for (size,) in db.execute("SELECT dimension FROM collections")} == {48}
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[ChromaServer]:
+class Server(ChromaServer):
     """A real Chroma server in a process of its own."""
+
+    def run(self, folder: Path) -> subprocess.Popen[bytes]:
+        """Returns when it listens."""
+        program = Path(sys.executable).with_name("chroma")
+        process = subprocess.Popen(
+            [str(program), "run", "--host", self.host, "--port", str(self.port), "--path", str(folder)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            with socket.socket() as probe:
+                if probe.connect_ex((self.host, self.port)) == 0:
+                    break
+            assert process.poll() is None, "the Chroma server did not start"
+            time.sleep(0.05)
+        return process
+
+
+def unused() -> Server:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    program = Path(sys.executable).with_name("chroma")
-    process = subprocess.Popen(
-        [str(program), "run", "--host", "127.0.0.1", "--port", str(port), "--path", str(tmp_path / "server")],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                break
-        assert process.poll() is None, "the Chroma server did not start"
-        time.sleep(0.05)
-    yield ChromaServer("127.0.0.1", port)
+        return Server("127.0.0.1", probe.getsockname()[1])
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ChromaServer]:
+    server = unused()
+    process = server.run(tmp_path / "server")
+    yield server
     process.kill()
     process.wait()
 
@@ -295,11 +307,62 @@ def test_chroma_as_a_server_for_two_machines(tmp_path: Path, words: WordEmbedder
         assert ben.turns() == []
 
 
+def test_machines_on_one_server_see_each_other_while_they_run(
+    tmp_path: Path, words: WordEmbedder, server: ChromaServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rag.keeper.LOOK", 0.05)
+    with (
+        Memory(tmp_path / "one", embedder=words, chroma=server) as one,
+        Memory(tmp_path / "two", embedder=words, chroma=server) as two,
+    ):
+        one.warm()
+        two.warm()
+
+        def agree() -> bool:
+            deadline = time.monotonic() + 60
+            while {turn.id for turn in one.turns()} != {turn.id for turn in two.turns()}:
+                if time.monotonic() > deadline:
+                    return False
+                time.sleep(0.01)
+            return True
+
+        ids = [one.remember("Ann", "My bicycle is red."), two.remember("Ben", "Mine has a bell.")]
+        assert agree() and len(one.turns()) == 2
+        assert two.recall("bicycle").items[0].id == ids[0] and one.recall("bell").items[0].id == ids[1]
+        assert two.find("My bicycle is red.").features["meaning"].max() > 7
+        two.forget(id=ids[0])
+        assert agree() and [turn.id for turn in one.turns()] == ids[1:]
+        assert "bicycle" not in one.recall("bicycle").text
+        assert one.notices == two.notices == ()
+
+
+def test_what_was_forgotten_while_the_server_was_away_does_not_come_back(
+    tmp_path: Path, words: WordEmbedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = unused()
+    process = server.run(tmp_path / "server")
+    try:
+        with Memory(tmp_path / "one", embedder=words, chroma=server) as memory:
+            id = memory.remember("Ann", "My password is swordfish.")
+            kept = memory.remember("Ann", "My bicycle is red.")
+            memory.settle()
+            process.kill()
+            process.wait()
+            assert memory.forget(id=id) == 1
+            assert [turn.id for turn in memory.turns()] == [kept] and memory.notices
+        process = server.run(tmp_path / "server")
+        for machine in ("one", "two"):
+            with Memory(tmp_path / machine, embedder=words, chroma=server) as memory:
+                memory.warm()
+                memory.settle()
+                assert [turn.id for turn in memory.turns()] == [kept]
+    finally:
+        process.kill()
+        process.wait()
+
+
 def test_a_server_that_is_away_leaves_the_words(tmp_path: Path, words: WordEmbedder) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        away = ChromaServer("127.0.0.1", probe.getsockname()[1])
-    with Memory(tmp_path, embedder=words, chroma=away) as memory:
+    with Memory(tmp_path, embedder=words, chroma=unused()) as memory:
         memory.remember("Ann", "My bicycle is red.")
         assert memory.recall("bicycle").items
         assert "does not answer" in memory.notices[0]

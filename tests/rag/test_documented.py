@@ -1,0 +1,19 @@
+"""The example of docs/MEMORY.md does what it says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "MEMORY.md"
+
+
+def test_the_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example, DOCUMENT.name, "exec"), {})
+    assert capsys.readouterr().out.startswith(
+        "[1 Mar 2026]\nAnn: My sister Clara plays the cello.\n1.0 meaning, words, said by Ann "
+    )
