@@ -61,9 +61,9 @@ PROFILES: Mapping[Name, Profile] = MappingProxyType(
             ),
             Profile(
                 "cpu",
-                "Without a graphics card: Whisper, a language model on a server of yours, and CSM in four bits.",
+                "Without a graphics card: Whisper, a small language model, and CSM in four bits.",
                 ears=Choice("whisper", "base.en"),
-                mind=Choice("openai"),
+                mind=Choice("transformers", "Qwen/Qwen2.5-0.5B-Instruct"),
                 voice=Choice("csm"),
             ),
             Profile(
@@ -94,8 +94,9 @@ of half a billion parameters; where no larger one fits, the mind is a server's."
 OLDEST_CARD = 7.5
 """CUDA's compute capability below which vLLM has no kernels (Turing, 2018, has 7.5)."""
 
-CPU_MEMORY, CPU_CORES = 10 * GB, 4
-"""What the profile cpu wants: CSM 4.5 GB while it loads, Whisper 0.5 GB, Parley 1 GB, and the rest for the system."""
+CPU_MEMORY, CPU_CORES = 12 * GB, 4
+"""What the profile cpu wants: CSM 4.5 GB while it loads, the language model 2.6, Whisper 0.5, Parley 1 GB, and the rest
+for the system."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +115,12 @@ def propose(hardware: Hardware) -> Proposal:
     if cores < CPU_CORES:
         return Proposal(PROFILES["offline"], f"{no_card} A speech model wants {CPU_CORES} cores; here are {cores}.")
     if hardware.memory_bytes < CPU_MEMORY:
-        wanted = f"Whisper and CSM want {CPU_MEMORY / GB:.0f} GB of memory"
+        wanted = f"Whisper, a language model and CSM want {CPU_MEMORY / GB:.0f} GB of memory"
         return Proposal(PROFILES["offline"], f"{no_card} {wanted}; here are {hardware.memory_bytes / GB:.0f} GB.")
     if not hardware.instructions & {"avx2", "neon"}:
         return Proposal(PROFILES["offline"], f"{no_card} The processor has neither AVX2 nor NEON, which CSM needs.")
-    return Proposal(PROFILES["cpu"], f"{no_card} {cores} cores and {memory} are enough for Whisper, and for CSM in "
-                                     "four bits.")  # fmt: skip
+    return Proposal(PROFILES["cpu"], f"{no_card} {cores} cores and {memory} are enough for Whisper, a small "
+                                     "language model, and CSM in four bits.")  # fmt: skip
 
 
 def _for_card(hardware: Hardware) -> Proposal | None:
