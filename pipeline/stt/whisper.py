@@ -39,6 +39,10 @@ CERTAIN, CERTAIN_AFTER = 0.8, 2 * EAR_RATE
 """Probability of a language, and samples heard, from which on a turn stays in it: a change on the way would unsettle
 its words, and listening for the language doubles the work of a partial."""
 
+THREADS = max(1, min(4, (os.cpu_count() or 1) - 1))
+"""One core is left to the others. CTranslate2's threads wait for each other by spinning: where one of four has to share
+its core with another program, 1 s of work was seen to take 9 to 34 s (docs/PERFORMANCE.md)."""
+
 MOMENT = 512
 """Samples, 32 ms."""
 
@@ -193,9 +197,7 @@ def _load(model: str, device: str, compute_type: str, report: Report) -> Any:
             "choose another, or convert it with ct2-transformers-converter."
         )
     try:
-        return WhisperModel(
-            str(folder), device=device, compute_type=compute_type, cpu_threads=min(4, os.cpu_count() or 1)
-        )
+        return WhisperModel(str(folder), device=device, compute_type=compute_type, cpu_threads=THREADS)
     except (OSError, ValueError, RuntimeError) as error:
         why = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         raise EngineError(f"The folder {folder} holds no Whisper that can be loaded ({why}).") from error
