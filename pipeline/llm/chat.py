@@ -17,7 +17,7 @@ FRAME = 4
 FENCE = "=" * 24
 
 STEP = 8
-"""Messages of history by which it is shortened."""
+"""Messages of history by which it is shortened at most; by fewer where that would take more than half of what fits."""
 
 Count = Callable[[str], int]
 
@@ -56,7 +56,10 @@ def oldest(said: Sequence[ChatMessage], room: int, count: Count) -> int:
     for place in range(len(said) - 1, -1, -1):
         room -= count(said[place]["content"])
         if room < 0:
-            return min(len(said), -(-(place + 1) // STEP) * STEP)
+            step = STEP
+            while step > 1 and 2 * step > len(said) - (place + 1):
+                step //= 2
+            return -(-(place + 1) // step) * step
     return 0
 
 

@@ -76,6 +76,12 @@ def test_a_prompt_begins_as_the_one_before_it() -> None:
     assert 1 < len(cuts) <= 12, "the oldest are let go some at a time, not at every turn"
 
 
+def test_long_messages_are_not_all_let_go_with_the_one_that_does_not_fit() -> None:
+    history = [one for n in range(3) for one in (user(f"question {n}"), assistant(f"answer {n} {'x' * 1000}"))]
+    told = " ".join(message["content"] for message in chat(prompt(*history, user("Well?")), 900))
+    assert "question 0" not in told and "question 1" in told and "answer 2" in told
+
+
 def test_only_as_many_memories_as_fit() -> None:
     notes = "\n".join(f"note {n}: {'y' * 80}" for n in range(200))
     messages = chat(prompt(user("Well?"), recalled=notes), 800)
