@@ -81,10 +81,10 @@ class Row:
 
 
 COLUMNS = {
-    "ears": ("first partial, ms", "final after it is asked for, ms", "longest final, ms"),
+    "beside": ("what", "median, ms", "longest, ms"),  # first: what it takes of this very process is still to be seen
+    "ears": ("first partial, ms", "final after the pause, ms", "longest final, ms"),
     "mind": ("first token, ms", "first clause, ms", "tokens a second"),
     "voice": ("first sample, ms", "real-time factor"),
-    "beside": ("what", "median, ms", "longest, ms"),
 }
 
 
@@ -159,7 +159,10 @@ def speech(name: str) -> Samples:
 
 
 async def hear(ears: SpeechToText, sound: Samples) -> tuple[float | None, float]:
-    """(seconds from the beginning to the first words, from its end to the last), at the pace of speech."""
+    """(seconds from the beginning to the first words, from its end to the last), at the pace of speech.
+
+    It ends with 96 ms of a pause, when a conversation asks for the last words.
+    """
     hearing = ears.listen()
     loop = asyncio.get_running_loop()
     began, first, fed = loop.time(), None, 0
@@ -173,10 +176,10 @@ async def hear(ears: SpeechToText, sound: Samples) -> tuple[float | None, float]
             fed = arrived
             if partial is not None and partial.text and first is None:
                 first = loop.time() - began
-        await asyncio.sleep(max(0.0, began + len(sound) / EAR_RATE - loop.time()))
-        asked = loop.time()
+        end = began + len(sound) / EAR_RATE
+        await asyncio.sleep(max(0.0, end - loop.time()))
         await hearing.finish()
-        return first, loop.time() - asked
+        return first, loop.time() - end
     finally:
         await hearing.close()
 
