@@ -197,7 +197,8 @@ async def measure_ears(engine: Engine, runs: int) -> tuple[str, ...]:
 async def answer(mind: LanguageModel, number: int) -> tuple[float, float, float]:
     """Seconds to the first token and to the first clause, and tokens a second after the first."""
     splitter, clause, pieces = ClauseSplitter(), 0.0, 0
-    prompt = Prompt(DEFAULT_PERSONA, (Message("user", f"{QUESTION} {number}"),), None, datetime.now().astimezone())
+    asked = (Message("user", f"{QUESTION} {number}"),)
+    prompt = Prompt(DEFAULT_PERSONA, asked, None, datetime.now().astimezone(), max_tokens=32)
     began = time.perf_counter()
     first = 0.0
     async with aclosing(mind.reply(prompt)) as reply:
@@ -245,7 +246,6 @@ async def stage(name: Stage, weights: Weights, data: Path, runs: int) -> list[Ro
         model, said = weights.of(name, engine)
         settings = Settings()
         getattr(settings, name).model = model
-        settings.mind.max_tokens = 32
         print(f"{engine} …", file=sys.stderr, flush=True)
         try:
             if engine == "csm":  # packs its weights at the very first start

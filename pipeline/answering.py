@@ -8,6 +8,7 @@ from contextlib import aclosing
 from datetime import datetime
 from typing import Any
 
+from config.settings import MindSettings
 from pipeline.listening import UserTurn
 from pipeline.llm import LanguageModel, Message, Prompt
 from pipeline.recollection import Recollection
@@ -17,7 +18,7 @@ from rag import Recall
 async def answer(
     mind: LanguageModel,
     recollection: Recollection,
-    persona: str,
+    settings: MindSettings,
     history: Callable[[], tuple[Message, ...]],
     now: Callable[[], datetime],
     *,
@@ -42,7 +43,8 @@ async def answer(
     recalled = await recollection.recall(messages[-1].text if messages else "")
     if recalled is not None:
         on_recall(recalled)
-    async with aclosing(mind.reply(Prompt(persona, messages, recalled, now()))) as pieces:
+    prompt = Prompt(settings.persona, messages, recalled, now(), settings.temperature, settings.max_tokens)
+    async with aclosing(mind.reply(prompt)) as pieces:
         async for piece in pieces:
             yield piece
 

@@ -88,8 +88,6 @@ CATALOGUE: Mapping[tuple[str, str], EngineSpec] = MappingProxyType(
                     "url": settings.mind.url,
                     "model": settings.mind.model,
                     "api_key": settings.mind.api_key.get_secret_value(),
-                    "temperature": settings.mind.temperature,
-                    "max_tokens": settings.mind.max_tokens,
                 },
             ),
             EngineSpec(
@@ -102,8 +100,6 @@ CATALOGUE: Mapping[tuple[str, str], EngineSpec] = MappingProxyType(
                 arguments=lambda settings, data: {
                     "model": settings.mind.model or DEFAULTS["vllm"],
                     "log": data / "logs" / "vllm.log",
-                    "temperature": settings.mind.temperature,
-                    "max_tokens": settings.mind.max_tokens,
                 },
             ),
             EngineSpec(
@@ -113,11 +109,7 @@ CATALOGUE: Mapping[tuple[str, str], EngineSpec] = MappingProxyType(
                 "A small language model on this computer, without a server. On a processor it takes its time.",
                 downloads=True,
                 target="pipeline.llm.transformers:Transformers",
-                arguments=lambda settings, data: {
-                    "model": settings.mind.model or DEFAULTS["transformers"],
-                    "temperature": settings.mind.temperature,
-                    "max_tokens": settings.mind.max_tokens,
-                },
+                arguments=lambda settings, data: {"model": settings.mind.model or DEFAULTS["transformers"]},
             ),
             EngineSpec(
                 "voice",

@@ -337,6 +337,8 @@ class Conversation:
     def _answer(
         self, record: TurnRecord, turn: UserTurn | None = None, *, persona: str | None = None
     ) -> AsyncGenerator[str, None]:
+        own = self._settings.mind
+
         def recalled(recall: Recall) -> None:
             record.mark("recalled", self._desk.clock())
             self._desk.outbox.post(Recalled(record.turn, record.revision, recall))
@@ -344,7 +346,7 @@ class Conversation:
         return answer(
             self._stages.mind,
             self._recollection,
-            persona or self._settings.mind.persona,
+            own if persona is None else own.model_copy(update={"persona": persona}),
             lambda: self.history.without(turn.number) if turn is not None else self.history.messages,
             self._now,
             turn=turn,

@@ -20,7 +20,8 @@ async def answering(patient: Patient, tell: Tell) -> Verdict:
     first: float | None = None
     text = ""
     hello = (Message("user", "Hello. How are you?"),)
-    prompt = Prompt(patient.settings.mind.persona, hello, None, datetime.now().astimezone())
+    own = patient.settings.mind
+    prompt = Prompt(own.persona, hello, None, datetime.now().astimezone(), own.temperature, own.max_tokens)
     mind = cast(LanguageModel, patient.engines.running("mind"))
     async with aclosing(mind.reply(prompt)) as pieces:
         async for piece in pieces:

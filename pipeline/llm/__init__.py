@@ -29,6 +29,10 @@ class Prompt:
     recalled: Recall | None
     """Memories of other conversations: data, never instructions."""
     now: datetime
+    temperature: float = 0.7
+    """Of sampling; 0 takes the likeliest token always."""
+    max_tokens: int = 300
+    """Of the reply."""
 
 
 class LanguageModel(Engine, Protocol):

@@ -41,8 +41,6 @@ class OpenAIChat:
         model: str,
         *,
         api_key: str = "",
-        temperature: float = 0.7,
-        max_tokens: int = 300,
         silence_s: float = SILENCE_S,
     ) -> None:
         """
@@ -53,8 +51,6 @@ class OpenAIChat:
         """
         self._server = ChatServer(url, api_key, silence_s)
         self._model = model
-        self._temperature = temperature
-        self._max_tokens = max_tokens
         self._context = 0
         self._counts = Counts(lambda text: self._server.count(self._model, text))
         self._quietly: Mapping[str, object] = {}
@@ -141,8 +137,8 @@ class OpenAIChat:
 
     async def reply(self, prompt: Prompt) -> AsyncGenerator[str, None]:
         """Closing this closes the connection, upon which the servers stop generating."""
-        messages = await self._counts.fitted(prompt, self._context - self._max_tokens - MARGIN)
-        request = self._request(messages, temperature=self._temperature, max_tokens=self._max_tokens)
+        messages = await self._counts.fitted(prompt, self._context - prompt.max_tokens - MARGIN)
+        request = self._request(messages, temperature=prompt.temperature, max_tokens=prompt.max_tokens)
         unspoken = Unspoken(self._opened)
         said = reasoned = False
         try:

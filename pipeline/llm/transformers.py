@@ -35,31 +35,26 @@ QUIETLY = {"enable_thinking": False, "thinking": False}
 class Mind:
     """The model itself, for a worker process."""
 
-    def __init__(
-        self, report: Report, model: str, temperature: float, max_tokens: int, context: int, device: str | None
-    ) -> None:
+    def __init__(self, report: Report, model: str, context: int, device: str | None) -> None:
         import torch
 
         self._name = model
-        self._temperature, self._max_tokens = temperature, max_tokens
         self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         folder = folder_of(model, report)
         report(Progress(f"loading {model}"))
         self._tokenizer, self._model = load(folder, model, self._device)
         self._template = Template(self._tokenizer, model)
         config = self._model.config.get_text_config()
-        self._room = min(context, getattr(config, "max_position_embeddings", None) or context) - max_tokens
-        if self._room <= 0:
-            raise EngineError(f"{model} reads and writes {self._room + max_tokens} tokens: ask for shorter replies.")
-        self._ends = _ends(self._model.generation_config.eos_token_id, self._tokenizer.eos_token_id)
+        self._context = min(context, getattr(config, "max_position_embeddings", None) or context)
+        self._generation = self._model.generation_config
+        self._ends = _ends(self._generation.eos_token_id, self._tokenizer.eos_token_id)
         vocabulary = self._tokenizer.get_vocab()
         self._marks = {vocabulary[mark]: mark for mark in Unspoken.MARKS if mark in vocabulary}
-        self._processors = _processors(self._model.generation_config, temperature)
         self._contexts = Contexts(config)
         self._count = lru_cache(maxsize=4096)(lambda text: len(self._ids(text)))
         self._one_step = threading.Lock()
         report(Progress("warming up"))
-        next(token for token in self._generated(self._ids("Hello.")) if token is not None)
+        next(token for token in self._generated(self._ids("Hello."), 0.0, 1) if token is not None)
 
     def reply(self, prompt: Prompt) -> Iterator[str]:
         """Pieces of text, some of them empty: after each one the generator may be closed."""
@@ -69,7 +64,7 @@ class Mind:
         unspoken = Unspoken(open_mark(text))
         characters = DecodeStream(skip_special_tokens=True)
         said = False
-        for token in self._generated(self._ids(text)):
+        for token in self._generated(self._ids(text), prompt.temperature, prompt.max_tokens):
             piece = ""
             if token is not None and token not in self._ends:
                 # a mark is of importance here even where the tokenizer calls it special
@@ -84,11 +79,14 @@ class Mind:
 
     def _rendered(self, prompt: Prompt) -> str:
         """The prompt in the model's own form, of at most as many tokens as fit. Raises EngineError."""
-        room = self._room
+        most = self._context - prompt.max_tokens
+        if most <= 0:
+            raise EngineError(f"{self._name} reads and writes {self._context} tokens: ask for shorter replies.")
+        room = most
         before: list[ChatMessage] = []
         while (messages := chat(prompt, room, self._count)) != before:
             text = self._template.render(messages)
-            excess = len(self._ids(text)) - self._room
+            excess = len(self._ids(text)) - most
             if excess <= 0:
                 return text
             before = messages
@@ -99,16 +97,17 @@ class Mind:
         ids: list[int] = self._tokenizer(text, add_special_tokens=False).input_ids
         return ids
 
-    def _generated(self, prompt: list[int]) -> Iterator[int | None]:
+    def _generated(self, prompt: list[int], temperature: float, most: int) -> Iterator[int | None]:
         """The reply's tokens, the one that ends it included; None after each part of the prompt that was read."""
+        choose = Sampler(self._generation, temperature)
         context = self._contexts.begin(prompt)
         ahead = prompt[len(context.tokens) :]
         while len(ahead) > CHUNK:
             self._step(context, ahead[:CHUNK])
             ahead = ahead[CHUNK:]
             yield None
-        for _ in range(self._max_tokens):
-            token = self._chosen(context, self._step(context, ahead))
+        for _ in range(most):
+            token = choose(context.tokens, self._step(context, ahead))
             yield token
             if token in self._ends:
                 return
@@ -127,15 +126,6 @@ class Mind:
                 raise EngineError(f"{self._name} ran out of memory: choose a smaller model.") from error
             context.read(tokens)
             return out.logits[:, -1].float()
-
-    def _chosen(self, context: Any, logits: Any) -> int:
-        import torch
-
-        with torch.inference_mode():
-            scores = self._processors(torch.tensor([context.tokens], device=self._device), logits)
-            if self._temperature == 0:
-                return int(scores.argmax())
-            return int(torch.multinomial(scores.softmax(-1), 1))
 
 
 class Template:
@@ -172,59 +162,55 @@ def _ends(*ids: int | list[int] | None) -> frozenset[int]:
     return frozenset(one for each in listed for one in each if one is not None)
 
 
-def _processors(config: Any, temperature: float) -> Any:
-    """The sampling that the model's generation_config asks for, at the user's temperature."""
-    from transformers import (
-        LogitsProcessorList,
-        MinPLogitsWarper,
-        RepetitionPenaltyLogitsProcessor,
-        TemperatureLogitsWarper,
-        TopKLogitsWarper,
-        TopPLogitsWarper,
-    )
+class Sampler:
+    """Chooses the next token as the model's generation_config asks for it, at the user's temperature."""
 
-    chosen = LogitsProcessorList()
-    if config.repetition_penalty not in (None, 1.0):
-        chosen.append(RepetitionPenaltyLogitsProcessor(config.repetition_penalty))
-    if temperature > 0:
-        chosen.append(TemperatureLogitsWarper(float(temperature)))
+    def __init__(self, config: Any, temperature: float) -> None:
+        from transformers import (
+            LogitsProcessorList,
+            MinPLogitsWarper,
+            RepetitionPenaltyLogitsProcessor,
+            TemperatureLogitsWarper,
+            TopKLogitsWarper,
+            TopPLogitsWarper,
+        )
+
+        self._likeliest = temperature == 0
+        self._processors: Any = LogitsProcessorList()
+        if config.repetition_penalty not in (None, 1.0):
+            self._processors.append(RepetitionPenaltyLogitsProcessor(config.repetition_penalty))
+        if self._likeliest:
+            return
+        self._processors.append(TemperatureLogitsWarper(float(temperature)))
         for value, off, make in (
             (config.top_k, 0, TopKLogitsWarper),
             (config.top_p, 1.0, TopPLogitsWarper),
             (config.min_p, 0.0, MinPLogitsWarper),
         ):
             if value not in (None, off):
-                chosen.append(make(value))
-    return chosen
+                self._processors.append(make(value))
+
+    def __call__(self, read: list[int], logits: Any) -> int:
+        """`logits`: [1, vocabulary], of what comes after the tokens that were read."""
+        import torch
+
+        with torch.inference_mode():
+            scores = self._processors(torch.tensor([read], device=logits.device), logits)
+            chosen = scores.argmax() if self._likeliest else torch.multinomial(scores.softmax(-1), 1)
+            return int(chosen)
 
 
 class Transformers(WorkerEngine[Worker]):
     """A language model by transformers in a worker process."""
 
-    def __init__(
-        self,
-        model: str,
-        *,
-        temperature: float = 0.7,
-        max_tokens: int = 300,
-        context: int = CONTEXT,
-        device: str | None = None,
-    ) -> None:
+    def __init__(self, model: str, *, context: int = CONTEXT, device: str | None = None) -> None:
         """
         Args:
             model: a hub id or a folder, with weights as safetensors. Code that comes with it is never run.
-            temperature: 0 takes the likeliest token always.
-            max_tokens: of a reply.
             context: tokens of prompt and reply together, if the model has as many.
             device: "cuda", "cpu"; by default the GPU if there is one.
         """
-        arguments = {
-            "model": model,
-            "temperature": temperature,
-            "max_tokens": max_tokens,
-            "context": context,
-            "device": device,
-        }
+        arguments = {"model": model, "context": context, "device": device}
         super().__init__(Worker("transformers", f"{__name__}:Mind", arguments, concurrency=CONVERSATIONS))
 
     async def reply(self, prompt: Prompt) -> AsyncGenerator[str, None]:

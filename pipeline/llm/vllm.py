@@ -63,8 +63,6 @@ class Vllm:
         model: str,
         log: Path,
         *,
-        temperature: float = 0.7,
-        max_tokens: int = 300,
         context: int = 8192,
         python: Path = PYTHON,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -78,8 +76,7 @@ class Vllm:
             sleep: in seconds; for the waits between looks at the server, and between restarts.
         """
         self._model, self._log, self._python = model, log, python
-        self._temperature, self._max_tokens, self._context = temperature, max_tokens, context
-        self._sleep = sleep
+        self._context, self._sleep = context, sleep
         self._fetching: Worker | None = None
         self._folder = Path()
         self._process: asyncio.subprocess.Process | None = None
@@ -154,13 +151,7 @@ class Vllm:
                 ended.cancel()
             if process.returncode is not None:
                 raise EngineError(f"vLLM could not start with {self._model}: {self._last_words()}")
-            self._server = OpenAIChat(
-                f"{url}/v1",
-                "",
-                api_key=key,
-                temperature=self._temperature,
-                max_tokens=self._max_tokens,
-            )
+            self._server = OpenAIChat(f"{url}/v1", "", api_key=key)
             await self._server.start(report)
         except BaseException:
             await self._end()

@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.skipif(not PYTHON.exists(), reason="vLLM is not installed: `python3 setup.py vllm`"),
 ]
 
-PROMPT = Prompt("Be brief.", (Message("user", "Hello!"),), None, datetime(2026, 11, 20, 12, tzinfo=UTC))
+PROMPT = Prompt("Be brief.", (Message("user", "Hello!"),), None, datetime(2026, 11, 20, 12, tzinfo=UTC), max_tokens=40)
 PATIENCE_S = 240.0
 
 
@@ -40,7 +40,7 @@ def below(process: psutil.Process) -> list[psutil.Process]:
 
 
 async def test_it_starts_replies_is_cancelled_restarted_and_gone(tmp_path: Path) -> None:
-    mind = Vllm(str(write_llama(tmp_path / "llama")), tmp_path / "vllm.log", context=512, max_tokens=40)
+    mind = Vllm(str(write_llama(tmp_path / "llama")), tmp_path / "vllm.log", context=512)
     try:
         async with asyncio.timeout(PATIENCE_S):
             await mind.start(lambda progress: None)

@@ -146,6 +146,14 @@ async def test_settings_that_no_engine_is_made_of_load_nothing(engines: Engines,
     assert script.diary == []
 
 
+@pytest.mark.parametrize(
+    "spec", [spec for spec in CATALOGUE.values() if spec.stage == "mind"], ids=lambda spec: spec.name
+)
+def test_a_mind_is_not_loaded_anew_for_how_it_is_to_answer(spec: EngineSpec, tmp_path: Path) -> None:
+    changed = settings(mind__temperature=1.1, mind__max_tokens=99, mind__persona="Be brief.")
+    assert spec.arguments(changed, tmp_path) == spec.arguments(settings(), tmp_path)
+
+
 async def test_the_new_one_is_ready_before_the_old_one_goes(engines: Engines, script: Script) -> None:
     assert await engines.apply(settings(mind__engine="mind-2")) == ["mind"]
     assert script.diary == ["start mind-2", "ready mind-2", "stop mind-1"]

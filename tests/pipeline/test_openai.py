@@ -20,10 +20,10 @@ from tests.support.chat_server import WORDS, ChatServer, chat_server
 NOW = datetime(2026, 3, 4, 15, 30)
 
 
-def prompt(*texts: str) -> Prompt:
+def prompt(*texts: str, **asked: Any) -> Prompt:
     roles = ("user", "assistant")
     history = [Message(roles[place % 2], text) for place, text in enumerate(texts)]  # type: ignore[arg-type]
-    return Prompt("You are kind.", tuple(history), None, NOW)
+    return Prompt("You are kind.", tuple(history), None, NOW, **asked)
 
 
 @asynccontextmanager
@@ -36,13 +36,13 @@ async def mind(server: ChatServer, model: str = "", **settings: Any) -> AsyncIte
         await engine.stop()
 
 
-async def reply(engine: OpenAIChat, *texts: str) -> list[str]:
-    return [piece async for piece in engine.reply(prompt(*texts or ("Hello.",)))]
+async def reply(engine: OpenAIChat, *texts: str, **asked: Any) -> list[str]:
+    return [piece async for piece in engine.reply(prompt(*texts or ("Hello.",), **asked))]
 
 
 async def test_pieces_come_as_they_are_made() -> None:
-    async with chat_server() as server, mind(server, temperature=0.3, max_tokens=50) as engine:
-        assert await reply(engine) == list(WORDS)
+    async with chat_server() as server, mind(server) as engine:
+        assert await reply(engine, temperature=0.3, max_tokens=50) == list(WORDS)
         assert engine.status.state == "ready"
     (request,) = server.requests
     assert (request["model"], request["temperature"], request["max_tokens"]) == ("tiny", 0.3, 50)
@@ -109,8 +109,8 @@ async def test_a_model_is_asked_not_to_reason_as_far_as_its_server_takes_it(
 )
 async def test_llama_cpp_tells_its_context_in_its_properties(props: Any, most: int) -> None:
     models = {"data": [{"id": "some.gguf"}]}
-    async with chat_server(models=models, props=props) as server, mind(server, max_tokens=100) as engine:
-        await reply(engine, *LONG * 3)
+    async with chat_server(models=models, props=props) as server, mind(server) as engine:
+        await reply(engine, *LONG * 3, max_tokens=100)
     taken = sum(tokens(message["content"]) for message in server.requests[0]["messages"])
     assert most / 2 < taken <= most
 
@@ -156,10 +156,10 @@ def by_words(text: str) -> int:
 
 async def test_the_context_is_trimmed_by_the_servers_own_count() -> None:
     models = {"data": [{"id": "small", "max_model_len": 900}]}
-    async with chat_server(models=models, counts=by_words) as server, mind(server, max_tokens=100) as engine:
-        await reply(engine, *LONG)
+    async with chat_server(models=models, counts=by_words) as server, mind(server) as engine:
+        await reply(engine, *LONG, max_tokens=100)
         first = list(server.counted)
-        await reply(engine, *LONG, "I see.", "And now?")
+        await reply(engine, *LONG, "I see.", "And now?", max_tokens=100)
         second = server.counted[len(first) :]
         messages = server.requests[0]["messages"]
         taken = sum(by_words(message["content"]) + FRAME for message in messages)
@@ -178,22 +178,22 @@ async def test_what_fits_by_its_bytes_is_not_counted() -> None:
 async def test_a_count_that_does_not_come_in_time_is_estimated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(counts, "PATIENCE_S", 0.0)
     models = {"data": [{"id": "small", "max_model_len": 900}]}
-    async with chat_server(models=models, counts=by_words) as server, mind(server, max_tokens=100) as engine:
-        assert await reply(engine, *LONG) == list(WORDS)
+    async with chat_server(models=models, counts=by_words) as server, mind(server) as engine:
+        assert await reply(engine, *LONG, max_tokens=100) == list(WORDS)
     assert sum(tokens(message["content"]) for message in server.requests[0]["messages"]) <= 736
 
 
 async def test_a_server_that_does_not_count_is_not_asked_again() -> None:
     models = {"data": [{"id": "small", "max_model_len": 900}]}
-    async with chat_server(models=models) as server, mind(server, max_tokens=100) as engine:
-        await reply(engine, *LONG)
+    async with chat_server(models=models) as server, mind(server) as engine:
+        await reply(engine, *LONG, max_tokens=100)
     assert sum(tokens(message["content"]) for message in server.requests[0]["messages"]) <= 736
 
 
 async def test_the_context_is_trimmed_to_what_the_server_says_it_has() -> None:
     models = {"data": [{"id": "small", "max_model_len": 400}]}
-    async with chat_server(models=models) as server, mind(server, max_tokens=100) as engine:
-        await reply(engine, *(f"turn {n} {'x' * 60}" for n in range(101)))
+    async with chat_server(models=models) as server, mind(server) as engine:
+        await reply(engine, *(f"turn {n} {'x' * 60}" for n in range(101)), max_tokens=100)
     messages = server.requests[0]["messages"]
     assert 3 < len(messages) < 20
     assert messages[1]["role"] == "user" and "\nturn 100 " in messages[-1]["content"]

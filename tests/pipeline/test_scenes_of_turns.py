@@ -220,6 +220,14 @@ def test_what_is_cleared_was_never_said() -> None:
     assert told.history == ["user: what time is it"]
 
 
+def test_how_it_is_to_answer_is_asked_with_each_reply() -> None:
+    scene = Scene()
+    scene.settings.mind.temperature, scene.settings.mind.max_tokens = 0.2, 64
+    scene.user(0.5, 1.5, "what time is it")
+    scene.play(until=5.0)
+    assert (scene.prompts[-1].temperature, scene.prompts[-1].max_tokens) == (0.2, 64)
+
+
 def test_replying_again_needs_no_new_speech() -> None:
     scene = Scene()
     scene.user(0.5, 1.5, "what time is it")

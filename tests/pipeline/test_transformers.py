@@ -50,10 +50,10 @@ MAY_REASON = CHAT_TEMPLATE.replace(
 )
 
 
-def prompt(*texts: str, persona: str = "You are kind.") -> Prompt:
+def prompt(*texts: str, persona: str = "You are kind.", temperature: float = 0.0, max_tokens: int = 30) -> Prompt:
     roles = ("user", "assistant")
     history = [Message(roles[place % 2], text) for place, text in enumerate(texts)]  # type: ignore[arg-type]
-    return Prompt(persona, tuple(history), None, NOW)
+    return Prompt(persona, tuple(history), None, NOW, temperature, max_tokens)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def babbler(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @asynccontextmanager
 async def started(model: Path | str, **settings: Any) -> AsyncIterator[Transformers]:
-    engine = Transformers(str(model), **{"temperature": 0.0, "max_tokens": len(SAID), **settings})
+    engine = Transformers(str(model), **settings)
     await engine.start(lambda progress: None)
     try:
         yield engine
@@ -77,13 +77,13 @@ async def started(model: Path | str, **settings: Any) -> AsyncIterator[Transform
         await engine.stop()
 
 
-async def reply(engine: Transformers, *texts: str) -> list[str]:
-    return [piece async for piece in engine.reply(prompt(*texts or ("Hello.",)))]
+async def reply(engine: Transformers, *texts: str, max_tokens: int = len(SAID)) -> list[str]:
+    return [piece async for piece in engine.reply(prompt(*texts or ("Hello.",), max_tokens=max_tokens))]
 
 
 def mind(model: Path, **settings: Any) -> Mind:
     """The model in this process."""
-    wanted: dict[str, Any] = {"temperature": 0.0, "max_tokens": 30, "context": 4096, "device": "cpu", **settings}
+    wanted: dict[str, Any] = {"context": 4096, "device": "cpu", **settings}
     return Mind(lambda progress: None, str(model), **wanted)
 
 
@@ -110,12 +110,12 @@ async def test_words_come_as_they_are_made_and_as_many_as_were_asked_for(llama: 
 
 async def test_a_reply_that_nobody_wants_any_more_is_not_finished(llama: Path) -> None:
     """One reply at a time: the next is answered because the one before has ended, three thousand tokens early."""
-    settings = {"model": str(llama), "temperature": 0.0, "max_tokens": 3000, "context": 4096, "device": "cpu"}
+    settings = {"model": str(llama), "context": 4096, "device": "cpu"}
     worker = Worker("transformers", f"{__name__}:CountingMind", settings, concurrency=1)
     await worker.start(lambda progress: None)
     try:
         before = await worker.call("count")
-        async with aclosing(worker.stream("reply", prompt("Hello."))) as pieces:
+        async with aclosing(worker.stream("reply", prompt("Hello.", max_tokens=3000))) as pieces:
             await anext(pieces)
         async with asyncio.timeout(60):  # else it would wait for ever
             assert await worker.call("count") <= before + WINDOW + 3
@@ -131,7 +131,7 @@ def test_a_long_prompt_is_left_in_the_middle(llama: Path) -> None:
 
 
 async def test_several_are_answered_at_once(llama: Path) -> None:
-    async with started(llama) as engine, aclosing(engine.reply(prompt("One."))) as one:
+    async with started(llama) as engine, aclosing(engine.reply(prompt("One.", max_tokens=len(SAID)))) as one:
         first = await anext(one)
         assert "".join(await reply(engine, "Two.")) == SENTENCE, "while the first waits for its listener"
         assert first + "".join([piece async for piece in one]) == SENTENCE
@@ -141,7 +141,7 @@ def test_no_half_characters(tmp_path: Path) -> None:
     """Tokens that are single bytes: é is two of them, and the face is four."""
     says = ["Ġcaf", "Ã", "©", "Ġ", "ð", "Ł", "ĺ", "Ģ", "Ġyes"]
     pieces = [
-        piece for piece in mind(write_llama(tmp_path / "bytes", says), max_tokens=9).reply(prompt("Hi.")) if piece
+        piece for piece in mind(write_llama(tmp_path / "bytes", says)).reply(prompt("Hi.", max_tokens=9)) if piece
     ]
     assert "".join(pieces) == " café 😀 yes"
     assert "é" in pieces and "😀" in "".join(pieces) and not any("\ufffd" in piece for piece in pieces)
@@ -149,7 +149,7 @@ def test_no_half_characters(tmp_path: Path) -> None:
 
 def test_a_character_that_is_cut_off_at_the_end_is_left_out(tmp_path: Path) -> None:
     model = write_llama(tmp_path / "bytes", ["Ġcaf", "Ã", "©"])
-    assert "".join(mind(model, max_tokens=2).reply(prompt("Hi."))) == " caf"
+    assert "".join(mind(model).reply(prompt("Hi.", max_tokens=2))) == " caf"
 
 
 @pytest.mark.parametrize("form", ["one", "list"])
@@ -159,12 +159,12 @@ def test_it_ends_where_the_models_own_files_say(tmp_path: Path, form: str) -> No
     end = ids["<|user|>"]
     ends = end if form == "one" else [ids["<|begin|>"], end]
     (model / "generation_config.json").write_text(json.dumps({"eos_token_id": ends}))
-    assert "".join(mind(model, max_tokens=100).reply(prompt("Hi."))) == SENTENCE
+    assert "".join(mind(model).reply(prompt("Hi.", max_tokens=100))) == SENTENCE
 
 
 def test_a_reply_ends_at_the_tokenizers_end_too(tmp_path: Path) -> None:
     model = write_llama(tmp_path / "llama", then="<|end|>")
-    assert "".join(mind(model, max_tokens=100).reply(prompt("Hi."))) == SENTENCE
+    assert "".join(mind(model).reply(prompt("Hi.", max_tokens=100))) == SENTENCE
 
 
 # -- the same as transformers itself ----------------------------------------------------------------------------------
@@ -182,7 +182,7 @@ def test_the_tokens_are_those_of_transformers_generate(
 ) -> None:
     model = mind(configured(tmp_path, babbler, sampling))
     ids = model._ids(model._rendered(prompt("How are you?")))
-    ours = [token for token in model._generated(ids) if token is not None]
+    ours = [token for token in model._generated(ids, 0.0, 30) if token is not None]
     theirs = model._model.generate(
         input_ids=torch.tensor([ids]), max_new_tokens=30, do_sample=False, eos_token_id=sorted(model._ends), **sampling
     )
@@ -191,8 +191,8 @@ def test_the_tokens_are_those_of_transformers_generate(
 
 def test_sampling_follows_the_models_own_configuration(tmp_path: Path, babbler: Path) -> None:
     for sampling, different in (({"do_sample": True, "top_k": 1}, False), ({}, True)):
-        model = mind(configured(tmp_path / str(different), babbler, sampling), temperature=2.0)
-        texts = {"".join(model.reply(prompt("How are you?"))) for _ in range(3)}
+        model = mind(configured(tmp_path / str(different), babbler, sampling))
+        texts = {"".join(model.reply(prompt("How are you?", temperature=2.0))) for _ in range(3)}
         assert (len(texts) > 1) is different, "of one candidate the hottest sampling takes that one"
 
 
@@ -211,8 +211,8 @@ def test_what_was_read_is_not_read_again_and_changes_nothing(exact: None, babble
     for turn, other in zip((1, 3, 5), fresh, strict=True):
         read = spied(model)
         ids = model._ids(model._rendered(prompt(*talk[:turn], persona=persona)))
-        again = [token for token in model._generated(ids) if token is not None]
-        assert again == [token for token in other._generated(ids) if token is not None]
+        again = [token for token in model._generated(ids, 0.0, 30) if token is not None]
+        assert again == [token for token in other._generated(ids, 0.0, 30) if token is not None]
         if turn > 1:
             told_before = len(persona) + sum(map(len, talk[: turn - 3]))
             assert len(ids) - (sum(read) - len(again) + 1) > told_before, "a token is a byte here"
@@ -235,13 +235,13 @@ def test_a_reply_under_way_is_begun_from_and_not_disturbed(exact: None, babbler:
     model, alone = mind(babbler), mind(babbler)
     ids = model._ids(model._rendered(prompt("Hello. " * 20)))
     other = [*ids[:-5], *ids[:5]]
-    first = model._generated(ids)
+    first = model._generated(ids, 0.0, 30)
     begun = [next(first) for _ in range(5)]
     read = spied(model)
-    second = [token for token in model._generated(other) if token is not None]
+    second = [token for token in model._generated(other, 0.0, 30) if token is not None]
     assert read[0] < len(other) / 2, "it began from what the first had read"
-    assert second == [token for token in alone._generated(other) if token is not None]
-    assert [*begun, *first] == list(mind(babbler)._generated(ids))
+    assert second == [token for token in alone._generated(other, 0.0, 30) if token is not None]
+    assert [*begun, *first] == list(mind(babbler)._generated(ids, 0.0, 30))
 
 
 def test_only_so_many_contexts_are_kept(llama: Path) -> None:
@@ -321,15 +321,15 @@ def follow(model: Path, token: str, following: str) -> None:
 
 
 def test_the_oldest_goes_when_the_context_is_full_by_the_count_of_its_own_tokens(llama: Path) -> None:
-    model = mind(llama, context=1000, max_tokens=100)
-    text = model._rendered(prompt(*(f"turn {n} {'ü' * 20}" for n in range(61))))
+    model = mind(llama, context=1000)
+    text = model._rendered(prompt(*(f"turn {n} {'ü' * 20}" for n in range(61)), max_tokens=100))
     assert "turn 60 " in text and "turn 0 " not in text
     assert 450 < len(model._ids(text)) <= 900
     assert text.startswith("<|begin|><|system|>You are kind.<|end|><|user|>")
 
 
 def test_a_model_may_have_less_room_than_was_asked_for(llama: Path) -> None:
-    assert mind(llama, context=1_000_000, max_tokens=96)._room == 4000
+    assert mind(llama, context=1_000_000)._context == 4096
 
 
 async def test_what_cannot_be_read_at_once_is_said_so_and_the_next_is_answered(llama: Path) -> None:
@@ -340,8 +340,10 @@ async def test_what_cannot_be_read_at_once_is_said_so_and_the_next_is_answered(l
 
 
 def test_replies_longer_than_the_context_are_refused(llama: Path) -> None:
+    model = mind(llama, context=500)
     with pytest.raises(EngineError, match="ask for shorter replies"):
-        mind(llama, context=500, max_tokens=500)
+        next(model.reply(prompt("Hi.", max_tokens=500)))
+    assert "".join(model.reply(prompt("Hi.", max_tokens=len(SAID)))) == SENTENCE
 
 
 # -- what is no model --------------------------------------------------------------------------------------------------
@@ -543,12 +545,12 @@ async def test_after_a_crash_it_answers_again(llama: Path) -> None:
 
 
 async def test_it_is_in_the_catalogue(llama: Path, tmp_path: Path) -> None:
-    settings = Settings(mind=MindSettings(engine="transformers", model=str(llama), temperature=0.0, max_tokens=16))
+    settings = Settings(mind=MindSettings(engine="transformers", model=str(llama)))
     engine = CATALOGUE["mind", "transformers"].create(settings, tmp_path)
     assert isinstance(engine, Transformers)
     await engine.start(lambda progress: None)
     try:
-        assert len(await reply(engine)) == 16
+        assert len(await reply(engine, max_tokens=16)) == 16
     finally:
         await engine.stop()
 
