@@ -68,6 +68,13 @@ def weight_bytes(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
 
 
+def positions(folder: Path) -> int | None:
+    """How many tokens a model reads and writes at most, where its configuration says so."""
+    config = json.loads((folder / "config.json").read_text())
+    said = config.get("text_config", config).get("max_position_embeddings")
+    return said if isinstance(said, int) and said > 0 else None
+
+
 def load(folder: Path, name: str, device: str) -> tuple[Any, Any]:
     """The tokenizer and the model, ready on the device. `name` is for sentences. Raises EngineError."""
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, logging

@@ -23,7 +23,7 @@ from config.hardware import GB, Gpu, ask_nvidia
 from config.models import find
 from pipeline.engine import EngineError, EngineState, EngineStatus, Progress, Report
 from pipeline.llm import Prompt
-from pipeline.llm.checkpoint import ROOM_BESIDE, check_room, weight_bytes
+from pipeline.llm.checkpoint import ROOM_BESIDE, check_room, positions, weight_bytes
 from pipeline.llm.openai import OpenAIChat
 from pipeline.worker import Worker
 
@@ -71,7 +71,7 @@ class Vllm:
         Args:
             model: a hub id or a folder. Code that comes with a model is never run.
             log: what vLLM prints is kept here, from the newest start.
-            context: tokens of prompt and reply together.
+            context: tokens of prompt and reply together, if the model has as many.
             python: of the environment that vLLM is installed in.
             sleep: in seconds; for the waits between looks at the server, and between restarts.
         """
@@ -165,6 +165,7 @@ class Vllm:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         key = secrets.token_urlsafe()
+        context = min(self._context, positions(self._folder) or self._context)  # vLLM refuses to go beyond
         share, environment = await asyncio.to_thread(_memory, self._model, weight_bytes(self._folder))
         try:
             self._log.parent.mkdir(parents=True, exist_ok=True)
@@ -173,7 +174,7 @@ class Vllm:
                     *(str(self._python), "-c", SERVER, str(os.getpid())),
                     *("--host", "127.0.0.1", "--port", str(port)),
                     *("--model", str(self._folder), "--served-model-name", self._model),
-                    *("--max-model-len", str(self._context), "--gpu-memory-utilization", f"{share:.3f}"),
+                    *("--max-model-len", str(context), "--gpu-memory-utilization", f"{share:.3f}"),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,

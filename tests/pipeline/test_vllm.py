@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
 from config.hardware import GB, Gpu
 from pipeline.engine import EngineError
 from pipeline.llm import checkpoint, vllm
+from pipeline.llm.checkpoint import positions
 from pipeline.llm.vllm import Vllm, check_card, reason, share_of
 from tests.csm.tiny import write_checkpoint
 from tests.support import hub
@@ -214,6 +218,32 @@ async def test_two_at_once_have_ports_and_keys_of_their_own(tmp_path: Path) -> N
         for made, _ in spawned:
             await made.stop()
     assert one._process is None and two._process is None
+
+
+async def test_no_more_context_is_asked_for_than_the_model_has(tmp_path: Path) -> None:
+    made = Vllm("tiny", tmp_path / "vllm.log", python=stand_in(tmp_path), context=8192)
+    made._folder = write_llama(tmp_path / "llama")
+    url, _ = await made._spawn()
+    try:
+        await made._answers(url)
+        assert made._process is not None
+        command = psutil.Process(made._process.pid).cmdline()
+        assert command[command.index("--max-model-len") + 1] == "4096"
+    finally:
+        await made.stop()
+
+
+@pytest.mark.parametrize(
+    ("config", "most"),
+    [
+        ({"max_position_embeddings": 2048}, 2048),
+        ({"text_config": {"max_position_embeddings": 32768}}, 32768),
+        ({"model_type": "mamba"}, None),
+    ],
+)
+def test_how_much_a_model_reads_is_in_its_configuration(tmp_path: Path, config: dict[str, Any], most: int) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert positions(tmp_path) == most
 
 
 def stand_in(folder: Path) -> Path:
