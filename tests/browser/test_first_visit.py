@@ -16,11 +16,11 @@ from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import READY_WITHIN, Launch, serving
 from tests.support.hub import Hub, serve
-from tests.support.tiny_models import write_whisper
+from tests.support.tiny_models import write_llama, write_whisper
 from tests.support.tiny_repositories import CSM, MIMI, WHISPER, write_both_formats, write_codec
 
 Opener = Callable[..., Page]
-PROPOSED = {"ears": ("whisper", "base.en"), "mind": ("openai", ""), "voice": ("csm", CSM)}
+OWN_SERVER, SMALL_MIND = ("openai", ""), ("transformers", "Qwen/Qwen2.5-0.5B-Instruct")
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +35,7 @@ def repositories(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "noise": noise,
         CSM: write_both_formats(folder / "csm"),
         MIMI: write_codec(folder / "mimi"),
+        SMALL_MIND[1]: write_llama(folder / "llama"),
     }
 
 
@@ -51,12 +52,13 @@ def hub(
         yield hub
 
 
-def propose(route: Route) -> None:
+def propose(route: Route, mind: tuple[str, str]) -> None:
     """The same proposal on any machine that the tests run on; all else is the server's own answer."""
     told: dict[str, Any] = route.fetch().json()
+    proposed = {"ears": ("whisper", "base.en"), "mind": mind, "voice": ("csm", CSM)}
     choices = {
         stage: next(row for row in told["models"] if (row["stage"], row["engine"], row["name"]) == (stage, *choice))
-        for stage, choice in PROPOSED.items()
+        for stage, choice in proposed.items()
     }
     lacking = sum(row["download_bytes"] for row in choices.values() if not row["here"])
     proposal = {"profile": "cpu", "why": "It is a tidy machine.", "available": True, "room": True, "room_why": ""}
@@ -64,8 +66,11 @@ def propose(route: Route) -> None:
     route.fulfill(json=told)
 
 
-def first_visit(launch: Launch, open_page: Opener, address: str) -> Page:
-    page = open_page(launch(), f"{address}/", before=lambda page: page.route("**/api/hardware", propose))
+def first_visit(launch: Launch, open_page: Opener, address: str, mind: tuple[str, str] = OWN_SERVER) -> Page:
+    def before(page: Page) -> None:
+        page.route("**/api/hardware", lambda route: propose(route, mind))
+
+    page = open_page(launch(), f"{address}/", before=before)
     expect(page.locator("[data-health='voice espeak']")).to_contain_text("Ready", timeout=READY_WITHIN)
     return page
 
@@ -111,6 +116,18 @@ def test_one_button_leads_from_the_small_engines_to_the_real_ones(
         expect(page.locator("#loaded li", has_text="Voice")).to_contain_text(f"CSM-1B, {CSM}")
         expect(page.get_by_label("Precision")).to_be_visible()
         expect(page.get_by_role("button", name="Add a recording")).to_be_visible()
+        page.goto("about:blank")
+
+
+def test_with_a_small_mind_nothing_is_left_to_do(launch: Launch, open_page: Opener, hub: Hub, tmp_path: Path) -> None:
+    with serving(tmp_path / "data") as address:
+        page = first_visit(launch, open_page, address, SMALL_MIND)
+        page.get_by_role("button", name="Use the real engines").click()
+        expect(page.locator("#download-line")).to_have_text("All of it has come, and is checked.", timeout=READY_WITHIN)
+        rows = page.locator("#swaps li")
+        for row in rows.all():
+            expect(row).to_contain_text("In use.", timeout=READY_WITHIN)
+        expect(page.locator("#loaded li", has_text="Mind")).to_contain_text(f"Transformers, {SMALL_MIND[1]}")
         page.goto("about:blank")
 
 
