@@ -83,6 +83,19 @@ class Vectors:
 
     def nearest(self, vector: NDArray[np.float32], count: int) -> Nearest:
         """The `count` nearest in each view to a vector [dimensions] of unit length; none while files change places."""
+        from chromadb.errors import InternalError
+
+        try:
+            return self._nearest(vector, count)
+        except InternalError:  # Chroma's reader met its writer halfway, at the first files of an index: once more
+            if not self._writing.acquire(timeout=PATIENCE):
+                return NONE
+            try:
+                return self._nearest(vector, count)
+            finally:
+                self._writing.release()
+
+    def _nearest(self, vector: NDArray[np.float32], count: int) -> Nearest:
         if not self._lock.acquire(timeout=PATIENCE):
             return NONE
         try:

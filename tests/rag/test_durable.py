@@ -18,9 +18,12 @@ from contextlib import closing
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import pytest
+from chromadb.errors import InternalError
 
+import rag.vectors
 from rag import ChromaServer, Memory, MemoryFault, MemoryFull, MemoryInUse
 from rag.database import MIGRATIONS
 from tests.rag.conftest import WordEmbedder
@@ -170,6 +173,26 @@ def test_damaged_vectors_are_made_anew(tmp_path: Path, words: WordEmbedder, long
         assert memory.size().waiting == 0
         assert memory.find(memory.turns(limit=1)[0].text).features["meaning"].max() > 7
         assert not any("words only" in notice for notice in memory.notices)
+
+
+def test_a_question_that_meets_chroma_writing_its_first_files_is_asked_again(
+    tmp_path: Path, words: WordEmbedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask, asked = rag.vectors._nearest, []
+
+    def halfway(*question: Any) -> dict[str, float]:
+        asked.append(question)
+        if len(asked) == 1:
+            raise InternalError("Error creating hnsw segment reader: Nothing found on disk")
+        return ask(*question)
+
+    with Memory(tmp_path, embedder=words) as memory:
+        memory.remember("Ann", "My dog is called Rufus.")
+        memory.settle()
+        monkeypatch.setattr(rag.vectors, "_nearest", halfway)
+        assert memory.find("the dog").features["meaning"].max() > 0
+        assert not memory.notices
+    assert len(asked) == 3, "one that failed, then both views"
 
 
 def test_a_full_disk_stops_remembering_with_a_clear_word(tmp_path: Path, words: WordEmbedder) -> None:
