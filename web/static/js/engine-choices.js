@@ -37,10 +37,11 @@ export class EngineChoices extends EventTarget {
       for (const stage of Object.keys(this.#stages)) this.#tried[stage] = tree[stage]?.engine ?? this.#tried[stage];
       if (tree.mind?.api_key) this.#server = ""; // with another key it is another server
       this.#show();
-      this.#watchReloading();
+      this.#watchReloading(tree);
     });
     this.#form.addEventListener("settled", () => {
       clearInterval(this.#reloading);
+      this.#reloading = 0;
       this.showHealth(); // of one that was refused nothing is left
     });
     const { url, model } = this.#form.settings.mind;
@@ -146,19 +147,26 @@ export class EngineChoices extends EventTarget {
   }
 
   /** The new engine's own line says how far it is; the old one goes on until it is ready. */
-  #watchReloading() {
+  #watchReloading(asked) {
     clearInterval(this.#reloading);
-    this.#reloading = setInterval(async () => {
+    for (const [stage, { engine }] of Object.entries(asked)) {
+      if (engine) this.#tellReloading(stage, { engine, state: "loading" });
+    }
+    const watch = setInterval(async () => {
       // Where this fails, the change itself tells why.
       const { reloading } = await call("GET", "/health").catch(() => ({ reloading: {} }));
-      for (const [stage, status] of Object.entries(reloading)) {
-        const place = document.querySelector(`[data-health="${stage} ${status.engine}"]`);
-        if (!place) continue;
-        place.hidden = false;
-        place.textContent = sentence(status);
-        this.dispatchEvent(new CustomEvent("reloading", { detail: place.textContent }));
-      }
+      if (watch !== this.#reloading) return; // it has ended meanwhile
+      for (const [stage, status] of Object.entries(reloading)) this.#tellReloading(stage, status);
     }, AGAIN / 3);
+    this.#reloading = watch;
+  }
+
+  #tellReloading(stage, status) {
+    const place = document.querySelector(`[data-health="${stage} ${status.engine}"]`);
+    if (!place) return;
+    place.hidden = false;
+    place.textContent = sentence(status);
+    this.dispatchEvent(new CustomEvent("reloading", { detail: place.textContent }));
   }
 
   async #listVoices({ engine, state }) {
