@@ -41,7 +41,7 @@ export class EngineChoices extends EventTarget {
     });
     this.#form.addEventListener("settled", () => {
       clearInterval(this.#reloading);
-      this.#reloading = 0;
+      this.#reloading = null;
       this.showHealth(); // of one that was refused nothing is left
     });
     const { url, model } = this.#form.settings.mind;
