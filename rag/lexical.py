@@ -24,19 +24,6 @@ ASKING = EMPTY | frozenset(
 )
 """The same for a question, which also says how it asks."""
 
-CHEERING = EMPTY | frozenset(
-    """
-    hello good great awesome amazing cool nice wonderful fantastic lovely glad happy sounds sound looks look congrats
-    congratulations thank thx welcome sure definitely absolutely totally really right agree exactly course course yes
-    yep nope ok okay well haha lol sorry hope hear see seeing hearing love loved it's that's all well always again much
-    more lot lots so way go keep going check out take care bye goodbye later talk soon you're i'm let's up today luck
-    super pretty time long chat chatting catch feel guess what bet man dude gosh damn woah whoa yay hooray incredible
-    excited exciting proud appreciate appreciated means mean words kind support thing stuff like got get one
-    """.split()
-)
-"""Words that greet, thank and cheer; a sentence made of nothing else tells nothing."""
-
-
 def words(text: str) -> list[str]:
     """Lower-case words in order."""
     return WORD.findall(text.lower())
