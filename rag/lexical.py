@@ -24,6 +24,7 @@ ASKING = EMPTY | frozenset(
 )
 """The same for a question, which also says how it asks."""
 
+
 def words(text: str) -> list[str]:
     """Lower-case words in order."""
     return WORD.findall(text.lower())
