@@ -175,6 +175,7 @@ def invented(no_speech: float, log_probability: float, compression: float) -> bo
 
 def _load(model: str, device: str, compute_type: str, report: Report) -> Any:
     """A WhisperModel of a size, a hub id or a folder. Raises EngineError."""
+    from ctranslate2 import get_cuda_device_count
     from faster_whisper import WhisperModel
     from faster_whisper.utils import available_models
 
@@ -191,6 +192,8 @@ def _load(model: str, device: str, compute_type: str, report: Report) -> Any:
         (fetch,) = fetches("ears", "whisper", model)
         folder = fetched(fetch, report)
     report(Progress(f"loading Whisper {model}"))
+    if compute_type == "default" and (device == "cpu" or not get_cuda_device_count()):
+        compute_type = "int8"  # a quarter less time than float32, which a file in float16 becomes on a processor
     if missing := [name for name in ("model.bin", "config.json", "tokenizer.json") if not (folder / name).is_file()]:
         raise EngineError(
             f"The folder {folder} holds no Whisper in CTranslate2's form ({missing[0]} is missing): "
@@ -213,7 +216,8 @@ class Whisper(WorkerEars):
         Args:
             model: a size ("large-v3-turbo", "base.en"), a hub id or a folder, in CTranslate2's form.
             language: ISO 639-1, or "auto".
-            device, compute_type: CTranslate2's names; as the machine and the model's file have it.
+            device, compute_type: CTranslate2's names; by default a GPU if there is one, and the model file's own type
+                there, int8 on a processor.
         """
         arguments = {"model": model, "language": language, "device": device, "compute_type": compute_type}
         super().__init__(lambda: Worker("Whisper", f"{__name__}:Recognizer", arguments))
