@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from config.cache import free_disk, hub_cache
-from config.nvidia import Gpu, ask_nvidia, nvidia_cards
+from config.nvidia import Gpu, ask_nvidia, nvidia_cards, roomiest
 
 __all__ = ["GB", "Gpu", "Hardware", "ask_nvidia", "look"]
 
@@ -43,7 +43,7 @@ class Hardware:
     @property
     def gpu(self) -> Gpu | None:
         """The one with the most free memory."""
-        return max(self.gpus, key=lambda gpu: gpu.free_bytes, default=None)
+        return roomiest(self.gpus)
 
 
 def look(models: Path | None = None) -> Hardware:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,11 @@ def ask_nvidia() -> tuple[Gpu, ...]:
     return nvidia_cards()[0]
 
 
+def roomiest(cards: Sequence[Gpu]) -> Gpu | None:
+    """The card with the most free memory, by which models are planned; None of none."""
+    return max(cards, key=lambda gpu: gpu.free_bytes, default=None)
+
+
 def one_card(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Variables with which every engine uses the same card, that with the most free memory; none where it is settled.
 
@@ -40,9 +45,9 @@ def one_card(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     not be the one whose memory was planned with.
     """
     cards = ask_nvidia()
-    if len(cards) < 2 or "CUDA_VISIBLE_DEVICES" in environment:
+    card = roomiest(cards)
+    if card is None or len(cards) < 2 or "CUDA_VISIBLE_DEVICES" in environment:
         return {}
-    card = max(cards, key=lambda gpu: gpu.free_bytes)
     return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": str(card.index)}
 
 

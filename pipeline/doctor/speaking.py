@@ -13,6 +13,7 @@ import soxr
 
 from config.hardware import GB, ask_nvidia
 from config.models import DEFAULTS, find
+from config.nvidia import roomiest
 from config.settings import Settings
 from pipeline.audio import EAR_RATE, MOUTH_RATE
 from pipeline.catalogue import CATALOGUE
@@ -134,7 +135,7 @@ def _check_room() -> None:
     """Raises EngineError where the model has no room: to try it would push other programs out of memory."""
     model = find("voice", "csm", "")
     assert model is not None
-    card = max(ask_nvidia(), key=lambda gpu: gpu.free_bytes, default=None)
+    card = roomiest(ask_nvidia())
     if card is None:
         need, free, where = model.memory_bytes, psutil.virtual_memory().available, "of memory"
     else:

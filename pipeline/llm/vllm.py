@@ -21,6 +21,7 @@ import psutil
 
 from config.hardware import GB, Gpu, ask_nvidia
 from config.models import find
+from config.nvidia import roomiest
 from pipeline.engine import EngineError, EngineState, EngineStatus, Progress, Report
 from pipeline.llm import Prompt
 from pipeline.llm.checkpoint import ROOM_BESIDE, check_room, positions, weight_bytes
@@ -278,7 +279,7 @@ def _memory(model: str, weights: int) -> tuple[float, dict[str, str]]:
     Raises:
         EngineError: it is too little.
     """
-    gpu = max(ask_nvidia(), key=lambda gpu: gpu.free_bytes, default=None)
+    gpu = roomiest(ask_nvidia())
     if gpu is not None:
         check_card(gpu, model, weights)
         return share_of(gpu), {}

@@ -28,8 +28,8 @@ from pipeline.llm.contexts import KEPT, Contexts
 from pipeline.llm.transformers import CHUNK, Mind, Template, Transformers
 from pipeline.worker import Worker, WorkerDied
 from pipeline.worker_process import WINDOW
-from tests.csm.tiny import write_checkpoint
 from tests.support import hub
+from tests.support.no_minds import a_file, csm, empty, nothing, silent, whisper
 from tests.support.tiny_models import CHAT_TEMPLATE, SAID, write_llama, write_whisper
 
 NOW = datetime(2026, 3, 4, 15, 30)
@@ -349,35 +349,8 @@ def test_replies_longer_than_the_context_are_refused(llama: Path) -> None:
 # -- what is no model --------------------------------------------------------------------------------------------------
 
 
-def nothing(folder: Path) -> str:
-    return str(folder)
-
-
-def a_file(folder: Path) -> str:
-    folder.write_text("{}")
-    return str(folder)
-
-
-def empty(folder: Path) -> str:
-    folder.mkdir()
-    return str(folder)
-
-
-def whisper(folder: Path) -> str:
-    write_whisper(folder)
-    return f"{folder}-transformers"
-
-
 def converted_whisper(folder: Path) -> str:
     return str(write_whisper(folder))
-
-
-def csm(folder: Path) -> str:
-    return str(write_checkpoint(folder, "transformers"))
-
-
-def silent(folder: Path) -> str:
-    return str(write_llama(folder, template=None))
 
 
 def broken_template(folder: Path) -> str:

@@ -18,9 +18,9 @@ from pipeline.engine import EngineError
 from pipeline.llm import checkpoint, vllm
 from pipeline.llm.checkpoint import positions
 from pipeline.llm.vllm import Vllm, check_card, reason, share_of
-from tests.csm.tiny import write_checkpoint
 from tests.support import hub
-from tests.support.tiny_models import write_llama, write_whisper
+from tests.support.no_minds import a_file, csm, empty, nothing, silent, whisper
+from tests.support.tiny_models import write_llama
 
 CARD = Gpu("RTX 4090", 24 * GB, 23 * GB)
 
@@ -81,33 +81,6 @@ async def refusal(made: Vllm) -> str:
     assert made.status.state in ("failed", "stopped") and "\n" not in str(refused.value)
     await made.stop()
     return str(refused.value)
-
-
-def nothing(folder: Path) -> str:
-    return str(folder)
-
-
-def a_file(folder: Path) -> str:
-    folder.write_text("{}")
-    return str(folder)
-
-
-def empty(folder: Path) -> str:
-    folder.mkdir()
-    return str(folder)
-
-
-def whisper(folder: Path) -> str:
-    write_whisper(folder)
-    return f"{folder}-transformers"
-
-
-def csm(folder: Path) -> str:
-    return str(write_checkpoint(folder, "transformers"))
-
-
-def silent(folder: Path) -> str:
-    return str(write_llama(folder, template=None))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import { call } from "./api.js";
 import { size } from "./download.js";
 import { byId, element } from "./dom.js";
+import { PARTS } from "./parts.js";
 
 const AGAIN = 1500; // ms between two looks while an engine loads
 
@@ -176,15 +177,6 @@ export class EngineChoices extends EventTarget {
     this.dispatchEvent(new Event("voices"));
   }
 }
-
-const PARTS = {
-  ears: "Ears",
-  mind: "Mind",
-  voice: "Voice",
-  memory: "Memory",
-  vad: "Noticing speech",
-  turns: "Turn taking",
-};
 
 /** Of the parts that are not chosen. */
 const NAMES = { silero: "Silero VAD", "smart-turn": "smart-turn", memory: "all-MiniLM-L6-v2, Chroma" };

@@ -2,6 +2,7 @@
 
 import { call } from "./api.js";
 import { byId, element, icon } from "./dom.js";
+import { PARTS } from "./parts.js";
 
 const shown = new Map(); // key → element
 const failures = new Map(); // stage → why it does not work
@@ -47,14 +48,6 @@ export async function tellKept() {
   for (const { severity, text } of notices) tell(text, { severity });
 }
 
-const STAGES = {
-  ears: "Ears",
-  mind: "Mind",
-  voice: "Voice",
-  memory: "Memory",
-  vad: "Noticing speech",
-  turns: "Turn taking",
-};
 const STAGE_FIELDS = { ears: "ears", mind: "mind", voice: "voice", memory: "memory", vad: "turns", turns: "turns" };
 
 /** Whether this sentence only repeats why a stage does not work. */
@@ -74,7 +67,7 @@ export function tellEngines(engines) {
     const [stage, engine] = loading.find(([, { progress }]) => progress) ?? loading[0];
     const what = engine.progress?.what ?? "loading";
     const share = engine.progress?.share ?? null;
-    tell(`Getting ready. ${STAGES[stage] ?? stage}: ${what}`, { key: "loading", progress: true, share, lasting: true });
+    tell(`Getting ready. ${PARTS[stage] ?? stage}: ${what}`, { key: "loading", progress: true, share, lasting: true });
   } else {
     withdraw("loading");
   }
@@ -85,7 +78,7 @@ export function tellEngines(engines) {
       const why = engine.last_error ?? `${engine.engine} did not start.`;
       failures.set(stage, why);
       for (const said of shown.keys()) if (!said.startsWith("failed-") && isFailure(said)) withdraw(said);
-      tell(`${STAGES[stage] ?? stage}: ${why}`, { key, severity: "error", link, lasting: true });
+      tell(`${PARTS[stage] ?? stage}: ${why}`, { key, severity: "error", link, lasting: true });
     } else {
       failures.delete(stage);
       withdraw(key);

@@ -4,15 +4,8 @@
 import { ApiError, call } from "./api.js";
 import { byId } from "./dom.js";
 import { tell, withdraw } from "./notices.js";
+import { PARTS } from "./parts.js";
 
-const STAGES = {
-  ears: "Ears",
-  mind: "Mind",
-  voice: "Voice",
-  memory: "Memory",
-  vad: "Noticing speech",
-  turns: "Turn taking",
-};
 const FRAME = 32; // ms: silence is counted in these
 const silence = (milliseconds) => `${((Math.ceil(milliseconds / FRAME) * FRAME) / 1000).toFixed(2)} s`;
 const UNITS = {
@@ -160,7 +153,7 @@ export class SettingsForm extends EventTarget {
   }
 
   #praise(applied) {
-    const anew = applied.map((stage) => STAGES[stage] ?? stage).join(" and ");
+    const anew = applied.map((stage) => PARTS[stage] ?? stage).join(" and ");
     byId("saved").textContent = anew ? `Saved, and loaded anew: ${anew}.` : "Saved.";
     clearTimeout(this.#clear);
     this.#clear = setTimeout(() => (byId("saved").textContent = ""), 4000);
