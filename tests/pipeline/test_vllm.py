@@ -117,18 +117,22 @@ async def test_where_vllm_is_not_installed(tmp_path: Path) -> None:
     assert "run `python3 setup.py vllm`" in await refusal(engine("someone/llama", tmp_path, "/nowhere/python"))
 
 
+def use_hub(serving: hub.Hub, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "HF_ENDPOINT": serving.url,
+        "HF_HOME": str(folder / "home"),
+        "HF_HUB_OFFLINE": "0",
+    }.items():
+        monkeypatch.setenv(name, value)
+
+
 async def test_its_model_comes_from_the_hub_with_its_progress_or_a_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The Python of the tests has no vLLM: it is started with the model, and says so."""
     told = []
     with hub.serve({"someone/llama": write_llama(tmp_path / "llama")}) as serving:
-        for name, value in {
-            "HF_ENDPOINT": serving.url,
-            "HF_HOME": str(tmp_path / "home"),
-            "HF_HUB_OFFLINE": "0",
-        }.items():
-            monkeypatch.setenv(name, value)
+        use_hub(serving, tmp_path, monkeypatch)
         assert "There is no model someone/else" in await refusal(engine("someone/else", tmp_path))
         serving.gated.add("someone/llama")
         assert "has terms to accept" in await refusal(engine("someone/llama", tmp_path))
@@ -145,12 +149,7 @@ async def test_its_model_comes_from_the_hub_with_its_progress_or_a_sentence(
 async def test_it_can_be_stopped_while_the_model_is_on_its_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with hub.serve({"someone/llama": write_llama(tmp_path / "llama")}) as serving:
         serving.wait_after["model.safetensors"] = 1000
-        for name, value in {
-            "HF_ENDPOINT": serving.url,
-            "HF_HOME": str(tmp_path / "home"),
-            "HF_HUB_OFFLINE": "0",
-        }.items():
-            monkeypatch.setenv(name, value)
+        use_hub(serving, tmp_path, monkeypatch)
         made = engine("someone/llama", tmp_path)
         starting = asyncio.create_task(made.start(lambda progress: None))
         await asyncio.to_thread(serving.paused.wait)
