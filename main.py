@@ -52,7 +52,7 @@ def main(argv: list[str]) -> int:
         print(f"\n{error}", file=sys.stderr)
         return 1
     if options is None:
-        from pipeline.talk import main as talk
+        from pipeline.commands.talk import main as talk
 
         return talk(argv[1:])
     from web.serve import ServeOptions, serve

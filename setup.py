@@ -284,8 +284,8 @@ def test(python: Path) -> int:
 
 
 HANDED_OVER = {
-    "models": ("pipeline.models_command", "what this machine can run; fetch the models of the chosen engines"),
-    "doctor": ("pipeline.doctor_command", "try every chosen engine, and say how it did"),
+    "models": ("pipeline.commands.models", "what this machine can run; fetch the models of the chosen engines"),
+    "doctor": ("pipeline.commands.doctor", "try every chosen engine, and say how it did"),
 }
 """Commands whose arguments are a module's in .venv."""
 

@@ -170,7 +170,7 @@ def main() -> None:
     options.add_argument("--hours", type=float, help="how long, for leaks; instead of --seconds")
     chosen = options.parse_args()
     seconds = chosen.seconds if chosen.hours is None else 3600 * chosen.hours
-    from web.capacity import of_this_machine
+    from web.realtime.capacity import of_this_machine
 
     with parley("--profile", "offline") as port:
         print(asyncio.run(measure(port, chosen.conversations, seconds, of_this_machine())))

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.simulated_user import RATE, ROOT, Headset, Samples, headset, load, machine, parley, trimmed
 from benchmarks.voice_to_voice import ask
 from config import Settings
-from pipeline.engines import CATALOGUE
+from pipeline.engines.running import CATALOGUE
 from pipeline.tts import TextToSpeech
 
 JFK = [1.06, 0.99, 0.54]

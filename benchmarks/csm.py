@@ -34,12 +34,21 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # before this folder, which has a csm, too
 
-from csm.cuda_graph import GraphDecoder, GraphEngine
-from csm.engine import Engine
-from csm.mimi import Mimi, MimiConfig
+from csm.backends.cuda_graph import GraphDecoder, GraphEngine
+from csm.backends.eager import Engine
+from csm.backends.quantize import (
+    SCHEMES,
+    Packing,
+    QuantizedCsm,
+    TorchPacking,
+    load_packed,
+    pack,
+    pick_packing,
+    save_packed,
+)
+from csm.batch import Slots
+from csm.codec.mimi import Mimi, MimiConfig
 from csm.model import Csm, CsmConfig
-from csm.quantize import SCHEMES, Packing, QuantizedCsm, TorchPacking, load_packed, pack, pick_packing, save_packed
-from csm.slots import Slots
 from csm.utterance import Noise, Sampling
 
 FRAME_MS = 80.0

@@ -23,9 +23,9 @@ from benchmarks.simulated_user import ROOT, machine
 from benchmarks.voice_to_voice import QUESTIONS
 from config import Settings
 from pipeline.audio import EAR_RATE, MOUTH_RATE
-from pipeline.audio.file import hold, read_sound
-from pipeline.conversation import Conversation
-from pipeline.engines import Engines
+from pipeline.conversation.conversation import Conversation
+from pipeline.ends.file import hold, read_sound
+from pipeline.engines.running import Engines
 
 EVERY_S = 600.0
 """Of simulated talk, between two looks."""

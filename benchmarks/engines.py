@@ -36,18 +36,18 @@ from config.cache import is_here
 from config.models import DEFAULTS, fetches
 from config.settings import DEFAULT_PERSONA
 from pipeline.audio import EAR_RATE, Samples
-from pipeline.audio.file import read_sound
-from pipeline.catalogue import CATALOGUE, Stage
-from pipeline.clauses import ClauseSplitter
+from pipeline.ends.file import read_sound
 from pipeline.engine import Engine, EngineError
+from pipeline.engines.catalogue import CATALOGUE, Stage
+from pipeline.engines.memory import WorkerMemory
+from pipeline.engines.trial import speak
 from pipeline.llm import LanguageModel, Message, Prompt
 from pipeline.llm.vllm import PYTHON
-from pipeline.memory import WorkerMemory
 from pipeline.stt import SpeechToText
-from pipeline.trial import speak
 from pipeline.tts import TextToSpeech
-from pipeline.turn_worker import WorkerTurnModel
-from pipeline.vad import FRAME, VoiceActivity, load_model
+from pipeline.tts.clauses import ClauseSplitter
+from pipeline.turns.model import WorkerTurnModel
+from pipeline.turns.vad import FRAME, VoiceActivity, load_model
 from tests.support.recordings import recording
 from tests.support.tiny_models import write_llama, write_whisper
 
@@ -121,8 +121,8 @@ class Weights:
 
     def _speech_model(self, folder: Path) -> None:
         from benchmarks.csm import random_mimi, random_model
-        from csm.checkpoint import save
-        from csm.mimi_checkpoint import ORIGINAL_FILE, save_mimi
+        from csm.checkpoint.checkpoint import save
+        from csm.codec.checkpoint import ORIGINAL_FILE, save_mimi
         from tests.csm.tiny import make_tokenizer
 
         save(random_model(), folder)

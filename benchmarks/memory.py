@@ -363,7 +363,7 @@ def timed(count: int, folder: Path, questions: int = 200) -> None:
         print(f"opened after {opened - start:.2f} s, first turn kept after {first - start:.2f} s", end=", ")
         print(f"all ready after {clock() - start:.2f} s")
         gc.collect()
-        gc.freeze()  # as the app's process does (pipeline/memory.py)
+        gc.freeze()  # as the app's process does (pipeline/engines/memory.py)
         memory.settle()
         times: dict[str, list[float]] = {"recall after a new turn": [], "remember": [], "recall": []}
         for number in range(2 * questions + 20):

@@ -50,11 +50,11 @@ from pipecat.transports.websocket.server import SingleClientWebsocketServerParam
 
 from config import Settings
 from pipeline.audio import EAR_RATE, MOUTH_RATE, Samples
-from pipeline.engines import CATALOGUE
+from pipeline.engines.running import CATALOGUE
 from pipeline.llm import LanguageModel, Message, Prompt
-from pipeline.speakable import speakable
 from pipeline.stt import Hearing, SpeechToText
 from pipeline.tts import TextToSpeech
+from pipeline.tts.speakable import speakable
 
 PRE_ROLL = EAR_RATE
 """Bytes kept from before speech was noticed: half a second of 16-bit samples."""

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .conversation import from_conversation, from_conversations
+    from .chat_format import from_conversation, from_conversations
     from .errors import (
         CheckpointError,
         ContextTooLong,
@@ -45,7 +45,7 @@ __all__ = [
 def __getattr__(name: str) -> object:
     """Finds a public name in the module that has it."""
     if name in __all__:
-        for home in ("errors", "prompt", "generator", "session", "conversation"):
+        for home in ("errors", "prompt", "generator", "session", "chat_format"):
             module = import_module(f".{home}", __name__)
             if name in module.__all__:
                 return getattr(module, name)

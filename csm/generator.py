@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .cuda_graph import GraphDecoder, GraphEngine
-from .engine import Engine
+from .backends.cuda_graph import GraphDecoder, GraphEngine
+from .backends.eager import Engine
+from .codec.mimi import Mimi
 from .errors import ContextTooLong, NoSpeech, OutOfMemory
-from .mimi import Mimi
 from .model import Csm
 from .prompt import Prompter, Segment, speakable
 from .utterance import FRAMES_PER_SECOND, Ending, Noise, Sampling, Utterance, frames_at_most
@@ -23,7 +23,7 @@ from .utterance import FRAMES_PER_SECOND, Ending, Noise, Sampling, Utterance, fr
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-    from .codec import Codec, StreamingDecoder
+    from .codec.protocol import Codec, StreamingDecoder
 
 __all__ = ["Generator", "Segment", "generate_streaming_audio", "load_csm_1b", "load_csm_1b_local"]
 
@@ -265,7 +265,7 @@ def generate_streaming_audio(
     """
     import soundfile
 
-    from .playback import NoSoundDevice, Playback
+    from .sound.playback import NoSoundDevice, Playback
 
     chunks = generator.generate_stream(text, speaker, context, max_audio_length_ms, temperature, topk, seed)
     spoken = [torch.zeros(0)]

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .checkpoint import download, find_weights, load, open_all, read_json
+from .checkpoint.checkpoint import download, find_weights, load, open_all, read_json
 from .errors import CheckpointError
 from .generator import Generator
 from .prompt import load_tokenizer
 
 if TYPE_CHECKING:
-    from .codec import Codec
+    from .codec.protocol import Codec
 
 __all__ = ["load_codec", "load_generator", "pick_device", "resolve"]
 
@@ -41,7 +41,7 @@ def load_generator(
             f"Expected a codec of {csm.config.audio_codebooks} codebooks, as the model has, found {mimi.codebooks}."
         )
     if quantize is not None:
-        from .quantize import quantize as pack
+        from .backends.quantize import quantize as pack
 
         csm = pack(csm, quantize, folder)
     return Generator(csm, tokenizer, mimi)
@@ -76,7 +76,7 @@ def load_codec(source: str | Path | None, folder: Path, device: torch.device) ->
 
     Raises CheckpointError if there is none.
     """
-    from .mimi_checkpoint import ORIGINAL_FILE, config_from_transformers, load_mimi, mimi_from_tensors
+    from .codec.checkpoint import ORIGINAL_FILE, config_from_transformers, load_mimi, mimi_from_tensors
 
     if source is not None and Path(source).expanduser().exists():
         return load_mimi(Path(source).expanduser(), device=device)

@@ -21,12 +21,12 @@ import torch
 from torch import Tensor
 
 from .errors import CheckpointError, ContextTooLong, InvalidSpeaker, InvalidText
-from .recording import SAMPLE_RATE, as_mono
+from .sound.recording import SAMPLE_RATE, as_mono
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-    from .codec import Codec
+    from .codec.protocol import Codec
 
 __all__ = ["ABSENT", "Prompter", "Segment", "frame_rows", "load_tokenizer", "speakable", "text_rows"]
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from .errors import ContextTooLong, InvalidAudio
 from .generator import Generator, in_chunks
 from .prompt import Segment, sound_rows, speakable
-from .recording import SAMPLE_RATE
+from .sound.recording import SAMPLE_RATE
 from .utterance import FRAMES_PER_SECOND, Sampling, Utterance, frames_at_most, frames_likely
 
 __all__ = ["Listener", "Session"]

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .codec import StreamingDecoder
-from .engine import Engine
+from .backends.eager import Engine
+from .codec.protocol import StreamingDecoder
 from .errors import NoSpeech
 from .sampling import draw_noise
 

@@ -11,18 +11,21 @@ from pathlib import Path
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
-from web.api import api
-from web.export import export_api
+from web.api.doctor import doctor_api
+from web.api.export import export_api
+from web.api.http import add_problems
+from web.api.memory import MAX_IMPORT, memory_api
+from web.api.models import models_api
+from web.api.settings import api, settings_file_api
+from web.api.sound import sound_api
+from web.api.voices import MAX_UPLOAD, voices_api
 from web.guard import Address, Guard
-from web.http import add_problems
-from web.memory_api import MAX_IMPORT, memory_api
 from web.pages import pages
-from web.realtime import realtime
+from web.realtime.connection import realtime
 from web.service import Service
-from web.setup_api import LARGER_BODIES, setup_api
-from web.sound_api import sound_api
 
 STATIC = Path(__file__).parent / "static"
+LARGER_BODIES = {"/api/memory/import": MAX_IMPORT, "/api/voice/references": MAX_UPLOAD}
 VERSION: str = tomllib.loads((STATIC.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
 
 
@@ -42,13 +45,10 @@ def create_app(service: Service, address: Address) -> FastAPI:
     # No generated documentation pages: they load scripts from a foreign host.
     app = FastAPI(title="Parley", version=VERSION, lifespan=lifespan, openapi_url=None)
     app.include_router(pages(service, version=VERSION, token_needed=address.token is not None))
-    app.include_router(api(service))
-    app.include_router(memory_api(service))
-    app.include_router(export_api(service))
-    app.include_router(setup_api(service))
-    app.include_router(sound_api(service))
-    app.include_router(realtime(service))
+    routers = (api, settings_file_api, memory_api, export_api, models_api, doctor_api, voices_api, sound_api, realtime)
+    for router in routers:
+        app.include_router(router(service))
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     add_problems(app)
-    app.add_middleware(Guard, address=address, larger_bodies={"/api/memory/import": MAX_IMPORT, **LARGER_BODIES})
+    app.add_middleware(Guard, address=address, larger_bodies=LARGER_BODIES)
     return app

@@ -24,12 +24,12 @@ from config.cache import is_here
 from config.models import fetches
 from config.nvidia import one_card
 from config.profiles import PROFILES
-from pipeline.engines import Engines
-from pipeline.offers import offered
+from pipeline.engines.catalogue import offered
+from pipeline.engines.running import Engines
 from web import logs
 from web.app import create_app
 from web.guard import Address, is_loopback
-from web.realtime import MAX_MESSAGE
+from web.realtime.connection import MAX_MESSAGE
 from web.service import Service
 
 TOKEN_FILE = "token"

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from config import Settings, SettingsStore
+from pipeline.conversation.events import Severity
 from pipeline.engine import EngineError
-from pipeline.engines import Engines
-from pipeline.events import Severity
+from pipeline.engines.running import Engines
 from web import logs
-from web.card import CardHolder
+from web.realtime.card import CardHolder
 from web.recordings import Recordings
 from web.turn_log import TurnLog
 

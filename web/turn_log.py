@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from pipeline.metrics import MARKS, TurnRecord
+from pipeline.turns.record import MARKS, TurnRecord
 
 FILE_NAME = "turns.jsonl"
 KEPT = 200

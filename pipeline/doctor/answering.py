@@ -8,8 +8,8 @@ from typing import cast
 
 from pipeline.doctor.check import Patient, Tell
 from pipeline.doctor.finding import Verdict
+from pipeline.engines.trial import shortened
 from pipeline.llm import LanguageModel, Message, Prompt
-from pipeline.trial import shortened
 
 FIRST_WORD_GOOD_S = 1.0
 """What passes for thinking in talk."""

@@ -10,8 +10,8 @@ from typing import Protocol
 from config.settings import Settings
 from pipeline.audio import Samples
 from pipeline.doctor.finding import Verdict
-from pipeline.engines import Engines, Part
-from pipeline.trial import Clock
+from pipeline.engines.running import Engines, Part
+from pipeline.engines.trial import Clock
 
 PATIENCE_S = 120.0
 """After which an engine that gives no sign of life is given up."""

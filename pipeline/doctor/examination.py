@@ -9,7 +9,6 @@ from contextlib import aclosing
 from pathlib import Path
 
 from config.settings import Settings
-from pipeline.audio.file import AudioFileError
 from pipeline.audio.portaudio import SoundCardError
 from pipeline.doctor.answering import answering, remembering
 from pipeline.doctor.check import PATIENCE_S, Check, Patient
@@ -18,9 +17,10 @@ from pipeline.doctor.finding import Begun, Finding, Step, Verdict, Working
 from pipeline.doctor.hearing import heard_back, noticing, understanding
 from pipeline.doctor.sound import headphones, microphone
 from pipeline.doctor.speaking import precisions, speaking
+from pipeline.ends.file import AudioFileError
 from pipeline.engine import EngineError
-from pipeline.engines import Engines
-from pipeline.trial import Clock
+from pipeline.engines.running import Engines
+from pipeline.engines.trial import Clock
 
 BEFORE = (Check("computer", "This computer", suited), Check("models", "Models", fetched))
 """While nothing is loaded yet."""

@@ -6,9 +6,9 @@ import asyncio
 import math
 from contextlib import aclosing
 
-from pipeline.audio.soundcard import levels, play_tone
 from pipeline.doctor.check import Patient, Tell
 from pipeline.doctor.finding import Verdict
+from pipeline.ends.soundcard import levels, play_tone
 
 LISTEN_S = 2.0
 STALLED_S = 20.0

@@ -16,11 +16,11 @@ from config.models import DEFAULTS, find
 from config.nvidia import roomiest
 from config.settings import Settings
 from pipeline.audio import EAR_RATE, MOUTH_RATE
-from pipeline.catalogue import CATALOGUE
 from pipeline.doctor.check import LOADING_S, Patient, Tell
 from pipeline.doctor.finding import Verdict
 from pipeline.engine import EngineError, Progress
-from pipeline.trial import speak
+from pipeline.engines.catalogue import CATALOGUE
+from pipeline.engines.trial import speak
 from pipeline.tts import TextToSpeech
 from pipeline.tts.precision import FINEST_FIRST, KEEPS_PACE, keep
 

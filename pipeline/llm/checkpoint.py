@@ -15,7 +15,7 @@ import psutil
 from config.fetches import language_model_files
 from config.hardware import GB
 from pipeline.engine import EngineError, Report
-from pipeline.fetching import fetched
+from pipeline.models.fetching import fetched
 
 if TYPE_CHECKING:
     import torch

@@ -17,7 +17,7 @@ from pipeline.llm import Prompt
 from pipeline.llm.chat import ChatMessage, Unspoken, chat, open_mark
 from pipeline.llm.checkpoint import folder_of, load
 from pipeline.llm.contexts import Contexts
-from pipeline.worker import Worker, WorkerEngine
+from pipeline.workers.worker import Worker, WorkerEngine
 
 CONVERSATIONS = 8
 """Replies that may be under way at a time, a thread each; they take turns at every token."""

@@ -22,13 +22,13 @@ import psutil
 from config.hardware import GB, Gpu, ask_nvidia
 from config.models import find
 from config.nvidia import roomiest
+from config.places import ROOT
 from pipeline.engine import EngineError, EngineState, EngineStatus, Progress, Report
 from pipeline.llm import Prompt
 from pipeline.llm.checkpoint import ROOM_BESIDE, check_room, positions, weight_bytes
 from pipeline.llm.openai import OpenAIChat
-from pipeline.worker import Worker
+from pipeline.workers.worker import Worker
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 PYTHON = ROOT / ".venv-vllm" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 SERVER = """

@@ -14,8 +14,8 @@ from typing import Any
 from pipeline.audio import Samples
 from pipeline.engine import EngineError
 from pipeline.stt import Transcript, Word
-from pipeline.worker import Worker, WorkerEngine
-from pipeline.worker_pool import WorkerPool
+from pipeline.workers.pool import WorkerPool
+from pipeline.workers.worker import Worker, WorkerEngine
 
 
 class WorkerHearing:

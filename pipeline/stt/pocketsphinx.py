@@ -22,7 +22,7 @@ import numpy as np
 from pipeline.audio import EAR_RATE, Samples
 from pipeline.engine import EngineError, Report
 from pipeline.stt.ears import WorkerEars
-from pipeline.worker import Worker
+from pipeline.workers.worker import Worker
 
 _DECODERS = 6
 """Turns that a worker hears at a time; each decoder takes some 95 MB once it is needed."""

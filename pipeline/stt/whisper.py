@@ -18,11 +18,11 @@ import numpy as np
 from config.models import fetches, is_path
 from pipeline.audio import EAR_RATE, Samples
 from pipeline.engine import EngineError, Progress, Report
-from pipeline.fetching import fetched
+from pipeline.models.fetching import fetched
 from pipeline.stt import Word
 from pipeline.stt.agreement import Agreement, text_of
 from pipeline.stt.ears import WorkerEars
-from pipeline.worker import Worker
+from pipeline.workers.worker import Worker
 
 DECODE_EVERY = round(0.5 * EAR_RATE)
 """New samples worth another partial decoding. A slow machine decodes less often: what waits is fed in one piece."""

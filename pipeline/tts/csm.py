@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 from config.models import fetches
 from pipeline.audio import EAR_RATE, MOUTH_RATE, Samples
 from pipeline.engine import EngineError, Progress, Report
-from pipeline.fetching import fetched
+from pipeline.models.fetching import fetched
 from pipeline.tts import Spoken
-from pipeline.worker import Worker, WorkerEngine
+from pipeline.workers.worker import Worker, WorkerEngine
 
 if TYPE_CHECKING:
     from csm import Generator as Model
@@ -223,8 +223,8 @@ def load(model: str, precision: str, device: str | None = None, on_processor: st
 
 def _reference(path: Path, text: str) -> Segment:
     from csm import Segment
-    from csm.audio_files import read_recording
     from csm.prompt import speakable
+    from csm.sound.audio_files import read_recording
 
     with _told(f"The voice's recording {path.name} cannot be used: "):
         audio, rate = read_recording(path)

@@ -28,7 +28,7 @@ import soxr
 from pipeline.audio import MOUTH_RATE, Samples
 from pipeline.engine import EngineError, Report
 from pipeline.tts import Spoken, Voice, WordTime
-from pipeline.worker import Worker, WorkerEngine
+from pipeline.workers.worker import Worker, WorkerEngine
 
 DEFAULT_VOICE = "en-us"
 

@@ -16,7 +16,8 @@ import pytest
 import soundfile
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect, sync_playwright
 
-ROOT = Path(__file__).parents[2]
+from config.places import ROOT
+
 WEATHER = ROOT / "tests" / "audio" / "weather_question.wav"
 READY_WITHIN = 120_000
 """Milliseconds for the engines to load on a busy machine. A bound for what hangs, not a claim about speed."""

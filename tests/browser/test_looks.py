@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import ROOT, Launch
+from config.places import ROOT
+from tests.browser.conftest import Launch
 
 PAGES = ("talk", "setup", "memory")
 AXE = "axe-core@4.10.3"

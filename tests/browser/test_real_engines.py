@@ -17,8 +17,9 @@ import soundfile
 import soxr
 from playwright.sync_api import Page, expect
 
+from config.places import ROOT
 from pipeline.llm.vllm import PYTHON
-from tests.browser.conftest import ROOT, Launch, question, serving, wait_until_ready
+from tests.browser.conftest import Launch, question, serving, wait_until_ready
 from tests.support import tiny_repositories as tiny
 from tests.support.tiny_models import HEARD, SAID
 from tests.support.user_machine import Machine, user_machine

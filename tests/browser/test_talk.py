@@ -10,7 +10,8 @@ import soundfile
 import soxr
 from playwright.sync_api import Locator, Page, WebSocketRoute, expect
 
-from tests.browser.conftest import ROOT, Launch, question, wait_until_ready
+from config.places import ROOT
+from tests.browser.conftest import Launch, question, wait_until_ready
 
 Opener = Callable[..., Page]
 HTML = """<img src="/nowhere" onerror="document.title='broken in'"> & <b>bold</b>"""

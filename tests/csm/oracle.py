@@ -10,9 +10,9 @@ from transformers import CsmConfig as ReferenceConfig
 from transformers import CsmForConditionalGeneration
 from transformers.initialization import no_init_weights
 
-from csm.formats import Transformers
-from csm.mimi import MimiConfig
-from csm.mimi_checkpoint import transformers_config
+from csm.checkpoint.formats import Transformers
+from csm.codec.checkpoint import transformers_config
+from csm.codec.mimi import MimiConfig
 from csm.model import Csm
 
 

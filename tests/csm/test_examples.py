@@ -18,7 +18,7 @@ import soundfile
 import torch
 
 from csm import Segment, from_conversation, load_csm_1b
-from csm.conversation import from_conversations
+from csm.chat_format import from_conversations
 from csm.errors import InvalidAudio, InvalidSpeaker, InvalidText
 from tests.csm import torchaudio_stand_in
 from tests.csm.tiny import voice, write_checkpoint

@@ -13,7 +13,8 @@ import torch
 
 import csm
 from csm import Generator, Segment, generate_streaming_audio, load_csm_1b, load_csm_1b_local
-from csm.engine import Engine
+from csm.backends.eager import Engine
+from csm.codec.checkpoint import save_mimi
 from csm.errors import (
     CheckpointError,
     ContextTooLong,
@@ -24,7 +25,6 @@ from csm.errors import (
     OutOfMemory,
 )
 from csm.generator import in_chunks
-from csm.mimi_checkpoint import save_mimi
 from tests.csm.tiny import TINY_MIMI, make_mimi, voice, write_checkpoint
 
 FRAME = 1920
@@ -122,7 +122,7 @@ def test_every_call_hears_its_whole_prompt(generator: Generator, monkeypatch: py
 
 def test_the_way_of_a_gpu_says_the_same(generator: Generator) -> None:
     """Frames and sound in one piece each, as captured on a GPU; without one the same code runs as it is."""
-    from csm.cuda_graph import GraphDecoder, GraphEngine
+    from csm.backends.cuda_graph import GraphDecoder, GraphEngine
 
     class InOnePiece(Generator):
         def engine(self, batch: int = 1, length: int | None = None) -> Engine:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from csm.checkpoint import save
+from csm.checkpoint.checkpoint import save
 from tests.csm.tiny import make_mimi, make_model, write_checkpoint
 from tests.support.hub import Hub, serve
 

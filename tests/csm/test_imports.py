@@ -25,5 +25,5 @@ def test_the_package_itself_needs_nothing() -> None:
 
 
 def test_the_library_knows_nothing_of_the_app() -> None:
-    statement = "import csm.cli, csm.session, csm.loading, csm.conversation, csm.voices, generator"
+    statement = "import csm.commands.cli, csm.session, csm.loading, csm.conversation, csm.commands.voices, generator"
     assert not imported(statement) & {"pipeline", "rag", "web", "config", "main", "setup"}

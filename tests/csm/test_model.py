@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from csm.engine import Engine
+from csm.backends.eager import Engine
 from csm.model import Csm, CsmConfig, KeyValueCache, RopeScaling, causal_mask, rope_table
 from csm.prompt import sound_rows, text_rows
 from tests.csm.oracle import make_reference, reference_embeds, reference_frames

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from csm.errors import CheckpointError, ContextTooLong, InvalidAudio, InvalidSpeaker, InvalidText
 from csm.prompt import ABSENT, REMEMBERED, Prompter, Segment, load_tokenizer, speakable
-from csm.recording import as_mono
+from csm.sound.recording import as_mono
 from tests.csm.tiny import make_mimi, make_tokenizer, voice
 
 

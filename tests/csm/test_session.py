@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from csm import Generator, Segment, Session
-from csm.engine import Engine
+from csm.backends.eager import Engine
 from csm.errors import ContextTooLong, InvalidAudio, InvalidText, NoSpeech, OutOfMemory
 from csm.prompt import sound_rows
 from tests.csm.tiny import TINY, make_mimi, make_model, make_tokenizer, voice

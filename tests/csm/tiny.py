@@ -17,10 +17,10 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 
-from csm.checkpoint import save
-from csm.formats import FORMATS
-from csm.mimi import Mimi, MimiConfig
-from csm.mimi_checkpoint import ORIGINAL_FILE, save_mimi, transformers_config
+from csm.checkpoint.checkpoint import save
+from csm.checkpoint.formats import FORMATS
+from csm.codec.checkpoint import ORIGINAL_FILE, save_mimi, transformers_config
+from csm.codec.mimi import Mimi, MimiConfig
 from csm.model import Csm, CsmConfig, TransformerConfig
 
 FormatName = Literal["original", "transformers"]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from csm.mimi import Mimi, MimiConfig
-from csm.mimi_checkpoint import ORIGINAL_FILE, Format, save_mimi
+from csm.codec.checkpoint import ORIGINAL_FILE, Format, save_mimi
+from csm.codec.mimi import Mimi, MimiConfig
 
 TINY = MimiConfig(
     codebooks=32, codebook_size=64, codebook_dim=16, dim=32, layers=2, heads=2, ffn=64, window=20, filters=4

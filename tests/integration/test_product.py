@@ -11,7 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.product import ROOT, ask, await_event, hear_out, started, type_in
+from config.places import ROOT
+from tests.support.product import ask, await_event, hear_out, started, type_in
 from tests.support.recordings import recording
 
 pytestmark = pytest.mark.slow

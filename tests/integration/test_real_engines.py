@@ -21,10 +21,11 @@ import numpy as np
 import pytest
 import soundfile
 
+from config.places import ROOT
 from pipeline.llm.vllm import PYTHON
 from rag import Memory
 from tests.support import tiny_repositories as tiny
-from tests.support.product import ROOT, ask, started
+from tests.support.product import ask, started
 from tests.support.recordings import recording
 from tests.support.tiny_models import HEARD, SAID
 from tests.support.user_machine import Machine, user_machine

@@ -17,16 +17,17 @@ import soundfile
 
 from config import Settings
 from pipeline.audio import EAR_RATE, MOUTH_RATE, Samples
-from pipeline.audio.apart import PortAudioApart
 from pipeline.audio.portaudio import SoundCardError
-from pipeline.audio.soundcard import SoundCard, levels, play_tone
+from pipeline.audio.portaudio_process import PortAudioApart
+from pipeline.conversation.events import ReplyAudio, ReplyDone, ReplyMade
 from pipeline.doctor import Finding, Working, examine
-from pipeline.events import ReplyAudio, ReplyDone, ReplyMade
+from pipeline.ends.soundcard import SoundCard, levels, play_tone
+from tests.support.recordings import AUDIO
 from tests.support.sound_server import MICROPHONE, SPEAKER, SoundServer, missing, sound_server
 from tests.support.transcript import transcribed
 from tests.web.scripted import ScriptedEngines
 
-QUESTION = Path(__file__).parent.parent / "audio" / "weather_question.wav"
+QUESTION = AUDIO / "weather_question.wav"
 PATIENCE = 60
 """Seconds after which a test that waits for a device gives up."""
 
@@ -197,7 +198,7 @@ async def test_a_question_asked_at_the_headset_is_answered_aloud(server: SoundSe
     lines: list[str] = []
     async with asyncio.timeout(2 * PATIENCE), server.recording() as recording:
         talking = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "pipeline.talk", "--data", str(tmp_path), "--profile", "offline",
+            sys.executable, "-m", "pipeline.commands.talk", "--data", str(tmp_path), "--profile", "offline",
             "--microphone", MICROPHONE, "--headset", SPEAKER,
             env={**server.variables, "PYTHONUNBUFFERED": "1"}, stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip

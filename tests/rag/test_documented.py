@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "MEMORY.md"
+from config.places import ROOT
+
+DOCUMENT = ROOT / "docs" / "MEMORY.md"
 
 
 def test_the_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

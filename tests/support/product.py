@@ -20,7 +20,8 @@ from typing import Any
 import psutil
 from websockets.sync.client import ClientConnection, connect
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from config.places import ROOT
+
 READY_S = 120.0
 ANSWER_S = 60.0
 

@@ -23,9 +23,8 @@ import numpy as np
 
 from config import Settings
 from pipeline.audio import EAR_RATE, MOUTH_RATE, Samples
-from pipeline.conversation import Conversation, Mode
-from pipeline.engine import EngineError, EngineStatus, Report
-from pipeline.events import (
+from pipeline.conversation.conversation import Conversation, Mode
+from pipeline.conversation.events import (
     Event,
     Notice,
     ReplyAudio,
@@ -40,12 +39,13 @@ from pipeline.events import (
     TurnFinished,
     UserSaid,
 )
+from pipeline.conversation.stages import Stages
+from pipeline.engine import EngineError, EngineStatus, Report
 from pipeline.llm import Prompt
-from pipeline.metrics import TurnRecord
-from pipeline.stages import Stages
 from pipeline.stt import Transcript
 from pipeline.tts import Spoken
-from pipeline.vad import FRAME
+from pipeline.turns.record import TurnRecord
+from pipeline.turns.vad import FRAME
 from rag import Recall
 from tests.support import virtual_time
 

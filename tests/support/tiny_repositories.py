@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from csm.checkpoint import save
+from csm.checkpoint.checkpoint import save
 from tests.csm.tiny import TINY, make_mimi, make_model, write_checkpoint
 from tests.support.tiny_models import write_llama, write_whisper
 

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from config.places import ROOT
 from tests.support import tiny_repositories as tiny
 from tests.support.hub import Hub, serve
-from tests.support.product import ROOT
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.metrics import TurnRecord
+from pipeline.turns.record import TurnRecord
 from web import logs
 from web.turn_log import TurnLog
 

@@ -15,10 +15,10 @@ import httpx
 import psutil
 import pytest
 
+from config.places import ROOT
 from web.guard import Address
 from web.serve import ServeError, access_token, data_folder, listen, load_settings
 
-ROOT = Path(__file__).parents[2]
 SCRIPT = """
 import sys
 from pathlib import Path

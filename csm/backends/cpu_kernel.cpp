@@ -1,0 +1,297 @@
+// A transformer stack, and a whole frame of the depth decoder, on weights of 4 or 8 bits, each in one call: the way to a
+// CPU's limit, which is reading the weights.
+//
+// Built on the user's machine for its processor (csm/backends/cpu_kernel.py). The threads of a team run through the layers
+// together and meet at a barrier after each matrix.
+
+#include <atomic>
+#include <functional>
+#include <memory>
+
+#include <omp.h>
+#include <sched.h>
+
+#include "cpu_matrix.h"
+
+extern "C" {
+
+struct Layer {
+  Linear qkv, output, gate_up, down;  // gate and up by turns, 16 outputs of each
+  const float *attention_norm, *mlp_norm;
+};
+
+struct Stack {
+  const Layer* layers;
+  const float* norm;
+  int32_t count, dim, heads, kv_heads, head_dim, ffn;
+  float eps;
+};
+
+struct Cache {
+  uint16_t* entries;  // bfloat16 [layers, 2, sequences, kv_heads, length, head_dim], strides in entries
+  const float* rope;  // [length, head_dim / 2, 2], cosine and sine
+  int64_t layer_stride, value_stride, sequence_stride, head_stride;
+};
+
+struct Speller {
+  Stack decoder;
+  Linear projection;
+  const Linear* heads;         // [codebooks], the first for the backbone's hidden state
+  const uint16_t* embeddings;  // bfloat16 [codebooks · vocabulary, dim]
+  int32_t codebooks, vocabulary, codes, dim;
+};
+
+}
+
+namespace {
+
+// Threads that share out the work of a phase and wait for each other at its end.
+//
+// OpenMP's own barrier spins on; on a machine that has other work to do, that keeps the very thread that is waited for
+// off its core, and a frame takes seconds. And who was kept away leaves its share to the others.
+class Team {
+ public:
+  explicit Team(int size) : size_(size) {}
+
+  template <typename Work> void share(int count, const Work& work) {
+    const int some = std::max(1, count / (8 * size_));
+    std::atomic<int>& next = next_[phase_.load(std::memory_order_relaxed) % 2];
+    for (int first; (first = next.fetch_add(some, std::memory_order_relaxed)) < count;)
+      for (int item = first; item < std::min(count, first + some); item++) work(item);
+    wait();
+  }
+
+ private:
+  void wait() {
+    const int phase = phase_.load(std::memory_order_relaxed);
+    if (arrived_.fetch_add(1, std::memory_order_acq_rel) == size_ - 1) {
+      arrived_.store(0, std::memory_order_relaxed);
+      next_[phase % 2].store(0, std::memory_order_relaxed);
+      phase_.store(phase + 1, std::memory_order_release);
+      return;
+    }
+    for (int turn = 0; phase_.load(std::memory_order_acquire) == phase; turn++) {
+      if (turn > 1000) sched_yield();
+#if defined(__x86_64__)
+      else _mm_pause();
+#endif
+    }
+  }
+
+  const int size_;
+  alignas(64) std::atomic<int> arrived_{0};
+  alignas(64) std::atomic<int> phase_{0};
+  alignas(64) std::atomic<int> next_[2] = {{0}, {0}};
+};
+
+// Runs `work(team)` in each of up to `threads` threads.
+template <typename Work> void with_team(int threads, const Work& work) {
+  std::unique_ptr<Team> team;
+#pragma omp parallel num_threads(threads)
+  {
+#pragma omp single
+    team = std::make_unique<Team>(omp_get_num_threads());
+    work(*team);
+  }
+}
+
+// One head of one row hears all positions up to its own. `query` becomes what was heard.
+void attend(float* query, const uint16_t* keys, const uint16_t* values, int64_t positions, int size, float* weights) {
+  const float scale = 1 / std::sqrt(float(size));
+  float largest = -INFINITY, total = 0;
+  for (int64_t p = 0; p < positions; p++) {
+    float sum = 0;
+    for (int i = 0; i < size; i++) sum += query[i] * from_bfloat16(keys[p * size + i]);
+    weights[p] = sum * scale;
+    largest = std::max(largest, weights[p]);
+  }
+  for (int64_t p = 0; p < positions; p++) total += weights[p] = exponential(weights[p] - largest);
+  std::fill(query, query + size, 0.0f);
+  for (int64_t p = 0; p < positions; p++)
+    for (int i = 0; i < size; i++) query[i] += weights[p] / total * from_bfloat16(values[p * size + i]);
+}
+
+// A block of rotated queries and keys, and of values, to where they belong.
+void place(const Stack& stack, const Cache& cache, int layer, int block, const int64_t sequence, int64_t position,
+           const Floats& outputs, float* queries) {
+  const int size = stack.head_dim, query_heads = stack.heads, heads = stack.heads + stack.kv_heads;
+  for (int i = 0; i < BLOCK; i += 2) {
+    const int output = block * BLOCK + i, at = output % size;
+    int head = output / size;
+    float pair[2] = {outputs[i], outputs[i + 1]};
+    if (head < heads) {
+      const float* rope = cache.rope + position * size + at;
+      const float real = pair[0] * rope[0] - pair[1] * rope[1];
+      pair[1] = pair[0] * rope[1] + pair[1] * rope[0];
+      pair[0] = real;
+    }
+    if (head < query_heads) {
+      std::memcpy(queries + output, pair, sizeof pair);
+      continue;
+    }
+    head -= query_heads;
+    const int64_t value = head >= stack.kv_heads;
+    head -= value * stack.kv_heads;
+    uint16_t* entry = cache.entries + layer * cache.layer_stride + value * cache.value_stride +
+                      sequence * cache.sequence_stride + head * cache.head_stride + position * size + at;
+    for (int j = 0; j < 2; j++) entry[j] = to_bfloat16(pair[j]);
+  }
+}
+
+void run_layers(const Stack& stack, float* x, int rows, const int64_t* sequences, const int64_t* positions,
+                const Cache& cache, float* queries, float* wide, Team& team) {
+  const int dim = stack.dim, size = stack.head_dim, attention_dim = stack.heads * size;
+  const int64_t longest = *std::max_element(positions, positions + rows) + 1;
+  Rounded rounded(rows, std::max({dim, attention_dim, stack.ffn}));
+  std::vector<float> weights(longest);
+  Floats first[ROWS], second[ROWS];
+
+  const auto add = [&](const Linear& linear, int block) {
+    multiply_block(linear, block, rounded, rows, first);
+    for (int row = 0; row < rows; row++)
+      for (int i = 0; i < BLOCK; i++) x[row * dim + block * BLOCK + i] += first[row][i];
+  };
+
+  for (int number = 0; number < stack.count; number++) {
+    const Layer& layer = stack.layers[number];
+    // Every thread rounds the activations for itself: that costs less than waiting for one to do it.
+    rounded.take(x, rows, dim, layer.attention_norm, stack.eps);
+    team.share(layer.qkv.outputs / BLOCK, [&](int block) {
+      multiply_block(layer.qkv, block, rounded, rows, first);
+      for (int row = 0; row < rows; row++)
+        place(stack, cache, number, block, sequences[row], positions[row], first[row], queries + row * attention_dim);
+    });
+    team.share(rows * stack.heads, [&](int item) {
+      const int row = item / stack.heads, head = item % stack.heads;
+      const uint16_t* keys = cache.entries + number * cache.layer_stride + sequences[row] * cache.sequence_stride +
+                             head / (stack.heads / stack.kv_heads) * cache.head_stride;
+      float* query = queries + row * attention_dim + head * size;
+      attend(query, keys, keys + cache.value_stride, positions[row] + 1, size, weights.data());
+    });
+    rounded.take(queries, rows, attention_dim);
+    team.share(dim / BLOCK, [&](int block) { add(layer.output, block); });
+    rounded.take(x, rows, dim, layer.mlp_norm, stack.eps);
+    team.share(stack.ffn / BLOCK, [&](int block) {
+      multiply_block(layer.gate_up, 2 * block, rounded, rows, first);
+      multiply_block(layer.gate_up, 2 * block + 1, rounded, rows, second);
+      for (int row = 0; row < rows; row++) {
+        float* to = wide + row * stack.ffn + block * BLOCK;
+        for (int i = 0; i < BLOCK; i++) to[i] = first[row][i] / (1 + exponential(-first[row][i])) * second[row][i];
+      }
+    });
+    rounded.take(wide, rows, stack.ffn);
+    team.share(dim / BLOCK, [&](int block) { add(layer.down, block); });
+  }
+  team.share(rows, [&](int row) {
+    float* at = x + row * dim;
+    const float factor = Rounded::root_mean_square(at, dim, stack.eps);
+    for (int i = 0; i < dim; i++) at[i] *= factor * stack.norm[i];
+  });
+}
+
+// argmax(logits − temperature · log noise) over the `topk` largest: csm/sampling.py. Greedy without noise.
+int64_t choose(const float* logits, int count, const float* noise, float temperature, int topk) {
+  float least = -INFINITY;
+  if (noise && topk < count) {
+    std::vector<float> ordered(logits, logits + count);
+    std::nth_element(ordered.begin(), ordered.begin() + topk - 1, ordered.end(), std::greater<float>());
+    least = ordered[topk - 1];
+  }
+  float best = -INFINITY;
+  int64_t chosen = 0;
+  for (int code = 0; code < count; code++) {
+    if (logits[code] < least) continue;
+    const float score = noise ? logits[code] - temperature * std::log(noise[code]) : logits[code];
+    if (score > best) best = score, chosen = code;
+  }
+  return chosen;
+}
+
+// csm.model.Csm.frame, by one thread of the team.
+void spell(const Speller& speller, const Cache& cache, const float* noise, float temperature, int topk, int64_t* codes,
+           float* heard, float* x, float* logits, float* queries, float* wide, Team& team) {
+  const int dim = speller.dim, depth = speller.decoder.dim;
+  const int64_t sequences[2] = {0, 0};
+  Rounded rounded(2, std::max(dim, depth));
+
+  const auto multiply_into = [&](const Linear& linear, const float* from, int rows, float* to, int width) {
+    rounded.take(from, rows, linear.inputs);
+    team.share(linear.outputs / BLOCK, [&](int block) {
+      Floats outputs[2];
+      multiply_block(linear, block, rounded, rows, outputs);
+      const int count = std::min(BLOCK, width - block * BLOCK);
+      for (int row = 0; row < rows && count > 0; row++) {
+        std::memcpy(to + row * width + block * BLOCK, &outputs[row], count * sizeof(float));
+        through_bfloat16(to + row * width + block * BLOCK, count);
+      }
+    });
+  };
+  // `heard` holds two rows: the backbone's hidden state, and the embedding of the newest code.
+  const auto judge = [&](const float* state, int codebook) {
+    multiply_into(speller.heads[codebook], state, 1, logits, speller.codes);
+    team.share(1, [&](int) {
+      const float* draws = noise ? noise + size_t(codebook) * speller.codes : nullptr;
+      codes[codebook] = choose(logits, speller.codes, draws, temperature, topk);
+      const uint16_t* row = speller.embeddings + size_t(codebook * speller.vocabulary + codes[codebook]) * dim;
+      for (int i = 0; i < dim; i++) heard[dim + i] = from_bfloat16(row[i]);
+    });
+  };
+
+  judge(heard, 0);
+  for (int codebook = 1; codebook < speller.codebooks; codebook++) {
+    const int rows = codebook == 1 ? 2 : 1;
+    const int64_t positions[2] = {codebook + 1 - rows, codebook};
+    multiply_into(speller.projection, heard + (2 - rows) * dim, rows, x, depth);
+    run_layers(speller.decoder, x, rows, sequences, positions, cache, queries, wide, team);
+    team.share(1, [&](int) { through_bfloat16(x + (rows - 1) * depth, depth); });
+    judge(x + (rows - 1) * depth, codebook);
+  }
+}
+
+}  // namespace
+
+extern "C" {
+
+// y [rows, outputs] = x [rows, inputs] through the matrix.
+void csm_linear(const Linear* linear, const float* x, int rows, float* y, int threads) {
+  for (int first = 0; first < rows; first += ROWS) {
+    const int count = std::min(ROWS, rows - first);
+    Rounded rounded(count, linear->inputs);
+    rounded.take(x + size_t(first) * linear->inputs, count, linear->inputs);
+#pragma omp parallel for num_threads(threads) schedule(dynamic, 4)
+    for (int block = 0; block < linear->outputs / BLOCK; block++) {
+      Floats outputs[ROWS];
+      multiply_block(*linear, block, rounded, count, outputs);
+      for (int row = 0; row < count; row++)
+        std::memcpy(y + size_t(first + row) * linear->outputs + block * BLOCK, &outputs[row], sizeof(Floats));
+    }
+  }
+}
+
+// x [rows, dim] through the whole stack, in place; each row at its position of its sequence, earlier rows first.
+void csm_stack(const Stack* stack, float* x, int rows, const int64_t* sequences, const int64_t* positions,
+               const Cache* cache, int threads) {
+  for (int first = 0; first < rows; first += ROWS) {
+    const int count = std::min(ROWS, rows - first);
+    std::vector<float> queries(size_t(count) * stack->heads * stack->head_dim), wide(size_t(count) * stack->ffn);
+    with_team(threads, [&](Team& team) {
+      run_layers(*stack, x + size_t(first) * stack->dim, count, sequences + first, positions + first, *cache,
+                 queries.data(), wide.data(), team);
+    });
+  }
+}
+
+// A frame: codes [codebooks] that follow hidden [dim]. noise: Exp(1) draws [codebooks, codes], or null to be greedy.
+void csm_spell(const Speller* speller, const Cache* cache, const float* hidden, const float* noise, float temperature,
+               int topk, int64_t* codes, int threads) {
+  const Stack& stack = speller->decoder;
+  std::vector<float> heard(2 * speller->dim), x(2 * stack.dim), logits(speller->codes);
+  std::vector<float> queries(2 * stack.heads * stack.head_dim), wide(2 * stack.ffn);
+  std::copy(hidden, hidden + speller->dim, heard.begin());
+  with_team(threads, [&](Team& team) {
+    spell(*speller, *cache, noise, temperature, topk, codes, heard.data(), x.data(), logits.data(), queries.data(),
+          wide.data(), team);
+  });
+}
+
+}

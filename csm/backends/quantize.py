@@ -1,0 +1,300 @@
+"""Weights of 4 or 8 bits, for the CPU: speech at the speed at which memory can be read.
+
+Only weights are rounded, in groups of 64 inputs with a scale each; at "int4" the heads and the projection keep 8 bits,
+for they are a hundredth of what is read and closest to the choice of a code. Embeddings, activations between modules,
+and keys and values are bfloat16.
+
+Packed once, the weights are kept beside the checkpoint and mapped from there the next time. How they are laid out is a
+`Packing`: the kernel of csm/backends/cpu_kernel.cpp where it can be built, else PyTorch's own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ..model import (
+    Csm,
+    CsmConfig,
+    KeyValueCache,
+    Layer,
+    Transformer,
+    TransformerConfig,
+    causal_mask,
+)
+from ..sampling import Chooser
+from .cpu_kernel import (
+    Kernel,
+    KernelLayer,
+    KernelLinear,
+    KernelSpeller,
+    KernelTransformer,
+    KernelUnavailable,
+    Packed,
+    lay_out,
+)
+from .rounding import BLOCK, GROUP, restore, round_weight
+from .torch_packing import TorchPacking
+
+__all__ = [
+    "SCHEMES",
+    "KernelPacking",
+    "Packing",
+    "QuantizedCsm",
+    "TorchPacking",
+    "load_packed",
+    "pack",
+    "pick_packing",
+    "quantize",
+    "save_packed",
+]
+
+SCHEMES = {"int8": 8, "int4": 4}
+"""Names, and the bits of the two stacks' weights."""
+
+VERSION = 1
+"""Of the files written. Another order of the weights needs another number."""
+
+log = logging.getLogger("csm")
+
+
+def quantize(model: Csm, scheme: str, folder: Path | None = None, packing: Packing | None = None) -> QuantizedCsm:
+    """The same model on packed weights, "int8" or "int4".
+
+    folder: the checkpoint's. What is packed is kept there, in `quantized/`, and found the next time if the
+        checkpoint's files are still the same; without a folder it stays in memory.
+    packing: how weights are laid out; default what is fastest here.
+
+    Raises ValueError for another scheme, or a model that is not on the CPU.
+    """
+    if scheme not in SCHEMES:
+        raise ValueError(f"quantize is one of {', '.join(map(repr, SCHEMES))}, not {scheme!r}.")
+    if model.device.type != "cpu":
+        raise ValueError(f"Packed weights are for the CPU; on {model.device} CSM runs in bfloat16. Leave quantize out.")
+    packing = packing or pick_packing()
+    if folder is None:
+        return QuantizedCsm(model.config, dict(pack(model, SCHEMES[scheme], packing)), packing)
+    file = folder / "quantized" / f"{scheme}-{packing.name}-{_identity(folder)}.safetensors"
+    if not file.exists():
+        log.info("Packing the weights to %s, once; they are kept in %s", scheme, file)
+        try:
+            file.parent.mkdir(exist_ok=True)
+            save_packed(file, pack(model, SCHEMES[scheme], packing))
+            for outdated in set(file.parent.glob(f"{scheme}-{packing.name}-*.safetensors")) - {file}:
+                outdated.unlink()
+        except OSError as error:
+            log.warning("The packed weights cannot be kept (%s): they will be packed anew each time.", error)
+            return QuantizedCsm(model.config, dict(pack(model, SCHEMES[scheme], packing)), packing)
+    return QuantizedCsm(model.config, load_packed(file), packing)
+
+
+def pick_packing() -> Packing:
+    """The kernel where it can be built and is right, else PyTorch's own; which, and why, is logged."""
+    try:
+        packing = KernelPacking(Kernel.build())
+        packing.check()
+    except KernelUnavailable as reason:
+        log.warning("Packed weights run on PyTorch's kernels, some two times slower than our own: %s.", reason)
+        return TorchPacking()
+    return packing
+
+
+class Packing(Protocol):
+    """A way to lay out packed weights, and to compute with them."""
+
+    name: str
+
+    def pack(self, weight: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+        """Codes and scales of a matrix [outputs, inputs], in this packing's own order."""
+        ...
+
+    def linear(self, codes: Tensor, scales: Tensor, inputs: int) -> nn.Module:
+        """The matrix as a module: bfloat16 [..., inputs] → [..., at least outputs]."""
+        ...
+
+    def stack(self, config: TransformerConfig, tensors: Mapping[str, Tensor]) -> nn.Module:
+        """A stack of layers, called like `csm.model.Transformer`, from what `stack_tensors` names."""
+        ...
+
+    def speller(self, model: QuantizedCsm) -> KernelSpeller | None:
+        """A shorter way to `Csm.frame` for one sequence, if there is one."""
+        ...
+
+
+class QuantizedCsm(Csm):
+    """`Csm` with other modules where the weights are packed. It computes in bfloat16. `tensors` are those of `pack`."""
+
+    def __init__(self, config: CsmConfig, tensors: Mapping[str, Tensor], packing: Packing) -> None:
+        with torch.device("meta"):
+            super().__init__(config)
+        self.packing, self.tensors = packing, tensors
+        for name in ("text_embeddings", "audio_embeddings"):
+            getattr(self, name).weight = nn.Parameter(tensors[f"{name}.weight"], requires_grad=False)
+
+        def linear(name: str, inputs: int) -> nn.Module:
+            return packing.linear(tensors[f"{name}.codes"], tensors[f"{name}.scales"], inputs)
+
+        def stack(name: str, shape: TransformerConfig) -> nn.Module:
+            return packing.stack(shape, {key.removeprefix(f"{name}."): value for key, value in tensors.items()})
+
+        backbone, decoder = config.backbone, config.decoder
+        self.backbone = stack("backbone", backbone)  # type: ignore[assignment]
+        self.decoder = stack("decoder", decoder)  # type: ignore[assignment]
+        self.projection = linear("projection", backbone.dim)  # type: ignore[assignment]
+        self.codebook0_head = linear("codebook0_head", backbone.dim)  # type: ignore[assignment]
+        del self.audio_head
+        heads = range(config.audio_codebooks - 1)
+        self.audio_heads = nn.ModuleList(linear(f"audio_head.{index}", decoder.dim) for index in heads)
+        self.speller = packing.speller(self)
+        self.requires_grad_(False).eval()
+
+    def frame(self, hidden: Tensor, cache: KeyValueCache, choose: Callable[[Tensor, int], Tensor]) -> Tensor:
+        known = isinstance(choose, Chooser) and isinstance(choose.temperature, int | float)
+        if self.speller is not None and known and len(hidden) == 1:
+            return self.speller(hidden, cache, cast(Chooser, choose))
+        return super().frame(hidden, cache, choose)
+
+    def codebook_logits(self, depth: Tensor, codebook: int) -> Tensor:
+        out: Tensor = self.audio_heads[codebook - 1](depth)
+        return out
+
+
+def pack(model: Csm, bits: int, packing: Packing) -> Iterator[tuple[str, Tensor]]:
+    """All tensors of a `QuantizedCsm`, one after the other, so that no two weights need be in memory."""
+    for name in ("text_embeddings", "audio_embeddings"):
+        yield f"{name}.weight", getattr(model, name).weight.detach().bfloat16()
+    yield from _packed("projection", model.projection.weight, 8, packing)
+    yield from _packed("codebook0_head", model.codebook0_head.weight, 8, packing)
+    for index, head in enumerate(model.audio_head):
+        yield from _packed(f"audio_head.{index}", head.T, 8, packing)
+    for name, stack in (("backbone", model.backbone), ("decoder", model.decoder)):
+        yield from ((f"{name}.{key}", value) for key, value in stack_tensors(stack, bits, packing))
+
+
+def stack_tensors(stack: Transformer, bits: int, packing: Packing) -> Iterator[tuple[str, Tensor]]:
+    """A stack's norms, and its matrices packed: those that hear the same are one.
+
+    Gate and way up are joined by turns, 16 rows of each, so that one thread finds both halves of a product.
+    """
+    layers: Iterable[Layer] = stack.layers  # type: ignore[assignment]
+    for index, layer in enumerate(layers):
+        attention, mlp = layer.attn, layer.mlp
+        turns = [matrix.weight.reshape(-1, BLOCK, matrix.in_features) for matrix in (mlp.w1, mlp.w3)]
+        name = f"layers.{index}"
+        yield f"{name}.sa_norm", layer.sa_norm.scale.detach().float()
+        yield f"{name}.mlp_norm", layer.mlp_norm.scale.detach().float()
+        qkv = (attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight)
+        yield from _packed(f"{name}.qkv", torch.cat(qkv), bits, packing)
+        yield from _packed(f"{name}.output", attention.output_proj.weight, bits, packing)
+        yield from _packed(f"{name}.gate_up", torch.stack(turns, dim=1).flatten(0, 2), bits, packing)
+        yield from _packed(f"{name}.down", mlp.w2.weight, bits, packing)
+    yield "norm", stack.norm.scale.detach().float()
+
+
+def _packed(name: str, weight: Tensor, bits: int, packing: Packing) -> Iterator[tuple[str, Tensor]]:
+    codes, scales = packing.pack(weight.detach(), bits)
+    yield f"{name}.codes", codes
+    yield f"{name}.scales", scales
+
+
+class KernelPacking:
+    """For csm/backends/cpu_kernel.cpp: a whole stack is one call."""
+
+    name = "kernel"
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+
+    def pack(self, weight: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+        return lay_out(*round_weight(weight, bits), bits)
+
+    def linear(self, codes: Tensor, scales: Tensor, inputs: int) -> nn.Module:
+        return KernelLinear(self.kernel, Packed(codes, scales, inputs))
+
+    def stack(self, config: TransformerConfig, tensors: Mapping[str, Tensor]) -> nn.Module:
+        def matrix(name: str, inputs: int) -> Packed:
+            return Packed(tensors[f"{name}.codes"], tensors[f"{name}.scales"], inputs)
+
+        layers = [
+            KernelLayer(
+                matrix(f"{name}.qkv", config.dim),
+                matrix(f"{name}.output", config.heads * config.head_dim),
+                matrix(f"{name}.gate_up", config.dim),
+                matrix(f"{name}.down", config.ffn),
+                tensors[f"{name}.sa_norm"],
+                tensors[f"{name}.mlp_norm"],
+            )
+            for name in (f"layers.{index}" for index in range(config.layers))
+        ]
+        return KernelTransformer(self.kernel, config, layers, tensors["norm"])
+
+    def speller(self, model: QuantizedCsm) -> KernelSpeller | None:
+        heads = [model.codebook0_head, *model.audio_heads]
+        parts: list[Any] = [model.decoder, model.projection, heads, model.audio_embeddings.weight]
+        return KernelSpeller(model.config, *parts)
+
+    def check(self) -> None:
+        """Compares a small stack with the plain one on the same weights. Raises KernelUnavailable if they differ."""
+        config = TransformerConfig(layers=2, heads=4, kv_heads=2, dim=64, ffn=96, context=12)
+        draw, where = torch.Generator().manual_seed(0), slice(2, 9)
+        x = torch.randn(2, 7, config.dim, generator=draw)
+        for bits in SCHEMES.values():
+            plain = Transformer(config).requires_grad_(False)
+            for matrix in plain.modules():
+                if isinstance(matrix, nn.Linear):
+                    shape = matrix.weight.shape
+                    weight = torch.randn(shape, generator=draw) * shape[1] ** -0.5
+                    matrix.weight.data = restore(*round_weight(weight, bits), shape[1])
+            packed = self.stack(config, dict(stack_tensors(plain, bits, self)))
+            caches = [KeyValueCache(config, 2, dtype=dtype) for dtype in (torch.float32, torch.bfloat16)]
+            expected = plain(x, where, causal_mask(where, config.context), caches[0])
+            difference = (packed(x, where, None, caches[1]) - expected).norm() / expected.norm()
+            # Activations in 8 bits, keys and values in bfloat16: about 0.01.
+            if not difference < 0.03:
+                raise KernelUnavailable(f"what it computes at {bits} bits is off by {float(difference):.1%}")
+
+
+def _identity(folder: Path) -> str:
+    """What tells a checkpoint's files from any others, without reading them: names, sizes and times of change."""
+    files = sorted(path.resolve() for path in folder.glob("*.safetensors"))
+    facts = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    return hashlib.sha256(json.dumps([VERSION, GROUP, facts]).encode()).hexdigest()[:16]
+
+
+def load_packed(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file that `save_packed` has written, mapped from it."""
+    tensors: dict[str, Tensor] = load_file(path)
+    return tensors
+
+
+def save_packed(path: Path, tensors: Iterable[tuple[str, Tensor]]) -> None:
+    """A safetensors file, written tensor by tensor as they are made, so that two are never in memory.
+
+    The header, whose length is known at the end only, has a fixed space, filled up with blanks as the format allows; so
+    the tensors also begin at a multiple of 64 bytes, where the processor reads them best.
+    """
+    space = 128 << 10
+    header: dict[str, object] = {}
+    at = 0
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    with partial.open("wb") as file:
+        file.seek(space)
+        for name, tensor in tensors:
+            kind = {torch.bfloat16: "BF16", torch.float32: "F32", torch.uint8: "U8", torch.int8: "I8"}[tensor.dtype]
+            size = tensor.nbytes
+            header[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [at, at + size]}
+            file.write(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+            at += size
+        written = json.dumps(header, separators=(",", ":")).encode()
+        file.seek(0)
+        file.write((space - 8).to_bytes(8, "little") + written.ljust(space - 8))
+    partial.replace(path)

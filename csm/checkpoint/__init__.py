@@ -1,0 +1,1 @@
+"""The model's weights on disk, in both published formats."""

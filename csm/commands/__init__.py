@@ -1,0 +1,1 @@
+"""The commands csm-generate, csm-dialogue, csm-voice and csm-verify."""

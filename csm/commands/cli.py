@@ -1,0 +1,347 @@
+"""The commands: csm-generate, csm-dialogue, csm-voice, csm-verify.
+
+Bad input gets one sentence and exit code 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from ..errors import CsmError, InvalidSpeaker, InvalidText
+
+if TYPE_CHECKING:
+    from ..generator import Generator
+    from ..prompt import Segment
+    from .speaking import Metrics, Speaker
+    from .voices import Voice
+
+__all__ = ["dialogue_command", "generate_command", "verify_command", "voice_command"]
+
+Arguments = argparse.Namespace
+INTERRUPTED = 130  # as shells have it: 128 + SIGINT
+
+
+class UsageError(CsmError):
+    """The command cannot be done as it was given."""
+
+
+class Parser(argparse.ArgumentParser):
+    """One sentence in place of a page of usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def generate_command(arguments: Sequence[str] | None = None) -> int:
+    """Speak one text."""
+    parser = Parser("csm-generate", description="Speak a text with CSM-1B.")
+    parser.add_argument("--text", help="what shall be said; without it, text from a pipe is read")
+    parser.add_argument("--speaker", default="0", metavar="N", help="the speaker's number, from 0 up (default 0)")
+    parser.add_argument("--voice", metavar="NAME", help="a voice of csm-voice, or the folder of one")
+    parser.add_argument("--context-audio", nargs="+", default=[], metavar="FILE", help="recordings that came before")
+    parser.add_argument("--context-text", nargs="+", default=[], metavar="TEXT", help="what is said in each of them")
+    parser.add_argument(
+        "--context-speaker", nargs="+", default=[], metavar="N", help="by whom (default: by the speaker of the text)"
+    )
+    _add_speaking(parser, "audio.wav")
+    return _run(parser, _generate, arguments)
+
+
+def dialogue_command(arguments: Sequence[str] | None = None) -> int:
+    """Speak a script of several characters, each line heard by the next."""
+    parser = Parser(
+        "csm-dialogue",
+        description='Speak a script: "Name = voice" for each character that has one, then lines "Name: words".',
+    )
+    parser.add_argument("script", help="the script's file, or - for one from a pipe")
+    parser.add_argument("--pause", type=float, default=0.3, metavar="SECONDS", help="between lines (default 0.3)")
+    _add_speaking(parser, "dialogue.wav")
+    return _run(parser, _dialogue, arguments)
+
+
+def voice_command(arguments: Sequence[str] | None = None) -> int:
+    """Keep voices: a recording, its words, a note."""
+    parser = Parser("csm-voice", description="Voices to speak in: folders with a recording, its words and a note.")
+    _add_voices(parser)
+    actions = parser.add_subparsers(dest="action", required=True, metavar="add | list | play", parser_class=Parser)
+    add = actions.add_parser("add", help="make a voice of a recording")
+    add.add_argument("name")
+    add.add_argument("recording", type=Path)
+    add.add_argument("--text", required=True, help="the words that are said in the recording")
+    add.add_argument("--note", default="", help="where it is from, and whether its owner agreed")
+    add.add_argument("--replace", action="store_true", help="put it in the place of the voice of that name")
+    add.set_defaults(act=_add_voice)
+    actions.add_parser("list", help="show the voices").set_defaults(act=_list_voices)
+    play = actions.add_parser("play", help="hear one")
+    play.add_argument("name")
+    play.set_defaults(act=_play_voice)
+    return _run(parser, lambda given: int(given.act(given)), arguments)
+
+
+def verify_command(arguments: Sequence[str] | None = None) -> int:
+    """Tell whether CSM made a file. Exit code 0: the watermark is in it; 1: it is not; 2: this cannot be told."""
+    parser = Parser(
+        "csm-verify", description="Look for CSM's watermark in a recording, and show what it says of itself."
+    )
+    parser.add_argument("file", type=Path)
+    return _run(parser, _verify, arguments)
+
+
+def _add_speaking(parser: Parser, output: str) -> None:
+    """What speaking commands share."""
+    add = parser.add_argument
+    add("--model", default="sesame/csm-1b", help="a folder, or a name on the Hugging Face hub (default sesame/csm-1b)")
+    add("--codec", choices=("mimi", "moshi"), default="mimi", help="ours, or the package moshi (default mimi)")
+    add("--device", help="cpu, cuda, … (default: the GPU if there is one)")
+    add("--quantize", choices=("int8", "int4"), help="smaller and faster, a little less exact")
+    add(
+        "--output",
+        type=Path,
+        default=Path(output),
+        metavar="FILE",
+        help=f"wav, flac, ogg or mp3, or - for a pipe (default {output})",
+    )
+    add("--max-audio-length-ms", type=float, default=90_000, metavar="MS", help="the longest (default 90000)")
+    add("--temperature", type=float, default=0.9, help="0: always the likeliest (default 0.9)")
+    add("--topk", type=int, default=50, help="how many codes are drawn from (default 50)")
+    add("--seed", type=int, help="a number: the same speech every time")
+    add("--stream", action="store_true", help="write while it is made, without a watermark")
+    add("--play", action="store_true", help="to the loudspeaker, too, while it is made")
+    add("--no-watermark", action="store_true", help="do not mark the speech as made by a machine")
+    add("--debug", action="store_true", help="show times and memory, and where an error came from")
+    _add_voices(parser)
+
+
+def _add_voices(parser: Parser) -> None:
+    parser.add_argument("--voices", type=Path, metavar="FOLDER", help="where the voices are (default $CSM_VOICES, …)")
+
+
+def _run(parser: Parser, act: Callable[[Arguments], int], arguments: Sequence[str] | None) -> int:
+    """Do it; what goes wrong for a reason becomes one sentence."""
+    given = parser.parse_args(arguments)
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_, **__: print(f"{parser.prog}: {message}", file=sys.stderr)
+            return act(given)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Who read the sound has heard enough. Python would complain once more when it closes standard output.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (CsmError, ValueError, OSError) as error:
+        if getattr(given, "debug", False):
+            raise
+        print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+
+
+def _generate(given: Arguments) -> int:
+    from ..prompt import speakable
+    from ..utterance import FRAMES_PER_SECOND, frames_likely
+
+    text = _text(given.text, "--text")
+    speaker = _speaker(given.speaker)
+    context = [*_voice_segments(given, speaker), *_context(given, speaker)]
+    likely = frames_likely(speakable(text)) / FRAMES_PER_SECOND
+    generator, metrics = _load(given)
+    metrics.asked = metrics.clock()
+    chunks = generator.generate_stream(
+        text, speaker, context, given.max_audio_length_ms, given.temperature, given.topk, given.seed
+    )
+    with _speaker_for(given, generator, metrics, likely) as voice:
+        voice.say(chunks)
+    return _end(given, metrics)
+
+
+def _dialogue(given: Arguments) -> int:
+    from ..prompt import speakable
+    from ..session import Session
+    from ..utterance import FRAMES_PER_SECOND, frames_likely
+    from .script import Script
+
+    if not 0 <= given.pause <= 60:
+        raise UsageError(f"A pause is 0 to 60 seconds, not {given.pause:g}.")
+    script = Script.parse(_text(None if given.script == "-" else _read(Path(given.script)), "a script's file"))
+    numbers = {character: number for number, character in enumerate(script.characters)}
+    voices = [_voice(given, name).segment(numbers[character]) for character, name in script.voices.items()]
+    likely = sum(frames_likely(speakable(line.text)) / FRAMES_PER_SECOND + given.pause for line in script.lines)
+    generator, metrics = _load(given)
+    metrics.asked = metrics.clock()
+    session = Session(generator, voices)
+    with _speaker_for(given, generator, metrics, likely) as voice:
+        for index, line in enumerate(script.lines):
+            if index:
+                voice.pause(given.pause)
+            seed = None if given.seed is None else given.seed + index
+            try:
+                voice.say(
+                    session.speak(
+                        *(line.text, numbers[line.character], given.max_audio_length_ms),
+                        *(given.temperature, given.topk, seed),
+                    )
+                )
+            except CsmError as error:
+                raise UsageError(f"Line {line.number}, {line.character}: {error}") from error
+    return _end(given, metrics)
+
+
+def _add_voice(given: Arguments) -> int:
+    from .voices import Voices, default_folder
+
+    voice = Voices(given.voices or default_folder()).add(
+        given.name, given.recording, given.text, given.note, replace=given.replace
+    )
+    print(f"{voice.name}: {voice.seconds:.1f} s, in {voice.folder}")
+    return 0
+
+
+def _list_voices(given: Arguments) -> int:
+    from .voices import Voices, default_folder
+
+    voices = Voices(given.voices or default_folder())
+    for voice in voices.all():
+        print(f"{voice.name}\t{voice.seconds:.1f} s\t{voice.text}" + (f"\t({voice.note})" if voice.note else ""))
+    if not voices.all():
+        print(f"No voices yet in {voices.folder}. Make one: csm-voice add NAME RECORDING --text WORDS", file=sys.stderr)
+    return 0
+
+
+def _play_voice(given: Arguments) -> int:
+    from ..sound.playback import Playback
+    from ..sound.recording import SAMPLE_RATE, as_mono
+
+    segment = _voice(given, given.name).segment(0)
+    with Playback(SAMPLE_RATE) as playback:
+        playback.play(as_mono(segment.audio, segment.sample_rate))
+    return 0
+
+
+def _verify(given: Arguments) -> int:
+    from ..sound.audio_files import provenance_of, read_recording
+    from ..sound.watermark import WatermarkMissing, load_watermark
+
+    provenance = provenance_of(given.file)
+    audio, rate = read_recording(given.file)
+    for field, value in (("software", provenance.software), ("comment", provenance.comment)):
+        print(f"{field + ':':<11}{value or '-'}")
+    try:
+        watermark = load_watermark()
+    except WatermarkMissing as missing:
+        print(f"watermark: not looked for. {missing}")
+        return 2
+    mark = watermark.read(audio.mean(0), rate)
+    print("watermark: " + (f"CSM-1B's, {mark.confidence:.0%} of its digits agree" if mark else "none found"))
+    return 0 if mark else 1
+
+
+def _text(given: str | None, option: str) -> str:
+    """What was given, or what comes through the pipe."""
+    if given is not None:
+        return given
+    if sys.stdin is None or sys.stdin.isatty():
+        raise UsageError(f"Give {option}, or text through a pipe.")
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise InvalidText(f"What comes through the pipe is no text: {error}.") from error
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidText(f"{path} is no text in UTF-8: {error}.") from error
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def _speaker(written: str) -> int:
+    if not written.isdecimal():
+        raise InvalidSpeaker(f"A speaker is a whole number from 0 up, not {written!r}.")
+    return int(written)
+
+
+def _voice(given: Arguments, name: str) -> Voice:
+    """By its name, or by the way to its folder."""
+    from .voices import Voice, Voices, default_folder
+
+    if os.sep in name or Path(name).is_dir():
+        return Voice.read(Path(name).expanduser())
+    return Voices(given.voices or default_folder()).get(name)
+
+
+def _voice_segments(given: Arguments, speaker: int) -> list[Segment]:
+    return [_voice(given, given.voice).segment(speaker)] if given.voice else []
+
+
+def _context(given: Arguments, speaker: int) -> list[Segment]:
+    from ..prompt import Segment
+    from ..sound.audio_files import read_recording
+
+    audio, text, speakers = given.context_audio, given.context_text, given.context_speaker
+    if len(audio) != len(text):
+        raise UsageError(f"Give as many --context-text as --context-audio; there are {len(text)} and {len(audio)}.")
+    if speakers and len(speakers) != len(audio):
+        raise UsageError(f"Give a --context-speaker for each of {len(audio)} recordings, or none; got {len(speakers)}.")
+    numbers = [_speaker(number) for number in speakers] or [speaker] * len(audio)
+    recordings = [read_recording(path) for path in audio]
+    return [
+        Segment(text=words, speaker=number, audio=samples, sample_rate=rate)
+        for words, number, (samples, rate) in zip(text, numbers, recordings, strict=True)
+    ]
+
+
+def _load(given: Arguments) -> tuple[Generator, Metrics]:
+    """The generator, and how long it took to load."""
+    import torch
+
+    from ..generator import load_csm_1b
+    from .speaking import Metrics
+
+    try:
+        torch.device(given.device or "cpu")
+    except RuntimeError as error:
+        raise UsageError(f"There is no device {given.device!r}. Take cpu, cuda or mps.") from error
+    metrics = Metrics()
+    begun = metrics.clock()
+    codec = None
+    if given.codec == "moshi":
+        from ..codec.moshi import find_original_file, load_moshi_codec
+        from ..loading import pick_device, resolve
+
+        codec = load_moshi_codec(find_original_file(resolve(given.model)), device=pick_device(given.device))
+    generator = load_csm_1b(given.device, given.model, None, given.quantize, codec=codec)
+    metrics.loading = metrics.clock() - begun
+    return generator, metrics
+
+
+def _speaker_for(given: Arguments, generator: Generator, metrics: Metrics, likely_seconds: float) -> Speaker:
+    from .speaking import Speaker, find_watermark
+
+    return Speaker(
+        output=given.output,
+        sample_rate=generator.sample_rate,
+        likely_seconds=likely_seconds,
+        stream=given.stream,
+        play=given.play,
+        watermark=find_watermark(not given.no_watermark, given.stream),
+        metrics=metrics,
+    )
+
+
+def _end(given: Arguments, metrics: Metrics) -> int:
+    from ..sound.audio_files import PIPE
+    from .speaking import say
+
+    if given.output != PIPE:
+        say(f"{metrics.speech:.1f} s of speech in {given.output}.")
+    if given.debug:
+        say("\n".join(metrics.lines()))
+    return 0

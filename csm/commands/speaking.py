@@ -1,0 +1,143 @@
+"""What the commands do with speech while it is made: show how far it is, play it, mark it, write it, and measure."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from ..sound.audio_files import open_output
+from ..sound.playback import NoSoundDevice, Playback
+from ..sound.watermark import Watermark, WatermarkMissing, load_watermark
+
+__all__ = ["Clock", "Metrics", "Speaker", "find_watermark", "say"]
+
+Clock = Callable[[], float]
+
+
+def say(message: str) -> None:
+    """One line to whoever sits at the terminal; standard output may be a pipe of sound."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def find_watermark(wanted: bool, stream: bool) -> Watermark | None:
+    """The watermark, if it is wanted and here; else one line says why what follows carries none."""
+    if not wanted:
+        say("The speech carries no watermark, as asked.")
+    elif stream:
+        say("The speech carries no watermark: it is made from the whole, and this is streamed.")
+    else:
+        try:
+            return load_watermark()
+        except WatermarkMissing as missing:
+            say(f"The speech carries no watermark. {missing}")
+    return None
+
+
+@dataclass
+class Metrics:
+    """When things happened, in seconds of `clock`."""
+
+    clock: Clock = time.perf_counter
+    loading: float = 0.0
+    asked: float = 0.0
+    first_sound: float | None = None
+    ended: float = 0.0
+    speech: float = 0.0
+
+    def lines(self) -> list[str]:
+        """For people. Memory is the most that was held at a time."""
+        took = self.ended - self.asked
+        lines = [f"loading          {self.loading:8.2f} s"]
+        if self.first_sound is not None:
+            lines += [
+                f"first sound after{self.first_sound - self.asked:8.3f} s",
+                f"speech           {self.speech:8.2f} s, {round(self.speech * 12.5)} frames, made in {took:.2f} s",
+                f"real-time factor {took / self.speech:8.3f}",
+            ]
+        if sys.platform != "win32":
+            import resource
+
+            held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in KiB; macOS counts bytes
+            lines.append(f"memory           {held / (2**30 if sys.platform == 'darwin' else 2**20):8.2f} GB")
+        if torch.cuda.is_available():
+            lines.append(f"memory, GPU      {torch.cuda.max_memory_allocated() / 2**30:8.2f} GB")
+        return lines
+
+
+@dataclass
+class Speaker:
+    """Where speech goes. Use as a context; what was said before an interruption is kept.
+
+    Without `stream` the file is written at the end, marked; with it every piece as it is made.
+    """
+
+    output: Path
+    sample_rate: int
+    likely_seconds: float
+    stream: bool
+    play: bool
+    watermark: Watermark | None
+    metrics: Metrics
+    _said: list[Tensor] = field(default_factory=list)
+
+    def __enter__(self) -> Speaker:
+        self._stack = ExitStack()
+        with ExitStack() as opening:
+            self._output = opening.enter_context(open_output(self.output, self.sample_rate))
+            self._playback = self._open_playback(opening)
+            self._bar = opening.enter_context(
+                tqdm(
+                    total=round(self.likely_seconds, 1),
+                    desc="Speaking",
+                    disable=None,
+                    bar_format="{desc}: {bar:24} {n:.1f} s of speech in {elapsed}",
+                )
+            )
+            self._stack = opening.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self.metrics.ended = self.metrics.clock()
+        # What was said until an error or an interruption is kept; a reader of the pipe that has gone needs no more.
+        with self._stack:
+            if self._said and not isinstance(error, BrokenPipeError):
+                whole = torch.cat(self._said)
+                self._output.write(self.watermark.write(whole, self.sample_rate) if self.watermark else whole)
+
+    def say(self, chunks: Iterable[Tensor]) -> None:
+        """Take the pieces of an utterance, float32 [samples], as they are made."""
+        for chunk in chunks:
+            if self.metrics.first_sound is None:
+                self.metrics.first_sound = self.metrics.clock()
+            self.metrics.speech += len(chunk) / self.sample_rate
+            self._bar.update(len(chunk) / self.sample_rate)
+            self._put(chunk)
+
+    def pause(self, seconds: float) -> None:
+        """Silence between two lines."""
+        self._put(torch.zeros(round(seconds * self.sample_rate)))
+
+    def _put(self, chunk: Tensor) -> None:
+        if self._playback is not None:
+            self._playback.play(chunk)
+        if self.stream:
+            self._output.write(chunk)
+        else:
+            self._said.append(chunk)
+
+    def _open_playback(self, opening: ExitStack) -> Playback | None:
+        if not self.play:
+            return None
+        try:
+            return opening.enter_context(Playback(self.sample_rate))
+        except NoSoundDevice as error:
+            say(f"{error}. The speech is only written to {self.output}.")
+            return None

@@ -1,0 +1,1 @@
+"""Recordings in, speech out: files, loudspeakers, watermarks."""

@@ -1,0 +1,159 @@
+"""Recordings from files, speech into files and pipes, and what such a file says about where it comes from."""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+from dataclasses import dataclass, fields
+from importlib import metadata
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Protocol, Self
+
+import soundfile
+import torch
+from torch import Tensor
+
+from ..errors import InvalidAudio
+
+__all__ = ["PIPE", "Provenance", "SpeechFile", "SpeechPipe", "open_output", "provenance_of", "read_recording"]
+
+PIPE = Path("-")
+FORMATS = (".wav", ".flac", ".ogg", ".mp3")
+UNKNOWN = 0xFFFFFFFF  # a length that is not known when the header is written; players read on to the end
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Plain fields in the file's metadata (WAV: INFO; FLAC, Ogg: comments). Anyone can read them, and remove them."""
+
+    software: str = ""
+    comment: str = ""
+
+    @classmethod
+    def ours(cls) -> Provenance:
+        """What our own files say."""
+        try:
+            version = metadata.version("parley")
+        except metadata.PackageNotFoundError:
+            version = "from source"
+        return cls(
+            software=f"csm of Parley, {version}",
+            comment="Synthetic speech, made with CSM-1B. This is not a recording of a person.",
+        )
+
+
+def read_recording(path: Path | str) -> tuple[Tensor, int]:
+    """A recording as it is: float32 [channels, samples] and its sample rate in Hz. Raises InvalidAudio."""
+    if not Path(path).is_file():
+        raise InvalidAudio(f"There is no recording at {path}.")
+    try:
+        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, OSError) as error:
+        raise InvalidAudio(f"{path} is not a recording that can be read ({_reason(error)}).") from error
+    return torch.from_numpy(samples.T), rate
+
+
+def provenance_of(path: Path | str) -> Provenance:
+    """What a file says about itself; empty fields where it says nothing. Raises InvalidAudio."""
+    if not Path(path).is_file():
+        raise InvalidAudio(f"There is no recording at {path}.")
+    try:
+        with soundfile.SoundFile(path) as file:
+            return Provenance(**{field.name: getattr(file, field.name) or "" for field in fields(Provenance)})
+    except (soundfile.SoundFileError, OSError) as error:
+        raise InvalidAudio(f"{path} is not a recording that can be read ({_reason(error)}).") from error
+
+
+class Output(Protocol):
+    """Takes speech piece by piece, float32 [samples]."""
+
+    def write(self, samples: Tensor) -> None: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def open_output(path: Path, sample_rate: int) -> Output:
+    """A file whose format its name tells, or with `-` standard output, as WAV. Raises InvalidAudio."""
+    if path == PIPE:
+        if sys.stdout.isatty():
+            raise InvalidAudio("Sound does not belong on a terminal: name a file, or put a player behind a pipe.")
+        return SpeechPipe(sys.stdout.buffer, sample_rate)
+    if path.suffix.lower() not in FORMATS:
+        raise InvalidAudio(f"The name of the output, {path}, should end in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}.")
+    return SpeechFile(path, sample_rate)
+
+
+class SpeechFile:
+    """A file of 16-bit mono sound with our provenance. A file of that name stays as it is until there is something to
+    write."""
+
+    def __init__(self, path: Path, sample_rate: int) -> None:
+        if not path.parent.is_dir() or path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+            raise InvalidAudio(f"{path} cannot be written: it should be a file in a folder that is there and is yours.")
+        self.path, self.sample_rate = path, sample_rate
+        self._file: soundfile.SoundFile | None = None
+
+    def write(self, samples: Tensor) -> None:
+        if self._file is None:
+            self._file = soundfile.SoundFile(self.path, "w", self.sample_rate, channels=1)
+            provenance = Provenance.ours()
+            self._file.software, self._file.comment = provenance.software, provenance.comment
+        self._file.write(samples.clamp(-1, 1).numpy())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+class SpeechPipe:
+    """A WAV of 16-bit mono sound with our provenance into a pipe, whose length nobody knows beforehand."""
+
+    def __init__(self, pipe: BinaryIO, sample_rate: int) -> None:
+        self._pipe = pipe
+        provenance = Provenance.ours()
+        info = b"INFO" + _chunk(b"ISFT", provenance.software) + _chunk(b"ICMT", provenance.comment)
+        width = 2
+        layout = struct.pack("<HHIIHH", 1, 1, sample_rate, sample_rate * width, width, 8 * width)
+        self._header = b"".join(
+            (
+                *(b"RIFF", struct.pack("<I", UNKNOWN), b"WAVE"),
+                *(b"fmt ", struct.pack("<I", len(layout)), layout),
+                *(b"LIST", struct.pack("<I", len(info)), info),
+                *(b"data", struct.pack("<I", UNKNOWN)),
+            )
+        )
+
+    def write(self, samples: Tensor) -> None:
+        self._pipe.write(self._header + (samples.clamp(-1, 1) * 32767).to(torch.int16).numpy().tobytes())
+        self._pipe.flush()
+        self._header = b""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+
+def _chunk(name: bytes, text: str) -> bytes:
+    """A chunk of RIFF INFO: text that ends in a zero, filled up to an even length."""
+    content = text.encode() + b"\0"
+    return name + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2)
+
+
+def _reason(error: Exception) -> str:
+    """libsndfile's own words, without the file's name that soundfile puts before them."""
+    return str(error).rpartition(": ")[2].rstrip(".")

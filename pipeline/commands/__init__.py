@@ -1,0 +1,1 @@
+"""The commands talk, models and doctor."""

@@ -1,0 +1,203 @@
+"""A conversation without a browser: with recordings (`talk --input question.wav`) or at the sound card (`talk`)."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from config.nvidia import one_card
+from config.places import DATA
+from config.profiles import PROFILES, Name
+from config.store import SettingsError, SettingsStore
+from pipeline.audio import MOUTH_RATE
+from pipeline.audio.portaudio import SoundCardError
+from pipeline.conversation.conversation import Conversation
+from pipeline.conversation.events import Event, Notice, ReplyText, UserSaid
+from pipeline.ends.file import AudioFileError, Held, check_writable, hold, read_sound, write_sound
+from pipeline.ends.soundcard import SoundCard, converse
+from pipeline.engine import EngineError
+from pipeline.engines.running import Engines
+from pipeline.turns.record import TurnRecord
+
+STAGES = {
+    "decided": "turn over",
+    "transcript_final": "understood",
+    "recalled": "recalled",
+    "first_token": "first word",
+    "first_clause": "first clause",
+    "first_sample": "first sound",
+    "first_heard": "heard",
+}
+"""The marks of a turn that are shown, and what they are called."""
+
+DONE, NOTHING_SAID, BAD_INPUT = 0, 1, 2
+"""Exit codes; NOTHING_SAID also when an engine or the sound card failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    inputs: tuple[Path, ...] = ()
+    output: Path | None = None
+    as_json: bool = False
+    realtime: bool = False
+    data: Path = DATA
+    profile: Name | None = None
+    microphone: str | None = None
+    headset: str | None = None
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="main.py talk",
+        description="Hold a conversation without a browser: with recordings, or at this computer's sound card.",
+    )
+    parser.add_argument("--input", dest="inputs", action="append", type=Path, default=[], metavar="FILE",
+                        help="a recording to answer (WAV, FLAC, MP3, Ogg); several are several turns")  # fmt: skip
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write what was spoken here, as .wav or .flac")
+    parser.add_argument("--json", dest="as_json", action="store_true", help="print the turns as JSON, for programs")
+    parser.add_argument("--realtime", action="store_true",
+                        help="at the pace of speech, not as fast as the engines go")  # fmt: skip
+    parser.add_argument("--data", type=Path, default=DATA, metavar="DIR", help="folder for settings and memory")
+    parser.add_argument("--profile", choices=tuple(PROFILES), help="set of engines, for this conversation only")
+    parser.add_argument("--microphone", metavar="NAME", help="sound card: (part of) the microphone's name")
+    parser.add_argument("--headset", metavar="NAME", help="sound card: (part of) the output's name")
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """The command; returns its exit code."""
+    arguments = parser()
+    options = Options(**vars(arguments.parse_args(argv)))
+    if not options.inputs and (options.output or options.as_json or options.realtime):
+        arguments.error("--output, --json and --realtime go with --input FILE.")
+    try:
+        return asyncio.run(talk(options))
+    except (AudioFileError, SettingsError) as error:
+        print(error, file=sys.stderr)
+        return BAD_INPUT
+    except (EngineError, SoundCardError) as error:
+        print(error, file=sys.stderr)
+        return NOTHING_SAID
+    except KeyboardInterrupt:
+        print("\nGoodbye.", file=sys.stderr)
+        return DONE
+
+
+async def talk(options: Options) -> int:
+    """Raises AudioFileError and SettingsError before anything is written, EngineError when a stage cannot start."""
+    if not options.inputs:
+        return await _at_the_sound_card(options)
+    recordings = [read_sound(path) for path in options.inputs]
+    if options.output:
+        check_writable(options.output)
+    async with conversing(options) as conversation:
+        held = await hold(conversation, recordings, realtime=options.realtime)
+    if options.output and len(held.sound):
+        write_sound(options.output, held.sound)
+    _print(held, options)
+    return DONE if any(record.heard for record in held.records) else NOTHING_SAID
+
+
+@asynccontextmanager
+async def conversing(options: Options) -> AsyncIterator[Conversation]:
+    """Engines started, a conversation begun; both ended afterwards, whatever happens."""
+    loaded = SettingsStore(options.data).load()
+    if loaded.notice:
+        print(loaded.notice, file=sys.stderr)
+    settings = loaded.settings
+    if options.profile:
+        settings = PROFILES[options.profile].applied_to(settings)
+    os.environ.update(await asyncio.to_thread(one_card))
+    engines = Engines(settings, options.data)
+    try:
+        with Console(stderr=True).status("Starting the engines …"):
+            await engines.start()
+        name = f"talk-{datetime.now():%Y%m%d-%H%M%S}-{uuid4().hex[:6]}"
+        async with Conversation(engines.stages(), settings, name=name) as conversation:
+            yield conversation
+    finally:
+        await engines.stop()
+
+
+async def _at_the_sound_card(options: Options) -> int:
+    audio = SettingsStore(options.data).load().settings.audio
+    card = SoundCard(options.microphone or audio.input, options.headset or audio.output)
+    console = Console()
+    async with conversing(options) as conversation:
+        console.print("Speak whenever you like; Ctrl-C ends the conversation.", style="dim")
+        await converse(conversation, card, lambda event: _print_live(console, event))
+    return DONE
+
+
+def _print_live(console: Console, event: Event) -> None:
+    match event:
+        case UserSaid(_, _, text) if text:
+            console.print(Text.assemble(("You     ", "bold cyan"), text))
+        case ReplyText(_, _, text):
+            console.print(Text.assemble(("Parley  ", "bold magenta"), text))
+        case Notice(_, _, _, text):
+            console.print(Text(text, "yellow"))
+
+
+def _print(held: Held, options: Options) -> None:
+    for text in dict.fromkeys(notice.text for notice in held.notices):
+        print(text, file=sys.stderr)
+    if not held.records:
+        print("No speech was heard in what was played.", file=sys.stderr)
+    if options.as_json:
+        print(json.dumps(as_data(held, options), indent=2))
+        return
+    console = Console()
+    for record in held.records:
+        console.print(Text.assemble(("You     ", "bold cyan"), record.user or "(not understood)"))
+        console.print(Text.assemble(("Parley  ", "bold magenta"), record.heard or f"({record.why or 'silent'})"))
+    if held.records:
+        console.print(times_table(held.records))
+    if options.output and len(held.sound):
+        console.print(Text(f"{len(held.sound) / MOUTH_RATE:.1f} s of speech written to {options.output}", "dim"))
+
+
+def times_table(records: Sequence[TurnRecord]) -> Table:
+    """One row a stage, one column a turn."""
+    table = Table(title="Milliseconds after the last sample of speech")
+    table.add_column("turn")
+    for record in records:
+        table.add_column(str(record.turn), justify="right")
+    times = [stage_times(record) for record in records]
+    for mark, name in STAGES.items():
+        table.add_row(name, *(f"{of_turn[mark]:.0f}" if mark in of_turn else "–" for of_turn in times))
+    return table
+
+
+def stage_times(record: TurnRecord) -> dict[str, float]:
+    """Milliseconds from the last sample of speech to each mark that was reached."""
+    since = ((name, record.since_speech_ended(name)) for name in STAGES)
+    return {name: round(1000 * seconds, 1) for name, seconds in since if seconds is not None}
+
+
+def as_data(held: Held, options: Options) -> dict[str, Any]:
+    """The conversation for `--json`."""
+    return {
+        "turns": [record.as_dict() | {"milliseconds": stage_times(record)} for record in held.records],
+        "notices": [notice.text for notice in held.notices],
+        "output": str(options.output) if options.output and len(held.sound) else None,
+        "spoken_seconds": round(len(held.sound) / MOUTH_RATE, 3),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,387 @@
+"""The conversation: listening, thinking, speaking.
+
+Sound comes in by `hear`, leaves by `events`, and `played` reports what was really heard. Everything between runs in
+tasks of this object; nothing blocks the loop. The user's side finds turns (user_side.py), the reply's side makes at
+most one reply at a time (reply_side.py); here is what the one means for the other. The state is derived from both,
+never kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from datetime import datetime
+from typing import Self
+
+from config import Settings
+from pipeline.audio import EAR_RATE, MOUTH_RATE, Samples
+from pipeline.conversation.answering import answer, fixed
+from pipeline.conversation.desk import Desk
+from pipeline.conversation.events import Event, Outcome, Recalled, ReplyResumed, State, StateChanged, UserSaid
+from pipeline.conversation.history import History
+from pipeline.conversation.recollection import Recollection
+from pipeline.conversation.recording import Recording
+from pipeline.conversation.reply import Reply
+from pipeline.conversation.reply_side import ReplySide
+from pipeline.conversation.stages import Stages
+from pipeline.conversation.user_side import Consequences, Mode, UserSide
+from pipeline.engine import EngineError
+from pipeline.turns.interruption import Ruling
+from pipeline.turns.listening import UserTurn
+from pipeline.turns.record import TurnRecord
+from rag import Recall
+
+__all__ = ["ASK_AGAIN", "Conversation", "Mode"]
+
+REACTION_HEARD = 1.0 * MOUTH_RATE
+REACTION_S = 1.3
+UNANSWERED_S = 4.0
+"""A user who speaks again within REACTION_S of their last word, having heard less than REACTION_HEARD samples, cannot
+be reacting to the reply: they had not finished. Nor is one who has heard nothing yet, within UNANSWERED_S."""
+
+ASK_AGAIN = "Sorry, I didn't catch that. Could you say it again?"
+WORTH_ASKING_MS = 400
+"""Less speech than this without a word in it was a noise, and is passed over."""
+
+CLOSING_S = 2.0
+"""What was said last may take so long to be understood when the conversation is closed."""
+
+
+def local_now() -> datetime:
+    return datetime.now().astimezone()
+
+
+class Conversation:
+    def __init__(
+        self,
+        stages: Stages,
+        settings: Settings,
+        *,
+        name: str,
+        mode: Mode = "automatic",
+        on_record: Callable[[TurnRecord], None] | None = None,
+        recording: Recording | None = None,
+        now: Callable[[], datetime] = local_now,
+    ) -> None:
+        """`name` identifies the conversation in memory and records; `now` is the wall clock.
+
+        `recording` gets what is heard of both sides; the replies' sound reaches it with the events that it follows.
+        """
+        self.name = name
+        self.history = History()
+        self._stages = stages
+        self._settings = settings
+        self._now = now
+        self._recording = recording
+        self._desk = Desk(name, now, on_record)
+        self._recollection = Recollection(stages.memory, settings, name=name, now=now, warn=self._desk.warn)
+        self._replies = ReplySide(
+            stages.voice,
+            self._desk,
+            user_talks=lambda: self._user.turn is not None,
+            done=self._reply_done,
+            changed=self._tell_state,
+        )
+        then = Consequences(
+            partial=self._recollection.look_ahead,
+            prepare=self._prepare,
+            goes_on=self._goes_on,
+            ended=self._ended,
+            dropped=self._dropped,
+            reacting=self._reacting,
+            ruled=self._ruled,
+        )
+        self._user = UserSide(stages, settings, mode, self._desk, reply=lambda: self._replies.current, then=then)
+        self._settling: asyncio.Task[TurnRecord | None] | None = None
+        """The last turn that has ended, while its words are not history yet."""
+        self._ended_turn: UserTurn | None = None
+        """The last one spoken; if a reply answers it, its user might still go on."""
+        self._unkept = ""
+        """The user's words that are history, but not in memory yet, since the turn may go on."""
+        self._misheard = 0
+        """Turns in a row in which no words were understood."""
+        self._told: State = "listening"
+
+    # -- its life ---------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        self._desk.spawn(self._user.listen())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.cancel("the conversation was closed")
+        self._user.drop()
+        if self._settling is not None:
+            await asyncio.wait([self._settling], timeout=CLOSING_S)
+        self._keep_user()
+        await self._recollection.close()
+        await self._desk.end()
+        await self._replies.speaker.close()
+        self._desk.outbox.close()
+
+    def configure(self, settings: Settings, *, mode: Mode | None = None, stages: Stages | None = None) -> None:
+        """Take effect from the next turn on; what is being said is not disturbed."""
+        self._settings = settings
+        self._stages = stages or self._stages
+        self._replies.configure(self._stages.voice)
+        self._recollection.configure(self._stages.memory, settings)
+        self._user.configure(settings, self._stages, mode or self._user.mode)
+
+    @property
+    def state(self) -> State:
+        reply = self._replies.current
+        if reply is not None and reply.released and reply.samples:
+            return "speaking"
+        if self._settling is not None or (reply is not None and reply.released):
+            return "thinking"
+        return "listening"
+
+    # -- what comes in ----------------------------------------------------------------------------------------------
+
+    def hear(self, samples: Samples) -> None:
+        """Take 16 kHz samples of any length. Never blocks; sound that nobody can keep up with is dropped, and told."""
+        if self._recording is not None:
+            self._recording.hear(samples)
+        if not self._user.ear.hear(samples):
+            self._desk.warn("This computer cannot keep up with the microphone; some sound was not heard.")
+
+    async def caught_up(self) -> None:
+        """Wait until everything given to hear() has been listened to."""
+        await self._user.ear.caught_up()
+
+    async def say(self, text: str) -> None:
+        """A turn that the user typed. It is answered at once, or when whoever is speaking just then has finished."""
+        self.cancel("the user typed")
+        await self._settled()
+        self.cancel("the user typed")
+        record = self._desk.new_record()
+        self._desk.outbox.post(UserSaid(record.turn, record.revision, text, typed=True))
+        self._user_said(record, text)
+        self._keep_user()
+        record.mark("speech_ended", self._desk.clock())
+        self._replies.start(record, self._answer(record), release=self._quiet)
+
+    async def respond(self, persona: str | None = None) -> None:
+        """Reply now, to what was said last."""
+        record = await self._settled()
+        self.cancel("a new reply was asked for")
+        record = record or self._desk.new_record()
+        self._replies.start(record, self._answer(record, persona=persona), release=True)
+
+    def commit(self) -> None:
+        """What was heard so far is the user's turn."""
+        self._user.end("committed")
+
+    def clear(self) -> None:
+        """Forget what was heard of a turn that has not ended."""
+        self._user.drop()
+
+    def cancel(self, why: str) -> None:
+        """Stop the reply that is being made or played, or that would be made for words not understood yet."""
+        reply, turn = self._replies.current, self._user.turn
+        if reply is not None and turn is not None and reply.turn == turn.number:
+            self._replies.waste(reply)  # of a turn that goes on, and which it is too early to finish
+        elif reply is not None:
+            self._replies.cancel(why)
+        elif self._settling is not None and self._ended_turn is not None and not self._ended_turn.record.outcome:
+            self._desk.close_record(self._ended_turn.record, "interrupted", why)
+
+    def played(self, samples: int) -> None:
+        """How many samples of the current reply have really been heard so far (24 kHz)."""
+        if (reply := self._replies.current) is None:
+            return
+        self._replies.played(samples)
+        if self._recording is not None:
+            self._recording.played(reply.played)
+        if reply is self._replies.current and reply.played > REACTION_HEARD:
+            self._keep_user()
+        self._tell_state()  # speaking begins with the first sound that is heard, not when all of it is made
+
+    # -- what goes out ----------------------------------------------------------------------------------------------
+
+    def events(self) -> AsyncIterator[Event]:
+        """For one consumer, which holds up the reply's sound when it does not read."""
+        return aiter(self._desk.outbox)
+
+    # -- whose turn is it? ------------------------------------------------------------------------------------------
+
+    @property
+    def _quiet(self) -> bool:
+        """Nobody would be talked over."""
+        return self._user.turn is None or self._user.mode == "manual"
+
+    def _prepare(self, turn: UserTurn) -> None:
+        """Make the reply on speculation, held back until the turn has ended."""
+        allowed = self._settings.turns.speculations
+        if self._user.mode == "automatic" and self._replies.current is None and turn.record.speculations < allowed:
+            turn.record.speculations += 1
+            self._replies.start(turn.record, self._answer(turn.record, turn), release=False)
+
+    def _goes_on(self, turn: UserTurn) -> None:
+        if (reply := self._replies.of(turn.record)) is not None:
+            self._replies.waste(reply)
+
+    def _ended(self, turn: UserTurn) -> None:
+        if self._replies.current is not None and self._replies.of(turn.record) is None:
+            self._replies.cancel(f"the user's turn: {turn.record.end_of_turn}")
+        self._prepare(turn)
+        self._ended_turn = turn
+        self._settling = self._desk.spawn(self._settle(turn, self._settling))
+        self._tell_state()
+
+    def _dropped(self, turn: UserTurn) -> None:
+        reply = self._replies.current
+        if reply is not None and reply.turn == turn.number:
+            self._replies.waste(reply)
+        elif reply is not None and self._settling is None:
+            reply.release()  # it had waited for whoever was speaking
+        if turn.continues is not None and turn.prefix:  # the part that had been said before stands alone again
+            self.history.put_back("user", turn.prefix, turn.continues)
+            self._recollection.keep("user", turn.prefix)
+
+    def _ruled(self, turn: UserTurn, reply: Reply, ruling: Ruling) -> None:
+        if ruling.kind == "backchannel":
+            reply.record.notes.append(f"talked on: {ruling.why}")
+            self._user.drop()
+            self._desk.outbox.post(ReplyResumed(reply.turn, reply.revision))
+        elif ruling.kind == "continuation" and self._ended_turn is not None:
+            self._withdraw(turn, reply, self._ended_turn)
+        else:
+            self._replies.cancel(f"the user interrupted: {ruling.why}")
+
+    def _reacting(self, turn: UserTurn, reply: Reply) -> bool:
+        """Whether the user interrupts; else the turn that was taken for finished goes on."""
+        earlier = self._ended_turn
+        if earlier is None or earlier.number != reply.turn or self._settling is not None:
+            return True
+        if earlier.speech_ms >= 1000 * self._settings.turns.max_speech_s:
+            return True  # it was cut for its length, and must not grow without end
+        since = (turn.onset - earlier.speech_end) / EAR_RATE
+        return since > (REACTION_S if reply.played else UNANSWERED_S) or reply.played > REACTION_HEARD
+
+    def _withdraw(self, turn: UserTurn, reply: Reply, earlier: UserTurn) -> None:
+        """The reply came too early and never was; the turn goes on as one, in the words of both parts."""
+        self._user.taking.habits.cut_in()
+        turn.take_up(earlier)
+        for entry in self.history.entries:
+            if entry.turn == earlier.number:
+                self.history.delete(entry.id)
+        self._unkept = ""
+        reply.record.wasted_tokens += reply.tokens
+        self._replies.finish(reply, "withdrawn", "the user went on")
+
+    # -- from a turn to its reply -----------------------------------------------------------------------------------
+
+    async def _settled(self) -> TurnRecord | None:
+        """Wait until all that was said is history; the last turn's record, if it waits for an answer."""
+        record = None
+        while self._settling is not None:
+            record = await asyncio.shield(self._settling)
+        return record
+
+    async def _settle(self, turn: UserTurn, before: asyncio.Task[TurnRecord | None] | None) -> TurnRecord | None:
+        """The turn has ended: its words become history, and the reply that was prepared for them is let out."""
+        record, trouble, heard = turn.record, "", ""
+        try:
+            heard = (await turn.finish()).text
+        except EngineError as error:
+            trouble = str(error)
+            self._desk.notice("error", f"Your words were not understood: {error}")
+        finally:
+            self._desk.track(turn.listening.close())
+        if before is not None:
+            await asyncio.wait([before])  # what was said first is history first
+        if self._settling is asyncio.current_task():
+            self._settling = None
+        record.mark("transcript_final", self._desk.clock())
+        said = turn.words(heard)
+        self._desk.outbox.post(UserSaid(record.turn, record.revision, said, continues=turn.continues))
+        if said:
+            self._user_said(record, said)
+            self._desk.spawn(self._replies.speaker.heard(heard, turn.own_sound))
+            self._settle_reply(record)
+        else:
+            self._not_understood(turn, trouble)
+        self._tell_state()
+        return record if said and not record.outcome else None
+
+    def _settle_reply(self, record: TurnRecord) -> None:
+        if self._user.mode != "automatic":
+            self._keep_user()
+        elif (reply := self._replies.of(record)) is not None:
+            if self._quiet and self._settling is None:  # else someone is speaking again, and the ruling lets it out
+                reply.release()
+        elif record.outcome:
+            pass  # cancelled before it was understood
+        elif self._replies.current is not None or self._settling is not None:
+            self._desk.close_record(record, "interrupted", "the user went on before it was answered")
+        else:
+            self._replies.start(record, self._answer(record), release=self._quiet)
+
+    def _not_understood(self, turn: UserTurn, trouble: str) -> None:
+        """Ask again, once; after that a sentence on the page is enough."""
+        record = turn.record
+        if (reply := self._replies.of(record)) is not None:
+            self._replies.discard(reply)
+        if record.outcome:
+            return
+        worth_asking = turn.speech_ms >= WORTH_ASKING_MS and self._user.mode == "automatic" and not self._misheard
+        if worth_asking and self._quiet and self._replies.current is None and self._settling is None:
+            self._misheard += 1
+            self._replies.start(record, fixed(ASK_AGAIN), release=True)
+            return
+        if not trouble:
+            self._desk.notice("info", "Something was heard, but no words were understood.")
+        self._desk.close_record(record, "not understood", trouble)
+
+    def _answer(
+        self, record: TurnRecord, turn: UserTurn | None = None, *, persona: str | None = None
+    ) -> AsyncGenerator[str, None]:
+        own = self._settings.mind
+
+        def recalled(recall: Recall) -> None:
+            record.mark("recalled", self._desk.clock())
+            self._desk.outbox.post(Recalled(record.turn, record.revision, recall))
+
+        return answer(
+            self._stages.mind,
+            self._recollection,
+            own if persona is None else own.model_copy(update={"persona": persona}),
+            lambda: self.history.without(turn.number) if turn is not None else self.history.messages,
+            self._now,
+            turn=turn,
+            after=self._settling if turn is not None else None,
+            on_transcript=lambda: record.mark("transcript_final", self._desk.clock()),
+            on_recall=recalled,
+        )
+
+    # -- what becomes history ---------------------------------------------------------------------------------------
+
+    def _user_said(self, record: TurnRecord, text: str) -> None:
+        self._keep_user()
+        self._misheard = 0
+        record.user = text
+        self.history.add("user", text, record.turn)
+        self._unkept = text
+
+    def _keep_user(self) -> None:
+        """The user's turn is certainly over: it may be remembered."""
+        if self._unkept:
+            self._recollection.keep("user", self._unkept)
+            self._unkept = ""
+
+    def _reply_done(self, reply: Reply, outcome: Outcome) -> None:
+        """What was heard of it is history, unless it never was."""
+        if outcome == "withdrawn":
+            return
+        self._keep_user()
+        if outcome == "completed":
+            self._user.taking.habits.went_well()
+        if reply.heard:
+            self.history.add("assistant", reply.heard, reply.turn, interrupted=outcome == "interrupted")
+            self._recollection.keep("assistant", reply.heard)
+
+    def _tell_state(self) -> None:
+        if (state := self.state) != self._told:
+            self._told = state
+            self._desk.outbox.post(StateChanged(self._desk.turns, 0, state))

@@ -1,0 +1,69 @@
+"""A conversation's desk: what leaves it, the records of its turns, and the tasks that work for it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from datetime import datetime
+from typing import Any, TypeVar
+
+from pipeline.conversation.events import Notice, Severity, TurnFinished
+from pipeline.conversation.outbox import Outbox
+from pipeline.turns.record import TurnRecord
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Desk:
+    def __init__(
+        self, name: str, now: Callable[[], datetime], on_record: Callable[[TurnRecord], None] | None = None
+    ) -> None:
+        """`name` is the conversation's; `now` is the wall clock; `on_record` gets the record of each finished turn."""
+        self.name = name
+        self.now = now
+        self.clock = asyncio.get_running_loop().time
+        self.outbox = Outbox()
+        self.turns = 0
+        """Begun so far, spoken or typed."""
+        self._on_record = on_record
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def new_record(self) -> TurnRecord:
+        self.turns += 1
+        return TurnRecord(self.name, self.turns, at=self.now().isoformat(timespec="milliseconds"))
+
+    def close_record(self, record: TurnRecord, outcome: str, why: str) -> None:
+        """The turn is finished, one way or the other: the one place where that is told."""
+        record.outcome, record.why = outcome, why
+        self.outbox.post(TurnFinished(record.turn, record.revision, record))
+        if self._on_record is not None:
+            self._on_record(record)
+
+    def notice(self, severity: Severity, text: str) -> None:
+        self.outbox.post(Notice(self.turns, 0, severity, text))
+
+    def warn(self, text: str) -> None:
+        self.notice("warning", text)
+
+    def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        return self.track(asyncio.create_task(work))
+
+    def track(self, task: asyncio.Task[T]) -> asyncio.Task[T]:
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+        return task
+
+    async def end(self) -> None:
+        """Stop whatever still works. The outbox stays open for a last word."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _finished(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a task of the conversation failed", exc_info=error)
+            self.notice("error", "Something went wrong inside Parley; the log says what. The conversation goes on.")

@@ -1,0 +1,117 @@
+"""A conversation's dealings with memory: recalling ahead of time, and keeping every turn in order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
+
+from config import Settings
+from pipeline.conversation.stages import Remembering
+from pipeline.engine import EngineError
+from rag import Recall
+
+USER = "user"
+"""The speaker under which what the user says is kept; "my" in a question means them."""
+
+
+class Recollection:
+    def __init__(
+        self,
+        memory: Remembering | None,
+        settings: Settings,
+        *,
+        name: str,
+        now: Callable[[], datetime],
+        warn: Callable[[str], None],
+    ) -> None:
+        """`name` is the conversation, whose own turns are not recalled to itself; `warn` tells the user."""
+        self._memory = memory
+        self._settings = settings
+        self._name = name
+        self._now = now
+        self._warn = warn
+        self._ahead: tuple[str, asyncio.Task[Recall]] | None = None
+        self._next = ""
+        """What came in while that look was under way."""
+        self._noticed = set[str]()
+        self._kept: asyncio.Task[None] | None = None
+        """The newest of a chain: each waits for the one before it."""
+
+    def configure(self, memory: Remembering | None, settings: Settings) -> None:
+        self._memory, self._settings = memory, settings
+
+    def keep(self, speaker: str, text: str) -> None:
+        """Remember a turn, after those before it, without holding anyone up."""
+        if self._memory is not None and self._settings.memory.enabled and text:
+            self._kept = asyncio.create_task(self._remember(self._memory, speaker, text, self._now(), self._kept))
+
+    async def _remember(
+        self, memory: Remembering, speaker: str, text: str, at: datetime, before: asyncio.Task[None] | None
+    ) -> None:
+        if before is not None:
+            await before
+        try:
+            await memory.remember(speaker, text, at=at, conversation=self._name)
+        except EngineError as error:
+            self._warn(f"This turn will not be remembered: {error}")
+        with suppress(EngineError):  # a memory that can't be asked is told of at the next turn
+            await self._tell_notices(memory)
+
+    async def _tell_notices(self, memory: Remembering) -> None:
+        """What memory has to say for itself, once each."""
+        for notice in await memory.notices():
+            if notice not in self._noticed:
+                self._noticed.add(notice)
+                self._warn(notice)
+
+    def look_ahead(self, partial: str) -> None:
+        """Begin to recall while the user still speaks; one look at a time, then one at the newest words."""
+        if self._ahead is not None and not self._ahead[1].done():
+            self._next = partial
+            return
+        if partial and self._memory is not None and self._settings.memory.enabled:
+            self._ahead = (partial, asyncio.create_task(self._look(self._memory, partial)))
+            self._ahead[1].add_done_callback(self._looked)
+
+    def _looked(self, look: asyncio.Task[Recall]) -> None:
+        """One that nobody waits for may fail in silence: the recall proper will say so."""
+        newest, self._next = self._next, ""
+        if not look.cancelled() and look.exception() is None and newest:
+            self.look_ahead(newest)
+
+    async def recall(self, query: str) -> Recall | None:
+        """What fits the words; from the look ahead where they had been heard right. None where there is no memory."""
+        if self._memory is None or not self._settings.memory.enabled or not query:
+            return None
+        try:
+            if self._ahead is not None and _same(self._ahead[0], query):
+                return await asyncio.shield(self._ahead[1])
+            return await self._look(self._memory, query)
+        except EngineError as error:
+            self._warn(f"Nothing could be recalled for this turn: {error}")
+            return None
+
+    async def _look(self, memory: Remembering, query: str) -> Recall:
+        if self._kept is not None:  # a finished turn is in memory before the next one begins
+            await asyncio.shield(self._kept)
+        return await memory.recall(
+            query,
+            budget_chars=self._settings.memory.budget_chars,
+            now=self._now(),
+            exclude_conversation=self._name,
+            asker=USER,
+        )
+
+    async def close(self) -> None:
+        """Wait until everything is kept."""
+        self._next = ""
+        if self._ahead is not None:
+            self._ahead[1].cancel()
+        if self._kept is not None:
+            await self._kept
+
+
+def _same(one: str, other: str) -> bool:
+    return one.strip(" .?!").lower() == other.strip(" .?!").lower()

@@ -1,0 +1,102 @@
+"""Both sides of a conversation as they were heard, on one time axis, for whoever asked to keep them.
+
+Two files of 16-bit samples that only ever grow, so that a power cut costs nothing: the user at 16 kHz, and what was
+really played of the replies at 24 kHz. Both begin at the same moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.audio import EAR_RATE, MOUTH_RATE, Samples
+from pipeline.conversation.events import Event, ReplyAudio, ReplyStarted
+
+USER, REPLY = "user.s16", "reply.s16"
+
+logger = logging.getLogger(__name__)
+
+
+class Recording:
+    def __init__(self, folder: Path) -> None:
+        """The folder is made with the first sound."""
+        self.folder = folder
+        self._heard = 0
+        """Samples (16 kHz) of the user so far: the recording's clock."""
+        self._written = 0
+        """Samples (24 kHz) of the replies so far, their silences included."""
+        self._coming: deque[Samples] = deque()
+        """Of the current reply: sent, and not played yet."""
+        self._played = 0
+        self._waiting: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
+        self._open = True
+        """Until the disk refuses."""
+
+    def hear(self, samples: Samples) -> None:
+        """What the user's microphone gave (16 kHz)."""
+        self._heard += len(samples)
+        self._put(USER, samples)
+
+    def follow(self, event: Event) -> None:
+        """Every event of the conversation."""
+        match event:
+            case ReplyStarted():
+                self._coming.clear()
+                self._played = 0
+            case ReplyAudio():
+                self._coming.append(event.samples)
+
+    def played(self, samples: int) -> None:
+        """How much of the current reply was heard so far (24 kHz): the newest of it ended just now."""
+        sound = self._take(samples - self._played)
+        self._played += len(sound)
+        now = self._heard * MOUTH_RATE // EAR_RATE
+        silence = max(0, now - len(sound) - self._written)
+        self._written += silence + len(sound)
+        self._put(REPLY, np.concatenate([np.zeros(silence, np.float32), sound]))
+
+    async def write(self) -> None:
+        """Bring sound to disk as it comes, until cancelled; then what still waits."""
+        try:
+            while True:
+                some = [await self._waiting.get(), *self._rest()]
+                append = asyncio.create_task(asyncio.to_thread(self._append, some))
+                try:
+                    await asyncio.shield(append)
+                except asyncio.CancelledError:
+                    await append
+                    raise
+        except OSError as error:
+            self._open = False
+            logger.warning("The recording of the conversation has ended: %s.", error.strerror)
+        finally:
+            if self._open:
+                self._append(self._rest())
+
+    def _rest(self) -> list[tuple[str, bytes]]:
+        return [self._waiting.get_nowait() for _ in range(self._waiting.qsize())]
+
+    def _take(self, count: int) -> Samples:
+        parts: list[Samples] = []
+        while count > 0 and self._coming:
+            block = self._coming.popleft()
+            parts.append(block[:count])
+            if len(block) > count:
+                self._coming.appendleft(block[count:])
+            count -= len(parts[-1])
+        return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+
+    def _put(self, side: str, samples: Samples) -> None:
+        if len(samples) and self._open:
+            self._waiting.put_nowait((side, (np.clip(samples, -1, 1) * 32767).round().astype("<i2").tobytes()))
+
+    def _append(self, sounds: list[tuple[str, bytes]]) -> None:
+        for side in (USER, REPLY):
+            if data := b"".join(sound for to, sound in sounds if to == side):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                with (self.folder / side).open("ab") as file:
+                    file.write(data)

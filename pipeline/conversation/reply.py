@@ -1,0 +1,190 @@
+"""One reply: text as it is written, made into clauses, spoken, held back until it may be heard, and followed
+until its last sample was played."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from pipeline.audio import MOUTH_RATE
+from pipeline.conversation.events import Event, ReplyAudio, ReplyMade, ReplyStarted, ReplyText
+from pipeline.conversation.outbox import Outbox
+from pipeline.engine import EngineError
+from pipeline.tts import Remembering, Speaker, Spoken, WordTime
+from pipeline.tts.clauses import ClauseSplitter
+from pipeline.tts.speakable import speakable
+from pipeline.turns.record import TurnRecord
+
+AHEAD = 20 * MOUTH_RATE
+"""How many samples may be made ahead of what was played: an interrupted reply then wastes little."""
+
+CLAUSES_WAITING = 4
+
+
+@dataclass(slots=True)
+class Part:
+    """A clause and where it lies in the reply's sound."""
+
+    text: str
+    """As it is read."""
+    spoken: str
+    """As the voice was given it."""
+    first_sample: int
+    samples: int = 0
+    words: list[WordTime] = field(default_factory=list)
+
+    def heard(self, samples: int) -> str:
+        """The text up to the word that was reached after `samples` of this part.
+
+        From the voice's own word times where it gives them, otherwise in proportion to the sound.
+        """
+        if samples <= 0:
+            return ""
+        words = re.findall(r"\S+\s*", self.text)
+        if self.words:
+            reached = sum(1 for word in self.words if word.sample < samples)
+            share = reached / len(self.words)
+        else:
+            share = min(1.0, samples / self.samples) if self.samples else 1.0
+        return "".join(words[: round(share * len(words))]).strip()
+
+
+class Reply:
+    def __init__(
+        self,
+        record: TurnRecord,
+        text: AsyncGenerator[str, None],
+        speaker: Speaker,
+        outbox: Outbox,
+        clock: Callable[[], float],
+    ) -> None:
+        self.record = record
+        self.turn = record.turn
+        self.revision = record.revision
+        self.parts: list[Part] = []
+        self.samples = 0
+        """Made so far."""
+        self.played = 0
+        self.made = False
+        self.failure: EngineError | None = None
+        self.tokens = 0
+        """Pieces of text that were written, heard or not."""
+        self._text = text
+        self._speaker = speaker
+        self._outbox = outbox
+        self._clock = clock
+        self._released = asyncio.Event()
+        self._progressed = asyncio.Event()
+        self._held: list[Event] = []
+
+    @property
+    def released(self) -> bool:
+        return self._released.is_set()
+
+    @property
+    def over(self) -> bool:
+        """Everything that could be made was made, and heard."""
+        return self.made and self.released and self.played >= self.samples
+
+    @property
+    def text(self) -> str:
+        return " ".join(part.text for part in self.parts)
+
+    @property
+    def heard(self) -> str:
+        said = (part.heard(min(self.played - part.first_sample, part.samples)) for part in self.parts)
+        return " ".join(text for text in said if text)
+
+    def release(self) -> None:
+        """Let it out: what was held back leaves at once."""
+        if self.released:
+            return
+        self._outbox.post(ReplyStarted(self.turn, self.revision))
+        for event in self._held:
+            self._outbox.post(event)
+        if any(isinstance(event, ReplyAudio) for event in self._held):
+            self.record.mark("first_sent", self._clock())
+        self._held.clear()
+        self._released.set()
+
+    def reached(self, played: int) -> None:
+        """The end of the sound reports its progress; impossible figures are brought within what was sent."""
+        self.played = max(self.played, min(played, self.samples if self.released else 0))
+        if self.played:
+            self.record.mark("first_heard", self._clock())
+        self._progressed.set()
+
+    async def run(self) -> None:
+        """Write and speak until done; an engine's failure is kept in `failure`, and said aloud where possible."""
+        clauses: asyncio.Queue[str | None] = asyncio.Queue(CLAUSES_WAITING)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._write(clauses))
+                tasks.create_task(self._speak(clauses))
+        except* EngineError as failures:
+            self.failure = next(error for error in failures.exceptions if isinstance(error, EngineError))
+        await self._released.wait()
+        self.made = True
+        self.record.mark("reply_made", self._clock())
+        failure = None if self.failure is None else str(self.failure)
+        self._outbox.post(ReplyMade(self.turn, self.revision, self.samples, failure))
+
+    async def remember(self) -> None:
+        """It is over: a voice that keeps what it said keeps what was heard of it."""
+        if isinstance(self._speaker, Remembering):
+            await self._speaker.said(self.played)
+
+    async def _write(self, clauses: asyncio.Queue[str | None]) -> None:
+        splitter = ClauseSplitter()
+        async with aclosing(self._text) as pieces:
+            try:
+                async for piece in pieces:
+                    self.record.mark("first_token", self._clock())
+                    self.tokens += 1
+                    for clause in splitter.feed(piece):
+                        await clauses.put(clause)
+            except EngineError as error:
+                self.failure = error
+        for clause in splitter.finish():
+            await clauses.put(clause)
+        if self.failure is not None:
+            await clauses.put(f"Sorry, I cannot go on: {self.failure}")
+        await clauses.put(None)
+
+    async def _speak(self, clauses: asyncio.Queue[str | None]) -> None:
+        while (clause := await clauses.get()) is not None:
+            self.record.mark("first_clause", self._clock())
+            part = Part(clause, speakable(clause), self.samples)
+            self.parts.append(part)
+            self._send(ReplyText(self.turn, self.revision, clause))
+            if part.spoken:
+                async with aclosing(self._speaker.speak(part.spoken)) as sounds:
+                    async for sound in sounds:
+                        await self._sound(part, sound)
+            await self._released.wait()  # no more than the first clause is made on speculation
+
+    async def _sound(self, part: Part, sound: Spoken) -> None:
+        part.words.extend(sound.words)
+        if not len(sound.samples):
+            return
+        self.record.mark("first_sample", self._clock())
+        if self.released:
+            await self._outbox.room()
+            while self.samples - self.played > AHEAD:
+                self._progressed.clear()
+                await self._progressed.wait()
+        event = ReplyAudio(self.turn, self.revision, sound.samples, self.samples)
+        part.samples += len(sound.samples)
+        self.samples += len(sound.samples)
+        self._send(event)
+
+    def _send(self, event: Event) -> None:
+        if not self.released:
+            self._held.append(event)
+            return
+        self._outbox.post(event)
+        if isinstance(event, ReplyAudio):
+            self.record.mark("first_sent", self._clock())

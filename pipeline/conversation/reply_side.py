@@ -1,0 +1,138 @@
+"""The conversation's own turns: at most one reply at a time, from its beginning to its last sample heard, or to its
+end by a named cause."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable
+
+from pipeline.audio import MOUTH_RATE
+from pipeline.conversation.desk import Desk
+from pipeline.conversation.events import Outcome, ReplyDone
+from pipeline.conversation.reply import Reply
+from pipeline.engine import EngineError
+from pipeline.tts import Speaker, TextToSpeech
+from pipeline.turns.record import TurnRecord
+
+log = logging.getLogger(__name__)
+
+SILENT_END_S = 10.0
+"""How long the end of the sound may report nothing while it should be playing."""
+
+
+class ReplySide:
+    def __init__(
+        self,
+        voice: TextToSpeech,
+        desk: Desk,
+        *,
+        user_talks: Callable[[], bool],
+        done: Callable[[Reply, Outcome], None],
+        changed: Callable[[], None],
+    ) -> None:
+        """`done` is told of each reply that is over, before its record is closed; `changed`, of any change of state."""
+        self.current: Reply | None = None
+        self._voice = voice
+        self.speaker: Speaker = voice.speaker()
+        self._desk = desk
+        self._user_talks = user_talks
+        self._done = done
+        self._changed = changed
+        self._task: asyncio.Task[None] | None = None
+
+    def configure(self, voice: TextToSpeech) -> None:
+        """Another voice, from the next reply on; the one under way ends in its own."""
+        if voice is not self._voice:
+            self._desk.spawn(_close_after(self._task, self.speaker))
+            self._voice, self.speaker = voice, voice.speaker()
+
+    def of(self, record: TurnRecord) -> Reply | None:
+        """The current reply, if it answers this turn."""
+        return self.current if self.current is not None and self.current.record is record else None
+
+    def start(self, record: TurnRecord, text: AsyncGenerator[str, None], *, release: bool) -> None:
+        """Make a reply; until it is released nothing of it is heard."""
+        if self.current is not None:
+            self.finish(self.current, "interrupted", "another reply took its place")
+        reply = self.current = Reply(record, text, self.speaker, self._desk.outbox, self._desk.clock)
+        self._desk.outbox.only((reply.turn, reply.revision))
+        self._task = self._desk.spawn(self._run(reply))
+        if release:
+            reply.release()
+        self._changed()
+
+    def played(self, samples: int) -> None:
+        """How many samples of the current reply have really been heard so far (24 kHz)."""
+        if (reply := self.current) is not None:
+            reply.reached(samples)
+            self._finish_if_over(reply)
+
+    def cancel(self, why: str) -> None:
+        """Stop what is being made or played."""
+        if self.current is not None:
+            self.finish(self.current, "interrupted", why)
+
+    def discard(self, reply: Reply) -> None:
+        """Stop making it; nothing more of it leaves the outbox. The only place where a reply is cancelled."""
+        if reply is not self.current:
+            return
+        self.current = None
+        self._desk.outbox.only(None)
+        if self._task is not None and self._task is not asyncio.current_task():
+            self._task.cancel()
+        self._task = None
+        self._desk.spawn(reply.remember())
+
+    def waste(self, reply: Reply) -> None:
+        """What was prepared is not wanted: thrown away, and counted."""
+        reply.record.wasted_tokens += reply.tokens
+        self.discard(reply)
+
+    def finish(self, reply: Reply, outcome: Outcome, why: str) -> None:
+        """The reply is over, one way or the other."""
+        self.discard(reply)
+        record, heard = reply.record, reply.heard
+        record.mark("reply_done", self._desk.clock())
+        record.reply, record.heard = reply.text, heard
+        self._done(reply, outcome)
+        self._desk.outbox.post(ReplyDone(reply.turn, reply.revision, outcome, reply.text, heard, why))
+        self._desk.close_record(record, outcome, why)
+        self._changed()
+
+    async def _run(self, reply: Reply) -> None:
+        try:
+            await reply.run()
+        except Exception:  # a bug in an engine: whatever it is, the user must not wait for ever
+            log.exception("a reply could not be made")
+            if reply is self.current and not reply.released:
+                self.waste(reply)  # the turn has not ended: another is made when it has
+                return
+            reply.failure = EngineError("Something went wrong inside Parley; its log says what. Please say it again.")
+            if reply is self.current:
+                self.finish(reply, "failed", str(reply.failure))
+        if reply.failure is not None:
+            self._desk.notice("error", str(reply.failure))
+        self._finish_if_over(reply)
+        self._changed()
+        while reply is self.current:  # an end that sleeps or breaks must not leave the turn open for ever
+            before = reply.played
+            await asyncio.sleep((reply.samples - before) / MOUTH_RATE + SILENT_END_S)
+            if reply is self.current and reply.played == before and not self._user_talks():
+                self.finish(reply, "interrupted", "the headset reported no more playback")
+
+    def _finish_if_over(self, reply: Reply) -> None:
+        if reply is not self.current or not reply.over:
+            return
+        if reply.failure is not None:
+            self.finish(reply, "failed", str(reply.failure))
+        else:
+            self.finish(reply, "completed", "all of it was heard" if reply.samples else "nothing to say")
+
+
+async def _close_after(reply: asyncio.Task[None] | None, speaker: Speaker) -> None:
+    try:
+        if reply is not None:
+            await asyncio.wait([reply])
+    finally:
+        await speaker.close()

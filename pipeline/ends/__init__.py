@@ -1,0 +1,1 @@
+"""The ends of a conversation on this computer: a file, the sound card."""

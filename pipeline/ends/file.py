@@ -1,0 +1,226 @@
+"""Sound files: any recording read as the ear's sound, and a conversation held with recordings instead of a headset."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+from pipeline.audio import EAR_RATE, MOUTH_RATE, Samples
+from pipeline.conversation.conversation import Conversation
+from pipeline.conversation.events import Event, Notice, ReplyAudio, SpeechStarted, SpeechStopped, TurnFinished
+from pipeline.ends.playback import Playback
+from pipeline.turns.record import TurnRecord
+from pipeline.turns.vad import FRAME
+
+LONGEST = 4 * 3600
+"""Seconds; a longer recording would not fit into memory on a small machine."""
+
+SILENCE_AFTER = 1.0
+"""Seconds of silence after a recording, at least; any judge of turns that is sure has spoken by then."""
+SILENCE_LIMIT = 30.0
+"""Seconds of silence after which a turn that is still open is given up."""
+
+MAKER, PROVENANCE = "Parley", "Synthetic speech: the voice is a machine's."
+"""What a file of replies says of itself, so that nobody who comes upon it is misled."""
+
+_CUT_OFF = re.compile(r"^data\s*:\s*(\d+) \(should be \d+\)", re.MULTILINE)
+_UNKNOWN_LENGTH = 0x7FFFFFF0
+"""Programs that write a WAV into a pipe cannot know its length and put the largest number there."""
+
+
+class AudioFileError(Exception):
+    """A file cannot be read or written as sound; the message is one sentence for the user."""
+
+
+def read_sound(path: Path) -> Samples:
+    """A recording (WAV, FLAC, MP3, Ogg … at any rate, any number of channels) as 16 kHz mono.
+
+    Raises:
+        AudioFileError: it is missing, empty, cut off, too long, or not a recording.
+    """
+    if not path.is_file():
+        raise AudioFileError(f"There is no file {path}.")
+    if path.stat().st_size == 0:
+        raise AudioFileError(f"{path} is empty: record it again.")
+    try:
+        file = soundfile.SoundFile(path)
+    except soundfile.LibsndfileError as error:
+        raise AudioFileError(f"{path} is not a recording: WAV, FLAC, MP3 and Ogg can be read.") from error
+    except OSError as error:
+        raise AudioFileError(f"{path} cannot be read ({error.strerror}).") from error
+    with file:
+        rate, promised = file.samplerate, file.frames
+        if promised > LONGEST * rate:
+            raise AudioFileError(f"{path} is longer than {LONGEST // 3600} hours: cut it into parts.")
+        claimed = _CUT_OFF.search(file.extra_info)
+        try:
+            sound = file.read(dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError as error:
+            raise AudioFileError(f"{path} cannot be read to its end ({_reason(error)}): it may be damaged.") from error
+    if not len(sound):
+        raise AudioFileError(f"{path} has no sound in it: record it again.")
+    if len(sound) < promised or (claimed and 0 < int(claimed[1]) < _UNKNOWN_LENGTH):
+        raise AudioFileError(f"{path} was cut off: it promises more sound than it holds, so copy or record it again.")
+    mono = np.nan_to_num(sound.mean(axis=1), nan=0.0, posinf=1.0, neginf=-1.0)
+    resampled = soxr.resample(mono, rate, EAR_RATE) if rate != EAR_RATE else mono
+    bounded: Samples = np.clip(resampled, -1, 1).astype(np.float32)
+    return bounded
+
+
+def write_sound(path: Path, samples: Samples, rate: int = MOUTH_RATE) -> None:
+    """Write replies, 16-bit mono, in the format of the name's ending (WAV, FLAC, Ogg, MP3).
+
+    The file says that a machine speaks, and appears whole or not at all.
+
+    Raises:
+        AudioFileError: unknown ending, a missing or read-only folder, a full disk.
+    """
+    check_writable(path)
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=path.suffix, delete=False) as file:
+            temporary = Path(file.name)
+        try:
+            with soundfile.SoundFile(temporary, "w", rate, channels=1) as speech:
+                speech.software, speech.comment = MAKER, PROVENANCE
+                speech.write(samples)
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except (OSError, soundfile.LibsndfileError) as error:
+        raise AudioFileError(f"{path} cannot be written ({_reason(error)}): is the disk full, or read-only?") from error
+
+
+def check_writable(path: Path) -> None:
+    """Say at once, and not after a long conversation, that its sound could not be kept. Raises AudioFileError."""
+    if path.suffix[1:].upper() not in soundfile.available_formats():
+        better = path.with_suffix(".wav").name
+        raise AudioFileError(f"{path} has no ending that names a sound format: call it {better}.")
+    if path.is_dir():
+        raise AudioFileError(f"{path} is a folder: name a file in it.")
+    if not path.parent.is_dir():
+        raise AudioFileError(f"There is no folder {path.parent} to write {path.name} into.")
+
+
+@dataclass(slots=True)
+class Held:
+    """What a conversation with recordings left."""
+
+    spoken: list[Samples] = field(default_factory=list)
+    """What was heard of the replies, 24 kHz, in order."""
+    records: list[TurnRecord] = field(default_factory=list)
+    notices: list[Notice] = field(default_factory=list)
+
+    @property
+    def sound(self) -> Samples:
+        return np.concatenate(self.spoken) if self.spoken else np.zeros(0, np.float32)
+
+
+async def hold(
+    conversation: Conversation,
+    recordings: Sequence[Samples],
+    *,
+    realtime: bool = False,
+    watch: Callable[[Event], None] = lambda event: None,
+) -> Held:
+    """Speak `recordings` (16 kHz) into the conversation one after the other, each when the reply to the last is over.
+
+    Without `realtime` the sound waits whenever the conversation thinks or speaks, and a reply counts as heard when it
+    arrives. With it, sound runs in both directions at the pace of a sound card, so that one can interrupt the other.
+    """
+    end = FileEnd(conversation, watch)
+    async with asyncio.TaskGroup() as tasks:
+        following = tasks.create_task(end.follow(at_once=not realtime))
+        for recording in recordings:
+            await (end.speak_in_real_time(recording) if realtime else end.speak(recording))
+        following.cancel()
+    return end.held
+
+
+class FileEnd:
+    """The end of the sound that a headset is otherwise."""
+
+    def __init__(self, conversation: Conversation, watch: Callable[[Event], None]) -> None:
+        self.held = Held()
+        self._conversation = conversation
+        self._watch = watch
+        self._playback = Playback()
+        self._open: set[int] = set()
+        """Turns that began and are not over: being spoken, thought about or answered."""
+        self._happened = asyncio.Event()
+
+    async def follow(self, *, at_once: bool) -> None:
+        """Consume the conversation's events; `at_once`: the reply is heard as it comes."""
+        async for event in self._conversation.events():
+            self._playback.follow(event)
+            match event:
+                case SpeechStarted(turn, _):
+                    self._open.add(turn)
+                case SpeechStopped(turn, _, _, "dropped"):
+                    self._open.discard(turn)
+                case TurnFinished(turn, _, record):
+                    self._open.discard(turn)
+                    self.held.records.append(record)
+                case Notice():
+                    self.held.notices.append(event)
+                case ReplyAudio() if at_once:
+                    self._play(self._playback.waiting)
+            self._watch(event)
+            self._happened.set()
+
+    async def speak(self, recording: Samples) -> None:
+        """As fast as the engines go."""
+        for block, silence in _frames(recording):
+            self._conversation.hear(block)
+            await self._conversation.caught_up()
+            while self._conversation.state != "listening":
+                self._happened.clear()
+                await self._happened.wait()
+            if self._is_over(silence):
+                return
+
+    async def speak_in_real_time(self, recording: Samples) -> None:
+        """32 ms of sound each way, every 32 ms."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        for number, (block, silence) in enumerate(_frames(recording), 1):
+            self._conversation.hear(block)
+            self._play(FRAME * MOUTH_RATE // EAR_RATE)
+            if self._is_over(silence) and not self._playback.waiting:
+                return
+            await asyncio.sleep(began + number * FRAME / EAR_RATE - loop.time())
+
+    def _play(self, limit: int) -> None:
+        sound = self._playback.take(limit)
+        if len(sound):
+            self.held.spoken.append(sound)
+            self._conversation.played(self._playback.played)
+
+    def _is_over(self, silence: float) -> bool:
+        if self._conversation.state != "listening" or silence < SILENCE_AFTER:
+            return False
+        return not self._open or silence >= SILENCE_LIMIT
+
+
+def _frames(recording: Samples) -> Iterator[tuple[Samples, float]]:
+    """The recording in frames, then silence without end; with each the seconds of silence so far."""
+    quiet = np.zeros(FRAME, np.float32)
+    for start in range(0, len(recording), FRAME):
+        yield np.concatenate([recording[start : start + FRAME], quiet])[:FRAME], 0.0
+    for number in count(1):
+        yield quiet, number * FRAME / EAR_RATE
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error).rsplit(": ", 1)[-1].rstrip(". ")

@@ -1,0 +1,1 @@
+"""The engines in force: chosen, started, lent to conversations, replaced."""

@@ -1,0 +1,94 @@
+"""The memory in its own worker process: rag brings torch and Chroma, which take seconds to import and memory to hold.
+
+Every verb waits out a start or a restart, so that nothing said in the meantime is lost.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pipeline.engine import EngineError, EngineStatus, Progress, Report
+from pipeline.workers.worker import Worker, WorkerDied
+from rag import ChromaServer, Memory, MemoryFault, MemoryVerbs
+from rag.asynchronous import called
+
+_CALLS_AT_ONCE = 4
+"""Memory is safe to call from several threads: what was said is kept while the language model is still loading."""
+
+
+class MemoryHost:
+    """The memory itself, for a worker process; what goes wrong with it becomes EngineError."""
+
+    def __init__(self, report: Report, path: Path, owner: str, chroma: ChromaServer | None) -> None:
+        os.environ.setdefault("TQDM_DISABLE", "1")  # transformers' bars are for a terminal, not for a log
+        # One question is too little work to share out: on a busy machine, several threads wait 500 ms for each other
+        # where one takes 16 ms. Read when torch is imported, which is when the model is loaded.
+        os.environ["OMP_NUM_THREADS"] = "1"
+        with _told():
+            self._memory = Memory(path, owner=owner, chroma=chroma)
+
+    def do(self, verb: str, *args: Any, **options: Any) -> Any:
+        with _told():
+            done = called(self._memory, verb, *args, **options)
+        if verb == "warm":  # what is there now stays: going through it all would make some recall wait for 200 ms
+            gc.collect()
+            gc.freeze()
+        return done
+
+    def close(self) -> None:
+        self._memory.close()
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except MemoryFault as fault:
+        raise EngineError(str(fault)) from fault
+
+
+class WorkerMemory(MemoryVerbs):
+    """An engine, and memory's verbs. Its calls raise what rag.Memory's do, but EngineError for MemoryFault."""
+
+    def __init__(self, path: Path, *, owner: str = "default", chroma: ChromaServer | None = None) -> None:
+        self._worker = Worker(
+            "memory",
+            f"{__name__}:MemoryHost",
+            {"path": path, "owner": owner, "chroma": chroma},
+            concurrency=_CALLS_AT_ONCE,
+            errors=(KeyError, ValueError),
+        )
+        self._warming = False
+
+    async def start(self, report: Report) -> None:
+        """Open it, then load the model that tells what a question means; until then only that has to wait."""
+        await self._worker.start(report)
+        self._warming = True
+        report(Progress("loading the model for meaning"))
+        try:
+            await self.warm()
+        finally:
+            self._warming = False
+
+    async def stop(self) -> None:
+        await self._worker.stop()
+
+    @property
+    def status(self) -> EngineStatus:
+        status = self._worker.status
+        return replace(status, state="loading") if self._warming and status.state == "ready" else status
+
+    async def _do(self, verb: str, *args: object, **options: object) -> Any:
+        """Ask the process; when it dies over it, ask the next one: a turn is then kept twice rather than not at all."""
+        await self._worker.ready()
+        try:
+            return await self._worker.call("do", verb, *args, **options)
+        except WorkerDied:
+            await self._worker.ready()
+            return await self._worker.call("do", verb, *args, **options)

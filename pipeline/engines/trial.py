@@ -1,0 +1,100 @@
+"""An engine tried once: a recording understood, a sentence spoken, and how long it took."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+
+import numpy as np
+
+from pipeline.audio import MOUTH_RATE, Samples
+from pipeline.stt import SpeechToText
+from pipeline.tts import TextToSpeech
+from pipeline.turns.vad import FRAME
+
+Clock = Callable[[], float]
+"""Seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    sound: Samples
+    """24 kHz."""
+    first_s: float
+    """From the beginning to the first sound."""
+    seconds: float
+    """From the beginning to the end."""
+
+    @property
+    def sound_s(self) -> float:
+        return len(self.sound) / MOUTH_RATE
+
+    @property
+    def factor(self) -> float:
+        """Real-time factor: seconds of work for each second of sound."""
+        return self.seconds / max(1e-9, self.sound_s)
+
+
+async def transcribe(ears: SpeechToText, sound: Samples, clock: Clock = time.monotonic) -> tuple[str, float]:
+    """16 kHz, fed as a conversation would but without its pauses → (text, seconds). Raises EngineError."""
+    hearing = ears.listen()
+    began = clock()
+    try:
+        for at in range(0, len(sound), FRAME):
+            await hearing.feed(sound[at : at + FRAME])
+        return (await hearing.finish()).text, clock() - began
+    finally:
+        await hearing.close()
+
+
+async def speak(
+    voice: TextToSpeech,
+    text: str,
+    clock: Clock = time.monotonic,
+    told: Callable[[float], None] = lambda sound_s: None,
+    enough_s: float = math.inf,
+    work_s: float = math.inf,
+) -> Said:
+    """Speak a text. Raises EngineError.
+
+    Args:
+        told: hears how many seconds of sound there are, each time some more have come.
+        enough_s: seconds of sound after which it need not go on.
+        work_s: seconds after which it need not go on.
+    """
+    speaker = voice.speaker()
+    began = clock()
+    first = 0.0
+    parts: list[Samples] = [np.zeros(0, np.float32)]
+    samples = 0
+    try:
+        async with aclosing(speaker.speak(text)) as sounds:
+            async for sound in sounds:
+                first = first or clock() - began
+                parts.append(sound.samples)
+                samples += len(sound.samples)
+                told(samples / MOUTH_RATE)
+                if samples >= enough_s * MOUTH_RATE or clock() - began >= work_s:
+                    break
+        seconds = clock() - began
+    finally:
+        await speaker.close()
+    return Said(np.concatenate(parts), first, seconds)
+
+
+def words_right(said: str, heard: str) -> tuple[int, int]:
+    """(words of `said` that were heard in their order, words of `said`), without regard to case and punctuation."""
+    wanted, got = (re.findall(r"[\w’']+", text.lower()) for text in (said, heard))
+    matches = SequenceMatcher(None, wanted, got, autojunk=False).get_matching_blocks()
+    return sum(match.size for match in matches), len(wanted)
+
+
+def shortened(text: str, most: int = 80) -> str:
+    """On one line, and no longer than that."""
+    text = " ".join(text.split())
+    return text if len(text) <= most else text[: most - 1].rstrip() + "…"

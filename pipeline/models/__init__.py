@@ -1,0 +1,1 @@
+"""The models' files: what is needed, fetched, checked."""

@@ -1,0 +1,288 @@
+"""Models from the Hugging Face hub: what is to be fetched and how much, then fetched so that a kill costs nothing.
+
+huggingface_hub finds, authorises, transfers and links; HF_ENDPOINT, HF_HUB_OFFLINE and HF_HOME are therefore honoured.
+What it leaves out is kept here: a transfer goes into a file whose name is its checksum and goes on there after a kill
+(the hub's own begins anew), and nothing is linked into the cache before its checksum is right.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx2  # huggingface_hub's own client
+from filelock import FileLock, Timeout
+from huggingface_hub import HfApi, ModelInfo, constants, get_hf_file_metadata, get_token, hf_hub_download, hf_hub_url
+from huggingface_hub.errors import LocalEntryNotFoundError, SafetensorsParsingError
+from huggingface_hub.file_download import repo_folder_name
+from huggingface_hub.utils import (  # type: ignore[attr-defined]  # public by its documentation
+    build_hf_headers,
+    filter_repo_objects,
+    hf_raise_for_status,
+    http_stream_backoff,
+)
+
+from config.cache import free_disk, has_codec
+from config.fetches import CODEC_FILE, CODEC_TENSORS, Fetch
+from pipeline.models.hub_errors import DownloadError, TokenNeeded, explained
+from pipeline.models.plan import File, Plan, Tick, Watch, in_words
+
+SPARE = 200_000_000
+"""Bytes of disk that a download leaves free."""
+
+WAITS_S = (1.0, 2.0, 4.0, 8.0, 15.0)
+"""Before each new try of a transfer that broke off. One that brings a byte has all of them again."""
+
+_BLOCK = 1 << 20
+
+__all__ = ["DownloadError", "Downloader", "Plan", "Tick", "TokenNeeded", "choose", "keep_token"]
+
+
+class Downloader:
+    """Synchronous: run it in a process or thread of its own.
+
+    Args:
+        token: to show at the hub; None takes the one that is kept, or HF_TOKEN.
+        clock: seconds, for speed and time left.
+        sleep: in seconds, before a transfer that broke off is tried again.
+    """
+
+    def __init__(
+        self,
+        token: str | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        with explained("The token", token or False):
+            self._token: str | bool = token or get_token() or False
+        self._clock, self._sleep = clock, sleep
+        self._api = HfApi(token=self._token)
+
+    def plan(self, fetches: Iterable[Fetch]) -> Plan:
+        """Ask for names, sizes and checksums, and whether they may be fetched, before anything is.
+
+        Raises:
+            DownloadError: no such model, no way to the hub, no licence, a wrong token, too little disk.
+        """
+        plan = Plan(tuple(dict.fromkeys(file for fetch in dict.fromkeys(fetches) for file in self._listed(fetch))))
+        lacking = plan.size - plan.have
+        free = free_disk(Path(constants.HF_HUB_CACHE))
+        if lacking and free < lacking + SPARE:
+            raise DownloadError(
+                f"{in_words(lacking)} are to be fetched and {constants.HF_HUB_CACHE} has {in_words(free)} free: "
+                "free some space, or name another folder in HF_HOME."
+            )
+        return plan
+
+    def fetch(self, plan: Plan, report: Callable[[Tick], None]) -> None:
+        """Fetch what is lacking, check it, and link it into the cache.
+
+        Raises:
+            DownloadError: the connection is lost, the disk is full, or a file arrived damaged; start again to go on.
+        """
+        progress = Watch(plan, report, self._clock)
+        for number, file in enumerate(plan.files):
+            progress.begin(number)
+            if not file.linked:
+                with explained(file.repository, self._token), _alone(file):
+                    self._fetch_file(file, progress)
+            progress.tell()
+        for file in plan.files:  # the last word: what the cache calls "main" is whole
+            with explained(file.repository, self._token):
+                _write_ref(file)
+
+    def _listed(self, fetch: Fetch) -> list[File]:
+        name = fetch.repository
+        with explained(name, self._token):
+            if constants.HF_HUB_OFFLINE:
+                return _listed_here(fetch)
+            info = self._api.model_info(name, files_metadata=True)
+            listed = {each.rfilename: each for each in info.siblings or ()}
+            chosen = choose(fetch, listed)
+            if not chosen:
+                raise DownloadError(
+                    f"{name} has none of the files that this engine reads ({', '.join(fetch.weights)}): "
+                    "it is a model of another kind, so choose another."
+                )
+            _check_architecture(fetch, info)
+            files: list[File] = []
+            for path in chosen:
+                about = listed[path]
+                checksum, size = about.lfs.sha256 if about.lfs else about.blob_id, about.size
+                if not checksum or size is None or not files:
+                    # For the first file always: a repository tells its list to anyone, its files only to some.
+                    meta = get_hf_file_metadata(hf_hub_url(name, path, revision=info.sha), token=self._token)
+                    checksum, size = checksum or meta.etag, size if size is not None else meta.size
+                if not checksum or size is None:
+                    raise DownloadError(f"The hub does not tell the size of {path} in {name}: use another mirror.")
+                files.append(File(name, info.sha or "main", path, size, checksum))
+            without_codec = fetch.codec is not None and not self._has_codec(files)
+        return [*files, *self._listed(fetch.codec)] if fetch.codec is not None and without_codec else files
+
+    def _has_codec(self, files: list[File]) -> bool:
+        """By the names of files, and of the tensors in them, for which the beginnings of files are asked for."""
+        if any(fnmatch(file.path, CODEC_FILE) for file in files):
+            return True
+        for file in files:
+            if not file.path.endswith(".safetensors"):
+                continue
+            try:
+                about = self._api.parse_safetensors_file_metadata(file.repository, file.path, revision=file.commit)
+            except SafetensorsParsingError as error:
+                raise DownloadError(
+                    f"{file.path} of {file.repository} is damaged at the hub: choose another."
+                ) from error
+            if any(tensor.startswith(CODEC_TENSORS) for tensor in about.tensors):
+                return True
+        return False
+
+    def _fetch_file(self, file: File, progress: Watch) -> None:
+        if not file.blob.exists():
+            self._transfer(file, progress)
+            progress.tell(checking=True)
+            if not right(file):
+                file.part.unlink()
+                raise DownloadError(
+                    f"{file.path} of {file.repository} arrived damaged (its checksum is not the hub's): "
+                    "start again to fetch it anew."
+                )
+            file.part.replace(file.blob)
+        hf_hub_download(file.repository, file.path, revision=file.commit, token=self._token)
+
+    def _transfer(self, file: File, progress: Watch) -> None:
+        """Go on at the end of what has come, and again where the connection breaks off."""
+        waits = iter(WAITS_S)
+        with file.part.open("ab") as out:
+            if out.tell() > file.size:
+                out.seek(0)
+                out.truncate()
+            while (have := out.tell()) < file.size:
+                progress.file_have = have
+                try:
+                    for block in self._blocks(file, have):
+                        out.write(block)
+                        progress.add(len(block))
+                        waits = iter(WAITS_S)
+                    if out.tell() == have:
+                        raise httpx2.RemoteProtocolError("the connection was closed before anything came")
+                except httpx2.TransportError:
+                    if (wait := next(waits, None)) is None:
+                        raise
+                    progress.tell(waiting=True)
+                    self._sleep(wait)
+
+    def _blocks(self, file: File, start: int) -> Iterator[bytes]:
+        """The file from byte `start` on. Raises httpx2.TransportError where the connection breaks off."""
+        url = hf_hub_url(file.repository, file.path, revision=file.commit)
+        meta = get_hf_file_metadata(url, token=self._token)  # anew each time: a signed address is good for an hour
+        headers = build_hf_headers(token=self._token) | {"Accept-Encoding": "identity", "Range": f"bytes={start}-"}
+        if urlsplit(meta.location).netloc != urlsplit(url).netloc:
+            headers.pop("authorization", None)  # the storage behind the hub has its own signature in the address
+        with http_stream_backoff(
+            "GET", meta.location, headers=headers, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT, retry_on_exceptions=()
+        ) as response:
+            hf_raise_for_status(response)
+            known = 0 if response.status_code == 206 else start  # a server that knows no ranges sends all of it
+            for block in response.iter_bytes(_BLOCK):
+                if rest := block[known:]:
+                    yield rest
+                known = max(0, known - len(block))
+
+
+def choose(fetch: Fetch, listed: Iterable[str]) -> list[str]:
+    """Of a repository's files, those that the engine reads; none where its weights are not among them."""
+    names = sorted(listed)
+    for pattern in fetch.weights:
+        weights = set(filter_repo_objects(names, allow_patterns=[pattern]))
+        if weights:
+            wanted = (
+                weights.union(filter_repo_objects(names, allow_patterns=list(fetch.files))) if fetch.files else weights
+            )
+            return [name for name in names if name in wanted]
+    return []
+
+
+def right(file: File) -> bool:
+    """Whether what has come has the size and the checksum that the hub states."""
+    if file.part.stat().st_size != file.size:
+        return False
+    if len(file.checksum) == 64:
+        digest = hashlib.sha256()
+    elif len(file.checksum) == 40:
+        digest = hashlib.sha1(f"blob {file.size}\0".encode(), usedforsecurity=False)
+    else:
+        return True  # a mirror's own name for it
+    with file.part.open("rb") as content:
+        while block := content.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest() == file.checksum
+
+
+def keep_token(token: str) -> Path:
+    """Where huggingface_hub looks for it, so that every engine finds it; readable by its owner only.
+
+    Raises DownloadError where it cannot be written.
+    """
+    path = Path(constants.HF_TOKEN_PATH)
+    with explained("The token", token):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)  # an old one's mode would stay
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            file.write(token)
+    return path
+
+
+def _check_architecture(fetch: Fetch, info: ModelInfo) -> None:
+    """Raises DownloadError for what the engine could not load, before its gigabytes are fetched."""
+    named = [str(name) for name in (info.config or {}).get("architectures") or ()]
+    patterns = fetch.architectures
+    if named and patterns and not any(fnmatch(name, pattern) for name in named for pattern in patterns):
+        raise DownloadError(
+            f"{fetch.repository} is a {named[0]}, which this engine cannot load: it is a model of another kind, "
+            "so choose another."
+        )
+
+
+def _listed_here(fetch: Fetch) -> list[File]:
+    """Offline: the files of the snapshot that is here. Raises LocalEntryNotFoundError where there is none."""
+    folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=fetch.repository, repo_type="model")
+    ref = folder / "refs" / "main"
+    commit = ref.read_text().strip() if ref.is_file() else ""
+    snapshot = folder / "snapshots" / commit
+    names = [path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*") if path.is_file()] if commit else []
+    chosen = choose(fetch, names)
+    if not chosen:
+        raise LocalEntryNotFoundError(f"{fetch.repository} is not here")
+    files = [File(fetch.repository, commit, name, (snapshot / name).stat().st_size, name) for name in chosen]
+    return files if fetch.codec is None or has_codec(snapshot, chosen) else [*files, *_listed_here(fetch.codec)]
+
+
+class _alone:
+    """No two downloads into one file. Raises DownloadError where another is at it; a killed one is not."""
+
+    def __init__(self, file: File) -> None:
+        file.blob.parent.mkdir(parents=True, exist_ok=True)
+        self._file = file
+        self._lock = FileLock(f"{file.part}.lock")
+
+    def __enter__(self) -> None:
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise DownloadError(f"{self._file.repository} is being fetched by another Parley already.") from error
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+        Path(self._lock.lock_file).unlink(missing_ok=True)
+
+
+def _write_ref(file: File) -> None:
+    ref = file.folder / "refs" / "main"
+    if not ref.is_file() or ref.read_text().strip() != file.commit:
+        ref.parent.mkdir(parents=True, exist_ok=True)
+        ref.write_text(file.commit)

@@ -1,0 +1,167 @@
+"""One turn of the user, from its first sample to its transcript."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import numpy as np
+
+from pipeline.audio import EAR_RATE, Samples
+from pipeline.engine import EngineError
+from pipeline.stt import Hearing, Transcript
+from pipeline.turns.record import TurnRecord
+
+AT_ONCE = round(0.06 * EAR_RATE)
+"""Samples that are gathered before the engine is called: words are longer, and twenty conversations make many calls."""
+
+
+class Listening:
+    """Feeds a Hearing beside the conversation: whatever waits is joined, so a slow engine never delays the VAD."""
+
+    def __init__(self, hearing: Hearing, on_partial: Callable[[Transcript], None]) -> None:
+        self._hearing = hearing
+        self._on_partial = on_partial
+        self._waiting: asyncio.Queue[Samples | asyncio.Future[Transcript]] = asyncio.Queue()
+        self._error: EngineError | None = None
+        self._task = asyncio.create_task(self._pump())
+
+    def feed(self, samples: Samples) -> None:
+        self._waiting.put_nowait(samples)
+
+    async def finish(self) -> Transcript:
+        """The transcript of everything fed so far; feeding may go on. Raises EngineError."""
+        final: asyncio.Future[Transcript] = asyncio.get_running_loop().create_future()
+        self._waiting.put_nowait(final)
+        return await final
+
+    def close(self) -> asyncio.Task[None]:
+        self._task.cancel()
+        return asyncio.create_task(self._hearing.close())
+
+    async def _pump(self) -> None:
+        while True:
+            item = await self._waiting.get()
+            if isinstance(item, asyncio.Future):
+                await self._finish(item)
+                continue
+            blocks = [item]
+            final: asyncio.Future[Transcript] | None = None
+            while final is None and (not self._waiting.empty() or sum(map(len, blocks)) < AT_ONCE):
+                following = await self._waiting.get()
+                if isinstance(following, asyncio.Future):
+                    final = following
+                else:
+                    blocks.append(following)
+            try:
+                partial = await self._hearing.feed(np.concatenate(blocks))
+            except EngineError as error:
+                self._error = error
+            else:
+                if partial is not None:
+                    self._on_partial(partial)
+            if final is not None:
+                await self._finish(final)
+
+    async def _finish(self, final: asyncio.Future[Transcript]) -> None:
+        if final.cancelled():
+            return
+        try:
+            if self._error is not None:
+                raise self._error
+            transcript = await self._hearing.finish()
+        except EngineError as error:
+            if not final.cancelled():
+                final.set_exception(error)
+        else:
+            if not final.cancelled():
+                final.set_result(transcript)
+
+
+class UserTurn:
+    """What the user is saying now. A new revision begins when speech goes on after a pause was taken for the end."""
+
+    def __init__(self, record: TurnRecord, started: int, listening: Listening) -> None:
+        self.record = record
+        self.number = record.turn
+        self.revision = record.revision
+        self.started = started
+        """Sample (16 kHz, the conversation's clock) of the first block, pre-roll included."""
+        self.onset = started
+        """Sample at which speech was noticed."""
+        self.speech_end = started
+        """Sample after the last one of speech."""
+        self.speech_samples = 0
+        self.listening = listening
+        self.transcript = ""
+        """The newest partial."""
+        self.finished: float | None = None
+        """The turn model's last word on this pause."""
+        self.asked = 0
+        """How often the turn model was asked in this pause."""
+        self.prefix = ""
+        """Words of the earlier turn that this one continues."""
+        self.continues: int | None = None
+        self.paused = False
+        """The speaker has been silent long enough to prepare for the end."""
+        self.final: asyncio.Task[Transcript] | None = None
+        """The transcript being finished since the last soft end; None while the user speaks."""
+        self.blocks: list[Samples] = []
+        """The sound of this part of the turn, for a voice that takes the user's words as its context."""
+        self._before: Samples = np.zeros(0, np.float32)
+        """The sound of the earlier turn that this one continues."""
+
+    def feed(self, frame: Samples, *, speech: bool, now: int) -> None:
+        self.blocks.append(frame)
+        self.listening.feed(frame)
+        if speech:
+            self.speech_samples += len(frame)
+            self.speech_end = now
+
+    @property
+    def speech_ms(self) -> float:
+        return 1000 * self.speech_samples / EAR_RATE
+
+    def silence_ms(self, now: int) -> float:
+        return 1000 * (now - self.speech_end) / EAR_RATE
+
+    def finish(self) -> asyncio.Task[Transcript]:
+        """Begin, once for a pause, to finish the transcript."""
+        if self.final is None:
+            self.final = asyncio.create_task(self.listening.finish())
+        return self.final
+
+    def goes_on(self) -> None:
+        """Speech resumed: what was made of the pause is void."""
+        self.revision += 1
+        self.record.revision = self.revision
+        self.finished = None
+        self.asked = 0
+        self.paused = False
+        self.void()
+
+    def void(self) -> None:
+        """Speech goes on, or the turn is dropped: the transcript that was being finished is not wanted."""
+        if self.final is not None:
+            self.final.cancel()
+            self.final = None
+
+    def take_up(self, earlier: UserTurn) -> None:
+        """That turn had not ended: this one is its rest."""
+        self.continues = earlier.number
+        self.prefix = earlier.record.user
+        self._before = earlier.sound
+
+    def words(self, transcript: str) -> str:
+        """The whole turn's words, those of the turn it continues included."""
+        return f"{self.prefix} {transcript}".strip()
+
+    @property
+    def sound(self) -> Samples:
+        """The whole turn's, that of the turn it continues included."""
+        return np.concatenate([self._before, *self.blocks])
+
+    @property
+    def own_sound(self) -> Samples:
+        """Without that of the turn it continues, of which the voice has heard."""
+        return self.sound[len(self._before) :]

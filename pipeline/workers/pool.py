@@ -1,0 +1,79 @@
+"""Several workers of one kind, begun as they are needed: for engines that keep Python's lock while they compute."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+
+from pipeline.engine import EngineError, EngineStatus, Report
+from pipeline.workers.worker import Worker
+
+logger = logging.getLogger(__name__)
+
+
+class WorkerPool:
+    def __init__(self, make: Callable[[], Worker], *, most: int, busy: int) -> None:
+        """At most `most` workers; another is begun when all of them serve `busy` users or more."""
+        self._make = make
+        self._most = most
+        self._busy = busy
+        self._workers = [make()]
+        self._users: Counter[Worker] = Counter()
+        self._begin: asyncio.Task[None] | None = None
+        self._report: Report = lambda progress: None
+
+    async def start(self, report: Report) -> None:
+        """The first worker. Raises EngineError."""
+        self._report = report
+        await self._workers[0].start(report)
+
+    async def stop(self) -> None:
+        if self._begin is not None:
+            self._begin.cancel()
+            await asyncio.gather(self._begin, return_exceptions=True)
+        await asyncio.gather(*(worker.stop() for worker in self._workers))
+
+    async def ready(self) -> None:
+        """Wait out a restart of the first worker. Raises EngineError when there is nothing to wait for."""
+        await self._workers[0].ready()
+
+    def take(self) -> Worker:
+        """For one user, until given back: the worker that serves the fewest."""
+        worker = min(self._workers, key=lambda each: self._users[each])
+        self._users[worker] += 1
+        if self._too_few and self._begin is None:
+            self._begin = asyncio.create_task(self._begin_more())
+        return worker
+
+    def give(self, worker: Worker) -> None:
+        self._users[worker] -= 1
+
+    @property
+    def status(self) -> EngineStatus:
+        """The first one's, which is there from the start; memory and restarts are everyone's."""
+        all_of_them = [worker.status for worker in self._workers]
+        memory = [status.memory_bytes for status in all_of_them if status.memory_bytes is not None]
+        restarts = sum(status.restarts for status in all_of_them)
+        return replace(all_of_them[0], memory_bytes=sum(memory) if memory else None, restarts=restarts)
+
+    @property
+    def _too_few(self) -> bool:
+        return len(self._workers) < self._most and all(self._users[each] >= self._busy for each in self._workers)
+
+    async def _begin_more(self) -> None:
+        try:
+            while self._too_few:
+                worker = self._make()
+                try:
+                    await worker.start(self._report)
+                except BaseException:
+                    await worker.stop()
+                    raise
+                self._workers.append(worker)
+        except EngineError as error:
+            logger.warning("Another worker could not be started: %s", error)
+        finally:
+            self._begin = None

@@ -1,0 +1,192 @@
+"""Inside a worker process: load one engine, answer its parent's requests, end when the parent does.
+
+Run as `python -m pipeline.workers.process` by pipeline/workers/worker.py and by nobody else. Requests come in on the
+standard input and replies leave on the standard output, each a pickle behind its length. Pickle is fit for that,
+because both ends are the same program under the same user, and the pipe has no other way in.
+
+The engine is an ordinary synchronous class, made as `Engine(report, **kwargs)`, where report(Progress(...)) tells how
+far loading has come. A method that returns a value is called; a generator method is streamed, and is closed when the
+listener has gone. `close()`, where there is one, is called at the end.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import os
+import pickle
+import signal
+import struct
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import Any, BinaryIO
+
+from pipeline.engine import EngineError, Progress
+
+HEADER = struct.Struct("!Q")
+"""Length of the pickle that follows, in bytes."""
+
+WINDOW = 16
+"""Items of a stream that may be under way before the listener has taken one: memory stays bounded."""
+
+_LAST_WORDS_S = 2.0
+"""How long close() may take once the parent has gone."""
+
+_PR_SET_PDEATHSIG = 1
+"""prctl(2), <linux/prctl.h>."""
+
+
+class Channel:
+    """Messages to and from the parent, on copies of the standard streams, which are then the engine's to print on."""
+
+    def __init__(self) -> None:
+        self._requests: BinaryIO = os.fdopen(os.dup(0), "rb")
+        self._replies: BinaryIO = os.fdopen(os.dup(1), "wb")
+        self._sending = threading.Lock()
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, 0)
+        os.close(nothing)
+        os.dup2(2, 1)  # what an engine prints goes to the log and not between the replies
+
+    def requests(self) -> Iterator[tuple[Any, ...]]:
+        """Until the parent closes its end or is gone."""
+        while len(header := self._requests.read(HEADER.size)) == HEADER.size:
+            (length,) = HEADER.unpack(header)
+            body = self._requests.read(length)
+            if len(body) < length:
+                return
+            yield pickle.loads(body)
+
+    def send(self, kind: str, number: int, payload: object = None) -> None:
+        body = pickle.dumps((kind, number, payload), protocol=pickle.HIGHEST_PROTOCOL)
+        with self._sending:
+            try:
+                self._replies.write(HEADER.pack(len(body)))
+                self._replies.write(body)
+                self._replies.flush()
+            except OSError:
+                os._exit(0)  # nobody is listening any more
+
+
+class Listener:
+    """How much of a stream the parent is ready to take, and whether it still wants any."""
+
+    def __init__(self) -> None:
+        self._room = threading.Semaphore(WINDOW)
+        self.gone = False
+
+    def more(self) -> None:
+        self._room.release()
+
+    def leave(self) -> None:
+        self.gone = True
+        self._room.release()
+
+    def wait(self) -> bool:
+        """Wait for room; False when the listener has gone."""
+        self._room.acquire()
+        return not self.gone
+
+
+class WorkerProcess:
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._engine: Any = None
+        self._threads = ThreadPoolExecutor(1)
+        self._waiting: dict[int, Future[None]] = {}
+        self._listeners: dict[int, Listener] = {}
+
+    def serve(self) -> None:
+        """Take requests until the parent has gone. Never returns."""
+        for kind, number, *details in self._channel.requests():
+            match kind:
+                case "load":
+                    target, kwargs, concurrency = details
+                    self._threads = ThreadPoolExecutor(concurrency, "engine")
+                    self._threads.submit(self._answer, number, self._load, (number, target), kwargs)
+                case "call":
+                    method, args, kwargs = details
+                    waiting = self._threads.submit(self._answer, number, self._call, (method, *args), kwargs)
+                    self._waiting[number] = waiting
+                    waiting.add_done_callback(partial(self._done, number))
+                case "stream":
+                    method, args, kwargs = details
+                    self._listeners[number] = Listener()
+                    self._threads.submit(self._answer, number, self._stream, (number, method, *args), kwargs)
+                case "more" if number in self._listeners:
+                    self._listeners[number].more()
+                case "cancel":
+                    if unbegun := self._waiting.get(number):
+                        unbegun.cancel()
+                    if listener := self._listeners.get(number):
+                        listener.leave()
+        self._end()
+
+    def _done(self, number: int, _: Future[None]) -> None:
+        self._waiting.pop(number, None)
+
+    def _answer(self, number: int, work: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        try:
+            self._channel.send("value", number, work(*args, **kwargs))
+        except Exception as error:  # noqa: BLE001 - whatever an engine raises is told to the parent
+            if not isinstance(error, EngineError):  # its place is worth a look; its text may hold words that were said
+                print(type(error).__name__, *traceback.format_tb(error.__traceback__), file=sys.stderr)
+            names = [f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__]
+            self._channel.send("error", number, (names, str(error)))
+        finally:
+            self._listeners.pop(number, None)
+
+    def _load(self, number: int, target: str, **kwargs: Any) -> None:
+        module, _, name = target.partition(":")
+
+        def report(progress: Progress) -> None:
+            self._channel.send("item", number, progress)
+
+        self._engine = getattr(importlib.import_module(module), name)(report, **kwargs)
+
+    def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        return getattr(self._engine, method)(*args, **kwargs)
+
+    def _stream(self, number: int, method: str, *args: Any, **kwargs: Any) -> None:
+        listener = self._listeners[number]
+        if listener.gone:
+            return
+        items = getattr(self._engine, method)(*args, **kwargs)
+        try:
+            for item in items:
+                if not listener.wait():
+                    return
+                self._channel.send("item", number, item)
+        finally:
+            items.close()
+
+    def _end(self) -> None:
+        threading.Thread(target=self._last_words, daemon=True).start()
+        threading.Event().wait(_LAST_WORDS_S)
+        os._exit(0)  # not sys.exit: it would wait for a thread that is deep in an engine's C code
+
+    def _last_words(self) -> None:
+        for listener in list(self._listeners.values()):
+            listener.leave()
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        if close := getattr(self._engine, "close", None):
+            close()
+        os._exit(0)
+
+
+def die_with(parent: int) -> None:
+    """Have Linux end this process when the parent dies, even while C code keeps the end of the pipe from being read."""
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(0)  # it died before prctl was heard
+
+
+if __name__ == "__main__":
+    die_with(parent=int(sys.argv[1]))
+    WorkerProcess(Channel()).serve()

@@ -1,0 +1,377 @@
+"""An engine in a process of its own: the event loop never waits for it, and its crash is not Parley's.
+
+    worker = Worker("espeak", "pipeline.tts.espeak:Synthesizer", {"voice": "en-gb"})
+    await worker.start(report)
+    async for block in worker.stream("speak", "Hello."): ...
+
+When the process dies, the calls under way raise WorkerDied and a new one is started, at once the first time and then
+after ever longer waits. What it was doing is lost: an engine that keeps state between calls says so to its caller.
+The other side of the pipe is pipeline/workers/process.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing, suppress
+from itertools import count
+from typing import Any, Generic, TypeVar
+
+import psutil
+
+from config.places import ROOT
+from pipeline.engine import Engine, EngineError, EngineState, EngineStatus, Progress, Report
+from pipeline.workers.process import HEADER
+
+BACK_OFF_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
+"""Waits before the restarts that follow each other; the last one repeats."""
+
+_SOUND_S = 60.0
+"""A process that has lived for this long was sound: the next restart is again the first."""
+
+_GRACE_S = 3.0
+"""How long a process may take to end by itself when it is stopped."""
+
+_LARGE = 1 << 20
+"""Bytes of a reply from which on unpickling leaves the loop's thread."""
+
+
+class WorkerDied(EngineError):
+    """The engine's process ended in the middle of the work; the work is lost, the process is being restarted."""
+
+
+class _Raised(Exception):
+    """What the engine raised: the names of its class and of those above it, and its text."""
+
+    def __init__(self, names: list[str], text: str) -> None:
+        super().__init__(text)
+        self.names = names
+        self.text = text
+
+
+class _Child:
+    """One process from its start to its end, and the requests it has not answered yet."""
+
+    def __init__(self, process: asyncio.subprocess.Process, engine: str) -> None:
+        assert process.stdin is not None and process.stdout is not None
+        self.process = process
+        self._engine = engine
+        self._stdin, self._stdout = process.stdin, process.stdout
+        self._numbers = count()
+        self._replies: dict[int, asyncio.Queue[tuple[str, Any]]] = {}
+        self.gone = asyncio.create_task(self._listen())
+
+    @classmethod
+    async def spawn(cls, engine: str) -> _Child:
+        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "pipeline.workers.process", str(os.getpid())),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": path},
+            limit=_LARGE,
+            start_new_session=True,  # Ctrl-C is for the parent, which then stops its workers in good order
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+        )
+        return cls(process, engine)
+
+    async def request(self, kind: str, *details: object) -> AsyncGenerator[tuple[str, Any], None]:
+        """Replies to one request: any number of ("item", x), then ("value", x). Closing it cancels the work.
+
+        Raises:
+            WorkerDied: the process ended before it had answered.
+            _Raised: what the engine raised.
+        """
+        if self.gone.done():
+            raise self.death()
+        number = next(self._numbers)
+        replies = self._replies[number] = asyncio.Queue()
+        finished = False
+        try:
+            await self._send(kind, number, *details)
+            while not finished:
+                sort, payload = await replies.get()
+                finished = sort != "item"
+                if sort == "died":
+                    raise self.death()
+                if sort == "error":
+                    raise _Raised(*payload)
+                yield sort, payload
+                if kind == "stream" and not finished:
+                    await self._send("more", number)
+        finally:
+            del self._replies[number]
+            if not finished:
+                self._write("cancel", number)
+
+    @property
+    def how(self) -> str:
+        """How it ended, once it has."""
+        code = self.process.returncode
+        return signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
+
+    def death(self) -> WorkerDied:
+        return WorkerDied(f"{self._engine} stopped unexpectedly ({self.how}) and is being restarted.")
+
+    async def end(self, grace: float) -> None:
+        """Close its input, upon which it ends by itself; after `grace` seconds it is killed."""
+        self._stdin.close()
+        await asyncio.wait([self.gone], timeout=grace)
+        self._kill()
+        await asyncio.wait([self.gone])
+
+    def _kill(self) -> None:
+        if self.process.returncode is None:
+            with suppress(ProcessLookupError):
+                self.process.kill()
+
+    def _write(self, kind: str, number: int, *details: object) -> None:
+        body = pickle.dumps((kind, number, *details), protocol=pickle.HIGHEST_PROTOCOL)
+        if not self._stdin.is_closing():
+            self._stdin.writelines((HEADER.pack(len(body)), body))
+
+    async def _send(self, kind: str, number: int, *details: object) -> None:
+        self._write(kind, number, *details)
+        with suppress(ConnectionError):  # it has died, which everyone who waits hears from _listen
+            await self._stdin.drain()
+
+    async def _listen(self) -> None:
+        """Hand each reply to its request until the process ends; then tell those that are left."""
+        try:
+            while True:
+                (length,) = HEADER.unpack(await self._stdout.readexactly(HEADER.size))
+                body = await self._stdout.readexactly(length)
+                message = pickle.loads(body) if length < _LARGE else await asyncio.to_thread(pickle.loads, body)
+                kind, number, payload = message
+                if replies := self._replies.get(number):  # else it was cancelled meanwhile
+                    replies.put_nowait((kind, payload))
+        except asyncio.IncompleteReadError:
+            pass  # it is about to end; killing it now would take its exit status from asyncio
+        except BaseException:
+            self._kill()
+            raise
+        finally:
+            await self.process.wait()
+            self._stdin.close()
+            for replies in self._replies.values():
+                replies.put_nowait(("died", None))
+
+
+class Worker:
+    def __init__(
+        self,
+        engine: str,
+        target: str,
+        kwargs: Mapping[str, object] | None = None,
+        *,
+        concurrency: int = 1,
+        errors: tuple[type[Exception], ...] = (),
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """
+        Args:
+            engine: its name in the catalogue and in sentences.
+            target: "module:attribute" of what makes the engine inside the process: attribute(report, **kwargs).
+            concurrency: how many calls the engine takes at once, each in a thread; further ones wait their turn.
+            errors: the engine's own exceptions, raised here again as what they are, made from their text.
+            sleep, clock: in seconds; for the waits between restarts.
+        """
+        self._engine = engine
+        self._load = ("load", target, dict(kwargs or {}), concurrency)
+        known: tuple[type[Exception], ...] = (EngineError, *errors)
+        self._errors = {f"{kind.__module__}.{kind.__qualname__}": kind for kind in known}
+        self._sleep, self._clock = sleep, clock
+        self._report: Report = lambda progress: None
+        self._child: _Child | None = None
+        self._life: asyncio.Task[None] | None = None
+        self._turned = asyncio.Event()
+        self._state: EngineState = "stopped"
+        self._last_error: str | None = None
+        self._progress: Progress | None = None
+        self._restarts = 0
+
+    @property
+    def status(self) -> EngineStatus:
+        return EngineStatus(
+            self._engine, self._now, self._last_error, self._progress, self._memory_bytes(), self._restarts
+        )
+
+    async def start(self, report: Report) -> None:
+        """Start the process and load the engine. `report` is kept: it is called at every later change of state too.
+
+        Raises:
+            EngineError: it could not be loaded, in one sentence. It is not tried again until the next start().
+        """
+        if self._life is not None:
+            raise EngineError(f"{self._engine} has been started already.")
+        self._report = report
+        loaded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._turn("loading")
+        self._life = asyncio.create_task(self._live(loaded))
+        try:
+            await loaded
+        except EngineError as error:
+            if self._life is not None:  # else stop() was the reason
+                self._life = None
+                self._turn("failed", error=str(error))
+            raise
+        except asyncio.CancelledError:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """End the process, also while it is loading. Safe to call twice, and without start."""
+        life, self._life = self._life, None
+        if life is not None:
+            life.cancel()
+            await asyncio.wait([life])
+        self._turn("stopped")
+
+    async def ready(self) -> None:
+        """Wait out a restart. Raises EngineError when there is nothing to wait for."""
+        while self._now == "loading":
+            await self._turned.wait()
+        self._alive()
+
+    async def call(self, method: str, *args: object, **kwargs: object) -> Any:
+        """Call a method of the engine. When the caller is cancelled, work that has not begun never will.
+
+        Raises:
+            EngineError: the engine is not ready, or failed; WorkerDied when its process ended meanwhile.
+        """
+        async with aclosing(self._replies("call", method, args, kwargs)) as replies:
+            _, value = await anext(replies)
+            return value
+
+    async def stream(self, method: str, *args: object, **kwargs: object) -> AsyncGenerator[Any, None]:
+        """What a generator method of the engine yields. Closing this closes that. Raises as call() does."""
+        async with aclosing(self._replies("stream", method, args, kwargs)) as replies:
+            async for kind, item in replies:
+                if kind == "item":
+                    yield item
+
+    async def _replies(self, *request: Any) -> AsyncGenerator[tuple[str, Any], None]:
+        async with aclosing(self._alive().request(*request)) as replies:
+            try:
+                async for reply in replies:
+                    yield reply
+            except _Raised as raised:
+                raise self._translated(raised, "failed") from None
+
+    @property
+    def _now(self) -> EngineState:
+        """The state, also in the moment in which the process has died and _live has not been told yet."""
+        dead = self._child is not None and self._child.gone.done()
+        return "loading" if self._state == "ready" and dead else self._state
+
+    def _alive(self) -> _Child:
+        match self._now:
+            case "ready" if self._child is not None:
+                return self._child
+            case "loading":
+                raise EngineError(f"{self._engine} is not ready yet: try again in a moment.")
+            case "failed":
+                raise EngineError(self._last_error or f"{self._engine} has failed.")
+        raise EngineError(f"{self._engine} is not running.")
+
+    def _translated(self, raised: _Raised, verb: str) -> Exception:
+        known = next((self._errors[name] for name in raised.names if name in self._errors), None)
+        if known is not None:
+            return known(raised.text)
+        line = next(iter(raised.text.splitlines()), "")
+        if "builtins.ImportError" in raised.names:
+            return EngineError(f"{self._engine} {verb} ({line}): run `python3 setup.py` to repair the installation.")
+        kind = raised.names[0].rpartition(".")[2]
+        return EngineError(f"{self._engine} {verb} ({kind}: {line}).")
+
+    def _memory_bytes(self) -> int | None:
+        if self._child is None or self._child.gone.done():
+            return None
+        try:
+            resident: int = psutil.Process(self._child.process.pid).memory_info().rss
+        except psutil.Error:
+            return None  # it ended a moment ago
+        return resident
+
+    def _turn(self, state: EngineState, *, error: str | None = None, progress: Progress | None = None) -> None:
+        """The one place where the state changes, and where those who wait for that hear of it."""
+        self._state, self._progress = state, progress
+        self._last_error = error or self._last_error
+        turned, self._turned = self._turned, asyncio.Event()
+        turned.set()
+        self._report(progress or Progress(state))
+
+    async def _live(self, loaded: asyncio.Future[None]) -> None:
+        """Keep a process running until cancelled, or until the very first could not be loaded."""
+        failures = 0
+        try:
+            while True:
+                try:
+                    child = await self._load_child()
+                except EngineError as error:
+                    if not loaded.done():
+                        loaded.set_exception(error)
+                        return
+                    self._turn("failed", error=str(error))
+                else:
+                    if not loaded.done():
+                        loaded.set_result(None)
+                    self._turn("ready")
+                    born = self._clock()
+                    await asyncio.wait([child.gone])
+                    if self._clock() - born >= _SOUND_S:
+                        failures = 0
+                    self._turn("loading", error=str(child.death()))
+                await self._sleep(BACK_OFF_S[min(failures, len(BACK_OFF_S) - 1)])
+                failures += 1
+                self._restarts += 1
+                self._turn("loading")
+        except asyncio.CancelledError:
+            if not loaded.done():
+                loaded.set_exception(EngineError(f"{self._engine} was stopped while it was loading."))
+            raise
+        finally:
+            if self._child is not None:
+                await self._child.end(_GRACE_S if self._state == "ready" else 0.0)
+
+    async def _load_child(self) -> _Child:
+        self._child = child = await _Child.spawn(self._engine)
+        try:
+            async with aclosing(child.request(*self._load)) as replies:
+                async for kind, progress in replies:
+                    if kind == "item":
+                        self._turn("loading", progress=progress)
+        except WorkerDied:
+            raise EngineError(f"{self._engine} cannot be loaded: its process ended ({child.how}).") from None
+        except _Raised as raised:
+            await child.end(0.0)
+            raise self._translated(raised, "cannot be loaded") from None
+        return child
+
+
+W = TypeVar("W", bound=Engine)
+
+
+class WorkerEngine(Generic[W]):
+    """The face of an engine that works in a Worker or a WorkerPool: it starts, stops and is as that is."""
+
+    def __init__(self, worker: W) -> None:
+        self._worker = worker
+
+    async def start(self, report: Report) -> None:
+        """Load. Raises EngineError with one sentence that says what to do."""
+        await self._worker.start(report)
+
+    async def stop(self) -> None:
+        await self._worker.stop()
+
+    @property
+    def status(self) -> EngineStatus:
+        return self._worker.status

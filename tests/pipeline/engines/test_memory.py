@@ -1,0 +1,165 @@
+"""The real memory in its worker process. Only the first test waits for the model that tells what a question means."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pipeline.engine import EngineError, Progress
+from pipeline.engines.memory import WorkerMemory
+from rag import Memory
+
+LONG_AGO = datetime(2026, 11, 1, 12, tzinfo=UTC)
+
+
+@asynccontextmanager
+async def opened(path: Path, owner: str = "default") -> AsyncIterator[WorkerMemory]:
+    """Open, while the model for meaning is still loading behind it."""
+    memory = WorkerMemory(path, owner=owner)
+    starting = asyncio.create_task(memory.start(lambda progress: None))
+    while memory.status.state == "stopped":  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    try:
+        yield memory
+    finally:
+        await memory.stop()
+        await asyncio.gather(starting, return_exceptions=True)
+
+
+def workers() -> list[psutil.Process]:
+    """Other tests' helpers may live beside them."""
+    alive = (child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE)
+    return [child for child in alive if "pipeline.workers.process" in child.cmdline()]
+
+
+def kill(memory: WorkerMemory) -> None:
+    (child,) = workers()
+    os.kill(child.pid, signal.SIGKILL)
+
+
+@pytest.mark.slow
+async def test_what_was_said_is_recalled_by_its_meaning_and_after_a_restart(tmp_path: Path) -> None:
+    told: list[Progress] = []
+    memory = WorkerMemory(tmp_path)
+    await memory.start(told.append)
+    assert Progress("loading the model for meaning") in told
+    assert memory.status.state == "ready"
+    await memory.remember("user", "My dog is called Rufus.", at=LONG_AGO, conversation="one")
+    await memory.remember("user", "It rained all day.", at=LONG_AGO, conversation="one")
+    async with asyncio.timeout(30):
+        while (await memory.size()).waiting:  # noqa: ASYNC110 - vectors follow in the background
+            await asyncio.sleep(0.01)
+    for life in range(2):
+        recall = await memory.recall("the name of my pet", budget_chars=500, now=LONG_AGO)
+        assert recall.items[0].text == "My dog is called Rufus."
+        assert "Rufus" in recall.text and len(recall.text) <= 500
+        assert not (await memory.recall("the name of my pet", exclude_conversation="one")).items
+        assert memory.status.restarts == life
+        if life == 0:
+            kill(memory)
+    await memory.stop()
+    assert workers() == []
+
+
+async def test_what_is_said_while_it_loads_is_kept(tmp_path: Path) -> None:
+    memory = WorkerMemory(tmp_path)
+    with pytest.raises(EngineError, match="not running"):
+        await memory.remember("user", "too early")
+    async with opened(tmp_path) as memory:
+        assert memory.status.state == "loading"
+        assert await memory.remember("user", "My dog is called Rufus.")
+        assert [turn.text for turn in await memory.turns()] == ["My dog is called Rufus."]
+        assert memory.status.state == "loading", "meaning still has to wait"
+
+
+async def test_every_verb(tmp_path: Path) -> None:
+    async with opened(tmp_path / "memory") as memory:
+        ids = [
+            await memory.remember("user", f"Sentence {number}.", at=LONG_AGO, conversation="one") for number in range(5)
+        ]
+        await memory.correct(ids[0], "A corrected sentence.")
+        assert [turn.text for turn in await memory.search("corrected")] == ["A corrected sentence."]
+        assert [turn.id for turn in await memory.turns(limit=2)] == ids[3:]
+        (conversation,) = await memory.conversations()
+        assert (conversation.id, conversation.turns) == ("one", 5)
+        assert (await memory.size()).turns == 5
+        file = tmp_path / "memory.jsonl"
+        assert await memory.export(file) == 5
+        assert json.loads(file.read_text().splitlines()[0])["text"] == "A corrected sentence."
+        assert await memory.forget(id=ids[1]) == 1
+        assert await memory.forget(day=date(2026, 11, 1)) == 4
+        assert await memory.import_(file) == 5
+        assert await memory.forget(everything=True) == 5
+
+
+async def test_what_memory_has_to_say_comes_across(tmp_path: Path) -> None:
+    file = tmp_path / "default" / "turns.sqlite3"
+    file.parent.mkdir()
+    file.write_bytes(b"no database " * 1000)
+    async with opened(tmp_path) as memory:
+        assert "was damaged" in (await memory.notices())[0]
+
+
+async def test_my_means_the_one_who_asks(tmp_path: Path) -> None:
+    async with opened(tmp_path) as memory:
+        await memory.remember("assistant", "My favourite food is soup.")
+        await memory.remember("user", "My favourite food is sushi.")
+        assert (await memory.recall("What is my favourite food?", asker="user")).items[0].speaker == "user"
+        assert (await memory.recall("What is my favourite food?", asker="assistant")).items[0].speaker == "assistant"
+
+
+async def test_what_goes_wrong_comes_back_as_what_it_is(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text("this is no turn\n")
+    async with opened(tmp_path / "memory") as memory:
+        with pytest.raises(KeyError):
+            await memory.correct("nobody", "text")
+        with pytest.raises(ValueError, match="Say what to forget"):
+            await memory.forget()
+        with pytest.raises(ValueError, match="Line 1"):
+            await memory.import_(broken)
+        with pytest.raises(ValueError, match="empty"):
+            await memory.remember("user", "  ")
+        assert (await memory.size()).turns == 0
+
+
+async def test_killed_while_it_keeps_what_was_said_nothing_is_lost(tmp_path: Path) -> None:
+    async with opened(tmp_path) as memory:
+        await memory.remember("user", "the first")
+        keeping = [asyncio.create_task(memory.remember("user", f"number {number}")) for number in range(20)]
+        await asyncio.sleep(0)
+        kill(memory)
+        await asyncio.gather(*keeping)
+        texts = {turn.text for turn in await memory.turns()}
+        assert texts == {"the first", *(f"number {number}" for number in range(20))}
+        assert memory.status.restarts == 1
+
+
+async def test_a_memory_that_another_program_holds(tmp_path: Path) -> None:
+    with Memory(tmp_path):
+        memory = WorkerMemory(tmp_path)
+        with pytest.raises(EngineError) as refused:
+            await memory.start(lambda progress: None)
+        assert memory.status.state == "failed"
+        assert str(refused.value) == memory.status.last_error
+        with pytest.raises(EngineError):
+            await memory.remember("user", "hello")
+        await memory.stop()
+
+
+async def test_owners_do_not_see_each_other(tmp_path: Path) -> None:
+    async with opened(tmp_path, "ann") as memory:
+        await memory.remember("user", "a secret")
+    async with opened(tmp_path, "bob") as memory:
+        assert await memory.turns() == []
+    async with opened(tmp_path, "ann") as memory:
+        assert [turn.text for turn in await memory.turns()] == ["a secret"]

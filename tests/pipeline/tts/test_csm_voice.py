@@ -1,0 +1,254 @@
+"""CSM as the voice, on tiny checkpoints of random weights: it makes noise, and what is tested is the way to it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import soundfile
+import torch
+
+from pipeline.audio import EAR_RATE, Samples
+from pipeline.engine import EngineError
+from pipeline.tts import Spoken
+from pipeline.tts.csm import PARLEY, USER, Csm, Talk, load
+from pipeline.workers.worker import WorkerDied
+from tests.csm.tiny import voice, write_checkpoint
+
+FRAME = 1920
+WORDS = "Good evening to you."
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("csm") / "tiny")
+
+
+@pytest.fixture
+def voices(tmp_path: Path) -> Path:
+    """A reference at 44.1 kHz in stereo, and files that are none."""
+    folder = tmp_path / "voices"
+    folder.mkdir()
+    sound = voice(1.0, 44_100).numpy()
+    soundfile.write(folder / "anna.wav", np.stack([sound, sound], axis=1), 44_100)
+    soundfile.write(folder / "silence.wav", np.zeros(24_000), 24_000)
+    (folder / "letter.wav").write_text("Dear Anna")
+    soundfile.write(tmp_path / "outside.wav", sound, 44_100)
+    return folder
+
+
+@asynccontextmanager
+async def csm(model: Path | str, voices: Path, **settings: Any) -> AsyncIterator[Csm]:
+    engine = Csm(str(model), voices, **{"precision": "fp32", **settings})
+    await engine.start(lambda progress: None)
+    try:
+        yield engine
+    finally:
+        await engine.stop()
+
+
+async def spoken(speaker: Any, text: str = WORDS) -> list[Spoken]:
+    return [sound async for sound in speaker.speak(text)]
+
+
+def tone(seconds: float = 1.0) -> Samples:
+    sound: Samples = voice(seconds, EAR_RATE).numpy()
+    return sound
+
+
+# -- through the worker process -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["original", "transformers"])
+async def test_it_speaks_frame_by_frame_in_both_formats(tmp_path: Path, voices: Path, form: Any) -> None:
+    write_checkpoint(tmp_path / "model", form)
+    async with csm(tmp_path / "model", voices, references=[("anna.wav", "This is Anna.")]) as engine:
+        sounds = await spoken(engine.speaker())
+    assert len(sounds) > 1
+    assert all(sound.samples.shape == (FRAME,) and sound.samples.dtype == np.float32 for sound in sounds)
+    assert any(np.abs(sound.samples).max() > 0 for sound in sounds)
+
+
+async def test_by_default_a_cpu_speaks_in_four_bits(checkpoint: Path, voices: Path) -> None:
+    async with csm(checkpoint, voices, precision="auto", device="cpu") as engine:
+        assert await spoken(engine.speaker())
+    assert list((checkpoint / "quantized").glob("int4-*"))
+
+
+def test_on_a_processor_auto_is_what_was_measured(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import csm as library
+
+    asked: list[Any] = []
+    monkeypatch.setattr(library, "load_csm_1b", lambda *details: asked.append(details))
+    for measured in ("int8", "bf16", "int4"):
+        load(str(checkpoint), "auto", "cpu", measured)
+    half = torch.bfloat16
+    assert [details[2:] for details in asked] == [(None, "int8"), (half, None), (None, "int4")]
+
+
+async def test_closing_stops_the_work_between_frames(checkpoint: Path, voices: Path) -> None:
+    async with csm(checkpoint, voices) as engine:
+        speaker = engine.speaker()
+        async with aclosing(speaker.speak("a long story " * 12)) as sounds:
+            await anext(sounds)
+        assert await spoken(speaker), "and it can speak again"
+
+
+async def test_several_conversations_at_once(checkpoint: Path, voices: Path) -> None:
+    async with csm(checkpoint, voices) as engine:
+        speakers = [engine.speaker() for _ in range(3)]
+        for sounds in await asyncio.gather(*(spoken(speaker) for speaker in speakers)):
+            assert sounds
+        for speaker in speakers:
+            await speaker.heard("And you?", tone())
+            await speaker.said(FRAME)
+            await speaker.close()
+
+
+async def test_text_that_cannot_be_said_is_silence(checkpoint: Path, voices: Path) -> None:
+    async with csm(checkpoint, voices) as engine:
+        assert await spoken(engine.speaker(), "— … —") == []
+
+
+async def test_what_cannot_be_heard_does_not_stop_the_conversation(checkpoint: Path, voices: Path) -> None:
+    async with csm(checkpoint, voices) as engine:
+        speaker = engine.speaker()
+        await speaker.heard("Hm.", np.zeros(EAR_RATE, np.float32))
+        await speaker.heard("", tone())
+        await speaker.heard("word " * 600, tone())
+        assert await spoken(speaker)
+
+
+async def test_after_a_crash_it_speaks_again(checkpoint: Path, voices: Path) -> None:
+    async with csm(checkpoint, voices) as engine:
+        speaker = engine.speaker()
+        sounds = speaker.speak("a long story " * 12)
+        await anext(sounds)
+        (process,) = [child for child in psutil.Process().children() if "worker_process" in " ".join(child.cmdline())]
+        os.kill(process.pid, signal.SIGKILL)
+        with pytest.raises(WorkerDied):
+            async for _ in sounds:
+                pass
+        await engine._worker.ready()
+        assert await spoken(speaker)
+
+
+@pytest.mark.parametrize(
+    ("references", "sentence"),
+    [
+        ([("../outside.wav", "Hello.")], "is no file name"),
+        ([("nobody.wav", "Hello.")], "There is no recording"),
+        ([("letter.wav", "Hello.")], "is not a recording that can be read"),
+        ([("silence.wav", "Hello.")], "silent"),
+        ([("anna.wav", " ")], "Write what is said in the voice's recording anna.wav"),
+        ([("anna.wav", "…")], "no letter"),
+    ],
+)
+async def test_a_reference_that_is_none_is_refused_in_one_sentence(
+    checkpoint: Path, voices: Path, references: list[tuple[str, str]], sentence: str
+) -> None:
+    engine = Csm(str(checkpoint), voices, references=references, precision="fp32")
+    with pytest.raises(EngineError, match=sentence):
+        await engine.start(lambda progress: None)
+    await engine.stop()
+
+
+async def test_a_link_out_of_the_folder_is_refused(checkpoint: Path, voices: Path) -> None:
+    (voices / "link.wav").symlink_to(voices.parent / "outside.wav")
+    engine = Csm(str(checkpoint), voices, references=[("link.wav", "Hello.")])
+    with pytest.raises(EngineError, match="is no file name"):
+        await engine.start(lambda progress: None)
+
+
+@pytest.mark.parametrize("kind", ["missing", "file", "empty"])
+async def test_a_model_that_is_none_is_refused_in_one_sentence(tmp_path: Path, voices: Path, kind: str) -> None:
+    model = tmp_path / "model"
+    if kind == "file":
+        model.write_text("not a folder")
+    elif kind == "empty":
+        model.mkdir()
+    engine = Csm(str(model), voices)
+    with pytest.raises(EngineError, match="Expected") as refused:
+        await engine.start(lambda progress: None)
+    assert "\n" not in str(refused.value)
+    await engine.stop()
+
+
+# -- what the session holds -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def talk(checkpoint: Path) -> Talk:
+    return Talk(load(str(checkpoint), "fp32", "cpu"), [])
+
+
+def held(talk: Talk) -> list[tuple[int, str, int]]:
+    """The turns as (speaker, words, samples); the session holds as many."""
+    assert talk._session.turns == len(talk._turns)
+    return [(turn.speaker, turn.text, 0 if turn.audio is None else turn.audio.shape[-1]) for turn in talk._turns]
+
+
+def say(talk: Talk, text: str) -> int:
+    return sum(len(sound.samples) for sound in talk.speak(text))
+
+
+def test_both_sides_become_context(talk: Talk) -> None:
+    talk.heard("Hello.", tone())
+    first, second = say(talk, "Hello to you."), say(talk, "How are you?")
+    talk.said(first + second)
+    assert held(talk) == [
+        (USER, "Hello.", EAR_RATE), (PARLEY, "Hello to you.", first), (PARLEY, "How are you?", second),
+    ]  # fmt: skip
+
+
+def test_what_was_made_ahead_stands_after_the_words_it_answers(talk: Talk) -> None:
+    first = say(talk, "Hello to you.")
+    talk.heard("Hello.", tone())
+    second = say(talk, "How are you?")
+    assert held(talk) == [
+        (USER, "Hello.", EAR_RATE), (PARLEY, "Hello to you.", first), (PARLEY, "How are you?", second),
+    ]  # fmt: skip
+    talk.said(first + second)
+    third = say(talk, "Good.")
+    talk.heard("Fine.", tone())
+    assert [words for _, words, _ in held(talk)] == ["Hello.", "Hello to you.", "How are you?", "Fine.", "Good."]
+    assert held(talk)[-1] == (PARLEY, "Good.", third)
+
+
+def test_what_was_never_heard_is_forgotten(talk: Talk) -> None:
+    talk.heard("Hello.", tone())
+    say(talk, "This was prepared in vain.")
+    talk.said(0)
+    assert held(talk) == [(USER, "Hello.", EAR_RATE)]
+    first = say(talk, "one two three four")
+    say(talk, "five six")
+    say(talk, "seven eight")
+    talk.said(first // 2)
+    assert held(talk)[1:] == [(PARLEY, "one two", first // 2)]
+
+
+def test_an_interrupted_utterance_is_kept_as_far_as_it_was_made(talk: Talk) -> None:
+    sounds = talk.speak("one two three four five six seven eight nine ten")
+    made = sum(len(next(sounds).samples) for _ in range(3))
+    sounds.close()
+    assert [samples for _, _, samples in held(talk)] == [made] == [3 * FRAME]
+
+
+def test_a_long_conversation_keeps_going(talk: Talk) -> None:
+    for _ in range(5):
+        talk.heard("And?", tone(8.0))
+        talk.said(say(talk, "So."))
+    assert 0 < len(held(talk)) < 10
+
+
+def test_warming_up_leaves_nothing(talk: Talk) -> None:
+    talk.warm_up()
+    assert held(talk) == []

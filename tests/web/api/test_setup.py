@@ -1,0 +1,395 @@
+"""What the setup page asks for: the machine, downloads, recordings of a voice, the settings as a file."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import json
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import soundfile
+
+from config import Settings
+from config.hardware import GB, Gpu, Hardware
+from config.models import MODELS
+from config.profiles import propose
+from tests.support.hub import Hub, serve
+from tests.web.conftest import Running, served
+from tests.web.scripted import ScriptedEngines
+from web.api.http import Problem
+from web.api.models import _proposed, _row
+from web.api.settings import check_models
+from web.serve import ServeError, load_settings
+
+MODEL = "someone/noise"
+WANTED: dict[str, Any] = {"models": [{"stage": "ears", "engine": "whisper", "model": MODEL}]}
+
+
+@pytest.fixture
+async def client(running: Running) -> AsyncIterator[httpx.AsyncClient]:
+    async with running.client(timeout=60) as client:
+        yield client
+
+
+async def test_the_machine_and_what_it_can_run(client: httpx.AsyncClient) -> None:
+    told = (await client.get("/api/hardware")).json()
+    assert told["hardware"]["cores"] >= 1
+    assert {row["stage"] for row in told["models"]} == {"ears", "mind", "voice"}
+    for row in told["models"]:
+        assert row["runs"] in ("well", "slowly", "no")
+        assert row["why"].endswith(".")
+    assert told["proposal"]["profile"] in ("offline", "cpu", "gpu")
+
+
+# --- downloads -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "model.bin").write_bytes(os.urandom(24_000_000))
+    with serve({MODEL: folder}) as hub, monkeypatch.context() as patched:
+        for name in [name for name in os.environ if name.startswith("HF_")]:
+            patched.delenv(name)
+        patched.setenv("HF_ENDPOINT", hub.url)
+        patched.setenv("HF_HOME", str(tmp_path / "home"))
+        yield hub
+
+
+async def fetched(client: httpx.AsyncClient, **more: str) -> dict[str, Any]:
+    """Begin a download and follow it to its end."""
+    began = await client.post("/api/downloads", json=WANTED | more)
+    assert began.status_code == 200, began.text
+    return await ended(client)
+
+
+async def ended(client: httpx.AsyncClient) -> dict[str, Any]:
+    async with asyncio.timeout(60):
+        while True:
+            status: dict[str, Any] = (await client.get("/api/downloads")).json()
+            if status["state"] not in ("asking", "fetching"):
+                return status
+            await asyncio.sleep(0.05)
+
+
+async def test_a_model_is_fetched_with_its_progress(client: httpx.AsyncClient, hub: Hub, tmp_path: Path) -> None:
+    assert (await client.get("/api/downloads")).json()["state"] == "idle"
+    status = await fetched(client)
+    assert status["state"] == "done", status
+    assert status["have"] == status["size"] == 24_000_002
+    assert [file["path"] for file in status["files"]] == ["config.json", "model.bin"]
+    assert list((tmp_path / "home").rglob("snapshots/*/model.bin"))
+
+
+async def test_a_download_is_stopped_and_goes_on(client: httpx.AsyncClient, hub: Hub, tmp_path: Path) -> None:
+    hub.wait_after["model.bin"] = 22_000_000
+    await client.post("/api/downloads", json=WANTED)
+    assert await asyncio.to_thread(hub.paused.wait, 30)
+    (part,) = (tmp_path / "home").rglob("*.parley-part")
+    async with asyncio.timeout(8):
+        while part.stat().st_size < 20_000_000:  # noqa: ASYNC110  # another process writes it
+            await asyncio.sleep(0.02)
+    second = await client.post("/api/downloads", json=WANTED)
+    assert second.status_code == 409
+    assert (await client.request("DELETE", "/api/downloads", headers={"Content-Type": "application/json"})).json()[
+        "state"
+    ] == "stopped"
+    sent = hub.sent["model.bin"]
+    assert (await fetched(client))["state"] == "done"
+    assert hub.sent["model.bin"] - sent < 5_000_000
+
+
+async def test_a_licence_and_its_token(client: httpx.AsyncClient, hub: Hub, tmp_path: Path) -> None:
+    hub.gated.add(MODEL)
+    hub.tokens.add("hf_right")
+    status = await fetched(client)
+    assert status["state"] == "failed"
+    assert status["licence"] == f"{hub.url}/{MODEL}"
+    status = await fetched(client, token="hf_right")
+    assert status["state"] == "done"
+    assert "hf_right" not in json.dumps(status)
+    assert (tmp_path / "home" / "token").stat().st_mode & 0o777 == 0o600
+
+
+async def test_what_needs_no_download_is_said(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/api/downloads", json={"models": [{"stage": "voice", "engine": "espeak"}]})
+    assert answer.status_code == 422
+    assert "needs no download" in answer.json()["error"]["message"]
+
+
+async def test_a_server_ends_its_download(hub: Hub, tmp_path: Path) -> None:
+    hub.wait_after["model.bin"] = 15_000_000
+    async with served(tmp_path / "data") as running, running.client(timeout=60) as client:
+        await client.post("/api/downloads", json=WANTED)
+        assert await asyncio.to_thread(hub.paused.wait, 30)
+    # Its lock is free: the process is gone.
+    async with served(tmp_path / "data") as running, running.client(timeout=60) as client:
+        assert (await fetched(client))["state"] == "done"
+
+
+# --- recordings ------------------------------------------------------------------------------------------------------
+
+
+def recording(seconds: float = 3.0, kind: str = "WAV") -> str:
+    file = io.BytesIO()
+    soundfile.write(file, 0.1 * np.sin(np.arange(int(24_000 * seconds)) / 20), 24_000, format=kind)
+    return base64.b64encode(file.getvalue()).decode()
+
+
+async def add(client: httpx.AsyncClient, name: str, data: str) -> httpx.Response:
+    return await client.post("/api/voice/references", json={"name": name, "data": data})
+
+
+@pytest.mark.parametrize(("name", "kind"), [("My voice.WAV", "WAV"), ("me.flac", "FLAC"), ("me.mp3", "MP3")])
+async def test_a_recording_is_kept_and_its_words_proposed(
+    client: httpx.AsyncClient, running: Running, name: str, kind: str
+) -> None:
+    answer = (await add(client, name, recording(kind=kind))).json()
+    assert answer["text"] == "what is the weather in paris"
+    kept = running.data / "voices" / answer["recording"]
+    assert kept.is_file()
+    assert running.service.settings.voice.references[0].recording == answer["recording"]
+    assert (await client.get(f"/api/voice/references/{answer['recording']}")).content == kept.read_bytes()
+
+    said = await client.put(f"/api/voice/references/{answer['recording']}", json={"text": "What else?"})
+    assert said.status_code == 200
+    assert running.service.settings.voice.references[0].text == "What else?"
+
+    gone = await client.request(
+        "DELETE", f"/api/voice/references/{answer['recording']}", headers={"Content-Type": "application/json"}
+    )
+    assert gone.status_code == 200
+    assert not kept.exists()
+    assert running.service.settings.voice.references == []
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [
+        ("voice.exe", recording(), "Send a recording as .wav"),
+        ("voice.wav", base64.b64encode(b"not a sound").decode(), "is not a recording"),
+        ("voice.wav", "%%%", "came damaged"),
+        ("voice.wav", recording(0.3), "it should be 1 to 60 s"),
+        ("voice.wav", recording(61), "it should be 1 to 60 s"),
+        ("voice.wav", "", "is empty"),
+    ],
+)
+async def test_what_is_no_recording_of_a_voice(
+    client: httpx.AsyncClient, running: Running, name: str, data: str, words: str
+) -> None:
+    answer = await add(client, name, data)
+    assert answer.status_code == 422
+    message = answer.json()["error"]["message"]
+    assert words in message
+    assert str(running.data) not in message
+    assert not list((running.data / "voices").glob("*")) if (running.data / "voices").exists() else True
+
+
+async def test_a_name_leads_nowhere_else(client: httpx.AsyncClient, running: Running) -> None:
+    first = (await add(client, "../../etc/passwd.wav", recording())).json()
+    second = (await add(client, "..\\..\\passwd.wav", recording())).json()
+    assert (first["recording"], second["recording"]) == ("passwd.wav", "passwd-2.wav")
+    assert {path.parent for path in running.data.rglob("*.wav")} == {running.data / "voices"}
+    assert (await client.get("/api/voice/references/..%2Fsettings.json")).status_code == 404
+    answer = await client.put("/api/settings", json={"voice": {"references": [{"recording": "../settings.json"}]}})
+    assert answer.status_code == 422
+
+
+async def test_a_voice_that_refuses_a_recording_leaves_nothing_behind(
+    client: httpx.AsyncClient, running: Running
+) -> None:
+    running.engines.refusing = "It cannot speak like that."
+    answer = await add(client, "me.wav", recording())
+    assert answer.status_code == 409
+    assert not list((running.data / "voices").iterdir())
+
+
+async def test_there_is_a_bound_to_what_is_sent(client: httpx.AsyncClient) -> None:
+    answer = await add(client, "me.wav", "A" * 28_000_000)
+    assert answer.status_code == 413
+
+
+async def test_without_ears_the_words_are_left_open(tmp_path: Path) -> None:
+    engines = ScriptedEngines()
+    engines.failing = "no ears"
+    async with served(tmp_path, engines) as running, running.client() as client:
+        assert (await add(client, "me.wav", recording())).json()["text"] == ""
+
+
+# --- the settings as a file ------------------------------------------------------------------------------------------
+
+
+async def test_settings_travel_without_the_key(client: httpx.AsyncClient, running: Running) -> None:
+    await client.put("/api/settings", json={"mind": {"api_key": "secret"}, "voice": {"pitch": 30}})
+    answer = await client.get("/api/settings/export")
+    assert "attachment" in answer.headers["content-disposition"]
+    assert "secret" not in answer.text
+    assert (await client.get("/api/settings/export?key=true")).json()["mind"]["api_key"] == "secret"
+    tree = answer.json()
+    await client.put("/api/settings", json={"voice": {"pitch": 70}})
+    back = await client.post("/api/settings/import", json=tree)
+    assert back.status_code == 200, back.text
+    assert running.service.settings.voice.pitch == 30
+    assert running.service.settings.mind.api_key.get_secret_value() == "secret", "the kept key stays"
+    assert "secret" not in back.text
+
+
+@pytest.mark.parametrize(
+    ("tree", "words"),
+    [
+        ({"voice": {"pitch": 1000}}, "must be at most 99"),
+        ({"voise": {}}, "There is no field named voise"),
+        ({"mind": {"engine": "magic"}}, "There is no engine 'magic'"),
+        ({"mind": 3}, "must be an object"),
+    ],
+)
+async def test_a_file_that_is_wrong_changes_nothing(
+    client: httpx.AsyncClient, running: Running, tree: dict[str, Any], words: str
+) -> None:
+    before = running.service.settings
+    answer = await client.post("/api/settings/import", json=tree)
+    assert answer.status_code == 422
+    assert words in answer.json()["error"]["message"]
+    assert running.service.settings == before
+
+
+async def test_recordings_that_did_not_travel_are_said(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/api/settings/import", json={"voice": {"references": [{"recording": "me.wav"}]}})
+    assert answer.json()["missing_recordings"] == ["me.wav"]
+    assert answer.json()["settings"]["voice"]["references"] == []
+
+
+# --- a language model's server ---------------------------------------------------------------------------------------
+
+
+async def test_a_server_that_is_not_there(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/api/mind/models", json={"url": "http://127.0.0.1:9/v1"})
+    assert answer.status_code == 503
+    assert "127.0.0.1:9" in answer.json()["error"]["message"]
+
+
+async def test_a_servers_models_and_the_kept_key(client: httpx.AsyncClient) -> None:
+    asked: list[str] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append((await reader.readuntil(b"\r\n\r\n")).decode())
+        body = b'{"data": [{"id": "llama3"}, {"id": "qwen"}]}'
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        writer.write(head.encode() + body)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        await client.put("/api/settings", json={"mind": {"url": url, "api_key": "secret"}})
+        assert (await client.post("/api/mind/models", json={"url": url})).json() == {"models": ["llama3", "qwen"]}
+        await client.post("/api/mind/models", json={"url": url.replace("127.0.0.1", "localhost")})
+    assert "Bearer secret" in asked[0]
+    assert "secret" not in asked[1], "a kept key is shown to no other address"
+
+
+# --- nothing is fetched behind the user's back -----------------------------------------------------------------------
+
+
+def test_a_model_that_is_not_here_cannot_be_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    old, new = Settings(), Settings()
+    new.ears.engine, new.ears.model = "whisper", MODEL
+    with pytest.raises(Problem, match=f"{MODEL} is not on this computer yet: fetch it") as refused:
+        check_models(old, new)
+    assert refused.value.field == "ears.engine"
+    check_models(new, new)  # what is in force stays so, whatever became of the files
+    snapshot = tmp_path / "hub" / f"models--{MODEL.replace('/', '--')}" / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (snapshot / "model.bin").write_bytes(b"weights")
+    with pytest.raises(Problem):
+        check_models(old, new)  # a download that was not finished leaves no "main"
+    refs = snapshot.parents[1] / "refs"
+    refs.mkdir()
+    (refs / "main").write_text("abc")
+    check_models(old, new)
+    new.ears.model = str(tmp_path)
+    check_models(old, new)  # a folder of the user's
+
+
+def test_a_profile_whose_models_are_not_here_is_refused_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    monkeypatch.setattr("web.serve.offered", lambda profile: True)
+    with pytest.raises(ServeError, match=r"sesame/csm-1b.*`python3 setup.py models --profile gpu`"):
+        load_settings(tmp_path, "gpu")
+    assert not (tmp_path / "settings.json").exists(), "the old choice stays"
+
+
+# --- the key and what is proposed ------------------------------------------------------------------------------------
+
+
+async def test_a_key_is_forgotten_at_another_address(client: httpx.AsyncClient, running: Running) -> None:
+    def key() -> str:
+        return running.service.settings.mind.api_key.get_secret_value()
+
+    async def put(**mind: str) -> None:
+        assert (await client.put("/api/settings", json={"mind": mind})).status_code == 200
+
+    await put(api_key="secret")
+    await put(url="https://models.example/v1")
+    assert key() == "secret", "it was entered before the address"
+    await put(url="https://models.example/v2", model="large")
+    assert key() == "secret"
+    exported = (await client.get("/api/settings/export")).json()
+    exported["mind"]["url"] = "https://elsewhere.example/v1"
+    assert (await client.post("/api/settings/import", json=exported)).status_code == 200
+    assert key() == ""
+    await put(api_key="secret")
+    for url in ("http://elsewhere.example/v1", "https://[", "https://elsewhere.example:81/v1"):
+        await put(url="https://elsewhere.example/v1", api_key="secret")
+        await put(url=url)
+        assert key() == "", url
+    await put(url="https://third.example/v1", api_key="another")
+    assert key() == "another"
+
+
+def machine(**more: Any) -> Hardware:
+    usual: dict[str, Any] = {"system": "Linux", "processor": "A processor", "cores": 8, "free_memory_bytes": 16 * GB}
+    usual |= {"instructions": frozenset({"avx2"}), "memory_bytes": 32 * GB, "free_disk_bytes": 100 * GB}
+    return Hardware(**(usual | more))
+
+
+def card(gigabytes: int) -> tuple[Gpu, ...]:
+    return (Gpu("A card", gigabytes * GB, gigabytes * GB, "570", 8.9),)
+
+
+@pytest.mark.parametrize(
+    "hardware",
+    [machine(), machine(cores=2), machine(system="Darwin", instructions=frozenset({"neon"})),
+     *(machine(gpus=card(size)) for size in (6, 8, 12, 16, 24, 80)), machine(system="Windows", gpus=card(24))],
+)  # fmt: skip
+def test_every_proposal_is_of_rows_that_the_page_can_show(hardware: Hardware) -> None:
+    rows = [_row(model, hardware, Settings()) for model in MODELS]
+    proposed = _proposed(propose(hardware), hardware, rows)
+    assert [row["stage"] for row in proposed["choices"].values()] == ["ears", "mind", "voice"]
+    for row in proposed["choices"].values():
+        assert row["runs"] != "no", row
+    usable = [row for row in proposed["choices"].values() if not row["missing"] and not row["here"]]
+    assert proposed["download_bytes"] == sum(row["download_bytes"] for row in usable)
+
+
+def test_what_is_downloaded_fits_or_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    small = machine(free_disk_bytes=1 * GB)
+    proposed = _proposed(propose(small), small, [_row(model, small, Settings()) for model in MODELS])
+    assert not proposed["room"]
+    assert proposed["room_why"] == "7.8 GB to download, and the disk has 1.0 GB free."

@@ -1,0 +1,1 @@
+"""The pages' HTTP API, one router a file."""

@@ -1,0 +1,45 @@
+"""The doctor as a button: the running engines are tried, and each verdict is sent as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import StreamingResponse
+
+from pipeline.doctor import WORDS, Finding, Step, examine
+from web.api.http import Problem
+from web.service import Service
+
+
+def doctor_api(service: Service) -> APIRouter:
+    router = APIRouter()
+    examining = asyncio.Lock()
+
+    @router.post("/api/doctor")
+    async def examined() -> StreamingResponse:
+        """JSON lines for each check in turn: {"begun": {…}}, any number of {"working": {…}}, {"finding": {…}}.
+
+        Who closes the connection calls it off.
+        """
+        if examining.locked():
+            raise Problem(409, "The check is under way in another window: wait for its end.")
+        return StreamingResponse(lines(), media_type="application/jsonl")
+
+    async def lines() -> AsyncIterator[str]:
+        steps = examine(service.engines, service.settings, service.data, talking=lambda: service.conversations > 0)
+        async with examining, aclosing(steps):
+            async for step in steps:
+                yield json.dumps({type(step).__name__.lower(): _as_data(step)}) + "\n"
+
+    return router
+
+
+def _as_data(step: Step) -> dict[str, Any]:
+    """With the verdict's word, which is the same at the terminal."""
+    return asdict(step) | ({"word": WORDS[step.grade]} if isinstance(step, Finding) else {})

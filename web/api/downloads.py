@@ -1,0 +1,123 @@
+"""The page's download: the same command as in the terminal, in a process of its own, and how far it has come."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from config.places import ROOT
+from web.api.http import Problem
+
+GRACE_S = 5.0
+"""After which a child that was asked to end is killed; what it fetched is kept either way."""
+
+State = Literal["idle", "asking", "fetching", "done", "failed", "stopped"]
+
+
+@dataclass(slots=True)
+class Status:
+    state: State = "idle"
+    files: list[dict[str, Any]] = field(default_factory=list)
+    """{repository, path, size, have}, in bytes."""
+    size: int = 0
+    have: int = 0
+    speed: float = 0.0
+    """Bytes a second."""
+    left_s: float | None = None
+    checking: str | None = None
+    """The file whose checksum is being computed."""
+    waiting: bool = False
+    """Whether the connection is lost, and tried again."""
+    message: str | None = None
+    """Why it failed, and what to do."""
+    licence: str | None = None
+    """The page whose terms must be accepted, where that is why."""
+
+    def take(self, event: dict[str, Any]) -> None:
+        """What the child told."""
+        match event.pop("kind"):
+            case "plan":
+                self.state = "fetching"
+                self.files, self.size, self.have = event["files"], event["size"], event["have"]
+            case "progress":
+                file = self.files[event["file"]]
+                file["have"], self.have = event["file_have"], event["have"]
+                self.speed, self.left_s = event["speed"], event["left_s"]
+                self.checking = file["path"] if event["checking"] else None
+                self.waiting = event["waiting"]
+            case "done":
+                self.state, self.have, self.left_s, self.checking = "done", self.size, 0.0, None
+            case "failed":
+                self.state, self.message, self.licence = "failed", event["message"], event["licence"]
+
+
+class Downloads:
+    """One at a time."""
+
+    def __init__(self) -> None:
+        self.status = Status()
+        self._running: asyncio.Task[None] | None = None
+
+    def begin(self, models: list[str], token: str) -> None:
+        """`models` as STAGE:ENGINE:MODEL. The token goes through a pipe, where no list of processes shows it.
+
+        Raises:
+            Problem: one is under way.
+        """
+        if self.status.state in ("asking", "fetching"):
+            raise Problem(409, "A download is under way: wait for its end, or stop it first.")
+        self.status = Status("asking")
+        self._running = asyncio.create_task(self._follow(models, token, self.status, after=self._running))
+
+    async def stop(self) -> None:
+        """End it, if one runs. What has come is kept, and the next one goes on there."""
+        if self._running is None or self._running.done():
+            return
+        self._running.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._running
+        self.status.state = "stopped"
+
+    async def _follow(self, models: list[str], token: str, status: Status, after: asyncio.Task[None] | None) -> None:
+        if after is not None:
+            await asyncio.wait([after])  # it has told its last, and is ending
+        arguments = ["--json", *(["--token-from-stdin"] if token else []), "--", *models]
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "pipeline.commands.models", *arguments,
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+            cwd=ROOT, env={**os.environ, "PYTHONUNBUFFERED": "1"}, start_new_session=True, limit=1 << 22,
+        )  # fmt: skip
+        assert child.stdin is not None
+        assert child.stdout is not None
+        try:
+            with suppress(ConnectionError):
+                child.stdin.write(token.encode())
+                await child.stdin.drain()
+            child.stdin.close()
+            async for line in child.stdout:
+                if line.startswith(b"{"):  # a library may print, too
+                    status.take(json.loads(line))
+            await child.wait()
+            if status.state in ("asking", "fetching"):
+                status.state, status.message = "failed", "The download ended unexpectedly: start it again to go on."
+        finally:
+            await _end(child)
+
+
+async def _end(child: asyncio.subprocess.Process) -> None:
+    if child.returncode is not None:
+        return
+    with suppress(ProcessLookupError):
+        child.terminate()
+    try:
+        async with asyncio.timeout(GRACE_S):
+            await child.wait()
+    except TimeoutError:
+        with suppress(ProcessLookupError):
+            child.kill()
+        await child.wait()

@@ -1,0 +1,93 @@
+"""A conversation to take away: transcript, records of its turns and, where it was recorded, the sound of both sides."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import tempfile
+import wave
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import FileResponse
+from starlette.background import BackgroundTask
+
+from pipeline.audio import EAR_RATE, MOUTH_RATE
+from pipeline.conversation.recording import REPLY, USER
+from pipeline.engine import EngineError
+from rag import Remembered
+from web.api.http import Problem
+from web.service import Service
+
+MOST_TURNS = 100_000
+_CHUNK = 1 << 20
+
+
+def export_api(service: Service) -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/api/conversations/{id}/export")
+    async def export(id: str) -> FileResponse:
+        """A zip of transcript.txt, turns.jsonl (one record a turn) and, if it was recorded, user.wav and reply.wav."""
+        try:
+            sound = service.recordings.folder(id)
+        except ValueError as error:
+            raise Problem(404, str(error)) from None
+        await service.turns.written()
+        records = await asyncio.to_thread(service.turns.of, id)
+        try:
+            remembered = await service.engines.memory().turns(conversation=id, limit=MOST_TURNS)
+        except EngineError:  # what was said lately is known without it
+            remembered = []
+        if not records and not remembered and not sound.is_dir():
+            raise Problem(404, f"There is no conversation {id}; it may have been forgotten.")
+        file = await asyncio.to_thread(_packed, transcript(records, remembered), records, sound)
+        return FileResponse(
+            file, media_type="application/zip", filename=f"parley-{id}.zip", background=BackgroundTask(os.unlink, file)
+        )
+
+    return router
+
+
+def transcript(records: list[dict[str, Any]], remembered: list[Remembered]) -> str:
+    """What was said, line by line: from the memory, or from the records where those have the words."""
+    if remembered:
+        lines = [f"[{turn.at:%Y-%m-%d %H:%M:%S}] {turn.speaker}: {turn.text}" for turn in remembered]
+    else:
+        lines = [
+            f"[{record['at'].replace('T', ' ')[:19]}] {speaker}: {record[said]}"
+            for record in records
+            for speaker, said in (("user", "user"), ("assistant", "heard"))
+            if record[said]
+        ]
+    return "\n".join([*lines, ""])
+
+
+def _packed(text: str, records: list[dict[str, Any]], sound: Path) -> str:
+    with tempfile.NamedTemporaryFile(suffix=".zip", delete=False) as file:
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as pack:
+            pack.writestr("transcript.txt", text)
+            lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+            pack.writestr("turns.jsonl", "".join(lines))
+            for side, rate in ((USER, EAR_RATE), (REPLY, MOUTH_RATE)):
+                if (samples := sound / side).exists():
+                    _add_wave(pack, samples, rate)
+        return file.name
+
+
+def _add_wave(pack: zipfile.ZipFile, samples: Path, rate: int) -> None:
+    """16-bit samples as a WAV file, a piece at a time: an hour of it has 100 MB."""
+    frames = samples.stat().st_size // 2  # it may be growing
+    with pack.open(f"{samples.stem}.wav", "w", force_zip64=True) as entry, wave.open(entry, "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(rate)
+        sound.setnframes(frames)
+        with samples.open("rb") as file:
+            left = 2 * frames
+            while left and (data := file.read(min(_CHUNK, left))):
+                sound.writeframesraw(data)
+                left -= len(data)

@@ -1,0 +1,82 @@
+"""What the routes of the API have in common: how a problem is answered, and how a body is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, ValidationError
+
+from config import SettingsError
+from pipeline.engine import EngineError
+from web.api.validation import explain, sentence
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Problem(Exception):
+    """An answer other than success: one sentence, and the field it is about where there is one."""
+
+    def __init__(
+        self, status: int, message: str, field: str | None = None, *, lacking: Mapping[str, str] | None = None
+    ) -> None:
+        """`lacking`: the choice whose model must be fetched first, as stage, engine and model."""
+        super().__init__(message)
+        self.status = status
+        self.field = field
+        self.lacking = lacking
+
+
+async def json_object(request: Request) -> dict[str, Any]:
+    """Raises Problem for a body that is not a JSON object."""
+    try:
+        body = await request.json()
+    except (ValueError, RecursionError):
+        raise Problem(422, "The body is not JSON.") from None
+    if not isinstance(body, dict):
+        raise Problem(422, "The body must be a JSON object.")
+    return body
+
+
+def checked(model: type[Model], tree: dict[str, Any]) -> Model:
+    """Raises Problem that names the first field that is wrong."""
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        field, message = explain(error, tree)
+        raise Problem(422, message, field) from None
+
+
+def answer(
+    status: int, message: str, field: str | None = None, lacking: Mapping[str, str] | None = None
+) -> JSONResponse:
+    more = {"lacking": dict(lacking)} if lacking else {}
+    return JSONResponse({"error": {"message": message, "field": field, **more}}, status)
+
+
+def add_problems(app: FastAPI) -> None:
+    """Every failure that a route may raise, as one JSON shape: `{"error": {"message", "field", "lacking"?}}`."""
+
+    async def problem(_: Request, error: Exception) -> Response:
+        assert isinstance(error, Problem)
+        return answer(error.status, str(error), error.field, error.lacking)
+
+    async def unready(_: Request, error: Exception) -> Response:
+        return answer(503, str(error))
+
+    async def unsaved(_: Request, error: Exception) -> Response:
+        return answer(507, str(error))
+
+    async def malformed(_: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        first = error.errors()[0]
+        field = str(first["loc"][-1])
+        return answer(422, sentence(field, first["type"], first.get("ctx", {}), first["msg"]), field)
+
+    app.add_exception_handler(Problem, problem)
+    app.add_exception_handler(EngineError, unready)
+    app.add_exception_handler(SettingsError, unsaved)
+    app.add_exception_handler(RequestValidationError, malformed)

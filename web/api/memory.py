@@ -1,0 +1,139 @@
+"""The memory's part of the API: read it, search it, correct it, forget, take it away and bring it back."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from dataclasses import asdict
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from web.api.http import Problem, checked, json_object
+from web.service import Service
+
+MAX_IMPORT = 64 << 20
+"""Bytes of an import: more than 200,000 turns."""
+
+
+class Correction(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    text: Annotated[str, Field(min_length=1, max_length=20_000)]
+
+
+class Pause(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    paused: bool
+
+
+class Everything(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    everything: bool
+
+
+def memory_api(service: Service) -> APIRouter:
+    router = APIRouter(prefix="/api/memory")
+
+    memory = service.engines.memory
+
+    async def forgotten(**what: Any) -> dict[str, Any]:
+        count = await memory().forget(**what)
+        sound = await asyncio.to_thread(service.recordings.forget, **what) if "id" not in what else 0
+        if not count + sound:
+            raise Problem(404, "There is nothing of that in the memory; it may have been forgotten already.")
+        return {"forgotten": count}
+
+    @router.get("")
+    async def overview() -> dict[str, Any]:
+        conversations = [asdict(summary) for summary in await memory().conversations()]
+        size = asdict(await memory().size())
+        return {"paused": not service.settings.memory.enabled, "size": size, "conversations": conversations}
+
+    @router.get("/turns")
+    async def turns(
+        conversation: Annotated[str | None, Query(max_length=200)] = None,
+        day: date | None = None,
+        before: Annotated[str | None, Query(max_length=200)] = None,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+    ) -> dict[str, Any]:
+        """In the order of saying; `before` is a turn's id, to page backwards from."""
+        found = await memory().turns(conversation=conversation, day=day, limit=limit, before=before)
+        return {"turns": [asdict(turn) for turn in found]}
+
+    @router.get("/search")
+    async def search(
+        q: Annotated[str, Query(min_length=1, max_length=500)], limit: Annotated[int, Query(ge=1, le=200)] = 50
+    ) -> dict[str, Any]:
+        return {"turns": [asdict(turn) for turn in await memory().search(q, limit=limit)]}
+
+    @router.put("/turns/{id}")
+    async def correct(id: str, request: Request) -> dict[str, Any]:
+        text = checked(Correction, await json_object(request)).text
+        try:
+            await memory().correct(id, text)
+        except KeyError:
+            raise Problem(404, "There is no such turn in the memory; it may have been forgotten.") from None
+        return {"id": id, "text": text}
+
+    @router.delete("/turns/{id}")
+    async def forget_turn(id: str) -> dict[str, Any]:
+        return await forgotten(id=id)
+
+    @router.delete("/conversations/{id}")
+    async def forget_conversation(id: str) -> dict[str, Any]:
+        return await forgotten(conversation=id)
+
+    @router.delete("/days/{day}")
+    async def forget_day(day: date) -> dict[str, Any]:
+        return await forgotten(day=day)
+
+    @router.delete("")
+    async def forget_everything(request: Request) -> dict[str, Any]:
+        """Asks for `{"everything": true}`, so that a wrong address never empties the memory."""
+        if not checked(Everything, await json_object(request)).everything:
+            raise Problem(422, "everything must be true to forget everything.", "everything")
+        forgotten = await memory().forget(everything=True)
+        await asyncio.to_thread(service.recordings.forget, everything=True)
+        return {"forgotten": forgotten}
+
+    @router.post("/pause")
+    async def pause(request: Request) -> dict[str, Any]:
+        """While paused nothing is remembered or recalled; what is there stays."""
+        paused = checked(Pause, await json_object(request)).paused
+        settings = service.settings.model_copy(deep=True)
+        settings.memory.enabled = not paused
+        await service.change(settings)
+        return {"paused": paused}
+
+    @router.get("/export")
+    async def export() -> Response:
+        """Every turn as a line of JSON."""
+        with tempfile.TemporaryDirectory(dir=service.data) as folder:
+            file = Path(folder) / "memory.jsonl"
+            await memory().export(file)
+            lines = await asyncio.to_thread(file.read_bytes)
+        name = f"parley-memory-{date.today().isoformat()}.jsonl"
+        return Response(lines, media_type="application/jsonl", headers=_as_file(name))
+
+    @router.post("/import")
+    async def import_(request: Request) -> dict[str, Any]:
+        """The body is what export gave. Turns that are here already are left alone."""
+        lines = await request.body()
+        with tempfile.TemporaryDirectory(dir=service.data) as folder:
+            file = Path(folder) / "import.jsonl"
+            await asyncio.to_thread(file.write_bytes, lines)
+            try:
+                added = await memory().import_(file)
+            except ValueError as error:
+                raise Problem(422, str(error).replace(str(file), "the file")) from None
+        return {"added": added}
+
+    return router
+
+
+def _as_file(name: str) -> dict[str, str]:
+    return {"Content-Disposition": f'attachment; filename="{name}"'}

@@ -1,0 +1,155 @@
+"""What this machine can run, which models are here, and fetching those that are not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import APIRouter, FastAPI, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from config.cache import is_here
+from config.hardware import Hardware, look
+from config.models import DEFAULTS, MODELS, Model, Stage, fetches, room_for, verdict
+from config.profiles import Proposal, propose
+from config.settings import Settings
+from pipeline.engines.catalogue import CATALOGUE, offered
+from pipeline.llm.openai import OpenAIChat
+from pipeline.llm.vllm import PYTHON
+from web.api.downloads import Downloads
+from web.api.http import Problem, checked, json_object
+from web.service import Service
+
+
+class Wanted(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    stage: Stage
+    engine: Annotated[str, Field(max_length=40)]
+    model: Annotated[str, Field(max_length=300)] = ""
+
+
+class Order(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    models: Annotated[list[Wanted], Field(min_length=1, max_length=10)]
+    token: Annotated[str, Field(max_length=300)] = ""
+
+
+class Server(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    url: Annotated[str, Field(max_length=500)]
+    api_key: Annotated[str, Field(max_length=500)] = ""
+
+
+def models_api(service: Service) -> APIRouter:
+    downloads = Downloads()
+
+    @asynccontextmanager
+    async def until_the_end(_: FastAPI) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            await downloads.stop()
+
+    router = APIRouter(lifespan=until_the_end)
+
+    @router.get("/api/hardware")
+    async def hardware() -> dict[str, Any]:
+        """The machine, the models with a verdict on each, and the profile that is proposed."""
+        return await asyncio.to_thread(_described, service.settings)
+
+    @router.get("/api/downloads")
+    async def progress() -> dict[str, Any]:
+        return asdict(downloads.status)
+
+    @router.post("/api/downloads")
+    async def download(request: Request) -> dict[str, Any]:
+        """Fetch models; GET tells how far it has come. A token is kept where the hub's library looks, mode 600."""
+        order = checked(Order, await json_object(request))
+        if not any(fetches(each.stage, each.engine, each.model) for each in order.models):
+            raise Problem(422, "This choice needs no download.", "models")
+        downloads.begin([f"{each.stage}:{each.engine}:{each.model}" for each in order.models], order.token.strip())
+        return asdict(downloads.status)
+
+    @router.delete("/api/downloads")
+    async def stop() -> dict[str, Any]:
+        """Stop; what has come is kept."""
+        await downloads.stop()
+        return asdict(downloads.status)
+
+    @router.post("/api/mind/models")
+    async def offered(request: Request) -> dict[str, Any]:
+        """Ask a language model's server what it has. The kept key is shown only to the address it was kept for."""
+        server = checked(Server, await json_object(request))
+        mind = service.settings.mind
+        key = server.api_key or (mind.api_key.get_secret_value() if server.url == mind.url else "")
+        chat = OpenAIChat(server.url, "", api_key=key)
+        try:
+            return {"models": [str(entry["id"]) for entry in await chat.models()]}
+        finally:
+            await chat.stop()
+
+    return router
+
+
+def _described(settings: Settings) -> dict[str, Any]:
+    machine = look()
+    rows = [_row(model, machine, settings) for model in MODELS]
+    return {
+        "hardware": asdict(machine) | {"instructions": sorted(machine.instructions)},
+        "models": rows,
+        "proposal": _proposed(propose(machine), machine, rows),
+    }
+
+
+def _proposed(proposal: Proposal, machine: Hardware, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The profile as rows of the table by stage, and what fetching all of it takes."""
+    choices = {}
+    for stage, choice in proposal.profile.choices:
+        name = choice.model or DEFAULTS.get(choice.engine, "")
+        choices[stage] = next(
+            row for row in rows if (row["stage"], row["engine"], row["name"]) == (stage, choice.engine, name)
+        )
+    to_fetch = sum(row["download_bytes"] for row in choices.values() if not row["here"] and not row["missing"])
+    room = room_for(to_fetch, machine)
+    return {
+        "profile": proposal.profile.name,
+        "why": proposal.why,
+        "available": offered(proposal.profile),
+        "choices": choices,
+        "download_bytes": to_fetch,
+        "room": room.runs == "well",
+        "room_why": room.why,
+    }
+
+
+def _row(model: Model, machine: Hardware, settings: Settings) -> dict[str, Any]:
+    judged, room = verdict(model, machine), room_for(model.download_bytes, machine)
+    here = bool(model.fetches) and all(is_here(fetch) for fetch in model.fetches)
+    return {
+        "stage": model.stage,
+        "engine": model.engine,
+        "name": model.name,
+        "default": model.name == DEFAULTS.get(model.engine, ""),
+        "label": model.label,
+        "line": model.line,
+        "download_bytes": model.download_bytes,
+        "runs": judged.runs,
+        "why": judged.why,
+        "here": here,
+        "missing": _missing(model.engine, settings),
+        "offered": (model.stage, model.engine) in CATALOGUE,
+        "room": here or room.runs == "well",
+        "room_why": room.why,
+    }
+
+
+def _missing(engine: str, settings: Settings) -> str | None:
+    """What else an engine needs before it can be chosen, in one sentence."""
+    if engine == "vllm" and not PYTHON.exists():
+        return "vLLM is not installed yet: run `python3 setup.py vllm` once."
+    if engine == "openai" and not settings.mind.url:
+        return "Enter its address, or choose another."
+    return None

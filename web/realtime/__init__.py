@@ -1,0 +1,1 @@
+"""OpenAI's Realtime protocol: one call, from its socket to its conversation."""

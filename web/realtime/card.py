@@ -1,0 +1,83 @@
+"""The sound card in place of the page's own sound: the page shows everything, this computer listens and speaks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from config.settings import AudioSettings
+from pipeline.audio.portaudio import SoundCardError
+from pipeline.conversation.conversation import Conversation
+from pipeline.conversation.events import Event, Severity
+from pipeline.ends.soundcard import SoundCard
+
+Tell = Callable[[Severity, str], None]
+
+
+class CardInUse(SoundCardError):
+    """Another page talks through the sound card."""
+
+
+class CardHolder:
+    """There is one sound card, and any number of pages: the first to start has it until it stops."""
+
+    def __init__(self) -> None:
+        self._owner: object | None = None
+
+    def take(self, owner: object) -> None:
+        if self._owner not in {None, owner}:
+            raise CardInUse("The sound card is in use by another page: stop talking there, or close it.")
+        self._owner = owner
+
+    def release(self, owner: object) -> None:
+        if self._owner is owner:
+            self._owner = None
+
+
+class Card:
+    """One conversation's use of the sound card, begun and ended by its page."""
+
+    def __init__(
+        self, holder: CardHolder, conversation: Conversation, tell: Tell, changed: Callable[[bool], None]
+    ) -> None:
+        """`changed` is told when it begins and when it ends, for whatever reason."""
+        self._holder = holder
+        self._conversation = conversation
+        self._tell = tell
+        self._changed = changed
+        self._card: SoundCard | None = None
+        self._running: asyncio.Task[None] | None = None
+
+    @property
+    def running(self) -> bool:
+        return self._running is not None
+
+    def follow(self, event: Event) -> None:
+        if self._card is not None:
+            self._card.follow(event)
+
+    def start(self, audio: AudioSettings) -> None:
+        """Raises CardInUse when another page has it. A card that does not work is told, and ends by itself."""
+        if self._running is not None:
+            return
+        self._holder.take(self)
+        self._card = SoundCard(audio.input, audio.output)
+        self._running = asyncio.create_task(self._run(self._card))
+        self._changed(True)
+
+    async def stop(self) -> None:
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.gather(self._running, return_exceptions=True)
+
+    async def _run(self, card: SoundCard) -> None:
+        try:
+            await card.run(self._conversation.hear, self._conversation.played, self._tell)
+        except SoundCardError as error:
+            self._tell("error", str(error))
+        finally:
+            self._card = self._running = None
+            self._holder.release(self)
+            self._conversation.cancel("the sound card was stopped")
+            self._conversation.clear()
+            self._changed(False)

@@ -1,0 +1,579 @@
+"""Every message of `/v1/realtime`: the GA names of OpenAI's Realtime API, and the `parley.` family of our page.
+
+What a client sends is checked strictly: an unknown field is refused by name, so that nothing is silently ignored. What
+the server sends parses in the stock SDK. docs/REALTIME.md tells the same in prose.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from pipeline.conversation.events import Outcome, Severity, State
+from pipeline.engine import EngineState, EngineStatus
+
+# --- what is inside the messages ------------------------------------------------------------------------------------
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class PcmFormat(_Part):
+    """16-bit little-endian mono."""
+
+    type: Literal["audio/pcm"] = "audio/pcm"
+    rate: Literal[24000] = 24000
+
+
+class ServerVad(_Part):
+    type: Literal["server_vad"] = "server_vad"
+    threshold: Annotated[float, Field(ge=0.05, le=0.95)] | None = None
+    prefix_padding_ms: Annotated[int, Field(ge=0, le=2000)] | None = None
+    silence_duration_ms: Annotated[int, Field(ge=100, le=5000)] | None = None
+    """Silence alone ends a turn, after so long; None: as the user has chosen on the setup page."""
+    create_response: bool = True
+    """False: turns are found, and answered only when `response.create` asks."""
+    interrupt_response: Literal[True] = True
+    idle_timeout_ms: None = None
+
+
+class SemanticVad(_Part):
+    """Whether the user had finished is judged by voice and words."""
+
+    type: Literal["semantic_vad"] = "semantic_vad"
+    eagerness: Literal["low", "medium", "high", "auto"] = "auto"
+    create_response: bool = True
+    interrupt_response: Literal[True] = True
+
+
+class Transcription(_Part):
+    """Accepted from a client and answered with what is in force: the ears are chosen on the setup page."""
+
+    model: str | None = None
+    language: str | None = None
+    prompt: str | None = None
+
+
+class AudioInput(_Part):
+    format: PcmFormat | None = None
+    turn_detection: Annotated[ServerVad | SemanticVad, Field(discriminator="type")] | None = None
+    transcription: Transcription | None = None
+    noise_reduction: Any = None
+
+
+class AudioOutput(_Part):
+    format: PcmFormat | None = None
+    voice: Any = None
+    speed: Any = None
+
+
+class Audio(_Part):
+    input: AudioInput | None = None
+    output: AudioOutput | None = None
+
+
+class ParleyOptions(_Part):
+    """Its presence asks for the `parley.` messages; the client then reports what it has played."""
+
+
+class Session(_Part):
+    """The fields of the GA session. Those typed `Any` are accepted and not used; `session.updated` says what is."""
+
+    type: Literal["realtime"] = "realtime"
+    id: str | None = None
+    object: Literal["realtime.session"] | None = None
+    model: str | None = None
+    instructions: Annotated[str, Field(max_length=8000)] | None = None
+    output_modalities: Annotated[list[Literal["audio"]], Field(min_length=1, max_length=1)] | None = None
+    audio: Audio | None = None
+    tools: Annotated[list[Any], Field(max_length=0)] | None = None
+    tool_choice: Any = None
+    max_output_tokens: Any = None
+    parallel_tool_calls: Any = None
+    include: Any = None
+    prompt: Any = None
+    reasoning: Any = None
+    tracing: Any = None
+    truncation: Any = None
+    expires_at: int | None = None
+    parley: ParleyOptions | None = None
+
+
+ItemStatus = Literal["completed", "incomplete", "in_progress"]
+Role = Literal["user", "assistant", "system"]
+ContentType = Literal["input_text", "input_audio", "output_text", "output_audio"]
+
+
+class Content(_Part):
+    type: ContentType
+    text: Annotated[str, Field(max_length=20_000)] | None = None
+    transcript: Annotated[str, Field(max_length=20_000)] | None = None
+    audio: None = None
+
+
+class Item(_Part):
+    """One message of the conversation."""
+
+    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None = None
+    object: Literal["realtime.item"] | None = "realtime.item"
+    type: Literal["message"] = "message"
+    status: ItemStatus | None = None
+    role: Role
+    content: Annotated[list[Content], Field(max_length=16)]
+
+
+class ResponseOptions(_Part):
+    instructions: Annotated[str, Field(max_length=8000)] | None = None
+    output_modalities: Annotated[list[Literal["audio"]], Field(min_length=1, max_length=1)] | None = None
+    conversation: Literal["auto"] | None = None
+    metadata: dict[str, str] | None = None
+    audio: Any = None
+    max_output_tokens: Any = None
+    tools: Annotated[list[Any], Field(max_length=0)] | None = None
+    tool_choice: Any = None
+    parallel_tool_calls: Any = None
+
+
+class ErrorDetail(_Part):
+    type: str
+    code: str | None = None
+    message: str
+    param: str | None = None
+    event_id: str | None = None
+    """The event that was wrong, where the client had given it an id."""
+
+
+class StatusError(_Part):
+    type: str | None = None
+    code: str | None = None
+    message: str | None = None
+
+
+class StatusDetails(_Part):
+    type: Literal["completed", "cancelled", "incomplete", "failed"]
+    reason: Literal["turn_detected", "client_cancelled"] | None = None
+    error: StatusError | None = None
+
+
+class TokenDetails(_Part):
+    audio_tokens: int = 0
+    text_tokens: int = 0
+    cached_tokens: int = 0
+
+
+class Usage(_Part):
+    """No engine here bills by the token, so these are zero; clients expect the object."""
+
+    total_tokens: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    input_token_details: TokenDetails = Field(default_factory=TokenDetails)
+    output_token_details: TokenDetails = Field(default_factory=TokenDetails)
+
+
+class Duration(_Part):
+    type: Literal["duration"] = "duration"
+    seconds: float
+
+
+class Response(_Part):
+    id: str
+    object: Literal["realtime.response"] = "realtime.response"
+    status: Literal["in_progress", "completed", "cancelled", "failed", "incomplete"]
+    status_details: StatusDetails | None = None
+    output: list[Item] = Field(default_factory=list)
+    conversation_id: str | None = None
+    output_modalities: list[Literal["audio"]] = ["audio"]
+    metadata: dict[str, str] | None = None
+    usage: Usage | None = None
+
+
+class ContentPart(_Part):
+    type: Literal["audio"] = "audio"
+    transcript: str | None = None
+
+
+# --- from the client --------------------------------------------------------------------------------------------------
+
+
+class ClientEvent(_Part):
+    event_id: Annotated[str, Field(max_length=512)] | None = None
+
+
+class SessionUpdate(ClientEvent):
+    type: Literal["session.update"]
+    session: Session
+
+
+class InputAudioBufferAppend(ClientEvent):
+    type: Literal["input_audio_buffer.append"]
+    audio: str
+    """Base64 of 16-bit little-endian mono samples at 24 kHz."""
+
+
+class InputAudioBufferCommit(ClientEvent):
+    type: Literal["input_audio_buffer.commit"]
+
+
+class InputAudioBufferClear(ClientEvent):
+    type: Literal["input_audio_buffer.clear"]
+
+
+class ConversationItemCreate(ClientEvent):
+    type: Literal["conversation.item.create"]
+    previous_item_id: str | None = None
+    item: Item
+
+
+class ConversationItemRetrieve(ClientEvent):
+    type: Literal["conversation.item.retrieve"]
+    item_id: str
+
+
+class ConversationItemTruncate(ClientEvent):
+    type: Literal["conversation.item.truncate"]
+    item_id: str
+    content_index: int = 0
+    audio_end_ms: Annotated[int, Field(ge=0)]
+
+
+class ConversationItemDelete(ClientEvent):
+    type: Literal["conversation.item.delete"]
+    item_id: str
+
+
+class ResponseCreate(ClientEvent):
+    type: Literal["response.create"]
+    response: ResponseOptions | None = None
+
+
+class ResponseCancel(ClientEvent):
+    type: Literal["response.cancel"]
+    response_id: str | None = None
+
+
+class ParleyPlayback(ClientEvent):
+    """How much of a reply has really been played, counted from its start; a few times a second, and at its end."""
+
+    type: Literal["parley.playback"]
+    response_id: str
+    samples: Annotated[int, Field(ge=0)]
+    """At 24 kHz."""
+
+
+class ParleySoundcardStart(ClientEvent):
+    type: Literal["parley.soundcard.start"]
+
+
+class ParleySoundcardStop(ClientEvent):
+    type: Literal["parley.soundcard.stop"]
+
+
+AnyClientEvent = Annotated[
+    SessionUpdate
+    | InputAudioBufferAppend
+    | InputAudioBufferCommit
+    | InputAudioBufferClear
+    | ConversationItemCreate
+    | ConversationItemRetrieve
+    | ConversationItemTruncate
+    | ConversationItemDelete
+    | ResponseCreate
+    | ResponseCancel
+    | ParleyPlayback
+    | ParleySoundcardStart
+    | ParleySoundcardStop,
+    Field(discriminator="type"),
+]
+CLIENT_EVENT: TypeAdapter[AnyClientEvent] = TypeAdapter(AnyClientEvent)
+
+
+# --- from the server --------------------------------------------------------------------------------------------------
+
+
+class ServerEvent(_Part):
+    event_id: str = Field(default_factory=lambda: f"event_{uuid.uuid4().hex[:20]}")
+
+
+class SessionCreated(ServerEvent):
+    type: Literal["session.created"] = "session.created"
+    session: Session
+
+
+class SessionUpdated(ServerEvent):
+    type: Literal["session.updated"] = "session.updated"
+    session: Session
+
+
+class ErrorEvent(ServerEvent):
+    type: Literal["error"] = "error"
+    error: ErrorDetail
+
+
+class InputAudioBufferSpeechStarted(ServerEvent):
+    type: Literal["input_audio_buffer.speech_started"] = "input_audio_buffer.speech_started"
+    audio_start_ms: int
+    """On the clock of the sound received in this session."""
+    item_id: str
+
+
+class InputAudioBufferSpeechStopped(ServerEvent):
+    type: Literal["input_audio_buffer.speech_stopped"] = "input_audio_buffer.speech_stopped"
+    audio_end_ms: int
+    item_id: str
+
+
+class InputAudioBufferCommitted(ServerEvent):
+    type: Literal["input_audio_buffer.committed"] = "input_audio_buffer.committed"
+    previous_item_id: str | None
+    item_id: str
+
+
+class InputAudioBufferCleared(ServerEvent):
+    type: Literal["input_audio_buffer.cleared"] = "input_audio_buffer.cleared"
+
+
+class ConversationItemAdded(ServerEvent):
+    type: Literal["conversation.item.added"] = "conversation.item.added"
+    previous_item_id: str | None
+    item: Item
+
+
+class ConversationItemDone(ServerEvent):
+    type: Literal["conversation.item.done"] = "conversation.item.done"
+    previous_item_id: str | None
+    item: Item
+
+
+class ConversationItemRetrieved(ServerEvent):
+    type: Literal["conversation.item.retrieved"] = "conversation.item.retrieved"
+    item: Item
+
+
+class ConversationItemTruncated(ServerEvent):
+    type: Literal["conversation.item.truncated"] = "conversation.item.truncated"
+    item_id: str
+    content_index: int = 0
+    audio_end_ms: int
+
+
+class ConversationItemDeleted(ServerEvent):
+    type: Literal["conversation.item.deleted"] = "conversation.item.deleted"
+    item_id: str
+
+
+class TranscriptionDelta(ServerEvent):
+    type: Literal["conversation.item.input_audio_transcription.delta"] = (
+        "conversation.item.input_audio_transcription.delta"
+    )
+    item_id: str
+    content_index: int = 0
+    delta: str
+
+
+class TranscriptionCompleted(ServerEvent):
+    type: Literal["conversation.item.input_audio_transcription.completed"] = (
+        "conversation.item.input_audio_transcription.completed"
+    )
+    item_id: str
+    content_index: int = 0
+    transcript: str
+    usage: Duration
+
+
+class TranscriptionFailed(ServerEvent):
+    type: Literal["conversation.item.input_audio_transcription.failed"] = (
+        "conversation.item.input_audio_transcription.failed"
+    )
+    item_id: str
+    content_index: int = 0
+    error: StatusError
+
+
+class ResponseCreated(ServerEvent):
+    type: Literal["response.created"] = "response.created"
+    response: Response
+
+
+class ResponseDone(ServerEvent):
+    type: Literal["response.done"] = "response.done"
+    response: Response
+
+
+class _OfResponse(ServerEvent):
+    response_id: str
+    output_index: int = 0
+
+
+class ResponseOutputItemAdded(_OfResponse):
+    type: Literal["response.output_item.added"] = "response.output_item.added"
+    item: Item
+
+
+class ResponseOutputItemDone(_OfResponse):
+    type: Literal["response.output_item.done"] = "response.output_item.done"
+    item: Item
+
+
+class _OfContent(_OfResponse):
+    item_id: str
+    content_index: int = 0
+
+
+class ResponseContentPartAdded(_OfContent):
+    type: Literal["response.content_part.added"] = "response.content_part.added"
+    part: ContentPart
+
+
+class ResponseContentPartDone(_OfContent):
+    type: Literal["response.content_part.done"] = "response.content_part.done"
+    part: ContentPart
+
+
+class ResponseOutputAudioDelta(_OfContent):
+    type: Literal["response.output_audio.delta"] = "response.output_audio.delta"
+    delta: str
+    """Base64 of 16-bit little-endian mono samples at 24 kHz."""
+
+
+class ResponseOutputAudioDone(_OfContent):
+    type: Literal["response.output_audio.done"] = "response.output_audio.done"
+
+
+class ResponseOutputAudioTranscriptDelta(_OfContent):
+    type: Literal["response.output_audio_transcript.delta"] = "response.output_audio_transcript.delta"
+    delta: str
+
+
+class ResponseOutputAudioTranscriptDone(_OfContent):
+    type: Literal["response.output_audio_transcript.done"] = "response.output_audio_transcript.done"
+    transcript: str
+
+
+# --- from the server, for our page only -------------------------------------------------------------------------------
+
+
+class ParleyEvent(ServerEvent):
+    """Sent only to a client that asked for it."""
+
+
+class ParleyState(ParleyEvent):
+    type: Literal["parley.state"] = "parley.state"
+    turn: int
+    state: State
+
+
+class ParleyLevel(ParleyEvent):
+    """About ten times a second while sound comes in."""
+
+    type: Literal["parley.level"] = "parley.level"
+    peak: float
+    """Largest absolute sample since the last one, 0 to 1."""
+    speech_probability: float
+
+
+class ParleyTranscript(ParleyEvent):
+    """All that is understood of the running turn; what follows the first `stable` characters may still change."""
+
+    type: Literal["parley.transcript"] = "parley.transcript"
+    item_id: str
+    text: str
+    stable: int
+
+
+class ParleyPause(ParleyEvent):
+    """Stop playing at once, keep what is queued: this may be an interruption."""
+
+    type: Literal["parley.pause"] = "parley.pause"
+    response_id: str
+
+
+class ParleyResume(ParleyEvent):
+    """It was none: go on where it stopped."""
+
+    type: Literal["parley.resume"] = "parley.resume"
+    response_id: str
+
+
+class ParleyReply(ParleyEvent):
+    """A reply is over, played to its end or not: drop what is still queued of it."""
+
+    type: Literal["parley.reply"] = "parley.reply"
+    response_id: str
+    item_id: str
+    outcome: Outcome
+    text: str
+    heard: str
+    why: str
+
+
+class ParleyMemory(_Part):
+    id: str
+    speaker: str
+    text: str
+    at: str
+    conversation: str
+    score: float
+    why: str
+
+
+class ParleyRecalled(ParleyEvent):
+    type: Literal["parley.recalled"] = "parley.recalled"
+    turn: int
+    items: list[ParleyMemory]
+
+
+class ParleyTurn(ParleyEvent):
+    """The record of a finished turn: see pipeline/turns/record.py."""
+
+    type: Literal["parley.turn"] = "parley.turn"
+    record: dict[str, Any]
+
+
+class ParleyNotice(ParleyEvent):
+    type: Literal["parley.notice"] = "parley.notice"
+    severity: Severity
+    text: str
+
+
+class ParleyProgress(_Part):
+    what: str
+    share: float | None = None
+
+
+class ParleyEngine(_Part):
+    engine: str
+    state: EngineState
+    last_error: str | None = None
+    progress: ParleyProgress | None = None
+    memory_bytes: int | None = None
+    restarts: int = 0
+
+    @classmethod
+    def of(cls, status: EngineStatus) -> ParleyEngine:
+        return cls.model_validate(asdict(status))
+
+
+class ParleyEngines(ParleyEvent):
+    """How each stage is; on connecting and whenever it changes."""
+
+    type: Literal["parley.engines"] = "parley.engines"
+    engines: dict[str, ParleyEngine]
+
+
+class ParleySoundcard(ParleyEvent):
+    """Whether this computer's sound card listens and speaks for this page."""
+
+    type: Literal["parley.soundcard"] = "parley.soundcard"
+    running: bool
+
+
+class ParleySettings(ParleyEvent):
+    """The settings were changed, perhaps in another tab; in the form of `GET /api/settings`."""
+
+    type: Literal["parley.settings"] = "parley.settings"
+    settings: dict[str, Any]

@@ -1,0 +1,97 @@
+// "Is all well?": every engine is tried, and each verdict is shown as it comes. It can be stopped at any time.
+
+import { callLines } from "../shared/api.js";
+import { byId, element, icon, seconds } from "../shared/dom.js";
+
+const SIGNS = { good: "check", fair: "notice", bad: "close", open: "unsure", skipped: "none" };
+
+export class Doctor {
+  #stop = null; // ends the examination under way
+
+  constructor() {
+    byId("examine").addEventListener("click", () => this.#examine());
+    byId("examine-stop").addEventListener("click", () => this.#stop?.abort());
+  }
+
+  async #examine() {
+    const found = [];
+    const line = byId("examine-line");
+    this.#stop = new AbortController();
+    this.#show(true);
+    byId("findings").replaceChildren();
+    let row = null;
+    try {
+      for await (const { begun, working, finding } of callLines("POST", "/api/doctor", this.#stop.signal)) {
+        if (begun) {
+          row = pending(begun.title);
+          byId("findings").append(row);
+          line.textContent = `${begun.title} …`;
+        } else if (working) row.querySelector(".text").textContent = `${working.text} …`;
+        else {
+          found.push(finding);
+          if (row) row.replaceWith(verdict(finding));
+          else byId("findings").append(verdict(finding));
+          row = null;
+        }
+      }
+      line.textContent = summary(found);
+    } catch (error) {
+      row?.remove();
+      line.textContent = this.#stop.signal.aborted ? "Stopped." : error.message;
+    } finally {
+      this.#stop = null;
+      this.#show(false);
+    }
+  }
+
+  #show(running) {
+    const focused = [byId("examine"), byId("examine-stop")].includes(document.activeElement);
+    byId("examine").hidden = running;
+    byId("examine-stop").hidden = !running;
+    if (focused) byId(running ? "examine-stop" : "examine").focus();
+    byId("findings").setAttribute("aria-busy", running);
+  }
+}
+
+/** A row that counts the seconds as long as it is on the page. */
+function pending(title) {
+  const clock = element("span", { className: "small quiet figures", "aria-hidden": "true" });
+  const row = element(
+    "li",
+    { className: "finding pending" },
+    element("span", { className: "spinner" }),
+    element("b", { textContent: title }),
+    element("span", { className: "small quiet text", textContent: "Looking …" }),
+    clock,
+  );
+  const began = performance.now();
+  const ticking = setInterval(() => {
+    if (!row.isConnected) clearInterval(ticking);
+    else clock.textContent = `${Math.floor((performance.now() - began) / 1000)} s`;
+  }, 1000);
+  return row;
+}
+
+function verdict({ title, grade, word, text, seconds: took }) {
+  return element(
+    "li",
+    { className: `finding ${grade}` },
+    icon(SIGNS[grade]),
+    element("b", { textContent: title }),
+    element("span", { className: "small word", textContent: capital(word) }),
+    element("span", { className: "small quiet text" }, ...withCommands(text)),
+    element("span", { className: "small quiet figures", textContent: took === null ? "" : seconds(took) }),
+  );
+}
+
+/** What stands between backticks is for the terminal, and shown as that. */
+const withCommands = (text) =>
+  text.split("`").map((part, number) => (number % 2 ? element("code", { textContent: part }) : part));
+
+const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+
+function summary(found) {
+  const bad = found.filter(({ grade }) => grade === "bad").length;
+  if (bad) return bad === 1 ? "One thing does not work." : `${bad} things do not work.`;
+  return found.some(({ grade }) => grade === "fair") ? "All works; some of it could be better." : "All is well.";
+}

@@ -1,0 +1,150 @@
+// The one download at a time, shown in whatever part of the page it was asked for: how far it has come, a token where
+// a publisher wants one, and stopping it.
+
+import { call } from "../shared/api.js";
+import { byId, element } from "../shared/dom.js";
+
+const LOOK = 500; // ms between two looks
+
+export const size = (bytes) => (bytes >= 1e9 ? `${(bytes / 1e9).toFixed(1)} GB` : `${Math.round(bytes / 1e6)} MB`);
+
+/** Event: `busy` when one begins or ends. */
+export class Download extends EventTarget {
+  busy = false;
+  #box = byId("download");
+  #line = byId("download-line");
+  #answer = null; // takes the token that is asked for, or null
+
+  constructor() {
+    super();
+    byId("download-stop").addEventListener("click", () => this.#stop());
+    byId("token-form").addEventListener("submit", (event) => {
+      event.preventDefault();
+      const token = byId("token").value.trim();
+      byId("token").value = "";
+      if (token) this.#answer?.(token);
+    });
+  }
+
+  /**
+   * Fetch models, shown in `place`; resolves to whether they have come.
+   * @param {{stage: string, engine: string, name: string, label: string}[]} models
+   */
+  async fetch(models, place) {
+    const wanted = models.map(({ stage, engine, name }) => ({ stage, engine, model: name }));
+    this.#open(models.map(({ label }) => label).join(", "), place);
+    return this.#run(async () => {
+      for (let token = ""; token !== null; token = await this.#token()) {
+        const status = await this.#follow(await call("POST", "/api/downloads", { models: wanted, token }));
+        if (!status.licence) return status;
+      }
+      return null;
+    });
+  }
+
+  /** One that was begun before this page was opened. */
+  async join(place) {
+    const status = await call("GET", "/api/downloads");
+    if (status.state !== "asking" && status.state !== "fetching") return false;
+    this.#open("What was begun before", place);
+    return this.#run(() => this.#follow(status));
+  }
+
+  #open(title, place) {
+    place.append(this.#box);
+    this.#box.hidden = false;
+    byId("download-title").textContent = title;
+    this.#box.scrollIntoView({ block: "nearest" });
+  }
+
+  /** Resolves to whether all has come. */
+  async #run(work) {
+    this.#setBusy(true);
+    try {
+      const status = await work();
+      const done = status?.state === "done";
+      this.#end(done ? "All of it has come, and is checked." : (status?.message ?? "Stopped. What has come is kept."));
+      return done;
+    } catch (error) {
+      this.#end(error.message);
+      return false;
+    } finally {
+      this.#setBusy(false);
+    }
+  }
+
+  #setBusy(busy) {
+    this.busy = busy;
+    this.dispatchEvent(new Event("busy"));
+  }
+
+  /** Show it until it ends; resolves to how it was then. */
+  async #follow(status) {
+    for (;;) {
+      this.#show(status);
+      if (status.state !== "asking" && status.state !== "fetching") return status;
+      await new Promise((resolve) => setTimeout(resolve, LOOK));
+      status = await call("GET", "/api/downloads");
+    }
+  }
+
+  #show({ state, size: all, have, files, checking, waiting, message, licence, ...pace }) {
+    const bar = byId("download-all");
+    byId("download-stop").hidden = false;
+    bar.hidden = state !== "asking" && state !== "fetching";
+    if (all) bar.value = have / all;
+    else bar.removeAttribute("value");
+    byId("download-figures").textContent = all && !bar.hidden ? figures(have, all, pace) : "";
+    byId("download-files").replaceChildren(...(bar.hidden ? [] : files.filter(worthwhile).map(fileRow)));
+    byId("token-form").hidden = !licence;
+    byId("licence").href = licence ?? "";
+    byId("licence").textContent = licence ?? "";
+    if (state === "asking") this.#line.textContent = "Asking for its size …";
+    else if (waiting) this.#line.textContent = "The connection is lost; it is tried again …";
+    else this.#line.textContent = checking ? `Checking ${checking} …` : (message ?? "");
+    // For those who hear the page: at every quarter.
+    byId("download-share").textContent = all && !bar.hidden ? `${Math.floor((4 * have) / all) * 25} % has come.` : "";
+  }
+
+  /** What is entered, or null when it is given up. */
+  #token() {
+    byId("token").focus();
+    return new Promise((resolve) => {
+      this.#answer = resolve;
+    });
+  }
+
+  #end(sentence) {
+    for (const id of ["download-all", "download-stop", "token-form"]) byId(id).hidden = true;
+    for (const id of ["download-figures", "download-share"]) byId(id).textContent = "";
+    byId("download-files").replaceChildren();
+    this.#line.textContent = sentence;
+  }
+
+  async #stop() {
+    this.#answer?.(null);
+    await call("DELETE", "/api/downloads").catch((error) => this.#end(error.message));
+  }
+}
+
+const worthwhile = ({ size: all, have }) => all >= 1e6 || have < all;
+
+function fileRow({ path, size: all, have }) {
+  return element(
+    "li",
+    {},
+    element("span", { textContent: path }),
+    element("span", { className: "figures quiet", textContent: `${size(have)} of ${size(all)}` }),
+    element("progress", { max: all || 1, value: have, "aria-label": path }),
+  );
+}
+
+function figures(have, all, { speed, left_s: left }) {
+  const rest = left === null ? "" : `, ${time(left)} left`;
+  return `${size(have)} of ${size(all)}, ${(speed / 1e6).toFixed(1)} MB/s${rest}`;
+}
+
+function time(seconds) {
+  if (seconds < 90) return `${Math.ceil(seconds)} s`;
+  return seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
+}

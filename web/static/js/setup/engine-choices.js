@@ -1,0 +1,189 @@
+// The engine of each stage: what can be chosen, one honest line on each, and how the chosen one is.
+
+import { call } from "../shared/api.js";
+import { size } from "./download.js";
+import { byId, element } from "../shared/dom.js";
+import { PARTS } from "../shared/parts.js";
+
+const AGAIN = 1500; // ms between two looks while an engine loads
+
+/** Events: `voices` when there are others to choose from; `reloading` with a line on an engine that is being loaded. */
+export class EngineChoices extends EventTarget {
+  #form;
+  #stages = {};
+  /** What the running voice engine can speak as: {name, label}. */
+  voices = [];
+  #voicesOf = null; // the engine they belong to
+  #tried = {}; // by stage the engine asked for last: one that was refused still shows what it needs
+  #server = ""; // the language model's server as it was at the last try
+  #reloading = null; // the timer that asks while a new engine loads
+  #again = null; // the timer of the next look
+
+  constructor(form) {
+    super();
+    this.#form = form;
+  }
+
+  async load() {
+    this.#stages = (await call("GET", "/api/engines")).stages;
+    for (const [stage, engines] of Object.entries(this.#stages)) {
+      const place = document.querySelector(`[data-stage="${stage}"]`);
+      place.replaceChildren(...engines.map((engine) => this.#choice(stage, engine)));
+    }
+    this.#form.addEventListener("change", () => {
+      this.#show();
+      this.#tryAgain();
+    });
+    this.#form.addEventListener("saving", ({ detail: tree }) => {
+      for (const stage of Object.keys(this.#stages)) this.#tried[stage] = tree[stage]?.engine ?? this.#tried[stage];
+      if (tree.mind?.api_key) this.#server = ""; // with another key it is another server
+      this.#show();
+      this.#watchReloading(tree);
+    });
+    this.#form.addEventListener("settled", () => {
+      clearInterval(this.#reloading);
+      this.#reloading = null;
+      this.showHealth(); // of one that was refused nothing is left
+    });
+    const { url, model } = this.#form.settings.mind;
+    this.#server = `${url} ${model}`;
+    this.#form.show();
+    this.#show();
+  }
+
+  #choice(stage, { name, label, line, downloads }) {
+    const name_ = `${stage}.engine`;
+    const radio = element("input", { type: "radio", name: name_, value: name });
+    radio.dataset.setting = name_;
+    const words = downloads ? `${line} Downloads a model once.` : line;
+    const health = element("span", { className: "small quiet health", hidden: true });
+    health.dataset.health = `${stage} ${name}`;
+    return element(
+      "label",
+      { className: "choice" },
+      radio,
+      element(
+        "span",
+        {},
+        element("b", { textContent: label }),
+        element("span", { className: "small quiet", textContent: words }),
+        health,
+      ),
+    );
+  }
+
+  /** What only another engine than the built one needs is shown only with such a one. */
+  #show() {
+    const { settings, defaults } = this.#form;
+    for (const stage of Object.keys(this.#stages)) {
+      const part = document.querySelector(`[data-for-stage="${stage}"]`);
+      part.hidden = (this.#tried[stage] ?? settings[stage].engine) === defaults[stage].engine;
+    }
+    for (const part of document.querySelectorAll("[data-engines]")) {
+      const [stage, ...names] = part.dataset.engines.split(" ");
+      const { engine } = settings[stage];
+      part.hidden = !names.includes(engine) && !names.includes(this.#tried[stage] ?? engine);
+    }
+    for (const [stage, engines] of Object.entries(this.#stages)) {
+      const { model } = engines.find(({ name }) => name === (this.#tried[stage] ?? settings[stage].engine)) ?? {};
+      byId(`${stage}.model`).placeholder = model || "the first that it has";
+    }
+    byId("builtin-note").hidden = settings.mind.engine !== "builtin";
+    this.showHealth();
+  }
+
+  /** A server that was refused for want of an address is asked again once it has another. */
+  #tryAgain() {
+    const { engine, url, model } = this.#form.settings.mind;
+    const server = `${url} ${model}`;
+    const changed = server !== this.#server;
+    this.#server = server;
+    const again = changed && url && this.#tried.mind === "openai" && engine !== "openai";
+    if (again) this.#form.save("mind.engine", "openai");
+  }
+
+  async showHealth() {
+    clearTimeout(this.#again);
+    const { engines } = await call("GET", "/health").catch(() => ({})); // who is away says so at the next change
+    if (!engines) return;
+    for (const place of document.querySelectorAll("[data-health]")) {
+      const [stage, name] = place.dataset.health.split(" ");
+      const status = engines[stage];
+      place.hidden = name !== this.#form.settings[stage].engine || !status;
+      place.textContent = "";
+      if (place.hidden) continue;
+      place.textContent = sentence(status);
+      place.classList.toggle("failed", status.state === "failed");
+    }
+    this.#showLoaded(engines);
+    await this.#listVoices(engines.voice);
+    clearTimeout(this.#again);
+    if (Object.values(engines).some(({ state }) => state === "loading"))
+      this.#again = setTimeout(() => this.showHealth(), AGAIN);
+  }
+
+  /** Every running part with its engine, state and memory. */
+  #showLoaded(engines) {
+    const rows = Object.entries(PARTS)
+      .filter(([part]) => engines[part])
+      .map(([part, title]) =>
+        element(
+          "li",
+          {},
+          element("b", { textContent: title }),
+          element("span", { className: "quiet", textContent: this.#name(part, engines[part].engine) }),
+          element("span", { className: "figures quiet", textContent: sentence(engines[part]) }),
+        ),
+      );
+    byId("loaded").replaceChildren(...rows);
+    const bytes = Object.values(engines).reduce((sum, { memory_bytes: each }) => sum + (each ?? 0), 0);
+    byId("loaded-sum").textContent = bytes ? `In all ${size(bytes)} of this computer’s memory.` : "";
+  }
+
+  /** An engine as the catalogue calls it, with its model. */
+  #name(part, engine) {
+    const spec = this.#stages[part]?.find(({ name }) => name === engine);
+    const model = this.#form.settings[part]?.model || spec?.model;
+    return [spec?.label ?? NAMES[engine] ?? engine, model].filter(Boolean).join(", ");
+  }
+
+  /** The new engine's own line says how far it is; the old one goes on until it is ready. */
+  #watchReloading(asked) {
+    clearInterval(this.#reloading);
+    for (const [stage, { engine }] of Object.entries(asked)) {
+      if (engine) this.#tellReloading(stage, { engine, state: "loading" });
+    }
+    const watch = setInterval(async () => {
+      // Where this fails, the change itself tells why.
+      const { reloading } = await call("GET", "/health").catch(() => ({ reloading: {} }));
+      if (watch !== this.#reloading) return; // it has ended meanwhile
+      for (const [stage, status] of Object.entries(reloading)) this.#tellReloading(stage, status);
+    }, AGAIN / 3);
+    this.#reloading = watch;
+  }
+
+  #tellReloading(stage, status) {
+    const place = document.querySelector(`[data-health="${stage} ${status.engine}"]`);
+    if (!place) return;
+    place.hidden = false;
+    place.textContent = sentence(status);
+    this.dispatchEvent(new CustomEvent("reloading", { detail: place.textContent }));
+  }
+
+  async #listVoices({ engine, state }) {
+    if (state !== "ready" || engine === this.#voicesOf) return;
+    this.#voicesOf = engine;
+    this.voices = (await call("GET", "/api/engines")).voices;
+    this.dispatchEvent(new Event("voices"));
+  }
+}
+
+/** Of the parts that are not chosen. */
+const NAMES = { silero: "Silero VAD", "smart-turn": "smart-turn", memory: "all-MiniLM-L6-v2, Chroma" };
+
+function sentence({ state, last_error: error, progress, memory_bytes: bytes }) {
+  if (state === "failed") return `Does not work: ${error}`;
+  if (state === "loading") return `Getting ready: ${progress?.what ?? "loading"}…`;
+  if (state !== "ready") return "Not started.";
+  return bytes ? `Ready, ${size(bytes)} of memory.` : "Ready.";
+}

@@ -1,0 +1,213 @@
+// Where the headset is, its microphone and headphones, and trying them: the level, the test sound, and how likely the
+// voice activity model finds it that somebody speaks.
+
+import { call } from "../shared/api.js";
+import { Microphone } from "../audio/capture.js";
+import { chooseDevices, chosenDevices, listDevices } from "../audio/devices.js";
+import { encode } from "../audio/pcm.js";
+import { Playback } from "../audio/playback.js";
+import { chime, playSample } from "../audio/sample.js";
+import { byId, showLevel } from "../shared/dom.js";
+import { Likelihood } from "./likelihood.js";
+import { Realtime } from "../shared/realtime.js";
+
+const FALL = 0.6; // of the meter, every tenth of a second
+
+export class Headset {
+  #form;
+  #microphone = new Microphone();
+  #realtime = null; // while the model watches
+  #likelihood = new Likelihood(byId("likelihood"));
+  #listening = false;
+  #peak = 0;
+
+  constructor(form) {
+    this.#form = form;
+    this.#microphone.addEventListener("block", ({ detail }) => this.#block(detail));
+    this.#microphone.addEventListener("lost", ({ detail }) => this.#say(detail.message));
+    this.#microphone.addEventListener("found", ({ detail }) => this.#found(detail.label));
+    byId("listen").addEventListener("click", () => this.#toggle());
+    byId("watch").addEventListener("click", () => this.#toggle());
+    byId("input").addEventListener("change", () => this.#chooseInput());
+    byId("output").addEventListener("change", () => this.#chooseOutput());
+    byId("test-sound").addEventListener("click", () => this.#test());
+    byId("ears.sensitivity").addEventListener("input", ({ target }) => (this.#likelihood.line = target.valueAsNumber));
+    navigator.mediaDevices?.addEventListener("devicechange", () => this.#list());
+    setInterval(() => {
+      showLevel(byId("in-level"), this.#peak);
+      this.#peak *= FALL;
+    }, 100);
+  }
+
+  get #inBrowser() {
+    return this.#form.settings.audio.place === "browser";
+  }
+
+  async load() {
+    let place = this.#form.settings.audio.place;
+    this.#form.addEventListener("change", async () => {
+      this.#likelihood.line = this.#form.settings.ears.sensitivity;
+      if (place === this.#form.settings.audio.place) return;
+      place = this.#form.settings.audio.place;
+      this.#stop();
+      await this.#list();
+    });
+    this.#likelihood.line = this.#form.settings.ears.sensitivity;
+    await this.#list();
+  }
+
+  // -- which devices ------------------------------------------------------------------------------------------------
+
+  async #list() {
+    byId("output-line").textContent = "";
+    if (this.#inBrowser) await this.#listBrowser();
+    else await this.#listSoundcard();
+  }
+
+  async #listBrowser() {
+    const { inputs, outputs } = await listDevices();
+    const { input, output } = chosenDevices();
+    fill(
+      byId("input"),
+      inputs.map(({ deviceId, label }) => [deviceId, label || "Microphone"]),
+      input,
+    );
+    fill(
+      byId("output"),
+      outputs.map(({ deviceId, label }) => [deviceId, label || "Headphones"]),
+      output,
+    );
+    byId("output").disabled = !Playback.canChooseOutput;
+    if (!Playback.canChooseOutput) {
+      byId("output-line").textContent =
+        "This browser plays through the system’s output; choose it in the system’s sound settings.";
+    } else if (!inputs.some(({ label }) => label)) {
+      byId("output-line").textContent = "The devices get their names once the microphone is allowed.";
+    }
+  }
+
+  async #listSoundcard() {
+    byId("output").disabled = false;
+    try {
+      const { inputs, outputs } = await call("GET", "/api/soundcard/devices");
+      const names = (devices) => devices.map((device) => [device.name, device.name]);
+      fill(byId("input"), names(inputs), this.#form.settings.audio.input ?? "");
+      fill(byId("output"), names(outputs), this.#form.settings.audio.output ?? "");
+    } catch (error) {
+      fill(byId("input"), [], "");
+      fill(byId("output"), [], "");
+      byId("output-line").textContent = error.message;
+    }
+  }
+
+  async #chooseInput() {
+    const chosen = byId("input").value;
+    if (!this.#inBrowser) {
+      await this.#form.save("audio.input", chosen || null);
+      return;
+    }
+    chooseDevices({ input: chosen });
+    if (this.#listening) await this.#start();
+  }
+
+  async #chooseOutput() {
+    const chosen = byId("output").value;
+    if (this.#inBrowser) chooseDevices({ output: chosen });
+    else await this.#form.save("audio.output", chosen || null);
+  }
+
+  // -- trying them --------------------------------------------------------------------------------------------------
+
+  async #toggle() {
+    if (this.#listening) this.#stop();
+    else await this.#start();
+  }
+
+  async #start() {
+    this.#show(true);
+    if (this.#inBrowser) {
+      try {
+        await this.#microphone.start(chosenDevices().input || null);
+      } catch (error) {
+        this.#stop();
+        this.#say(error.message);
+        return;
+      }
+    }
+    this.#watch();
+  }
+
+  #stop() {
+    this.#microphone.stop();
+    this.#realtime?.close();
+    this.#realtime = null;
+    this.#show(false);
+    byId("likelihood-now").textContent = "Full bars count as speech.";
+    this.#say("Press “Try it” and say something: the bar moves with your voice.");
+  }
+
+  #show(listening) {
+    this.#listening = listening;
+    byId("listen").setAttribute("aria-pressed", String(listening));
+    byId("watch").setAttribute("aria-pressed", String(listening));
+  }
+
+  #say(text) {
+    byId("listen-line").textContent = text;
+  }
+
+  async #found(label) {
+    this.#say(`Listening with ${label || "the system’s microphone"}.`);
+    await this.#listBrowser();
+  }
+
+  #block({ samples, peak }) {
+    this.#peak = Math.max(this.#peak, peak);
+    this.#realtime?.send("input_audio_buffer.append", { audio: encode(samples) });
+  }
+
+  /** A conversation that only listens: with turn taking left to the client, nothing is answered. */
+  #watch() {
+    if (this.#realtime) return;
+    const realtime = new Realtime();
+    this.#realtime = realtime;
+    realtime.addEventListener("session.created", () => {
+      const session = { type: "realtime", audio: { input: { turn_detection: null } } };
+      realtime.send("session.update", { session });
+      if (!this.#inBrowser) realtime.send("parley.soundcard.start");
+    });
+    realtime.addEventListener("parley.level", ({ detail: { peak, speech_probability: probability } }) => {
+      this.#likelihood.add(probability);
+      byId("likelihood-now").textContent = `Now ${Math.round(probability * 100)} %.`;
+      if (!this.#inBrowser) this.#peak = Math.max(this.#peak, peak);
+    });
+    realtime.addEventListener("error", ({ detail: { error } }) => this.#say(error.message));
+    realtime.connect();
+  }
+
+  async #test() {
+    const button = byId("test-sound");
+    button.disabled = true;
+    byId("output-line").textContent = "";
+    try {
+      if (this.#inBrowser) await playSample(chime(), chosenDevices().output);
+      else await call("POST", "/api/soundcard/test", {});
+      byId("output-line").textContent =
+        "You should have heard three notes. If not, choose another device and try again.";
+    } catch (error) {
+      byId("output-line").textContent = error.message;
+    } finally {
+      button.disabled = false;
+    }
+  }
+}
+
+/** Options for a select; one that is chosen and not there now stays, and is said to be missing. */
+function fill(select, devices, chosen) {
+  const options = [new Option("The system’s choice", "", false, chosen === "")];
+  for (const [value, label] of devices) options.push(new Option(label, value, false, value === chosen));
+  if (chosen && !devices.some(([value]) => value === chosen)) {
+    options.push(new Option("The chosen device (not connected)", chosen, false, true));
+  }
+  select.replaceChildren(...options);
+}

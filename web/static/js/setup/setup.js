@@ -1,0 +1,123 @@
+// The setup page: what each part of it does is in its own file; here they are put together.
+
+import { call } from "../shared/api.js";
+import { playSample } from "../audio/sample.js";
+import { chosenDevices } from "../audio/devices.js";
+import { Doctor } from "./doctor.js";
+import { Download } from "./download.js";
+import { byId } from "../shared/dom.js";
+import { EngineChoices } from "./engine-choices.js";
+import { Headset } from "./headset.js";
+import { languageOptions } from "./languages.js";
+import { Models } from "./models.js";
+import { tell, tellKept } from "../shared/notices.js";
+import { PERSONAS } from "./personas.js";
+import { RealEngines } from "./real-engines.js";
+import { References } from "./references.js";
+import { askingForModels, settingsFile } from "./settings-file.js";
+import { SettingsForm } from "./settings-form.js";
+
+const form = new SettingsForm();
+const headset = new Headset(form);
+const engines = new EngineChoices(form);
+const download = new Download();
+const models = new Models(form, download);
+new RealEngines(form, models, engines, download);
+new Doctor();
+new References(form);
+settingsFile(form);
+askingForModels();
+
+// --- persona ---------------------------------------------------------------------------------------------------------
+
+const persona = byId("mind.persona");
+const preset = byId("preset");
+
+const presets = () => [{ name: "Parley", text: form.defaults.mind.persona }, ...PERSONAS];
+
+function showPreset() {
+  const options = presets().map(({ name, text }) => new Option(name, name, false, text === form.settings.mind.persona));
+  const own = new Option("Your own words", "", false, !options.some((option) => option.selected));
+  preset.replaceChildren(...options, own);
+  byId("persona-note").textContent =
+    form.settings.mind.engine === "builtin"
+      ? "The built-in replies cannot follow this; a language model will."
+      : "The language model is told this before every reply.";
+}
+
+preset.addEventListener("change", async () => {
+  const chosen = presets().find(({ name }) => name === preset.value);
+  if (chosen) {
+    persona.value = chosen.text;
+    await form.save("mind.persona", chosen.text);
+  } else {
+    persona.focus();
+  }
+});
+
+// --- voice -----------------------------------------------------------------------------------------------------------
+
+function showVoices() {
+  const select = byId("voice.name");
+  const { name } = form.settings.voice;
+  const options = [new Option("The engine’s own", "", false, name === "")];
+  for (const voice of engines.voices) options.push(new Option(voice.label, voice.name, false, voice.name === name));
+  if (!options.some((option) => option.selected)) options.push(new Option(name, name, false, true));
+  select.replaceChildren(...options);
+}
+
+engines.addEventListener("voices", showVoices);
+
+byId("hear").addEventListener("click", async ({ currentTarget: button }) => {
+  button.disabled = true;
+  byId("hear-error").textContent = "";
+  try {
+    const text = byId("hear-text").value.trim();
+    if (form.settings.audio.place === "soundcard") await call("POST", "/api/soundcard/hear", { text });
+    else await playSample(await call("POST", "/api/voice/hear", { text }), chosenDevices().output);
+  } catch (error) {
+    byId("hear-error").textContent = error.message;
+  } finally {
+    button.disabled = false;
+  }
+});
+
+// --- the first visit -------------------------------------------------------------------------------------------------
+
+byId("go").addEventListener("click", async () => {
+  if (await form.save("set_up", true)) location.assign("/talk");
+});
+byId("more").addEventListener("click", () => {
+  byId("sections").classList.add("everything");
+  byId("persona").scrollIntoView();
+  byId("preset").focus({ preventScroll: true });
+});
+
+/** A link to a part of the page; on the first visit it shows them all. */
+function follow() {
+  const part = document.getElementById(location.hash.slice(1));
+  if (part?.closest(".later")) byId("sections").classList.add("everything");
+  part?.scrollIntoView();
+}
+
+addEventListener("hashchange", follow);
+
+// --- to begin with ---------------------------------------------------------------------------------------------------
+
+form.addEventListener("change", () => {
+  showVoices();
+  showPreset();
+  const { language: spoken } = form.settings.ears;
+  if (language.value !== spoken && spoken) language.append(new Option(spoken, spoken, false, true));
+});
+models.addEventListener("told", () => engines.showHealth());
+const language = byId("ears.language");
+language.replaceChildren(...languageOptions());
+try {
+  await form.load();
+  await Promise.all([engines.load(), headset.load(), models.load()]);
+  await tellKept();
+} catch (error) {
+  tell(error.message, { key: "load", severity: "error" });
+}
+follow(); // once the parts have their size

@@ -1,0 +1,316 @@
+// The talk page: the microphone, the socket, the headset, and what is shown of them.
+
+import { Microphone } from "../audio/capture.js";
+import { chooseDevices, chosenDevices } from "../audio/devices.js";
+import { decode, encode } from "../audio/pcm.js";
+import { Playback } from "../audio/playback.js";
+import { byId, loudness, setIcon, showLevel } from "../shared/dom.js";
+import { tell, tellEngines, tellKept, tellOnce, withdraw } from "../shared/notices.js";
+import { Orb } from "./orb.js";
+import { Realtime } from "../shared/realtime.js";
+import { showTiming } from "./timing.js";
+import { Transcript } from "./transcript.js";
+
+const BACKLOG = 200_000; // bytes waiting to leave: beyond it the connection is stuck and sound is let go
+
+const realtime = new Realtime();
+const microphone = new Microphone();
+const playback = new Playback();
+const transcript = new Transcript(byId("transcript"), byId("opening"));
+
+let place = byId("room").dataset.place; // "browser" or "soundcard"
+let talking = false; // the user pressed Start
+let waitingFor = ""; // why there is no sound from the microphone though there should be
+let phase = "listening"; // of the conversation, as the server tells it
+let failed = false; // whether a stage does not work
+let inPeak = 0;
+let reply = null; // {id, made: samples received} of the reply under way
+let broken = null; // why the last reply failed
+let typed = []; // items that wait for the reply before them to end
+
+// --- what is shown -------------------------------------------------------------------------------------------------
+
+/** [form of the circle, what it is called, a further word] for the state of everything. */
+function appearance() {
+  if (!realtime.open) return ["waiting", "Connecting…", ""];
+  if (!realtime.ready && failed) return ["waiting", "Not ready", "The line at the top says why."];
+  if (!realtime.ready) return ["waiting", "Getting ready…", ""];
+  if (talking && place === "browser" && !microphone.open) {
+    return ["waiting", waitingFor ? "Waiting for the microphone" : "Opening the microphone…", waitingFor];
+  }
+  if (phase === "speaking") return ["speaking", "Speaking", "Talk over it to interrupt"];
+  if (phase === "thinking") return ["thinking", "Thinking", ""];
+  if (!talking) return ["resting", "Ready when you are", ""];
+  if (microphone.muted) return ["waiting", "Muted", "Parley cannot hear you"];
+  return ["listening", "Listening", ""];
+}
+
+function show() {
+  const [form, name, more] = appearance();
+  orb.form = form;
+  byId("talk").dataset.filled = String(form === "resting" || form === "speaking");
+  if (byId("state").textContent !== name) byId("state").textContent = name;
+  byId("state-more").textContent = more;
+  byId("talk-label").textContent = talking ? "Stop talking" : "Start talking";
+  setIcon(byId("talk"), talking ? "stop" : "mic");
+  byId("mute").setAttribute("aria-pressed", String(microphone.muted));
+  setIcon(byId("mute"), microphone.muted ? "mic-off" : "mic");
+  const here = place === "browser"; // the sound card's own headset has its own knobs
+  byId("mute").disabled = !here;
+  byId("volume").disabled = !here;
+  byId("stop").disabled = !reply && phase === "listening";
+}
+
+const orb = new Orb(byId("orb"), () => {
+  if (orb.form === "speaking") return place === "soundcard" ? 0.4 : loudness(playback.level);
+  if (orb.form !== "listening") return 0;
+  return loudness(inPeak);
+});
+
+// --- talking -------------------------------------------------------------------------------------------------------
+
+async function start() {
+  talking = true;
+  show();
+  try {
+    await playback.start();
+    if (place === "soundcard") realtime.send("parley.soundcard.start");
+    else await microphone.start(chosenDevices().input || null);
+    withdraw("microphone");
+  } catch (error) {
+    talking = false;
+    tell(error.message, { key: "microphone", severity: "error" });
+  }
+  show();
+}
+
+function stop() {
+  talking = false;
+  waitingFor = "";
+  withdraw("microphone");
+  if (place === "soundcard") realtime.send("parley.soundcard.stop");
+  microphone.stop();
+  stopReply();
+  realtime.send("input_audio_buffer.clear");
+  inPeak = 0;
+  show();
+}
+
+function stopReply() {
+  if (reply) {
+    playback.drop(reply.id);
+    realtime.send("response.cancel", { response_id: reply.id });
+  } else if (phase === "thinking") {
+    realtime.send("response.cancel");
+  }
+}
+
+function mute() {
+  microphone.muted = !microphone.muted;
+  show();
+}
+
+function type(text) {
+  const id = `item_${crypto.randomUUID().replaceAll("-", "").slice(0, 20)}`;
+  if (!realtime.ready) {
+    tell("Parley is not ready yet; your words are still in the line.", { key: "words", severity: "warning" });
+    return false;
+  }
+  withdraw("words");
+  playback.start(); // what is said before it has started waits in it
+  stopReply();
+  transcript.user(id, text);
+  typed.push({ id, type: "message", role: "user", content: [{ type: "input_text", text }] });
+  if (!reply) sendTyped();
+  return true;
+}
+
+/** One reply at a time: what was typed over a reply is sent when that one has ended. */
+function sendTyped() {
+  if (!typed.length) return;
+  for (const item of typed) realtime.send("conversation.item.create", { item });
+  typed = [];
+  realtime.send("response.create");
+}
+
+microphone.addEventListener("block", ({ detail: { samples, peak } }) => {
+  inPeak = Math.max(inPeak, peak);
+  if (realtime.backlog < BACKLOG) realtime.send("input_audio_buffer.append", { audio: encode(samples) });
+});
+microphone.addEventListener("lost", ({ detail: { message } }) => {
+  waitingFor = message;
+  inPeak = 0;
+  show();
+});
+microphone.addEventListener("found", () => {
+  waitingFor = "";
+  show();
+});
+
+playback.addEventListener("progress", ({ detail: { reply: id, played, fresh, peak } }) => {
+  showLevel(byId("out-level"), peak);
+  if (!fresh || !id) return;
+  realtime.send("parley.playback", { response_id: id, samples: played });
+  transcript.played(id, played);
+});
+
+setInterval(() => {
+  showLevel(byId("in-level"), inPeak);
+  inPeak *= 0.5; // until the next block of the microphone
+}, 100);
+
+// --- what the server tells -----------------------------------------------------------------------------------------
+
+const messages = {
+  open() {
+    withdraw("socket");
+  },
+  "session.created"() {
+    if (talking && place === "soundcard") realtime.send("parley.soundcard.start");
+    phase = "listening";
+  },
+  closed({ reason }) {
+    if (reply) {
+      playback.drop(reply.id);
+      transcript.remark("The connection was lost while Parley was answering.");
+    }
+    reply = null;
+    typed = [];
+    phase = "listening";
+    const why = reason ? ` (${reason})` : "";
+    tell(`The connection to Parley’s server is lost${why}. Trying again…`, {
+      key: "socket",
+      severity: "warning",
+      lasting: true,
+    });
+  },
+  error({ error }) {
+    if (error.code === "response_cancel_not_active") return; // it had just ended by itself
+    if (error.code?.startsWith("soundcard")) talking = false;
+    tell(error.message, { key: "error", severity: "error" });
+  },
+  "conversation.item.input_audio_transcription.completed"({ item_id: item, transcript: text }) {
+    transcript.user(item, text);
+  },
+  "response.created"({ response }) {
+    reply = { id: response.id, made: 0 };
+  },
+  "response.output_audio_transcript.delta"({ response_id: id, delta }) {
+    transcript.reply(id, delta);
+  },
+  "response.output_audio.delta"({ response_id: id, delta }) {
+    if (reply?.id !== id) return;
+    const samples = decode(delta);
+    reply.made += samples.length;
+    transcript.made(id, reply.made);
+    playback.play(id, samples);
+  },
+  "response.output_audio.done"({ response_id: id }) {
+    playback.finish(id);
+  },
+  "response.done"({ response }) {
+    if (broken && response.status === "completed") withdraw(broken);
+    broken = response.status_details?.error?.message ?? null;
+    if (broken) tell(broken, { severity: "error" });
+  },
+  "parley.state"({ state }) {
+    phase = state;
+  },
+  "parley.level"({ peak }) {
+    if (place === "soundcard") inPeak = peak;
+  },
+  "parley.transcript"({ item_id: item, text, stable }) {
+    transcript.partial(item, text, stable);
+  },
+  "parley.pause"({ response_id: id }) {
+    playback.pause(id);
+  },
+  "parley.resume"({ response_id: id }) {
+    playback.resume(id);
+  },
+  "parley.reply"(over) {
+    if (over.outcome !== "completed") playback.drop(over.response_id);
+    transcript.done(over.response_id, over);
+    if (reply?.id !== over.response_id) return;
+    reply = null;
+    sendTyped();
+  },
+  "parley.recalled"({ items }) {
+    transcript.recalled(items);
+  },
+  "parley.turn"({ record }) {
+    showTiming(record);
+  },
+  "parley.notice"({ severity, text }) {
+    tellOnce(text, severity);
+  },
+  "parley.engines"({ engines }) {
+    tellEngines(engines);
+    failed = Object.values(engines).some(({ state }) => state === "failed");
+  },
+  "parley.soundcard"({ running }) {
+    if (place === "soundcard") talking = running;
+  },
+  "parley.settings"({ settings }) {
+    if (settings.audio.place !== place && talking) stop();
+    place = settings.audio.place;
+    byId("mind").hidden = settings.mind.engine !== "builtin";
+  },
+};
+for (const [name, handle] of Object.entries(messages)) {
+  realtime.addEventListener(name, ({ detail }) => {
+    handle(detail);
+    show();
+  });
+}
+
+// --- what the user does --------------------------------------------------------------------------------------------
+
+byId("talk").addEventListener("click", () => (talking ? stop() : start()));
+byId("mute").addEventListener("click", mute);
+byId("stop").addEventListener("click", stopReply);
+byId("help").addEventListener("click", () => byId("help-dialog").showModal());
+byId("volume").addEventListener("input", ({ target }) => {
+  playback.volume = target.valueAsNumber / 100;
+  chooseDevices({ volume: playback.volume });
+});
+byId("composer").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const text = byId("words").value.trim();
+  if (text && type(text)) byId("words").value = "";
+});
+
+const keys = {
+  " ": () => (talking ? stop() : start()),
+  m: mute,
+  Escape: stopReply,
+  "/": () => byId("words").focus(),
+  "?": () => byId("help-dialog").showModal(),
+};
+document.addEventListener("keydown", (event) => {
+  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+  const typing = event.target.closest("input[type=text], textarea");
+  // A control that has the focus takes its own keys first; only Escape reaches through.
+  const taken = typing || (key === " " && event.target.closest("button, a, input, summary, select"));
+  if (event.repeat || event.ctrlKey || event.metaKey || event.altKey || !Object.hasOwn(keys, key)) return;
+  if (document.querySelector("dialog[open]") || (taken && key !== "Escape")) return;
+  event.preventDefault();
+  keys[key]();
+});
+
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) return;
+  microphone.wake();
+  playback.wake();
+});
+
+// --- to begin with -------------------------------------------------------------------------------------------------
+
+byId("timing").open = window.matchMedia("(min-width: 60.01rem) and (min-height: 45rem)").matches;
+const { output, volume } = chosenDevices();
+playback.volume = volume;
+playback.chooseOutput(output);
+byId("volume").value = String(volume * 100);
+realtime.connect();
+show();
+tellKept().catch((error) => tell(error.message, { key: "socket", severity: "error" }));

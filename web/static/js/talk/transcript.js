@@ -1,0 +1,189 @@
+// What was said, as a script: who in the margin, what in the text. It follows the end unless the reader scrolled up.
+
+import { element, speakerName } from "../shared/dom.js";
+
+// Causes of the end of a reply, as the user of this page sees them.
+const CAUSES = { "the client cancelled": "you stopped it", "the user typed": "you typed" };
+const AT_END = 80; // px from the end that still count as being there
+
+export class Transcript {
+  #log;
+  #opening;
+  #turns = new Map(); // the user's item id → entry
+  #replies = new Map(); // response id → {entry, text, made, heard}
+  #recalled = [];
+
+  constructor(log, opening) {
+    this.#log = log;
+    this.#opening = opening;
+  }
+
+  #entry(who, kind) {
+    this.#begin();
+    const said = element("p", { className: "said", dir: "auto" });
+    const entry = element(
+      "div",
+      { className: `entry ${kind}` },
+      element("p", { className: "who", textContent: who }),
+      said,
+    );
+    this.#keepEnd(() => this.#log.append(entry));
+    return { entry, said };
+  }
+
+  #begin() {
+    this.#opening.hidden = true;
+    this.#log.closest(".room").classList.add("begun");
+  }
+
+  /** Change the log, then show its end if the end was being looked at. */
+  #keepEnd(change) {
+    const scroller = this.#log.scrollHeight > this.#log.clientHeight + 1 ? this.#log : document.scrollingElement;
+    const followed = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < AT_END;
+    change();
+    if (followed) requestAnimationFrame(() => scroller.scrollTo({ top: scroller.scrollHeight }));
+  }
+
+  /** What is understood of the running turn; the letters after `stable` may still change. */
+  partial(item, text, stable) {
+    if (!text && !this.#turns.has(item)) return;
+    const { said } = this.#user(item);
+    this.#keepEnd(() => {
+      said.replaceChildren(
+        text.slice(0, stable),
+        element("span", { className: "unsure", textContent: text.slice(stable) }),
+      );
+    });
+  }
+
+  /** The user's turn is complete. Nothing understood: its line goes again. */
+  user(item, text) {
+    if (!text) {
+      this.#turns.get(item)?.entry.remove();
+      this.#turns.delete(item);
+      return;
+    }
+    const { entry, said } = this.#user(item);
+    this.#keepEnd(() => {
+      said.textContent = text;
+      entry.classList.add("final");
+    });
+  }
+
+  #user(item) {
+    if (!this.#turns.has(item)) this.#turns.set(item, this.#entry("You", "you"));
+    return this.#turns.get(item);
+  }
+
+  /** What came to mind for the turn being answered; shown under the reply. */
+  recalled(items) {
+    this.#recalled = items;
+  }
+
+  reply(id, more) {
+    const reply = this.#reply(id);
+    reply.text += more;
+    this.#paint(reply);
+  }
+
+  #reply(id) {
+    if (!this.#replies.has(id)) {
+      const reply = { ...this.#entry("Parley", "companion"), text: "", made: 0, played: 0, complete: false };
+      if (this.#recalled.length) reply.entry.append(memories(this.#recalled));
+      this.#recalled = [];
+      this.#replies.set(id, reply);
+    }
+    return this.#replies.get(id);
+  }
+
+  /** How many samples of the reply were sent so far. */
+  made(id, samples) {
+    const reply = this.#replies.get(id);
+    if (reply) reply.made = samples;
+  }
+
+  /** The voice has come so far: what it has not reached is fainter. An estimate; the reply's end has the truth. */
+  played(id, samples) {
+    const reply = this.#replies.get(id);
+    if (!reply) return;
+    reply.entry.dataset.played = samples;
+    if (reply.done) return;
+    reply.played = samples;
+    this.#paint(reply);
+  }
+
+  #paint(reply) {
+    const share = reply.made ? Math.min(1, reply.played / reply.made) : 0;
+    let reached = Math.round(reply.text.length * share);
+    while (reached < reply.text.length && reached > 0 && /\S/.test(reply.text[reached])) reached += 1;
+    this.#keepEnd(() => {
+      const ahead = element("span", { className: "ahead", textContent: reply.text.slice(reached) });
+      reply.said.replaceChildren(reply.text.slice(0, reached), ahead);
+    });
+  }
+
+  /** The reply is over: what was not heard is struck, and the cause is said. */
+  done(id, { outcome, text, heard, why }) {
+    if (!text && !this.#replies.has(id)) return;
+    const reply = this.#reply(id);
+    reply.done = true;
+    const full = text || reply.text;
+    const reached = outcome === "completed" ? full.length : common(full, heard);
+    this.#keepEnd(() => {
+      reply.said.replaceChildren(full.slice(0, reached));
+      if (reached < full.length) {
+        const unheard = element("span", { className: "unheard", textContent: full.slice(reached) });
+        reply.said.append(unheard, element("span", { className: "for-readers", textContent: " (not heard)" }));
+      }
+      if (outcome !== "completed") {
+        const words = outcome === "failed" ? `Failed: ${why}` : `Not heard to the end: ${CAUSES[why] ?? why}`;
+        reply.entry.append(element("p", { className: "aside", textContent: words }));
+      }
+    });
+  }
+
+  /** A line about the conversation itself. */
+  remark(text) {
+    this.#begin();
+    const words = element("p", { className: "aside", textContent: text });
+    this.#keepEnd(() => this.#log.append(element("div", { className: "entry" }, words)));
+  }
+}
+
+/** How many letters of `text` were heard: `heard` is its beginning, perhaps with other white space at the end. */
+function common(text, heard) {
+  const spoken = heard.trimEnd();
+  let i = 0;
+  while (i < spoken.length && spoken[i] === text[i]) i += 1;
+  return i;
+}
+
+function memories(items) {
+  const list = element("ul", { className: "memories" });
+  for (const { text, at, speaker, why } of items) {
+    list.append(
+      element(
+        "li",
+        {},
+        element("p", {}, element("q", { textContent: text })),
+        element("p", { textContent: `${speakerName(speaker)}, ${day(at)} · found by ${why}` }),
+      ),
+    );
+  }
+  const count = items.length === 1 ? "one thing" : `${items.length} things`;
+  const details = element(
+    "details",
+    { className: "aside" },
+    element("summary", { textContent: `Remembered ${count}` }),
+    list,
+  );
+  details.addEventListener("toggle", () => details.open && details.scrollIntoView({ block: "nearest" }));
+  return details;
+}
+
+const DAY = new Intl.DateTimeFormat(undefined, { dateStyle: "long" });
+
+function day(at) {
+  const date = new Date(at);
+  return Number.isNaN(date.valueOf()) ? at : DAY.format(date);
+}
