@@ -10,6 +10,7 @@ from threading import Event
 import numpy as np
 import pytest
 
+from config.places import ROOT
 from pipeline.audio import Samples, portaudio_process
 from pipeline.audio.portaudio import Device, SoundCardError
 from pipeline.audio.portaudio_process import PortAudioApart
@@ -111,4 +112,4 @@ def test_sound_is_given_when_it_is_asked_for(speaking: Path) -> None:
 
 def test_the_conversations_process_needs_no_portaudio() -> None:
     code = "import sys, pipeline.ends.soundcard; sys.exit('sounddevice' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=portaudio_process.ROOT, check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
