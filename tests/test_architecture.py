@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,23 @@ MAY_IMPORT = {
     "web": {"pipeline", "rag", "config"},
 }
 THE_ONE_WAY_TO_CSM = ROOT / "pipeline" / "tts" / "csm.py"
+PIPELINE = (
+    "engine.py",  # what every engine has in common
+    "audio",  # sound, and the devices it comes from
+    "models",  # an engine's files, fetched
+    "workers",  # an engine in a process of its own
+    "tools",  # what a reply can do besides being said
+    "stt",
+    "llm",
+    "tts",
+    "turns",  # whose turn it is
+    "conversation",  # one talk through all of these
+    "ends",  # a talk on this computer: a file, the sound card
+    "engines",  # which engines there are, and those that run
+    "doctor",  # whether it all works here
+    "commands",
+)
+"""The folders of pipeline/ from the ground up: each may import from those before it, and from itself."""
 HEAVY = {"torch", "transformers", "sentence_transformers", "chromadb", "faster_whisper", "moshi"}
 
 
@@ -39,6 +58,55 @@ def test_a_room_imports_only_what_lies_below_it(room: str) -> None:
         if file == THE_ONE_WAY_TO_CSM:
             forbidden -= {"csm"}
         assert not forbidden, f"{file.relative_to(ROOT)} imports {', '.join(sorted(forbidden))}"
+
+
+def test_the_imports_of_pipeline_run_downwards() -> None:
+    def place(file: Path) -> int:
+        return PIPELINE.index(file.relative_to(ROOT / "pipeline").parts[0])
+
+    up = [
+        f"{file.relative_to(ROOT)} imports {other.relative_to(ROOT)}"
+        for file, others in neighbours("pipeline").items()
+        for other in others
+        if place(other) > place(file)
+    ]
+    assert not up
+
+
+@pytest.mark.parametrize("room", ["rag", "config", "pipeline", "web"])
+def test_no_files_import_each_other_in_a_circle(room: str) -> None:
+    try:
+        TopologicalSorter(neighbours(room)).prepare()
+    except CycleError as error:
+        pytest.fail(" ← ".join(str(file.relative_to(ROOT)) for file in error.args[1]))
+
+
+def neighbours(room: str) -> dict[Path, set[Path]]:
+    """The files of a room, and those of them that each imports: also inside functions, and for types only."""
+    files = set((ROOT / room).rglob("*.py"))
+    return {file: files.intersection(_imported(file)) for file in files}
+
+
+def _imported(file: Path) -> Iterator[Path]:
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            package = file.relative_to(ROOT).parent.parts
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            names = [".".join(filter(None, [*above, node.module, alias.name])) for alias in node.names]
+        else:
+            continue
+        yield from (place for name in names if (place := _file(name.split("."))) is not None)
+
+
+def _file(name: list[str]) -> Path | None:
+    """Where a module, or the module that a name is imported from, stands in this repository."""
+    for parts in (name, name[:-1]):
+        for place in (ROOT.joinpath(*parts).with_suffix(".py"), ROOT.joinpath(*parts, "__init__.py")):
+            if parts and place.exists():
+                return place
+    return None
 
 
 def test_nothing_imports_the_commands() -> None:

@@ -11,6 +11,7 @@ from pipeline.audio import Samples
 from pipeline.llm import LanguageModel
 from pipeline.stt import SpeechToText
 from pipeline.tts import TextToSpeech
+from pipeline.turns.vad import VoiceActivityLike
 from rag import Recall
 
 
@@ -33,14 +34,6 @@ class Remembering(Protocol):
 
     async def notices(self) -> tuple[str, ...]:
         """What the user should be told of the memory itself."""
-
-
-class VoiceActivityLike(Protocol):
-    """One conversation's voice activity detection (pipeline.turns.vad.VoiceActivity, or a scripted one)."""
-
-    def probability(self, frame: Samples) -> float: ...
-
-    def reset(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

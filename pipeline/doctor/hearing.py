@@ -9,14 +9,13 @@ from typing import cast
 import numpy as np
 
 from pipeline.audio import EAR_RATE, Samples
-from pipeline.conversation.stages import VoiceActivityLike
 from pipeline.doctor.check import Patient, Tell
 from pipeline.doctor.finding import Verdict
 from pipeline.doctor.speaking import SENTENCE
 from pipeline.ends.file import read_sound
 from pipeline.engines.trial import shortened, transcribe, words_right
 from pipeline.stt import SpeechToText
-from pipeline.turns.vad import FRAME
+from pipeline.turns.vad import FRAME, VoiceActivityLike
 
 RECORDING = Path(__file__).resolve().parents[2] / "tests" / "audio" / "weather_question.wav"
 """From livekit/agents (Apache-2.0); see the README beside it."""

@@ -13,14 +13,14 @@ from typing import Any, Literal, NoReturn, cast
 
 from config.settings import Settings
 from pipeline.audio import Samples
-from pipeline.conversation.stages import Stages, VoiceActivityLike
+from pipeline.conversation.stages import Stages
 from pipeline.engine import Engine, EngineError, EngineState, EngineStatus, Progress, Report
 from pipeline.engines.catalogue import CATALOGUE, EngineSpec, Stage
 from pipeline.engines.lease import Lent, LentEars, LentMind, LentVoice
 from pipeline.engines.memory import WorkerMemory
 from pipeline.tts import ManyVoiced, Voice
 from pipeline.turns.model import WorkerTurnModel
-from pipeline.turns.vad import VoiceActivity, load_model
+from pipeline.turns.vad import VoiceActivity, VoiceActivityLike, load_model
 from rag import ChromaServer
 
 __all__ = ["CATALOGUE", "EngineSpec", "Engines"]

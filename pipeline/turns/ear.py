@@ -9,9 +9,8 @@ from collections.abc import AsyncIterator, Callable
 import numpy as np
 
 from pipeline.audio import EAR_RATE, Samples
-from pipeline.conversation.stages import VoiceActivityLike
 from pipeline.turns.judges import FRAME_MS, SpeechDetector
-from pipeline.turns.vad import FRAME
+from pipeline.turns.vad import FRAME, VoiceActivityLike
 
 BACKLOG = 120 * EAR_RATE
 """Samples that may wait to be heard; a file is fed at once, a microphone never comes near."""

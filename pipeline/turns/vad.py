@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -25,6 +25,14 @@ _CONTEXT = 64
 
 _STATE = (2, 1, 128)
 """Shape of the recurrent state: two layers' worth of one stream's 128 units."""
+
+
+class VoiceActivityLike(Protocol):
+    """What a conversation needs of it: VoiceActivity, or a scripted one."""
+
+    def probability(self, frame: Samples) -> float: ...
+
+    def reset(self) -> None: ...
 
 
 def load_model() -> InferenceSession:

@@ -12,11 +12,12 @@ import numpy as np
 
 from config import Settings
 from pipeline.audio import MOUTH_RATE, Samples
-from pipeline.conversation.stages import Remembering, Stages, VoiceActivityLike
+from pipeline.conversation.stages import Remembering, Stages
 from pipeline.engine import Engine, EngineError, EngineState, EngineStatus, Report
 from pipeline.llm import Prompt
 from pipeline.stt import Transcript
 from pipeline.tts import Spoken, Voice
+from pipeline.turns.vad import VoiceActivityLike
 
 
 class Loudness:

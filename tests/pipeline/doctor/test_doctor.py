@@ -23,13 +23,13 @@ from config import Settings
 from config.places import ROOT
 from pipeline.audio import EAR_RATE, MOUTH_RATE
 from pipeline.commands.doctor import Lines
-from pipeline.conversation.stages import VoiceActivityLike
 from pipeline.doctor import Begun, Finding, Working, check, examination, examine
 from pipeline.doctor.check import Patient
 from pipeline.doctor.hearing import heard_back
 from pipeline.engine import EngineError, EngineStatus
 from pipeline.engines.trial import speak, words_right
 from pipeline.tts import Spoken
+from pipeline.turns.vad import VoiceActivityLike
 from tests.web.scripted import Loudness, ScriptedEngines, ScriptedVoice
 
 NOWHERE = {"HF_HUB_OFFLINE": "1", "HF_HOME": "nowhere", "OMP_NUM_THREADS": "1"}
