@@ -260,32 +260,10 @@ def duration(seconds: float) -> str:
     return f"{minutes}:{rest:02d} min" if minutes else f"{rest} s"
 
 
-CHECKS = [
-    ("style", ["-m", "ruff", "check", "."]),
-    ("format", ["-m", "ruff", "format", "--check", "."]),
-    ("types", ["-m", "mypy", "."]),
-    # Sound and browser tests play in real time, so they have the machine to themselves, after the others.
-    ("tests", ["-m", "pytest", "-q", "-n", "auto", "--dist", "loadgroup", "-m", "not browser and not sound_server"]),
-    ("tests with a browser and a sound server", ["-m", "pytest", "-q", "-m", "browser or sound_server"]),
-]
-
-
-def test(python: Path) -> int:
-    """Everything CI runs. Returns 0 when all passed."""
-    failed = []
-    for what, arguments in CHECKS:
-        print(f"\n== {what}", flush=True)
-        # Test processes run side by side, one a core: threads of their own would only wait for each other.
-        environment = dict(os.environ, OMP_NUM_THREADS="1")
-        if subprocess.run([str(python), *arguments], cwd=str(ROOT), env=environment, check=False).returncode:
-            failed.append(what)
-    print("\nAll checks passed." if not failed else "\nFailed: {}.".format(", ".join(failed)), flush=True)
-    return 1 if failed else 0
-
-
 HANDED_OVER = {
     "models": ("pipeline.commands.models", "what this machine can run; fetch the models of the chosen engines"),
     "doctor": ("pipeline.commands.doctor", "try every chosen engine, and say how it did"),
+    "test": ("tests.checks", "install what the tests need, then check style, types and behaviour"),
 }
 """Commands whose arguments are a module's in .venv."""
 
@@ -300,17 +278,6 @@ def hand_over(python: Path, command: str, arguments: list[str]) -> int:
     return subprocess.run(line, env=environment, check=False).returncode
 
 
-def vllm_for_tests() -> None:
-    """vLLM's tests are left out where it cannot be, and one sentence says so."""
-    free = shutil.disk_usage(ROOT).free
-    room = VLLM_CUDA_BYTES if has_nvidia() else VLLM_BYTES
-    if sys.platform != "linux" or (not python_of(VLLM).exists() and free < room):
-        why = f"it needs {room / 1000**3:.0f} GB of free disk" if sys.platform == "linux" else "it runs on Linux only"
-        print(f"The tests of vLLM are left out: {why}.", flush=True)
-        return
-    ensure_vllm()
-
-
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="setup.py",
@@ -321,8 +288,6 @@ def parser() -> argparse.ArgumentParser:
     for name, (_, words) in HANDED_OVER.items():
         commands.add_parser(name, help=words)
     commands.add_parser("vllm", help="make .venv-vllm: vLLM as the language model (Linux; 3.5 GB, with CUDA 10 GB)")
-    tests = commands.add_parser("test", help="install what the tests need, then check style, types and behaviour")
-    tests.add_argument("--without-vllm", action="store_true", help="do not make .venv-vllm for the tests that need it")
     return parser
 
 
@@ -333,10 +298,6 @@ def main(argv: list[str]) -> int:
         python = ensure_environment(dev=options.command == "test")
         if handed:
             return hand_over(python, argv[0], argv[1:])
-        if options.command == "test":
-            if not options.without_vllm:
-                vllm_for_tests()
-            return test(python)
         if options.command == "vllm":
             ensure_vllm()
             print("vLLM is installed: choose it on the setup page, under Mind.")

@@ -11,6 +11,7 @@ import pytest
 import main
 import setup
 from config.profiles import PROFILES
+from tests import checks
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -124,7 +125,7 @@ def test_vllm_elsewhere_than_on_linux(monkeypatch: pytest.MonkeyPatch, capsys: p
     monkeypatch.setattr(sys, "platform", "darwin")
     with pytest.raises(setup.SetupError, match="Linux only"):
         setup.ensure_vllm()
-    setup.vllm_for_tests()
+    checks.vllm_for_tests()
     assert capsys.readouterr().out == "The tests of vLLM are left out: it runs on Linux only.\n"
 
 
@@ -135,13 +136,13 @@ def test_vllm_without_room_is_left_out_of_the_tests(
     monkeypatch.setattr(setup, "VLLM", tmp_path / ".venv-vllm")
     monkeypatch.setattr(setup, "VLLM_BYTES", 10**18)
     monkeypatch.setattr(setup, "has_nvidia", lambda: False)
-    setup.vllm_for_tests()
+    checks.vllm_for_tests()
     assert "are left out: it needs" in capsys.readouterr().out
     with pytest.raises(setup.SetupError, match="vLLM’s environment needs"):
         setup.ensure_vllm()
 
 
-@pytest.mark.parametrize("command", ["models", "doctor"])
+@pytest.mark.parametrize("command", ["models", "doctor", "test"])
 def test_a_command_goes_on_in_the_environment(command: str, tmp_path: Path) -> None:
     told = subprocess.run(
         [sys.executable, str(ROOT / "setup.py"), command, "--help"],

@@ -24,7 +24,11 @@ from tests.support import tiny_repositories as tiny
 from tests.support.tiny_models import HEARD, SAID
 from tests.support.user_machine import Machine, user_machine
 
-pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason="vLLM is not installed: `python3 setup.py vllm`")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.xdist_group("vllm"),
+    pytest.mark.skipif(not PYTHON.exists(), reason="vLLM is not installed: `python3 setup.py vllm`"),
+]
 
 CHOICES = {
     "ears": {"engine": "whisper", "model": "base.en"},

@@ -30,7 +30,8 @@ from tests.support.recordings import recording
 from tests.support.tiny_models import HEARD, SAID
 from tests.support.user_machine import Machine, user_machine
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("vllm")]  # one vLLM at a time: each wants every core
+# One vLLM at a time: each wants every core.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("vllm"), pytest.mark.timeout(900)]
 
 CHOICES = {
     "ears": {"engine": "whisper", "model": "base.en"},

@@ -21,6 +21,7 @@ from tests.support.tiny_models import write_llama
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.xdist_group("vllm"),
+    pytest.mark.timeout(900),
     pytest.mark.skipif(not PYTHON.exists(), reason="vLLM is not installed: `python3 setup.py vllm`"),
 ]
 

@@ -231,7 +231,7 @@ def test_said_over_and_over(tmp_path: Path, memory: Memory) -> None:
     assert memory.size().turns == 1 and memory.size().disk_bytes < large / 3
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     query=st.text(max_size=200),
     budget=st.integers(-5, 500),

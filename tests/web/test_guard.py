@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from websockets.exceptions import InvalidStatus
 
@@ -52,7 +52,6 @@ def test_a_server_on_one_address_is_known_by_it() -> None:
     assert not address.allows_host("192.168.1.21:8000")
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(max_size=40))
 def test_no_host_header_breaks_the_parser(value: str) -> None:
     parts = split_host(value)

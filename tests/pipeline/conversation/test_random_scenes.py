@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.conversation.events import ReplyAudio, ReplyDone, ReplyStarted, SpeechStarted, SpeechStopped, UserSaid
@@ -121,7 +121,7 @@ def check_speculation_is_bounded(scene: Scene, told: Told) -> None:
     assert len(scene.prompts) <= (allowed + 1) * len(told.of(SpeechStarted)) + len(scene.acts)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200)
 @given(scenes())
 def test_any_conversation(scene: Scene) -> None:
     told = scene.play(until=max([12.0, *(utterance.end + 8 for utterance in scene.utterances)]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import get_args
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -24,7 +24,6 @@ TYPES = sorted(event.model_fields["type"].annotation.__args__[0] for event in ge
 FIELDS = ["session", "audio", "item", "item_id", "content_index", "audio_end_ms", "response", "samples", "event_id"]
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(TYPES), st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=4))
 def test_whatever_a_client_sends_is_understood_or_explained(type: str, fields: dict[str, object]) -> None:
     message = {"type": type, **fields}

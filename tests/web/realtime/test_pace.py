@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.audio import MOUTH_RATE
@@ -59,7 +59,6 @@ def test_a_pause_holds_and_a_new_reply_begins_at_nothing() -> None:
     assert pace.played == 0
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(0, 3 * BLOCK))
 def test_samples_survive_the_wire(count: int) -> None:
     samples = np.linspace(-1, 1, count, dtype=np.float32)

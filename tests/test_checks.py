@@ -1,0 +1,64 @@
+"""The test command itself: which tests run, and what its last line says."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from config.places import ROOT
+from tests import checks
+
+SOME = """
+import pytest, time
+
+def test_a_passing_one(): pass
+def test_a_failing_one(): assert False
+@pytest.mark.skip
+def test_a_skipped_one(): pass
+@pytest.mark.slow
+def test_a_slow_one(): pass
+@pytest.mark.timeout(0.2)
+def test_a_hanging_one(): time.sleep(60)
+"""
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "tests.checks", "--without-vllm", *arguments]
+    return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def some(tmp_path: Path) -> str:
+    file = tmp_path / "test_some.py"
+    file.write_text(SOME)
+    return str(file)
+
+
+def test_some_tests_alone_are_counted_and_one_that_hangs_is_named(some: str) -> None:
+    done = command(some, "-c", str(ROOT / "pyproject.toml"))
+    assert done.returncode == 1
+    assert "___ test_a_hanging_one ___" in done.stdout
+    assert "Timeout (>0.2s) from pytest-timeout" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("Failed: some tests: 2 failed, 1 passed, 1 skipped in ")
+    assert "slowest 20 durations" in done.stdout
+    assert "== style" not in done.stdout
+
+
+def test_pytests_options_are_passed_on_and_slow_ones_run_when_asked_for(some: str) -> None:
+    done = command("--slow", "-k", "slow or passing", some, "-c", str(ROOT / "pyproject.toml"))
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.splitlines()[-1].startswith("All checks passed: 1 passed in ")
+
+
+def test_every_test_is_either_quick_or_slow() -> None:
+    markers = [check.arguments[check.arguments.index("-m") + 1] for check in (*checks.QUICK[3:], *checks.SLOW)]
+    assert markers == ["not slow and not (browser or sound_server)", "not slow and (browser or sound_server)", "slow"]
+
+
+def test_a_check_that_is_no_test_is_named_when_it_fails() -> None:
+    told = checks.summary(["types"], Counter(passed=1203, skipped=4), 751.234)
+    assert told == "Failed: types: 1203 passed, 4 skipped in 751.23s (12:31 min)"
