@@ -1,4 +1,5 @@
-"""Where models lie on this machine, by huggingface_hub's rules, without importing it: which of them are here."""
+"""Where models lie on this machine, and which of them are here: those of the hub by huggingface_hub's rules, without
+importing it, and beside them those that came in packages."""
 
 from __future__ import annotations
 
@@ -10,12 +11,25 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from config.fetches import CODEC_FILE, CODEC_TENSORS, Fetch
+from config.packages import ModelFile, Packaged
+
+Source = Fetch | Packaged
+"""What an engine reads: of a repository on the hub, or out of packages."""
 
 
 def hub_cache() -> Path:
     """Where huggingface_hub keeps what it fetched, by its own rule, without importing it."""
-    home = Path(os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface")
-    return Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser()
+    return Path(os.environ.get("HF_HUB_CACHE") or _home() / "hub").expanduser()
+
+
+def folder_of(model: Packaged) -> Path:
+    """Where a packaged model lies or will lie: beside the hub's cache, for all environments, so that who moves the one
+    to another disk has moved both."""
+    return (_home() / "parley" / model.name).expanduser()
+
+
+def _home() -> Path:
+    return Path(os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface")
 
 
 def free_disk(folder: Path) -> int:
@@ -24,8 +38,10 @@ def free_disk(folder: Path) -> int:
     return shutil.disk_usage(existing).free
 
 
-def is_here(fetch: Fetch) -> bool:
-    """Whether the cache has all that an engine reads of a repository, every shard of the weights included."""
+def is_here(fetch: Source) -> bool:
+    """Whether the cache has all that an engine reads, every shard of the weights included."""
+    if isinstance(fetch, Packaged):
+        return all(has_file(fetch, file) for file in fetch.files)
     folder = hub_cache() / f"models--{fetch.repository.replace('/', '--')}"
     try:
         snapshot = folder / "snapshots" / (folder / "refs" / "main").read_text(encoding="utf-8").strip()
@@ -42,6 +58,14 @@ def is_here(fetch: Fetch) -> bool:
     except (OSError, ValueError, KeyError):
         return False
     return True
+
+
+def has_file(model: Packaged, file: ModelFile) -> bool:
+    """It is put there whole and checked, so that its size is proof enough."""
+    try:
+        return (folder_of(model) / file.name).stat().st_size == file.size
+    except OSError:
+        return False
 
 
 def has_codec(folder: Path, names: Iterable[str]) -> bool:

@@ -17,8 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Column, Table
 
-from config.cache import is_here
-from config.fetches import Fetch
+from config.cache import Source, is_here
 from config.hardware import Hardware, look
 from config.models import MODELS, Stage, fetches, verdict
 from config.places import DATA
@@ -76,7 +75,7 @@ def main(argv: list[str]) -> int:
         return 130
 
 
-def chosen(names: list[str], profile: str | None, data: Path) -> Iterable[Fetch]:
+def chosen(names: list[str], profile: str | None, data: Path) -> Iterable[Source]:
     """Raises ValueError for a name that is not STAGE:ENGINE:MODEL, SettingsError for unreadable settings."""
     if names:
         for name in names:
@@ -100,7 +99,7 @@ def chosen(names: list[str], profile: str | None, data: Path) -> Iterable[Fetch]
         yield from fetches(stage, choice.engine, choice.model)
 
 
-def fetch_for_a_program(wanted: list[Fetch], token: str | None) -> int:
+def fetch_for_a_program(wanted: list[Source], token: str | None) -> int:
     downloader = Downloader(token)
     plan = downloader.plan(wanted)
     if token:
@@ -119,7 +118,7 @@ def fetch_for_a_program(wanted: list[Fetch], token: str | None) -> int:
     return 0
 
 
-def fetch_at_the_terminal(wanted: list[Fetch], token: str | None, *, ask: bool) -> int:
+def fetch_at_the_terminal(wanted: list[Source], token: str | None, *, ask: bool) -> int:
     console = Console()
     if not wanted:
         console.print(
@@ -144,7 +143,7 @@ def fetch_at_the_terminal(wanted: list[Fetch], token: str | None, *, ask: bool) 
     return 0
 
 
-def _unlocked(console: Console, wanted: list[Fetch], token: str | None) -> tuple[Downloader, Plan]:
+def _unlocked(console: Console, wanted: list[Source], token: str | None) -> tuple[Downloader, Plan]:
     """Ask for a token, unseen, as long as one is needed and somebody is there to enter it."""
     while True:
         downloader = Downloader(token)

@@ -1,4 +1,5 @@
-"""Models from the Hugging Face hub: what is to be fetched and how much, then fetched so that a kill costs nothing.
+"""Models from the Hugging Face hub, and those that come in packages (packages.py): what is to be fetched and how much,
+then fetched so that a kill costs nothing.
 
 huggingface_hub finds, authorises, transfers and links; HF_ENDPOINT, HF_HUB_OFFLINE and HF_HOME are therefore honoured.
 What it leaves out is kept here: a transfer goes into a file whose name is its checksum and goes on there after a kill
@@ -27,9 +28,11 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]  # public by i
     http_stream_backoff,
 )
 
-from config.cache import free_disk, has_codec
+from config.cache import Source, folder_of, free_disk, has_codec
 from config.fetches import CODEC_FILE, CODEC_TENSORS, Fetch
+from config.packages import Packaged
 from pipeline.models.hub_errors import DownloadError, TokenNeeded, explained
+from pipeline.models.packages import Parcel, fetch_parcel, parcels
 from pipeline.models.plan import File, Plan, Tick, Watch, in_words
 
 SPARE = 200_000_000
@@ -63,20 +66,17 @@ class Downloader:
         self._clock, self._sleep = clock, sleep
         self._api = HfApi(token=self._token)
 
-    def plan(self, fetches: Iterable[Fetch]) -> Plan:
+    def plan(self, fetches: Iterable[Source]) -> Plan:
         """Ask for names, sizes and checksums, and whether they may be fetched, before anything is.
 
         Raises:
             DownloadError: no such model, no way to the hub, no licence, a wrong token, too little disk.
         """
-        plan = Plan(tuple(dict.fromkeys(file for fetch in dict.fromkeys(fetches) for file in self._listed(fetch))))
-        lacking = plan.size - plan.have
-        free = free_disk(Path(constants.HF_HUB_CACHE))
-        if lacking and free < lacking + SPARE:
-            raise DownloadError(
-                f"{in_words(lacking)} are to be fetched and {constants.HF_HUB_CACHE} has {in_words(free)} free: "
-                "free some space, or name another folder in HF_HOME."
-            )
+        files: list[File | Parcel] = []
+        for fetch in dict.fromkeys(fetches):
+            files += parcels(fetch) if isinstance(fetch, Packaged) else self._listed(fetch)
+        plan = Plan(tuple(dict.fromkeys(files)))
+        _check_room(plan)
         return plan
 
     def fetch(self, plan: Plan, report: Callable[[Tick], None]) -> None:
@@ -88,13 +88,17 @@ class Downloader:
         progress = Watch(plan, report, self._clock)
         for number, file in enumerate(plan.files):
             progress.begin(number)
-            if not file.linked:
+            if isinstance(file, Parcel):
+                if not file.linked:
+                    fetch_parcel(file, progress)
+            elif not file.linked:
                 with explained(file.repository, self._token), _alone(file):
                     self._fetch_file(file, progress)
             progress.tell()
         for file in plan.files:  # the last word: what the cache calls "main" is whole
-            with explained(file.repository, self._token):
-                _write_ref(file)
+            if isinstance(file, File):
+                with explained(file.repository, self._token):
+                    _write_ref(file)
 
     def _listed(self, fetch: Fetch) -> list[File]:
         name = fetch.repository
@@ -235,6 +239,21 @@ def keep_token(token: str) -> Path:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
             file.write(token)
     return path
+
+
+def _check_room(plan: Plan) -> None:
+    """Raises DownloadError where a disk has too little of it."""
+    wanted: dict[Path, int] = {}
+    for file in plan.files:
+        folder = folder_of(file.model).parent if isinstance(file, Parcel) else Path(constants.HF_HUB_CACHE)
+        wanted[folder] = wanted.get(folder, 0) + file.room
+    for folder, need in wanted.items():
+        free = free_disk(folder)
+        if need and free < need + SPARE:
+            raise DownloadError(
+                f"{in_words(need)} are to be fetched and {folder} has {in_words(free)} free: "
+                "free some space, or name another folder in HF_HOME."
+            )
 
 
 def _check_architecture(fetch: Fetch, info: ModelInfo) -> None:

