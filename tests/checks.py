@@ -18,6 +18,10 @@ import setup
 from config.places import ROOT
 
 SIDE_BY_SIDE = ("-n", "auto", "--dist", "loadgroup")
+BY_FILE = ("-n", "2", "--dist", "loadfile")
+"""Two at a time, since they wait more than they compute; the tests of a file share their browser and server."""
+ALONE = ("-n", "1")
+"""Still in a process of its own: a test that hangs ends with its process, and the next goes on in a new one."""
 REAL_TIME = "browser or sound_server"
 
 
@@ -33,8 +37,8 @@ QUICK = (
     Check("format", "ruff", ("format", "--check", ".")),
     Check("types", "mypy", (".",)),
     Check("tests", "pytest", (*SIDE_BY_SIDE, "-m", f"not slow and not ({REAL_TIME})")),
-    # What plays and listens in real time has the machine to itself.
-    Check("tests with a browser and a sound server", "pytest", ("-m", f"not slow and ({REAL_TIME})")),
+    # What plays and listens in real time comes after what keeps every core busy.
+    Check("tests with a browser and a sound server", "pytest", (*BY_FILE, "-m", f"not slow and ({REAL_TIME})")),
 )
 SLOW = (Check("slow tests", "pytest", (*SIDE_BY_SIDE, "-m", "slow")),)
 
@@ -44,7 +48,7 @@ def chosen(slow: bool, arguments: list[str]) -> tuple[Check, ...]:
     if not arguments:
         return SLOW if slow else QUICK
     which = "slow" if slow else "not slow"
-    return (Check("some tests", "pytest", ("-m", which, *arguments)),)
+    return (Check("some tests", "pytest", (*ALONE, "-m", which, *arguments)),)
 
 
 def run(check: Check) -> tuple[int, Counter[str]]:

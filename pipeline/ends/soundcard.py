@@ -246,6 +246,7 @@ class _Mouth:
         self._loop = loop
         self._ready: Samples = np.zeros(0, np.float32)
         self._told: tuple[ReplyKey, int] | None = None
+        self._reported: tuple[ReplyKey, int] | None = None
 
     def render(self, count: int, delay: float) -> Samples:
         while len(self._ready) < count:
@@ -265,8 +266,10 @@ class _Mouth:
             _on(self._loop, self._loop.call_later, delay, self._report, *self._told)
 
     def _report(self, reply: ReplyKey, samples: int) -> None:
-        if self._playback.reply == reply:
-            self._played(samples)
+        if self._playback.reply != reply or (self._reported is not None and (reply, samples) < self._reported):
+            return  # of an old reply; or overtaken, since two blocks asked for at once may be due in any order
+        self._reported = reply, samples
+        self._played(samples)
 
 
 @asynccontextmanager
