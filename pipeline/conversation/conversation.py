@@ -14,30 +14,24 @@ from datetime import datetime
 from typing import Self
 
 from config import Settings
-from pipeline.audio import EAR_RATE, MOUTH_RATE, Samples
+from pipeline.audio import EAR_RATE, Samples
 from pipeline.conversation.answering import answer, fixed
-from pipeline.conversation.desk import Desk
 from pipeline.conversation.events import Event, Outcome, Recalled, ReplyResumed, State, StateChanged, UserSaid
 from pipeline.conversation.history import History
 from pipeline.conversation.recollection import Recollection
 from pipeline.conversation.recording import Recording
 from pipeline.conversation.reply import Reply
 from pipeline.conversation.reply_side import ReplySide
+from pipeline.conversation.scope import ConversationScope
 from pipeline.conversation.stages import Stages
-from pipeline.conversation.user_side import Consequences, Mode, UserSide
+from pipeline.conversation.user_side import Ended, Mode, Paused, SpokeOver, TurnChange, UserSide, WentOn
 from pipeline.engine import EngineError
-from pipeline.turns.interruption import Ruling
+from pipeline.turns.interruption import REACTION_HEARD, InterruptionJudge, Ruling, can_react
 from pipeline.turns.listening import UserTurn
 from pipeline.turns.record import TurnRecord
 from rag import Recall
 
 __all__ = ["ASK_AGAIN", "Conversation", "Mode"]
-
-REACTION_HEARD = 1.0 * MOUTH_RATE
-REACTION_S = 1.3
-UNANSWERED_S = 4.0
-"""A user who speaks again within REACTION_S of their last word, having heard less than REACTION_HEARD samples, cannot
-be reacting to the reply: they had not finished. Nor is one who has heard nothing yet, within UNANSWERED_S."""
 
 ASK_AGAIN = "Sorry, I didn't catch that. Could you say it again?"
 WORTH_ASKING_MS = 400
@@ -73,25 +67,17 @@ class Conversation:
         self._settings = settings
         self._now = now
         self._recording = recording
-        self._desk = Desk(name, now, on_record)
-        self._recollection = Recollection(stages.memory, settings, name=name, now=now, warn=self._desk.warn)
+        self._scope = ConversationScope(name, now, on_record)
+        self._recollection = Recollection(stages.memory, settings, name=name, now=now, warn=self._scope.warn)
         self._replies = ReplySide(
             stages.voice,
-            self._desk,
+            self._scope,
             user_talks=lambda: self._user.turn is not None,
             done=self._reply_done,
             changed=self._tell_state,
         )
-        then = Consequences(
-            partial=self._recollection.look_ahead,
-            prepare=self._prepare,
-            goes_on=self._goes_on,
-            ended=self._ended,
-            dropped=self._dropped,
-            reacting=self._reacting,
-            ruled=self._ruled,
-        )
-        self._user = UserSide(stages, settings, mode, self._desk, reply=lambda: self._replies.current, then=then)
+        self._user = UserSide(stages, settings, mode, self._scope, on_partial=self._recollection.look_ahead)
+        self._interruptions = InterruptionJudge()
         self._settling: asyncio.Task[TurnRecord | None] | None = None
         """The last turn that has ended, while its words are not history yet."""
         self._ended_turn: UserTurn | None = None
@@ -105,19 +91,19 @@ class Conversation:
     # -- its life ---------------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        self._desk.spawn(self._user.listen())
+        self._scope.spawn(self._listen())
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self.cancel("the conversation was closed")
-        self._user.drop()
+        self.clear()
         if self._settling is not None:
             await asyncio.wait([self._settling], timeout=CLOSING_S)
         self._keep_user()
         await self._recollection.close()
-        await self._desk.end()
+        await self._scope.end()
         await self._replies.speaker.close()
-        self._desk.outbox.close()
+        self._scope.outbox.close()
 
     def configure(self, settings: Settings, *, mode: Mode | None = None, stages: Stages | None = None) -> None:
         """Take effect from the next turn on; what is being said is not disturbed."""
@@ -143,7 +129,7 @@ class Conversation:
         if self._recording is not None:
             self._recording.hear(samples)
         if not self._user.ear.hear(samples):
-            self._desk.warn("This computer cannot keep up with the microphone; some sound was not heard.")
+            self._scope.warn("This computer cannot keep up with the microphone; some sound was not heard.")
 
     async def caught_up(self) -> None:
         """Wait until everything given to hear() has been listened to."""
@@ -154,27 +140,28 @@ class Conversation:
         self.cancel("the user typed")
         await self._settled()
         self.cancel("the user typed")
-        record = self._desk.new_record()
-        self._desk.outbox.post(UserSaid(record.turn, record.revision, text, typed=True))
+        record = self._scope.new_record()
+        self._scope.outbox.post(UserSaid(record.turn, record.revision, text, typed=True))
         self._user_said(record, text)
         self._keep_user()
-        record.mark("speech_ended", self._desk.clock())
+        record.mark("speech_ended", self._scope.clock())
         self._replies.start(record, self._answer(record), release=self._quiet)
 
     async def respond(self, persona: str | None = None) -> None:
         """Reply now, to what was said last."""
         record = await self._settled()
         self.cancel("a new reply was asked for")
-        record = record or self._desk.new_record()
+        record = record or self._scope.new_record()
         self._replies.start(record, self._answer(record, persona=persona), release=True)
 
     def commit(self) -> None:
         """What was heard so far is the user's turn."""
-        self._user.end("committed")
+        self._follow(self._user.end("committed"))
 
     def clear(self) -> None:
         """Forget what was heard of a turn that has not ended."""
-        self._user.drop()
+        if (turn := self._user.drop()) is not None:
+            self._dropped(turn)
 
     def cancel(self, why: str) -> None:
         """Stop the reply that is being made or played, or that would be made for words not understood yet."""
@@ -184,7 +171,7 @@ class Conversation:
         elif reply is not None:
             self._replies.cancel(why)
         elif self._settling is not None and self._ended_turn is not None and not self._ended_turn.record.outcome:
-            self._desk.close_record(self._ended_turn.record, "interrupted", why)
+            self._scope.close_record(self._ended_turn.record, "interrupted", why)
 
     def played(self, samples: int) -> None:
         """How many samples of the current reply have really been heard so far (24 kHz)."""
@@ -201,9 +188,35 @@ class Conversation:
 
     def events(self) -> AsyncIterator[Event]:
         """For one consumer, which holds up the reply's sound when it does not read."""
-        return aiter(self._desk.outbox)
+        return aiter(self._scope.outbox)
 
     # -- whose turn is it? ------------------------------------------------------------------------------------------
+
+    async def _listen(self) -> None:
+        """Frame after frame: what it makes of the user's turn, and what follows from that."""
+        async for frame in self._user.ear.frames():
+            self._follow(self._user.take(frame, self._replies.current))
+
+    def _follow(self, change: TurnChange | None) -> None:
+        match change:
+            case Paused(turn, ask, prepare):
+                if ask:
+                    self._scope.spawn(self._ask_model(turn))
+                if prepare:
+                    self._prepare(turn)
+            case WentOn(turn):
+                if (reply := self._replies.of(turn.record)) is not None:
+                    self._replies.waste(reply)
+            case Ended(turn):
+                self._ended(turn)
+            case SpokeOver(turn, reply):
+                intrusion = self._user.overheard(turn, reacting=self._reacting(turn, reply))
+                if (ruling := self._interruptions.ruling(intrusion)) is not None:
+                    self._enforce(ruling, turn, reply)
+
+    async def _ask_model(self, turn: UserTurn) -> None:
+        if await self._user.taking.ask(turn):
+            self._follow(self._user.look_again(turn, self._replies.current))
 
     @property
     def _quiet(self) -> bool:
@@ -217,19 +230,16 @@ class Conversation:
             turn.record.speculations += 1
             self._replies.start(turn.record, self._answer(turn.record, turn), release=False)
 
-    def _goes_on(self, turn: UserTurn) -> None:
-        if (reply := self._replies.of(turn.record)) is not None:
-            self._replies.waste(reply)
-
     def _ended(self, turn: UserTurn) -> None:
         if self._replies.current is not None and self._replies.of(turn.record) is None:
             self._replies.cancel(f"the user's turn: {turn.record.end_of_turn}")
         self._prepare(turn)
         self._ended_turn = turn
-        self._settling = self._desk.spawn(self._settle(turn, self._settling))
+        self._settling = self._scope.spawn(self._settle(turn, self._settling))
         self._tell_state()
 
     def _dropped(self, turn: UserTurn) -> None:
+        """It was none: a noise, or the client cleared it."""
         reply = self._replies.current
         if reply is not None and reply.turn == turn.number:
             self._replies.waste(reply)
@@ -239,16 +249,6 @@ class Conversation:
             self.history.put_back("user", turn.prefix, turn.continues)
             self._recollection.keep("user", turn.prefix)
 
-    def _ruled(self, turn: UserTurn, reply: Reply, ruling: Ruling) -> None:
-        if ruling.kind == "backchannel":
-            reply.record.notes.append(f"talked on: {ruling.why}")
-            self._user.drop()
-            self._desk.outbox.post(ReplyResumed(reply.turn, reply.revision))
-        elif ruling.kind == "continuation" and self._ended_turn is not None:
-            self._withdraw(turn, reply, self._ended_turn)
-        else:
-            self._replies.cancel(f"the user interrupted: {ruling.why}")
-
     def _reacting(self, turn: UserTurn, reply: Reply) -> bool:
         """Whether the user interrupts; else the turn that was taken for finished goes on."""
         earlier = self._ended_turn
@@ -256,8 +256,18 @@ class Conversation:
             return True
         if earlier.speech_ms >= 1000 * self._settings.turns.max_speech_s:
             return True  # it was cut for its length, and must not grow without end
-        since = (turn.onset - earlier.speech_end) / EAR_RATE
-        return since > (REACTION_S if reply.played else UNANSWERED_S) or reply.played > REACTION_HEARD
+        return can_react((turn.onset - earlier.speech_end) / EAR_RATE, reply.played)
+
+    def _enforce(self, ruling: Ruling, turn: UserTurn, reply: Reply) -> None:
+        """Do what speech over a reply was judged to ask for."""
+        if ruling.kind == "backchannel":
+            reply.record.notes.append(f"talked on: {ruling.why}")
+            self.clear()
+            self._scope.outbox.post(ReplyResumed(reply.turn, reply.revision))
+        elif ruling.kind == "continuation" and self._ended_turn is not None:
+            self._withdraw(turn, reply, self._ended_turn)
+        else:
+            self._replies.cancel(f"the user interrupted: {ruling.why}")
 
     def _withdraw(self, turn: UserTurn, reply: Reply, earlier: UserTurn) -> None:
         """The reply came too early and never was; the turn goes on as one, in the words of both parts."""
@@ -286,19 +296,19 @@ class Conversation:
             heard = (await turn.finish()).text
         except EngineError as error:
             trouble = str(error)
-            self._desk.notice("error", f"Your words were not understood: {error}")
+            self._scope.notice("error", f"Your words were not understood: {error}")
         finally:
-            self._desk.track(turn.listening.close())
+            self._scope.track(turn.listening.close())
         if before is not None:
             await asyncio.wait([before])  # what was said first is history first
         if self._settling is asyncio.current_task():
             self._settling = None
-        record.mark("transcript_final", self._desk.clock())
+        record.mark("transcript_final", self._scope.clock())
         said = turn.words(heard)
-        self._desk.outbox.post(UserSaid(record.turn, record.revision, said, continues=turn.continues))
+        self._scope.outbox.post(UserSaid(record.turn, record.revision, said, continues=turn.continues))
         if said:
             self._user_said(record, said)
-            self._desk.spawn(self._replies.speaker.heard(heard, turn.own_sound))
+            self._scope.spawn(self._replies.speaker.heard(heard, turn.own_sound))
             self._settle_reply(record)
         else:
             self._not_understood(turn, trouble)
@@ -314,7 +324,7 @@ class Conversation:
         elif record.outcome:
             pass  # cancelled before it was understood
         elif self._replies.current is not None or self._settling is not None:
-            self._desk.close_record(record, "interrupted", "the user went on before it was answered")
+            self._scope.close_record(record, "interrupted", "the user went on before it was answered")
         else:
             self._replies.start(record, self._answer(record), release=self._quiet)
 
@@ -331,8 +341,8 @@ class Conversation:
             self._replies.start(record, fixed(ASK_AGAIN), release=True)
             return
         if not trouble:
-            self._desk.notice("info", "Something was heard, but no words were understood.")
-        self._desk.close_record(record, "not understood", trouble)
+            self._scope.notice("info", "Something was heard, but no words were understood.")
+        self._scope.close_record(record, "not understood", trouble)
 
     def _answer(
         self, record: TurnRecord, turn: UserTurn | None = None, *, persona: str | None = None
@@ -340,8 +350,8 @@ class Conversation:
         own = self._settings.mind
 
         def recalled(recall: Recall) -> None:
-            record.mark("recalled", self._desk.clock())
-            self._desk.outbox.post(Recalled(record.turn, record.revision, recall))
+            record.mark("recalled", self._scope.clock())
+            self._scope.outbox.post(Recalled(record.turn, record.revision, recall))
 
         return answer(
             self._stages.mind,
@@ -351,7 +361,7 @@ class Conversation:
             self._now,
             turn=turn,
             after=self._settling if turn is not None else None,
-            on_transcript=lambda: record.mark("transcript_final", self._desk.clock()),
+            on_transcript=lambda: record.mark("transcript_final", self._scope.clock()),
             on_recall=recalled,
         )
 
@@ -384,4 +394,4 @@ class Conversation:
     def _tell_state(self) -> None:
         if (state := self.state) != self._told:
             self._told = state
-            self._desk.outbox.post(StateChanged(self._desk.turns, 0, state))
+            self._scope.outbox.post(StateChanged(self._scope.turns, 0, state))

@@ -8,9 +8,9 @@ import logging
 from collections.abc import AsyncGenerator, Callable
 
 from pipeline.audio import MOUTH_RATE
-from pipeline.conversation.desk import Desk
 from pipeline.conversation.events import Outcome, ReplyDone
 from pipeline.conversation.reply import Reply
+from pipeline.conversation.scope import ConversationScope
 from pipeline.engine import EngineError
 from pipeline.tts import Speaker, TextToSpeech
 from pipeline.turns.record import TurnRecord
@@ -25,7 +25,7 @@ class ReplySide:
     def __init__(
         self,
         voice: TextToSpeech,
-        desk: Desk,
+        scope: ConversationScope,
         *,
         user_talks: Callable[[], bool],
         done: Callable[[Reply, Outcome], None],
@@ -35,7 +35,7 @@ class ReplySide:
         self.current: Reply | None = None
         self._voice = voice
         self.speaker: Speaker = voice.speaker()
-        self._desk = desk
+        self._scope = scope
         self._user_talks = user_talks
         self._done = done
         self._changed = changed
@@ -44,7 +44,7 @@ class ReplySide:
     def configure(self, voice: TextToSpeech) -> None:
         """Another voice, from the next reply on; the one under way ends in its own."""
         if voice is not self._voice:
-            self._desk.spawn(_close_after(self._task, self.speaker))
+            self._scope.spawn(_close_after(self._task, self.speaker))
             self._voice, self.speaker = voice, voice.speaker()
 
     def of(self, record: TurnRecord) -> Reply | None:
@@ -55,9 +55,9 @@ class ReplySide:
         """Make a reply; until it is released nothing of it is heard."""
         if self.current is not None:
             self.finish(self.current, "interrupted", "another reply took its place")
-        reply = self.current = Reply(record, text, self.speaker, self._desk.outbox, self._desk.clock)
-        self._desk.outbox.only((reply.turn, reply.revision))
-        self._task = self._desk.spawn(self._run(reply))
+        reply = self.current = Reply(record, text, self.speaker, self._scope.outbox, self._scope.clock)
+        self._scope.outbox.only((reply.turn, reply.revision))
+        self._task = self._scope.spawn(self._run(reply))
         if release:
             reply.release()
         self._changed()
@@ -78,11 +78,11 @@ class ReplySide:
         if reply is not self.current:
             return
         self.current = None
-        self._desk.outbox.only(None)
+        self._scope.outbox.only(None)
         if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
         self._task = None
-        self._desk.spawn(reply.remember())
+        self._scope.spawn(reply.remember())
 
     def waste(self, reply: Reply) -> None:
         """What was prepared is not wanted: thrown away, and counted."""
@@ -93,11 +93,11 @@ class ReplySide:
         """The reply is over, one way or the other."""
         self.discard(reply)
         record, heard = reply.record, reply.heard
-        record.mark("reply_done", self._desk.clock())
+        record.mark("reply_done", self._scope.clock())
         record.reply, record.heard = reply.text, heard
         self._done(reply, outcome)
-        self._desk.outbox.post(ReplyDone(reply.turn, reply.revision, outcome, reply.text, heard, why))
-        self._desk.close_record(record, outcome, why)
+        self._scope.outbox.post(ReplyDone(reply.turn, reply.revision, outcome, reply.text, heard, why))
+        self._scope.close_record(record, outcome, why)
         self._changed()
 
     async def _run(self, reply: Reply) -> None:
@@ -112,7 +112,7 @@ class ReplySide:
             if reply is self.current:
                 self.finish(reply, "failed", str(reply.failure))
         if reply.failure is not None:
-            self._desk.notice("error", str(reply.failure))
+            self._scope.notice("error", str(reply.failure))
         self._finish_if_over(reply)
         self._changed()
         while reply is self.current:  # an end that sleeps or breaks must not leave the turn open for ever

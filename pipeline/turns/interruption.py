@@ -6,6 +6,19 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from pipeline.audio import MOUTH_RATE
+
+REACTION_HEARD = 1.0 * MOUTH_RATE
+REACTION_S = 1.3
+UNANSWERED_S = 4.0
+"""A user who speaks again within REACTION_S of their last word, having heard less than REACTION_HEARD samples, cannot
+be reacting to the reply: they had not finished. Nor is one who has heard nothing yet, within UNANSWERED_S."""
+
+
+def can_react(since_s: float, heard: int) -> bool:
+    """Whether speech that began so long after the user's last word, `heard` samples into the reply, can be about it."""
+    return since_s > (REACTION_S if heard else UNANSWERED_S) or heard > REACTION_HEARD
+
 
 @dataclass(frozen=True, slots=True)
 class Intrusion:

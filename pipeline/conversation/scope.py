@@ -1,4 +1,4 @@
-"""A conversation's desk: what leaves it, the records of its turns, and the tasks that work for it."""
+"""What belongs to one conversation and ends with it: its outbox, the records of its turns, and its tasks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-class Desk:
+class ConversationScope:
     def __init__(
         self, name: str, now: Callable[[], datetime], on_record: Callable[[TurnRecord], None] | None = None
     ) -> None:
