@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 from collections import deque
@@ -12,6 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from pipeline.disk import Appender
 from pipeline.turns.record import MARKS, TurnRecord
 
 FILE_NAME = "turns.jsonl"
@@ -27,7 +27,7 @@ class TurnLog:
         self.path = data / FILE_NAME
         self._words = words
         self._last: deque[TurnRecord] = deque(maxlen=KEPT)
-        self._waiting: asyncio.Queue[TurnRecord] = asyncio.Queue()
+        self._disk = Appender(self._append)
 
     def add(self, record: TurnRecord) -> None:
         """Never blocks: `write` brings it to disk."""
@@ -40,7 +40,7 @@ class TurnLog:
             record.why,
             extra={"conversation": record.conversation, "turn": record.turn, "words": said},
         )
-        self._waiting.put_nowait(record)
+        self._disk.add(record)
 
     def last(self, count: int) -> list[TurnRecord]:
         """Newest first."""
@@ -70,25 +70,13 @@ class TurnLog:
 
     async def write(self) -> None:
         """Bring records to disk as they come, until cancelled; then those still waiting."""
-        try:
-            while True:
-                append = asyncio.create_task(asyncio.to_thread(self._append, [await self._waiting.get()]))
-                try:
-                    await asyncio.shield(append)
-                except asyncio.CancelledError:
-                    await append  # what was taken from the queue must not be lost on the way
-                    raise
-                self._waiting.task_done()
-        finally:
-            self._append([self._waiting.get_nowait() for _ in range(self._waiting.qsize())])
+        await self._disk.run()
 
     async def written(self) -> None:
         """Wait until every record so far was brought to disk, or could not be."""
-        await self._waiting.join()
+        await self._disk.written()
 
     def _append(self, records: list[TurnRecord]) -> None:
-        if not records:
-            return
         words = self._words()
         lines = (json.dumps(record.as_dict(words=words), ensure_ascii=False) + "\n" for record in records)
         try:

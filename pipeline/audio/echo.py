@@ -12,6 +12,7 @@ import numpy as np
 import soxr
 
 from pipeline.audio import EAR_RATE, MOUTH_RATE, Samples
+from pipeline.audio.pcm import from_pcm16, to_pcm16
 
 BLOCK = EAR_RATE // 100
 """WebRTC works on 10 ms."""
@@ -46,12 +47,11 @@ class EchoCanceller:
         for block in _blocks(sound):
             frame = self._framed(block)
             self._module.process_stream(frame)
-            clean.append(np.frombuffer(bytes(frame.data), "<i2").astype(np.float32) / np.float32(32768))
+            clean.append(from_pcm16(bytes(frame.data)))
         return np.concatenate(clean) if clean else np.zeros(0, np.float32)
 
     def _framed(self, block: Samples) -> Any:
-        pcm = (np.clip(block, -1, 1) * 32767).round().astype("<i2")
-        return self._frame(pcm.tobytes(), EAR_RATE, 1, BLOCK)
+        return self._frame(to_pcm16(block), EAR_RATE, 1, BLOCK)
 
 
 def _blocks(sound: Samples) -> list[Samples]:

@@ -6,7 +6,6 @@ really played of the replies at 24 kHz. Both begin at the same moment.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import deque
 from pathlib import Path
@@ -14,7 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.audio import EAR_RATE, MOUTH_RATE, Samples
+from pipeline.audio.pcm import to_pcm16
 from pipeline.conversation.events import Event, ReplyAudio, ReplyStarted
+from pipeline.disk import Appender
 
 USER, REPLY = "user.s16", "reply.s16"
 
@@ -32,7 +33,7 @@ class Recording:
         self._coming: deque[Samples] = deque()
         """Of the current reply: sent, and not played yet."""
         self._played = 0
-        self._waiting: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
+        self._disk = Appender(self._append)
         self._open = True
         """Until the disk refuses."""
 
@@ -61,24 +62,7 @@ class Recording:
 
     async def write(self) -> None:
         """Bring sound to disk as it comes, until cancelled; then what still waits."""
-        try:
-            while True:
-                some = [await self._waiting.get(), *self._rest()]
-                append = asyncio.create_task(asyncio.to_thread(self._append, some))
-                try:
-                    await asyncio.shield(append)
-                except asyncio.CancelledError:
-                    await append
-                    raise
-        except OSError as error:
-            self._open = False
-            logger.warning("The recording of the conversation has ended: %s.", error.strerror)
-        finally:
-            if self._open:
-                self._append(self._rest())
-
-    def _rest(self) -> list[tuple[str, bytes]]:
-        return [self._waiting.get_nowait() for _ in range(self._waiting.qsize())]
+        await self._disk.run()
 
     def _take(self, count: int) -> Samples:
         parts: list[Samples] = []
@@ -92,11 +76,17 @@ class Recording:
 
     def _put(self, side: str, samples: Samples) -> None:
         if len(samples) and self._open:
-            self._waiting.put_nowait((side, (np.clip(samples, -1, 1) * 32767).round().astype("<i2").tobytes()))
+            self._disk.add((side, to_pcm16(samples)))
 
     def _append(self, sounds: list[tuple[str, bytes]]) -> None:
-        for side in (USER, REPLY):
-            if data := b"".join(sound for to, sound in sounds if to == side):
-                self.folder.mkdir(parents=True, exist_ok=True)
-                with (self.folder / side).open("ab") as file:
-                    file.write(data)
+        if not self._open:
+            return
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for side in (USER, REPLY):
+                if data := b"".join(sound for to, sound in sounds if to == side):
+                    with (self.folder / side).open("ab") as file:
+                        file.write(data)
+        except OSError as error:
+            self._open = False
+            logger.warning("The recording of the conversation has ended: %s.", error.strerror)

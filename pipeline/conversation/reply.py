@@ -4,7 +4,6 @@ until its last sample was played."""
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from pipeline.conversation.events import Event, ReplyAudio, ReplyMade, ReplyStar
 from pipeline.conversation.outbox import Outbox
 from pipeline.engine import EngineError
 from pipeline.tts import Remembering, Speaker, Spoken, WordTime
-from pipeline.tts.clauses import ClauseSplitter
+from pipeline.tts.clauses import ClauseSplitter, reached
 from pipeline.tts.speakable import speakable
 from pipeline.turns.record import TurnRecord
 
@@ -43,13 +42,11 @@ class Part:
         """
         if samples <= 0:
             return ""
-        words = re.findall(r"\S+\s*", self.text)
         if self.words:
-            reached = sum(1 for word in self.words if word.sample < samples)
-            share = reached / len(self.words)
+            share = sum(1 for word in self.words if word.sample < samples) / len(self.words)
         else:
             share = min(1.0, samples / self.samples) if self.samples else 1.0
-        return "".join(words[: round(share * len(words))]).strip()
+        return reached(self.text, share)
 
 
 class Reply:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.audio import EAR_RATE, Samples
+from pipeline.audio.pcm import to_pcm16
 from pipeline.engine import EngineError, Report
 from pipeline.stt.ears import WorkerEars
 from pipeline.workers.worker import Worker
@@ -75,8 +76,7 @@ class _Utterance:
 
     def _process(self, samples: Samples) -> None:
         if len(samples):
-            pcm = np.round(np.clip(samples, -1.0, 1.0) * 32767.0).astype("<i2")
-            self.decoder.process_raw(pcm.tobytes())
+            self.decoder.process_raw(to_pcm16(samples))
             self._fed += len(samples)
 
     def _best(self) -> str:

@@ -100,6 +100,12 @@ class ClauseSplitter:
         return start + (space if space > 0 else LONGEST)
 
 
+def reached(text: str, share: float) -> str:
+    """The words of a text that were reached when so much of its sound, 0 to 1, was heard: in proportion."""
+    words = re.findall(r"\S+\s*", text)
+    return "".join(words[: round(len(words) * share)]).strip()
+
+
 def _open_bracket(text: str) -> bool:
     """Whether `text` ends inside a Markdown link's words or address, or inside `code`."""
     return bool(re.search(r"\[[^\]\n]{0,200}$|\]\([^)\s]{0,500}$", text)) or text.count("`") % 2 == 1

@@ -11,7 +11,6 @@ This is the only file of `pipeline` that knows csm, and it imports it only insid
 from __future__ import annotations
 
 import logging
-import re
 import threading
 from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
 from contextlib import aclosing, contextmanager, suppress
@@ -24,6 +23,7 @@ from pipeline.audio import EAR_RATE, MOUTH_RATE, Samples
 from pipeline.engine import EngineError, Progress, Report
 from pipeline.models.fetching import fetched
 from pipeline.tts import Spoken
+from pipeline.tts.clauses import reached
 from pipeline.workers.worker import Worker, WorkerEngine
 
 if TYPE_CHECKING:
@@ -198,9 +198,10 @@ def _cut(turn: Segment, samples: int) -> Segment | None:
 
     if samples >= _length(turn):
         return turn
-    words = re.findall(r"\S+\s*", turn.text)
-    text = "".join(words[: round(len(words) * samples / _length(turn))]).strip()
-    if samples <= 0 or not text or turn.audio is None:
+    if samples <= 0 or turn.audio is None:
+        return None
+    text = reached(turn.text, samples / _length(turn))
+    if not text:
         return None
     return Segment(text, turn.speaker, turn.audio[:samples], turn.sample_rate)
 

@@ -14,6 +14,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.audio import MOUTH_RATE, Samples
+from pipeline.audio.pcm import to_pcm16
 from pipeline.audio.portaudio import Device, SoundCardError
 from pipeline.audio.portaudio_process import PortAudioApart
 from pipeline.ends.soundcard import play, play_tone
@@ -98,5 +99,5 @@ def _wav(samples: Samples) -> bytes:
         out.setnchannels(1)
         out.setsampwidth(2)
         out.setframerate(MOUTH_RATE)
-        out.writeframes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
+        out.writeframes(to_pcm16(samples))
     return file.getvalue()

@@ -10,6 +10,7 @@ import numpy as np
 import soxr
 
 from pipeline.audio import EAR_RATE, MOUTH_RATE, Samples
+from pipeline.audio.pcm import from_pcm16, to_pcm16
 
 WIRE_RATE = 24_000
 """Hz, both ways. The mouth's rate is the same, so a reply is not converted."""
@@ -25,9 +26,8 @@ class SoundError(ValueError):
 
 def encoded(samples: Samples) -> Iterator[str]:
     """A reply's samples (24 kHz) as the payload of one message after another."""
-    pcm = (np.clip(samples, -1, 1) * 32767).round().astype("<i2")
-    for start in range(0, len(pcm), BLOCK):
-        yield base64.b64encode(pcm[start : start + BLOCK].tobytes()).decode("ascii")
+    for start in range(0, len(samples), BLOCK):
+        yield base64.b64encode(to_pcm16(samples[start : start + BLOCK])).decode("ascii")
 
 
 def samples_of(payload: str) -> int:
@@ -43,8 +43,7 @@ def decoded(payload: str) -> Samples:
         raise SoundError("audio is not base64.") from None
     if len(data) % 2:
         raise SoundError("audio must be whole 16-bit samples; this has an odd number of bytes.")
-    samples: Samples = np.frombuffer(data, "<i2").astype(np.float32) / np.float32(32768)
-    return samples
+    return from_pcm16(data)
 
 
 class ToEar:

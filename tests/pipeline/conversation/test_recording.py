@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from pipeline.audio import EAR_RATE, MOUTH_RATE, Samples
 from pipeline.conversation.events import ReplyAudio, ReplyStarted
@@ -44,3 +45,20 @@ async def test_replies_lie_where_they_were_heard_and_only_what_was(tmp_path: Pat
         stretch = reply[round(start * MOUTH_RATE) : round(end * MOUTH_RATE)]
         assert np.allclose(stretch, level, atol=1e-3), (start, end)
     assert len(reply) == 5.5 * MOUTH_RATE
+
+
+async def test_a_disk_that_refuses_ends_the_recording_and_nothing_else(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    recording = Recording(tmp_path / "file" / "one")
+    recording.hear(np.zeros(EAR_RATE, np.float32))
+    writing = asyncio.create_task(recording.write())
+    await asyncio.sleep(0)
+    writing.cancel()
+    await asyncio.gather(writing, return_exceptions=True)
+    recording.hear(np.zeros(EAR_RATE, np.float32))
+    assert writing.cancelled()
+    assert [record.message for record in caplog.records] == [
+        "The recording of the conversation has ended: Not a directory."
+    ]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.tts.clauses import LONGEST, ClauseSplitter
+from pipeline.tts.clauses import LONGEST, ClauseSplitter, reached
 
 
 def clauses(*pieces: str) -> list[str]:
@@ -103,3 +103,11 @@ def test_the_clauses_do_not_depend_on_how_the_text_arrived(text: str, sizes: lis
         pieces.append(text[place : place + size])
         place += size
     assert clauses(*pieces) == clauses(*text)
+
+
+@pytest.mark.parametrize(
+    ("share", "heard"),
+    [(0.0, ""), (0.2, "One"), (0.5, "One two,"), (0.9, "One two, three four."), (1.0, "One two, three four.")],
+)
+def test_what_was_reached_of_a_text_is_whole_words_in_proportion(share: float, heard: str) -> None:
+    assert reached("One two, three four.", share) == heard

@@ -1,0 +1,49 @@
+"""Bringing things to disk beside the event loop, none of them lost when the program ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Appender(Generic[T]):
+    def __init__(self, append: Callable[[list[T]], None]) -> None:
+        """`append` writes what it is given, never nothing; it runs in a thread, and sees to its own errors."""
+        self._append = append
+        self._waiting: asyncio.Queue[T] = asyncio.Queue()
+
+    def add(self, item: T) -> None:
+        """Never blocks."""
+        self._waiting.put_nowait(item)
+
+    async def run(self) -> None:
+        """Write, in order, what is added until this is cancelled."""
+        try:
+            while True:
+                some = [await self._waiting.get(), *self._rest()]
+                writing = asyncio.create_task(asyncio.to_thread(self._append, some))
+                try:
+                    await asyncio.shield(writing)
+                except asyncio.CancelledError:
+                    await writing  # what was taken from the queue must not be lost on the way
+                    raise
+                finally:
+                    self._done(some)
+        finally:
+            if rest := self._rest():
+                self._append(rest)
+                self._done(rest)
+
+    async def written(self) -> None:
+        """Wait until everything added so far was brought to disk, or could not be."""
+        await self._waiting.join()
+
+    def _rest(self) -> list[T]:
+        return [self._waiting.get_nowait() for _ in range(self._waiting.qsize())]
+
+    def _done(self, items: list[T]) -> None:
+        for _ in items:
+            self._waiting.task_done()
