@@ -203,7 +203,7 @@ async def answer(mind: LanguageModel, number: int) -> tuple[float, float, float]
     first = 0.0
     async with aclosing(mind.reply(prompt)) as reply:
         async for piece in reply:
-            if not piece:
+            if not isinstance(piece, str) or not piece:
                 continue
             pieces += 1
             first = first or time.perf_counter() - began

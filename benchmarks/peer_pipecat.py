@@ -137,7 +137,8 @@ class Mind(FrameProcessor):
         history = tuple(Message(message["role"], str(message["content"])) for message in said)
         await self.push_frame(LLMFullResponseStartFrame())
         async for piece in self._engine.reply(Prompt("", history, None, datetime.now().astimezone())):
-            await self.push_frame(LLMTextFrame(piece))
+            if isinstance(piece, str):
+                await self.push_frame(LLMTextFrame(piece))
         await self.push_frame(LLMFullResponseEndFrame())
 
 

@@ -10,7 +10,9 @@ from typing import Any
 
 from config.settings import MindSettings
 from pipeline.conversation.recollection import Recollection
+from pipeline.engine import EngineError
 from pipeline.llm import LanguageModel, Message, Prompt
+from pipeline.tools.calls import ToolCall
 from pipeline.turns.listening import UserTurn
 from rag import Recall
 
@@ -29,9 +31,10 @@ async def answer(
 ) -> AsyncGenerator[str, None]:
     """Pieces of the reply. `turn` is the user's while its words are not history yet; nothing is said to no words.
 
-    `history` gives what was said before it, once `after` is done. Raises EngineError (while iterating).
+    `history` gives what was said before it, once `after` is done. There are no tools yet: a call is not said.
+    Raises EngineError (while iterating), also for a reply that is nothing but a call.
     """
-    said = ""
+    said, spoken = "", False
     if turn is not None:
         said = turn.words((await asyncio.shield(turn.finish())).text)
         on_transcript()
@@ -44,9 +47,19 @@ async def answer(
     if recalled is not None:
         on_recall(recalled)
     prompt = Prompt(settings.persona, messages, recalled, now(), settings.temperature, settings.max_tokens)
+    unanswered: ToolCall | None = None
     async with aclosing(mind.reply(prompt)) as pieces:
         async for piece in pieces:
-            yield piece
+            if isinstance(piece, ToolCall):
+                unanswered = unanswered or piece
+            else:
+                spoken = spoken or bool(piece.strip())
+                yield piece
+    if unanswered is not None and not spoken:
+        tool = unanswered.name[:40]
+        raise EngineError(
+            f"The language model asked for the tool “{tool}”, which it does not have: ask in other words."
+        )
 
 
 async def fixed(text: str) -> AsyncGenerator[str, None]:

@@ -25,7 +25,7 @@ async def answering(patient: Patient, tell: Tell) -> Verdict:
     mind = cast(LanguageModel, patient.engines.running("mind"))
     async with aclosing(mind.reply(prompt)) as pieces:
         async for piece in pieces:
-            text += piece
+            text += piece if isinstance(piece, str) else ""
             if first is None and text.strip():
                 first = patient.clock() - began
             tell(f"“{shortened(text)}”", passing=True)

@@ -11,6 +11,7 @@ from pipeline.audio import Samples
 from pipeline.engine import Engine, EngineStatus, Report
 from pipeline.llm import LanguageModel, Prompt
 from pipeline.stt import Hearing, SpeechToText, Transcript
+from pipeline.tools.calls import ToolCall
 from pipeline.tts import Remembering, Speaker, Spoken, TextToSpeech
 
 E = TypeVar("E", bound=Engine)
@@ -67,7 +68,7 @@ class LentEars(Lent[SpeechToText]):
 
 
 class LentMind(Lent[LanguageModel]):
-    async def reply(self, prompt: Prompt) -> AsyncGenerator[str, None]:
+    async def reply(self, prompt: Prompt) -> AsyncGenerator[str | ToolCall, None]:
         lent = self.current
         lent.taken()
         try:

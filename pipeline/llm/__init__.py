@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Literal, Protocol
 
 from pipeline.engine import Engine
+from pipeline.tools.calls import ToolCall
 from rag import Recall
 
 
@@ -36,8 +37,8 @@ class Prompt:
 
 
 class LanguageModel(Engine, Protocol):
-    def reply(self, prompt: Prompt) -> AsyncGenerator[str, None]:
-        """Pieces of text as they are made. Closing the generator stops the work, at a server too.
+    def reply(self, prompt: Prompt) -> AsyncGenerator[str | ToolCall, None]:
+        """Pieces of text as they are made, and calls of tools. Closing the generator stops the work, at a server too.
 
         Raises EngineError (while iterating).
         """

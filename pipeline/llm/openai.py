@@ -12,6 +12,7 @@ from pipeline.llm import Prompt
 from pipeline.llm.chat import Unspoken
 from pipeline.llm.counts import Counts
 from pipeline.llm.server import SILENCE_S, ChatServer, Delta, Refused
+from pipeline.tools.calls import ToolCall
 
 CONTEXT = 4096
 """Tokens, where the server does not tell: vLLM does in its list of models, llama.cpp in its properties."""
@@ -126,6 +127,8 @@ class OpenAIChat:
         asked = self._request([{"role": "user", "content": PROBE}], temperature=0.0, max_tokens=length)
         async with aclosing(self._server.deltas(asked)) as deltas:
             async for delta in deltas:
+                if isinstance(delta, ToolCall):
+                    continue
                 unspoken.feed(delta.text)
                 if delta.reasons or unspoken.inside or unspoken.opened:
                     break
@@ -135,21 +138,25 @@ class OpenAIChat:
         asked = {"messages": messages, "temperature": temperature, "max_tokens": max_tokens}
         return {"model": self._model, **asked, "stream": True, **self._quietly}
 
-    async def reply(self, prompt: Prompt) -> AsyncGenerator[str, None]:
+    async def reply(self, prompt: Prompt) -> AsyncGenerator[str | ToolCall, None]:
         """Closing this closes the connection, upon which the servers stop generating."""
         messages = await self._counts.fitted(prompt, self._context - prompt.max_tokens - MARGIN)
         request = self._request(messages, temperature=prompt.temperature, max_tokens=prompt.max_tokens)
         unspoken = Unspoken(self._opened)
         said = reasoned = False
+        calls: list[ToolCall] = []
         try:
             async with aclosing(self._server.deltas(request)) as deltas:
                 async for delta in deltas:
+                    if isinstance(delta, ToolCall):
+                        calls.append(delta)
+                        continue
                     reasoned = reasoned or _reasons(delta, unspoken)
                     if piece := unspoken.feed(delta.text):
                         said = True
                         yield piece
             rest = unspoken.finish()
-            if reasoned and not said and not rest:
+            if reasoned and not said and not rest and not calls:
                 raise EngineError(
                     f"{self._model} reasoned until its reply was full: choose a model that does not reason, or allow "
                     "longer replies."
@@ -160,6 +167,8 @@ class OpenAIChat:
         self._opened = unspoken.opened or self._opened
         if rest:
             yield rest
+        for call in calls:
+            yield call
 
 
 def _reasons(delta: Delta, unspoken: Unspoken) -> bool:

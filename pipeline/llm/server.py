@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 import httpx
 
 from pipeline.engine import EngineError
+from pipeline.llm.tool_calls import ToolCalls
+from pipeline.tools.calls import ToolCall
 
 CONNECT_S, SILENCE_S = 5.0, 60.0
 """How long to wait for the server to be there, and for each next piece of a reply."""
@@ -59,8 +61,8 @@ class ChatServer:
         except _FORESEEN as error:
             raise self._explained(error) from error
 
-    async def deltas(self, request: Mapping[str, object]) -> AsyncGenerator[Delta, None]:
-        """A reply's parts as they come. Closing this closes the connection, upon which servers stop generating.
+    async def deltas(self, request: Mapping[str, object]) -> AsyncGenerator[Delta | ToolCall, None]:
+        """A reply's parts as they come, then its tool calls. Closing this closes the connection; servers stop then.
 
         Raises:
             Refused: it does not take such a request.
@@ -148,9 +150,9 @@ def _reason(text: str) -> str:
     return f" ({first[:160]})" if first else ""
 
 
-async def _deltas(answer: httpx.Response) -> AsyncGenerator[Delta, None]:
+async def _deltas(answer: httpx.Response) -> AsyncGenerator[Delta | ToolCall, None]:
     """The parts in a stream of server-sent events. Raises ValueError on what is none."""
-    ended = False
+    ended, calls = False, ToolCalls()
     async for line in answer.aiter_lines():
         if not line.startswith("data:"):
             if line and not line.startswith((":", "event:", "id:", "retry:")):
@@ -158,7 +160,8 @@ async def _deltas(answer: httpx.Response) -> AsyncGenerator[Delta, None]:
             continue
         data = line[5:].strip()
         if data == "[DONE]":
-            return
+            ended = True
+            break
         event = json.loads(data)
         if event.get("error"):
             raise _BrokenOff(json.dumps(event))
@@ -167,7 +170,10 @@ async def _deltas(answer: httpx.Response) -> AsyncGenerator[Delta, None]:
             text = delta.get("content") or ""
             if not isinstance(text, str):
                 raise ValueError("no text")
+            calls.feed(delta.get("tool_calls") or [])
             yield Delta(text, bool(delta.get("reasoning_content") or delta.get("reasoning")))
             ended = ended or choice.get("finish_reason") is not None
     if not ended:
         raise httpx.RemoteProtocolError("the stream ended before the reply did")
+    for call in calls.finish():
+        yield call

@@ -27,6 +27,7 @@ from pipeline.engine import EngineError, EngineState, EngineStatus, Progress, Re
 from pipeline.llm import Prompt
 from pipeline.llm.checkpoint import ROOM_BESIDE, check_room, positions, weight_bytes
 from pipeline.llm.openai import OpenAIChat
+from pipeline.tools.calls import ToolCall
 from pipeline.workers.worker import Worker
 
 PYTHON = ROOT / ".venv-vllm" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
@@ -126,7 +127,7 @@ class Vllm:
             "vllm", self._state, self._last_error, memory_bytes=self._memory_bytes(), restarts=self._restarts
         )
 
-    async def reply(self, prompt: Prompt) -> AsyncGenerator[str, None]:
+    async def reply(self, prompt: Prompt) -> AsyncGenerator[str | ToolCall, None]:
         if self._state != "ready" or self._server is None:
             raise EngineError("vLLM is not ready yet: try again in a moment.")
         async with aclosing(self._server.reply(prompt)) as pieces:

@@ -43,6 +43,7 @@ from pipeline.conversation.stages import Stages
 from pipeline.engine import EngineError, EngineStatus, Report
 from pipeline.llm import Prompt
 from pipeline.stt import Transcript
+from pipeline.tools.calls import ToolCall
 from pipeline.tts import Spoken
 from pipeline.turns.record import TurnRecord
 from pipeline.turns.vad import FRAME
@@ -126,7 +127,7 @@ class _Mind(_Engine):
     def __init__(self, scene: Scene) -> None:
         self._scene = scene
 
-    async def reply(self, prompt: Prompt) -> AsyncGenerator[str, None]:
+    async def reply(self, prompt: Prompt) -> AsyncGenerator[str | ToolCall, None]:
         scene = self._scene
         scene.prompts.append(prompt)
         scene.minds_running += 1
@@ -138,6 +139,9 @@ class _Mind(_Engine):
                     raise KeyError("what nobody expected")
                 if word == "CRASH":
                     raise EngineError("the language model stopped unexpectedly and is being restarted.")
+                if word == "CALL":
+                    yield ToolCall("call_0", "weather", "{}")
+                    continue
                 yield word + " "
                 await asyncio.sleep(scene.per_token)
         finally:

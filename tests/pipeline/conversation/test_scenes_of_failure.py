@@ -53,6 +53,27 @@ def test_a_mind_that_fails_says_so_aloud_wherever_it_was(words: str) -> None:
     assert len([notice for notice in told.notices if "restarted" in notice]) == 1
 
 
+@pytest.mark.parametrize("words", ["It is CALL sunny.", "CALL It is sunny."])
+def test_a_tool_call_is_not_said_beside_text(words: str) -> None:
+    scene = Scene()
+    scene.user(0.5, 1.5, "how is the weather")
+    scene.reply(words)
+    told = scene.play(until=8.0)
+    assert (told.outcomes, told.notices) == (["completed"], [])
+    assert told.history == ["user: how is the weather", "assistant: It is sunny."]
+
+
+def test_a_reply_that_is_only_a_tool_call_fails_in_a_sentence() -> None:
+    scene = Scene()
+    scene.user(0.5, 1.5, "how is the weather")
+    scene.reply("CALL")
+    told = scene.play(until=16.0)
+    assert told.outcomes == ["failed"]
+    assert told.notices == [
+        "The language model asked for the tool “weather”, which it does not have: ask in other words."
+    ]
+
+
 def test_a_bug_in_an_engine_ends_the_turn_with_a_sentence() -> None:
     scene = Scene()
     scene.user(0.5, 1.5, "tell me a story")

@@ -84,7 +84,7 @@ async def heard(engines: Engines, sound: Samples) -> str:
 
 
 async def replied(engines: Engines) -> str:
-    return "".join([piece async for piece in engines.stages().mind.reply(prompt("What time is it?"))])
+    return "".join([str(piece) async for piece in engines.stages().mind.reply(prompt("What time is it?"))])
 
 
 async def spoken(engines: Engines) -> int:

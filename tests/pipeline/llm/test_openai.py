@@ -15,6 +15,7 @@ from pipeline.engine import EngineError
 from pipeline.llm import Message, Prompt, counts
 from pipeline.llm.chat import FRAME, STEP, tokens
 from pipeline.llm.openai import OpenAIChat
+from pipeline.tools.calls import ToolCall
 from tests.support.chat_server import WORDS, ChatServer, chat_server
 
 NOW = datetime(2026, 3, 4, 15, 30)
@@ -36,7 +37,7 @@ async def mind(server: ChatServer, model: str = "", **settings: Any) -> AsyncIte
         await engine.stop()
 
 
-async def reply(engine: OpenAIChat, *texts: str, **asked: Any) -> list[str]:
+async def reply(engine: OpenAIChat, *texts: str, **asked: Any) -> list[Any]:
     return [piece async for piece in engine.reply(prompt(*texts or ("Hello.",), **asked))]
 
 
@@ -294,3 +295,37 @@ async def test_a_model_is_chosen_by_name() -> None:
     async with chat_server(models=models) as server, mind(server, "second") as engine:
         await reply(engine)
     assert server.requests[0]["model"] == "second"
+
+
+def call(index: int | None, id: str | None, name: str | None, arguments: str) -> dict[str, Any]:
+    """A delta with a piece of a tool call."""
+    function = {"name": name, "arguments": arguments} if name else {"arguments": arguments}
+    return {"tool_calls": [{"index": index, "id": id, "type": "function", "function": function}]}
+
+
+async def test_tool_calls_are_put_together_from_their_pieces() -> None:
+    pieces = [
+        "One moment.",
+        call(0, "a", "weather", '{"city": '),
+        call(1, "b", "time", ""),
+        call(0, None, None, '"Paris"}'),
+    ]
+    async with chat_server(pieces=pieces) as server, mind(server) as engine:
+        weather, time = ToolCall("a", "weather", '{"city": "Paris"}'), ToolCall("b", "time", "{}")
+        assert await reply(engine) == ["One moment.", weather, time]
+
+
+async def test_calls_of_one_index_are_told_by_their_ids() -> None:
+    pieces = [call(0, "a", "time", "{}"), call(0, "b", "date", "{}")]
+    async with chat_server(pieces=pieces) as server, mind(server) as engine:
+        assert await reply(engine) == [ToolCall("a", "time", "{}"), ToolCall("b", "date", "{}")]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [["time"], [{"index": 0}], [{"function": {}}], {"a": 1}, [{"function": {"name": "a", "arguments": {"b": 1}}}]],
+)
+async def test_what_is_no_tool_call_is_an_error(odd: Any) -> None:
+    async with chat_server(pieces=[{"tool_calls": odd}]) as server, mind(server) as engine:
+        with pytest.raises(EngineError, match="does not speak OpenAI's chat API"):
+            await reply(engine)

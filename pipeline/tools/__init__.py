@@ -1,0 +1,1 @@
+"""What a reply can do besides being said."""
