@@ -304,7 +304,6 @@ def test_the_catalogue_cannot_be_changed_and_holds_the_offline_profile() -> None
         CATALOGUE["voice", "other"] = CATALOGUE["voice", "espeak"]  # type: ignore[index]
 
 
-@pytest.mark.slow
 async def test_the_offline_profile_really_runs(tmp_path: Path) -> None:
     engines = Engines(Settings(), tmp_path)
     await engines.start()

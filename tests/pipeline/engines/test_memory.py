@@ -46,7 +46,6 @@ def kill(memory: WorkerMemory) -> None:
     os.kill(child.pid, signal.SIGKILL)
 
 
-@pytest.mark.slow
 async def test_what_was_said_is_recalled_by_its_meaning_and_after_a_restart(tmp_path: Path) -> None:
     told: list[Progress] = []
     memory = WorkerMemory(tmp_path)
