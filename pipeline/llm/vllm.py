@@ -163,12 +163,14 @@ class Vllm:
 
     async def _spawn(self) -> tuple[str, str]:
         """The address that the new process will answer at, and its key: other programs are not to use it."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
         key = secrets.token_urlsafe()
         context = min(self._context, positions(self._folder) or self._context)  # vLLM refuses to go beyond
         share, environment = await asyncio.to_thread(_memory, self._model, weight_bytes(self._folder))
+        with (
+            socket.socket() as free
+        ):  # chosen last: vLLM takes a number only, and until it listens others may take the port
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
         try:
             self._log.parent.mkdir(parents=True, exist_ok=True)
             with self._log.open("wb") as log:

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 
 def gone(processes: list[psutil.Process]) -> bool:
-    _, alive = psutil.wait_procs(processes, timeout=20)
+    _, alive = psutil.wait_procs(processes, timeout=60)
     return not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
 
 
@@ -31,7 +31,7 @@ def test_it_knows_tomorrow_what_was_said_today(tmp_path: Path) -> None:
         workers = product.workers()
         assert len(workers) >= 3
         product.process.send_signal(signal.SIGINT)
-        assert product.process.wait(20) == 0
+        assert product.process.wait(60) == 0
     assert gone(workers), "Ctrl-C ends every child"
 
     with started(tmp_path) as product:
@@ -84,9 +84,10 @@ def test_a_second_start_is_not_asked_to_install_anything(tmp_path: Path) -> None
     with started(tmp_path) as product:
         product.wait_until()
         product.process.send_signal(signal.SIGINT)
-        output, _ = product.process.communicate(timeout=30)
-    assert "Setting up" not in output
-    assert f"http://localhost:{product.port}" in output
+        assert product.process.wait(60) == 0
+        printed = product.printed()
+    assert "Setting up" not in printed
+    assert f"http://localhost:{product.port}" in printed
 
 
 @pytest.mark.parametrize(
@@ -103,7 +104,7 @@ def test_a_second_parley_is_told_and_the_first_goes_on(tmp_path: Path, same: str
         port, folder = (first.port, tmp_path / "other") if same == "port" else (0, data)
         second = subprocess.run(
             [sys.executable, "main.py", "--no-browser", "--port", str(port), "--data", str(folder)],
-            cwd=ROOT, capture_output=True, text=True, check=False, timeout=60,
+            cwd=ROOT, capture_output=True, text=True, check=False, timeout=120,
         )  # fmt: skip
         assert second.returncode == 1
         assert second.stderr.startswith(f"Parley cannot start: {words.format(port=first.port, data=data)}")

@@ -76,7 +76,7 @@ def fetched(machine: Machine) -> Fetched:
         machine.command("setup.py", "models", "--yes"),
         cwd=ROOT, env=machine.environment, stdout=subprocess.DEVNULL,
     )  # fmt: skip
-    assert hub.paused.wait(60)
+    assert hub.paused.wait(120)
     (part,) = machine.cache.rglob("*.parley-part")
     until = time.monotonic() + 60
     while part.stat().st_size < HALF - BLOCK and time.monotonic() < until:

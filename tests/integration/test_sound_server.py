@@ -28,7 +28,7 @@ from tests.support.transcript import transcribed
 from tests.web.scripted import ScriptedEngines
 
 QUESTION = AUDIO / "weather_question.wav"
-PATIENCE = 60
+PATIENCE = 120
 """Seconds after which a test that waits for a device gives up."""
 
 pytestmark = [pytest.mark.sound_server, pytest.mark.skipif(bool(missing()), reason=f"not installed: {missing()}")]

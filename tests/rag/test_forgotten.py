@@ -99,7 +99,7 @@ def test_questions_are_answered_while_the_vectors_files_are_written_anew(
         memory.forget(id=gone.id)
         assert begun.wait(60)
         try:
-            found = other.submit(memory.find, kept.text).result(10)
+            found = other.submit(memory.find, kept.text).result(60)
         finally:
             released.set()
         assert found.features["meaning"].max() > 7, "the vectors answer"

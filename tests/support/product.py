@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
+import re
 import signal
-import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -29,10 +29,15 @@ ANSWER_S = 60.0
 @dataclass(slots=True)
 class Product:
     port: int
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[bytes]
+    output: Path
+    """Where it writes what it prints."""
+
+    def printed(self) -> str:
+        return self.output.read_text(encoding="utf-8")
 
     def get(self, path: str) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=60) as answer:
             text: str = answer.read().decode()
         return text
 
@@ -62,7 +67,7 @@ class Product:
     def kill(self) -> None:
         """As a power cut would: no chance to tidy up."""
         self.process.send_signal(signal.SIGKILL)
-        self.process.wait(10)
+        self.process.wait(60)
 
 
 def await_event(socket: ClientConnection, *types: str) -> dict[str, Any]:
@@ -113,28 +118,31 @@ def ask(socket: ClientConnection, text: str) -> str:
     return heard
 
 
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-    return port
-
-
 @contextmanager
 def started(data: Path, *arguments: str) -> Iterator[Product]:
-    """Started on a free port; on leaving it is ended as Ctrl-C does, unless it already is."""
-    port = free_port()
-    command = [sys.executable, "main.py", "--no-browser", "--port", str(port), "--data", str(data), *arguments]
-    process = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ}
-    )
-    product = Product(port, process)
-    try:
-        yield product
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)
+    """Started on a free port, which it names; on leaving it is ended as Ctrl-C does, unless it already is."""
+    command = [sys.executable, "main.py", "--no-browser", "--port", "0", "--data", str(data), *arguments]
+    with tempfile.TemporaryDirectory(prefix="parley-output-") as folder:
+        output = Path(folder) / "output"
+        with output.open("wb") as written:
+            process = subprocess.Popen(command, cwd=ROOT, stdout=written, stderr=subprocess.STDOUT)
+        product = Product(0, process, output)
         try:
-            process.communicate(timeout=30)
+            product.port = _address(product)
+            yield product
         finally:
-            process.kill()
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+            try:
+                process.wait(60)
+            finally:
+                process.kill()
+
+
+def _address(product: Product) -> int:
+    """The port at which it says that it is."""
+    until = time.monotonic() + READY_S
+    while not (found := re.search(r"http://localhost:(\d+)\s", product.printed())):
+        assert product.process.poll() is None and time.monotonic() < until, product.printed()
+        time.sleep(0.05)
+    return int(found[1])

@@ -110,10 +110,10 @@ class SoundServer:
         """As a crash would end it; safe to call twice."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait(10)
+            self._process.wait(60)
         for holder in self._holders:
             holder.terminate()
-            holder.wait(10)
+            holder.wait(60)
         self._process, self._modules, self._holders = None, [], []
 
     def plug_in(self) -> None:
@@ -132,7 +132,7 @@ class SoundServer:
         """The headset's modules are unloaded; with no device left to move to, its streams are ended."""
         for holder in self._holders:
             holder.terminate()
-            holder.wait(10)
+            holder.wait(60)
         for module in reversed(self._modules):
             self._pactl("unload-module", module)
         self._modules, self._holders = [], []
@@ -171,12 +171,12 @@ class SoundServer:
 
     def _pactl(self, *arguments: str) -> str:
         done = subprocess.run(
-            ["pactl", *arguments], env=self.variables, capture_output=True, text=True, check=True, timeout=10
+            ["pactl", *arguments], env=self.variables, capture_output=True, text=True, check=True, timeout=60
         )
         return done.stdout.strip()
 
     def _answers(self) -> bool:
-        done = subprocess.run(["pactl", "info"], env=self.variables, capture_output=True, check=False, timeout=10)
+        done = subprocess.run(["pactl", "info"], env=self.variables, capture_output=True, check=False, timeout=60)
         return done.returncode == 0
 
 
@@ -194,7 +194,7 @@ def sound_server() -> Iterator[SoundServer]:
 
 
 def _wait_until(reached: Callable[[], bool], problem: str) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not reached():
         if time.monotonic() > deadline:
             raise RuntimeError(problem)

@@ -45,7 +45,7 @@ def test_devices_are_those_that_the_process_found(speaking: Path) -> None:
 def test_why_there_are_none_is_told(
     speaking: Path, program: str, sentence: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(portaudio_process, "PATIENCE", 0.5)
+    monkeypatch.setattr(portaudio_process, "PATIENCE", 0.5 if "sleep" in program else 120)
     speaking.write_text(program)
     with pytest.raises(SoundCardError, match=sentence):
         PortAudioApart().devices()
@@ -70,7 +70,7 @@ def test_a_stream_that_cannot_be_opened_is_told_and_leaves_no_process(
         return started[-1]
 
     monkeypatch.setattr(subprocess, "Popen", popen)
-    monkeypatch.setattr(portaudio_process, "PATIENCE", 0.5)
+    monkeypatch.setattr(portaudio_process, "PATIENCE", 0.5 if "sleep" in program else 120)
     speaking.write_text(program)
     with pytest.raises(SoundCardError, match=sentence):
         PortAudioApart().listen(GONE, lambda block: None, lambda: None)

@@ -106,7 +106,7 @@ async def test_each_precision_is_loaded_and_gone_before_the_next(
     back = next(step for step in steps if isinstance(step, Finding) and step.check == "round")
     assert spoken.grade in ("good", "fair")
     assert back.grade == "open", "noise is not called speech, and these ears are no judges"
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         await until_back(engines)
     assert workers() == 2
 

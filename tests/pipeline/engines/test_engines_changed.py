@@ -156,7 +156,7 @@ async def test_a_turn_ends_with_the_ears_that_it_began_with(tmp_path: Path, whis
             assert (await transcribe(ears_, weather))[0].startswith(" ".join(HEARD))
         pocketsphinx = len(psutil.Process().children())
         await hearing.close()
-        await asyncio.wait_for(_until(lambda: len(psutil.Process().children()) < pocketsphinx), 20)
+        await asyncio.wait_for(_until(lambda: len(psutil.Process().children()) < pocketsphinx), 120)
 
 
 async def _until(condition: Callable[[], bool]) -> None:
@@ -291,9 +291,9 @@ def test_a_process_that_ends_while_it_loads_leaves_no_child(tmp_path: Path, whis
         assert len(children) >= 5, "ears, voice, turns and memory, and the ears that are coming"
         process.send_signal(how)
         try:
-            process.wait(30)
+            process.wait(120)
         finally:
             process.kill()
-    gone, alive = psutil.wait_procs(children, timeout=30)
+    gone, alive = psutil.wait_procs(children, timeout=120)
     assert not alive
     assert len(gone) == len(children)

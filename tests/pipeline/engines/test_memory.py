@@ -54,7 +54,7 @@ async def test_what_was_said_is_recalled_by_its_meaning_and_after_a_restart(tmp_
     assert memory.status.state == "ready"
     await memory.remember("user", "My dog is called Rufus.", at=LONG_AGO, conversation="one")
     await memory.remember("user", "It rained all day.", at=LONG_AGO, conversation="one")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while (await memory.size()).waiting:  # noqa: ASYNC110 - vectors follow in the background
             await asyncio.sleep(0.01)
     for life in range(2):

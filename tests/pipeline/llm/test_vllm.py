@@ -173,18 +173,29 @@ HTTPServer((args["--host"], int(args["--port"])), Handler).serve_forever()
 """Takes vLLM's options and answers something: for what is looked at here, the port and the name."""
 
 
+async def answers(made: Vllm, url: str) -> None:
+    """Until it answers, or has ended."""
+    assert made._process is not None
+    answering, ended = asyncio.ensure_future(made._answers(url)), asyncio.ensure_future(made._process.wait())
+    await asyncio.wait({answering, ended}, return_when=asyncio.FIRST_COMPLETED)
+    ended.cancel()
+    answering.cancel()
+    assert made._process.returncode is None, made._last_words()
+
+
 async def test_two_at_once_have_ports_and_keys_of_their_own(tmp_path: Path) -> None:
     model = str(write_llama(tmp_path / "llama"))
+    python = stand_in(tmp_path)
     spawned = []
     for place in range(2):
-        made = Vllm(model, tmp_path / str(place) / "vllm.log", python=stand_in(tmp_path))
+        made = Vllm(model, tmp_path / str(place) / "vllm.log", python=python)
         made._folder = Path(model)
         spawned.append((made, await made._spawn()))
     try:
         (one, (url, key)), (two, (other_url, other_key)) = spawned
         assert url != other_url and key != other_key
         for made, (address, _) in spawned:
-            await made._answers(address)
+            await answers(made, address)
             assert made.status.memory_bytes
     finally:
         for made, _ in spawned:
@@ -197,7 +208,7 @@ async def test_no_more_context_is_asked_for_than_the_model_has(tmp_path: Path) -
     made._folder = write_llama(tmp_path / "llama")
     url, _ = await made._spawn()
     try:
-        await made._answers(url)
+        await answers(made, url)
         assert made._process is not None
         command = psutil.Process(made._process.pid).cmdline()
         assert command[command.index("--max-model-len") + 1] == "4096"

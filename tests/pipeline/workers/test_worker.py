@@ -22,7 +22,7 @@ from pipeline.workers.process import WINDOW
 from pipeline.workers.worker import BACK_OFF_S, Worker, WorkerDied
 from tests.pipeline.workers.worker_engines import Busy
 
-ENGINES = "tests.pipeline.worker_engines"
+ENGINES = "tests.pipeline.workers.worker_engines"
 
 
 @asynccontextmanager
@@ -37,7 +37,7 @@ async def running(
         await worker.stop()
 
 
-async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     """Poll; the bound only ends a test that has failed."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - a process's end and a file's text send no event
@@ -329,7 +329,7 @@ import asyncio, sys
 from pipeline.workers.worker import Worker
 
 async def main():
-    worker = Worker("echo", "tests.pipeline.worker_engines:" + sys.argv[1])
+    worker = Worker("echo", "tests.pipeline.workers.worker_engines:" + sys.argv[1])
     await worker.start(lambda progress: print(progress.what, flush=True) if progress.what.isdigit() else None)
     print(await worker.call("process"), flush=True)
     await worker.call(*sys.argv[2:])

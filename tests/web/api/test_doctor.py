@@ -16,7 +16,7 @@ from tests.web.scripted import ScriptedVoice
 
 @pytest.fixture
 async def client(running: Running) -> AsyncIterator[httpx.AsyncClient]:
-    async with running.client(timeout=30) as client:
+    async with running.client(timeout=120) as client:
         yield client
 
 
@@ -53,7 +53,7 @@ class Endless(ScriptedVoice):
 
 async def test_one_examination_at_a_time_and_hanging_up_ends_it(client: httpx.AsyncClient, running: Running) -> None:
     voice = running.engines.voice = Endless()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         async with client.stream("POST", "/api/doctor", json={}) as answer:
             async for line in answer.aiter_lines():
                 if "begun" in (step := json.loads(line)) and step["begun"]["check"] == "voice":

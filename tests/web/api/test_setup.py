@@ -73,7 +73,7 @@ async def fetched(client: httpx.AsyncClient, **more: str) -> dict[str, Any]:
 
 
 async def ended(client: httpx.AsyncClient) -> dict[str, Any]:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while True:
             status: dict[str, Any] = (await client.get("/api/downloads")).json()
             if status["state"] not in ("asking", "fetching"):
@@ -93,9 +93,9 @@ async def test_a_model_is_fetched_with_its_progress(client: httpx.AsyncClient, h
 async def test_a_download_is_stopped_and_goes_on(client: httpx.AsyncClient, hub: Hub, tmp_path: Path) -> None:
     hub.wait_after["model.bin"] = 22_000_000
     await client.post("/api/downloads", json=WANTED)
-    assert await asyncio.to_thread(hub.paused.wait, 30)
+    assert await asyncio.to_thread(hub.paused.wait, 120)
     (part,) = (tmp_path / "home").rglob("*.parley-part")
-    async with asyncio.timeout(8):
+    async with asyncio.timeout(60):
         while part.stat().st_size < 20_000_000:  # noqa: ASYNC110  # another process writes it
             await asyncio.sleep(0.02)
     second = await client.post("/api/downloads", json=WANTED)
@@ -130,7 +130,7 @@ async def test_a_server_ends_its_download(hub: Hub, tmp_path: Path) -> None:
     hub.wait_after["model.bin"] = 15_000_000
     async with served(tmp_path / "data") as running, running.client(timeout=60) as client:
         await client.post("/api/downloads", json=WANTED)
-        assert await asyncio.to_thread(hub.paused.wait, 30)
+        assert await asyncio.to_thread(hub.paused.wait, 120)
     # Its lock is free: the process is gone.
     async with served(tmp_path / "data") as running, running.client(timeout=60) as client:
         assert (await fetched(client))["state"] == "done"

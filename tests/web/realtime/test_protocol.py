@@ -34,7 +34,7 @@ async def append(socket: ClientConnection, *sounds: np.ndarray) -> None:
 async def until(socket: ClientConnection, *types: str) -> list[dict[str, Any]]:
     """Every event up to the first of one of these types, that one included."""
     seen: list[dict[str, Any]] = []
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not seen or seen[-1]["type"] not in types:
             seen.append(json.loads(await socket.recv()))
     return seen
@@ -52,7 +52,7 @@ def types(events: list[dict[str, Any]]) -> list[str]:
 
 async def eventually(true: Callable[[], object]) -> None:
     """For what the server does after it has answered, and tells nobody."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not true():  # noqa: ASYNC110  there is nothing to wait on from outside
             await asyncio.sleep(0.01)
 

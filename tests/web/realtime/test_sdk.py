@@ -46,7 +46,7 @@ async def say(connection: AsyncRealtimeConnection, sound: np.ndarray) -> None:
         await asyncio.sleep(0)
 
 
-async def collect(connection: AsyncRealtimeConnection, last: str, limit: float = 20) -> list[Any]:
+async def collect(connection: AsyncRealtimeConnection, last: str, limit: float = 60) -> list[Any]:
     """Events up to the one of this type, each as it came and checked against the SDK's own definitions."""
     events: list[Any] = []
     async with asyncio.timeout(limit):
