@@ -26,7 +26,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.simulated_user import RATE, ROOT, Headset, Samples, headset, load, machine, parley, trimmed
 from benchmarks.voice_to_voice import ask
 from config import Settings
-from pipeline.engines.running import CATALOGUE
+from config.engines import CATALOGUE
+from pipeline.engines.catalogue import create
 from pipeline.tts import TextToSpeech
 
 JFK = [1.06, 0.99, 0.54]
@@ -88,7 +89,7 @@ def hesitant() -> list[tuple[Samples, list[float]]]:
 
 async def said(text: str) -> Samples:
     """A backchannel from espeak-ng, since no recording of one may be had."""
-    voice = cast(TextToSpeech, CATALOGUE["voice", "espeak"].create(Settings(), Path("data")))
+    voice = cast(TextToSpeech, create(CATALOGUE["voice", "espeak"], Settings(), Path("data")))
     await voice.start(lambda progress: None)
     try:
         sound = [spoken.samples async for spoken in voice.speaker().speak(text)]

@@ -33,12 +33,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.simulated_user import machine
 from config import Settings
 from config.cache import is_here
-from config.models import DEFAULTS, fetches
+from config.engines import CATALOGUE, Stage, fetches, named
 from config.settings import DEFAULT_PERSONA
 from pipeline.audio import EAR_RATE, Samples
 from pipeline.ends.file import read_sound
 from pipeline.engine import Engine, EngineError
-from pipeline.engines.catalogue import CATALOGUE, Stage
+from pipeline.engines.catalogue import create
 from pipeline.engines.memory import WorkerMemory
 from pipeline.engines.trial import speak
 from pipeline.llm import LanguageModel, Message, Prompt
@@ -99,7 +99,7 @@ class Weights:
 
     def of(self, stage: Stage, engine: str) -> tuple[str, str]:
         """(the model as the settings have it, what to say of its weights)."""
-        model = {"mind": "Qwen/Qwen2.5-0.5B-Instruct"}.get(stage, DEFAULTS.get(engine, ""))
+        model = {"mind": "Qwen/Qwen2.5-0.5B-Instruct"}.get(stage, named(stage, engine, ""))
         wanted = fetches(stage, engine, model)
         if not wanted:
             return "", "its own"
@@ -249,8 +249,8 @@ async def stage(name: Stage, weights: Weights, data: Path, runs: int) -> list[Ro
         print(f"{engine} …", file=sys.stderr, flush=True)
         try:
             if engine == "csm":  # packs its weights at the very first start
-                await (await loaded(partial(spec.create, settings, data), 1))[0].stop()
-            running, seconds = await loaded(partial(spec.create, settings, data), 1 if engine == "vllm" else 3)
+                await (await loaded(partial(create, spec, settings, data), 1))[0].stop()
+            running, seconds = await loaded(partial(create, spec, settings, data), 1 if engine == "vllm" else 3)
         except EngineError as error:
             print(f"{engine} did not start: {error}", file=sys.stderr)
             continue

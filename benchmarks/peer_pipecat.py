@@ -49,8 +49,9 @@ from pipecat.services.tts_service import TTSService
 from pipecat.transports.websocket.server import SingleClientWebsocketServerParams, SingleClientWebsocketServerTransport
 
 from config import Settings
+from config.engines import CATALOGUE
 from pipeline.audio import EAR_RATE, MOUTH_RATE, Samples
-from pipeline.engines.running import CATALOGUE
+from pipeline.engines.catalogue import create
 from pipeline.llm import LanguageModel, Message, Prompt
 from pipeline.stt import Hearing, SpeechToText
 from pipeline.tts import TextToSpeech
@@ -174,9 +175,9 @@ class Marks(FrameProcessor):
 
 async def serve(port: int) -> None:
     settings, data = Settings(), Path("data")
-    ears = cast(SpeechToText, CATALOGUE["ears", "pocketsphinx"].create(settings, data))
-    mind = cast(LanguageModel, CATALOGUE["mind", "builtin"].create(settings, data))
-    voice = cast(TextToSpeech, CATALOGUE["voice", "espeak"].create(settings, data))
+    ears = cast(SpeechToText, create(CATALOGUE["ears", "pocketsphinx"], settings, data))
+    mind = cast(LanguageModel, create(CATALOGUE["mind", "builtin"], settings, data))
+    voice = cast(TextToSpeech, create(CATALOGUE["voice", "espeak"], settings, data))
     for engine in (ears, mind, voice):
         await engine.start(lambda progress: None)
     try:

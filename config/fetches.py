@@ -23,8 +23,19 @@ class Fetch:
     """What is read too, where the repository brings no codec."""
 
 
-def whisper_files(repository: str) -> Fetch:
-    """As faster-whisper reads them."""
+_WHISPER = {
+    "large-v3-turbo": "mobiuslabsgmbh/faster-whisper-large-v3-turbo",
+    "turbo": "mobiuslabsgmbh/faster-whisper-large-v3-turbo",
+    "large": "Systran/faster-whisper-large-v3",
+    "distil-large-v3.5": "distil-whisper/distil-large-v3.5-ct2",
+}
+"""Sizes whose repository is not named as the others are."""
+
+
+def whisper_files(model: str) -> Fetch:
+    """As faster-whisper reads them: a size has its repository; a name with a slash is one."""
+    named = model.replace("distil-", "distil-whisper-", 1) if model.startswith("distil-") else f"whisper-{model}"
+    repository = model if "/" in model else _WHISPER.get(model, f"Systran/faster-{named}")
     return Fetch(
         repository, ("config.json", "preprocessor_config.json", "tokenizer.json", "vocabulary.*"), ("model.bin",)
     )

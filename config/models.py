@@ -1,4 +1,4 @@
-"""The models there are to choose from, what each needs, and whether a machine has it. Data and pure functions.
+"""The models there are to choose from, what each needs, and whether a machine has it.
 
 Sizes are those of the published files; memory is what the weights take in the precision that is used, with what is
 computed beside them, rounded up.
@@ -7,13 +7,12 @@ computed beside them, rounded up.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
-from config.fetches import MIMI, Fetch, language_model_files, speech_model_files, whisper_files
+from config.cache import is_here
+from config.engines import CATALOGUE, CSM_1B, Stage, fetches, named
 from config.hardware import GB, Hardware
 
-Stage = Literal["ears", "mind", "voice"]
 Runs = Literal["well", "slowly", "no"]
 
 
@@ -34,7 +33,6 @@ class Model:
     """How it runs without a graphics card, given `cores`."""
     cores: int = 1
     linux_only: bool = False
-    fetches: tuple[Fetch, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,27 +43,16 @@ class Verdict:
     why: str
 
 
-CSM_1B = "sesame/csm-1b"
-TURBO = "mobiuslabsgmbh/faster-whisper-large-v3-turbo"
-_SIZES = {"large-v3-turbo": TURBO, "turbo": TURBO, "large": "Systran/faster-whisper-large-v3"}
-_DISTILLED = {"large-v3.5": "distil-whisper/distil-large-v3.5-ct2"}
+def _own(stage: Stage, engine: str, memory: int = 0) -> Model:
+    """Of an engine that brings its own model, or whose model a server has."""
+    spec = CATALOGUE[stage, engine]
+    return Model(stage, engine, "", spec.label, spec.line, memory_bytes=memory)
 
 
 def _whisper(name: str, label: str, line: str, disk: float, memory: float, gpu: float, runs: Runs, cores: int) -> Model:
     return Model(
-        "ears", "whisper", name, label, line,
-        int(disk * GB), int(memory * GB), int(gpu * GB), runs, cores, fetches=_whisper_fetches(name),
+        "ears", "whisper", name, label, line, int(disk * GB), int(memory * GB), int(gpu * GB), runs, cores
     )  # fmt: skip
-
-
-def _whisper_fetches(name: str) -> tuple[Fetch, ...]:
-    """A size has its repository; a name with a slash is one."""
-    if "/" in name:
-        return (whisper_files(name),)
-    if name.startswith("distil-"):
-        size = name.removeprefix("distil-")
-        return (whisper_files(_DISTILLED.get(size, f"Systran/faster-distil-whisper-{size}")),)
-    return (whisper_files(_SIZES.get(name, f"Systran/faster-whisper-{name}")),)
 
 
 def _language(
@@ -74,19 +61,19 @@ def _language(
     return Model(
         "mind", engine, name, label, line,
         int(disk * GB), int(memory * GB), int(gpu * GB), runs, cores,
-        linux_only=engine == "vllm", fetches=(language_model_files(name),),
+        linux_only=engine == "vllm",
     )  # fmt: skip
 
 
 MODELS = (
-    Model("ears", "pocketsphinx", "", "PocketSphinx", "Short, clear English questions.", memory_bytes=GB // 5),
+    _own("ears", "pocketsphinx", memory=GB // 5),
     _whisper("tiny.en", "Whisper tiny", "English, quick, and often wrong.", 0.08, 0.4, 0.6, "well", 2),
     _whisper("base.en", "Whisper base", "English, good for everyday sentences.", 0.15, 0.5, 0.8, "well", 2),
     _whisper("small", "Whisper small", "Ninety languages, better with names.", 0.49, 1.0, 1.4, "well", 8),
     _whisper("large-v3-turbo", "Whisper large v3 turbo", "Ninety languages, the best there is to choose here.",
              1.62, 2.2, 2.3, "slowly", 8),
-    Model("mind", "builtin", "", "Built-in replies", "A few rules, and your memories."),
-    Model("mind", "openai", "", "A server of yours", "Ollama, llama.cpp, LM Studio, vLLM elsewhere, or a service."),
+    _own("mind", "builtin"),
+    _own("mind", "openai"),
     _language("vllm", "Qwen/Qwen2.5-0.5B-Instruct", "Qwen2.5 0.5B, by vLLM", "Simple talk.",
               1.0, 4.0, 3.0, "well", 4),
     _language("vllm", "Qwen/Qwen2.5-1.5B-Instruct", "Qwen2.5 1.5B, by vLLM", "Everyday talk.",
@@ -101,49 +88,22 @@ MODELS = (
               1.0, 2.6, 2.0, "well", 4),
     _language("transformers", "Qwen/Qwen2.5-1.5B-Instruct", "Qwen2.5 1.5B", "Everyday talk.",
               3.1, 6.8, 4.5, "slowly", 8),
-    Model("voice", "espeak", "", "eSpeak NG", "Clear, instant, and like a machine.", memory_bytes=GB // 20),
+    _own("voice", "espeak", memory=GB // 20),
     Model("voice", "csm", CSM_1B, "CSM-1B", "A natural voice, yours to choose by a recording.",
-          int(6.6 * GB), int(4.5 * GB), int(4.8 * GB), "slowly", 4,
-          fetches=(speech_model_files(CSM_1B), MIMI)),
+          int(6.6 * GB), int(4.5 * GB), int(4.8 * GB), "slowly", 4),
 )  # fmt: skip
-
-DEFAULTS = {
-    "whisper": "base.en",
-    "csm": CSM_1B,
-    "vllm": "Qwen/Qwen3-4B-Instruct-2507",
-    "transformers": "Qwen/Qwen2.5-0.5B-Instruct",
-}
-"""What an engine loads when the settings name no model."""
 
 
 def find(stage: Stage, engine: str, name: str) -> Model | None:
     """The entry of this table, if it has one."""
-    wanted = name or DEFAULTS.get(engine, "")
-    return next((model for model in MODELS if (model.stage, model.engine, model.name) == (stage, engine, wanted)), None)
+    wanted = stage, engine, named(stage, engine, name)
+    return next((model for model in MODELS if (model.stage, model.engine, model.name) == wanted), None)
 
 
-def fetches(stage: Stage, engine: str, name: str) -> tuple[Fetch, ...]:
-    """What must be fetched for a choice, any hub id included; nothing for a folder of the user's."""
-    wanted = name or DEFAULTS.get(engine, "")
-    known = find(stage, engine, wanted)
-    if known is not None:
-        return known.fetches
-    if not wanted or is_path(wanted):
-        return ()
-    match engine:
-        case "whisper":
-            return _whisper_fetches(wanted)
-        case "csm":
-            return (speech_model_files(wanted),)
-        case "vllm" | "transformers":
-            return (language_model_files(wanted),)
-    return ()
-
-
-def is_path(name: str) -> bool:
-    """Whether a model's name means a folder on this machine, be it there or not, rather than one on the hub."""
-    path = Path(name).expanduser()
-    return path.is_absolute() or name.startswith((".", "~")) or path.exists()
+def is_downloaded(model: Model) -> bool:
+    """Whether all its files are here; not so where it has none. It looks at the disk."""
+    files = fetches(model.stage, model.engine, model.name)
+    return bool(files) and all(is_here(fetch) for fetch in files)
 
 
 def verdict(model: Model, hardware: Hardware) -> Verdict:

@@ -21,10 +21,9 @@ from filelock import FileLock, Timeout
 
 from config import Settings, SettingsError, SettingsStore
 from config.cache import is_here
-from config.models import fetches
+from config.engines import fetches
 from config.nvidia import one_card
 from config.profiles import PROFILES
-from pipeline.engines.catalogue import offered
 from pipeline.engines.running import Engines
 from web import logs
 from web.app import create_app
@@ -188,9 +187,8 @@ def load_settings(data: Path, profile: str | None) -> tuple[Settings, SettingsSt
     if profile is None or profile == loaded.settings.profile:
         return loaded.settings, store, loaded.notice
     chosen = next((each for each in PROFILES.values() if each.name == profile), None)
-    if chosen is None or not offered(chosen):
-        usable = ", ".join(each.name for each in PROFILES.values() if offered(each))
-        raise ServeError(f"The profile {profile} is not part of this version; choose one of: {usable}.")
+    if chosen is None:
+        raise ServeError(f"The profile {profile} is not part of this version; choose one of: {', '.join(PROFILES)}.")
     wanted = (fetch for stage, choice in chosen.choices for fetch in fetches(stage, choice.engine, choice.model))
     missing = [fetch.repository for fetch in wanted if not is_here(fetch)]
     if missing:

@@ -17,9 +17,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Column, Table
 
-from config.cache import Source, is_here
+from config.cache import Source
+from config.engines import Stage, fetches
 from config.hardware import Hardware, look
-from config.models import MODELS, Stage, fetches, verdict
+from config.models import MODELS, is_downloaded, verdict
 from config.places import DATA
 from config.profiles import PROFILES, Name, propose
 from config.store import SettingsError, SettingsStore
@@ -171,7 +172,7 @@ def show_models(hardware: Hardware) -> None:
     signs = {"well": "[green]runs[/]", "slowly": "[yellow]slowly[/]", "no": "[red]no[/]"}
     for model in MODELS:
         judged = verdict(model, hardware)
-        here = "yes" if model.fetches and all(is_here(fetch) for fetch in model.fetches) else ""
+        here = "yes" if is_downloaded(model) else ""
         size = in_words(model.download_bytes) if model.download_bytes else "none"
         table.add_row(signs[judged.runs], f"{model.label} ({model.stage})", size, here, judged.why)
     console.print(table)

@@ -10,8 +10,9 @@ from typing import get_args
 import psutil
 
 from config.cache import is_here
+from config.engines import Stage, fetches
 from config.hardware import GB, Hardware, ask_nvidia, look
-from config.models import Model, Stage, fetches, find, verdict
+from config.models import Model, find, verdict
 from config.profiles import PROFILES, propose
 from config.settings import Settings
 from pipeline.doctor.check import Patient, Tell

@@ -11,18 +11,19 @@ import numpy as np
 import psutil
 import soxr
 
+from config.engines import CATALOGUE, named
 from config.hardware import GB, ask_nvidia
-from config.models import DEFAULTS, find
+from config.models import find
 from config.nvidia import roomiest
+from config.precision import FINEST_FIRST, KEEPS_PACE, keep
 from config.settings import Settings
 from pipeline.audio import EAR_RATE, MOUTH_RATE
 from pipeline.doctor.check import LOADING_S, Patient, Tell
 from pipeline.doctor.finding import Verdict
 from pipeline.engine import EngineError, Progress
-from pipeline.engines.catalogue import CATALOGUE
+from pipeline.engines.catalogue import create
 from pipeline.engines.trial import speak
 from pipeline.tts import TextToSpeech
-from pipeline.tts.precision import FINEST_FIRST, KEEPS_PACE, keep
 
 SENTENCE = "The people of the city want to know the time of day."
 """Spoken to be heard back."""
@@ -82,7 +83,7 @@ async def precisions(patient: Patient, tell: Tell) -> Verdict:
     verdict = recommended(factors, failed)
     if factors and not card:
         try:
-            await asyncio.to_thread(keep, patient.data, patient.settings.voice.model or DEFAULTS["csm"], factors)
+            await asyncio.to_thread(keep, patient.data, named("voice", "csm", patient.settings.voice.model), factors)
         except OSError as error:
             return replace(verdict, text=f"{verdict.text} That cannot be kept for “auto” ({error.strerror}).")
     return verdict
@@ -117,7 +118,7 @@ async def _factor(precision: str, patient: Patient, tell: Tell) -> float:
         tell(f"{precision}: {sound_s:.1f} s spoken", passing=True)
 
     settings = _with(patient.settings, precision)
-    voice = cast(TextToSpeech, CATALOGUE["voice", settings.voice.engine].create(settings, patient.data))
+    voice = cast(TextToSpeech, create(CATALOGUE["voice", settings.voice.engine], settings, patient.data))
     try:
         await voice.start(report)
         said = await speak(voice, SENTENCE, patient.clock, told, SAMPLE_S, SAMPLE_WORK_S)

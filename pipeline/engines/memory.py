@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.engine import EngineError, EngineStatus, Progress, Report
-from pipeline.workers.worker import Worker, WorkerDied
+from pipeline.workers.place import MakePlace, Place, PlacedEngine, WorkerDied
+from pipeline.workers.worker import Worker
 from rag import ChromaServer, Memory, MemoryFault, MemoryVerbs
 from rag.asynchronous import called
 
@@ -53,22 +54,31 @@ def _told() -> Iterator[None]:
         raise EngineError(str(fault)) from fault
 
 
-class WorkerMemory(MemoryVerbs):
+class WorkerMemory(PlacedEngine[Place], MemoryVerbs):
     """An engine, and memory's verbs. Its calls raise what rag.Memory's do, but EngineError for MemoryFault."""
 
-    def __init__(self, path: Path, *, owner: str = "default", chroma: ChromaServer | None = None) -> None:
-        self._worker = Worker(
-            "memory",
-            f"{__name__}:MemoryHost",
-            {"path": path, "owner": owner, "chroma": chroma},
-            concurrency=_CALLS_AT_ONCE,
-            errors=(KeyError, ValueError),
+    def __init__(
+        self,
+        path: Path,
+        *,
+        owner: str = "default",
+        chroma: ChromaServer | None = None,
+        place: MakePlace = Worker,
+    ) -> None:
+        super().__init__(
+            place(
+                "memory",
+                f"{__name__}:MemoryHost",
+                {"path": path, "owner": owner, "chroma": chroma},
+                concurrency=_CALLS_AT_ONCE,
+                errors=(KeyError, ValueError),
+            )
         )
         self._warming = False
 
     async def start(self, report: Report) -> None:
         """Open it, then load the model that tells what a question means; until then only that has to wait."""
-        await self._worker.start(report)
+        await super().start(report)
         self._warming = True
         report(Progress("loading the model for meaning"))
         try:
@@ -76,19 +86,16 @@ class WorkerMemory(MemoryVerbs):
         finally:
             self._warming = False
 
-    async def stop(self) -> None:
-        await self._worker.stop()
-
     @property
     def status(self) -> EngineStatus:
-        status = self._worker.status
+        status = super().status
         return replace(status, state="loading") if self._warming and status.state == "ready" else status
 
     async def _do(self, verb: str, *args: object, **options: object) -> Any:
         """Ask the process; when it dies over it, ask the next one: a turn is then kept twice rather than not at all."""
-        await self._worker.ready()
+        await self._place.ready()
         try:
-            return await self._worker.call("do", verb, *args, **options)
+            return await self._place.call("do", verb, *args, **options)
         except WorkerDied:
-            await self._worker.ready()
-            return await self._worker.call("do", verb, *args, **options)
+            await self._place.ready()
+            return await self._place.call("do", verb, *args, **options)

@@ -11,19 +11,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NoReturn, cast
 
+from config.engines import CATALOGUE, Stage
 from config.settings import Settings
 from pipeline.audio import Samples
 from pipeline.conversation.stages import Stages
 from pipeline.engine import Engine, EngineError, EngineState, EngineStatus, Progress, Report
-from pipeline.engines.catalogue import CATALOGUE, EngineSpec, Stage
+from pipeline.engines.catalogue import create
 from pipeline.engines.lease import Lent, LentEars, LentMind, LentVoice
 from pipeline.engines.memory import WorkerMemory
 from pipeline.tts import ManyVoiced, Voice
 from pipeline.turns.model import WorkerTurnModel
 from pipeline.turns.vad import VoiceActivity, VoiceActivityLike, load_model
+from pipeline.workers.place import MakePlace
+from pipeline.workers.worker import Worker
 from rag import ChromaServer
-
-__all__ = ["CATALOGUE", "EngineSpec", "Engines"]
 
 log = logging.getLogger(__name__)
 
@@ -144,8 +145,10 @@ class _Slot:
 
 
 class Engines:
-    def __init__(self, settings: Settings, data: Path) -> None:
+    def __init__(self, settings: Settings, data: Path, place: MakePlace = Worker) -> None:
+        """`place` makes the places where engines compute: by default a process each."""
         self._data = data
+        self._place = place
         self._change = asyncio.Event()
         self._stopped = False
         self._applying = asyncio.Lock()
@@ -308,10 +311,10 @@ class Engines:
     def _plans(self, settings: Settings) -> dict[Part, _Plan]:
         memory = settings.memory
         chroma = ChromaServer(memory.chroma_host, memory.chroma_port) if memory.chroma_host else None
-        open_memory = partial(WorkerMemory, self._data / "memory", owner=memory.owner, chroma=chroma)
+        open_memory = partial(WorkerMemory, self._data / "memory", owner=memory.owner, chroma=chroma, place=self._place)
         return {
             "vad": _Plan("silero", partial(_SmallModel, "silero", load_model)),
-            "turns": _Plan("smart-turn", WorkerTurnModel),
+            "turns": _Plan("smart-turn", partial(WorkerTurnModel, self._place)),
             "ears": self._chosen("ears", settings.ears.engine, settings),
             "mind": self._chosen("mind", settings.mind.engine, settings),
             "voice": self._chosen("voice", settings.voice.engine, settings),
@@ -323,10 +326,10 @@ class Engines:
         if spec is None:
             return _Plan(name, partial(_refuse, stage, name))
 
-        def create() -> Engine:
-            return _LENT[stage](spec.create(settings, self._data))
+        def lent() -> Engine:
+            return _LENT[stage](create(spec, settings, self._data, self._place))
 
-        return _Plan(name, create, spec.arguments(settings, self._data))
+        return _Plan(name, lent, spec.arguments(settings, self._data))
 
 
 async def _wake(slot: _Slot) -> None:

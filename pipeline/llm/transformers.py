@@ -17,7 +17,8 @@ from pipeline.llm import Prompt
 from pipeline.llm.chat import ChatMessage, Unspoken, chat, open_mark
 from pipeline.llm.checkpoint import folder_of, load
 from pipeline.llm.contexts import Contexts
-from pipeline.workers.worker import Worker, WorkerEngine
+from pipeline.workers.place import MakePlace, Place, PlacedEngine
+from pipeline.workers.worker import Worker
 
 CONVERSATIONS = 8
 """Replies that may be under way at a time, a thread each; they take turns at every token."""
@@ -200,10 +201,12 @@ class Sampler:
             return int(chosen)
 
 
-class Transformers(WorkerEngine[Worker]):
+class Transformers(PlacedEngine[Place]):
     """A language model by transformers in a worker process."""
 
-    def __init__(self, model: str, *, context: int = CONTEXT, device: str | None = None) -> None:
+    def __init__(
+        self, model: str, *, context: int = CONTEXT, device: str | None = None, place: MakePlace = Worker
+    ) -> None:
         """
         Args:
             model: a hub id or a folder, with weights as safetensors. Code that comes with it is never run.
@@ -211,10 +214,10 @@ class Transformers(WorkerEngine[Worker]):
             device: "cuda", "cpu"; by default the GPU if there is one.
         """
         arguments = {"model": model, "context": context, "device": device}
-        super().__init__(Worker("transformers", f"{__name__}:Mind", arguments, concurrency=CONVERSATIONS))
+        super().__init__(place("transformers", f"{__name__}:Mind", arguments, concurrency=CONVERSATIONS))
 
     async def reply(self, prompt: Prompt) -> AsyncGenerator[str, None]:
-        async with aclosing(self._worker.stream("reply", prompt)) as pieces:
+        async with aclosing(self._place.stream("reply", prompt)) as pieces:
             async for piece in pieces:
                 if piece:
                     yield piece

@@ -14,8 +14,8 @@ from typing import Any
 from pipeline.audio import Samples
 from pipeline.engine import EngineError
 from pipeline.stt import Transcript, Word
+from pipeline.workers.place import Place, PlacedEngine
 from pipeline.workers.pool import WorkerPool
-from pipeline.workers.worker import Worker, WorkerEngine
 
 
 class WorkerHearing:
@@ -24,7 +24,7 @@ class WorkerHearing:
     def __init__(self, workers: WorkerPool, turn: int) -> None:
         self._workers = workers
         self._turn = turn
-        self._worker: Worker | None = None
+        self._place: Place | None = None
         """While it is open."""
 
     async def feed(self, samples: Samples) -> Transcript | None:
@@ -37,24 +37,24 @@ class WorkerHearing:
         return Transcript(text, len(text), tuple(Word(*word) for word in timed))
 
     async def close(self) -> None:
-        worker, self._worker = self._worker, None
-        if worker is not None:
-            self._workers.give(worker)
+        place, self._place = self._place, None
+        if place is not None:
+            self._workers.give(place)
             with suppress(EngineError):  # a process that is gone holds nothing
-                await worker.call("close_turn", self._turn)
+                await place.call("close_turn", self._turn)
 
     async def _call(self, method: str, *args: object) -> Any:
-        if self._worker is None:
-            self._worker = self._workers.take()  # before the answer: who is cancelled meanwhile must still close it
-            await self._worker.call("open", self._turn)
-        return await self._worker.call(method, self._turn, *args)
+        if self._place is None:
+            self._place = self._workers.take()  # before the answer: who is cancelled meanwhile must still close it
+            await self._place.call("open", self._turn)
+        return await self._place.call(method, self._turn, *args)
 
 
-class WorkerEars(WorkerEngine[WorkerPool]):
-    def __init__(self, make: Callable[[], Worker], *, most: int = 1, busy: int = 1) -> None:
+class WorkerEars(PlacedEngine[WorkerPool]):
+    def __init__(self, make: Callable[[], Place], *, most: int = 1, busy: int = 1) -> None:
         """One worker; up to `most` where each serves `busy` speakers or more."""
         super().__init__(WorkerPool(make, most=most, busy=busy))
         self._turns = count()
 
     def listen(self) -> WorkerHearing:
-        return WorkerHearing(self._worker, next(self._turns))
+        return WorkerHearing(self._place, next(self._turns))

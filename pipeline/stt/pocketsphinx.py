@@ -23,6 +23,7 @@ from pipeline.audio import EAR_RATE, Samples
 from pipeline.audio.pcm import to_pcm16
 from pipeline.engine import EngineError, Report
 from pipeline.stt.ears import WorkerEars
+from pipeline.workers.place import MakePlace
 from pipeline.workers.worker import Worker
 
 _DECODERS = 6
@@ -136,9 +137,9 @@ class Decoders:
 class PocketSphinx(WorkerEars):
     """Speech to text by pocketsphinx in worker processes, at most one a core."""
 
-    def __init__(self, language: str = "en") -> None:
+    def __init__(self, language: str = "en", *, place: MakePlace = Worker) -> None:
         self._language = language
-        super().__init__(lambda: Worker("pocketsphinx", f"{__name__}:Decoders"), most=os.cpu_count() or 1, busy=_BUSY)
+        super().__init__(lambda: place("pocketsphinx", f"{__name__}:Decoders"), most=os.cpu_count() or 1, busy=_BUSY)
 
     async def start(self, report: Report) -> None:
         if self._language not in ("en", "auto"):

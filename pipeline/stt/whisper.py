@@ -15,13 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from config.models import fetches, is_path
+from config.engines import fetches, is_path
 from pipeline.audio import EAR_RATE, Samples
 from pipeline.engine import EngineError, Progress, Report
 from pipeline.models.fetching import fetched
 from pipeline.stt import Word
 from pipeline.stt.agreement import Agreement, text_of
 from pipeline.stt.ears import WorkerEars
+from pipeline.workers.place import MakePlace
 from pipeline.workers.worker import Worker
 
 DECODE_EVERY = round(0.5 * EAR_RATE)
@@ -210,7 +211,13 @@ class Whisper(WorkerEars):
     """Speech to text by Whisper in a worker process."""
 
     def __init__(
-        self, model: str, language: str = "auto", *, device: str = "auto", compute_type: str = "default"
+        self,
+        model: str,
+        language: str = "auto",
+        *,
+        device: str = "auto",
+        compute_type: str = "default",
+        place: MakePlace = Worker,
     ) -> None:
         """
         Args:
@@ -220,4 +227,4 @@ class Whisper(WorkerEars):
                 there, int8 on a processor.
         """
         arguments = {"model": model, "language": language, "device": device, "compute_type": compute_type}
-        super().__init__(lambda: Worker("Whisper", f"{__name__}:Recognizer", arguments))
+        super().__init__(lambda: place("Whisper", f"{__name__}:Recognizer", arguments))

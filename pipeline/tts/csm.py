@@ -18,13 +18,14 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from config.models import fetches
+from config.engines import fetches
 from pipeline.audio import EAR_RATE, MOUTH_RATE, Samples
 from pipeline.engine import EngineError, Progress, Report
 from pipeline.models.fetching import fetched
 from pipeline.tts import Spoken
 from pipeline.tts.clauses import reached
-from pipeline.workers.worker import Worker, WorkerEngine
+from pipeline.workers.place import MakePlace, Place, PlacedEngine
+from pipeline.workers.worker import Worker
 
 if TYPE_CHECKING:
     from csm import Generator as Model
@@ -247,12 +248,12 @@ def _told(beginning: str = "") -> Iterator[None]:
 
 
 class CsmSpeaker:
-    def __init__(self, worker: Worker, talk: int) -> None:
-        self._worker = worker
+    def __init__(self, place: Place, talk: int) -> None:
+        self._place = place
         self._talk = talk
 
     async def speak(self, text: str) -> AsyncGenerator[Spoken, None]:
-        async with aclosing(self._worker.stream("speak", self._talk, text)) as frames:
+        async with aclosing(self._place.stream("speak", self._talk, text)) as frames:
             async for spoken in frames:
                 yield spoken
 
@@ -265,17 +266,17 @@ class CsmSpeaker:
 
     async def close(self) -> None:
         with suppress(EngineError):  # a process that is gone holds nothing
-            await self._worker.call("close_talk", self._talk)
+            await self._place.call("close_talk", self._talk)
 
     async def _remember(self, method: str, *args: Any) -> None:
         """What the voice does not hear costs it context and nothing else: that is for the log, not for the user."""
         try:
-            await self._worker.call(method, self._talk, *args)
+            await self._place.call(method, self._talk, *args)
         except EngineError as error:
             log.warning("The voice goes on without this turn in mind: %s", error)
 
 
-class Csm(WorkerEngine[Worker]):
+class Csm(PlacedEngine[Place]):
     """Text to speech by CSM in a worker process."""
 
     def __init__(
@@ -287,6 +288,7 @@ class Csm(WorkerEngine[Worker]):
         precision: str = "auto",
         measured: str | None = None,
         device: str | None = None,
+        place: MakePlace = Worker,
     ) -> None:
         """
         Args:
@@ -306,7 +308,7 @@ class Csm(WorkerEngine[Worker]):
             "references": files,
             "device": device,
         }
-        super().__init__(Worker("CSM", f"{__name__}:Voice", arguments, concurrency=CONVERSATIONS))
+        super().__init__(place("CSM", f"{__name__}:Voice", arguments, concurrency=CONVERSATIONS))
         self._talks = count()
 
     async def start(self, report: Report) -> None:
@@ -315,7 +317,7 @@ class Csm(WorkerEngine[Worker]):
         await super().start(report)
 
     def speaker(self) -> CsmSpeaker:
-        return CsmSpeaker(self._worker, next(self._talks))
+        return CsmSpeaker(self._place, next(self._talks))
 
 
 def check_name(folder: Path, name: str) -> None:

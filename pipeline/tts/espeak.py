@@ -28,7 +28,8 @@ import soxr
 from pipeline.audio import MOUTH_RATE, Samples
 from pipeline.engine import EngineError, Report
 from pipeline.tts import Spoken, Voice, WordTime
-from pipeline.workers.worker import Worker, WorkerEngine
+from pipeline.workers.place import MakePlace, Place, PlacedEngine
+from pipeline.workers.worker import Worker
 
 DEFAULT_VOICE = "en-us"
 
@@ -209,11 +210,11 @@ def _delivered(blocks: _Blocks) -> Iterator[Block]:
 class EspeakSpeaker:
     """espeak has no ear and no memory: nothing of the conversation is kept."""
 
-    def __init__(self, worker: Worker) -> None:
-        self._worker = worker
+    def __init__(self, place: Place) -> None:
+        self._place = place
 
     async def speak(self, text: str) -> AsyncGenerator[Spoken, None]:
-        async with aclosing(self._worker.stream("speak", text)) as blocks:
+        async with aclosing(self._place.stream("speak", text)) as blocks:
             async for spoken in blocks:
                 yield spoken
 
@@ -224,11 +225,17 @@ class EspeakSpeaker:
         pass
 
 
-class Espeak(WorkerEngine[Worker]):
+class Espeak(PlacedEngine[Place]):
     """Text to speech by espeak-ng in a worker process."""
 
     def __init__(
-        self, voice: str = DEFAULT_VOICE, *, words_per_minute: int = 175, pitch: int = 50, volume: float = 1.0
+        self,
+        voice: str = DEFAULT_VOICE,
+        *,
+        words_per_minute: int = 175,
+        pitch: int = 50,
+        volume: float = 1.0,
+        place: MakePlace = Worker,
     ) -> None:
         """
         Args:
@@ -238,12 +245,12 @@ class Espeak(WorkerEngine[Worker]):
             volume: 0 to 1.
         """
         settings = {"voice": voice, "words_per_minute": words_per_minute, "pitch": pitch, "volume": volume}
-        super().__init__(Worker("espeak", f"{__name__}:Synthesizer", settings, concurrency=_CONVERSATIONS))
+        super().__init__(place("espeak", f"{__name__}:Synthesizer", settings, concurrency=_CONVERSATIONS))
 
     def speaker(self) -> EspeakSpeaker:
-        return EspeakSpeaker(self._worker)
+        return EspeakSpeaker(self._place)
 
     async def voices(self) -> list[Voice]:
         """For the setup page. Raises EngineError."""
-        voices: list[Voice] = await self._worker.call("voices")
+        voices: list[Voice] = await self._place.call("voices")
         return voices

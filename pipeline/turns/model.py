@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from pipeline.audio import EAR_RATE, Samples
 from pipeline.engine import EngineError, Report
-from pipeline.workers.worker import Worker, WorkerEngine
+from pipeline.workers.place import MakePlace, Place, PlacedEngine
+from pipeline.workers.worker import Worker
 
 SECONDS = 8
 SAMPLES = SECONDS * EAR_RATE
@@ -85,13 +86,13 @@ def load(_: Report) -> TurnModel:
     return TurnModel()
 
 
-class WorkerTurnModel(WorkerEngine[Worker]):
+class WorkerTurnModel(PlacedEngine[Place]):
     """An engine, and TurnModel's face as a coroutine."""
 
-    def __init__(self) -> None:
-        super().__init__(Worker("smart-turn", f"{__name__}:load", concurrency=_AT_ONCE))
+    def __init__(self, place: MakePlace = Worker) -> None:
+        super().__init__(place("smart-turn", f"{__name__}:load", concurrency=_AT_ONCE))
 
     async def finished(self, sound: Samples) -> float:
         """The probability that the speaker of these 16 kHz samples had finished. Raises EngineError."""
-        probability: float = await self._worker.call("finished", sound[-SAMPLES:])
+        probability: float = await self._place.call("finished", sound[-SAMPLES:])
         return probability

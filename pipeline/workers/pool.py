@@ -9,19 +9,19 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from pipeline.engine import EngineError, EngineStatus, Report
-from pipeline.workers.worker import Worker
+from pipeline.workers.place import Place
 
 logger = logging.getLogger(__name__)
 
 
 class WorkerPool:
-    def __init__(self, make: Callable[[], Worker], *, most: int, busy: int) -> None:
+    def __init__(self, make: Callable[[], Place], *, most: int, busy: int) -> None:
         """At most `most` workers; another is begun when all of them serve `busy` users or more."""
         self._make = make
         self._most = most
         self._busy = busy
         self._workers = [make()]
-        self._users: Counter[Worker] = Counter()
+        self._users: Counter[Place] = Counter()
         self._begin: asyncio.Task[None] | None = None
         self._report: Report = lambda progress: None
 
@@ -40,7 +40,7 @@ class WorkerPool:
         """Wait out a restart of the first worker. Raises EngineError when there is nothing to wait for."""
         await self._workers[0].ready()
 
-    def take(self) -> Worker:
+    def take(self) -> Place:
         """For one user, until given back: the worker that serves the fewest."""
         worker = min(self._workers, key=lambda each: self._users[each])
         self._users[worker] += 1
@@ -48,7 +48,7 @@ class WorkerPool:
             self._begin = asyncio.create_task(self._begin_more())
         return worker
 
-    def give(self, worker: Worker) -> None:
+    def give(self, worker: Place) -> None:
         self._users[worker] -= 1
 
     @property

@@ -1,4 +1,4 @@
-"""An engine in a process of its own: the event loop never waits for it, and its crash is not Parley's.
+"""An engine in a process of its own, a Place: the event loop never waits for it, and its crash is not Parley's.
 
     worker = Worker("espeak", "pipeline.tts.espeak:Synthesizer", {"voice": "en-gb"})
     await worker.start(report)
@@ -21,12 +21,13 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing, suppress
 from itertools import count
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import psutil
 
 from config.places import ROOT
-from pipeline.engine import Engine, EngineError, EngineState, EngineStatus, Progress, Report
+from pipeline.engine import EngineError, EngineState, EngineStatus, Progress, Report
+from pipeline.workers.place import WorkerDied
 from pipeline.workers.process import HEADER
 
 BACK_OFF_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
@@ -40,10 +41,6 @@ _GRACE_S = 3.0
 
 _LARGE = 1 << 20
 """Bytes of a reply from which on unpickling leaves the loop's thread."""
-
-
-class WorkerDied(EngineError):
-    """The engine's process ended in the middle of the work; the work is lost, the process is being restarted."""
 
 
 class _Raised(Exception):
@@ -175,14 +172,7 @@ class Worker:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """
-        Args:
-            engine: its name in the catalogue and in sentences.
-            target: "module:attribute" of what makes the engine inside the process: attribute(report, **kwargs).
-            concurrency: how many calls the engine takes at once, each in a thread; further ones wait their turn.
-            errors: the engine's own exceptions, raised here again as what they are, made from their text.
-            sleep, clock: in seconds; for the waits between restarts.
-        """
+        """As MakePlace has it; `sleep` and `clock`, in seconds, are for the waits between restarts."""
         self._engine = engine
         self._load = ("load", target, dict(kwargs or {}), concurrency)
         known: tuple[type[Exception], ...] = (EngineError, *errors)
@@ -354,24 +344,3 @@ class Worker:
             await child.end(0.0)
             raise self._translated(raised, "cannot be loaded") from None
         return child
-
-
-W = TypeVar("W", bound=Engine)
-
-
-class WorkerEngine(Generic[W]):
-    """The face of an engine that works in a Worker or a WorkerPool: it starts, stops and is as that is."""
-
-    def __init__(self, worker: W) -> None:
-        self._worker = worker
-
-    async def start(self, report: Report) -> None:
-        """Load. Raises EngineError with one sentence that says what to do."""
-        await self._worker.start(report)
-
-    async def stop(self) -> None:
-        await self._worker.stop()
-
-    @property
-    def status(self) -> EngineStatus:
-        return self._worker.status

@@ -61,7 +61,7 @@ def propose(route: Route, mind: tuple[str, str]) -> None:
         for stage, choice in proposed.items()
     }
     lacking = sum(row["download_bytes"] for row in choices.values() if not row["here"])
-    proposal = {"profile": "cpu", "why": "It is a tidy machine.", "available": True, "room": True, "room_why": ""}
+    proposal = {"profile": "cpu", "why": "It is a tidy machine.", "room": True, "room_why": ""}
     told["proposal"] = {**proposal, "choices": choices, "download_bytes": lacking}
     route.fulfill(json=told)
 

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from config.cache import free_disk, hub_cache
+from config.engines import CATALOGUE, fetches
+from config.fetches import language_model_files
 from config.hardware import GB, Gpu, Hardware, look
-from config.models import MODELS, fetches, find, room_for, verdict
+from config.models import MODELS, find, room_for, verdict
 from config.profiles import PROFILES
 from config.settings import Settings
 
@@ -70,7 +72,7 @@ def test_what_a_choice_fetches(tmp_path: Path) -> None:
     ]
     assert fetches("ears", "whisper", "medium.en")[0].repository == "Systran/faster-whisper-medium.en"
     assert fetches("ears", "whisper", "someone/whisper-ct2")[0].repository == "someone/whisper-ct2"
-    assert fetches("mind", "vllm", "someone/llama")[0].weights == ("*.safetensors",)
+    assert fetches("mind", "vllm", "someone/llama") == (language_model_files("someone/llama"),)
     assert fetches("mind", "openai", "llama3") == (), "the server has it"
     assert fetches("voice", "espeak", "") == ()
     for folder in (str(tmp_path), str(tmp_path / "missing"), "./here", "~/there"):
@@ -80,6 +82,7 @@ def test_what_a_choice_fetches(tmp_path: Path) -> None:
 def test_every_choice_of_a_profile_is_in_the_table() -> None:
     for profile in PROFILES.values():
         for stage, choice in profile.choices:
+            assert (stage, choice.engine) in CATALOGUE
             assert find(stage, choice.engine, choice.model) is not None, choice
         kept = profile.applied_to(Settings())
         assert (kept.ears.engine, kept.ears.model) == (profile.ears.engine, profile.ears.model)

@@ -11,12 +11,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, FastAPI, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from config.cache import is_here
+from config.engines import Stage, fetches, named
 from config.hardware import Hardware, look
-from config.models import DEFAULTS, MODELS, Model, Stage, fetches, room_for, verdict
+from config.models import MODELS, Model, is_downloaded, room_for, verdict
 from config.profiles import Proposal, propose
 from config.settings import Settings
-from pipeline.engines.catalogue import CATALOGUE, offered
 from pipeline.llm.openai import OpenAIChat
 from pipeline.llm.vllm import PYTHON
 from web.api.downloads import Downloads
@@ -108,7 +107,7 @@ def _proposed(proposal: Proposal, machine: Hardware, rows: list[dict[str, Any]])
     """The profile as rows of the table by stage, and what fetching all of it takes."""
     choices = {}
     for stage, choice in proposal.profile.choices:
-        name = choice.model or DEFAULTS.get(choice.engine, "")
+        name = named(stage, choice.engine, choice.model)
         choices[stage] = next(
             row for row in rows if (row["stage"], row["engine"], row["name"]) == (stage, choice.engine, name)
         )
@@ -117,7 +116,6 @@ def _proposed(proposal: Proposal, machine: Hardware, rows: list[dict[str, Any]])
     return {
         "profile": proposal.profile.name,
         "why": proposal.why,
-        "available": offered(proposal.profile),
         "choices": choices,
         "download_bytes": to_fetch,
         "room": room.runs == "well",
@@ -127,12 +125,12 @@ def _proposed(proposal: Proposal, machine: Hardware, rows: list[dict[str, Any]])
 
 def _row(model: Model, machine: Hardware, settings: Settings) -> dict[str, Any]:
     judged, room = verdict(model, machine), room_for(model.download_bytes, machine)
-    here = bool(model.fetches) and all(is_here(fetch) for fetch in model.fetches)
+    here = is_downloaded(model)
     return {
         "stage": model.stage,
         "engine": model.engine,
         "name": model.name,
-        "default": model.name == DEFAULTS.get(model.engine, ""),
+        "default": model.name == named(model.stage, model.engine, ""),
         "label": model.label,
         "line": model.line,
         "download_bytes": model.download_bytes,
@@ -140,7 +138,6 @@ def _row(model: Model, machine: Hardware, settings: Settings) -> dict[str, Any]:
         "why": judged.why,
         "here": here,
         "missing": _missing(model.engine, settings),
-        "offered": (model.stage, model.engine) in CATALOGUE,
         "room": here or room.runs == "well",
         "room_why": room.why,
     }

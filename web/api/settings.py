@@ -16,11 +16,9 @@ from pydantic import SecretStr
 
 from config import Settings
 from config.cache import is_here
-from config.models import DEFAULTS, Stage, fetches
+from config.engines import CATALOGUE, Stage, fetches
 from config.profiles import PROFILES
 from pipeline.engine import EngineError
-from pipeline.engines.catalogue import offered
-from pipeline.engines.running import CATALOGUE
 from web.api.http import Problem, checked, json_object
 from web.service import Service, public_settings
 
@@ -74,14 +72,14 @@ def api(service: Service) -> APIRouter:
                         "label": spec.label,
                         "line": spec.line,
                         "downloads": spec.downloads,
-                        "model": DEFAULTS.get(spec.name, ""),
+                        "model": spec.model,
                     }
                     for spec in specs
                     if spec.stage == stage
                 ]
                 for stage in STAGES
             },
-            "profiles": [asdict(profile) | {"available": offered(profile)} for profile in PROFILES.values()],
+            "profiles": [asdict(profile) for profile in PROFILES.values()],
         }
 
     @router.get("/api/turns")

@@ -17,6 +17,7 @@ import pytest
 
 from config import Settings
 from config.hardware import GB
+from config.precision import chosen as measured
 from pipeline.doctor import Finding, Working, examine, speaking
 from pipeline.doctor.check import PATIENCE_S, Patient
 from pipeline.doctor.finding import Verdict
@@ -24,7 +25,6 @@ from pipeline.doctor.speaking import recommended
 from pipeline.engines.running import Engines
 from pipeline.engines.trial import Said, speak
 from pipeline.tts import TextToSpeech
-from pipeline.tts.precision import chosen as measured
 from tests.csm.tiny import write_checkpoint
 
 

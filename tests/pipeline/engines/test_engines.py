@@ -13,10 +13,11 @@ import numpy as np
 import psutil
 import pytest
 
+from config.engines import CATALOGUE, EngineSpec
 from config.settings import Settings
 from pipeline.engine import EngineError, Progress
 from pipeline.engines import running
-from pipeline.engines.catalogue import CATALOGUE, EngineSpec
+from pipeline.engines.catalogue import create
 from pipeline.engines.running import Engines
 from pipeline.turns.vad import FRAME
 from tests.pipeline.engines.scripted_engines import Script, ScriptedEngine
@@ -43,12 +44,14 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Script:
     for stage in STAGES:
         for number in (1, 2):
             name = f"{stage}-{number}"
-            spec = EngineSpec(stage, name, name, "", False, "", partial(arguments, stage))  # type: ignore[arg-type]
+            spec = EngineSpec(stage, name, name, "", "", partial(arguments, stage))  # type: ignore[arg-type]
             specs[stage, name] = spec
     monkeypatch.setattr(running, "CATALOGUE", specs)
-    monkeypatch.setattr(EngineSpec, "create", lambda spec, settings, data: ScriptedEngine(script, spec.name))
-    monkeypatch.setattr(running, "WorkerMemory", lambda path, owner, chroma: ScriptedEngine(script, f"memory-{owner}"))
-    monkeypatch.setattr(running, "WorkerTurnModel", lambda: ScriptedEngine(script, "smart-turn"))
+    monkeypatch.setattr(running, "create", lambda spec, settings, data, place: ScriptedEngine(script, spec.name))
+    monkeypatch.setattr(
+        running, "WorkerMemory", lambda path, owner, chroma, place: ScriptedEngine(script, f"memory-{owner}")
+    )
+    monkeypatch.setattr(running, "WorkerTurnModel", lambda place: ScriptedEngine(script, "smart-turn"))
     monkeypatch.setattr(running, "_SmallModel", lambda name, load: ScriptedEngine(script, name))
     return script
 
@@ -292,7 +295,7 @@ async def test_an_engine_that_nobody_knows(script: Script, tmp_path: Path, stage
 def test_an_engine_whose_package_is_missing(tmp_path: Path) -> None:
     spec = replace(CATALOGUE["voice", "espeak"], target="a_package_that_nobody_has:Voice")
     with pytest.raises(EngineError, match=r"eSpeak NG cannot be used .* run `python3 setup\.py`"):
-        spec.create(Settings(), tmp_path)
+        create(spec, Settings(), tmp_path)
 
 
 def test_the_catalogue_cannot_be_changed_and_holds_the_offline_profile() -> None:

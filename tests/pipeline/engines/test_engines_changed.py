@@ -263,7 +263,7 @@ async def test_killed_while_it_loads(tmp_path: Path, whisper: Path, weather: Sam
 EXIT = """
 import asyncio, pathlib, psutil, sys
 from config.settings import Settings
-from pipeline.engines import Engines
+from pipeline.engines.running import Engines
 
 async def main():
     engines = Engines(Settings(), pathlib.Path(sys.argv[1]))

@@ -18,16 +18,18 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from config.engines import CATALOGUE
 from config.settings import MindSettings, Settings
 from pipeline.engine import EngineError
-from pipeline.engines.catalogue import CATALOGUE
+from pipeline.engines.catalogue import create
 from pipeline.llm import Message, Prompt, checkpoint
 from pipeline.llm.chat import ChatMessage
 from pipeline.llm.checkpoint import check_room, dtype_for
 from pipeline.llm.contexts import KEPT, Contexts
 from pipeline.llm.transformers import CHUNK, Mind, Template, Transformers
+from pipeline.workers.place import WorkerDied
 from pipeline.workers.process import WINDOW
-from pipeline.workers.worker import Worker, WorkerDied
+from pipeline.workers.worker import Worker
 from tests.support import hub
 from tests.support.no_minds import a_file, csm, empty, nothing, silent, whisper
 from tests.support.tiny_models import CHAT_TEMPLATE, SAID, write_llama, write_whisper
@@ -513,13 +515,13 @@ async def test_after_a_crash_it_answers_again(llama: Path) -> None:
             with pytest.raises(WorkerDied):
                 while True:
                     await anext(said)
-        await engine._worker.ready()
+        await engine._place.ready()
         assert "".join(await reply(engine)) == SENTENCE
 
 
 async def test_it_is_in_the_catalogue(llama: Path, tmp_path: Path) -> None:
     settings = Settings(mind=MindSettings(engine="transformers", model=str(llama)))
-    engine = CATALOGUE["mind", "transformers"].create(settings, tmp_path)
+    engine = create(CATALOGUE["mind", "transformers"], settings, tmp_path)
     assert isinstance(engine, Transformers)
     await engine.start(lambda progress: None)
     try:

@@ -19,7 +19,7 @@ from pipeline.engine import EngineError
 from pipeline.stt import Hearing, Transcript
 from pipeline.stt.pocketsphinx import _DECODERS, PocketSphinx, natural
 from pipeline.turns.vad import FRAME
-from pipeline.workers.worker import WorkerDied
+from pipeline.workers.place import WorkerDied
 from tests.support.recordings import AUDIO
 
 QUESTION = "What is the weather in paris?"
@@ -161,7 +161,7 @@ async def test_nobody_is_turned_away_because_someone_left_without_a_word(ears: P
 
 
 async def test_too_many_people_are_told_so(ears: PocketSphinx, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ears._worker, "_most", 1)
+    monkeypatch.setattr(ears._place, "_most", 1)
     hearings = [ears.listen() for _ in range(_DECODERS + 1)]
     for hearing in hearings[:-1]:
         await hearing.feed(np.zeros(FRAME, np.float32))
@@ -178,14 +178,14 @@ async def test_further_workers_are_begun_when_several_speak_at_once(ears: Pocket
     hearings = [ears.listen() for _ in range(8)]
     for hearing in hearings:
         await hearing.feed(question)
-        while (beginning := ears._worker._begin) is not None:
+        while (beginning := ears._place._begin) is not None:
             await asyncio.wait([beginning])
-    assert 1 < len(ears._worker._workers) <= (os.cpu_count() or 1)
-    assert max(ears._worker._users.values()) < len(hearings), "they share the work"
+    assert 1 < len(ears._place._workers) <= (os.cpu_count() or 1)
+    assert max(ears._place._users.values()) < len(hearings), "they share the work"
     assert [(await hearing.finish()).text for hearing in hearings] == [QUESTION] * len(hearings)
     for hearing in hearings:
         await hearing.close()
-    assert set(ears._worker._users.values()) == {0}
+    assert set(ears._place._users.values()) == {0}
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ async def test_killed_in_the_middle_of_a_turn(ears: PocketSphinx) -> None:
     os.kill(psutil.Process().children()[-1].pid, signal.SIGKILL)
     with pytest.raises(WorkerDied, match="pocketsphinx stopped unexpectedly"):
         await feed(hearing, question[len(question) // 2 :])
-    await ears._worker._workers[0].ready()
+    await ears._place._workers[0].ready()
     with pytest.raises(EngineError, match="say it again"):
         await hearing.feed(question[:FRAME])
     await hearing.close()

@@ -18,13 +18,13 @@ import psutil
 import pytest
 from faster_whisper.utils import _MODELS
 
-from config.models import fetches
+from config.engines import fetches
 from pipeline.audio import EAR_RATE, Samples
 from pipeline.ends.file import read_sound
 from pipeline.engine import EngineError, Progress
 from pipeline.stt import Transcript
 from pipeline.stt.whisper import DECODE_EVERY, Recognizer, Whisper, invented
-from pipeline.workers.worker import WorkerDied
+from pipeline.workers.place import WorkerDied
 from tests.support import hub
 from tests.support.recordings import recording
 from tests.support.tiny_models import HEARD, write_llama, write_whisper
@@ -309,7 +309,7 @@ async def test_after_a_crash_it_listens_again(tiny: Path, speech: Samples) -> No
         with pytest.raises(WorkerDied):
             while True:
                 await hearing.feed(speech[:EAR_RATE])
-        await engine._worker.ready()
+        await engine._place.ready()
         with pytest.raises(EngineError, match="please say it again"):
             await hearing.finish()
         await hearing.close()

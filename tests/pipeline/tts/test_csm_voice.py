@@ -20,7 +20,7 @@ from pipeline.audio import EAR_RATE, Samples
 from pipeline.engine import EngineError
 from pipeline.tts import Spoken
 from pipeline.tts.csm import PARLEY, USER, Csm, Talk, load
-from pipeline.workers.worker import WorkerDied
+from pipeline.workers.place import WorkerDied
 from tests.csm.tiny import voice, write_checkpoint
 
 FRAME = 1920
@@ -137,7 +137,7 @@ async def test_after_a_crash_it_speaks_again(checkpoint: Path, voices: Path) -> 
         with pytest.raises(WorkerDied):
             async for _ in sounds:
                 pass
-        await engine._worker.ready()
+        await engine._place.ready()
         assert await spoken(speaker)
 
 

@@ -18,7 +18,7 @@ from pipeline.audio import MOUTH_RATE, Samples
 from pipeline.engine import EngineError
 from pipeline.tts import Spoken
 from pipeline.tts.espeak import Block, Espeak, Synthesizer, at_mouth_rate
-from pipeline.workers.worker import WorkerDied
+from pipeline.workers.place import WorkerDied
 
 SENTENCE = "In Paris, it doesn't rain at 10:30, Mr. Smith said; 1,234 umbrellas stay at home. Ça va?"
 
@@ -180,6 +180,6 @@ async def test_killed_while_speaking_it_is_soon_back() -> None:
         with pytest.raises(WorkerDied, match="espeak stopped unexpectedly"):
             async for _ in engine.speaker().speak("This is a long story. " * 200):
                 os.kill(child, signal.SIGKILL)
-        await engine._worker.ready()
+        await engine._place.ready()
         assert joined(await blocks(engine, "hello")).size
         assert engine.status.restarts == 1

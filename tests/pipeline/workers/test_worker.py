@@ -18,8 +18,9 @@ import pytest
 
 from config.places import ROOT
 from pipeline.engine import EngineError, Progress
+from pipeline.workers.place import WorkerDied
 from pipeline.workers.process import WINDOW
-from pipeline.workers.worker import BACK_OFF_S, Worker, WorkerDied
+from pipeline.workers.worker import BACK_OFF_S, Worker
 from tests.pipeline.workers.worker_engines import Busy
 
 ENGINES = "tests.pipeline.workers.worker_engines"

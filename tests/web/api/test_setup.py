@@ -328,7 +328,6 @@ def test_a_profile_whose_models_are_not_here_is_refused_at_the_start(
 ) -> None:
     monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("HF_HUB_CACHE", raising=False)
-    monkeypatch.setattr("web.serve.offered", lambda profile: True)
     with pytest.raises(ServeError, match=r"sesame/csm-1b.*`python3 setup.py models --profile gpu`"):
         load_settings(tmp_path, "gpu")
     assert not (tmp_path / "settings.json").exists(), "the old choice stays"

@@ -114,7 +114,6 @@ export class Models extends EventTarget {
   #action(model) {
     const words = (text) => element("span", { className: "small quiet state", textContent: text });
     if (this.inUse(model)) return words("In use");
-    if (!model.offered) return words("");
     if (model.download_bytes && !model.here) {
       if (model.runs === "no") return words(size(model.download_bytes));
       if (!model.room) return words(model.room_why);

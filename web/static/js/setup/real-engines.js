@@ -28,7 +28,7 @@ export class RealEngines {
 
   /** What the button would change now. */
   get #coming() {
-    return this.#choices.filter((choice) => choice.offered && !choice.missing && !this.#models.inUse(choice));
+    return this.#choices.filter((choice) => !choice.missing && !this.#models.inUse(choice));
   }
 
   #show() {

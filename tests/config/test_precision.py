@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from config import precision
+from config.engines import CATALOGUE
+from config.precision import chosen, keep
 from config.settings import Settings, VoiceSettings
-from pipeline.engines.catalogue import CATALOGUE
-from pipeline.tts import precision
-from pipeline.tts.precision import chosen, keep
 
 MODEL = "sesame/csm-1b"
 

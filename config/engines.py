@@ -1,0 +1,169 @@
+"""The engines there are to choose from, each once: to add one, write its file beside its stage's Protocol in
+`pipeline` and an entry here. Sizes of the models that are recommended stand in config/models.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+from config import precision
+from config.cache import Source
+from config.fetches import MIMI, language_model_files, speech_model_files, whisper_files
+from config.settings import Settings
+
+Stage = Literal["ears", "mind", "voice"]
+
+CSM_1B = "sesame/csm-1b"
+
+
+def _nothing(_: str) -> tuple[Source, ...]:
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSpec:
+    stage: Stage
+    name: str
+    """As the settings have it."""
+    label: str
+    line: str
+    """One honest line for the setup page."""
+    target: str
+    """"module:Class", imported when it is chosen, so that an engine's packages are nobody else's need."""
+    arguments: Callable[[Settings, Path], Mapping[str, object]]
+    """What the class is made with, from the settings and the data folder. When these change, it is loaded anew."""
+    model: str = ""
+    """What it loads where the settings name no model; empty where it brings its own, or a server has it."""
+    files: Callable[[str], tuple[Source, ...]] = _nothing
+    """What it reads for a model of that name, which is fetched from the hub or out of packages."""
+
+    @property
+    def downloads(self) -> bool:
+        """Whether it fetches a model before its first use."""
+        return bool(self.model)
+
+
+CATALOGUE: Mapping[tuple[str, str], EngineSpec] = MappingProxyType(
+    {
+        (spec.stage, spec.name): spec
+        for spec in (
+            EngineSpec(
+                "ears",
+                "pocketsphinx",
+                "PocketSphinx",
+                "Needs no download. Understands short, clear English questions; long sentences poorly.",
+                "pipeline.stt.pocketsphinx:PocketSphinx",
+                lambda settings, data: {"language": settings.ears.language},
+            ),
+            EngineSpec(
+                "ears",
+                "whisper",
+                "Whisper",
+                "Understands everyday speech well. The large model wants a graphics card.",
+                "pipeline.stt.whisper:Whisper",
+                lambda settings, data: {
+                    "model": named("ears", "whisper", settings.ears.model),
+                    "language": settings.ears.language,
+                },
+                model="base.en",
+                files=lambda model: (whisper_files(model),),
+            ),
+            EngineSpec(
+                "mind",
+                "builtin",
+                "Built-in replies",
+                "Needs no download. Not a language model: greets, tells the time, remembers what you tell it.",
+                "pipeline.llm.builtin:BuiltinReplies",
+                lambda settings, data: {},
+            ),
+            EngineSpec(
+                "mind",
+                "openai",
+                "A server of yours",
+                "Ollama, llama.cpp, LM Studio, vLLM elsewhere, or a service: as good as its model.",
+                "pipeline.llm.openai:OpenAIChat",
+                lambda settings, data: {
+                    "url": settings.mind.url,
+                    "model": settings.mind.model,
+                    "api_key": settings.mind.api_key.get_secret_value(),
+                },
+            ),
+            EngineSpec(
+                "mind",
+                "vllm",
+                "vLLM",
+                "A language model on this computer. Wants a graphics card, and takes a minute to start.",
+                "pipeline.llm.vllm:Vllm",
+                lambda settings, data: {
+                    "model": named("mind", "vllm", settings.mind.model),
+                    "log": data / "logs" / "vllm.log",
+                },
+                model="Qwen/Qwen3-4B-Instruct-2507",
+                files=lambda model: (language_model_files(model),),
+            ),
+            EngineSpec(
+                "mind",
+                "transformers",
+                "Transformers",
+                "A small language model on this computer, without a server. On a processor it takes its time.",
+                "pipeline.llm.transformers:Transformers",
+                lambda settings, data: {"model": named("mind", "transformers", settings.mind.model)},
+                model="Qwen/Qwen2.5-0.5B-Instruct",
+                files=lambda model: (language_model_files(model),),
+            ),
+            EngineSpec(
+                "voice",
+                "espeak",
+                "eSpeak NG",
+                "Needs no download. Clear and instant, in over a hundred languages, but sounds like a machine.",
+                "pipeline.tts.espeak:Espeak",
+                lambda settings, data: {
+                    "voice": settings.voice.name or "en-us",
+                    "words_per_minute": settings.voice.words_per_minute,
+                    "pitch": settings.voice.pitch,
+                    "volume": settings.voice.volume,
+                },
+            ),
+            EngineSpec(
+                "voice",
+                "csm",
+                "CSM-1B",
+                "A natural voice, made from a recording. On a processor it keeps the pace of speech at best.",
+                "pipeline.tts.csm:Csm",
+                lambda settings, data: {
+                    "model": named("voice", "csm", settings.voice.model),
+                    "voices": data / "voices",
+                    "references": [(reference.recording, reference.text) for reference in settings.voice.references],
+                    "precision": settings.voice.precision,
+                    "measured": precision.chosen(data, named("voice", "csm", settings.voice.model)),
+                },
+                model=CSM_1B,
+                files=lambda model: (
+                    (speech_model_files(model), MIMI) if model == CSM_1B else (speech_model_files(model),)
+                ),
+            ),
+        )
+    }
+)
+"""By stage and name."""
+
+
+def named(stage: Stage, engine: str, model: str) -> str:
+    """A model of the settings, or the engine's default where they name none; empty where it has none."""
+    spec = CATALOGUE.get((stage, engine))
+    return model or (spec.model if spec is not None else "")
+
+
+def fetches(stage: Stage, engine: str, model: str) -> tuple[Source, ...]:
+    """What must be fetched for a choice, any hub id included; nothing for a folder of the user's."""
+    spec, model = CATALOGUE.get((stage, engine)), named(stage, engine, model)
+    return spec.files(model) if spec is not None and model and not is_path(model) else ()
+
+
+def is_path(model: str) -> bool:
+    """Whether a model's name means a folder on this machine, be it there or not, rather than one on the hub."""
+    path = Path(model).expanduser()
+    return path.is_absolute() or model.startswith((".", "~")) or path.exists()
