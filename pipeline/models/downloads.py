@@ -32,7 +32,8 @@ from config.cache import Source, folder_of, free_disk, has_codec
 from config.fetches import CODEC_FILE, CODEC_TENSORS, Fetch
 from config.packages import Packaged
 from pipeline.models.hub_errors import DownloadError, TokenNeeded, explained
-from pipeline.models.packages import Parcel, fetch_parcel, parcels
+from pipeline.models.packages import fetch_parcel
+from pipeline.models.parcel import Parcel, parcels
 from pipeline.models.plan import File, Plan, Tick, Watch, in_words
 
 SPARE = 200_000_000

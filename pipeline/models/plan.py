@@ -6,13 +6,11 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from huggingface_hub import constants
 from huggingface_hub.file_download import repo_folder_name
 
-if TYPE_CHECKING:
-    from pipeline.models.packages import Parcel
+from pipeline.models.parcel import Parcel
 
 
 @dataclass(frozen=True, slots=True)
