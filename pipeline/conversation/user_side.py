@@ -118,8 +118,6 @@ class UserSide:
         elif silence >= PAUSE_MS:
             turn.finish()
         final = turn.final is not None and turn.final.done()
-        if turn.final is not None and final and turn.final.exception() is None:
-            turn.transcript = turn.final.result().text
         return Intrusion(turn.speech_ms, silence, turn.transcript, final, reacting)
 
     def end(self, why: str) -> Ended | None:
@@ -150,7 +148,7 @@ class UserSide:
 
     def _partial(self, partial: Transcript) -> None:
         if (turn := self.turn) is not None:
-            turn.transcript = partial.text
+            turn.partial = partial.text
             whole = turn.words(partial.text)
             self._scope.outbox.post(PartialTranscript(turn.number, turn.revision, whole, partial.stable))
             self._on_partial(whole)

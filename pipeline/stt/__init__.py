@@ -10,21 +10,11 @@ from pipeline.engine import Engine
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
-    """A word with its time in seconds from the start of the hearing."""
-
-    text: str
-    start: float
-    end: float
-
-
-@dataclass(frozen=True, slots=True)
 class Transcript:
     text: str
     """All that was understood so far, in natural spelling, stripped; empty when nothing was understood."""
     stable: int = 0
-    """How many leading characters of `text` will not change any more; all of it in a final transcript."""
-    words: tuple[Word, ...] = ()
+    """How many leading characters of `text` will hardly change any more; all of it in a final transcript."""
 
 
 class Hearing(Protocol):

@@ -1,19 +1,19 @@
 """Speech to text in worker processes: what every recogniser's face has in common.
 
 The recogniser in the process hears several turns, each by a number: open(turn), feed(turn, samples) → (text, stable) or
-None, finish(turn) → (text, [(word, start, end), …]), close_turn(turn).
+None, finish(turn) → text, close_turn(turn).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
 from typing import Any
 
 from pipeline.audio import Samples
 from pipeline.engine import EngineError
-from pipeline.stt import Transcript, Word
+from pipeline.stt import Transcript
 from pipeline.workers.place import Place, PlacedEngine
 from pipeline.workers.pool import WorkerPool
 
@@ -32,9 +32,8 @@ class WorkerHearing:
         return None if partial is None else Transcript(*partial)
 
     async def finish(self) -> Transcript:
-        final: tuple[str, Sequence[tuple[str, float, float]]] = await self._call("finish")
-        text, timed = final
-        return Transcript(text, len(text), tuple(Word(*word) for word in timed))
+        text: str = await self._call("finish")
+        return Transcript(text, len(text))
 
     async def close(self) -> None:
         place, self._place = self._place, None

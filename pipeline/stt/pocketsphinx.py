@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -38,8 +37,6 @@ _CEPSTRAL_MEAN = "40,3,-1,0,0,0,0,0,0,0,0,0,0"
 _ACTIVE_STATES = 6000
 """Hidden Markov models searched in a frame, where pocketsphinx allows 30000: a third less work, no more errors."""
 
-_FRAMES_PER_SECOND = 100
-
 _LOOK_AHEAD = EAR_RATE // 10
 """Samples that the decoder holds back: 5 frames to look ahead, 3 for the features' differences, rounded up."""
 
@@ -50,9 +47,6 @@ class _Utterance:
     def __init__(self, decoder: Any) -> None:
         self.decoder = decoder
         self._text = ""
-        self._fed = 0
-        self._fillings: list[int] = []
-        """Where silence of our own was put in, in samples fed."""
         decoder.set_cmn(_CEPSTRAL_MEAN)
         decoder.start_utt()
 
@@ -65,12 +59,10 @@ class _Utterance:
         self._text = text
         return text
 
-    def finish(self) -> tuple[str, list[tuple[str, float, float]]]:
-        """The text, and its words in seconds from the start of the turn."""
-        self._fillings.append(self._fed)
+    def finish(self) -> str:
         self._process(np.zeros(_LOOK_AHEAD, np.float32))
         self._text = self._best()
-        return self._text, list(self._words())
+        return self._text
 
     def end(self) -> None:
         self.decoder.end_utt()
@@ -78,22 +70,10 @@ class _Utterance:
     def _process(self, samples: Samples) -> None:
         if len(samples):
             self.decoder.process_raw(to_pcm16(samples))
-            self._fed += len(samples)
 
     def _best(self) -> str:
         best = self.decoder.hyp()
         return best.hypstr if best is not None else ""
-
-    def _words(self) -> Iterator[tuple[str, float, float]]:
-        for segment in self.decoder.seg() or ():
-            if segment.word[0] not in "<[+":  # silence, noise, breath
-                spelling = re.sub(r"\(\d+\)$", "", segment.word)  # "a(2)" is the second way to pronounce "a"
-                yield spelling, self._seconds(segment.start_frame), self._seconds(segment.end_frame + 1)
-
-    def _seconds(self, frame: int) -> float:
-        at = frame * EAR_RATE // _FRAMES_PER_SECOND
-        ours = sum(min(_LOOK_AHEAD, at - filling) for filling in self._fillings if filling < at)
-        return (at - ours) / EAR_RATE
 
 
 class Decoders:
@@ -113,9 +93,8 @@ class Decoders:
         text = self._turn(turn).feed(samples)
         return None if text is None else (spelled(text), 0)
 
-    def finish(self, turn: int) -> tuple[str, list[tuple[str, float, float]]]:
-        text, words = self._turn(turn).finish()
-        return natural(text), words
+    def finish(self, turn: int) -> str:
+        return natural(self._turn(turn).finish())
 
     def close_turn(self, turn: int) -> None:
         if utterance := self._turns.pop(turn, None):

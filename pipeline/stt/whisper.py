@@ -1,213 +1,206 @@
-"""Whisper by faster-whisper (CTranslate2): partial transcripts while one speaks, the final one mostly decoded already.
+"""Whisper as ears: what a turn's sound says, while it grows and at its end.
 
-The turn's sound is decoded again and again; words on which two decodings agree are settled (agreement.py), and in a
-long turn the sound of settled words is left behind. Text that Whisper invents on noise is kept out by masking what
-Silero takes for no speech, and by Whisper's own measures: OpenAI's published decoding drops a segment whose
-probability of no speech is above 0.6 while its mean log probability is below -1, and one that compresses better than
-2.4 is a loop.
+A turn's sound is decoded again and again (decoder.py), and when is what matters: Whisper takes a while, and whoever
+has stopped talking waits for the last decoding. So it decodes
+
+- whenever the voice falls silent for a moment, which may be the end: if only silence follows, those words are the
+  final ones, and they were begun before anyone knew;
+- twice a second while one speaks, if a step of the decoding is no longer than a pause takes to be noticed;
+- at the end, if speech came after the last decoding that was begun.
+
+A final decoding never waits for a partial one: those under way, of whichever turn, are dropped between their steps.
+The sound stays here until the turn is closed, so a process that crashed has lost nothing that was said.
 """
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
+import asyncio
+import re
+from contextlib import aclosing, suppress
 from typing import Any
 
 import numpy as np
 
-from config.engines import fetches, is_path
 from pipeline.audio import EAR_RATE, Samples
-from pipeline.engine import EngineError, Progress, Report
-from pipeline.models.fetching import fetched
-from pipeline.stt import Word
-from pipeline.stt.agreement import Agreement, text_of
-from pipeline.stt.ears import WorkerEars
-from pipeline.workers.place import MakePlace
+from pipeline.engine import EngineError
+from pipeline.stt import Transcript
+from pipeline.stt.decoder import Decoded
+from pipeline.workers.place import MakePlace, Place, PlacedEngine, WorkerDied
 from pipeline.workers.worker import Worker
 
 DECODE_EVERY = round(0.5 * EAR_RATE)
-"""New samples worth another partial decoding. A slow machine decodes less often: what waits is fed in one piece."""
+"""New samples worth another decoding while one speaks."""
 
-WINDOW_S, OVERLAP_S = 20.0, 5.0
-"""Whisper hears 30 s at a time: from this length on, the sound of settled words is left behind, all but 5 s."""
+STEP_S = 0.12
+"""Seconds that a step of a partial decoding may take while one speaks. A pause is noticed some 120 ms after the last
+sound: Silero lets go after 20 to 50 ms, and three frames more make a pause (pipeline/turns/taking.py)."""
 
-QUIET = 0.1
-"""Share of the turn's loudest moment below which what follows the last decoding is the silence of a pause (-20 dB)."""
+PACE = 0.3
+"""Weight of the newest step in their mean."""
 
-NO_SPEECH, LOG_PROBABILITY, COMPRESSION = 0.6, -1.0, 2.4
-
-CERTAIN, CERTAIN_AFTER = 0.8, 2 * EAR_RATE
-"""Probability of a language, and samples heard, from which on a turn stays in it: a change on the way would unsettle
-its words, and listening for the language doubles the work of a partial."""
-
-THREADS = max(1, min(4, (os.cpu_count() or 1) - 1))
-"""One core is left to the others. CTranslate2's threads wait for each other by spinning: where one of four has to share
-its core with another program, 1 s of work was seen to take 9 to 34 s (docs/PERFORMANCE.md)."""
+STRETCH_S, OVERLAP_S = 20.0, 5.0
+"""Seconds from which on a turn's beginning is decoded for good, all but its last 5 s, and is context from then on."""
 
 MOMENT = 512
 """Samples, 32 ms."""
 
+LULL = 2 * MOMENT
+"""Quiet samples at the end of a sound that may be its end; stops within words (a "t", a "k") are mostly shorter."""
+
 LOUD = 1e-3
 """RMS (of full scale) of its loudest moment below which sound is silence and is not decoded at all."""
 
-PROMPT_CHARS = 200
-"""Of the words that were left behind, as context for the next decoding."""
+QUIET, ABOVE_NOISE, NOISY = 0.1, 2.0, 0.3
+"""What is quiet: a share of the turn's loudest moment (-20 dB), or twice its background, but never above 0.3."""
+
+BACKGROUND = 0.1
+"""The share of a turn's moments that are no louder than its background: the sound from before it, its pauses."""
 
 
-class _Turn:
-    def __init__(self) -> None:
-        self.sound: Samples = np.zeros(0, np.float32)
-        self.decoded = 0
-        """How many samples the last decoding had."""
-        self.language: str | None = None
-        """Once it is certain."""
-        self.agreement = Agreement()
+class Decodings:
+    """What its place decodes, for all turns: a final decoding goes first, and partial ones give way."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._finals = 0
+        self._partials: set[asyncio.Task[Any]] = set()
+        self.step_s = 0.0
+        """Mean seconds of the longest step of a decoding, queueing included."""
 
     @property
-    def text(self) -> str:
-        return text_of(self.agreement.words)
+    def free(self) -> bool:
+        """Whether a partial decoding may be begun."""
+        return not self._finals
 
-    @property
-    def stable(self) -> int:
-        return min(len(text_of(self.agreement.settled)), len(self.text))
+    def begin(self, partial: asyncio.Task[Any]) -> None:
+        self._partials.add(partial)
+        partial.add_done_callback(self._partials.discard)
 
-
-class Recognizer:
-    """Whisper itself, for a worker process. A turn goes by the number that its listener chose."""
-
-    def __init__(self, report: Report, model: str, language: str, device: str, compute_type: str) -> None:
-        self._model = _load(model, device, compute_type, report)
-        if language not in ("auto", "en") and not self._model.model.is_multilingual:
-            raise EngineError(
-                f"The Whisper model {model} knows English only: choose English, or a model without “.en” in its name."
-            )
-        if language != "auto" and language not in self._model.supported_languages:
-            raise EngineError(f"Whisper does not know the language {language!r}: choose another, or “auto”.")
-        self._language = None if language == "auto" else language
-        self._turns: dict[int, _Turn] = {}
-        report(Progress("warming up Whisper"))
-        rng = np.random.default_rng(0)
-        noise = 0.1 * rng.standard_normal(EAR_RATE, np.float32)
-        list(self._model.transcribe(noise, language=self._language, beam_size=1, temperature=0.0)[0])
-
-    def open(self, turn: int) -> None:
-        self._turns[turn] = _Turn()
-
-    def close_turn(self, turn: int) -> None:
-        self._turns.pop(turn, None)
-
-    def feed(self, turn: int, samples: Samples) -> tuple[str, int] | None:
-        """Text and its stable length, when a decoding was due and has changed it."""
-        state = self._turn(turn)
-        state.sound = np.concatenate([state.sound, samples])
-        if len(state.sound) - state.decoded < DECODE_EVERY:
-            return None
-        before = state.text, state.stable
-        state.agreement.decoded(self._decode(state))
-        return now if (now := (state.text, state.stable)) != before else None
-
-    def finish(self, turn: int) -> tuple[str, list[tuple[str, float, float]]]:
-        """The text, and its words with seconds from the start of the turn."""
-        state = self._turn(turn)
-        state.agreement.final(self._decode(state) if self._speaks_since(state) else None)
-        return state.text, [(word.text.strip(), word.start, word.end) for word in state.agreement.settled]
-
-    def _turn(self, turn: int) -> _Turn:
+    async def final(self, sound: Samples, *context: str | None, **options: bool) -> Decoded:
+        """Before all others. Waits out a restart, and if there was one meanwhile, decodes again. Raises EngineError."""
+        self._finals += 1
         try:
-            return self._turns[turn]
-        except KeyError:
-            raise EngineError("What was said before Whisper was restarted is lost: please say it again.") from None
+            for partial in self._partials:
+                partial.cancel()
+            await self._place.ready()
+            try:
+                return await self.decode(sound, *context, **options)
+            except WorkerDied:
+                await self._place.ready()
+                return await self.decode(sound, *context, **options)
+        finally:
+            self._finals -= 1
 
-    def _speaks_since(self, state: _Turn) -> bool:
-        """Whether there may be speech that the last decoding has not had; if not, that was the final one."""
-        new = loudest(state.sound[state.decoded :])
-        return new >= LOUD and new >= QUIET * loudest(state.sound[: state.decoded])
-
-    def _decode(self, state: _Turn) -> list[Word]:
-        """The words from where the agreement begins, with seconds from the start of the turn."""
-        agreement = state.agreement
-        if len(state.sound) / EAR_RATE - agreement.begin > WINDOW_S:
-            agreement.leave_behind(len(state.sound) / EAR_RATE - OVERLAP_S)
-        state.decoded = len(state.sound)
-        begin = agreement.begin
-        sound = state.sound[round(begin * EAR_RATE) :]
-        if loudest(sound) < LOUD:
-            return []
-        before = text_of([word for word in agreement.settled if word.end <= begin])[-PROMPT_CHARS:]
-        segments, info = self._transcribe(sound, before, state.language or self._language)
-        if info.language_probability >= CERTAIN and len(sound) >= CERTAIN_AFTER:
-            state.language = info.language
-        return [
-            Word(word.word, begin + float(word.start), begin + float(word.end))
-            for segment in segments
-            if not invented(segment.no_speech_prob, segment.avg_logprob, segment.compression_ratio)
-            for word in segment.words or ()
-        ]
-
-    def _transcribe(self, sound: Samples, before: str, language: str | None) -> Any:
-        """Segments, decoded as they are taken, and what was found out before. None: the language is listened for."""
-        return self._model.transcribe(
-            sound,
-            language=language,
-            beam_size=1,
-            temperature=[0.0, 0.4],
-            condition_on_previous_text=False,
-            initial_prompt=before or None,
-            word_timestamps=True,
-            vad_filter=True,
-            no_speech_threshold=NO_SPEECH,
-            log_prob_threshold=LOG_PROBABILITY,
-            compression_ratio_threshold=COMPRESSION,
-        )
+    async def decode(self, sound: Samples, *context: str | None, **options: bool) -> Decoded:
+        """Decoder.decode. When the caller is cancelled it ends with its present step. Raises EngineError."""
+        time = asyncio.get_running_loop().time
+        began, longest = time(), 0.0
+        answer: Decoded | None = None
+        async with aclosing(self._place.stream("decode", sound, *context, **options)) as steps:
+            async for step in steps:
+                longest = max(longest, time() - began)
+                began, answer = time(), step
+        assert answer is not None
+        self.step_s += PACE * (longest - self.step_s) if self.step_s else longest
+        return answer
 
 
-def loudest(sound: Samples) -> float:
-    """RMS of the loudest 32 ms; 0 for no sound."""
-    if not len(sound):
-        return 0.0
-    moments = np.pad(sound, (0, -len(sound) % MOMENT)).reshape(-1, MOMENT)
-    return float(np.sqrt(np.square(moments).mean(axis=1).max()))
+class WhisperHearing:
+    """One turn."""
+
+    def __init__(self, decodings: Decodings) -> None:
+        self._decodings = decodings
+        self._sound: Samples = np.zeros(0, np.float32)
+        self._begin = 0
+        """Sample from which on it is decoded; what was said before is `_before`, for good."""
+        self._before = ""
+        self._language: str | None = None
+        self._begun = 0
+        """Samples that the newest decoding has, under way or ended."""
+        self._heard = 0
+        """Samples that the newest decoding had which ended well: its words are `_text`."""
+        self._text = ""
+        self._stable = 0
+        self._told: tuple[str, int] = ("", 0)
+        self._decoding: asyncio.Task[None] | None = None
+
+    async def feed(self, samples: Samples) -> Transcript | None:
+        self._sound = np.concatenate([self._sound, samples])
+        if (self._decoding is None or self._decoding.done()) and self._due():
+            self._decoding = asyncio.create_task(self._partial())
+            self._decodings.begin(self._decoding)
+        now = self._text, self._stable
+        if now == self._told:
+            return None
+        self._told = now
+        return Transcript(*now)
+
+    async def finish(self) -> Transcript:
+        """By the newest decoding, if nothing was said since it was begun; else by a last one."""
+        if self._says_more(self._begun):
+            await self._decode(final=True)
+        else:
+            await self.caught_up()
+            if self._heard < self._begun:  # it was dropped, or failed
+                await self._decode(final=True)
+        self._stable = len(self._text)
+        self._told = self._text, self._stable
+        return Transcript(*self._told)
+
+    async def caught_up(self) -> None:
+        """Wait for a decoding that is under way."""
+        if self._decoding is not None:
+            await asyncio.wait([self._decoding])
+
+    async def close(self) -> None:
+        if self._decoding is not None:
+            self._decoding.cancel()
+
+    def _due(self) -> bool:
+        if not self._decodings.free or not self._says_more(self._begun):
+            return False
+        if loudest(self._sound[-LULL:]) < self._quiet():
+            return True
+        return len(self._sound) - self._begun >= DECODE_EVERY and self._decodings.step_s <= STEP_S
+
+    def _says_more(self, since: int) -> bool:
+        """Whether there may be speech after that sample."""
+        return loudest(self._sound[since:]) >= max(LOUD, self._quiet())
+
+    def _quiet(self) -> float:
+        levels = moments(self._sound)
+        if not len(levels):
+            return 0.0
+        top = float(levels.max())
+        background = ABOVE_NOISE * float(np.quantile(levels, BACKGROUND))
+        return max(QUIET * top, min(background, NOISY * top))
+
+    async def _partial(self) -> None:
+        with suppress(EngineError):  # the final decoding will tell
+            await self._decode(final=False)
+
+    async def _decode(self, *, final: bool) -> None:
+        decode = self._decodings.final if final else self._decodings.decode
+        self._begun = upto = len(self._sound)
+        while upto - self._begin > STRETCH_S * EAR_RATE:
+            stretch = self._sound[self._begin : self._begin + round(STRETCH_S * EAR_RATE)]
+            self._leave_behind(await decode(stretch, self._before, self._language, again=True, ends=True))
+        decoded = await decode(self._sound[self._begin : upto], self._before, self._language, again=final, ends=False)
+        if decoded.loop and not final:
+            return
+        self._language = decoded.language or self._language
+        text = f"{self._before} {decoded.text}".strip()
+        self._heard, self._stable, self._text = upto, agreed(self._text, text), text
+
+    def _leave_behind(self, decoded: Decoded) -> None:
+        """The words of a stretch, all but those of its last seconds."""
+        until = STRETCH_S - OVERLAP_S
+        length, end = max((each for each in decoded.ends if each[1] <= until), default=(0, until))
+        self._before = f"{self._before} {decoded.text[:length]}".strip()
+        self._begin += max(MOMENT, round(end * EAR_RATE))
 
 
-def invented(no_speech: float, log_probability: float, compression: float) -> bool:
-    """Whether a segment is what Whisper says to noise, by its own three measures."""
-    return compression > COMPRESSION or (no_speech > NO_SPEECH and log_probability < LOG_PROBABILITY)
-
-
-def _load(model: str, device: str, compute_type: str, report: Report) -> Any:
-    """A WhisperModel of a size, a hub id or a folder. Raises EngineError."""
-    from ctranslate2 import get_cuda_device_count
-    from faster_whisper import WhisperModel
-    from faster_whisper.utils import available_models
-
-    folder = Path(model).expanduser()
-    if folder.is_file():
-        raise EngineError(f"{folder} is a file, and Whisper is a folder: choose the folder that holds model.bin.")
-    if not folder.is_dir():
-        if is_path(model):
-            raise EngineError(f"There is no folder {folder}: correct the path of the Whisper model.")
-        if "/" not in model and model not in available_models():
-            raise EngineError(
-                f"There is no Whisper model {model!r}: choose one such as base.en, small or large-v3-turbo."
-            )
-        (fetch,) = fetches("ears", "whisper", model)
-        folder = fetched(fetch, report)
-    report(Progress(f"loading Whisper {model}"))
-    if compute_type == "default" and (device == "cpu" or not get_cuda_device_count()):
-        compute_type = "int8"  # a quarter less time than float32, which a file in float16 becomes on a processor
-    if missing := [name for name in ("model.bin", "config.json", "tokenizer.json") if not (folder / name).is_file()]:
-        raise EngineError(
-            f"The folder {folder} holds no Whisper in CTranslate2's form ({missing[0]} is missing): "
-            "choose another, or convert it with ct2-transformers-converter."
-        )
-    try:
-        return WhisperModel(str(folder), device=device, compute_type=compute_type, cpu_threads=THREADS)
-    except (OSError, ValueError, RuntimeError) as error:
-        why = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise EngineError(f"The folder {folder} holds no Whisper that can be loaded ({why}).") from error
-
-
-class Whisper(WorkerEars):
+class Whisper(PlacedEngine[Place]):
     """Speech to text by Whisper in a worker process."""
 
     def __init__(
@@ -227,4 +220,38 @@ class Whisper(WorkerEars):
                 there, int8 on a processor.
         """
         arguments = {"model": model, "language": language, "device": device, "compute_type": compute_type}
-        super().__init__(lambda: place("Whisper", f"{__name__}:Recognizer", arguments))
+        super().__init__(place("Whisper", "pipeline.stt.decoder:Decoder", arguments))
+        self._decodings = Decodings(self._place)
+
+    def listen(self) -> WhisperHearing:
+        return WhisperHearing(self._decodings)
+
+
+def moments(sound: Samples) -> Samples:
+    """RMS of every 32 ms."""
+    whole = np.pad(sound, (0, -len(sound) % MOMENT)).reshape(-1, MOMENT)
+    levels: Samples = np.sqrt(np.square(whole).mean(axis=1))
+    return levels
+
+
+def loudest(sound: Samples) -> float:
+    """RMS of the loudest 32 ms; 0 for no sound."""
+    return float(moments(sound).max(initial=0.0))
+
+
+def agreed(before: str, now: str) -> int:
+    """Leading characters of `now` on which two decodings agree, and which will hardly change any more.
+
+    Macháček, Dabre, Bojar 2023, "Turning Whisper into Real-Time Transcription System" (LocalAgreement-2). Case and
+    punctuation change between decodings and mean nothing.
+    """
+    stable = 0
+    for old, word in zip(before.split(), re.finditer(r"\S+", now), strict=False):
+        if _sound(old) != _sound(word.group()):
+            break
+        stable = word.end()
+    return stable
+
+
+def _sound(word: str) -> str:
+    return re.sub(r"[^\w']", "", word).lower()

@@ -93,8 +93,8 @@ class UserTurn:
         """Sample after the last one of speech."""
         self.speech_samples = 0
         self.listening = listening
-        self.transcript = ""
-        """The newest partial."""
+        self.partial = ""
+        """What the ears understood so far."""
         self.finished: float | None = None
         """The turn model's last word on this pause."""
         self.asked = 0
@@ -117,6 +117,17 @@ class UserTurn:
         if speech:
             self.speech_samples += len(frame)
             self.speech_end = now
+
+    @property
+    def understood(self) -> Transcript | None:
+        """The transcript of all that was said before this pause, once it is there."""
+        done = self.final is not None and self.final.done() and not self.final.cancelled()
+        return self.final.result() if self.final and done and self.final.exception() is None else None
+
+    @property
+    def transcript(self) -> str:
+        """The newest words."""
+        return self.partial if self.understood is None else self.understood.text
 
     @property
     def speech_ms(self) -> float:

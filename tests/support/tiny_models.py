@@ -23,7 +23,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 
 HEARD = ("Tiny", "models", "hear", "these", "words", "in", "any", "sound.")
-"""What the Whisper writes, whatever it hears, thirty seconds at a time."""
+"""What the Whisper writes, whatever it hears, at every decoding."""
 
 SAID = ("This", "is", "a", "tiny", "model,", "and", "these", "words", "are", "all", "it", "knows.")
 """What the Llama says, whatever it is asked, again and again until it may say no more."""
@@ -65,8 +65,8 @@ def write_whisper(folder: Path, *, language: str = "", vocabulary: int = 0, shap
         decoder_start_token_id=ids["<|startoftranscript|>"], suppress_tokens=[], begin_suppress_tokens=[],
     )  # fmt: skip
     model = WhisperForConditionalGeneration(config).eval()
-    begin = ["<|startoftranscript|>", *languages[1:], *(["<|transcribe|>"] if language else []), "<|0.00|>"]
-    chain = [*begin, *words, "<|2.00|>", "<|endoftext|>"]
+    begin = ["<|startoftranscript|>", *languages[1:], *(["<|transcribe|>"] if language else []), "<|notimestamps|>"]
+    chain = [*begin, *words, "<|endoftext|>"]
     embeddings, output = _chain(model.model.decoder.embed_tokens.weight, ids, chain)
     model.proj_out.weight = torch.nn.Parameter(output)
     model.model.decoder.embed_tokens.weight = torch.nn.Parameter(embeddings)

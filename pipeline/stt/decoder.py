@@ -1,0 +1,228 @@
+"""Whisper itself, in its worker process: some sound in, its text out (faster-whisper's model, CTranslate2 below it).
+
+Whisper was trained on windows of 30 s, and whoever says "yes" to it waits for 29 s of silence to be computed. On a
+processor the window is as long as the sound and a margin, but ten seconds at least: with shorter ones it was seen to
+say one phrase again and again. Where it does so all the same, it gets a second look with the whole window.
+
+What it writes to noise is kept out by Silero, which must hear a voice first, and by Whisper's own measures: OpenAI's
+published decoding drops what has a probability of no speech above 0.6 and a mean log probability below -1.
+Nothing is cut out of the sound.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from config.engines import fetches, is_path
+from pipeline.audio import EAR_RATE, Samples
+from pipeline.engine import EngineError, Progress, Report
+from pipeline.models.fetching import fetched
+
+WHOLE_S = 30.0
+"""Whisper's own window (Radford et al. 2022, section 2.1)."""
+
+SHORTEST_S, MARGIN_S = 10.0, 1.0
+"""The window on a processor: as long as the sound and a margin, but never shorter."""
+
+NO_SPEECH, LOG_PROBABILITY, COMPRESSION = 0.6, -1.0, 2.4
+"""OpenAI's thresholds (whisper/transcribe.py)."""
+
+WORDS_A_SECOND, WORDS_AT_ONCE = 7.0, 4
+"""Nobody says more words than that: the fastest speakers reach five or six a second, and a few begin before the sound.
+Tokens are bounded in the same way, three for two words, so that a loop ends soon."""
+
+REPEATED = re.compile(r"\b(\w+(?:\W+\w+){0,7}?)(?:\W+\1\b){3,}", re.IGNORECASE)
+"""A phrase said four times in a row, or more."""
+
+CERTAIN, CERTAIN_S = 0.8, 2.0
+"""Probability of a language, and seconds heard, from which on a turn stays in it: a change on the way would unsettle
+its words, and listening for the language costs time."""
+
+VOICE, VOICE_FRAMES, VOICE_PIECE = 0.5, 2, EAR_RATE
+"""Silero's probability, and frames of 32 ms in a row, that make a voice; samples listened through at a time."""
+
+PROMPT_CHARS = 200
+"""Of the words before this sound, as context."""
+
+THREADS = max(1, min(4, (os.cpu_count() or 1) - 1))
+"""One core is left to the others. CTranslate2's threads wait for each other by spinning: where one of four has to share
+its core with another program, 1 s of work was seen to take 9 to 34 s (docs/PERFORMANCE.md)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    text: str
+    language: str | None = None
+    """The language it is in, where that is certain."""
+    loop: bool = False
+    """It said one thing again and again, and `text` is empty for that."""
+    ends: tuple[tuple[int, float], ...] = ()
+    """Where asked for: behind how many characters of `text` a word ends, and at which second of the sound."""
+
+
+class Decoder:
+    """Every answer is a stream that gives None between its steps: whoever has lost interest closes it there."""
+
+    def __init__(self, report: Report, model: str, language: str, device: str, compute_type: str) -> None:
+        from faster_whisper.vad import get_vad_model
+
+        self._model = _load(model, device, compute_type, report)
+        if language not in ("auto", "en") and not self._model.model.is_multilingual:
+            raise EngineError(
+                f"The Whisper model {model} knows English only: choose English, or a model without “.en” in its name."
+            )
+        if language != "auto" and language not in self._model.supported_languages:
+            raise EngineError(f"Whisper does not know the language {language!r}: choose another, or “auto”.")
+        self._language = None if language == "auto" else language
+        self._vad = get_vad_model()
+        self._shortest_s = SHORTEST_S if self._model.model.device == "cpu" else WHOLE_S
+        report(Progress("warming up Whisper"))
+        rng = np.random.default_rng(0)
+        for _ in self._look(0.1 * rng.standard_normal(2 * EAR_RATE, np.float32), "", None, self._shortest_s, False):
+            pass
+
+    def decode(
+        self, sound: Samples, before: str = "", language: str | None = None, *, again: bool = True, ends: bool = False
+    ) -> Iterator[Decoded | None]:
+        """What is said in up to 30 s of sound; the last item is the answer.
+
+        Args:
+            before: words that were said before this sound.
+            language: what it is in, where that is known.
+            again: whether a loop gets a second look.
+            ends: whether to find out where words end.
+        """
+        if not self._voice_in(sound):
+            yield Decoded("")
+            return
+        seconds = len(sound) / EAR_RATE
+        window = min(WHOLE_S, max(self._shortest_s, seconds + MARGIN_S))
+        answer: Decoded | None = None
+        for answer in self._look(sound, before, language, window, ends):
+            if answer is None:
+                yield None
+        if answer is not None and answer.loop and again and window < WHOLE_S:
+            for answer in self._look(sound, before, language, WHOLE_S, ends):
+                if answer is None:
+                    yield None
+        yield answer
+
+    def _look(
+        self, sound: Samples, before: str, language: str | None, window: float, ends: bool
+    ) -> Iterator[Decoded | None]:
+        """One decoding with a window of so many seconds."""
+        from faster_whisper.tokenizer import Tokenizer
+
+        model, seconds = self._model, len(sound) / EAR_RATE
+        frames = 2 * round(50 * window)
+        padded = np.zeros(160 * frames, np.float32)
+        padded[: len(sound)] = sound[: len(padded)]
+        encoded = model.encode(model.feature_extractor(padded, padding=0)[:, :frames])
+        yield None
+        spoken, certain = language or self._language, 1.0
+        if spoken is None and model.model.is_multilingual:
+            token, certain = model.model.detect_language(encoded)[0][0]
+            spoken = token.strip("<|>")
+        tokenizer = Tokenizer(
+            model.hf_tokenizer, model.model.is_multilingual, task="transcribe", language=spoken or "en"
+        )
+        context = tokenizer.encode(" " + before[-PROMPT_CHARS:].strip()) if before else []
+        prompt = model.get_prompt(tokenizer, context, without_timestamps=True)
+        longest = round(1.5 * (WORDS_A_SECOND * seconds + WORDS_AT_ONCE))
+        (result,) = model.model.generate(
+            encoded,
+            [prompt],
+            beam_size=1,
+            max_length=min(model.max_length, len(prompt) + longest),
+            return_scores=True,
+            return_no_speech_prob=True,
+        )
+        tokens = [token for token in result.sequences_ids[0] if token < tokenizer.eot]
+        text = tokenizer.decode(tokens)
+        likelihood = result.scores[0] * len(tokens) / (len(tokens) + 1)
+        sure = spoken if certain >= CERTAIN and seconds >= CERTAIN_S else None
+        if len(tokens) >= longest or loops(text, seconds):
+            yield Decoded("", sure, loop=True)
+        elif invented(result.no_speech_prob, likelihood):
+            yield Decoded("", sure)
+        elif ends:
+            yield None
+            found = model.find_alignment(tokenizer, [tokens], encoded, min(frames, round(100 * seconds)))[0]
+            yield Decoded(text.strip(), sure, ends=_ends(text, [(word["word"], float(word["end"])) for word in found]))
+        else:
+            yield Decoded(text.strip(), sure)
+
+    def _voice_in(self, sound: Samples) -> bool:
+        """Whether Silero hears a voice; it listens no further than to the first."""
+        for at in range(0, len(sound), VOICE_PIECE):
+            piece = sound[at : at + VOICE_PIECE]
+            likely = self._vad(np.pad(piece, (0, -len(piece) % 512)))[:,] >= VOICE
+            if any(likely[n : n + VOICE_FRAMES].all() for n in range(len(likely) - VOICE_FRAMES + 1)):
+                return True
+        return False
+
+
+def loops(text: str, seconds: float) -> bool:
+    """Whether it is a phrase again and again, or more than can be said in that time."""
+    raw = text.encode()
+    return (
+        len(raw) > COMPRESSION * len(zlib.compress(raw))
+        or len(text.split()) > WORDS_A_SECOND * seconds + WORDS_AT_ONCE
+        or REPEATED.search(text) is not None
+    )
+
+
+def invented(no_speech: float, log_probability: float) -> bool:
+    """Whether it is what Whisper says to noise, by its own measures."""
+    return no_speech > NO_SPEECH and log_probability < LOG_PROBABILITY
+
+
+def _ends(text: str, words: list[tuple[str, float]]) -> tuple[tuple[int, float], ...]:
+    """Where words end in the stripped text: those that are followed by a space."""
+    found, lead, length = [], len(text) - len(text.lstrip()), 0
+    for word, end in words:
+        length += len(word)
+        if text[length : length + 1] in ("", " "):
+            found.append((length - lead, end))
+    return tuple(found)
+
+
+def _load(model: str, device: str, compute_type: str, report: Report) -> Any:
+    """A WhisperModel of a size, a hub id or a folder. Raises EngineError."""
+    from ctranslate2 import get_cuda_device_count
+    from faster_whisper import WhisperModel
+    from faster_whisper.utils import available_models
+
+    folder = Path(model).expanduser()
+    if folder.is_file():
+        raise EngineError(f"{folder} is a file, and Whisper is a folder: choose the folder that holds model.bin.")
+    if not folder.is_dir():
+        if is_path(model):
+            raise EngineError(f"There is no folder {folder}: correct the path of the Whisper model.")
+        if "/" not in model and model not in available_models():
+            raise EngineError(
+                f"There is no Whisper model {model!r}: choose one such as base.en, small or large-v3-turbo."
+            )
+        (fetch,) = fetches("ears", "whisper", model)
+        folder = fetched(fetch, report)
+    report(Progress(f"loading Whisper {model}"))
+    if compute_type == "default" and (device == "cpu" or not get_cuda_device_count()):
+        compute_type = "int8"  # a quarter less time than float32, which a file in float16 becomes on a processor
+    if missing := [name for name in ("model.bin", "config.json", "tokenizer.json") if not (folder / name).is_file()]:
+        raise EngineError(
+            f"The folder {folder} holds no Whisper in CTranslate2's form ({missing[0]} is missing): "
+            "choose another, or convert it with ct2-transformers-converter."
+        )
+    try:
+        return WhisperModel(str(folder), device=device, compute_type=compute_type, cpu_threads=THREADS)
+    except (OSError, ValueError, RuntimeError) as error:
+        why = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        raise EngineError(f"The folder {folder} holds no Whisper that can be loaded ({why}).") from error
