@@ -413,7 +413,6 @@ async def test_an_engine_that_fails_is_told_and_the_conversation_goes_on(running
         error = (await the(socket, "error"))["error"]
         assert (error["type"], error["message"]) == ("server_error", "The mind has gone.")
         running.engines.mind.error = ""
-        await asyncio.sleep(1)
         await append(socket, LOUD, SILENCE)
         events = await until(socket, "response.done")
         events += [] if "sunny" in json.dumps(events) else await until(socket, "response.done")
