@@ -32,7 +32,10 @@ QUIET_FLAGS = (
     "--no-pings",
 )
 
-expect.set_options(timeout=30_000)
+PATIENCE = 60_000
+"""Milliseconds for everything else."""
+
+expect.set_options(timeout=PATIENCE)
 
 
 def chromium() -> str | None:
@@ -71,7 +74,7 @@ def serving(data: Path) -> Iterator[str]:
     finally:
         process.terminate()
         try:
-            process.wait(20)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -153,6 +156,7 @@ def open_page() -> Iterator[Callable[..., Page]]:
 
     def open_(browser: Browser, address: str, before: Callable[[Page], None] | None = None, **options: object) -> Page:
         context = browser.new_context(locale="en-GB", **options)  # type: ignore[arg-type]  # passed through
+        context.set_default_timeout(PATIENCE)
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: failures.append(str(error)))
