@@ -135,11 +135,11 @@ async def conversing(options: Options) -> AsyncIterator[Conversation]:
 
 async def _at_the_sound_card(options: Options) -> int:
     audio = SettingsStore(options.data).load().settings.audio
-    card = SoundCard(options.microphone or audio.input, options.headset or audio.output)
+    sound_card = SoundCard(options.microphone or audio.input, options.headset or audio.output)
     console = Console()
     async with conversing(options) as conversation:
         console.print("Speak whenever you like; Ctrl-C ends the conversation.", style="dim")
-        await converse(conversation, card, lambda event: _print_live(console, event))
+        await converse(conversation, sound_card, lambda event: _print_live(console, event))
     return DONE
 
 

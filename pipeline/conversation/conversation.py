@@ -291,9 +291,9 @@ class Conversation:
 
     async def _settle(self, turn: UserTurn, before: asyncio.Task[TurnRecord | None] | None) -> TurnRecord | None:
         """The turn has ended: its words become history, and the reply that was prepared for them is let out."""
-        record, trouble, heard = turn.record, "", ""
+        record, trouble, words = turn.record, "", ""
         try:
-            heard = (await turn.finish()).text
+            words = (await turn.finish()).text
         except EngineError as error:
             trouble = str(error)
             self._scope.notice("error", f"Your words were not understood: {error}")
@@ -304,11 +304,11 @@ class Conversation:
         if self._settling is asyncio.current_task():
             self._settling = None
         record.mark("transcript_final", self._scope.clock())
-        said = turn.words(heard)
+        said = turn.words(words)
         self._scope.outbox.post(UserSaid(record.turn, record.revision, said, continues=turn.continues))
         if said:
             self._user_said(record, said)
-            self._scope.spawn(self._replies.speaker.heard(heard, turn.own_sound))
+            self._scope.spawn(self._replies.speaker.user_said(words, turn.own_sound))
             self._settle_reply(record)
         else:
             self._not_understood(turn, trouble)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from datetime import datetime
 
 from config import Settings
-from pipeline.conversation.stages import Remembering
+from pipeline.conversation.stages import ConversationMemory
 from pipeline.engine import EngineError
 from rag import Recall
 
@@ -19,7 +19,7 @@ USER = "user"
 class Recollection:
     def __init__(
         self,
-        memory: Remembering | None,
+        memory: ConversationMemory | None,
         settings: Settings,
         *,
         name: str,
@@ -39,7 +39,7 @@ class Recollection:
         self._kept: asyncio.Task[None] | None = None
         """The newest of a chain: each waits for the one before it."""
 
-    def configure(self, memory: Remembering | None, settings: Settings) -> None:
+    def configure(self, memory: ConversationMemory | None, settings: Settings) -> None:
         self._memory, self._settings = memory, settings
 
     def keep(self, speaker: str, text: str) -> None:
@@ -48,7 +48,7 @@ class Recollection:
             self._kept = asyncio.create_task(self._remember(self._memory, speaker, text, self._now(), self._kept))
 
     async def _remember(
-        self, memory: Remembering, speaker: str, text: str, at: datetime, before: asyncio.Task[None] | None
+        self, memory: ConversationMemory, speaker: str, text: str, at: datetime, before: asyncio.Task[None] | None
     ) -> None:
         if before is not None:
             await before
@@ -59,7 +59,7 @@ class Recollection:
         with suppress(EngineError):  # a memory that can't be asked is told of at the next turn
             await self._tell_notices(memory)
 
-    async def _tell_notices(self, memory: Remembering) -> None:
+    async def _tell_notices(self, memory: ConversationMemory) -> None:
         """What memory has to say for itself, once each."""
         for notice in await memory.notices():
             if notice not in self._noticed:
@@ -93,7 +93,7 @@ class Recollection:
             self._warn(f"Nothing could be recalled for this turn: {error}")
             return None
 
-    async def _look(self, memory: Remembering, query: str) -> Recall:
+    async def _look(self, memory: ConversationMemory, query: str) -> Recall:
         if self._kept is not None:  # a finished turn is in memory before the next one begins
             await asyncio.shield(self._kept)
         return await memory.recall(

@@ -4,7 +4,7 @@ until its last sample was played."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -12,7 +12,7 @@ from pipeline.audio import MOUTH_RATE
 from pipeline.conversation.events import Event, ReplyAudio, ReplyMade, ReplyStarted, ReplyText
 from pipeline.conversation.outbox import Outbox
 from pipeline.engine import EngineError
-from pipeline.tts import Remembering, Speaker, Spoken, WordTime
+from pipeline.tts import ContextualSpeaker, Speaker, Spoken, WordTime
 from pipeline.tts.clauses import ClauseSplitter, reached
 from pipeline.tts.speakable import speakable
 from pipeline.turns.record import TurnRecord
@@ -24,7 +24,7 @@ CLAUSES_WAITING = 4
 
 
 @dataclass(slots=True)
-class Part:
+class SpokenClause:
     """A clause and where it lies in the reply's sound."""
 
     text: str
@@ -36,7 +36,7 @@ class Part:
     words: list[WordTime] = field(default_factory=list)
 
     def heard(self, samples: int) -> str:
-        """The text up to the word that was reached after `samples` of this part.
+        """The text up to the word that was reached after `samples` of this clause.
 
         From the voice's own word times where it gives them, otherwise in proportion to the sound.
         """
@@ -47,6 +47,12 @@ class Part:
         else:
             share = min(1.0, samples / self.samples) if self.samples else 1.0
         return reached(self.text, share)
+
+
+def heard_text(clauses: Sequence[SpokenClause], samples: int) -> str:
+    """The text of a reply's first `samples`."""
+    said = (clause.heard(min(samples - clause.first_sample, clause.samples)) for clause in clauses)
+    return " ".join(text for text in said if text)
 
 
 class Reply:
@@ -61,7 +67,7 @@ class Reply:
         self.record = record
         self.turn = record.turn
         self.revision = record.revision
-        self.parts: list[Part] = []
+        self.clauses: list[SpokenClause] = []
         self.samples = 0
         """Made so far."""
         self.played = 0
@@ -88,12 +94,11 @@ class Reply:
 
     @property
     def text(self) -> str:
-        return " ".join(part.text for part in self.parts)
+        return " ".join(clause.text for clause in self.clauses)
 
     @property
     def heard(self) -> str:
-        said = (part.heard(min(self.played - part.first_sample, part.samples)) for part in self.parts)
-        return " ".join(text for text in said if text)
+        return heard_text(self.clauses, self.played)
 
     def release(self) -> None:
         """Let it out: what was held back leaves at once."""
@@ -131,8 +136,8 @@ class Reply:
 
     async def remember(self) -> None:
         """It is over: a voice that keeps what it said keeps what was heard of it."""
-        if isinstance(self._speaker, Remembering):
-            await self._speaker.said(self.played)
+        if isinstance(self._speaker, ContextualSpeaker):
+            await self._speaker.reply_heard(self.played)
 
     async def _write(self, clauses: asyncio.Queue[str | None]) -> None:
         splitter = ClauseSplitter()
@@ -152,19 +157,19 @@ class Reply:
         await clauses.put(None)
 
     async def _speak(self, clauses: asyncio.Queue[str | None]) -> None:
-        while (clause := await clauses.get()) is not None:
+        while (text := await clauses.get()) is not None:
             self.record.mark("first_clause", self._clock())
-            part = Part(clause, speakable(clause), self.samples)
-            self.parts.append(part)
-            self._send(ReplyText(self.turn, self.revision, clause))
-            if part.spoken:
-                async with aclosing(self._speaker.speak(part.spoken)) as sounds:
+            clause = SpokenClause(text, speakable(text), self.samples)
+            self.clauses.append(clause)
+            self._send(ReplyText(self.turn, self.revision, text))
+            if clause.spoken:
+                async with aclosing(self._speaker.speak(clause.spoken)) as sounds:
                     async for sound in sounds:
-                        await self._sound(part, sound)
+                        await self._sound(clause, sound)
             await self._released.wait()  # no more than the first clause is made on speculation
 
-    async def _sound(self, part: Part, sound: Spoken) -> None:
-        part.words.extend(sound.words)
+    async def _sound(self, clause: SpokenClause, sound: Spoken) -> None:
+        clause.words.extend(sound.words)
         if not len(sound.samples):
             return
         self.record.mark("first_sample", self._clock())
@@ -174,7 +179,7 @@ class Reply:
                 self._progressed.clear()
                 await self._progressed.wait()
         event = ReplyAudio(self.turn, self.revision, sound.samples, self.samples)
-        part.samples += len(sound.samples)
+        clause.samples += len(sound.samples)
         self.samples += len(sound.samples)
         self._send(event)
 

@@ -15,7 +15,7 @@ from pipeline.turns.vad import VoiceActivityLike
 from rag import Recall
 
 
-class Remembering(Protocol):
+class ConversationMemory(Protocol):
     """What a conversation needs of the memory (rag.AsyncMemory, or the same in a worker)."""
 
     async def remember(
@@ -42,6 +42,6 @@ class Stages:
     ears: SpeechToText
     mind: LanguageModel
     voice: TextToSpeech
-    memory: Remembering | None
+    memory: ConversationMemory | None
     finished: Callable[[Samples], Awaitable[float]] | None = None
     """The turn model: the probability that the speaker of these 16 kHz samples had finished. None: silence decides."""

@@ -60,18 +60,18 @@ def _not_running(patient: Patient) -> list[Chosen]:
 async def suited(patient: Patient, tell: Tell) -> Verdict:
     hardware = await asyncio.to_thread(look)
     choices = _not_running(patient)
-    card = ""
+    gpu_trouble = ""
     if any(choice.model is not None and choice.model.gpu_bytes for choice in choices):
-        card = hardware.gpu_trouble
+        gpu_trouble = hardware.gpu_trouble
         if hardware.gpu is not None:
             tell("asking PyTorch for the card")
-            card = trouble(hardware.gpu, await ask_torch())
-    found = judged(hardware, choices, card)
+            gpu_trouble = trouble(hardware.gpu, await ask_torch())
+    found = judged(hardware, choices, gpu_trouble)
     patient.suits = found.grade != "bad"
     return found
 
 
-def judged(hardware: Hardware, choices: list[Chosen], card: str = "") -> Verdict:
+def judged(hardware: Hardware, choices: list[Chosen], gpu_trouble: str = "") -> Verdict:
     """A pure function of what there is, of what is chosen, and of what is wrong with the card."""
     here = described(hardware)
     refusals = [
@@ -82,12 +82,12 @@ def judged(hardware: Hardware, choices: list[Chosen], card: str = "") -> Verdict
     if refusals:
         name = propose(hardware).profile.name
         choose = f"`python3 main.py --profile {name}`"
-        if card:  # all else follows from that
-            return Verdict("bad", f"{here}. {card} Until then choose the profile {name}: {choose}.")
+        if gpu_trouble:  # all else follows from that
+            return Verdict("bad", f"{here}. {gpu_trouble} Until then choose the profile {name}: {choose}.")
         advice = f"The profile {name} suits this computer: choose it with {choose}."
         return Verdict("bad", " ".join([f"{here}.", *refusals, advice]))
-    if card:
-        return Verdict("fair", f"{here}. {card}")
+    if gpu_trouble:
+        return Verdict("fair", f"{here}. {gpu_trouble}")
     together = sum(choice.model.gpu_bytes for choice in choices if choice.model is not None)
     gpu = hardware.gpu
     if gpu is not None and together > gpu.free_bytes:

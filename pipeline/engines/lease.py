@@ -12,7 +12,7 @@ from pipeline.engine import Engine, EngineStatus, Report
 from pipeline.llm import LanguageModel, Prompt
 from pipeline.stt import Hearing, SpeechToText, Transcript
 from pipeline.tools.calls import ToolCall
-from pipeline.tts import Remembering, Speaker, Spoken, TextToSpeech
+from pipeline.tts import ContextualSpeaker, Speaker, Spoken, TextToSpeech
 
 E = TypeVar("E", bound=Engine)
 
@@ -83,7 +83,7 @@ class LentVoice(Lent[TextToSpeech]):
     def speaker(self) -> Speaker:
         lent = self.current
         speaker = lent.engine.speaker()
-        return _Rememberer(lent, speaker) if isinstance(speaker, Remembering) else _Speaker(lent, speaker)
+        return _ContextualSpeaker(lent, speaker) if isinstance(speaker, ContextualSpeaker) else _Speaker(lent, speaker)
 
 
 class _Hearing:
@@ -116,8 +116,8 @@ class _Speaker:
     def speak(self, text: str) -> AsyncGenerator[Spoken, None]:
         return self._speaker.speak(text)
 
-    async def heard(self, text: str, samples: Samples) -> None:
-        await self._speaker.heard(text, samples)
+    async def user_said(self, text: str, samples: Samples) -> None:
+        await self._speaker.user_said(text, samples)
 
     async def close(self) -> None:
         try:
@@ -128,11 +128,11 @@ class _Speaker:
                 lent.given_back()
 
 
-class _Rememberer(_Speaker):
+class _ContextualSpeaker(_Speaker):
     def __init__(self, lent: LentVoice, speaker: Speaker) -> None:
         super().__init__(lent, speaker)
-        assert isinstance(speaker, Remembering)
-        self._remembering = speaker
+        assert isinstance(speaker, ContextualSpeaker)
+        self._contextual = speaker
 
-    async def said(self, samples: int) -> None:
-        await self._remembering.said(samples)
+    async def reply_heard(self, samples: int) -> None:
+        await self._contextual.reply_heard(samples)

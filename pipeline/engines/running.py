@@ -19,7 +19,7 @@ from pipeline.engine import Engine, EngineError, EngineState, EngineStatus, Prog
 from pipeline.engines.catalogue import create
 from pipeline.engines.lease import Lent, LentEars, LentMind, LentVoice
 from pipeline.engines.memory import WorkerMemory
-from pipeline.tts import ManyVoiced, Voice
+from pipeline.tts import ManyVoiced, VoiceChoice
 from pipeline.turns.model import WorkerTurnModel
 from pipeline.turns.vad import VoiceActivity, VoiceActivityLike, load_model
 from pipeline.workers.place import MakePlace
@@ -284,7 +284,7 @@ class Engines:
             yield self.health()
             await change.wait()
 
-    async def voices(self) -> list[Voice]:
+    async def voices(self) -> list[VoiceChoice]:
         """Those to choose from with the running voice engine; none when it has but one. Raises EngineError."""
         engine = cast(LentVoice, self.running("voice")).engine
         return await engine.voices() if isinstance(engine, ManyVoiced) else []

@@ -84,7 +84,7 @@ class Tick:
     """The connection broke off, and is tried again after a while."""
 
 
-class Pace:
+class TransferRate:
     """Bytes a second over the last WINDOW seconds, by the caller's clock."""
 
     WINDOW = 5.0
@@ -108,7 +108,7 @@ class Watch:
         self._plan = plan
         self._report = report
         self._clock = clock
-        self._pace = Pace()
+        self._rate = TransferRate()
         self._number = 0
         self._fetched = 0
         self._before = 0
@@ -137,7 +137,7 @@ class Watch:
 
     def tell(self, *, checking: bool = False, waiting: bool = False) -> None:
         have = self._before + self.file_have + self._later
-        speed = self._pace.speed(self._clock(), self._fetched)
+        speed = self._rate.speed(self._clock(), self._fetched)
         left = (self._plan.size - have) / speed if speed > 0 else None
         self._report(Tick(self._number, self.file_have, have, speed, left, checking, waiting))
 

@@ -33,7 +33,7 @@ class Speaker(Protocol):
     def speak(self, text: str) -> AsyncGenerator[Spoken, None]:
         """Sound as it is made. Closing the generator stops the work. Raises EngineError (while iterating)."""
 
-    async def heard(self, text: str, samples: Samples) -> None:
+    async def user_said(self, text: str, samples: Samples) -> None:
         """What the user said (16 kHz), for a voice that speaks in its context; the others ignore it."""
 
     async def close(self) -> None: ...
@@ -44,15 +44,15 @@ class TextToSpeech(Engine, Protocol):
 
 
 @runtime_checkable
-class Remembering(Protocol):
+class ContextualSpeaker(Protocol):
     """What a speaker adds that keeps what it said as its context."""
 
-    async def said(self, samples: int) -> None:
+    async def reply_heard(self, samples: int) -> None:
         """A reply is over: of its sound so many samples (24 kHz) were heard, and the rest is to be forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
-class Voice:
+class VoiceChoice:
     """A voice to choose."""
 
     name: str
@@ -65,5 +65,5 @@ class Voice:
 class ManyVoiced(Protocol):
     """What an engine adds that has voices to choose from."""
 
-    async def voices(self) -> list[Voice]:
+    async def voices(self) -> list[VoiceChoice]:
         """Raises EngineError."""

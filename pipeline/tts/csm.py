@@ -257,10 +257,10 @@ class CsmSpeaker:
             async for spoken in frames:
                 yield spoken
 
-    async def heard(self, text: str, samples: Samples) -> None:
+    async def user_said(self, text: str, samples: Samples) -> None:
         await self._remember("heard", text, samples)
 
-    async def said(self, samples: int) -> None:
+    async def reply_heard(self, samples: int) -> None:
         """A reply is over: of its sound so many samples (24 kHz) were heard, and the rest is to be forgotten."""
         await self._remember("said", samples)
 

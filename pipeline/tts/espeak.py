@@ -27,7 +27,7 @@ import soxr
 
 from pipeline.audio import MOUTH_RATE, Samples
 from pipeline.engine import EngineError, Report
-from pipeline.tts import Spoken, Voice, WordTime
+from pipeline.tts import Spoken, VoiceChoice, WordTime
 from pipeline.workers.place import MakePlace, Place, PlacedEngine
 from pipeline.workers.worker import Worker
 
@@ -119,9 +119,9 @@ class Synthesizer:
             self._library.espeak_SetParameter(parameter, value, 0)
         self._one_at_a_time = threading.Lock()
 
-    def voices(self) -> list[Voice]:
+    def voices(self) -> list[VoiceChoice]:
         """All that the library has, English ones first."""
-        voices = [Voice(code, voice.name.decode()) for code, voice in self._listed().items()]
+        voices = [VoiceChoice(code, voice.name.decode()) for code, voice in self._listed().items()]
         return sorted(voices, key=lambda voice: (not voice.name.startswith("en"), voice.label))
 
     def speak(self, text: str) -> Iterator[Spoken]:
@@ -218,7 +218,7 @@ class EspeakSpeaker:
             async for spoken in blocks:
                 yield spoken
 
-    async def heard(self, text: str, samples: Samples) -> None:
+    async def user_said(self, text: str, samples: Samples) -> None:
         pass
 
     async def close(self) -> None:
@@ -250,7 +250,7 @@ class Espeak(PlacedEngine[Place]):
     def speaker(self) -> EspeakSpeaker:
         return EspeakSpeaker(self._place)
 
-    async def voices(self) -> list[Voice]:
+    async def voices(self) -> list[VoiceChoice]:
         """For the setup page. Raises EngineError."""
-        voices: list[Voice] = await self._place.call("voices")
+        voices: list[VoiceChoice] = await self._place.call("voices")
         return voices

@@ -161,7 +161,7 @@ class _Speaker:
             yield Spoken(np.full(round(scene.seconds_per_word * MOUTH_RATE), 0.5, np.float32))
             await asyncio.sleep(scene.voice_factor * scene.seconds_per_word)
 
-    async def heard(self, text: str, samples: Samples) -> None:
+    async def user_said(self, text: str, samples: Samples) -> None:
         self._scene.context.append((text, len(samples) / EAR_RATE))
 
     async def close(self) -> None: ...

@@ -12,11 +12,11 @@ import numpy as np
 
 from config import Settings
 from pipeline.audio import MOUTH_RATE, Samples
-from pipeline.conversation.stages import Remembering, Stages
+from pipeline.conversation.stages import ConversationMemory, Stages
 from pipeline.engine import Engine, EngineError, EngineState, EngineStatus, Report
 from pipeline.llm import Prompt
 from pipeline.stt import Transcript
-from pipeline.tts import Spoken, Voice
+from pipeline.tts import Spoken, VoiceChoice
 from pipeline.turns.vad import VoiceActivityLike
 
 
@@ -90,7 +90,7 @@ class ScriptedVoice(_Engine):
         for _ in range(2):
             yield Spoken(np.full(int(self.seconds * MOUTH_RATE / 2), 0.25, np.float32))
 
-    async def heard(self, text: str, samples: Samples) -> None:
+    async def user_said(self, text: str, samples: Samples) -> None:
         pass
 
     async def close(self) -> None:
@@ -104,7 +104,7 @@ class ScriptedEngines:
         self.ears = ScriptedEars()
         self.mind = ScriptedMind()
         self.voice = ScriptedVoice()
-        self.kept: Remembering | None = None
+        self.kept: ConversationMemory | None = None
         """The memory; None while it is not open."""
         self.failing = ""
         self.refusing = ""
@@ -127,8 +127,8 @@ class ScriptedEngines:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def voices(self) -> list[Voice]:
-        return [Voice("en-gb", "British English")]
+    async def voices(self) -> list[VoiceChoice]:
+        return [VoiceChoice("en-gb", "British English")]
 
     async def apply(self, settings: Settings) -> list[str]:
         if self.refusing:
@@ -153,7 +153,7 @@ class ScriptedEngines:
         self.rested.append(part)
         yield
 
-    def memory(self) -> Remembering:
+    def memory(self) -> ConversationMemory:
         if self.kept is None:
             raise EngineError("The memory is not open yet.")
         return self.kept

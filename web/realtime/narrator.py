@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from pipeline.audio import EAR_RATE, MOUTH_RATE
 from pipeline.conversation import events
-from pipeline.conversation.reply import Part
+from pipeline.conversation.reply import SpokenClause, heard_text
 from web.realtime import events as wire
 from web.realtime.pcm import encoded
 
@@ -27,7 +27,7 @@ class Answer:
     response_id: str
     item_id: str
     metadata: dict[str, str] | None = None
-    parts: list[Part] = field(default_factory=list)
+    clauses: list[SpokenClause] = field(default_factory=list)
     samples: int = 0
     """Sent so far."""
     open: bool = True
@@ -35,12 +35,11 @@ class Answer:
 
     @property
     def transcript(self) -> str:
-        return " ".join(part.text for part in self.parts)
+        return " ".join(clause.text for clause in self.clauses)
 
     def heard(self, samples: int) -> str:
         """The text of the first `samples`, in proportion within each clause."""
-        said = (part.heard(min(samples - part.first_sample, part.samples)) for part in self.parts)
-        return " ".join(text for text in said if text)
+        return heard_text(self.clauses, samples)
 
     def item(self, status: wire.ItemStatus) -> wire.Item:
         content = wire.Content(type="output_audio", transcript=self.transcript)
@@ -206,13 +205,13 @@ class Narrator:
         place = {"response_id": answer.response_id, "item_id": answer.item_id}
         match event:
             case events.ReplyText():
-                delta = f" {event.text}" if answer.parts else event.text
-                answer.parts.append(Part(event.text, event.text, answer.samples))
+                delta = f" {event.text}" if answer.clauses else event.text
+                answer.clauses.append(SpokenClause(event.text, event.text, answer.samples))
                 yield wire.ResponseOutputAudioTranscriptDelta(delta=delta, **place)
             case events.ReplyAudio():
                 answer.samples += len(event.samples)
-                if answer.parts:
-                    answer.parts[-1].samples += len(event.samples)
+                if answer.clauses:
+                    answer.clauses[-1].samples += len(event.samples)
                 if self.sounding:
                     for payload in encoded(event.samples):
                         yield wire.ResponseOutputAudioDelta(delta=payload, **place)

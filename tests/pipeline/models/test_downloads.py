@@ -18,7 +18,7 @@ from config.cache import is_here
 from config.fetches import MIMI, speech_model_files, whisper_files
 from csm.codec.checkpoint import ORIGINAL_FILE
 from pipeline.models.downloads import choose
-from pipeline.models.plan import Pace
+from pipeline.models.plan import TransferRate
 from tests.csm.tiny import write_checkpoint
 from tests.support.hub import Hub, digest, serve
 
@@ -344,9 +344,9 @@ def test_only_one_format_of_the_speech_model_is_chosen() -> None:
 
 
 def test_speed_is_of_the_last_seconds() -> None:
-    pace = Pace()
-    assert pace.speed(0.0, 0) == 0
-    assert pace.speed(1.0, 100) == 100
+    rate = TransferRate()
+    assert rate.speed(0.0, 0) == 0
+    assert rate.speed(1.0, 100) == 100
     for second in range(2, 20):
-        speed = pace.speed(float(second), 100 + 10 * second)
+        speed = rate.speed(float(second), 100 + 10 * second)
     assert speed == pytest.approx(10)

@@ -108,8 +108,8 @@ async def test_several_conversations_at_once(checkpoint: Path, voices: Path) -> 
         for sounds in await asyncio.gather(*(spoken(speaker) for speaker in speakers)):
             assert sounds
         for speaker in speakers:
-            await speaker.heard("And you?", tone())
-            await speaker.said(FRAME)
+            await speaker.user_said("And you?", tone())
+            await speaker.reply_heard(FRAME)
             await speaker.close()
 
 
@@ -121,9 +121,9 @@ async def test_text_that_cannot_be_said_is_silence(checkpoint: Path, voices: Pat
 async def test_what_cannot_be_heard_does_not_stop_the_conversation(checkpoint: Path, voices: Path) -> None:
     async with csm(checkpoint, voices) as engine:
         speaker = engine.speaker()
-        await speaker.heard("Hm.", np.zeros(EAR_RATE, np.float32))
-        await speaker.heard("", tone())
-        await speaker.heard("word " * 600, tone())
+        await speaker.user_said("Hm.", np.zeros(EAR_RATE, np.float32))
+        await speaker.user_said("", tone())
+        await speaker.user_said("word " * 600, tone())
         assert await spoken(speaker)
 
 
