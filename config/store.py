@@ -27,6 +27,26 @@ class Loaded:
     """What the user must be told: that the file was damaged and where it was put aside."""
 
 
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """Settings that lie beside the file, and take its place or go."""
+
+    written: Path
+    path: Path
+
+    def keep(self) -> None:
+        """Rename it over the file. Raises SettingsError."""
+        try:
+            self.written.replace(self.path)
+        except OSError as error:
+            self.drop()
+            raise _unsaved(self.path.parent, error) from error
+
+    def drop(self) -> None:
+        """Safe to call after it was kept."""
+        self.written.unlink(missing_ok=True)
+
+
 class SettingsStore:
     def __init__(self, data: Path) -> None:
         self.path = data / FILE_NAME
@@ -49,10 +69,14 @@ class SettingsStore:
             return self._set_aside(f"{where}: {first['msg']}")
 
     def save(self, settings: Settings) -> None:
-        """Write beside the file, flush to disk, then rename over it.
+        """Raises SettingsError: the folder is read-only or the disk is full; the old file is untouched."""
+        self.stage(settings).keep()
+
+    def stage(self, settings: Settings) -> Staged:
+        """Write beside the file and flush to disk; the old file stays until the new one is to be kept.
 
         Raises:
-            SettingsError: the folder is read-only or the disk is full; the old file is untouched.
+            SettingsError: the folder is read-only or the disk is full.
         """
         text = json.dumps(settings.model_dump(mode="json"), indent=2) + "\n"
         temporary = ""
@@ -63,14 +87,11 @@ class SettingsStore:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(temporary).replace(self.path)
         except OSError as error:
             if temporary:
                 Path(temporary).unlink(missing_ok=True)
-            raise SettingsError(
-                f"The settings could not be saved in {self.path.parent} ({error.strerror}). "
-                "Free some space or make the folder writable; the old settings are kept."
-            ) from error
+            raise _unsaved(self.path.parent, error) from error
+        return Staged(Path(temporary), self.path)
 
     def _set_aside(self, why: str) -> Loaded:
         aside = self.path.with_name(f"settings-damaged-{datetime.now():%Y%m%d-%H%M%S}.json")
@@ -81,3 +102,10 @@ class SettingsStore:
         return Loaded(
             Settings(), f"The settings file was damaged ({why}). It is kept as {aside.name}; the defaults are used."
         )
+
+
+def _unsaved(folder: Path, error: OSError) -> SettingsError:
+    return SettingsError(
+        f"The settings could not be saved in {folder} ({error.strerror}). "
+        "Free some space or make the folder writable; the old settings are kept."
+    )

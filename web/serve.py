@@ -20,13 +20,12 @@ import uvicorn
 from filelock import FileLock, Timeout
 
 from config import Settings, SettingsError, SettingsStore
-from config.cache import is_here
-from config.engines import fetches
 from config.nvidia import one_card
 from config.profiles import PROFILES
 from pipeline.engines.running import Engines
 from web import logs
 from web.app import create_app
+from web.changes import SettingsRefused, check
 from web.guard import Address, is_loopback
 from web.realtime.connection import MAX_MESSAGE
 from web.service import Service
@@ -64,7 +63,7 @@ def serve(options: ServeOptions) -> int:
             if notice is not None:
                 service.tell("warning", notice)
             app = create_app(service, address)
-            server = Server(server_config(app), lambda: welcome(address, service, browser=options.browser))
+            server = Server(server_config(app), lambda: welcome(address, service, options))
             asyncio.run(server.serve(sockets=[listener]))
     except (ServeError, SettingsError) as error:
         print(f"Parley cannot start: {error}", file=sys.stderr)
@@ -108,11 +107,11 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def welcome(address: Address, service: Service, *, browser: bool) -> None:
+def welcome(address: Address, service: Service, options: ServeOptions) -> None:
     """It listens: say where, open the browser, and load the engines behind the first page."""
-    service.begin()
+    service.begin(keep=options.profile is not None)
     print(f"Parley is at {address.url}   (Ctrl-C ends it)", flush=True)
-    if browser:
+    if options.browser:
         # A browser can take seconds to come, and some block until they are closed.
         threading.Thread(target=webbrowser.open, args=(address.url,), daemon=True).start()
 
@@ -181,7 +180,10 @@ def alone_with(data: Path) -> Iterator[Path]:
 
 
 def load_settings(data: Path, profile: str | None) -> tuple[Settings, SettingsStore, str | None]:
-    """Raises SettingsError where they cannot be read, ServeError for a profile that cannot be had."""
+    """Those to start with; a profile's are kept once they run.
+
+    Raises SettingsError where they cannot be read, ServeError for a profile that cannot be had.
+    """
     store = SettingsStore(data)
     loaded = store.load()
     if profile is None or profile == loaded.settings.profile:
@@ -189,15 +191,12 @@ def load_settings(data: Path, profile: str | None) -> tuple[Settings, SettingsSt
     chosen = next((each for each in PROFILES.values() if each.name == profile), None)
     if chosen is None:
         raise ServeError(f"The profile {profile} is not part of this version; choose one of: {', '.join(PROFILES)}.")
-    wanted = (fetch for stage, choice in chosen.choices for fetch in fetches(stage, choice.engine, choice.model))
-    missing = [fetch.repository for fetch in wanted if not is_here(fetch)]
-    if missing:
-        raise ServeError(
-            f"The profile {profile} needs models that are not here ({', '.join(missing)}): fetch them with "
-            f"`python3 setup.py models --profile {profile}`."
-        )
     settings = chosen.applied_to(loaded.settings)
-    store.save(settings)
+    try:
+        check(loaded.settings, settings)
+    except SettingsRefused as refused:
+        how = f" Run `python3 setup.py models --profile {profile}`." if refused.lacking else ""
+        raise ServeError(f"The profile {profile} cannot be used: {refused}{how}") from refused
     return settings, store, loaded.notice
 
 

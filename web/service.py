@@ -6,21 +6,26 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from config import Settings, SettingsStore
+from config import Settings, SettingsError, SettingsStore
+from config.store import Staged
+from pipeline.audio.portaudio import SoundCardError
 from pipeline.conversation.events import Severity
 from pipeline.engine import EngineError
 from pipeline.engines.running import Engines
 from web import logs
-from web.realtime.card import CardHolder
+from web.changes import SettingsRefused, check
 from web.recordings import Recordings
 from web.turn_log import TurnLog
 
 NOTICES = 50
+
+Edit = Callable[[Settings], Settings]
+"""Makes the new settings from those in force, which it leaves as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,35 @@ def public_settings(settings: Settings) -> dict[str, Any]:
     return tree
 
 
+class CardInUse(SoundCardError):
+    """Another page talks through the sound card."""
+
+
+class CardHolder:
+    """There is one sound card, and any number of pages: the first to start has it until it stops."""
+
+    def __init__(self) -> None:
+        self._owner: object | None = None
+
+    def take(self, owner: object) -> None:
+        if self._owner not in {None, owner}:
+            raise CardInUse("The sound card is in use by another page: stop talking there, or close it.")
+        self._owner = owner
+
+    def release(self, owner: object) -> None:
+        if self._owner is owner:
+            self._owner = None
+
+
+@dataclass(eq=False, slots=True)
+class _Attempt:
+    """A change that is being tried."""
+
+    settings: Settings
+    """What would be in force after it."""
+    task: asyncio.Task[Any] = field(init=False)
+
+
 class Service:
     def __init__(self, engines: Engines, store: SettingsStore, data: Path, settings: Settings) -> None:
         self.engines = engines
@@ -52,7 +86,9 @@ class Service:
         """How many run now."""
         self.card_holder = CardHolder()
         self._loading: asyncio.Task[None] | None = None
-        self._changing = asyncio.Lock()
+        self._attempts: set[_Attempt] = set()
+        self._keeping = asyncio.Lock()
+        """Held while a file is renamed, never while an engine loads."""
         self._watchers: set[Callable[[Settings], None]] = set()
 
     def tell(self, severity: Severity, text: str) -> None:
@@ -68,35 +104,97 @@ class Service:
         finally:
             self._watchers.discard(changed)
 
-    async def change(self, settings: Settings) -> list[str]:
-        """Save the settings, then put them to use; returns the stages that were loaded anew.
+    async def change(self, edit: Edit) -> list[str]:
+        """Put changed settings to use, then keep them; returns the parts that were loaded anew.
+
+        Nothing is locked while engines load: a change of other parts does not wait for this one, and one of the same
+        parts overrules it.
+
+        Args:
+            edit: makes the new settings from those in force; asked again where those have changed meanwhile.
 
         Raises:
-            SettingsError: they could not be saved; nothing has changed.
-            EngineError: an engine could not be loaded; the old settings are in force and on disk.
+            SettingsRefused: a rule is against it, an engine could not be loaded, or another change has overruled it.
+            SettingsError: the new settings could not be saved.
+            In each case the old ones stay in force and on disk.
         """
-        async with self._changing:
-            old = self.settings
-            await asyncio.to_thread(self.store.save, settings)
-            try:
-                applied = await self.engines.apply(settings)
-            except EngineError:
-                await asyncio.to_thread(self.store.save, old)
-                raise
-            self.settings = settings
-            if settings.log != old.log:
-                logs.configure(self.data, level=settings.log.level, words=settings.log.words)
-            for changed in tuple(self._watchers):
-                changed(settings)
-            return applied
+        await self._overrule(edit)
+        attempt = _Attempt(edit(self.settings))
+        attempt.task = asyncio.create_task(self._carry_out(edit, attempt))
+        self._attempts.add(attempt)
+        try:
+            await asyncio.wait([attempt.task])
+        finally:
+            attempt.task.cancel()
+            self._attempts.discard(attempt)
+        if attempt.task.cancelled():
+            raise SettingsRefused("The settings were not changed: another change has taken the place of this one.")
+        return attempt.task.result()
 
-    def begin(self) -> None:
-        """Load the engines, beside everything else."""
-        self._loading = asyncio.create_task(self.engines.start())
+    async def _overrule(self, edit: Edit) -> None:
+        """End the attempts that load what this edit would have otherwise."""
+        overruled = []
+        for attempt in self._attempts:
+            loads = self.engines.differing(self.settings, attempt.settings)
+            if loads & self.engines.differing(attempt.settings, edit(attempt.settings)):
+                overruled.append(attempt.task)
+                attempt.task.cancel()
+        if overruled:
+            await asyncio.wait(overruled)
+
+    async def _carry_out(self, edit: Edit, attempt: _Attempt) -> list[str]:
+        loaded: list[str] = []
+        staged: Staged | None = None
+        try:
+            while True:
+                old = self.settings
+                attempt.settings = new = edit(old)
+                await asyncio.to_thread(check, old, new)
+                staged = await asyncio.to_thread(self.store.stage, new)
+                loaded += await self.engines.apply(new)
+                async with self._keeping:
+                    if self.settings is old:
+                        await asyncio.to_thread(staged.keep)
+                        self._put_in_force(new)
+                        return sorted({*loaded})
+                staged.drop()
+        except BaseException as error:
+            if staged is not None:
+                staged.drop()
+            if loaded:
+                await self.engines.apply(self.settings)
+            if isinstance(error, EngineError):
+                raise SettingsRefused(f"The settings were not changed: {error}") from error
+            raise
+
+    def _put_in_force(self, settings: Settings) -> None:
+        old, self.settings = self.settings, settings
+        if settings.log != old.log:
+            logs.configure(self.data, level=settings.log.level, words=settings.log.words)
+        for changed in tuple(self._watchers):
+            changed(settings)
+
+    def begin(self, *, keep: bool = False) -> None:
+        """Load the engines, beside everything else. `keep`: the settings are new, and saved once they are in use."""
+        self._loading = asyncio.create_task(self._load(keep))
+
+    async def _load(self, keep: bool) -> None:
+        await self.engines.start()
+        told = await self.engines.stand_in()
+        for part, why in told.items():
+            self.tell("warning", f"{part}: {why}")
+        if keep and not told:
+            try:
+                await self.change(lambda settings: settings)
+            except (SettingsRefused, SettingsError) as error:
+                self.tell("warning", str(error))
 
     async def end(self) -> None:
         """Stop the engines, loaded or still loading."""
+        under_way = [attempt.task for attempt in self._attempts]
         if self._loading is not None:
-            self._loading.cancel()
-            await asyncio.gather(self._loading, return_exceptions=True)
+            under_way.append(self._loading)
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
         await self.engines.stop()

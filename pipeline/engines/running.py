@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -34,6 +34,13 @@ LINGER_S = 120.0
 """After which an engine that has a successor is stopped even in the middle of a turn."""
 
 _LENT: dict[Stage, Callable[[Any], Engine]] = {"ears": LentEars, "mind": LentMind, "voice": LentVoice}
+
+PEER_S = 45.0
+"""For the whole of what a server elsewhere is asked while it is taken into use. One that is well has answered in 35 s,
+of which it may take 30 to load its model."""
+
+STAND_INS: dict[Part, str] = {"ears": "pocketsphinx", "mind": "builtin", "voice": "espeak"}
+"""Engines that need nothing but this computer."""
 
 _TITLES: dict[Part, str] = {
     "vad": "The voice detection",
@@ -73,13 +80,20 @@ class _Plan:
     made_of: object = None
     alone: bool = False
     """Whether the old one must be gone before the new one comes, since both would write the same files."""
+    patience_s: float | None = field(default=None, compare=False)
+    """For a start that depends on a server elsewhere."""
 
 
 class _Slot:
     """A part of the running set: what it is to be, and the engine once there is one."""
 
-    def __init__(self, plan: _Plan, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, part: Part, plan: _Plan, changed: Callable[[], None], *, instead_of: _Slot | None = None
+    ) -> None:
+        self.part = part
         self.plan = plan
+        self.instead_of = instead_of
+        """The one that was asked for and could not be started."""
         self.engine: Engine | None = None
         self._changed = changed
         self._state: EngineState = "stopped"
@@ -90,12 +104,21 @@ class _Slot:
         """Raises EngineError, and keeps its sentence for the status. After a stop the same engine starts again."""
         self._turn("loading")
         try:
-            self.engine = self.engine or self.plan.create()
-            await self.engine.start(self._report)
+            async with asyncio.timeout(self.plan.patience_s) as limit:
+                self.engine = self.engine or self.plan.create()
+                await self.engine.start(self._report)
         except EngineError as error:
-            self._error = str(error)
-            self._turn("failed")
+            self._failed(str(error))
             raise
+        except Exception as error:
+            if limit.expired():
+                await self.stop()
+                why = f"gave no whole answer within {self.plan.patience_s:.0f} s: start it anew, or choose another"
+                self._failed(f"The server for {_TITLES[self.part].lower()} {why}.")
+            else:
+                log.exception("%s could not be started", self.plan.engine)
+                self._failed(f"{_TITLES[self.part]} ({self.plan.engine}) could not be started: {_line(error)}.")
+            raise EngineError(cast(str, self._error)) from error
         except BaseException:
             self._turn("stopped")
             raise
@@ -112,8 +135,18 @@ class _Slot:
         status = EngineStatus(self.plan.engine, self._state) if self.engine is None else self.engine.status
         state = status.state if self._state == "ready" else self._state
         progress = (status.progress or self._progress) if state == "loading" else None
-        error = status.last_error or self._error
+        error = status.last_error or self._error or (self.instead_of and self.instead_of.status.last_error)
         return replace(status, engine=self.plan.engine, state=state, progress=progress, last_error=error)
+
+    @property
+    def wanted(self) -> _Plan:
+        """What the settings ask for, which is not what is here where another stands in."""
+        return self.plan if self.instead_of is None else self.instead_of.plan
+
+    @property
+    def lacking(self) -> bool:
+        """Whether what the settings ask for is not here."""
+        return self.instead_of is not None or self.status.state == "failed"
 
     @property
     def in_use(self) -> bool:
@@ -139,36 +172,72 @@ class _Slot:
         self._progress = progress
         self._changed()
 
+    def _failed(self, why: str) -> None:
+        self._error = why
+        self._turn("failed")
+
     def _turn(self, state: EngineState) -> None:
         self._state = state
         self._changed()
 
 
 class Engines:
-    def __init__(self, settings: Settings, data: Path, place: MakePlace = Worker) -> None:
-        """`place` makes the places where engines compute: by default a process each."""
+    def __init__(self, settings: Settings, data: Path, place: MakePlace = Worker, *, peer_s: float = PEER_S) -> None:
+        """
+        Args:
+            place: makes the places where engines compute: by default a process each.
+            peer_s: how long a start may take that depends on a server elsewhere.
+        """
         self._data = data
         self._place = place
+        self._peer_s = peer_s
         self._change = asyncio.Event()
         self._stopped = False
-        self._applying = asyncio.Lock()
-        self._slots = {part: _Slot(plan, self._changed) for part, plan in self._plans(settings).items()}
+        self._slots = {part: _Slot(part, plan, self._changed) for part, plan in self._plans(settings).items()}
+        self._changing = {part: asyncio.Lock() for part in self._slots}
         self._fresh: dict[Part, _Slot] = {}
         """Those that apply() is starting."""
         self._going: set[asyncio.Task[None]] = set()
         """Engines that have a successor, and end with what they do just now."""
         self._waking: asyncio.Task[None] | None = None
+        self._retries: dict[Part, asyncio.Task[None]] = {}
 
     async def start(self, *, without: Collection[str] = ()) -> None:
         """Start every part at once, but for those left out. One that fails says so in health() and stops no other."""
         slots = (slot for part, slot in self._slots.items() if part not in without)
         await asyncio.gather(*(slot.start() for slot in slots), return_exceptions=True)
 
+    async def stand_in(self) -> dict[str, str]:
+        """For each stage that has failed, start what needs nothing but this computer, until apply() has better.
+
+        Returns:
+            by stage, what the user must be told in place of it.
+        """
+        failed = [part for part, name in STAND_INS.items()
+                  if self._slots[part].status.state == "failed" and self._slots[part].plan.engine != name]  # fmt: skip
+        told = await asyncio.gather(*(self._stand_in(part) for part in failed))
+        return {part: text for part, text in zip(failed, told, strict=True) if text is not None}
+
+    async def _stand_in(self, part: Part) -> str | None:
+        async with self._changing[part]:
+            slot = self._slots[part]
+            if slot.status.state != "failed":  # a change has mended it meanwhile
+                return None
+            plan = self._chosen(cast(Stage, part), STAND_INS[part], Settings())
+            other = _Slot(part, plan, self._changed, instead_of=slot)
+            try:
+                await other.start()
+            except EngineError:  # both are named in the log; what was asked for is what the user can mend
+                return None
+            await self._take_over({part: other})
+            label = CATALOGUE[part, plan.engine].label
+            return f"{slot.status.last_error} {label} takes its place until then."
+
     @asynccontextmanager
     async def resting(self, part: Part) -> AsyncIterator[None]:
         """A part is stopped meanwhile, so that what it holds is free; afterwards it is loaded again, and nobody waits
         for that. One that does not run is left alone."""
-        async with self._applying:
+        async with self._changing[part]:
             slot = self._slots[part]
             if slot.status.state != "ready":
                 yield
@@ -190,14 +259,17 @@ class Engines:
         Raises:
             EngineError: an engine that the settings ask for could not be started; everything is as it was.
         """
-        async with self._applying:
-            plans = self._plans(settings)
-            asked = {part for part, plan in plans.items() if plan != self._slots[part].plan}
-            again = {part for part in plans if self._slots[part].status.state == "failed"} - asked
-            fresh = {part: _Slot(plans[part], self._changed) for part in plans if part in asked | again}
-            old = {part: self._slots[part] for part in fresh}
-            alone = [slot for slot in old.values() if slot.plan.alone]
-            self._fresh = fresh
+        plans = self._plans(settings)
+        async with AsyncExitStack() as held:
+            mine = self._concerned(plans)
+            for part in mine:
+                await held.enter_async_context(self._changing[part])
+            # who had a part until now may have brought what is asked for
+            asked = {part for part in mine if plans[part] != self._slots[part].wanted}
+            again = {part for part in mine if self._slots[part].lacking} - asked
+            fresh = {part: _Slot(part, plans[part], self._changed) for part in mine if part in asked | again}
+            alone = [self._slots[part] for part in fresh if self._slots[part].plan.alone]
+            self._fresh |= fresh
             try:
                 await _stop(alone)
                 results = await asyncio.gather(*(slot.start() for slot in fresh.values()), return_exceptions=True)
@@ -210,19 +282,65 @@ class Engines:
                     await asyncio.gather(*(slot.start() for slot in alone), return_exceptions=True)
                 raise
             finally:
-                self._fresh = {}
-            for part, slot in fresh.items():
-                old[part].give_way(slot)
-            self._slots |= fresh
-            self._changed()
-            leaving = [slot for slot in old.values() if slot not in alone]
-            for slot in leaving:
-                if slot.in_use:
-                    task = asyncio.create_task(slot.stop_when_idle())
-                    self._going.add(task)
-                    task.add_done_callback(self._going.discard)
-            await _stop([slot for slot in leaving if not slot.in_use])
+                for part in fresh:
+                    del self._fresh[part]
+            await self._take_over(fresh)
             return list(fresh)
+
+    def _concerned(self, plans: Mapping[Part, _Plan]) -> list[Part]:
+        """The parts that are to be loaded, in an order that is the same for all: no two wait for each other.
+
+        What had failed for a server elsewhere, and is not what is changed, is tried beside it: nobody waits for that.
+        """
+        concerned: list[Part] = []
+        for part, plan in plans.items():
+            slot = self._slots[part]
+            if plan != slot.wanted:
+                concerned.append(part)
+                if (trying := self._retries.get(part)) is not None:
+                    trying.cancel()
+            elif slot.lacking and plan.patience_s is None:
+                concerned.append(part)
+            elif slot.lacking and part not in self._retries and not self._changing[part].locked():
+                self._retries[part] = task = asyncio.create_task(self._retry(part, plan))
+                task.add_done_callback(lambda _, part=part: self._retries.pop(part))
+        return concerned
+
+    async def _retry(self, part: Part, plan: _Plan) -> None:
+        async with self._changing[part]:
+            if plan.alone:
+                await self._slots[part].stop()
+            slot = _Slot(part, plan, self._changed)
+            try:
+                await slot.start()
+            except EngineError as error:
+                log.info("%s is still not here: %s", plan.engine, error)
+                await slot.stop()
+                return
+            except BaseException:
+                await slot.stop()
+                raise
+            await self._take_over({part: slot})
+
+    async def _take_over(self, fresh: Mapping[Part, _Slot]) -> None:
+        """New work goes to the fresh ones; the old ones go when they have ended what is under way."""
+        old = {part: self._slots[part] for part in fresh}
+        for part, slot in fresh.items():
+            old[part].give_way(slot)
+        self._slots |= fresh
+        self._changed()
+        leaving = [slot for slot in old.values() if not slot.plan.alone]
+        for slot in leaving:
+            if slot.in_use:
+                task = asyncio.create_task(slot.stop_when_idle())
+                self._going.add(task)
+                task.add_done_callback(self._going.discard)
+        await _stop([slot for slot in leaving if not slot.in_use])
+
+    def differing(self, one: Settings, other: Settings) -> set[str]:
+        """The parts that would be loaded anew from the one to the other."""
+        plans, others = self._plans(one), self._plans(other)
+        return {part for part, plan in plans.items() if plan != others[part]}
 
     def stages(self) -> Stages:
         """What a conversation talks through. The memory is there while it still loads: its calls wait.
@@ -292,9 +410,10 @@ class Engines:
     async def stop(self) -> None:
         """End every engine and every child process, loaded or still loading. Safe to call twice."""
         self._stopped = True
-        for task in self._going:
+        ending = (*self._going, *self._retries.values())
+        for task in ending:
             task.cancel()
-        await asyncio.gather(*self._going, return_exceptions=True)
+        await asyncio.gather(*ending, return_exceptions=True)
         if self._waking is not None:
             self._waking.cancel()
             await asyncio.wait([self._waking])
@@ -318,8 +437,9 @@ class Engines:
             "ears": self._chosen("ears", settings.ears.engine, settings),
             "mind": self._chosen("mind", settings.mind.engine, settings),
             "voice": self._chosen("voice", settings.voice.engine, settings),
-            "memory": _Plan("memory", open_memory, (memory.owner, chroma), alone=True),
-        }
+            "memory": _Plan("memory", open_memory, (memory.owner, chroma), alone=True,
+                            patience_s=self._peer_s if chroma else None),
+        }  # fmt: skip
 
     def _chosen(self, stage: Stage, name: str, settings: Settings) -> _Plan:
         spec = CATALOGUE.get((stage, name))
@@ -329,7 +449,8 @@ class Engines:
         def lent() -> Engine:
             return _LENT[stage](create(spec, settings, self._data, self._place))
 
-        return _Plan(name, lent, spec.arguments(settings, self._data))
+        arguments = spec.arguments(settings, self._data)
+        return _Plan(name, lent, arguments, patience_s=self._peer_s if "url" in arguments else None)
 
 
 async def _wake(slot: _Slot) -> None:
@@ -344,3 +465,8 @@ async def _stop(slots: list[_Slot]) -> None:
 def _refuse(stage: Stage, name: str) -> NoReturn:
     known = ", ".join(spec.name for spec in CATALOGUE.values() if spec.stage == stage)
     raise EngineError(f"There is no engine {name!r} for {_TITLES[stage].lower()}: choose one of {known}.")
+
+
+def _line(error: Exception) -> str:
+    """The first line of what a library says, or the kind of its error."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160].rstrip(".")

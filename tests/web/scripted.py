@@ -107,6 +107,8 @@ class ScriptedEngines:
         self.kept: ConversationMemory | None = None
         """The memory; None while it is not open."""
         self.failing = ""
+        self.loading: set[str] = set()
+        """Parts that are not ready, while the others are."""
         self.refusing = ""
         """Why `apply` fails."""
         self.applied: list[Settings] = []
@@ -136,8 +138,14 @@ class ScriptedEngines:
         self.applied.append(settings)
         return ["voice"]
 
+    def differing(self, one: Settings, other: Settings) -> set[str]:
+        return {part for part in ("ears", "mind", "voice") if getattr(one, part) != getattr(other, part)}
+
+    async def stand_in(self) -> dict[str, str]:
+        return {}
+
     def stages(self) -> Stages:
-        if not self.started or self.failing:
+        if not self.started or self.failing or self.loading:
             raise EngineError("still loading")
         return Stages(Loudness, self.ears, self.mind, self.voice, self.kept)
 
@@ -145,7 +153,11 @@ class ScriptedEngines:
         return self.stages().vad()
 
     def running(self, part: Literal["ears", "mind", "voice"]) -> Engine:
-        engines: dict[str, Engine] = {"ears": self.stages().ears, "mind": self.stages().mind, "voice": self.voice}
+        if part in self.loading:
+            raise EngineError(f"the {part} is not ready yet")
+        if not self.started or self.failing:
+            raise EngineError("still loading")
+        engines: dict[str, Engine] = {"ears": self.ears, "mind": self.mind, "voice": self.voice}
         return engines[part]
 
     @asynccontextmanager

@@ -15,6 +15,7 @@ import httpx
 import psutil
 import pytest
 
+from config import Settings, SettingsStore
 from config.places import ROOT
 from web.guard import Address
 from web.serve import ServeError, access_token, data_folder, listen, load_settings
@@ -124,12 +125,13 @@ def test_a_damaged_settings_file_is_kept_and_told(tmp_path: Path) -> None:
     assert "settings-damaged-" in notice
 
 
-def test_a_profile_is_chosen_and_kept_or_refused(tmp_path: Path) -> None:
+def test_a_profile_is_chosen_or_refused_and_nothing_is_kept_of_it_yet(tmp_path: Path) -> None:
     with pytest.raises(ServeError, match="choose one of: offline"):
         load_settings(tmp_path, "moon")
+    SettingsStore(tmp_path).save(Settings(profile="cpu"))
     settings, store, _ = load_settings(tmp_path, "offline")
-    assert settings.mind.engine == "builtin"
-    assert store.load().settings.profile == "offline"
+    assert (settings.profile, settings.mind.engine) == ("offline", "builtin")
+    assert store.load().settings.profile == "cpu"
 
 
 def test_the_token_is_kept_for_its_owner_alone(tmp_path: Path) -> None:

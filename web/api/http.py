@@ -12,7 +12,8 @@ from pydantic import BaseModel, ValidationError
 
 from config import SettingsError
 from pipeline.engine import EngineError
-from web.api.validation import explain, sentence
+from web.changes import SettingsInvalid, SettingsRefused
+from web.validation import explain, sentence
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -20,14 +21,10 @@ Model = TypeVar("Model", bound=BaseModel)
 class Problem(Exception):
     """An answer other than success: one sentence, and the field it is about where there is one."""
 
-    def __init__(
-        self, status: int, message: str, field: str | None = None, *, lacking: Mapping[str, str] | None = None
-    ) -> None:
-        """`lacking`: the choice whose model must be fetched first, as stage, engine and model."""
+    def __init__(self, status: int, message: str, field: str | None = None) -> None:
         super().__init__(message)
         self.status = status
         self.field = field
-        self.lacking = lacking
 
 
 async def json_object(request: Request) -> dict[str, Any]:
@@ -62,10 +59,14 @@ def add_problems(app: FastAPI) -> None:
 
     async def problem(_: Request, error: Exception) -> Response:
         assert isinstance(error, Problem)
-        return answer(error.status, str(error), error.field, error.lacking)
+        return answer(error.status, str(error), error.field)
 
     async def unready(_: Request, error: Exception) -> Response:
         return answer(503, str(error))
+
+    async def refused(_: Request, error: Exception) -> Response:
+        assert isinstance(error, SettingsRefused)
+        return answer(422 if isinstance(error, SettingsInvalid) else 409, str(error), error.field, error.lacking)
 
     async def unsaved(_: Request, error: Exception) -> Response:
         return answer(507, str(error))
@@ -78,5 +79,6 @@ def add_problems(app: FastAPI) -> None:
 
     app.add_exception_handler(Problem, problem)
     app.add_exception_handler(EngineError, unready)
+    app.add_exception_handler(SettingsRefused, refused)
     app.add_exception_handler(SettingsError, unsaved)
     app.add_exception_handler(RequestValidationError, malformed)

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from config import Settings
 from web.api.http import Problem, checked, json_object
 from web.service import Service
 
@@ -104,9 +105,13 @@ def memory_api(service: Service) -> APIRouter:
     async def pause(request: Request) -> dict[str, Any]:
         """While paused nothing is remembered or recalled; what is there stays."""
         paused = checked(Pause, await json_object(request)).paused
-        settings = service.settings.model_copy(deep=True)
-        settings.memory.enabled = not paused
-        await service.change(settings)
+
+        def edit(old: Settings) -> Settings:
+            new = old.model_copy(deep=True)
+            new.memory.enabled = not paused
+            return new
+
+        await service.change(edit)
         return {"paused": paused}
 
     @router.get("/export")

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
-from pydantic import SecretStr
 
 from config import Settings
-from config.cache import is_here
-from config.engines import CATALOGUE, Stage, fetches
+from config.engines import CATALOGUE
 from config.profiles import PROFILES
 from pipeline.engine import EngineError
-from web.api.http import Problem, checked, json_object
+from web.api.http import checked, json_object
+from web.changes import STAGES, keep_key, merged
 from web.service import Service, public_settings
-
-STAGES: tuple[Stage, ...] = ("ears", "mind", "voice")
 
 
 def api(service: Service) -> APIRouter:
@@ -44,16 +38,14 @@ def api(service: Service) -> APIRouter:
     async def change(request: Request) -> dict[str, Any]:
         """Any branch of the tree; what is left out stays. Saved, then applied without a restart."""
         changes = await json_object(request)
-        old = service.settings.model_dump(mode="json")
-        new = checked(Settings, merged(old, changes))
-        if "api_key" not in changes.get("mind", {}):
-            keep_key(service.settings, new)
-        check_engines(new)
-        await asyncio.to_thread(check_models, service.settings, new)
-        try:
-            applied = await service.change(new)
-        except EngineError as error:
-            raise Problem(409, f"The settings were not changed: {error}") from error
+
+        def edit(old: Settings) -> Settings:
+            new = checked(Settings, merged(old.model_dump(mode="json"), changes))
+            if "api_key" not in changes.get("mind", {}):
+                keep_key(old, new)
+            return new
+
+        applied = await service.change(edit)
         return {**told(service.settings), "applied": applied}
 
     @router.get("/api/engines")
@@ -110,31 +102,22 @@ def settings_file_api(service: Service) -> APIRouter:
     async def bring_back(request: Request) -> dict[str, Any]:
         """A tree as export gives it; what it leaves out becomes the default, but for the key of the same server."""
         tree = await json_object(request)
-        new = checked(Settings, tree)
-        if "api_key" not in tree.get("mind", {}):
-            keep_key(service.settings, new)
-        new.set_up = new.set_up or service.settings.set_up
-        missing = [
-            each.recording for each in new.voice.references if not (service.data / "voices" / each.recording).is_file()
-        ]
-        new.voice.references = [each for each in new.voice.references if each.recording not in missing]
-        check_engines(new)
-        try:
-            applied = await service.change(new)
-        except EngineError as error:
-            raise Problem(409, f"The settings were not brought back: {error}") from error
+        brought = checked(Settings, tree)
+        voices = service.data / "voices"
+        missing = [each.recording for each in brought.voice.references if not (voices / each.recording).is_file()]
+
+        def edit(old: Settings) -> Settings:
+            new = brought.model_copy(deep=True)
+            if "api_key" not in tree.get("mind", {}):
+                keep_key(old, new)
+            new.set_up = new.set_up or old.set_up
+            new.voice.references = [each for each in new.voice.references if each.recording not in missing]
+            return new
+
+        applied = await service.change(edit)
         return {**told(service.settings), "applied": applied, "missing_recordings": missing}
 
     return router
-
-
-def merged(tree: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`tree` with the branches that `changes` names replaced; lists are replaced whole."""
-    result = dict(tree)
-    for name, value in changes.items():
-        old = result.get(name)
-        result[name] = merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
-    return result
 
 
 def told(settings: Settings) -> dict[str, Any]:
@@ -143,43 +126,3 @@ def told(settings: Settings) -> dict[str, Any]:
         "api_key_set": bool(settings.mind.api_key.get_secret_value()),
         "defaults": public_settings(Settings()),
     }
-
-
-def keep_key(old: Settings, new: Settings) -> None:
-    """The key stays with the server that it was entered for: at another address it is forgotten."""
-    same = not old.mind.url or _server(old.mind.url) == _server(new.mind.url)
-    new.mind.api_key = old.mind.api_key if same else SecretStr("")
-
-
-def _server(url: str) -> tuple[str, str]:
-    try:
-        return urlsplit(url)[:2]
-    except ValueError:
-        return "", url
-
-
-def check_models(old: Settings, new: Settings) -> None:
-    """Nothing is fetched behind the user's back: a choice is taken once its model is here."""
-    for stage in STAGES:
-        choice = getattr(new, stage)
-        if (choice.engine, choice.model) == (getattr(old, stage).engine, getattr(old, stage).model):
-            continue
-        for fetch in fetches(stage, choice.engine, choice.model):
-            if not is_here(fetch):
-                raise Problem(
-                    409,
-                    f"{fetch.repository} is not on this computer yet: fetch it first.",
-                    f"{stage}.engine",
-                    lacking={"stage": stage, "engine": choice.engine, "model": choice.model},
-                )
-
-
-def check_engines(settings: Settings) -> None:
-    """The tree takes any name; only those of the catalogue can be started."""
-    for stage in STAGES:
-        name = getattr(settings, stage).engine
-        if (stage, name) not in CATALOGUE:
-            known = ", ".join(spec.name for spec in CATALOGUE.values() if spec.stage == stage)
-            raise Problem(
-                422, f"There is no engine {name!r} for this stage; choose one of: {known}.", f"{stage}.engine"
-            )

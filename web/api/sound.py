@@ -6,7 +6,7 @@ import asyncio
 import io
 import wave
 from contextlib import aclosing
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import numpy as np
 from fastapi import APIRouter, Request
@@ -18,6 +18,7 @@ from pipeline.audio.pcm import to_pcm16
 from pipeline.audio.portaudio import Device, SoundCardError
 from pipeline.audio.portaudio_process import PortAudioApart
 from pipeline.ends.soundcard import play, play_tone
+from pipeline.tts import TextToSpeech
 from pipeline.tts.speakable import speakable
 from web.api.http import Problem, checked, json_object
 from web.service import Service
@@ -74,7 +75,7 @@ def sound_api(service: Service) -> APIRouter:
 
     async def spoken(text: str) -> Samples:
         """Raises EngineError while there is no voice."""
-        speaker = service.engines.stages().voice.speaker()
+        speaker = cast(TextToSpeech, service.engines.running("voice")).speaker()
         parts: list[Samples] = [np.zeros(0, np.float32)]
         try:
             async with aclosing(speaker.speak(speakable(text.strip() or SENTENCE))) as sounds:

@@ -7,19 +7,21 @@ import base64
 import binascii
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from config import Settings
 from config.settings import Reference
 from pipeline.audio import EAR_RATE, Samples
 from pipeline.ends.file import AudioFileError, read_sound
 from pipeline.engine import EngineError
 from pipeline.engines.trial import transcribe
+from pipeline.stt import SpeechToText
 from web.api.http import Problem, checked, json_object
 from web.service import Service
 
@@ -60,7 +62,7 @@ def voices_api(service: Service) -> APIRouter:
         name, sound = await asyncio.to_thread(_keep, folder, upload)
         try:
             text = await _words(service, sound)
-            await _change(service, [*service.settings.voice.references, Reference(recording=name, text=text)])
+            await _change(service, lambda kept: [*kept, Reference(recording=name, text=text)])
         except BaseException:
             (folder / name).unlink(missing_ok=True)
             raise
@@ -71,17 +73,14 @@ def voices_api(service: Service) -> APIRouter:
         """Correct what is said in a recording."""
         text = checked(Words, await json_object(request)).text.strip()
         _known(service, name)
-        references = [
-            Reference(recording=name, text=text) if each.recording == name else each
-            for each in service.settings.voice.references
-        ]
-        await _change(service, references)
+        said = Reference(recording=name, text=text)
+        await _change(service, lambda kept: [said if each.recording == name else each for each in kept])
         return {"recording": name, "text": text}
 
     @router.delete("/api/voice/references/{name}")
     async def remove(name: str) -> dict[str, Any]:
         _known(service, name)
-        await _change(service, [each for each in service.settings.voice.references if each.recording != name])
+        await _change(service, lambda kept: [each for each in kept if each.recording != name])
         if NAME.fullmatch(name):
             await asyncio.to_thread((folder / name).unlink, missing_ok=True)
         return {"removed": name}
@@ -102,18 +101,19 @@ def _known(service: Service, name: str) -> None:
         raise Problem(404, "There is no such recording: load the page again.")
 
 
-async def _change(service: Service, references: list[Reference]) -> None:
-    settings = service.settings.model_copy(deep=True)
-    settings.voice.references = references
-    try:
-        await service.change(settings)
-    except EngineError as error:
-        raise Problem(409, f"The voice was not changed: {error}") from error
+async def _change(service: Service, edit: Callable[[list[Reference]], list[Reference]]) -> None:
+    def edited(old: Settings) -> Settings:
+        new = old.model_copy(deep=True)
+        new.voice.references = edit(new.voice.references)
+        return new
+
+    await service.change(edited)
 
 
 async def _words(service: Service, sound: Samples) -> str:
     try:
-        return (await transcribe(service.engines.stages().ears, sound))[0][:2000]
+        ears = cast(SpeechToText, service.engines.running("ears"))
+        return (await transcribe(ears, sound))[0][:2000]
     except EngineError:
         return ""  # the user can still write them
 

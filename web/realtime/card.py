@@ -10,28 +10,9 @@ from pipeline.audio.portaudio import SoundCardError
 from pipeline.conversation.conversation import Conversation
 from pipeline.conversation.events import Event, Severity
 from pipeline.ends.soundcard import SoundCard
+from web.service import CardHolder
 
 Tell = Callable[[Severity, str], None]
-
-
-class CardInUse(SoundCardError):
-    """Another page talks through the sound card."""
-
-
-class CardHolder:
-    """There is one sound card, and any number of pages: the first to start has it until it stops."""
-
-    def __init__(self) -> None:
-        self._owner: object | None = None
-
-    def take(self, owner: object) -> None:
-        if self._owner not in {None, owner}:
-            raise CardInUse("The sound card is in use by another page: stop talking there, or close it.")
-        self._owner = owner
-
-    def release(self, owner: object) -> None:
-        if self._owner is owner:
-            self._owner = None
 
 
 class Card:

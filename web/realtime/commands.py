@@ -13,8 +13,8 @@ from pipeline.conversation.stages import Stages
 from pipeline.engine import EngineError
 from web.realtime import events as wire
 from web.realtime.narrator import CANCELLED, Narrator, milliseconds, samples_in
+from web.realtime.options import Wishes, in_force
 from web.realtime.pcm import WIRE_RATE, SoundError, ToEar, decoded
-from web.realtime.tuning import Wishes, in_force
 
 logger = logging.getLogger(__name__)
 

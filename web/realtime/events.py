@@ -7,13 +7,15 @@ the server sends parses in the stock SDK. docs/REALTIME.md tells the same in pro
 from __future__ import annotations
 
 import uuid
-from dataclasses import asdict
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Generic, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from pipeline.conversation.events import Outcome, Severity, State
-from pipeline.engine import EngineState, EngineStatus
+from pipeline.engine import EngineStatus
+
+T = TypeVar("T")
+"""The Literal of an event's type, which stands in its head and nowhere else."""
 
 # --- what is inside the messages ------------------------------------------------------------------------------------
 
@@ -204,73 +206,64 @@ class ClientEvent(_Part):
     event_id: Annotated[str, Field(max_length=512)] | None = None
 
 
-class SessionUpdate(ClientEvent):
-    type: Literal["session.update"]
+class _Said(ClientEvent, Generic[T]):
+    type: T
+
+
+class SessionUpdate(_Said[Literal["session.update"]]):
     session: Session
 
 
-class InputAudioBufferAppend(ClientEvent):
-    type: Literal["input_audio_buffer.append"]
+class InputAudioBufferAppend(_Said[Literal["input_audio_buffer.append"]]):
     audio: str
     """Base64 of 16-bit little-endian mono samples at 24 kHz."""
 
 
-class InputAudioBufferCommit(ClientEvent):
-    type: Literal["input_audio_buffer.commit"]
+class InputAudioBufferCommit(_Said[Literal["input_audio_buffer.commit"]]): ...
 
 
-class InputAudioBufferClear(ClientEvent):
-    type: Literal["input_audio_buffer.clear"]
+class InputAudioBufferClear(_Said[Literal["input_audio_buffer.clear"]]): ...
 
 
-class ConversationItemCreate(ClientEvent):
-    type: Literal["conversation.item.create"]
+class ConversationItemCreate(_Said[Literal["conversation.item.create"]]):
     previous_item_id: str | None = None
     item: Item
 
 
-class ConversationItemRetrieve(ClientEvent):
-    type: Literal["conversation.item.retrieve"]
+class ConversationItemRetrieve(_Said[Literal["conversation.item.retrieve"]]):
     item_id: str
 
 
-class ConversationItemTruncate(ClientEvent):
-    type: Literal["conversation.item.truncate"]
+class ConversationItemTruncate(_Said[Literal["conversation.item.truncate"]]):
     item_id: str
     content_index: int = 0
     audio_end_ms: Annotated[int, Field(ge=0)]
 
 
-class ConversationItemDelete(ClientEvent):
-    type: Literal["conversation.item.delete"]
+class ConversationItemDelete(_Said[Literal["conversation.item.delete"]]):
     item_id: str
 
 
-class ResponseCreate(ClientEvent):
-    type: Literal["response.create"]
+class ResponseCreate(_Said[Literal["response.create"]]):
     response: ResponseOptions | None = None
 
 
-class ResponseCancel(ClientEvent):
-    type: Literal["response.cancel"]
+class ResponseCancel(_Said[Literal["response.cancel"]]):
     response_id: str | None = None
 
 
-class ParleyPlayback(ClientEvent):
+class ParleyPlayback(_Said[Literal["parley.playback"]]):
     """How much of a reply has really been played, counted from its start; a few times a second, and at its end."""
 
-    type: Literal["parley.playback"]
     response_id: str
     samples: Annotated[int, Field(ge=0)]
     """At 24 kHz."""
 
 
-class ParleySoundcardStart(ClientEvent):
-    type: Literal["parley.soundcard.start"]
+class ParleySoundcardStart(_Said[Literal["parley.soundcard.start"]]): ...
 
 
-class ParleySoundcardStop(ClientEvent):
-    type: Literal["parley.soundcard.stop"]
+class ParleySoundcardStop(_Said[Literal["parley.soundcard.stop"]]): ...
 
 
 AnyClientEvent = Annotated[
@@ -299,158 +292,135 @@ class ServerEvent(_Part):
     event_id: str = Field(default_factory=lambda: f"event_{uuid.uuid4().hex[:20]}")
 
 
-class SessionCreated(ServerEvent):
-    type: Literal["session.created"] = "session.created"
+class _Told(ServerEvent, Generic[T]):
+    """Its type is its only parameter, and set by itself."""
+
+    type: T = Field(default="", validate_default=True)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        field = cls.model_fields["type"]
+        if names := get_args(field.annotation):
+            field.default = names[0]
+            cls.model_rebuild(force=True)
+
+
+class SessionCreated(_Told[Literal["session.created"]]):
     session: Session
 
 
-class SessionUpdated(ServerEvent):
-    type: Literal["session.updated"] = "session.updated"
+class SessionUpdated(_Told[Literal["session.updated"]]):
     session: Session
 
 
-class ErrorEvent(ServerEvent):
-    type: Literal["error"] = "error"
+class ErrorEvent(_Told[Literal["error"]]):
     error: ErrorDetail
 
 
-class InputAudioBufferSpeechStarted(ServerEvent):
-    type: Literal["input_audio_buffer.speech_started"] = "input_audio_buffer.speech_started"
+class InputAudioBufferSpeechStarted(_Told[Literal["input_audio_buffer.speech_started"]]):
     audio_start_ms: int
     """On the clock of the sound received in this session."""
     item_id: str
 
 
-class InputAudioBufferSpeechStopped(ServerEvent):
-    type: Literal["input_audio_buffer.speech_stopped"] = "input_audio_buffer.speech_stopped"
+class InputAudioBufferSpeechStopped(_Told[Literal["input_audio_buffer.speech_stopped"]]):
     audio_end_ms: int
     item_id: str
 
 
-class InputAudioBufferCommitted(ServerEvent):
-    type: Literal["input_audio_buffer.committed"] = "input_audio_buffer.committed"
+class InputAudioBufferCommitted(_Told[Literal["input_audio_buffer.committed"]]):
     previous_item_id: str | None
     item_id: str
 
 
-class InputAudioBufferCleared(ServerEvent):
-    type: Literal["input_audio_buffer.cleared"] = "input_audio_buffer.cleared"
+class InputAudioBufferCleared(_Told[Literal["input_audio_buffer.cleared"]]): ...
 
 
-class ConversationItemAdded(ServerEvent):
-    type: Literal["conversation.item.added"] = "conversation.item.added"
+class _OfPlace(_Told[T]):
     previous_item_id: str | None
     item: Item
 
 
-class ConversationItemDone(ServerEvent):
-    type: Literal["conversation.item.done"] = "conversation.item.done"
-    previous_item_id: str | None
+class ConversationItemAdded(_OfPlace[Literal["conversation.item.added"]]): ...
+
+
+class ConversationItemDone(_OfPlace[Literal["conversation.item.done"]]): ...
+
+
+class ConversationItemRetrieved(_Told[Literal["conversation.item.retrieved"]]):
     item: Item
 
 
-class ConversationItemRetrieved(ServerEvent):
-    type: Literal["conversation.item.retrieved"] = "conversation.item.retrieved"
-    item: Item
-
-
-class ConversationItemTruncated(ServerEvent):
-    type: Literal["conversation.item.truncated"] = "conversation.item.truncated"
+class ConversationItemTruncated(_Told[Literal["conversation.item.truncated"]]):
     item_id: str
     content_index: int = 0
     audio_end_ms: int
 
 
-class ConversationItemDeleted(ServerEvent):
-    type: Literal["conversation.item.deleted"] = "conversation.item.deleted"
+class ConversationItemDeleted(_Told[Literal["conversation.item.deleted"]]):
     item_id: str
 
 
-class TranscriptionDelta(ServerEvent):
-    type: Literal["conversation.item.input_audio_transcription.delta"] = (
-        "conversation.item.input_audio_transcription.delta"
-    )
+class TranscriptionDelta(_Told[Literal["conversation.item.input_audio_transcription.delta"]]):
     item_id: str
     content_index: int = 0
     delta: str
 
 
-class TranscriptionCompleted(ServerEvent):
-    type: Literal["conversation.item.input_audio_transcription.completed"] = (
-        "conversation.item.input_audio_transcription.completed"
-    )
+class TranscriptionCompleted(_Told[Literal["conversation.item.input_audio_transcription.completed"]]):
     item_id: str
     content_index: int = 0
     transcript: str
     usage: Duration
 
 
-class TranscriptionFailed(ServerEvent):
-    type: Literal["conversation.item.input_audio_transcription.failed"] = (
-        "conversation.item.input_audio_transcription.failed"
-    )
-    item_id: str
-    content_index: int = 0
-    error: StatusError
-
-
-class ResponseCreated(ServerEvent):
-    type: Literal["response.created"] = "response.created"
+class ResponseCreated(_Told[Literal["response.created"]]):
     response: Response
 
 
-class ResponseDone(ServerEvent):
-    type: Literal["response.done"] = "response.done"
+class ResponseDone(_Told[Literal["response.done"]]):
     response: Response
 
 
-class _OfResponse(ServerEvent):
+class _OfResponse(_Told[T]):
     response_id: str
     output_index: int = 0
 
 
-class ResponseOutputItemAdded(_OfResponse):
-    type: Literal["response.output_item.added"] = "response.output_item.added"
+class ResponseOutputItemAdded(_OfResponse[Literal["response.output_item.added"]]):
     item: Item
 
 
-class ResponseOutputItemDone(_OfResponse):
-    type: Literal["response.output_item.done"] = "response.output_item.done"
+class ResponseOutputItemDone(_OfResponse[Literal["response.output_item.done"]]):
     item: Item
 
 
-class _OfContent(_OfResponse):
+class _OfContent(_OfResponse[T]):
     item_id: str
     content_index: int = 0
 
 
-class ResponseContentPartAdded(_OfContent):
-    type: Literal["response.content_part.added"] = "response.content_part.added"
+class ResponseContentPartAdded(_OfContent[Literal["response.content_part.added"]]):
     part: ContentPart
 
 
-class ResponseContentPartDone(_OfContent):
-    type: Literal["response.content_part.done"] = "response.content_part.done"
+class ResponseContentPartDone(_OfContent[Literal["response.content_part.done"]]):
     part: ContentPart
 
 
-class ResponseOutputAudioDelta(_OfContent):
-    type: Literal["response.output_audio.delta"] = "response.output_audio.delta"
+class ResponseOutputAudioDelta(_OfContent[Literal["response.output_audio.delta"]]):
     delta: str
     """Base64 of 16-bit little-endian mono samples at 24 kHz."""
 
 
-class ResponseOutputAudioDone(_OfContent):
-    type: Literal["response.output_audio.done"] = "response.output_audio.done"
+class ResponseOutputAudioDone(_OfContent[Literal["response.output_audio.done"]]): ...
 
 
-class ResponseOutputAudioTranscriptDelta(_OfContent):
-    type: Literal["response.output_audio_transcript.delta"] = "response.output_audio_transcript.delta"
+class ResponseOutputAudioTranscriptDelta(_OfContent[Literal["response.output_audio_transcript.delta"]]):
     delta: str
 
 
-class ResponseOutputAudioTranscriptDone(_OfContent):
-    type: Literal["response.output_audio_transcript.done"] = "response.output_audio_transcript.done"
+class ResponseOutputAudioTranscriptDone(_OfContent[Literal["response.output_audio_transcript.done"]]):
     transcript: str
 
 
@@ -461,48 +431,45 @@ class ParleyEvent(ServerEvent):
     """Sent only to a client that asked for it."""
 
 
-class ParleyState(ParleyEvent):
-    type: Literal["parley.state"] = "parley.state"
+class _Parley(_Told[T], ParleyEvent): ...
+
+
+class ParleyState(_Parley[Literal["parley.state"]]):
     turn: int
     state: State
 
 
-class ParleyLevel(ParleyEvent):
+class ParleyLevel(_Parley[Literal["parley.level"]]):
     """About ten times a second while sound comes in."""
 
-    type: Literal["parley.level"] = "parley.level"
     peak: float
     """Largest absolute sample since the last one, 0 to 1."""
     speech_probability: float
 
 
-class ParleyTranscript(ParleyEvent):
+class ParleyTranscript(_Parley[Literal["parley.transcript"]]):
     """All that is understood of the running turn; what follows the first `stable` characters may still change."""
 
-    type: Literal["parley.transcript"] = "parley.transcript"
     item_id: str
     text: str
     stable: int
 
 
-class ParleyPause(ParleyEvent):
+class ParleyPause(_Parley[Literal["parley.pause"]]):
     """Stop playing at once, keep what is queued: this may be an interruption."""
 
-    type: Literal["parley.pause"] = "parley.pause"
     response_id: str
 
 
-class ParleyResume(ParleyEvent):
+class ParleyResume(_Parley[Literal["parley.resume"]]):
     """It was none: go on where it stopped."""
 
-    type: Literal["parley.resume"] = "parley.resume"
     response_id: str
 
 
-class ParleyReply(ParleyEvent):
+class ParleyReply(_Parley[Literal["parley.reply"]]):
     """A reply is over, played to its end or not: drop what is still queued of it."""
 
-    type: Literal["parley.reply"] = "parley.reply"
     response_id: str
     item_id: str
     outcome: Outcome
@@ -521,59 +488,35 @@ class ParleyMemory(_Part):
     why: str
 
 
-class ParleyRecalled(ParleyEvent):
-    type: Literal["parley.recalled"] = "parley.recalled"
+class ParleyRecalled(_Parley[Literal["parley.recalled"]]):
     turn: int
     items: list[ParleyMemory]
 
 
-class ParleyTurn(ParleyEvent):
+class ParleyTurn(_Parley[Literal["parley.turn"]]):
     """The record of a finished turn: see pipeline/turns/record.py."""
 
-    type: Literal["parley.turn"] = "parley.turn"
     record: dict[str, Any]
 
 
-class ParleyNotice(ParleyEvent):
-    type: Literal["parley.notice"] = "parley.notice"
+class ParleyNotice(_Parley[Literal["parley.notice"]]):
     severity: Severity
     text: str
 
 
-class ParleyProgress(_Part):
-    what: str
-    share: float | None = None
-
-
-class ParleyEngine(_Part):
-    engine: str
-    state: EngineState
-    last_error: str | None = None
-    progress: ParleyProgress | None = None
-    memory_bytes: int | None = None
-    restarts: int = 0
-
-    @classmethod
-    def of(cls, status: EngineStatus) -> ParleyEngine:
-        return cls.model_validate(asdict(status))
-
-
-class ParleyEngines(ParleyEvent):
+class ParleyEngines(_Parley[Literal["parley.engines"]]):
     """How each stage is; on connecting and whenever it changes."""
 
-    type: Literal["parley.engines"] = "parley.engines"
-    engines: dict[str, ParleyEngine]
+    engines: dict[str, EngineStatus]
 
 
-class ParleySoundcard(ParleyEvent):
+class ParleySoundcard(_Parley[Literal["parley.soundcard"]]):
     """Whether this computer's sound card listens and speaks for this page."""
 
-    type: Literal["parley.soundcard"] = "parley.soundcard"
     running: bool
 
 
-class ParleySettings(ParleyEvent):
+class ParleySettings(_Parley[Literal["parley.settings"]]):
     """The settings were changed, perhaps in another tab; in the form of `GET /api/settings`."""
 
-    type: Literal["parley.settings"] = "parley.settings"
     settings: dict[str, Any]

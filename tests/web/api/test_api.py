@@ -98,14 +98,15 @@ async def test_an_engine_that_cannot_load_leaves_the_old_settings(running: Runni
     assert SettingsStore(running.data).load().settings.voice.name == ""
 
 
-async def test_settings_that_cannot_be_saved_are_not_applied(running: Running) -> None:
+async def test_settings_that_cannot_be_saved_do_not_stay_in_use(running: Running) -> None:
     (running.data / "settings.json").mkdir()  # nothing can be renamed over a folder, not even by root
     async with running.client() as client:
         answer = await client.put("/api/settings", json={"turns": {"silence_ms": 700}})
     assert answer.status_code == 507
     assert "old settings are kept" in answer.json()["error"]["message"]
     assert running.service.settings.turns.silence_ms == 500
-    assert not running.engines.applied
+    assert running.engines.applied[-1] == running.service.settings, "the engines are those of the old ones again"
+    assert not list(running.data.glob(".settings-*"))
 
 
 async def test_open_conversations_take_the_new_settings(running: Running) -> None:

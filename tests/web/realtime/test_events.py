@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from config import Settings
-from web.api.validation import explain
 from web.realtime import events as wire
-from web.realtime.tuning import Wishes, in_force
+from web.realtime.options import Wishes, in_force
+from web.validation import explain
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),

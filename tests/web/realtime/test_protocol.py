@@ -371,7 +371,7 @@ async def test_several_conversations_at_once_keep_apart(running: Running) -> Non
 async def test_one_conversation_too_many_is_refused_with_a_reason(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("web.realtime.connection.MAX_CONVERSATIONS", 1)
+    monkeypatch.setattr("web.realtime.session.MAX_CONVERSATIONS", 1)
     async with running.connect() as first:
         await the(first, "session.created")
         async with running.connect() as second:

@@ -1,0 +1,114 @@
+"""The rules of a change of settings, each once. Every change comes through `Service.change`, which asks them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from config import Settings
+from config.cache import is_here
+from config.engines import CATALOGUE, Stage, fetches
+
+STAGES: tuple[Stage, ...] = ("ears", "mind", "voice")
+MODEL_NAME = 300
+"""Characters: a hub id has at most 96, a path on disk a few more."""
+
+
+class SettingsRefused(Exception):
+    """A change that cannot be put to use: one sentence, and the setting it is about where there is one."""
+
+    def __init__(self, message: str, field: str | None = None, *, lacking: Mapping[str, str] | None = None) -> None:
+        """`lacking`: the choice whose model must be fetched first, as stage, engine and model."""
+        super().__init__(message)
+        self.field = field
+        self.lacking = lacking
+
+
+class SettingsInvalid(SettingsRefused):
+    """It is wrong in itself: no machine could put it to use."""
+
+
+def check(old: Settings, new: Settings) -> None:
+    """Reads the disk. Raises SettingsRefused for what may not take the place of `old`."""
+    check_engines(new)
+    check_server(old, new)
+    check_models(old, new)
+
+
+def merged(tree: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`tree` with the branches that `changes` names replaced; lists are replaced whole."""
+    result = dict(tree)
+    for name, value in changes.items():
+        old = result.get(name)
+        result[name] = merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return result
+
+
+def keep_key(old: Settings, new: Settings) -> None:
+    """The key stays with the server that it was entered for: at another address it is forgotten."""
+    same = not old.mind.url or _server(old.mind.url) == _server(new.mind.url)
+    new.mind.api_key = old.mind.api_key if same else SecretStr("")
+
+
+def _server(url: str) -> tuple[str, str]:
+    try:
+        return urlsplit(url)[:2]
+    except ValueError:
+        return "", url
+
+
+def check_engines(settings: Settings) -> None:
+    """The tree takes any name; only those of the catalogue can be started."""
+    for stage in STAGES:
+        choice = getattr(settings, stage)
+        if (stage, choice.engine) not in CATALOGUE:
+            known = ", ".join(spec.name for spec in CATALOGUE.values() if spec.stage == stage)
+            raise SettingsInvalid(
+                f"There is no engine {choice.engine[:40]!r} for this stage; choose one of: {known}.", f"{stage}.engine"
+            )
+        if len(choice.model) > MODEL_NAME or "\0" in choice.model:
+            raise SettingsInvalid(
+                f"A model's name has at most {MODEL_NAME} characters, all of them printable.", f"{stage}.model"
+            )
+
+
+def check_server(old: Settings, new: Settings) -> None:
+    """An address and a key that can be sent. What is in force already stays, so that other settings can be mended."""
+    if new.mind.url != old.mind.url and new.mind.url and not _is_address(new.mind.url.strip()):
+        raise SettingsInvalid("This is no address: it should look like http://localhost:11434/v1.", "mind.url")
+    if new.mind.api_key != old.mind.api_key and not _fits_a_header(new.mind.api_key.get_secret_value()):
+        raise SettingsInvalid(
+            "The key has a character that no key has, such as a long dash: copy it again from where you got it.",
+            "mind.api_key",
+        )
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018  # reading it checks it
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and url.isprintable() and " " not in url
+
+
+def _fits_a_header(key: str) -> bool:
+    return key.isascii() and (key.isprintable() or not key)
+
+
+def check_models(old: Settings, new: Settings) -> None:
+    """Nothing is fetched behind the user's back: a choice is taken once its model is here."""
+    for stage in STAGES:
+        choice = getattr(new, stage)
+        if (choice.engine, choice.model) == (getattr(old, stage).engine, getattr(old, stage).model):
+            continue
+        for fetch in fetches(stage, choice.engine, choice.model):
+            if not is_here(fetch):
+                raise SettingsRefused(
+                    f"{fetch.repository} is not on this computer yet: fetch it first.",
+                    f"{stage}.engine",
+                    lacking={"stage": stage, "engine": choice.engine, "model": choice.model},
+                )

@@ -1,0 +1,269 @@
+"""One call, whatever carries it: a client's messages in, the protocol's events out, a conversation between them.
+
+A transport opens a call, gives it what the client says (`take`), sends what it has to say (`next`, then `sent`), and
+runs it beside that (`run`) until one side ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from pydantic import ValidationError
+
+from config import Settings
+from pipeline.conversation.conversation import Conversation
+from pipeline.conversation.events import Event, ReplyPaused, ReplyResumed, Severity
+from pipeline.conversation.recording import Recording
+from pipeline.conversation.stages import Stages
+from pipeline.engine import EngineError
+from web.realtime import events as wire
+from web.realtime.capacity import of_this_machine
+from web.realtime.card import Card
+from web.realtime.commands import Commands, Refusal
+from web.realtime.narrator import Narrator
+from web.realtime.pace import Pace
+from web.realtime.pcm import samples_of
+from web.service import CardInUse, Service, public_settings
+from web.validation import explain
+
+MAX_CONVERSATIONS = of_this_machine()
+OUTGOING = 256
+"""Messages that may wait for a client to read."""
+REPORT_EVERY = 0.1
+"""Seconds between two estimates of what was heard."""
+
+
+class NoPlace(Exception):
+    """As many conversations run as this machine holds."""
+
+
+@contextmanager
+def a_place(service: Service) -> Iterator[None]:
+    """Raises NoPlace."""
+    if service.conversations >= MAX_CONVERSATIONS:
+        raise NoPlace(f"{MAX_CONVERSATIONS} conversations run already; close one (a tab, a program), then try again.")
+    service.conversations += 1
+    try:
+        yield
+    finally:
+        service.conversations -= 1
+
+
+class Call:
+    def __init__(self, service: Service, *, parley: bool) -> None:
+        """`parley`: whether the client asked for our own messages on connecting."""
+        self.name = f"conv_{uuid.uuid4().hex[:16]}"
+        self._service = service
+        self._narrator = Narrator(self.name, parley=parley)
+        self._outgoing: asyncio.Queue[wire.ServerEvent] = asyncio.Queue(OUTGOING)
+        self._card: Card | None = None
+        self._commands: Commands | None = None
+        """None while the engines are loading."""
+        self._conversation: Conversation | None = None
+        self._settings_behind = False
+        """Whether the conversation has not taken the settings yet, for an engine that was not ready."""
+        self._pace = Pace(asyncio.get_running_loop().time)
+        self._following = ""
+        """The response whose sound `_pace` follows."""
+        self._sounded = asyncio.Event()
+
+    async def run(self) -> None:
+        """Converse until the conversation ends, or this is cancelled. Raises EngineError where there are no engines."""
+        with self._service.watching(self._settings_changed):
+            works = (self._converse(), self._follow(), self._watch_engines())
+            tasks = [asyncio.create_task(work) for work in works]
+            try:
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    # -- to the client ------------------------------------------------------------------------------------------------
+
+    async def next(self) -> wire.ServerEvent:
+        """What is to be sent, in order."""
+        return await self._outgoing.get()
+
+    def sent(self, event: wire.ServerEvent) -> None:
+        """It is on its way: from now on it may be heard."""
+        if isinstance(event, wire.ResponseCreated):
+            self._following = event.response.id
+            self._pace.begin()
+        elif isinstance(event, wire.ResponseOutputAudioDelta):
+            self._pace.sent(samples_of(event.delta))
+            self._sounded.set()
+
+    async def _follow(self) -> None:
+        """For a client without playback reports: what real time has allowed it to play since it was sent."""
+        while True:
+            await self._sounded.wait()
+            self._sounded.clear()
+            while not self._narrator.parley:
+                answer = self._narrator.answer
+                if self._conversation is not None and answer is not None and answer.response_id == self._following:
+                    self._conversation.played(self._pace.played)
+                left = self._pace.left
+                if left <= 0:
+                    break
+                await asyncio.sleep(min(REPORT_EVERY, left))
+
+    def _post(self, event: wire.ServerEvent) -> None:
+        """From where nothing can wait; a client that lets 256 messages lie misses this one."""
+        with suppress(asyncio.QueueFull):
+            self._outgoing.put_nowait(event)
+
+    def _notice(self, severity: Severity, text: str) -> None:
+        for told in self._narrator.notice(severity, text):
+            self._post(told)
+
+    # -- from the client ----------------------------------------------------------------------------------------------
+
+    async def take(self, text: str | None) -> None:
+        """A client's message; None for one that is no text. Whatever a client sends, the call survives it."""
+        for answer in await self._answer(text):
+            await self._outgoing.put(answer)
+
+    async def _answer(self, text: str | None) -> list[wire.ServerEvent]:
+        if text is None:
+            return [failure("invalid_message", "Send events as text messages in JSON; sound goes in base64.")]
+        try:
+            tree = json.loads(text)
+        except (ValueError, RecursionError):
+            return [failure("invalid_json", "This message is not JSON.")]
+        if not isinstance(tree, dict):
+            return [failure("invalid_json", "A message must be a JSON object with a type.")]
+        event_id = tree.get("event_id") if isinstance(tree.get("event_id"), str) else None
+        try:
+            event = wire.CLIENT_EVENT.validate_python(tree)
+        except ValidationError as error:
+            return [_invalid(tree, error, event_id)]
+        if event.type.startswith("parley.") and not self._narrator.parley:
+            message = "Ask for the parley messages first: connect with ?parley=1."
+            return [failure("parley_not_asked_for", message, event_id)]
+        if self._commands is None or self._card is None:
+            if isinstance(event, wire.InputAudioBufferAppend):
+                return []  # said to someone who is not there yet
+            return [failure("engines_loading", "The engines are still loading; wait for session.created.", event_id)]
+        try:
+            if isinstance(event, wire.ParleySoundcardStart | wire.ParleySoundcardStop):
+                return await self._switch_card(self._card, isinstance(event, wire.ParleySoundcardStart))
+            return await self._commands.obey(event)
+        except Refusal as refusal:
+            return [failure(refusal.code, str(refusal), event_id, refusal.param)]
+
+    async def _switch_card(self, card: Card, on: bool) -> list[wire.ServerEvent]:
+        if not on:
+            await card.stop()
+            return []
+        audio = self._service.settings.audio
+        if audio.place != "soundcard":
+            raise Refusal("soundcard_not_chosen", "Choose this computer's sound card on the setup page first.")
+        try:
+            card.start(audio)
+        except CardInUse as error:
+            raise Refusal("soundcard_in_use", str(error)) from error
+        return []
+
+    def _card_switched(self, running: bool) -> None:
+        self._narrator.sounding = not running
+        self._post(wire.ParleySoundcard(running=running))
+
+    # -- the conversation ---------------------------------------------------------------------------------------------
+
+    async def _converse(self) -> None:
+        stages = await self._ready()
+        settings = self._service.settings
+        recording = Recording(self._service.recordings.folder(self.name)) if settings.recording.enabled else None
+        conversation = Conversation(
+            stages, settings, name=self.name, on_record=self._service.turns.add, recording=recording
+        )
+        writing = asyncio.create_task(recording.write()) if recording is not None else None
+        commands = Commands(conversation, self._narrator, settings)
+        card = Card(self._service.card_holder, conversation, self._notice, self._card_switched)
+        async with conversation:
+            self._conversation, self._commands, self._card = conversation, commands, card
+            try:
+                await self._outgoing.put(wire.SessionCreated(session=commands.session))
+                async for event in conversation.events():
+                    card.follow(event)
+                    if recording is not None:
+                        recording.follow(event)
+                    self._keep_pace(event)
+                    for told in self._narrator.tell(event):
+                        await self._outgoing.put(told)
+            finally:
+                await card.stop()
+                await commands.close()
+                if writing is not None:
+                    writing.cancel()
+                    await asyncio.gather(writing, return_exceptions=True)
+
+    def _keep_pace(self, event: Event) -> None:
+        """A client clears what it plays when it is told that speech has started, so the pace stops there too."""
+        if isinstance(event, ReplyPaused) and not self._narrator.manual:
+            self._pace.pause()
+        elif isinstance(event, ReplyResumed):
+            self._pace.resume()
+            self._sounded.set()
+
+    async def _ready(self) -> Stages:
+        """Wait for the engines; a client is told once of each that failed, though another may take its place."""
+        told: set[str] = set()
+        async for health in self._service.engines.changes():
+            for stage, status in health.items():
+                if status.state != "loading" and status.last_error and status.last_error not in told:
+                    told.add(status.last_error)
+                    for each in self._narrator.notice("error", f"{stage}: {status.last_error}"):
+                        await self._outgoing.put(each)
+            with suppress(EngineError):
+                return self._service.engines.stages()
+        raise EngineError("The engines were stopped.")
+
+    # -- settings and engines -----------------------------------------------------------------------------------------
+
+    def _settings_changed(self, settings: Settings) -> None:
+        self._configure()
+        if self._narrator.parley:
+            self._post(wire.ParleySettings(settings=public_settings(settings)))
+
+    def _configure(self) -> None:
+        """Where an engine is just restarting, the settings are taken as soon as it is back."""
+        if self._commands is None:
+            return
+        try:
+            self._commands.configure(self._service.settings, self._service.engines.stages())
+        except EngineError:
+            self._settings_behind = True
+        else:
+            self._settings_behind = False
+
+    async def _watch_engines(self) -> None:
+        async for health in self._service.engines.changes():
+            if self._settings_behind:
+                self._configure()
+            if self._narrator.parley:
+                await self._outgoing.put(wire.ParleyEngines(engines=health))
+        await asyncio.Event().wait()
+
+
+def failure(code: str, message: str, event_id: str | None = None, param: str | None = None) -> wire.ErrorEvent:
+    detail = wire.ErrorDetail(type="invalid_request_error", code=code, message=message, param=param, event_id=event_id)
+    return wire.ErrorEvent(error=detail)
+
+
+def _invalid(tree: Mapping[str, Any], error: ValidationError, event_id: str | None) -> wire.ErrorEvent:
+    first = error.errors(include_url=False)[0]
+    if not first["loc"] and first["type"] == "union_tag_not_found":
+        return failure("missing_type", "The message has no type.", event_id, "type")
+    if not first["loc"]:
+        return failure("unknown_event", f"There is no event of the type {str(tree['type'])[:100]!r}.", event_id, "type")
+    field, sentence = explain(error, tree)
+    return failure("invalid_value", sentence, event_id, field)
