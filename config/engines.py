@@ -165,5 +165,7 @@ def fetches(stage: Stage, engine: str, model: str) -> tuple[Source, ...]:
 
 def is_path(model: str) -> bool:
     """Whether a model's name means a folder on this machine, be it there or not, rather than one on the hub."""
-    path = Path(model).expanduser()
-    return path.is_absolute() or model.startswith((".", "~")) or path.exists()
+    try:
+        return model.startswith((".", "~")) or Path(model).is_absolute() or Path(model).exists()
+    except (OSError, ValueError):  # too long for a file, or with a character that no file's name may have
+        return False

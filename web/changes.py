@@ -13,8 +13,11 @@ from config.cache import is_here
 from config.engines import CATALOGUE, Stage, fetches
 
 STAGES: tuple[Stage, ...] = ("ears", "mind", "voice")
+NO_ADDRESS = "This is not an address: it should look like http://localhost:11434/v1."
+NO_KEY = "The key has a character that no key has, such as a long dash: copy it again from where you got it."
 MODEL_NAME = 300
 """Characters: a hub id has at most 96, a path on disk a few more."""
+NO_MODEL = f"A model's name has at most {MODEL_NAME} characters, all of them printable."
 
 
 class SettingsRefused(Exception):
@@ -69,24 +72,25 @@ def check_engines(settings: Settings) -> None:
             raise SettingsInvalid(
                 f"There is no engine {choice.engine[:40]!r} for this stage; choose one of: {known}.", f"{stage}.engine"
             )
-        if len(choice.model) > MODEL_NAME or "\0" in choice.model:
-            raise SettingsInvalid(
-                f"A model's name has at most {MODEL_NAME} characters, all of them printable.", f"{stage}.model"
-            )
+        if not is_model_name(choice.model):
+            raise SettingsInvalid(NO_MODEL, f"{stage}.model")
+
+
+def is_model_name(name: str) -> bool:
+    return len(name) <= MODEL_NAME and name.isprintable()
 
 
 def check_server(old: Settings, new: Settings) -> None:
     """An address and a key that can be sent. What is in force already stays, so that other settings can be mended."""
-    if new.mind.url != old.mind.url and new.mind.url and not _is_address(new.mind.url.strip()):
-        raise SettingsInvalid("This is no address: it should look like http://localhost:11434/v1.", "mind.url")
-    if new.mind.api_key != old.mind.api_key and not _fits_a_header(new.mind.api_key.get_secret_value()):
-        raise SettingsInvalid(
-            "The key has a character that no key has, such as a long dash: copy it again from where you got it.",
-            "mind.api_key",
-        )
+    if new.mind.url != old.mind.url and new.mind.url and not is_address(new.mind.url):
+        raise SettingsInvalid(NO_ADDRESS, "mind.url")
+    if new.mind.api_key != old.mind.api_key and not fits_a_header(new.mind.api_key.get_secret_value()):
+        raise SettingsInvalid(NO_KEY, "mind.api_key")
 
 
-def _is_address(url: str) -> bool:
+def is_address(url: str) -> bool:
+    """Whether a server can be asked there: http or https, a host, and a port that exists."""
+    url = url.strip()
     try:
         parts = urlsplit(url)
         parts.port  # noqa: B018  # reading it checks it
@@ -95,8 +99,9 @@ def _is_address(url: str) -> bool:
     return parts.scheme in ("http", "https") and bool(parts.hostname) and url.isprintable() and " " not in url
 
 
-def _fits_a_header(key: str) -> bool:
-    return key.isascii() and (key.isprintable() or not key)
+def fits_a_header(key: str) -> bool:
+    """Whether a key can be sent: a header has printable ASCII only."""
+    return key.isascii() and key.isprintable()
 
 
 def check_models(old: Settings, new: Settings) -> None:

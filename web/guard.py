@@ -7,15 +7,16 @@ WebSockets included, before anything else runs.
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import ipaddress
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
@@ -23,6 +24,8 @@ from starlette.websockets import WebSocket
 COOKIE = "parley_token"
 MAX_BODY = 1 << 20
 """Bytes of a request's body; a path in `Guard.larger_bodies` may take more."""
+BODY_S = 30.0
+"""For each next piece of a body."""
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 JSON_TYPES = frozenset({"application/json", "application/jsonl", "application/x-ndjson"})
 
@@ -86,7 +89,10 @@ class Address:
         """No Origin: not a browser's page. Otherwise it must be the page of this very server, by the same name."""
         if origin is None:
             return True
-        parts = urlsplit(origin)
+        try:
+            parts = urlsplit(origin)
+        except ValueError:
+            return False
         return parts.scheme == "http" and parts.netloc.lower() == host.lower()
 
     @property
@@ -120,6 +126,10 @@ def content_security_policy(host: str) -> str:
 
 class _TooLarge(Exception):
     """A body went past its bound while it was being read."""
+
+
+class _TooSlow(Exception):
+    """The rest of a body did not come."""
 
 
 class Guard:
@@ -156,10 +166,17 @@ class Guard:
         read = 0
         started = False
 
+        complete = False
+
         async def bounded() -> Message:
-            nonlocal read
-            message = await receive()
+            nonlocal read, complete
+            try:
+                async with asyncio.timeout(None if complete else BODY_S):  # afterwards only the end of it all comes
+                    message = await receive()
+            except TimeoutError:
+                raise _TooSlow from None
             if message["type"] == "http.request":
+                complete = not message.get("more_body", False)
                 read += len(message.get("body", b""))
                 if read > bound:
                     raise _TooLarge
@@ -177,6 +194,10 @@ class Guard:
         except _TooLarge:
             if not started:
                 await _too_large(bound)(scope, receive, send)
+        except _TooSlow:
+            if not started:
+                text = "The rest of the request did not come: send it again."
+                await PlainTextResponse(text, 408, {"Connection": "close"})(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> Response | None:
         """The answer to a request that may not pass; None for one that may."""
@@ -237,12 +258,9 @@ def _given_tokens(headers: Headers) -> Iterable[str]:
     scheme, _, bearer = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         yield bearer.strip()
-    try:
-        cookies = SimpleCookie(headers.get("cookie", ""))
-    except CookieError:
-        return
+    cookies = cookie_parser(headers.get("cookie", ""))  # as a browser does: an odd neighbour spoils no other
     if COOKIE in cookies:
-        yield cookies[COOKIE].value
+        yield cookies[COOKIE]
 
 
 def _too_large(bound: int) -> Response:

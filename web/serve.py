@@ -11,13 +11,14 @@ import sys
 import threading
 import webbrowser
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
 import uvicorn
 from filelock import FileLock, Timeout
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from config import Settings, SettingsError, SettingsStore
 from config.nvidia import one_card
@@ -32,6 +33,8 @@ from web.service import Service
 
 TOKEN_FILE = "token"
 LOCK_FILE = ".lock"
+REQUEST_S = 10.0
+"""Within which the head of a request must come."""
 GRACE = 3
 """Seconds that connections have to end after Ctrl-C."""
 
@@ -52,6 +55,7 @@ class ServeOptions:
 
 def serve(options: ServeOptions) -> int:
     """Serve until Ctrl-C; returns the exit status. What prevents a start is one sentence on stderr."""
+    os.umask(0o077)  # memory, logs, recordings and settings are for their owner's eyes only
     try:
         with listen(options.host, options.port) as listener, alone_with(data_folder(options.data)) as data:
             settings, store, notice = load_settings(data, options.profile)
@@ -78,6 +82,7 @@ def server_config(app: object) -> uvicorn.Config:
     return uvicorn.Config(
         app,  # type: ignore[arg-type]  # an ASGI app of any kind
         log_config=None,
+        http=Http,
         lifespan="on",
         ws="websockets-sansio",
         ws_max_size=MAX_MESSAGE,
@@ -86,6 +91,37 @@ def server_config(app: object) -> uvicorn.Config:
         server_header=False,
         proxy_headers=False,
     )
+
+
+class Http(HttpToolsProtocol):
+    """uvicorn's, which ends a connection whose request does not come, or not to its end."""
+
+    _patience: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+        super().connection_made(transport)
+        self._wait()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._wait()
+
+    def on_headers_complete(self) -> None:
+        self._stop_waiting()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _wait(self) -> None:
+        self._stop_waiting()
+        self._patience = self.loop.call_later(REQUEST_S, self.transport.close)
+
+    def _stop_waiting(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
 
 
 class Server(uvicorn.Server):
@@ -118,6 +154,8 @@ def welcome(address: Address, service: Service, options: ServeOptions) -> None:
 
 def listen(host: str, port: int) -> socket.socket:
     """Raises ServeError where the port is taken or the address is not this machine's."""
+    if not 0 <= port <= 65535:
+        raise ServeError(f"There is no port {port}: choose one from 1024 to 65535, as in --port 8000.")
     name = host.strip("[]")
     family = socket.AF_INET6 if ":" in name else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -149,6 +187,8 @@ def data_folder(path: Path) -> Path:
     probe = path / f".write-test-{os.getpid()}"
     try:
         path.mkdir(parents=True, exist_ok=True)
+        with suppress(PermissionError):  # of another's folder its owner decides
+            path.chmod(0o700)
         probe.touch()
         probe.unlink()
     except OSError as error:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +22,8 @@ from web import logs
 from web.changes import SettingsRefused, check
 from web.recordings import Recordings
 from web.turn_log import TurnLog
+
+logger = logging.getLogger(__name__)
 
 NOTICES = 50
 
@@ -70,7 +73,7 @@ class _Attempt:
 
     settings: Settings
     """What would be in force after it."""
-    task: asyncio.Task[Any] = field(init=False)
+    task: asyncio.Task[list[str]] = field(init=False)
 
 
 class Service:
@@ -87,8 +90,6 @@ class Service:
         self.card_holder = CardHolder()
         self._loading: asyncio.Task[None] | None = None
         self._attempts: set[_Attempt] = set()
-        self._keeping = asyncio.Lock()
-        """Held while a file is renamed, never while an engine loads."""
         self._watchers: set[Callable[[Settings], None]] = set()
 
     def tell(self, severity: Severity, text: str) -> None:
@@ -133,7 +134,7 @@ class Service:
 
     async def _overrule(self, edit: Edit) -> None:
         """End the attempts that load what this edit would have otherwise."""
-        overruled = []
+        overruled: list[asyncio.Task[list[str]]] = []
         for attempt in self._attempts:
             loads = self.engines.differing(self.settings, attempt.settings)
             if loads & self.engines.differing(attempt.settings, edit(attempt.settings)):
@@ -151,21 +152,30 @@ class Service:
                 attempt.settings = new = edit(old)
                 await asyncio.to_thread(check, old, new)
                 staged = await asyncio.to_thread(self.store.stage, new)
-                loaded += await self.engines.apply(new)
-                async with self._keeping:
-                    if self.settings is old:
-                        await asyncio.to_thread(staged.keep)
-                        self._put_in_force(new)
-                        return sorted({*loaded})
+                loaded += await self._applied(new)
+                if self.settings is old:
+                    staged.keep()  # a rename, with nothing awaited before these are in force
+                    self._put_in_force(new)
+                    return sorted({*loaded})
                 staged.drop()
-        except BaseException as error:
+        except BaseException:
             if staged is not None:
                 staged.drop()
             if loaded:
-                await self.engines.apply(self.settings)
-            if isinstance(error, EngineError):
-                raise SettingsRefused(f"The settings were not changed: {error}") from error
+                with suppress(SettingsRefused):  # its status says what does not run
+                    await self._applied(self.settings)
             raise
+
+    async def _applied(self, settings: Settings) -> list[str]:
+        try:
+            return await self.engines.apply(settings)
+        except EngineError as error:
+            raise SettingsRefused(f"The settings were not changed: {error}") from error
+        except Exception as error:
+            logger.exception("settings could not be put to use")
+            raise SettingsRefused(
+                "The settings were not changed: something went wrong inside Parley, and its log says what."
+            ) from error
 
     def _put_in_force(self, settings: Settings) -> None:
         old, self.settings = self.settings, settings
@@ -191,7 +201,7 @@ class Service:
 
     async def end(self) -> None:
         """Stop the engines, loaded or still loading."""
-        under_way = [attempt.task for attempt in self._attempts]
+        under_way: list[asyncio.Task[Any]] = [attempt.task for attempt in self._attempts]
         if self._loading is not None:
             under_way.append(self._loading)
         for task in under_way:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, BinaryIO
 
 from pipeline.disk import Appender
 from pipeline.turns.record import MARKS, TurnRecord
@@ -55,10 +56,12 @@ class TurnLog:
     def _lines(self) -> Iterator[dict[str, Any]]:
         if not self.path.exists():
             return
-        with self.path.open(encoding="utf-8") as file:
+        with self.path.open(encoding="utf-8", errors="replace") as file:
             for line in file:
                 with suppress(ValueError):  # a line that a power cut left unfinished
-                    yield json.loads(line)
+                    record = json.loads(line)
+                    if isinstance(record, dict) and {"turn", "conversation"} <= record.keys():
+                        yield record
 
     def medians(self) -> dict[str, float]:
         """Seconds from the end of speech to each mark, over the records kept; marks nobody reached are left out."""
@@ -80,7 +83,14 @@ class TurnLog:
         words = self._words()
         lines = (json.dumps(record.as_dict(words=words), ensure_ascii=False) + "\n" for record in records)
         try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.writelines(lines)
+            with self.path.open("ab+") as file:
+                if file.tell() and _last_byte(file) != b"\n":  # cut off: the next one must not be spoilt with it
+                    file.write(b"\n")
+                file.writelines(line.encode() for line in lines)
         except OSError as error:
             logger.warning("The turn's record could not be written to %s: %s.", self.path, error.strerror)
+
+
+def _last_byte(file: BinaryIO) -> bytes:
+    file.seek(-1, os.SEEK_END)
+    return file.read(1)

@@ -135,7 +135,9 @@ class _Slot:
         status = EngineStatus(self.plan.engine, self._state) if self.engine is None else self.engine.status
         state = status.state if self._state == "ready" else self._state
         progress = (status.progress or self._progress) if state == "loading" else None
-        error = status.last_error or self._error or (self.instead_of and self.instead_of.status.last_error)
+        error = status.last_error or self._error
+        if error is None and self.instead_of is not None:
+            error = self.instead_of.status.last_error
         return replace(status, engine=self.plan.engine, state=state, progress=progress, last_error=error)
 
     @property
@@ -302,25 +304,23 @@ class Engines:
             elif slot.lacking and plan.patience_s is None:
                 concerned.append(part)
             elif slot.lacking and part not in self._retries and not self._changing[part].locked():
-                self._retries[part] = task = asyncio.create_task(self._retry(part, plan))
-                task.add_done_callback(lambda _, part=part: self._retries.pop(part))
+                self._retries[part] = asyncio.create_task(self._retry(part, plan))
         return concerned
 
     async def _retry(self, part: Part, plan: _Plan) -> None:
-        async with self._changing[part]:
-            if plan.alone:
-                await self._slots[part].stop()
-            slot = _Slot(part, plan, self._changed)
-            try:
+        slot = _Slot(part, plan, self._changed)
+        try:
+            async with self._changing[part]:
+                if plan.alone:
+                    await self._slots[part].stop()
                 await slot.start()
-            except EngineError as error:
-                log.info("%s is still not here: %s", plan.engine, error)
+                await self._take_over({part: slot})
+        except EngineError as error:
+            log.info("%s is still not here: %s", plan.engine, error)
+        finally:
+            del self._retries[part]
+            if self._slots[part] is not slot:
                 await slot.stop()
-                return
-            except BaseException:
-                await slot.stop()
-                raise
-            await self._take_over({part: slot})
 
     async def _take_over(self, fresh: Mapping[Part, _Slot]) -> None:
         """New work goes to the fresh ones; the old ones go when they have ended what is under way."""

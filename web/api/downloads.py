@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import sys
 from contextlib import suppress
@@ -12,6 +13,8 @@ from typing import Any, Literal
 
 from config.places import ROOT
 from web.api.http import Problem
+
+logger = logging.getLogger(__name__)
 
 GRACE_S = 5.0
 """After which a child that was asked to end is killed; what it fetched is kept either way."""
@@ -84,6 +87,13 @@ class Downloads:
         self.status.state = "stopped"
 
     async def _follow(self, models: list[str], token: str, status: Status, after: asyncio.Task[None] | None) -> None:
+        try:
+            await self._fetch(models, token, status, after)
+        except Exception:
+            logger.exception("a download failed")
+            status.state, status.message = "failed", "The download could not be started: Parley's log says why."
+
+    async def _fetch(self, models: list[str], token: str, status: Status, after: asyncio.Task[None] | None) -> None:
         if after is not None:
             await asyncio.wait([after])  # it has told its last, and is ending
         arguments = ["--json", *(["--token-from-stdin"] if token else []), "--", *models]

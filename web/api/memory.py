@@ -130,7 +130,10 @@ def memory_api(service: Service) -> APIRouter:
         lines = await request.body()
         with tempfile.TemporaryDirectory(dir=service.data) as folder:
             file = Path(folder) / "import.jsonl"
-            await asyncio.to_thread(file.write_bytes, lines)
+            try:
+                await asyncio.to_thread(file.write_bytes, lines)
+            except OSError as error:
+                raise Problem(507, f"There is no room for the file ({error.strerror}): free some space.") from error
             try:
                 added = await memory().import_(file)
             except ValueError as error:

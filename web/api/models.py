@@ -20,7 +20,11 @@ from pipeline.llm.openai import OpenAIChat
 from pipeline.llm.vllm import PYTHON
 from web.api.downloads import Downloads
 from web.api.http import Problem, checked, json_object
+from web.changes import NO_ADDRESS, NO_KEY, NO_MODEL, fits_a_header, is_address, is_model_name
 from web.service import Service
+
+MODELS_S = 20.0
+"""For the whole of a server's list of models."""
 
 
 class Wanted(BaseModel):
@@ -67,6 +71,8 @@ def models_api(service: Service) -> APIRouter:
     async def download(request: Request) -> dict[str, Any]:
         """Fetch models; GET tells how far it has come. A token is kept where the hub's library looks, mode 600."""
         order = checked(Order, await json_object(request))
+        if not all(is_model_name(name) for each in order.models for name in (each.engine, each.model)):
+            raise Problem(422, NO_MODEL, "models")
         if not any(fetches(each.stage, each.engine, each.model) for each in order.models):
             raise Problem(422, "This choice needs no download.", "models")
         downloads.begin([f"{each.stage}:{each.engine}:{each.model}" for each in order.models], order.token.strip())
@@ -82,11 +88,18 @@ def models_api(service: Service) -> APIRouter:
     async def offered(request: Request) -> dict[str, Any]:
         """Ask a language model's server what it has. The kept key is shown only to the address it was kept for."""
         server = checked(Server, await json_object(request))
+        if not is_address(server.url):
+            raise Problem(422, NO_ADDRESS, "url")
+        if not fits_a_header(server.api_key):
+            raise Problem(422, NO_KEY, "api_key")
         mind = service.settings.mind
         key = server.api_key or (mind.api_key.get_secret_value() if server.url == mind.url else "")
         chat = OpenAIChat(server.url, "", api_key=key)
         try:
-            return {"models": [str(entry["id"]) for entry in await chat.models()]}
+            async with asyncio.timeout(MODELS_S):
+                return {"models": [str(entry["id"]) for entry in await chat.models()]}
+        except TimeoutError:
+            raise Problem(503, f"{server.url} gave no whole answer within {MODELS_S:.0f} s: start it anew.") from None
         finally:
             await chat.stop()
 
