@@ -47,7 +47,8 @@ from csm.backends.quantize import (
     save_packed,
 )
 from csm.batch import Slots
-from csm.codec.mimi import Mimi, MimiConfig
+from csm.codec.mimi import Mimi
+from csm.codec.seanet import MimiConfig
 from csm.model import Csm, CsmConfig
 from csm.utterance import Noise, Sampling
 
@@ -206,17 +207,17 @@ def run_ours(way: str, folder: Path, frames: int) -> dict[str, float]:
     known = prompt(REFERENCE + TEXT)
 
     def frame() -> None:
-        codes = engine.next(sampling.temperature, sampling.topk, draws.next())
+        codes = engine.next_frame(sampling.temperature, sampling.topk, draws.next())
         decoder.step(codes[:, :, None]).cpu()
 
     def first_sound() -> None:
-        engine.hear([known])
+        engine.prefill([known])
         frame()
 
     first = []
     for _ in range(6):
         engine.forget()
-        engine.hear([known[:REFERENCE]])  # the session knows the voice
+        engine.prefill([known[:REFERENCE]])  # the session knows the voice
         first += timed(first_sound, 1)
     for _ in range(3):
         frame()
@@ -246,14 +247,14 @@ def run_slots(count: int, frames: int) -> dict[str, float]:
     slots = Slots(model, mimi, count, length=512)
     rows = prompt(REFERENCE + TEXT)
     for slot in [slots.join() for _ in range(count)]:
-        slots.hear(slot, rows[:REFERENCE])
+        slots.prefill(slot, rows[:REFERENCE])
         slots.say(slot, rows, 512 - len(rows), Sampling(seed=slot))
     for _ in range(3):
         slots.step()
     taken = timed(slots.step, frames)
     first = []
     for _ in range(5):
-        slots.hear(0, rows[:REFERENCE])
+        slots.prefill(0, rows[:REFERENCE])
         start = time.perf_counter()
         slots.say(0, rows, 512 - len(rows))
         slots.step()

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
         NoSpeech,
         OutOfMemory,
     )
-    from .generator import Generator, generate_streaming_audio, load_csm_1b, load_csm_1b_local
+    from .generator import generate_streaming_audio, load_csm_1b, load_csm_1b_local
     from .prompt import Segment
     from .session import Session
+    from .synthesis import Generator
 
 __all__ = [
     "CheckpointError",
@@ -45,7 +46,7 @@ __all__ = [
 def __getattr__(name: str) -> object:
     """Finds a public name in the module that has it."""
     if name in __all__:
-        for home in ("errors", "prompt", "generator", "session", "chat_format"):
+        for home in ("errors", "prompt", "synthesis", "generator", "session", "chat_format"):
             module = import_module(f".{home}", __name__)
             if name in module.__all__:
                 return getattr(module, name)

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from .backends.cuda_graph import GraphDecoder, StaticFrame
-from .backends.eager import hear_new
+from .backends.eager import prefill_new
 from .codec.protocol import Codec
 from .errors import ContextTooLong, CsmError
 from .model import Csm
-from .prompt import frame_rows
+from .rows import frame_rows
 from .sampling import draw_noise
 from .utterance import Ending, Sampling
 
@@ -84,7 +84,7 @@ class Slots:
         self._fall_silent(slot)
         self._slots[slot] = None
 
-    def hear(self, slot: int, prompt: Tensor) -> None:
+    def prefill(self, slot: int, prompt: Tensor) -> None:
         """Takes in rows [n, codebooks + 1] (csm.prompt) ahead of time, such as a voice or what somebody has said.
 
         As far as they begin with rows already held, these are not heard again. An utterance under way ends.
@@ -96,7 +96,7 @@ class Slots:
         self._fall_silent(slot)
         frame = self._frame
         with torch.inference_mode():
-            frame.hidden[slot] = hear_new(self.model, frame.cache.rows(slot, slot + 1), held.rows, prompt)
+            frame.hidden[slot] = prefill_new(self.model, frame.cache.rows(slot, slot + 1), held.rows, prompt)
             frame.positions[slot] = len(prompt)
         held.rows = prompt
 
@@ -112,7 +112,7 @@ class Slots:
             raise ContextTooLong(
                 f"Prompt and speech take {len(prompt)} + {most} rows, and a slot holds {self._frame.cache.length}."
             )
-        self.hear(slot, prompt)
+        self.prefill(slot, prompt)
         held, frame = self._of(slot), self._frame
         held.ending, held.spoken = Ending(most), []
         held.generator = sampling.generator(frame.hidden.device) if sampling.temperature > 0 else None

@@ -10,8 +10,8 @@ import torch
 
 from .checkpoint.checkpoint import download, find_weights, load, open_all, read_json
 from .errors import CheckpointError
-from .generator import Generator
 from .prompt import load_tokenizer
+from .synthesis import Generator
 
 if TYPE_CHECKING:
     from .codec.protocol import Codec

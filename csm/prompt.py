@@ -1,8 +1,7 @@
-"""Text and sound as the model reads them: rows of one column for each codebook and a last one for text.
+"""Prompts: segments of text and sound, made into the rows that the model reads (csm/rows.py).
 
 A segment is the rows of `<|begin_of_text|>[speaker]text<|end_of_text|>`, then one row for each frame of its recording,
 then a row of zeros that says the recording is over. A prompt is the segments of the context and the text to be said.
-Rows are int64 [n, codebooks + 1]; a column that is not heard holds ABSENT, so that rows alone say everything.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import operator
 import re
 import unicodedata
 from collections import OrderedDict
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +19,7 @@ import torch
 from torch import Tensor
 
 from .errors import CheckpointError, ContextTooLong, InvalidSpeaker, InvalidText
+from .rows import sound_rows, text_rows
 from .sound.recording import SAMPLE_RATE, as_mono
 
 if TYPE_CHECKING:
@@ -28,10 +27,7 @@ if TYPE_CHECKING:
 
     from .codec.protocol import Codec
 
-__all__ = ["ABSENT", "Prompter", "Segment", "frame_rows", "load_tokenizer", "speakable", "text_rows"]
-
-ABSENT = -1
-"""Marks a column that is not heard. It is no code and no word."""
+__all__ = ["Prompter", "Segment", "load_tokenizer", "speakable"]
 
 BEGIN, END = "<|begin_of_text|>", "<|end_of_text|>"
 REMEMBERED = 64
@@ -91,23 +87,6 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     # Words that look like special tokens are words.
     tokenizer.encode_special_tokens = True
     return tokenizer
-
-
-def text_rows(ids: Sequence[int], codebooks: int) -> Tensor:
-    """Token ids → rows [len(ids), codebooks + 1]."""
-    rows = torch.full((len(ids), codebooks + 1), ABSENT)
-    rows[:, -1] = torch.tensor(ids)
-    return rows
-
-
-def frame_rows(frames: Tensor) -> Tensor:
-    """Codes [n, codebooks] → rows [n, codebooks + 1]."""
-    return torch.nn.functional.pad(frames, (0, 1), value=ABSENT)
-
-
-def sound_rows(frames: Tensor) -> Tensor:
-    """The codes of a whole recording [n, codebooks] → its rows and the row of zeros that ends it."""
-    return frame_rows(torch.nn.functional.pad(frames, (0, 0, 0, 1)))
 
 
 class Prompter:

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from .errors import ContextTooLong, InvalidAudio
-from .generator import Generator, in_chunks
-from .prompt import Segment, sound_rows, speakable
+from .prompt import Segment, speakable
+from .rows import sound_rows
 from .sound.recording import SAMPLE_RATE
+from .synthesis import Generator, in_chunks
 from .utterance import FRAMES_PER_SECOND, Sampling, Utterance, frames_at_most, frames_likely
 
 __all__ = ["Listener", "Session"]
@@ -52,7 +53,7 @@ class Session:
         self._last: _Spoken | None = None
         self._engine, self._decoder = generator.engine(), generator.decoder()
         self._speaking: Iterator[Tensor] | None = None
-        self._hear()
+        self._prefill()
 
     @property
     def turns(self) -> int:
@@ -166,7 +167,7 @@ class Session:
         self._make_room(len(rows) + self.generator.context // 4)
         self._turns.append(rows)
         self._last = None
-        self._hear()
+        self._prefill()
 
     def _make_room(self, rows: int) -> None:
         """Lets the oldest turns go until `rows` more fit; and then a quarter more, so that it is not soon again."""
@@ -176,11 +177,11 @@ class Session:
                 self._turns.pop(0)
             self._last = self._last if self._turns else None
 
-    def _hear(self) -> None:
+    def _prefill(self) -> None:
         """Takes in, ahead of time, whatever the engine has not heard yet."""
         if self._voice or self._turns:
             with self.generator.memory():
-                self._engine.hear([torch.cat([*self._voice, *self._turns])])
+                self._engine.prefill([torch.cat([*self._voice, *self._turns])])
 
 
 class Listener:

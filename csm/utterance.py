@@ -118,7 +118,7 @@ class Utterance:
     def _attempt(self, sampling: Sampling) -> Iterator[Tensor]:
         ending = Ending(self.most)
         self.frames = ending.frames
-        self.engine.hear([self.prompt])
+        self.engine.prefill([self.prompt])
         self.decoder.reset()
         device = self.engine.hidden.device
         draws = Noise(self.engine, sampling)
@@ -128,7 +128,7 @@ class Utterance:
         under_way: deque[tuple[Callable[[], Tensor], Callable[[], Tensor]]] = deque()
         while not ending.over and not self.cancelled():
             with torch.inference_mode():
-                codes = self.engine.next(sampling.temperature, sampling.topk, draws.next())
+                codes = self.engine.next_frame(sampling.temperature, sampling.topk, draws.next())
                 under_way.append((fetch(codes[0]), fetch(self.decoder.step(codes[:, :, None])[0])))
             if len(under_way) > ahead:
                 frame, sound = under_way.popleft()

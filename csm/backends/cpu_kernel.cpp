@@ -33,7 +33,7 @@ struct Cache {
   int64_t layer_stride, value_stride, sequence_stride, head_stride;
 };
 
-struct Speller {
+struct DepthDecoder {
   Stack decoder;
   Linear projection;
   const Linear* heads;         // [codebooks], the first for the backbone's hidden state
@@ -208,9 +208,9 @@ int64_t choose(const float* logits, int count, const float* noise, float tempera
 }
 
 // csm.model.Csm.frame, by one thread of the team.
-void spell(const Speller& speller, const Cache& cache, const float* noise, float temperature, int topk, int64_t* codes,
+void depth_decode(const DepthDecoder& model, const Cache& cache, const float* noise, float temperature, int topk, int64_t* codes,
            float* heard, float* x, float* logits, float* queries, float* wide, Team& team) {
-  const int dim = speller.dim, depth = speller.decoder.dim;
+  const int dim = model.dim, depth = model.decoder.dim;
   const int64_t sequences[2] = {0, 0};
   Rounded rounded(2, std::max(dim, depth));
 
@@ -228,21 +228,21 @@ void spell(const Speller& speller, const Cache& cache, const float* noise, float
   };
   // `heard` holds two rows: the backbone's hidden state, and the embedding of the newest code.
   const auto judge = [&](const float* state, int codebook) {
-    multiply_into(speller.heads[codebook], state, 1, logits, speller.codes);
+    multiply_into(model.heads[codebook], state, 1, logits, model.codes);
     team.share(1, [&](int) {
-      const float* draws = noise ? noise + size_t(codebook) * speller.codes : nullptr;
-      codes[codebook] = choose(logits, speller.codes, draws, temperature, topk);
-      const uint16_t* row = speller.embeddings + size_t(codebook * speller.vocabulary + codes[codebook]) * dim;
+      const float* draws = noise ? noise + size_t(codebook) * model.codes : nullptr;
+      codes[codebook] = choose(logits, model.codes, draws, temperature, topk);
+      const uint16_t* row = model.embeddings + size_t(codebook * model.vocabulary + codes[codebook]) * dim;
       for (int i = 0; i < dim; i++) heard[dim + i] = from_bfloat16(row[i]);
     });
   };
 
   judge(heard, 0);
-  for (int codebook = 1; codebook < speller.codebooks; codebook++) {
+  for (int codebook = 1; codebook < model.codebooks; codebook++) {
     const int rows = codebook == 1 ? 2 : 1;
     const int64_t positions[2] = {codebook + 1 - rows, codebook};
-    multiply_into(speller.projection, heard + (2 - rows) * dim, rows, x, depth);
-    run_layers(speller.decoder, x, rows, sequences, positions, cache, queries, wide, team);
+    multiply_into(model.projection, heard + (2 - rows) * dim, rows, x, depth);
+    run_layers(model.decoder, x, rows, sequences, positions, cache, queries, wide, team);
     team.share(1, [&](int) { through_bfloat16(x + (rows - 1) * depth, depth); });
     judge(x + (rows - 1) * depth, codebook);
   }
@@ -282,14 +282,14 @@ void csm_stack(const Stack* stack, float* x, int rows, const int64_t* sequences,
 }
 
 // A frame: codes [codebooks] that follow hidden [dim]. noise: Exp(1) draws [codebooks, codes], or null to be greedy.
-void csm_spell(const Speller* speller, const Cache* cache, const float* hidden, const float* noise, float temperature,
+void csm_depth_decode(const DepthDecoder* model, const Cache* cache, const float* hidden, const float* noise, float temperature,
                int topk, int64_t* codes, int threads) {
-  const Stack& stack = speller->decoder;
-  std::vector<float> heard(2 * speller->dim), x(2 * stack.dim), logits(speller->codes);
+  const Stack& stack = model->decoder;
+  std::vector<float> heard(2 * model->dim), x(2 * stack.dim), logits(model->codes);
   std::vector<float> queries(2 * stack.heads * stack.head_dim), wide(2 * stack.ffn);
-  std::copy(hidden, hidden + speller->dim, heard.begin());
+  std::copy(hidden, hidden + model->dim, heard.begin());
   with_team(threads, [&](Team& team) {
-    spell(*speller, *cache, noise, temperature, topk, codes, heard.data(), x.data(), logits.data(), queries.data(),
+    depth_decode(*model, *cache, noise, temperature, topk, codes, heard.data(), x.data(), logits.data(), queries.data(),
           wide.data(), team);
   });
 }

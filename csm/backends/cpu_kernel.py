@@ -29,9 +29,9 @@ from .rounding import BLOCK, GROUP
 __all__ = [
     "GROUP",
     "Kernel",
+    "KernelDepthDecoder",
     "KernelLayer",
     "KernelLinear",
-    "KernelSpeller",
     "KernelTransformer",
     "KernelUnavailable",
     "Packed",
@@ -121,7 +121,7 @@ class _Cache(ctypes.Structure):
     )
 
 
-class _Speller(ctypes.Structure):
+class _DepthDecoder(ctypes.Structure):
     _fields_ = (
         ("decoder", _Stack),
         ("projection", _Linear),
@@ -140,19 +140,19 @@ class Kernel:
         except OSError as error:
             raise KernelUnavailable(f"the kernel that was built cannot be loaded: {error}") from error
         pointer, number = ctypes.c_void_p, ctypes.c_int
-        self.linear, self.stack, self.spell = built.csm_linear, built.csm_stack, built.csm_spell
+        self.linear, self.stack, self.depth_decode = built.csm_linear, built.csm_stack, built.csm_depth_decode
         self.linear.argtypes = (ctypes.POINTER(_Linear), pointer, number, pointer, number)
         self.stack.argtypes = (
             ctypes.POINTER(_Stack),
             *(pointer, number, pointer, pointer),
             *(ctypes.POINTER(_Cache), number),
         )
-        self.spell.argtypes = (
-            ctypes.POINTER(_Speller),
+        self.depth_decode.argtypes = (
+            ctypes.POINTER(_DepthDecoder),
             ctypes.POINTER(_Cache),
             *(pointer, pointer, ctypes.c_float, number, pointer, number),
         )
-        self.linear.restype = self.stack.restype = self.spell.restype = None
+        self.linear.restype = self.stack.restype = self.depth_decode.restype = None
 
     @classmethod
     def build(cls, folder: Path | None = None, flags: Sequence[str] = ()) -> Kernel:
@@ -240,7 +240,7 @@ class KernelTransformer(nn.Module):
         return rows.to(x.dtype)
 
 
-class KernelSpeller:
+class KernelDepthDecoder:
     """What `csm.model.Csm.frame` is for one sequence, in one call."""
 
     def __init__(
@@ -255,15 +255,15 @@ class KernelSpeller:
         self.kernel, self.codebooks = decoder.kernel, config.audio_codebooks
         sizes = (config.audio_codebooks, config.audio_vocab_size, config.codes, config.backbone.dim)
         held = (_Linear * len(heads))(*(head._linear for head in heads))
-        self._speller = _Speller(decoder._stack, projection._linear, held, embeddings.data_ptr(), *sizes)
+        self._depth = _DepthDecoder(decoder._stack, projection._linear, held, embeddings.data_ptr(), *sizes)
 
     def __call__(self, hidden: Tensor, cache: KeyValueCache, chooser: Chooser) -> Tensor:
         """The frame that follows hidden [1, dim]: codes [1, codebooks]. The temperature is a number."""
         state, noise = hidden.float().contiguous(), chooser.noise
         noise = None if noise is None else noise.float().contiguous()
         codes = torch.empty(1, self.codebooks, dtype=torch.int64)
-        self.kernel.spell(
-            self._speller,
+        self.kernel.depth_decode(
+            self._depth,
             _cache(cache),
             *(state.data_ptr(), None if noise is None else noise.data_ptr(), chooser.temperature, chooser.topk),
             *(codes.data_ptr(), torch.get_num_threads()),

@@ -115,8 +115,8 @@ class GraphEngine(Engine):
         self.static = StaticFrame(model, self.cache, self.depth_cache, self.hidden, self.positions)
 
     @torch.inference_mode()
-    def next(self, temperature: float, topk: int, noise: Tensor | None = None) -> Tensor:
-        """As `Engine.next`."""
+    def next_frame(self, temperature: float, topk: int, noise: Tensor | None = None) -> Tensor:
+        """As `Engine.next_frame`."""
         static = self.static
         static.temperature.fill_(0 if noise is None else temperature)
         # A draw of one leaves its logit as it is.

@@ -34,9 +34,9 @@ from ..model import (
 from ..sampling import Chooser
 from .cpu_kernel import (
     Kernel,
+    KernelDepthDecoder,
     KernelLayer,
     KernelLinear,
-    KernelSpeller,
     KernelTransformer,
     KernelUnavailable,
     Packed,
@@ -125,7 +125,7 @@ class Packing(Protocol):
         """A stack of layers, called like `csm.model.Transformer`, from what `stack_tensors` names."""
         ...
 
-    def speller(self, model: QuantizedCsm) -> KernelSpeller | None:
+    def depth_decoder(self, model: QuantizedCsm) -> KernelDepthDecoder | None:
         """A shorter way to `Csm.frame` for one sequence, if there is one."""
         ...
 
@@ -154,13 +154,13 @@ class QuantizedCsm(Csm):
         del self.audio_head
         heads = range(config.audio_codebooks - 1)
         self.audio_heads = nn.ModuleList(linear(f"audio_head.{index}", decoder.dim) for index in heads)
-        self.speller = packing.speller(self)
+        self.depth_decoder = packing.depth_decoder(self)
         self.requires_grad_(False).eval()
 
     def frame(self, hidden: Tensor, cache: KeyValueCache, choose: Callable[[Tensor, int], Tensor]) -> Tensor:
         known = isinstance(choose, Chooser) and isinstance(choose.temperature, int | float)
-        if self.speller is not None and known and len(hidden) == 1:
-            return self.speller(hidden, cache, cast(Chooser, choose))
+        if self.depth_decoder is not None and known and len(hidden) == 1:
+            return self.depth_decoder(hidden, cache, cast(Chooser, choose))
         return super().frame(hidden, cache, choose)
 
     def codebook_logits(self, depth: Tensor, codebook: int) -> Tensor:
@@ -237,10 +237,10 @@ class KernelPacking:
         ]
         return KernelTransformer(self.kernel, config, layers, tensors["norm"])
 
-    def speller(self, model: QuantizedCsm) -> KernelSpeller | None:
+    def depth_decoder(self, model: QuantizedCsm) -> KernelDepthDecoder | None:
         heads = [model.codebook0_head, *model.audio_heads]
         parts: list[Any] = [model.decoder, model.projection, heads, model.audio_embeddings.weight]
-        return KernelSpeller(model.config, *parts)
+        return KernelDepthDecoder(model.config, *parts)
 
     def check(self) -> None:
         """Compares a small stack with the plain one on the same weights. Raises KernelUnavailable if they differ."""

@@ -49,7 +49,7 @@ class TorchPacking:
         stack.norm.scale = nn.Parameter(tensors["norm"].bfloat16())
         return stack
 
-    def speller(self, model: Csm) -> None:
+    def depth_decoder(self, model: Csm) -> None:
         return None
 
 

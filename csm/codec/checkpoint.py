@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from csm.codec.layout import entries, join_qkv, split_qkv, transformers_names
-from csm.codec.mimi import Mimi, MimiConfig
+from csm.codec.mimi import Mimi
+from csm.codec.seanet import MimiConfig
 from csm.errors import CheckpointError
 
 ORIGINAL_FILE = "tokenizer-e351c8d8-checkpoint125.safetensors"  # in kyutai/moshiko-pytorch-bf16

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from csm.codec.convolution import CausalConvolution
-from csm.codec.mimi import DecoderStage, EncoderStage, Mimi, ResidualBlock
-from csm.codec.transformer import Transformer, TransformerLayer
+from csm.codec.seanet import DecoderStage, EncoderStage, MimiWeights, ResidualBlock
+from csm.codec.transformer import MimiTransformer, MimiTransformerLayer
 
 USAGE_FLOOR = 1e-5  # moshi's and transformers' epsilon for codebook entries that were never used
 
@@ -31,7 +31,7 @@ class Entry:
     write: Callable[[Tensor], tuple[Tensor, ...]]
 
 
-def entries(mimi: Mimi) -> Iterator[Entry]:
+def entries(mimi: MimiWeights) -> Iterator[Entry]:
     """All of them, in the file's order of parts."""
     yield from _seanet_encoder(mimi)
     yield from _transformer("encoder_transformer", mimi.encoder_transformer)
@@ -88,7 +88,7 @@ def _residual(name: str, block: ResidualBlock) -> Iterator[Entry]:
     yield from _convolution(f"{name}.block.3.conv.conv", block.wide)
 
 
-def _seanet_encoder(mimi: Mimi) -> Iterator[Entry]:
+def _seanet_encoder(mimi: MimiWeights) -> Iterator[Entry]:
     """Numbered with the activations between: convolution 0, then residual block, ELU, convolution for each stage."""
     seanet = mimi.seanet_encoder
     yield from _convolution("encoder.model.0.conv.conv", seanet.first)
@@ -101,7 +101,7 @@ def _seanet_encoder(mimi: Mimi) -> Iterator[Entry]:
     yield from _convolution(f"encoder.model.{number + 1}.conv.conv", seanet.last)
 
 
-def _seanet_decoder(mimi: Mimi) -> Iterator[Entry]:
+def _seanet_decoder(mimi: MimiWeights) -> Iterator[Entry]:
     """Convolution 0, then ELU, transposed convolution, residual block for each stage."""
     seanet = mimi.seanet_decoder
     yield from _convolution("decoder.model.0.conv.conv", seanet.first)
@@ -114,9 +114,9 @@ def _seanet_decoder(mimi: Mimi) -> Iterator[Entry]:
     yield from _convolution(f"decoder.model.{number + 1}.conv.conv", seanet.last)
 
 
-def _transformer(name: str, transformer: Transformer) -> Iterator[Entry]:
+def _transformer(name: str, transformer: MimiTransformer) -> Iterator[Entry]:
     for number, layer in enumerate(transformer.layers):
-        assert isinstance(layer, TransformerLayer)
+        assert isinstance(layer, MimiTransformerLayer)
         prefix = f"{name}.transformer.layers.{number}"
         yield _plain(f"{prefix}.self_attn.in_proj_weight", layer.in_proj.weight)
         yield _plain(f"{prefix}.self_attn.out_proj.weight", layer.out_proj.weight)
@@ -131,7 +131,7 @@ def _transformer(name: str, transformer: Transformer) -> Iterator[Entry]:
         yield _plain(f"{prefix}.linear2.weight", layer.linear2.weight)
 
 
-def _quantiser(mimi: Mimi) -> Iterator[Entry]:
+def _quantiser(mimi: MimiWeights) -> Iterator[Entry]:
     quantiser, dim = mimi.quantiser, mimi.config.codebook_dim
     semantic = quantiser.semantic
     parts = (("rvq_first", slice(0, dim), slice(0, semantic)), ("rvq_rest", slice(dim, None), slice(semantic, None)))

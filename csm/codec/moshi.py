@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from csm.codec.checkpoint import ORIGINAL_FILE, SafetensorsFiles, stated_config
-from csm.codec.mimi import MimiConfig
 from csm.codec.protocol import FRAME_SIZE, SAMPLE_RATE
+from csm.codec.seanet import MimiConfig
 from csm.errors import CheckpointError, CsmError
 
 REPOSITORY = "kyutai/moshiko-pytorch-bf16"

@@ -1,19 +1,24 @@
 """Mimi at work: one stream of codes to sound, one of sound to codes, each with its state and its buffers."""
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from csm.codec.convolution import ConvolutionStream, RepeatedStartStream, UpsamplingStream
+from csm.codec.seanet import (
+    DecoderStage,
+    EncoderStage,
+    MimiWeights,
+    ResidualBlock,
+    SeanetDecoder,
+    SeanetEncoder,
+)
 from csm.codec.transformer import TransformerStream
 
-if TYPE_CHECKING:
-    from csm.codec.mimi import DecoderStage, EncoderStage, Mimi, ResidualBlock, SeanetDecoder, SeanetEncoder
 
-
-class Part(Protocol):
-    """One link of the chain: takes a step of input, remembers what it must, forgets a slot when told."""
+class Stream(Protocol):
+    """One link of a chain: takes a step of input, remembers what it must, forgets a slot when told."""
 
     def step(self, x: Tensor) -> Tensor: ...
 
@@ -21,39 +26,39 @@ class Part(Protocol):
 
 
 class Chain:
-    """Parts one after the other."""
+    """Streams one after the other."""
 
-    def __init__(self, *parts: Part) -> None:
-        self.parts = parts
+    def __init__(self, *links: Stream) -> None:
+        self.links = links
 
     def step(self, x: Tensor) -> Tensor:
-        for part in self.parts:
-            x = part.step(x)
+        for link in self.links:
+            x = link.step(x)
         return x
 
     def reset(self, slot: int | slice) -> None:
-        for part in self.parts:
-            part.reset(slot)
+        for link in self.links:
+            link.reset(slot)
 
 
 class Reshaped:
-    """A part whose input and output are read as another number of steps: one of s times the channels, or s of them."""
+    """A convolution whose input and output are read as another number of steps: s, or one of s times the channels."""
 
-    def __init__(self, part: ConvolutionStream, steps_in: int, steps_out: int) -> None:
-        self.part, self.steps_in, self.steps_out = part, steps_in, steps_out
+    def __init__(self, stream: ConvolutionStream, steps_in: int, steps_out: int) -> None:
+        self.stream, self.steps_in, self.steps_out = stream, steps_in, steps_out
 
     def step(self, x: Tensor) -> Tensor:
-        output = self.part.step(x.view(len(x), self.steps_in, -1))
+        output = self.stream.step(x.view(len(x), self.steps_in, -1))
         return output.view(len(x), self.steps_out, -1)
 
     def reset(self, slot: int | slice) -> None:
-        self.part.reset(slot)
+        self.stream.reset(slot)
 
 
 class ResidualStream(Chain):
     """A residual block."""
 
-    def __init__(self, block: "ResidualBlock", batch: int, steps: int) -> None:
+    def __init__(self, block: ResidualBlock, batch: int, steps: int) -> None:
         narrow = ConvolutionStream(block.narrow, batch, steps, elu=True)
         super().__init__(narrow, ConvolutionStream(block.wide, batch, steps, elu=True))
 
@@ -61,31 +66,31 @@ class ResidualStream(Chain):
         return super().step(x).add_(x)
 
 
-def _encoder_chain(seanet: "SeanetEncoder", batch: int, steps: int) -> Chain:
-    parts: list[Part] = [ConvolutionStream(seanet.first, batch, steps, elu=False)]
+def _encoder_chain(seanet: SeanetEncoder, batch: int, steps: int) -> Chain:
+    links: list[Stream] = [ConvolutionStream(seanet.first, batch, steps, elu=False)]
     stage: EncoderStage
     for stage in seanet.stages:  # type: ignore[assignment]
-        parts.append(ResidualStream(stage.residual, batch, steps))
+        links.append(ResidualStream(stage.residual, batch, steps))
         steps //= stage.ratio
-        parts.append(Reshaped(ConvolutionStream(stage.down, batch, steps, elu=True), steps, steps))
-    return Chain(*parts, ConvolutionStream(seanet.last, batch, steps, elu=True))
+        links.append(Reshaped(ConvolutionStream(stage.down, batch, steps, elu=True), steps, steps))
+    return Chain(*links, ConvolutionStream(seanet.last, batch, steps, elu=True))
 
 
-def _decoder_chain(seanet: "SeanetDecoder", batch: int, steps: int) -> Chain:
-    parts: list[Part] = [ConvolutionStream(seanet.first, batch, steps, elu=False)]
+def _decoder_chain(seanet: SeanetDecoder, batch: int, steps: int) -> Chain:
+    links: list[Stream] = [ConvolutionStream(seanet.first, batch, steps, elu=False)]
     stage: DecoderStage
     for stage in seanet.stages:  # type: ignore[assignment]
         up = ConvolutionStream(stage.up, batch, steps, elu=True)
-        parts.append(Reshaped(up, steps, steps * stage.ratio))
+        links.append(Reshaped(up, steps, steps * stage.ratio))
         steps *= stage.ratio
-        parts.append(ResidualStream(stage.residual, batch, steps))
-    return Chain(*parts, ConvolutionStream(seanet.last, batch, steps, elu=True))
+        links.append(ResidualStream(stage.residual, batch, steps))
+    return Chain(*links, ConvolutionStream(seanet.last, batch, steps, elu=True))
 
 
 class DequantiserStream:
     """Codes [batch, codebooks, frames] to [batch, frames, dim]. It has no memory, only buffers."""
 
-    def __init__(self, mimi: "Mimi", batch: int, frames: int) -> None:
+    def __init__(self, mimi: MimiWeights, batch: int, frames: int) -> None:
         quantiser, example = mimi.quantiser, mimi.quantiser.codebooks
         count, size, dim = example.shape
         self.semantic, self.projection = quantiser.semantic, quantiser.output_proj
@@ -117,7 +122,7 @@ class MimiDecoder:
     nothing and asks the device nothing, so that it can be captured in a CUDA graph.
     """
 
-    def __init__(self, mimi: "Mimi", batch: int, frames: int) -> None:
+    def __init__(self, mimi: MimiWeights, batch: int, frames: int) -> None:
         config, steps = mimi.config, frames * mimi.config.resampling
         self.frames, self.frame_size = frames, config.frame_size
         self.chain = Chain(
@@ -157,7 +162,7 @@ class MimiDecoder:
 class MimiEncoder:
     """Sound to codes, `frames` frames a step, for `batch` slots. Implements `csm.codec.StreamingEncoder`."""
 
-    def __init__(self, mimi: "Mimi", batch: int, frames: int) -> None:
+    def __init__(self, mimi: MimiWeights, batch: int, frames: int) -> None:
         config, steps = mimi.config, frames * mimi.config.resampling
         example = mimi.downsample.weight
         self.quantiser, self.samples_a_step = mimi.quantiser, frames * config.frame_size

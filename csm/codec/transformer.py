@@ -1,14 +1,14 @@
 """Mimi's transformer: pre-norm, rotary, GELU, layer scale, and a window of attention (250 steps of 40 ms).
 
-`Transformer` holds the weights; `TransformerStream` the keys and values of the window in a ring, the position of every
-slot, and every buffer, so that a step allocates nothing and can be captured in a CUDA graph.
+`MimiTransformer` holds the weights; `TransformerStream` the keys and values of the window in a ring, the position of
+every slot, and every buffer, so that a step allocates nothing and can be captured in a CUDA graph.
 """
 
 import torch
 from torch import Tensor, nn
 
 
-class TransformerLayer(nn.Module):
+class MimiTransformerLayer(nn.Module):
     """Weights of one layer; `in_proj` holds queries, keys and values one under the other, rotary pairs side by side."""
 
     def __init__(self, dim: int, ffn: int, norm_eps: float) -> None:
@@ -23,12 +23,12 @@ class TransformerLayer(nn.Module):
         self.scale2 = nn.Parameter(torch.ones(dim))
 
 
-class Transformer(nn.Module):
+class MimiTransformer(nn.Module):
     """`layers` layers; a step sees itself and the `window - 1` steps before it."""
 
     def __init__(self, layers: int, dim: int, heads: int, ffn: int, window: int, theta: float, norm_eps: float) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(TransformerLayer(dim, ffn, norm_eps) for _ in range(layers))
+        self.layers = nn.ModuleList(MimiTransformerLayer(dim, ffn, norm_eps) for _ in range(layers))
         self.dim, self.heads, self.ffn = dim, heads, ffn
         self.window, self.theta, self.norm_eps = window, theta, norm_eps
         self.requires_grad_(False)
@@ -42,7 +42,7 @@ class Transformer(nn.Module):
 class TransformerStream:
     """[batch, steps, dim] to [batch, steps, dim], again and again, each slot from its own position."""
 
-    def __init__(self, transformer: Transformer, batch: int, steps: int) -> None:
+    def __init__(self, transformer: MimiTransformer, batch: int, steps: int) -> None:
         self.transformer = transformer
         heads, dim = transformer.heads, transformer.dim
         head_dim = dim // heads
@@ -100,7 +100,7 @@ class TransformerStream:
         self.output.copy_(x)
         self._place()
         for layer, keys, values in zip(self.transformer.layers, self.keys, self.values, strict=True):
-            assert isinstance(layer, TransformerLayer)
+            assert isinstance(layer, MimiTransformerLayer)
             self._attend(layer, keys, values)
             self._feed_forward(layer)
         self.position.add_(self.advance)
@@ -125,7 +125,7 @@ class TransformerStream:
         self.cos_as_weights.copy_(torch.cos(self.angles, out=self.cos))
         self.sin_as_weights.copy_(torch.sin(self.angles, out=self.sin))
 
-    def _attend(self, layer: TransformerLayer, keys: Tensor, values: Tensor) -> None:
+    def _attend(self, layer: MimiTransformerLayer, keys: Tensor, values: Tensor) -> None:
         self._normalise(layer.norm1)
         torch.mm(self.normalised, layer.in_proj.weight.t(), out=self.qkv)
         even, odd = self.query_key.unbind(-1)
@@ -144,7 +144,7 @@ class TransformerStream:
         torch.mm(self.merged.view_as(self.projected), layer.out_proj.weight.t(), out=self.projected)
         self.hidden_state.addcmul_(layer.scale1, self.projected)
 
-    def _feed_forward(self, layer: TransformerLayer) -> None:
+    def _feed_forward(self, layer: MimiTransformerLayer) -> None:
         self._normalise(layer.norm2)
         torch.mm(self.normalised, layer.linear1.weight.t(), out=self.inner)
         torch.ops.aten.gelu_(self.inner)

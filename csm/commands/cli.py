@@ -18,7 +18,7 @@ from ..errors import CsmError, InvalidSpeaker, InvalidText
 if TYPE_CHECKING:
     from ..generator import Generator
     from ..prompt import Segment
-    from .speaking import Metrics, Speaker
+    from .speaking import Metrics, SpeechOutput
     from .voices import Voice
 
 __all__ = ["dialogue_command", "generate_command", "verify_command", "voice_command"]
@@ -155,7 +155,7 @@ def _generate(given: Arguments) -> int:
     chunks = generator.generate_stream(
         text, speaker, context, given.max_audio_length_ms, given.temperature, given.topk, given.seed
     )
-    with _speaker_for(given, generator, metrics, likely) as voice:
+    with _output_for(given, generator, metrics, likely) as voice:
         voice.say(chunks)
     return _end(given, metrics)
 
@@ -175,7 +175,7 @@ def _dialogue(given: Arguments) -> int:
     generator, metrics = _load(given)
     metrics.asked = metrics.clock()
     session = Session(generator, voices)
-    with _speaker_for(given, generator, metrics, likely) as voice:
+    with _output_for(given, generator, metrics, likely) as voice:
         for index, line in enumerate(script.lines):
             if index:
                 voice.pause(given.pause)
@@ -322,10 +322,10 @@ def _load(given: Arguments) -> tuple[Generator, Metrics]:
     return generator, metrics
 
 
-def _speaker_for(given: Arguments, generator: Generator, metrics: Metrics, likely_seconds: float) -> Speaker:
-    from .speaking import Speaker, find_watermark
+def _output_for(given: Arguments, generator: Generator, metrics: Metrics, likely_seconds: float) -> SpeechOutput:
+    from .speaking import SpeechOutput, find_watermark
 
-    return Speaker(
+    return SpeechOutput(
         output=given.output,
         sample_rate=generator.sample_rate,
         likely_seconds=likely_seconds,

@@ -17,7 +17,7 @@ from ..sound.audio_files import open_output
 from ..sound.playback import NoSoundDevice, Playback
 from ..sound.watermark import Watermark, WatermarkMissing, load_watermark
 
-__all__ = ["Clock", "Metrics", "Speaker", "find_watermark", "say"]
+__all__ = ["Clock", "Metrics", "SpeechOutput", "find_watermark", "say"]
 
 Clock = Callable[[], float]
 
@@ -73,7 +73,7 @@ class Metrics:
 
 
 @dataclass
-class Speaker:
+class SpeechOutput:
     """Where speech goes. Use as a context; what was said before an interruption is kept.
 
     Without `stream` the file is written at the end, marked; with it every piece as it is made.
@@ -88,7 +88,7 @@ class Speaker:
     metrics: Metrics
     _said: list[Tensor] = field(default_factory=list)
 
-    def __enter__(self) -> Speaker:
+    def __enter__(self) -> SpeechOutput:
         self._stack = ExitStack()
         with ExitStack() as opening:
             self._output = opening.enter_context(open_output(self.output, self.sample_rate))

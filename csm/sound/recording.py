@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..codec.protocol import SAMPLE_RATE
 from ..errors import InvalidAudio
 
 __all__ = ["SAMPLE_RATE", "as_mono"]
 
-SAMPLE_RATE = 24_000
 SILENCE = 1e-4
 """A recording that never rises above this (−80 dB) holds no voice."""
 

@@ -12,7 +12,7 @@ from transformers.initialization import no_init_weights
 
 from csm.checkpoint.formats import Transformers
 from csm.codec.checkpoint import transformers_config
-from csm.codec.mimi import MimiConfig
+from csm.codec.seanet import MimiConfig
 from csm.model import Csm
 
 

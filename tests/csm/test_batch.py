@@ -96,7 +96,7 @@ def test_a_conversation_goes_on_in_its_slot_and_hears_only_what_is_new(
     second = torch.cat((first, torch.nn.functional.pad(spoken, (0, 1), value=-1), prompt(8, 1)))
     expected, _ = alone(model, mimi, second, 6, sampling)
 
-    slots.hear(slot, first[:20])
+    slots.prefill(slot, first[:20])
     slots.say(slot, first, 5, sampling)
     while slot not in listener.done:
         listener.step()
@@ -168,5 +168,5 @@ def test_one_too_many_is_told_to_wait_and_disturbs_nobody(model: Csm, mimi: Mimi
     assert len(slots.step()) == 1
     slots.leave(slot)
     with pytest.raises(ValueError, match="Nobody has joined"):
-        slots.hear(slot, prompt(9, 0))
+        slots.prefill(slot, prompt(9, 0))
     assert slots.join() == slot

@@ -24,7 +24,7 @@ from csm.errors import (
     NoSpeech,
     OutOfMemory,
 )
-from csm.generator import in_chunks
+from csm.synthesis import in_chunks
 from tests.csm.tiny import TINY_MIMI, make_mimi, voice, write_checkpoint
 
 FRAME = 1920
@@ -62,8 +62,8 @@ def test_a_stream_is_the_same_sample_for_sample(generator: Generator) -> None:
 def test_the_stream_is_what_the_codec_decodes_as_a_whole(generator: Generator) -> None:
     prompt, _ = generator.prompt("Hello there.", 0, [], 800)
     engine = generator.engine()
-    engine.hear([prompt])
-    codes = torch.stack([engine.next(0.0, 1)[0].clone() for _ in range(10)], dim=1)
+    engine.prefill([prompt])
+    codes = torch.stack([engine.next_frame(0.0, 1)[0].clone() for _ in range(10)], dim=1)
     whole = generator.codec.decode(codes[None])[0]
     streamed = generator.generate("Hello there.", 0, [], temperature=0.0, **SHORT)
     torch.testing.assert_close(streamed, whole, atol=1e-5, rtol=0)
@@ -164,14 +164,14 @@ def test_threads_may_share_a_generator(generator: Generator) -> None:
 
 def test_a_closed_stream_computes_no_more(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     frames = 0
-    made = Engine.next
+    made = Engine.next_frame
 
     def counted(self: Engine, *arguments: object) -> torch.Tensor:
         nonlocal frames
         frames += 1
         return made(self, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Engine, "next", counted)
+    monkeypatch.setattr(Engine, "next_frame", counted)
     stream = generator.generate_stream("Hello.", 0, [])
     next(stream)
     next(stream)
@@ -259,7 +259,7 @@ def test_out_of_memory_is_told_and_survived(
 ) -> None:
     before = generator.generate("Hello.", 0, [], seed=1, **SHORT)
     with monkeypatch.context() as patch:
-        patch.setattr(Engine, "hear", raising(error))
+        patch.setattr(Engine, "prefill", raising(error))
         with pytest.raises(OutOfMemory, match="The memory of cpu is used up"):
             generator.generate("Hello.", 0, [], **SHORT)
         with pytest.raises(OutOfMemory):
@@ -268,7 +268,7 @@ def test_out_of_memory_is_told_and_survived(
 
 
 def test_other_errors_are_not_taken_for_it(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Engine, "hear", raising(RuntimeError("shapes differ")))
+    monkeypatch.setattr(Engine, "prefill", raising(RuntimeError("shapes differ")))
     with pytest.raises(RuntimeError, match="shapes differ"):
         generator.generate("Hello.", 0, [])
 
@@ -281,7 +281,7 @@ def raising(error: Exception) -> Callable[..., None]:
 
 
 def test_an_empty_text_of_a_batch_is_named(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Engine, "next", lambda self, *_: torch.zeros(self.batch, 8, dtype=torch.int64))
+    monkeypatch.setattr(Engine, "next_frame", lambda self, *_: torch.zeros(self.batch, 8, dtype=torch.int64))
     with pytest.raises(NoSpeech, match="Text 1 of 2: The model ended before the first sound"):
         generator.generate_batch(["Hello.", "Hm."], [0, 0])
     with pytest.raises(NoSpeech):

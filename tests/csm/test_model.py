@@ -8,7 +8,7 @@ from torch import Tensor
 
 from csm.backends.eager import Engine
 from csm.model import Csm, CsmConfig, KeyValueCache, RopeScaling, causal_mask, rope_table
-from csm.prompt import sound_rows, text_rows
+from csm.rows import sound_rows, text_rows
 from tests.csm.oracle import make_reference, reference_embeds, reference_frames
 from tests.csm.tiny import FEW_LAYERS, TINY, make_model
 
@@ -29,8 +29,8 @@ def prompt(config: CsmConfig, seed: int, words: int, frames: int = 0) -> Tensor:
 
 def greedy(model: Csm, prompts: list[Tensor], count: int) -> Tensor:
     engine = Engine(model, len(prompts))
-    engine.hear(prompts)
-    return torch.stack([engine.next(0.0, 1).clone() for _ in range(count)], dim=1)
+    engine.prefill(prompts)
+    return torch.stack([engine.next_frame(0.0, 1).clone() for _ in range(count)], dim=1)
 
 
 @pytest.mark.parametrize(("config", "count"), [(TINY, 40), (FEW_LAYERS, 4)], ids=["tiny", "full layer shapes"])
@@ -105,8 +105,8 @@ def test_what_an_engine_holds_is_not_heard_again(monkeypatch: pytest.MonkeyPatch
     model = make_model()
     engine = Engine(model)
     first = prompt(TINY, 1, words=20)
-    engine.hear([first])
-    frames = torch.cat([engine.next(0.0, 1) for _ in range(6)])
+    engine.prefill([first])
+    frames = torch.cat([engine.next_frame(0.0, 1) for _ in range(6)])
     longer = torch.cat((first, sound_rows(frames), prompt(TINY, 2, words=5)))
     heard: list[int] = []
     prefill = model.prefill
@@ -116,10 +116,10 @@ def test_what_an_engine_holds_is_not_heard_again(monkeypatch: pytest.MonkeyPatch
         return prefill(rows, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(model, "prefill", counted)
-    engine.hear([longer])
+    engine.prefill([longer])
     # The sixth frame was spelt out but not yet listened to; the row that ends the recording and five words are new.
     assert heard == [1 + 1 + 5]
-    continued = torch.cat([engine.next(0.0, 1) for _ in range(20)])
+    continued = torch.cat([engine.next_frame(0.0, 1) for _ in range(20)])
     assert torch.equal(continued, greedy(model, [longer], 20)[0])
 
 
@@ -129,8 +129,8 @@ def test_an_engine_goes_back_to_where_prompts_part() -> None:
     start = prompt(TINY, 1, words=20)
     for seed in (2, 3):
         rows = torch.cat((start[: 20 - seed], prompt(TINY, seed, words=6)))
-        engine.hear([rows])
-        assert torch.equal(torch.cat([engine.next(0.0, 1) for _ in range(9)]), greedy(model, [rows], 9)[0])
+        engine.prefill([rows])
+        assert torch.equal(torch.cat([engine.next_frame(0.0, 1) for _ in range(9)]), greedy(model, [rows], 9)[0])
 
 
 def test_bfloat16_stays_close_to_float32() -> None:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from csm.errors import CheckpointError, ContextTooLong, InvalidAudio, InvalidSpeaker, InvalidText
-from csm.prompt import ABSENT, REMEMBERED, Prompter, Segment, load_tokenizer, speakable
+from csm.prompt import REMEMBERED, Prompter, Segment, load_tokenizer, speakable
+from csm.rows import ABSENT
 from csm.sound.recording import as_mono
 from tests.csm.tiny import make_mimi, make_tokenizer, voice
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from csm import Generator, Segment, Session
 from csm.backends.eager import Engine
 from csm.errors import ContextTooLong, InvalidAudio, InvalidText, NoSpeech, OutOfMemory
-from csm.prompt import sound_rows
+from csm.rows import sound_rows
 from tests.csm.tiny import TINY, make_mimi, make_model, make_tokenizer, voice
 
 FRAME = 1920
@@ -30,7 +30,7 @@ def generator() -> Generator:
 def heard(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """How many rows were newly heard, call by call."""
     rows: list[int] = []
-    hear = Engine.hear
+    original = Engine.prefill
 
     def counted(self: Engine, prompts: list[Tensor]) -> None:
         prefill = self.model.prefill
@@ -40,10 +40,10 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
             return prefill(new, *rest)  # type: ignore[arg-type]
 
         monkeypatch.setattr(self.model, "prefill", count)
-        hear(self, prompts)
+        original(self, prompts)
         monkeypatch.setattr(self.model, "prefill", prefill)
 
-    monkeypatch.setattr(Engine, "hear", counted)
+    monkeypatch.setattr(Engine, "prefill", counted)
     yield rows
 
 
@@ -61,12 +61,12 @@ def test_a_session_says_what_the_generator_says_with_the_same_context(generator:
     # The second sentence follows the first one's codes; encoding its sound again would give other ones.
     engine = generator.engine()
     prompt, _ = generator.prompt("Well, thank you.", 0, context, 400)
-    engine.hear([prompt])
-    frames = torch.cat([engine.next(0.0, 1).clone() for _ in range(5)])
+    engine.prefill([prompt])
+    frames = torch.cat([engine.next_frame(0.0, 1).clone() for _ in range(5)])
     follow = torch.cat((prompt, sound_rows(frames), generator.prompter.text("And you?", 0)))
     engine.forget()
-    engine.hear([follow])
-    codes = torch.stack([engine.next(0.0, 1)[0].clone() for _ in range(5)], dim=1)
+    engine.prefill([follow])
+    codes = torch.stack([engine.next_frame(0.0, 1)[0].clone() for _ in range(5)], dim=1)
     torch.testing.assert_close(say(session, "And you?"), generator.codec.decode(codes[None])[0], atol=1e-5, rtol=0)
 
 
@@ -300,7 +300,7 @@ def test_bad_requests_change_nothing(options: dict[str, Any], error: type[Except
 def test_silence_of_the_model_changes_nothing(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     session = Session(generator, VOICE)
     with monkeypatch.context() as patch:
-        patch.setattr(Engine, "next", lambda self, *_: torch.zeros(1, 8, dtype=torch.int64))
+        patch.setattr(Engine, "next_frame", lambda self, *_: torch.zeros(1, 8, dtype=torch.int64))
         with pytest.raises(NoSpeech):
             say(session, "Hello.", temperature=0.9)
     assert session.turns == 0

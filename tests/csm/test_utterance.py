@@ -37,11 +37,11 @@ class ScriptedEngine:
         self.asked: list[tuple[float, int]] = []
         self.heard: list[Tensor] = []
 
-    def hear(self, prompts: list[Tensor]) -> None:
+    def prefill(self, prompts: list[Tensor]) -> None:
         self.heard += prompts
         self.frames = iter(self.takes.pop(0))
 
-    def next(self, temperature: float, topk: int, noise: Tensor | None) -> Tensor:
+    def next_frame(self, temperature: float, topk: int, noise: Tensor | None) -> Tensor:
         self.asked.append((temperature, topk))
         return torch.tensor([next(self.frames)])
 

@@ -20,7 +20,8 @@ from torch import Tensor
 from csm.checkpoint.checkpoint import save
 from csm.checkpoint.formats import FORMATS
 from csm.codec.checkpoint import ORIGINAL_FILE, save_mimi, transformers_config
-from csm.codec.mimi import Mimi, MimiConfig
+from csm.codec.mimi import Mimi
+from csm.codec.seanet import MimiConfig
 from csm.model import Csm, CsmConfig, TransformerConfig
 
 FormatName = Literal["original", "transformers"]

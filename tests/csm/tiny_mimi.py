@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 
 from csm.codec.checkpoint import ORIGINAL_FILE, Format, save_mimi
-from csm.codec.mimi import Mimi, MimiConfig
+from csm.codec.mimi import Mimi
+from csm.codec.seanet import MimiConfig
 
 TINY = MimiConfig(
     codebooks=32, codebook_size=64, codebook_dim=16, dim=32, layers=2, heads=2, ffn=64, window=20, filters=4

@@ -40,13 +40,13 @@ def prompt(rows: int, seed: int) -> Tensor:
 
 
 def say(engine: Engine, prompts: list[Tensor], frames: int, sampling: Sampling) -> Tensor:
-    engine.hear(prompts)
+    engine.prefill(prompts)
     generator = sampling.generator(torch.device("cpu"))
     shape = (engine.batch, TINY.audio_codebooks, TINY.codes)
     made = []
     for _ in range(frames):
         noise = draw_noise(shape, generator) if sampling.temperature else None
-        made.append(engine.next(sampling.temperature, sampling.topk, noise))
+        made.append(engine.next_frame(sampling.temperature, sampling.topk, noise))
     return torch.stack(made)
 
 
@@ -74,7 +74,7 @@ def test_frames_are_the_same_across_the_lengths_for_which_graphs_are_made() -> N
 
 def test_a_frame_does_nothing_that_a_graph_cannot_hold() -> None:
     engine = GraphEngine(make_model(), batch=2)
-    engine.hear([prompt(10, 0), prompt(14, 1)])
+    engine.prefill([prompt(10, 0), prompt(14, 1)])
     buffers = {name: value.data_ptr() for name, value in vars(engine.static).items() if isinstance(value, Tensor)}
     with Uncapturable():  # type: ignore[no-untyped-call]
         engine.static.run(20, topk=5)

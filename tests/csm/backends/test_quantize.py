@@ -137,12 +137,12 @@ def test_sequences_of_a_batch_are_heard_as_if_alone(packing: Packing) -> None:
     model = quantize(make_model(), "int8", packing=packing)
     prompts = [prompt(model, 7), prompt(model, 60), prompt(model, 21)]
     together = Engine(model, batch=3)
-    together.hear(prompts)
-    codes = torch.stack([together.next(0, 1) for _ in range(4)], dim=1)
+    together.prefill(prompts)
+    codes = torch.stack([together.next_frame(0, 1) for _ in range(4)], dim=1)
     for index, rows in enumerate(prompts):
         alone = Engine(model)
-        alone.hear([rows])
-        assert torch.equal(torch.stack([alone.next(0, 1)[0] for _ in range(4)]), codes[index])
+        alone.prefill([rows])
+        assert torch.equal(torch.stack([alone.next_frame(0, 1)[0] for _ in range(4)]), codes[index])
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from csm.codec.checkpoint import ORIGINAL_FILE, load_mimi, save_mimi
-from csm.codec.mimi import Mimi, MimiConfig
+from csm.codec.mimi import Mimi
 from csm.codec.moshi import moshi_config
 from csm.codec.protocol import FRAME_SIZE, SAMPLE_RATE
+from csm.codec.seanet import MimiConfig
 from tests.csm.tiny_mimi import TINY, random_mimi
 
 # Long enough that 500 steps of 25 Hz pass: twice the published window of 250.

@@ -18,8 +18,9 @@ from csm.codec.checkpoint import (
     save_mimi,
     transformers_config,
 )
-from csm.codec.mimi import Mimi, MimiConfig
+from csm.codec.mimi import Mimi
 from csm.codec.moshi import MoshiCodec, load_moshi_codec, moshi_config
+from csm.codec.seanet import MimiConfig
 from csm.errors import CheckpointError
 from tests.csm.tiny_mimi import TINY, random_mimi, write_tiny_mimi
 

@@ -1,0 +1,216 @@
+"""A `Generator` speaks text as a continuation of a context: whole, in chunks while it is made, or several at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain, islice
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from .backends.choose import choose_decoder, choose_engine
+from .backends.eager import Engine
+from .codec.protocol import Codec, StreamingDecoder
+from .errors import ContextTooLong, NoSpeech, OutOfMemory
+from .model import Csm
+from .prompt import Prompter, Segment, speakable
+from .utterance import FRAMES_PER_SECOND, Ending, Noise, Sampling, Utterance, frames_at_most
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+__all__ = ["Cancelled", "Generator", "in_chunks"]
+
+Cancelled = Callable[[], bool]
+
+
+class Generator:
+    """Speaks text in the voice of a speaker, as a continuation of a context.
+
+    Every call stands for itself: same arguments and seed, same samples. A conversation that grows is cheaper as a
+    `csm.Session`, which keeps what it has heard. Calls may overlap: each that is under way has an engine of its own.
+    """
+
+    def __init__(self, model: Csm, tokenizer: Tokenizer, codec: Codec) -> None:
+        self.model, self.codec = model, codec
+        self.sample_rate = codec.sample_rate
+        self.context = model.config.backbone.context
+        self.prompter = Prompter(tokenizer, codec, self.context, model.device)
+        self._idle: list[tuple[Engine, StreamingDecoder]] = []
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    def engine(self, batch: int = 1, length: int | None = None) -> Engine:
+        """A new engine for this model, for `batch` sequences of up to `length` rows."""
+        return choose_engine(self.model, batch, length)
+
+    def decoder(self) -> StreamingDecoder:
+        """A new stream of codes to sound."""
+        return choose_decoder(self.codec, self.model)
+
+    def generate(
+        self,
+        text: str,
+        speaker: int,
+        context: Sequence[Segment] = (),
+        max_audio_length_ms: float = 90_000,
+        temperature: float = 0.9,
+        topk: int = 50,
+        stream: bool = False,
+        seed: int | None = None,
+        *,
+        cancelled: Cancelled = lambda: False,
+    ) -> Tensor:
+        """Speech for `text`: float32 [samples] at `sample_rate`, on the host.
+
+        `stream` is accepted because it is established; sound is always decoded while it is made, and is the same.
+        `cancelled` is asked before each frame; what was said until then is returned.
+
+        Raises InvalidText, InvalidSpeaker, InvalidAudio, ContextTooLong, NoSpeech, OutOfMemory, and ValueError for a
+        length, temperature or topk that is none. The generator is usable afterwards.
+        """
+        chunks = self.generate_stream(
+            text, speaker, context, max_audio_length_ms, temperature, topk, seed, cancelled=cancelled
+        )
+        return torch.cat([torch.zeros(0), *chunks])
+
+    def generate_stream(
+        self,
+        text: str,
+        speaker: int,
+        context: Sequence[Segment] = (),
+        max_audio_length_ms: float = 90_000,
+        temperature: float = 0.9,
+        topk: int = 50,
+        seed: int | None = None,
+        chunk_frames: int = 1,
+        *,
+        cancelled: Cancelled = lambda: False,
+    ) -> Iterator[Tensor]:
+        """The same speech while it is made: a first chunk of one frame (80 ms), then chunks of `chunk_frames`.
+
+        Stop iterating, or close the iterator, to cancel. Arguments and errors are those of `generate`; arguments are
+        checked at once, before the first chunk is asked for.
+        """
+        sampling = Sampling(temperature, topk, seed)
+        if chunk_frames < 1:
+            raise ValueError(f"chunk_frames is a number of frames from 1 up, not {chunk_frames!r}.")
+        with self.memory():
+            prompt, most = self.prompt(text, speaker, context, max_audio_length_ms)
+        return in_chunks(self._speak(prompt, most, sampling, cancelled), chunk_frames)
+
+    def generate_batch(
+        self,
+        texts: Sequence[str],
+        speakers: Sequence[int],
+        contexts: Sequence[Sequence[Segment]] | None = None,
+        max_audio_length_ms: float = 90_000,
+        temperature: float = 0.9,
+        topk: int = 50,
+        seed: int | None = None,
+        *,
+        cancelled: Cancelled = lambda: False,
+    ) -> list[Tensor]:
+        """Several at once, of any lengths: float32 [samples] for each. Number i is drawn with seed + i.
+
+        Arguments and errors are those of `generate`.
+        """
+        sampling = Sampling(temperature, topk, seed)
+        contexts = [()] * len(texts) if contexts is None else contexts
+        with self.memory():
+            requests = [
+                self.prompt(text, speaker, context, max_audio_length_ms)
+                for text, speaker, context in zip(texts, speakers, contexts, strict=True)
+            ]
+            if not requests:
+                return []
+            spoken = self._speak_together(requests, sampling, cancelled)
+            decoder = self.codec.decoder()
+            return [_decode(decoder, frames) for frames in spoken]
+
+    def prompt(
+        self, text: str, speaker: int, context: Sequence[Segment], max_audio_length_ms: float
+    ) -> tuple[Tensor, int]:
+        """The rows of a request, and how many frames it may take: as asked, but no more than the text can need.
+
+        Raises ContextTooLong if rows and frames do not fit into the model's positions.
+        """
+        most = int(max_audio_length_ms / 1000 * FRAMES_PER_SECOND)
+        if most < 1:
+            raise ValueError(f"max_audio_length_ms is at least one frame (80 ms), not {max_audio_length_ms!r}.")
+        # The text first: its mistakes are found before any recording is encoded.
+        target = self.prompter.text(text, speaker)
+        most = min(most, frames_at_most(speakable(text)))
+        rows = torch.cat([*(self.prompter.segment(segment) for segment in context), target])
+        if len(rows) >= (limit := self.context - most):
+            raise ContextTooLong(
+                f"Inputs too long, must be below max_seq_len - max_generation_len: {limit}. "
+                f"Context and text take {len(rows)} rows, {most} are kept for speech. "
+                "Give less context, a shorter text, or a smaller max_audio_length_ms."
+            )
+        return rows, most
+
+    def _speak(self, prompt: Tensor, most: int, sampling: Sampling, cancelled: Cancelled) -> Iterator[Tensor]:
+        with self.memory():
+            engine, decoder = self._idle.pop() if self._idle else (self.engine(), self.decoder())
+            engine.forget()
+            try:
+                yield from Utterance(engine, decoder, prompt, most, sampling, cancelled)
+            finally:
+                self._idle.append((engine, decoder))
+
+    def _speak_together(
+        self, requests: Sequence[tuple[Tensor, int]], sampling: Sampling, cancelled: Cancelled
+    ) -> list[list[Tensor]]:
+        """The frames of each request. One that stays empty is tried once more, alone and cooler."""
+        engine = self.engine(len(requests), max(len(prompt) + most for prompt, most in requests))
+        engine.prefill([prompt for prompt, _ in requests])
+        endings = [Ending(most) for _, most in requests]
+        draws = Noise(engine, sampling)
+        while not all(ending.over for ending in endings) and not cancelled():
+            codes = engine.next_frame(sampling.temperature, sampling.topk, draws.next()).cpu()
+            for ending, frame in zip(endings, codes, strict=True):
+                ending(frame)
+        for index, (ending, (prompt, most)) in enumerate(zip(endings, requests, strict=True)):
+            if ending.over and not ending.frames:
+                alone = Utterance(self.engine(), self.codec.decoder(), prompt, most, sampling.cooler(), cancelled)
+                try:
+                    for _ in alone:
+                        pass
+                except NoSpeech as error:
+                    raise NoSpeech(f"Text {index + 1} of {len(requests)}: {error}") from error
+                ending.frames = alone.frames
+        return [ending.frames for ending in endings]
+
+    @contextmanager
+    def memory(self) -> Iterator[None]:
+        """Out of memory, on whatever device, becomes one clear error, and what can be given back is."""
+        try:
+            yield
+        except RuntimeError as error:
+            if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+                raise
+            self._idle.clear()
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            raise OutOfMemory(
+                f"The memory of {self.device} is used up. Give less context, or load the model with quantize='int8'."
+            ) from error
+
+
+def in_chunks(frames: Iterable[Tensor], size: int) -> Iterator[Tensor]:
+    """The first frame alone, because someone waits for it; then `size` at a time."""
+    frames = iter(frames)
+    for chunk in chain([list(islice(frames, 1))], iter(lambda: list(islice(frames, size)), [])):
+        if chunk:
+            yield torch.cat(chunk)
+
+
+@torch.inference_mode()
+def _decode(decoder: StreamingDecoder, frames: Sequence[Tensor]) -> Tensor:
+    decoder.reset()
+    return torch.cat([torch.zeros(0), *(decoder.step(frame[None, :, None])[0].cpu().clone() for frame in frames)])
