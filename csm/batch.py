@@ -1,23 +1,23 @@
 """Several conversations at once on one model: each has a slot in a batch that is computed together, frame by frame.
 
 Slots join and leave between frames, and none waits for another to finish. A slot's keys and values stay from one
-utterance to the next, so that a conversation hears only what is new; its noise is its own, so that it says what it
-would say alone.
+utterance to the next, and when it is left, so that only what is new is heard: what another slot holds already, such as
+the voice that all speak in, is copied from there. A slot's noise is its own, so that it says what it would say alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from .backends.cuda_graph import GraphDecoder, StaticFrame
-from .backends.eager import prefill_new
+from .backends.choose import choose_slot_engine
 from .codec.protocol import Codec
 from .errors import ContextTooLong, CsmError
 from .model import Csm
-from .rows import frame_rows
+from .rows import common, frame_rows
 from .sampling import draw_noise
 from .utterance import Ending, Sampling
 
@@ -30,19 +30,21 @@ class SlotsFull(CsmError):
 
 @dataclass(frozen=True)
 class Sound:
-    """What a slot has said in one step: float32 [1920] on the host. `last` if the utterance ends with it; an utterance
-    that has ended without a sound gives an empty one."""
+    """What a slot has said in one step: codes [codebooks] and float32 [1920], on the host. `last` if the utterance ends
+    with it; an utterance that has ended without a sound gives an empty one."""
 
     slot: int
+    codes: Tensor
     samples: Tensor
     last: bool
 
 
 @dataclass
 class _Slot:
-    """A conversation. `rows` are those its keys and values hold; `ending` is there while it speaks."""
+    """A place. `rows` are those its keys and values hold; `ending` is there while it speaks."""
 
     rows: Tensor
+    taken: bool = False
     generator: torch.Generator | None = None
     ending: Ending | None = None
     spoken: list[Tensor] = field(default_factory=list)
@@ -54,110 +56,120 @@ class Slots:
     One thread uses it: between two steps, join, say and leave as you like.
     """
 
-    def __init__(self, model: Csm, codec: Codec, count: int, length: int | None = None, topk: int = 50) -> None:
-        config = model.config
-        self.model, self.topk = model, topk
-        hidden = torch.zeros(count, config.backbone.dim, device=model.device, dtype=model.dtype)
-        positions = torch.zeros(count, dtype=torch.int64, device=model.device)
-        self._frame = StaticFrame(model, model.cache(count, length), model.depth_cache(count), hidden, positions)
-        self._decoder = GraphDecoder(codec.decoder(count), count, config.audio_codebooks, model.device)
-        self._slots: list[_Slot | None] = [None] * count
-        if model.device.type == "cuda":
-            self._frame.prepare(topk)
+    def __init__(self, model: Csm, codec: Codec, count: int, length: int | None = None) -> None:
+        self.model = model
+        self._engine = choose_slot_engine(model, codec, count, length)
+        self._length = self._engine.cache.length
+        self._nothing = torch.zeros(0, model.config.audio_codebooks + 1, dtype=torch.int64)
+        self._slots = [_Slot(self._nothing) for _ in range(count)]
 
     @property
     def free(self) -> int:
         """How many more conversations may join."""
-        return self._slots.count(None)
+        return sum(not place.taken for place in self._slots)
+
+    @property
+    def selective(self) -> bool:
+        """Whether somebody who speaks can be left out of a step: on a GPU all are computed together."""
+        return self._engine.selective
 
     def join(self) -> int:
         """A slot for a conversation. Raises SlotsFull."""
-        if None not in self._slots:
+        free = [slot for slot, place in enumerate(self._slots) if not place.taken]
+        if not free:
             raise SlotsFull(f"All {len(self._slots)} slots are taken. Wait until a conversation leaves.")
-        slot = self._slots.index(None)
-        self._slots[slot] = _Slot(torch.zeros(0, self.model.config.audio_codebooks + 1, dtype=torch.int64))
-        return slot
+        self._slots[free[0]].taken = True
+        return free[0]
 
     def leave(self, slot: int) -> None:
         """The conversation is over, or the utterance no longer wanted by anyone."""
-        self._of(slot)
-        self._fall_silent(slot)
-        self._slots[slot] = None
+        self.fall_silent(slot)
+        self._slots[slot].taken = False
+
+    def known(self, prompt: Tensor) -> int:
+        """With how many of its rows a slot, whichever, begins: they need not be computed."""
+        return max(common(place.rows, prompt) for place in self._slots)
 
     def prefill(self, slot: int, prompt: Tensor) -> None:
-        """Takes in rows [n, codebooks + 1] (csm.prompt) ahead of time, such as a voice or what somebody has said.
+        """Hears rows [n, codebooks + 1] (csm.rows) ahead of time, such as a voice or what somebody has said.
 
-        As far as they begin with rows already held, these are not heard again. An utterance under way ends.
-        Raises ContextTooLong.
+        As far as they begin with rows already held, here or in another slot, these are not heard again. An utterance
+        under way ends. Raises ContextTooLong.
         """
-        held = self._of(slot)
-        if len(prompt) > self._frame.cache.length:
-            raise ContextTooLong(f"The prompt takes {len(prompt)} rows, and a slot holds {self._frame.cache.length}.")
-        self._fall_silent(slot)
-        frame = self._frame
-        with torch.inference_mode():
-            frame.hidden[slot] = prefill_new(self.model, frame.cache.rows(slot, slot + 1), held.rows, prompt)
-            frame.positions[slot] = len(prompt)
-        held.rows = prompt
+        place = self._of(slot)
+        if len(prompt) >= self._length:
+            raise ContextTooLong(
+                f"The prompt takes {len(prompt)} rows; it must leave room in a slot of {self._length}."
+            )
+        self.fall_silent(slot)
+        # Should it fail half-way, nothing is known for sure of what the slot holds.
+        held, place.rows = place.rows, self._nothing
+        known = common(held, prompt)
+        source = max(range(len(self._slots)), key=lambda other: common(self._slots[other].rows, prompt))
+        if (alike := common(self._slots[source].rows, prompt)) > known:
+            self._engine.copy(source, slot, known, alike)
+            held = prompt[:alike]
+        self._engine.prefill(slot, held, prompt)
+        place.rows = prompt
 
     def say(self, slot: int, prompt: Tensor, most: int, sampling: Sampling | None = None) -> None:
         """Begins an utterance of at most `most` frames that follows the prompt; the steps to come bring its sound.
 
-        Raises ContextTooLong if prompt and frames do not fit, and ValueError for another topk than the slots have.
+        Raises ContextTooLong if prompt and frames do not fit.
         """
-        sampling = sampling or Sampling(topk=self.topk)
-        if sampling.topk != self.topk and sampling.temperature > 0:
-            raise ValueError(f"These slots are made for a topk of {self.topk}, not {sampling.topk}.")
-        if len(prompt) + most > self._frame.cache.length:
+        sampling = sampling or Sampling()
+        if len(prompt) + most > self._length:
             raise ContextTooLong(
-                f"Prompt and speech take {len(prompt)} + {most} rows, and a slot holds {self._frame.cache.length}."
+                f"Prompt and speech take {len(prompt)} + {most} rows, and a slot holds {self._length}."
             )
         self.prefill(slot, prompt)
-        held, frame = self._of(slot), self._frame
-        held.ending, held.spoken = Ending(most), []
-        held.generator = sampling.generator(frame.hidden.device) if sampling.temperature > 0 else None
-        frame.temperature[slot] = sampling.temperature
-        frame.noise[slot] = 1
-        self._decoder.reset(slot)
+        place, noise = self._of(slot), self._engine.noise
+        place.ending, place.spoken = Ending(most), []
+        place.generator = sampling.generator(noise.device) if sampling.temperature > 0 else None
+        noise[slot] = 1
+        self._engine.begin(slot, sampling.temperature, sampling.topk)
 
-    @torch.inference_mode()
-    def step(self) -> list[Sound]:
-        """The next frame of all that speak; none, and no work, if nobody does."""
-        speaking = {slot: held for slot, held in enumerate(self._slots) if held is not None and held.ending is not None}
+    def step(self, wanted: Collection[int] | None = None) -> list[Sound]:
+        """The next frame of all that speak, or of those among them that are wanted (csm.batch.Slots.selective); none,
+        and no work, if nobody does."""
+        speaking = [slot for slot, place in enumerate(self._slots) if place.ending is not None]
+        if wanted is not None and self.selective:
+            speaking = [slot for slot in speaking if slot in wanted]
         if not speaking:
             return []
-        frame = self._frame
-        for slot, held in speaking.items():
-            if held.generator is not None:
-                draw_noise(tuple(frame.noise[slot].shape), held.generator, out=frame.noise[slot])
-        frame.run(max(len(held.rows) + len(held.spoken) for held in speaking.values()) + 1, self.topk)
-        samples = self._decoder.step(frame.codes[:, :, None])
-        listening = torch.zeros(len(self._slots), dtype=torch.int64)
-        listening[list(speaking)] = 1
-        frame.listening.copy_(listening)
-        # The one wait for the device in a step: for all slots together.
-        codes, heard = frame.codes.to("cpu", copy=True), samples.cpu()
-        return [self._judge(slot, held, codes[slot], heard[slot]) for slot, held in speaking.items()]
+        places = [self._slots[slot] for slot in speaking]
+        for slot, place in zip(speaking, places, strict=True):
+            if place.generator is not None:
+                noise = self._engine.noise[slot]
+                draw_noise(tuple(noise.shape), place.generator, out=noise)
+        longest = max(len(place.rows) + len(place.spoken) for place in places) + 1
+        codes, sound = self._engine.step(speaking, longest)
+        return [self._judge(*spoken) for spoken in zip(speaking, codes, sound, strict=True)]
 
-    def _judge(self, slot: int, held: _Slot, codes: Tensor, samples: Tensor) -> Sound:
-        assert held.ending is not None
-        belongs = held.ending(codes)
-        held.spoken.append(codes)
-        over = held.ending.over
+    def fall_silent(self, slot: int) -> None:
+        """Ends the utterance under way, if there is one."""
+        place = self._of(slot)
+        if len(place.spoken) > 1:  # all frames but the newest were heard, and are among the rows held
+            place.rows = torch.cat((place.rows, frame_rows(torch.stack(place.spoken[:-1]))))
+        place.ending, place.spoken = None, []
+
+    def forget(self, slot: int) -> None:
+        """After a step that failed: nothing is known for sure of what the slot holds."""
+        self.fall_silent(slot)
+        self._slots[slot].rows = self._nothing
+
+    def _judge(self, slot: int, codes: Tensor, samples: Tensor) -> Sound:
+        place = self._slots[slot]
+        assert place.ending is not None
+        belongs = place.ending(codes)
+        place.spoken.append(codes)
+        over = place.ending.over
         if over:
-            self._fall_silent(slot)
-        return Sound(slot, samples if belongs else samples[:0], over)
-
-    def _fall_silent(self, slot: int) -> None:
-        """Ends the utterance. All its frames but the newest were listened to, and are among the rows held."""
-        held = self._of(slot)
-        if len(held.spoken) > 1:
-            held.rows = torch.cat((held.rows, frame_rows(torch.stack(held.spoken[:-1]))))
-        held.ending, held.spoken = None, []
-        self._frame.listening[slot] = 0
+            self.fall_silent(slot)
+        return Sound(slot, codes, samples if belongs else samples[:0], over)
 
     def _of(self, slot: int) -> _Slot:
-        held = self._slots[slot]
-        if held is None:
+        place = self._slots[slot]
+        if not place.taken:
             raise ValueError(f"Nobody has joined slot {slot}.")
-        return held
+        return place

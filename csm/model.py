@@ -2,7 +2,7 @@
 
 The mathematics and nothing else. Keys and values live in a static `KeyValueCache` that the caller allocates and passes
 in; positions are tensors; nothing here reads a value back from the device. Every step can thus be captured in a CUDA
-graph, compiled, or run as it is.
+graph, compiled, or run as it is. `hidden_states` and `depth_logits` do without a cache, and can be differentiated.
 
 Modules bear the names of the original checkpoint (SesameAILabs/csm, built there from torchtune's Llama 3.2), so that
 its tensors load by name. Shapes are written with b = batch, n = rows given, h = heads, d = dimension.
@@ -126,6 +126,8 @@ class KeyValueCache:
         shape = (config.layers, 2, batch, config.kv_heads, length, config.head_dim)
         self.tensor = torch.zeros(shape, device=device, dtype=dtype)
         self.rope = rope_table(config, length, device)
+        self.sequences: Tensor | None = None
+        """Whose rows are given, where they are not those of all sequences in turn: int64 [b]."""
 
     @property
     def length(self) -> int:
@@ -133,19 +135,29 @@ class KeyValueCache:
 
     def prefix(self, length: int) -> KeyValueCache:
         """The same memory as far as `length`: attention then reads no further. A view, nothing is copied."""
-        view = object.__new__(KeyValueCache)
-        view.tensor, view.rope = self.tensor[:, :, :, :, :length], self.rope
-        return view
+        return self._view(self.tensor[:, :, :, :, :length], self.sequences)
 
     def rows(self, first: int, last: int) -> KeyValueCache:
         """The same memory for the sequences first..last-1 of the batch. A view."""
+        return self._view(self.tensor[:, :, first:last], None)
+
+    def of(self, sequences: Tensor) -> KeyValueCache:
+        """The same memory for some sequences, int64 [b], in any order. A view; what attention reads is copied out."""
+        return self._view(self.tensor, sequences)
+
+    def _view(self, tensor: Tensor, sequences: Tensor | None) -> KeyValueCache:
         view = object.__new__(KeyValueCache)
-        view.tensor, view.rope = self.tensor[:, :, first:last], self.rope
+        view.tensor, view.rope, view.sequences = tensor, self.rope, sequences
         return view
 
     def write(self, layer: int, where: Where, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Stores keys and values [b, n, kv_heads, d]; gives back all of the layer's, [b, kv_heads, length, d]."""
         cached_keys, cached_values = self.tensor[layer].unbind()
+        if self.sequences is not None:
+            assert not isinstance(where, slice), "sequences of their own are at positions of their own"
+            cached_keys[self.sequences[:, None], :, where] = keys
+            cached_values[self.sequences[:, None], :, where] = values
+            return cached_keys[self.sequences], cached_values[self.sequences]
         if isinstance(where, slice):
             cached_keys[:, :, where] = keys.transpose(1, 2)
             cached_values[:, :, where] = values.transpose(1, 2)
@@ -184,11 +196,14 @@ class Attention(nn.Module):
         return self.q_proj(x), self.k_proj(x), self.v_proj(x)
 
     def forward(
-        self, x: Tensor, layer: int, where: Where, rope: Tensor, mask: Tensor | None, cache: KeyValueCache
+        self, x: Tensor, layer: int, where: Where, rope: Tensor, mask: Tensor | None, cache: KeyValueCache | None
     ) -> Tensor:
         queries, keys, values = (part.view(*x.shape[:2], -1, self.head_dim) for part in self.project(x))
-        keys, values = cache.write(layer, where, rotate(keys, rope), values)
-        queries = rotate(queries, rope).transpose(1, 2)
+        queries, keys = rotate(queries, rope).transpose(1, 2), rotate(keys, rope)
+        if cache is None:
+            keys, values = keys.transpose(1, 2), values.transpose(1, 2)
+        else:
+            keys, values = cache.write(layer, where, keys, values)
         if x.shape[1] == 1:
             # The heads that share keys stand as rows beside each other, and keys are read once for all of them.
             grouped = queries.reshape(len(x), self.kv_heads, -1, self.head_dim)
@@ -224,7 +239,7 @@ class Layer(nn.Module):
         self.mlp = FeedForward(config.dim, config.ffn)
 
     def forward(
-        self, x: Tensor, layer: int, where: Where, rope: Tensor, mask: Tensor | None, cache: KeyValueCache
+        self, x: Tensor, layer: int, where: Where, rope: Tensor, mask: Tensor | None, cache: KeyValueCache | None
     ) -> Tensor:
         x = x + self.attn(self.sa_norm(x), layer, where, rope, mask, cache)
         out: Tensor = x + self.mlp(self.mlp_norm(x))
@@ -236,12 +251,24 @@ class Transformer(nn.Module):
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
+        self.config = config
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
         self.norm = Norm(config.dim, config.norm_eps)
 
     def forward(self, x: Tensor, where: Where, mask: Tensor | None, cache: KeyValueCache) -> Tensor:
         """x [b, n, dim] at the positions `where` → normed hidden states [b, n, dim]; the cache has grown by n."""
-        rope = cache.rope[where]
+        return self._run(x, where, cache.rope[where], mask, cache)
+
+    def whole(self, x: Tensor) -> Tensor:
+        """Whole sequences x [b, n, dim] from their first position on → normed hidden states [b, n, dim].
+
+        Without a cache, whose writing in place cannot be differentiated.
+        """
+        where = slice(0, x.shape[1])
+        rope = rope_table(self.config, x.shape[1], x.device)
+        return self._run(x, where, rope, causal_mask(where, x.shape[1], x.device), None)
+
+    def _run(self, x: Tensor, where: Where, rope: Tensor, mask: Tensor | None, cache: KeyValueCache | None) -> Tensor:
         for index, layer in enumerate(self.layers):
             x = layer(x, index, where, rope, mask, cache)
         out: Tensor = self.norm(x)
@@ -343,3 +370,21 @@ class Csm(nn.Module):
     def codebook_logits(self, depth: Tensor, codebook: int) -> Tensor:
         """Logits [b, audio_vocab] of codebook 1, 2, … from the depth decoder's state [b, dim]."""
         return depth @ self.audio_head[codebook - 1]
+
+    def hidden_states(self, rows: Tensor, mask: Tensor) -> Tensor:
+        """What `prefill` gives for whole sequences, without a cache and fit for training: [b, n, dim].
+
+        Sequences of unequal length are padded on the right: no row hears what stands after it.
+        """
+        return self.backbone.whole(self.embed(rows, mask))
+
+    def depth_logits(self, hidden: Tensor, frames: Tensor) -> Tensor:
+        """Logits float [f, codebooks, audio_vocab_size] of frames [f, codebooks], each told the codes before its own.
+
+        hidden [f, dim] is what each frame follows. A frame's last code is judged but never heard. Like
+        `hidden_states` it keeps no cache and is fit for training.
+        """
+        heard = self.audio_embeddings(frames[:, :-1] + self.shift(frames.device)[:-1])
+        depth = self.decoder.whole(self.projection(torch.cat((hidden[:, None], heard), dim=1)))[:, 1:]
+        later = [self.codebook_logits(depth[:, index], index + 1) for index in range(depth.shape[1])]
+        return torch.stack((self.codebook0_head(hidden), *later), dim=1)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .errors import CheckpointError, ContextTooLong, InvalidSpeaker, InvalidText
+from .errors import CheckpointError, ContextTooLong, InvalidAudio, InvalidSpeaker, InvalidText
 from .rows import sound_rows, text_rows
 from .sound.recording import SAMPLE_RATE, as_mono
 
@@ -38,13 +38,16 @@ REMEMBERED = 64
 class Segment:
     """One turn: what was said, by whom (0, 1, …), and its sound, float [samples] or [channels, samples].
 
-    `sample_rate` is the one the audio really has, in Hz. Without audio the turn is known by its words alone.
+    `sample_rate` is the one the audio really has, in Hz. `codes`, int64 [frames, codebooks] on the host, are the sound
+    as the model has said it, or as it was encoded before; where they are given, audio is not looked at. Without audio
+    and codes the turn is known by its words alone.
     """
 
     text: str
     speaker: int
     audio: Tensor | None = None
     sample_rate: int = SAMPLE_RATE
+    codes: Tensor | None = None
 
 
 def speakable(text: str) -> str:
@@ -107,10 +110,18 @@ class Prompter:
     def segment(self, segment: Segment) -> Tensor:
         """The rows of a turn. Raises InvalidText, InvalidSpeaker, InvalidAudio, ContextTooLong."""
         text = self.text(segment.text, segment.speaker)
-        return text if segment.audio is None else torch.cat((text, sound_rows(self.codes(segment))))
+        if segment.audio is None and segment.codes is None:
+            return text
+        return torch.cat((text, sound_rows(self.codes(segment))))
 
     def codes(self, segment: Segment) -> Tensor:
         """The codes of a segment's recording: int64 [frames, codebooks], on the host."""
+        if segment.codes is not None:
+            if segment.codes.dim() != 2 or segment.codes.shape[1] != self.codec.codebooks:
+                raise InvalidAudio(
+                    f"Codes have the shape [frames, {self.codec.codebooks}], not {list(segment.codes.shape)}."
+                )
+            return segment.codes
         audio = as_mono(segment.audio, segment.sample_rate)
         # Told before it is encoded: a recording of ten minutes would take long to encode only to be refused.
         if (frames := -(-len(audio) // self.codec.frame_size)) >= self.context:

@@ -16,17 +16,30 @@ def draw_noise(shape: tuple[int, ...], generator: torch.Generator | None = None,
     return noise.exponential_(generator=generator)
 
 
-def sample(logits: Tensor, temperature: float | Tensor, topk: int, noise: Tensor | None = None) -> Tensor:
+def sample(
+    logits: Tensor,
+    temperature: float | Tensor,
+    topk: int | Tensor,
+    noise: Tensor | None = None,
+    widest: int | None = None,
+) -> Tensor:
     """Samples softmax(logits / temperature) over the `topk` largest logits [b, codes] → codes [b].
 
     With noise E ~ Exp(1) of the logits' shape, argmax(p / E) is distributed as p. Taking the logarithm and multiplying
     by the temperature leaves argmax(logits − temperature · log E), the Gumbel-max trick: no softmax, no division, and a
     temperature of 0 (a number, or a tensor [b, 1] on the device) is greedy. Without noise it is greedy, too.
+
+    topk may be a tensor int64 [b, 1] on the device, too; `widest` is then a number that none of it exceeds (default:
+    the largest of it, which is asked of the device).
     """
     logits = logits.float()
     if noise is None:
         return logits.argmax(dim=-1)
-    if topk < logits.shape[-1]:
+    if isinstance(topk, Tensor):
+        most = min(int(topk.max()) if widest is None else widest, logits.shape[-1])
+        least = logits.topk(most, dim=-1).values.gather(-1, topk.clamp(max=most) - 1)
+        logits = logits.masked_fill(logits < least, -torch.inf)
+    elif topk < logits.shape[-1]:
         least = logits.topk(topk, dim=-1).values[..., -1:]
         logits = logits.masked_fill(logits < least, -torch.inf)
     return (logits - temperature * noise.log()).argmax(dim=-1)
@@ -37,8 +50,10 @@ class Chooser:
     """`sample` for each codebook of a frame in turn, with its part of the noise [b, codebooks, codes]."""
 
     temperature: float | Tensor
-    topk: int
+    topk: int | Tensor
     noise: Tensor | None = None
+    widest: int | None = None
 
     def __call__(self, logits: Tensor, codebook: int) -> Tensor:
-        return sample(logits, self.temperature, self.topk, None if self.noise is None else self.noise[:, codebook])
+        noise = None if self.noise is None else self.noise[:, codebook]
+        return sample(logits, self.temperature, self.topk, noise, self.widest)

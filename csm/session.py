@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,21 +12,19 @@ from torch import Tensor
 
 from .errors import ContextTooLong, InvalidAudio
 from .prompt import Segment, speakable
-from .rows import sound_rows
 from .sound.recording import SAMPLE_RATE
 from .synthesis import Generator, in_chunks
-from .utterance import FRAMES_PER_SECOND, Sampling, Utterance, frames_at_most, frames_likely
+from .utterance import FRAMES_PER_SECOND, Sampling, SoloTalker, Talker, frames_a_chunk, frames_asked, frames_likely
 
 __all__ = ["Listener", "Session"]
 
 
 @dataclass(frozen=True, eq=False)
-class _Spoken:
-    """What the session said last: the rows of its words, who said it, and the codes of its frames."""
+class _Turn:
+    """A turn that is held, and its rows."""
 
-    text: Tensor
-    speaker: int
-    frames: list[Tensor]
+    segment: Segment
+    rows: Tensor
 
 
 class Session:
@@ -35,10 +34,14 @@ class Session:
     all speakers follow, each with its sound. Keys and values are kept, so that only what is new is heard; when the
     model's positions run out the oldest turns go, several at once, because all that follows them is heard anew then.
 
+    `talker` is who speaks: default an engine of its own; `csm.scheduler.Scheduler.talker` where several speak at once.
+
     A session is used by one thread at a time; any number of sessions share a generator.
     """
 
-    def __init__(self, generator: Generator, voice: Segment | Sequence[Segment] = ()) -> None:
+    def __init__(
+        self, generator: Generator, voice: Segment | Sequence[Segment] = (), talker: Talker | None = None
+    ) -> None:
         self.generator = generator
         segments = [voice] if isinstance(voice, Segment) else voice
         prompter, context = generator.prompter, generator.context
@@ -49,21 +52,22 @@ class Session:
                 "Give shorter recordings; ten seconds are enough to know a voice by."
             )
         self._speaker = segments[-1].speaker if segments else 0
-        self._turns: list[Tensor] = []
-        self._last: _Spoken | None = None
-        self._engine, self._decoder = generator.engine(), generator.decoder()
+        self._turns: list[_Turn] = []
+        self._last: Segment | None = None
+        """What the session said, while nothing has followed it."""
+        self._talker = talker or SoloTalker(generator.engine(), generator.decoder())
         self._speaking: Iterator[Tensor] | None = None
         self._prefill()
 
     @property
-    def turns(self) -> int:
-        """How many turns are still in mind; the voice is none of them."""
-        return len(self._turns)
+    def turns(self) -> tuple[Segment, ...]:
+        """The turns still in mind; the voice is none of them. What the session said is known by its codes."""
+        return tuple(turn.segment for turn in self._turns)
 
     @property
     def rows(self) -> int:
         """How many of the model's positions voice and turns take."""
-        return _length([*self._voice, *self._turns])
+        return _length(self._rows())
 
     def add(self, segment: Segment) -> None:
         """A turn that somebody has spoken, at whatever rate it was recorded. It is heard at once.
@@ -71,12 +75,22 @@ class Session:
         A turn too long to be kept is kept by its words alone. Raises InvalidText, InvalidSpeaker, InvalidAudio, and
         ContextTooLong if not even the words fit; the session is then as before.
         """
-        words = self.generator.prompter.text(segment.text, segment.speaker)
-        try:
-            rows = self.generator.prompter.segment(segment)
-        except ContextTooLong:
-            rows = words
-        self._append(rows, words)
+        self.replace([*self.turns, segment])
+
+    def replace(self, turns: Sequence[Segment]) -> None:
+        """These are the turns now, in place of those that were held. They are heard at once, from the first one on that
+        is another than before.
+
+        Take what stays from `turns`: the very same segments are not encoded anew, wherever they stand now. Of something
+        said, `dataclasses.replace(turn, text=…, codes=turn.codes[:n])` is what was heard. If positions run out, the
+        first of the turns go. Errors as in `add`; the session is then as before.
+        """
+        self.stop()
+        known = {id(turn.segment): turn for turn in self._turns}
+        self._turns = [known.get(id(segment)) or self._turn(segment) for segment in turns]
+        self._last = None if not turns or turns[-1] is not self._last else self._last
+        self._make_room(self.generator.context // 4, keep=1)
+        self._prefill()
 
     def listen(self, speaker: int, sample_rate: int = SAMPLE_RATE) -> Listener:
         """Somebody begins to speak: give the listener the sound as it comes, and the words when they are known."""
@@ -99,14 +113,10 @@ class Session:
         What was said, to the end or until the iterator is closed, becomes a turn. A new call closes the one before.
         Errors as in `Generator.generate`; the session is then as it was before the call.
         """
-        sampling = Sampling(temperature, topk, seed)
-        if chunk_frames < 1:
-            raise ValueError(f"chunk_frames is a number of frames from 1 up, not {chunk_frames!r}.")
+        sampling, chunk = Sampling(temperature, topk, seed), frames_a_chunk(chunk_frames)
         speaker = self._speaker if speaker is None else speaker
         target, said = self.generator.prompter.text(text, speaker), speakable(text)
-        wanted = min(int(max_audio_length_ms / 1000 * FRAMES_PER_SECOND), frames_at_most(said))
-        if wanted < 1:
-            raise ValueError(f"max_audio_length_ms is at least one frame (80 ms), not {max_audio_length_ms!r}.")
+        wanted = frames_asked(said, max_audio_length_ms)
         room = self.generator.context - _length(self._voice) - len(target)
         if room < min(wanted, frames_likely(said)):
             raise ContextTooLong(
@@ -117,7 +127,8 @@ class Session:
         self._last = None
         most = min(wanted, room)
         self._make_room(len(target) + most)
-        self._speaking = in_chunks(self._speak(target, speaker, most, sampling, cancelled), chunk_frames)
+        segment = Segment(text, speaker)
+        self._speaking = in_chunks(self._speak(segment, target, most, sampling, cancelled), chunk)
         return self._speaking
 
     def stop(self) -> None:
@@ -134,54 +145,60 @@ class Session:
         self.stop()
         if (last := self._last) is None:
             return
+        assert last.codes is not None
         self._turns.pop()
         self._last = None
-        if frames := last.frames[: max(0, round(seconds * FRAMES_PER_SECOND))]:
-            words = last.text if text is None else self.generator.prompter.text(text, last.speaker)
-            self._keep(_Spoken(words, last.speaker, frames))
+        if frames := max(0, round(seconds * FRAMES_PER_SECOND)):
+            words = last.text if text is None else text
+            self._keep(replace(last, text=words, codes=last.codes[:frames]))
+
+    def close(self) -> None:
+        """The conversation is over: its talker is free for another."""
+        self.stop()
+        self._talker.close()
 
     def _speak(
-        self, target: Tensor, speaker: int, most: int, sampling: Sampling, cancelled: Callable[[], bool]
+        self, segment: Segment, target: Tensor, most: int, sampling: Sampling, cancelled: Callable[[], bool]
     ) -> Iterator[Tensor]:
-        prompt = torch.cat([*self._voice, *self._turns, target])
         with self.generator.memory():
-            utterance = Utterance(self._engine, self._decoder, prompt, most, sampling, cancelled)
+            speech = self._talker.utter(torch.cat([*self._rows(), target]), most, sampling, cancelled)
             try:
-                yield from utterance
+                yield from speech
             finally:
-                if utterance.frames:
-                    self._keep(_Spoken(target, speaker, utterance.frames))
+                if speech.frames:
+                    self._keep(replace(segment, codes=torch.stack(speech.frames)))
 
-    def _keep(self, spoken: _Spoken) -> None:
-        self._turns.append(torch.cat((spoken.text, sound_rows(torch.stack(spoken.frames)))))
+    def _keep(self, spoken: Segment) -> None:
+        self._turns.append(_Turn(spoken, self.generator.prompter.segment(spoken)))
         self._last = spoken
 
-    def _append(self, rows: Tensor, words: Tensor) -> None:
-        """Adds a turn if it leaves a quarter of the positions to speak in; else its words alone."""
-        self.stop()
-        room = self.generator.context * 3 // 4 - _length(self._voice)
+    def _turn(self, segment: Segment) -> _Turn:
+        """A new turn; by its words alone if it would not leave a quarter of the positions to speak in."""
+        prompter, room = self.generator.prompter, self.generator.context * 3 // 4 - _length(self._voice)
+        rows = words = prompter.text(segment.text, segment.speaker)
+        with suppress(ContextTooLong):
+            rows = prompter.segment(segment)
         if len(rows) > room:
             rows = words
         if len(rows) > room:
             raise ContextTooLong(f"The turn's words take {len(rows)} rows, and there is room for {room}. Shorten them.")
-        self._make_room(len(rows) + self.generator.context // 4)
-        self._turns.append(rows)
-        self._last = None
-        self._prefill()
+        return _Turn(segment, rows)
 
-    def _make_room(self, rows: int) -> None:
+    def _make_room(self, rows: int, keep: int = 0) -> None:
         """Lets the oldest turns go until `rows` more fit; and then a quarter more, so that it is not soon again."""
         context = self.generator.context
         if self.rows + rows > context:
-            while self._turns and self.rows + rows > context * 3 // 4:
+            while len(self._turns) > keep and self.rows + rows > context * 3 // 4:
                 self._turns.pop(0)
-            self._last = self._last if self._turns else None
+
+    def _rows(self) -> list[Tensor]:
+        return [*self._voice, *(turn.rows for turn in self._turns)]
 
     def _prefill(self) -> None:
-        """Takes in, ahead of time, whatever the engine has not heard yet."""
-        if self._voice or self._turns:
+        """Takes in, ahead of time, whatever the talker has not heard yet."""
+        if rows := self._rows():
             with self.generator.memory():
-                self._engine.prefill([torch.cat([*self._voice, *self._turns])])
+                self._talker.prefill(torch.cat(rows))
 
 
 class Listener:
@@ -205,14 +222,12 @@ class Listener:
 
     def done(self, text: str) -> None:
         """The words of what was heard: together they become a turn of the session. Errors as in `Session.add`."""
-        prompter = self._session.generator.prompter
-        words = prompter.text(text, self._speaker)
+        self._session.generator.prompter.text(text, self._speaker)  # its mistakes are found before the sound is spent
         self._encode(torch.zeros(0), last=True)
         with torch.inference_mode():
             self._codes.append(self._encoder.flush())
         frames = torch.cat(self._codes, dim=2)[0].T.cpu()
-        rows = torch.cat((words, sound_rows(frames))) if len(frames) else words
-        self._session._append(rows, words)
+        self._session.add(Segment(text, self._speaker, codes=frames if len(frames) else None))
 
     def _encode(self, samples: Tensor, last: bool) -> None:
         if self._resampler is not None:

@@ -16,7 +16,7 @@ from .codec.protocol import Codec, StreamingDecoder
 from .errors import ContextTooLong, NoSpeech, OutOfMemory
 from .model import Csm
 from .prompt import Prompter, Segment, speakable
-from .utterance import FRAMES_PER_SECOND, Ending, Noise, Sampling, Utterance, frames_at_most
+from .utterance import Ending, Noise, Sampling, Utterance, frames_a_chunk, frames_asked
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -96,12 +96,10 @@ class Generator:
         Stop iterating, or close the iterator, to cancel. Arguments and errors are those of `generate`; arguments are
         checked at once, before the first chunk is asked for.
         """
-        sampling = Sampling(temperature, topk, seed)
-        if chunk_frames < 1:
-            raise ValueError(f"chunk_frames is a number of frames from 1 up, not {chunk_frames!r}.")
+        sampling, chunk = Sampling(temperature, topk, seed), frames_a_chunk(chunk_frames)
         with self.memory():
             prompt, most = self.prompt(text, speaker, context, max_audio_length_ms)
-        return in_chunks(self._speak(prompt, most, sampling, cancelled), chunk_frames)
+        return in_chunks(self._speak(prompt, most, sampling, cancelled), chunk)
 
     def generate_batch(
         self,
@@ -139,12 +137,9 @@ class Generator:
 
         Raises ContextTooLong if rows and frames do not fit into the model's positions.
         """
-        most = int(max_audio_length_ms / 1000 * FRAMES_PER_SECOND)
-        if most < 1:
-            raise ValueError(f"max_audio_length_ms is at least one frame (80 ms), not {max_audio_length_ms!r}.")
         # The text first: its mistakes are found before any recording is encoded.
         target = self.prompter.text(text, speaker)
-        most = min(most, frames_at_most(speakable(text)))
+        most = frames_asked(speakable(text), max_audio_length_ms)
         rows = torch.cat([*(self.prompter.segment(segment) for segment in context), target])
         if len(rows) >= (limit := self.context - most):
             raise ContextTooLong(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -15,7 +17,19 @@ from .codec.protocol import StreamingDecoder
 from .errors import NoSpeech
 from .sampling import draw_noise
 
-__all__ = ["FRAMES_PER_SECOND", "Ending", "Sampling", "Utterance", "frames_at_most", "frames_likely"]
+__all__ = [
+    "FRAMES_PER_SECOND",
+    "Ending",
+    "Sampling",
+    "SoloTalker",
+    "Speech",
+    "Talker",
+    "Utterance",
+    "frames_a_chunk",
+    "frames_asked",
+    "frames_at_most",
+    "frames_likely",
+]
 
 FRAMES_PER_SECOND = 12.5
 REPEATS = 12
@@ -48,6 +62,24 @@ class Sampling:
         else:
             generator.manual_seed(self.seed + sequence)
         return generator
+
+
+def frames_asked(text: str, max_audio_length_ms: float) -> int:
+    """How many frames an utterance of speakable text may take: as asked, but no more than the text can need.
+
+    Raises ValueError for less than a frame.
+    """
+    asked = int(max_audio_length_ms / 1000 * FRAMES_PER_SECOND)
+    if asked < 1:
+        raise ValueError(f"max_audio_length_ms is at least one frame (80 ms), not {max_audio_length_ms!r}.")
+    return min(asked, frames_at_most(text))
+
+
+def frames_a_chunk(chunk_frames: int) -> int:
+    """The number, or ValueError."""
+    if chunk_frames < 1:
+        raise ValueError(f"chunk_frames is a number of frames from 1 up, not {chunk_frames!r}.")
+    return chunk_frames
 
 
 def frames_likely(text: str) -> int:
@@ -88,12 +120,44 @@ class Ending:
         return True
 
 
-class Utterance:
-    """Speech being made: iterate over it for its sound, float32 [1920] on the host for each frame.
+class Speech(ABC):
+    """An utterance while it is made: iterate over its sound, float32 [1920] on the host for each frame.
 
-    `frames` holds the codes of what was said so far, [codebooks] each. Stop iterating, or let `cancelled` say so, and
-    it ends after the frame under way. If nothing is said it is tried once more, cooler, and then raises NoSpeech.
+    `frames` are the codes [codebooks] that were said so far. One that ends without a sound is tried once more, cooler.
+    Raises NoSpeech if it stays empty.
     """
+
+    def __init__(self, sampling: Sampling, cancelled: Callable[[], bool]) -> None:
+        self.sampling, self.cancelled = sampling, cancelled
+        self.frames: list[Tensor] = []
+
+    def __iter__(self) -> Iterator[Tensor]:
+        yield from self._attempt(self.sampling)
+        if not self.frames and not self.cancelled() and self.sampling.temperature > 0:
+            yield from self._attempt(self.sampling.cooler())
+        if not self.frames and not self.cancelled():
+            raise NoSpeech("The model ended before the first sound. Say it in other words, or give a longer context.")
+
+    @abstractmethod
+    def _attempt(self, sampling: Sampling) -> Iterator[Tensor]:
+        """The sound of one try; its codes are added to `frames`, which it begins anew."""
+
+
+class Talker(Protocol):
+    """Somebody who hears rows and speaks: what a `csm.Session` needs of the engine below it."""
+
+    def prefill(self, rows: Tensor) -> None:
+        """Hears rows [n, codebooks + 1] ahead of time; as far as they begin as those before, they are known."""
+
+    def utter(self, prompt: Tensor, most: int, sampling: Sampling, cancelled: Callable[[], bool]) -> Speech:
+        """An utterance of at most `most` frames that follows the prompt. `cancelled` is asked before each frame."""
+
+    def close(self) -> None:
+        """It will not speak again."""
+
+
+class Utterance(Speech):
+    """What an engine of one sequence says after a prompt (rows), in at most `most` frames."""
 
     def __init__(
         self,
@@ -104,16 +168,9 @@ class Utterance:
         sampling: Sampling,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
+        super().__init__(sampling, cancelled)
         self.engine, self.decoder = engine, decoder
-        self.prompt, self.most, self.sampling, self.cancelled = prompt, most, sampling, cancelled
-        self.frames: list[Tensor] = []
-
-    def __iter__(self) -> Iterator[Tensor]:
-        yield from self._attempt(self.sampling)
-        if not self.frames and not self.cancelled() and self.sampling.temperature > 0:
-            yield from self._attempt(self.sampling.cooler())
-        if not self.frames and not self.cancelled():
-            raise NoSpeech("The model ended before the first sound. Say it in other words, or give a longer context.")
+        self.prompt, self.most = prompt, most
 
     def _attempt(self, sampling: Sampling) -> Iterator[Tensor]:
         ending = Ending(self.most)
@@ -134,6 +191,22 @@ class Utterance:
                 frame, sound = under_way.popleft()
                 if ending(frame()):
                     yield sound().clone()
+
+
+class SoloTalker:
+    """A `Talker` with an engine of its own."""
+
+    def __init__(self, engine: Engine, decoder: StreamingDecoder) -> None:
+        self.engine, self.decoder = engine, decoder
+
+    def prefill(self, rows: Tensor) -> None:
+        self.engine.prefill([rows])
+
+    def utter(self, prompt: Tensor, most: int, sampling: Sampling, cancelled: Callable[[], bool]) -> Utterance:
+        return Utterance(self.engine, self.decoder, prompt, most, sampling, cancelled)
+
+    def close(self) -> None:
+        pass
 
 
 class Noise:

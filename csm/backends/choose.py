@@ -5,10 +5,10 @@ from __future__ import annotations
 from ..codec.mimi import Mimi
 from ..codec.protocol import Codec, StreamingDecoder
 from ..model import Csm
-from .cuda_graph import GraphDecoder, GraphEngine
-from .eager import Engine
+from .cuda_graph import GraphDecoder, GraphEngine, GraphSlotEngine
+from .eager import Engine, SlotEngine
 
-__all__ = ["choose_decoder", "choose_engine"]
+__all__ = ["choose_decoder", "choose_engine", "choose_slot_engine"]
 
 
 def choose_engine(model: Csm, batch: int = 1, length: int | None = None) -> Engine:
@@ -30,3 +30,9 @@ def choose_decoder(codec: Codec, model: Csm) -> StreamingDecoder:
     if model.device.type == "cuda" and isinstance(codec, Mimi):
         return GraphDecoder(decoder, 1, codec.codebooks, model.device)
     return decoder
+
+
+def choose_slot_engine(model: Csm, codec: Codec, count: int, length: int | None = None) -> SlotEngine:
+    """A new engine for `count` sequences that speak in any company."""
+    kind = GraphSlotEngine if model.device.type == "cuda" else SlotEngine
+    return kind(model, codec, count, length)

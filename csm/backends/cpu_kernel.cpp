@@ -207,44 +207,69 @@ int64_t choose(const float* logits, int count, const float* noise, float tempera
   return chosen;
 }
 
-// csm.model.Csm.frame, by one thread of the team.
-void depth_decode(const DepthDecoder& model, const Cache& cache, const float* noise, float temperature, int topk, int64_t* codes,
-           float* heard, float* x, float* logits, float* queries, float* wide, Team& team) {
+// How codes are chosen, for each sequence its own: noise [count, codebooks, codes], or null to be greedy.
+struct Choice {
+  const float *noise, *temperature;
+  const int64_t* topk;
+};
+
+// What the depth decoder of `count` sequences works on, shared by the threads of a team.
+struct DepthState {
+  std::vector<float> heard;     // [count, 2, dim]: the hidden state, and the embedding of the first code
+  std::vector<float> newest;    // [count, dim]: the embedding of the newest code
+  std::vector<float> x, last;   // [2 count, depth]: through the layers; [count, depth]: what they end with
+  std::vector<float> logits;    // [count, codes]
+  std::vector<float> queries, wide;
+};
+
+// csm.model.Csm.frame, by one thread of the team. Sequences are computed together: a weight is read once for all.
+void depth_decode(const DepthDecoder& model, const Cache& cache, const float* hidden, int count, const Choice& choice,
+                  int64_t* codes, DepthState& state, Team& team) {
   const int dim = model.dim, depth = model.decoder.dim;
-  const int64_t sequences[2] = {0, 0};
-  Rounded rounded(2, std::max(dim, depth));
+  int64_t sequences[ROWS], positions[ROWS];
+  Rounded rounded(2 * count, std::max(dim, depth));
 
   const auto multiply_into = [&](const Linear& linear, const float* from, int rows, float* to, int width) {
     rounded.take(from, rows, linear.inputs);
     team.share(linear.outputs / BLOCK, [&](int block) {
-      Floats outputs[2];
+      Floats outputs[ROWS];
       multiply_block(linear, block, rounded, rows, outputs);
-      const int count = std::min(BLOCK, width - block * BLOCK);
-      for (int row = 0; row < rows && count > 0; row++) {
-        std::memcpy(to + row * width + block * BLOCK, &outputs[row], count * sizeof(float));
-        through_bfloat16(to + row * width + block * BLOCK, count);
+      const int size = std::min(BLOCK, width - block * BLOCK);
+      for (int row = 0; row < rows && size > 0; row++) {
+        std::memcpy(to + row * width + block * BLOCK, &outputs[row], size * sizeof(float));
+        through_bfloat16(to + row * width + block * BLOCK, size);
       }
     });
   };
-  // `heard` holds two rows: the backbone's hidden state, and the embedding of the newest code.
-  const auto judge = [&](const float* state, int codebook) {
-    multiply_into(model.heads[codebook], state, 1, logits, model.codes);
-    team.share(1, [&](int) {
-      const float* draws = noise ? noise + size_t(codebook) * model.codes : nullptr;
-      codes[codebook] = choose(logits, model.codes, draws, temperature, topk);
-      const uint16_t* row = model.embeddings + size_t(codebook * model.vocabulary + codes[codebook]) * dim;
-      for (int i = 0; i < dim; i++) heard[dim + i] = from_bfloat16(row[i]);
+  const auto judge = [&](const float* states, int codebook) {
+    multiply_into(model.heads[codebook], states, count, state.logits.data(), model.codes);
+    team.share(count, [&](int sequence) {
+      const size_t at = size_t(sequence) * model.codebooks + codebook;
+      const float* draws = choice.noise ? choice.noise + at * model.codes : nullptr;
+      codes[at] = choose(state.logits.data() + size_t(sequence) * model.codes, model.codes, draws,
+                         choice.temperature[sequence], choice.topk[sequence]);
+      const uint16_t* row = model.embeddings + size_t(codebook * model.vocabulary + codes[at]) * dim;
+      float* to = codebook == 0 ? &state.heard[(2 * sequence + 1) * dim] : &state.newest[sequence * dim];
+      for (int i = 0; i < dim; i++) to[i] = from_bfloat16(row[i]);
     });
   };
 
-  judge(heard, 0);
+  judge(hidden, 0);
   for (int codebook = 1; codebook < model.codebooks; codebook++) {
-    const int rows = codebook == 1 ? 2 : 1;
-    const int64_t positions[2] = {codebook + 1 - rows, codebook};
-    multiply_into(model.projection, heard + (2 - rows) * dim, rows, x, depth);
-    run_layers(model.decoder, x, rows, sequences, positions, cache, queries, wide, team);
-    team.share(1, [&](int) { through_bfloat16(x + (rows - 1) * depth, depth); });
-    judge(x + (rows - 1) * depth, codebook);
+    const int each = codebook == 1 ? 2 : 1, rows = each * count;
+    for (int row = 0; row < rows; row++) {
+      sequences[row] = row / each;
+      positions[row] = codebook + 1 - each + row % each;
+    }
+    multiply_into(model.projection, (each == 2 ? state.heard : state.newest).data(), rows, state.x.data(), depth);
+    run_layers(model.decoder, state.x.data(), rows, sequences, positions, cache, state.queries.data(),
+               state.wide.data(), team);
+    team.share(count, [&](int sequence) {
+      float* last = &state.last[sequence * depth];
+      std::memcpy(last, &state.x[(each * sequence + each - 1) * depth], depth * sizeof(float));
+      through_bfloat16(last, depth);
+    });
+    judge(state.last.data(), codebook);
   }
 }
 
@@ -281,16 +306,25 @@ void csm_stack(const Stack* stack, float* x, int rows, const int64_t* sequences,
   }
 }
 
-// A frame: codes [codebooks] that follow hidden [dim]. noise: Exp(1) draws [codebooks, codes], or null to be greedy.
-void csm_depth_decode(const DepthDecoder* model, const Cache* cache, const float* hidden, const float* noise, float temperature,
-               int topk, int64_t* codes, int threads) {
+// A frame each: codes [count, codebooks] that follow hidden [count, dim], for up to ROWS / 2 sequences.
+// noise: Exp(1) draws [count, codebooks, codes], or null to be greedy; temperature and topk [count].
+void csm_depth_decode(const DepthDecoder* model, const Cache* cache, const float* hidden, int count, const float* noise,
+                      const float* temperature, const int64_t* topk, int64_t* codes, int threads) {
   const Stack& stack = model->decoder;
-  std::vector<float> heard(2 * model->dim), x(2 * stack.dim), logits(model->codes);
-  std::vector<float> queries(2 * stack.heads * stack.head_dim), wide(2 * stack.ffn);
-  std::copy(hidden, hidden + model->dim, heard.begin());
+  const size_t n = count, dim = model->dim, depth = stack.dim, rows = 2 * n;
+  DepthState state = {
+      .heard = std::vector<float>(rows * dim),
+      .newest = std::vector<float>(n * dim),
+      .x = std::vector<float>(rows * depth),
+      .last = std::vector<float>(n * depth),
+      .logits = std::vector<float>(n * model->codes),
+      .queries = std::vector<float>(rows * stack.heads * stack.head_dim),
+      .wide = std::vector<float>(rows * stack.ffn),
+  };
+  for (size_t sequence = 0; sequence < n; sequence++)
+    std::copy(hidden + sequence * dim, hidden + (sequence + 1) * dim, &state.heard[2 * sequence * dim]);
   with_team(threads, [&](Team& team) {
-    depth_decode(*model, *cache, noise, temperature, topk, codes, heard.data(), x.data(), logits.data(), queries.data(),
-          wide.data(), team);
+    depth_decode(*model, *cache, hidden, count, {noise, temperature, topk}, codes, state, team);
   });
 }
 

@@ -150,7 +150,8 @@ class Kernel:
         self.depth_decode.argtypes = (
             ctypes.POINTER(_DepthDecoder),
             ctypes.POINTER(_Cache),
-            *(pointer, pointer, ctypes.c_float, number, pointer, number),
+            *(pointer, number, pointer, pointer, pointer),
+            *(pointer, number),
         )
         self.linear.restype = self.stack.restype = self.depth_decode.restype = None
 
@@ -229,19 +230,23 @@ class KernelTransformer(nn.Module):
         if isinstance(where, slice):
             where = torch.arange(where.start, where.stop).expand(batch, count)
         positions = where.contiguous()
-        sequences = torch.arange(batch).repeat_interleave(count)
+        sequences = torch.arange(batch) if cache.sequences is None else cache.sequences
+        of_rows = sequences.repeat_interleave(count)
         rows = x.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
         self.kernel.stack(
             self._stack,
             rows.data_ptr(),
-            *(batch * count, sequences.data_ptr(), positions.data_ptr()),
+            *(batch * count, of_rows.data_ptr(), positions.data_ptr()),
             *(_cache(cache), torch.get_num_threads()),
         )
         return rows.to(x.dtype)
 
 
 class KernelDepthDecoder:
-    """What `csm.model.Csm.frame` is for one sequence, in one call."""
+    """What `csm.model.Csm.frame` is, in one call for up to MOST sequences."""
+
+    MOST = 24
+    """ROWS / 2 of cpu_matrix.h: the first step takes two rows a sequence."""
 
     def __init__(
         self,
@@ -258,15 +263,17 @@ class KernelDepthDecoder:
         self._depth = _DepthDecoder(decoder._stack, projection._linear, held, embeddings.data_ptr(), *sizes)
 
     def __call__(self, hidden: Tensor, cache: KeyValueCache, chooser: Chooser) -> Tensor:
-        """The frame that follows hidden [1, dim]: codes [1, codebooks]. The temperature is a number."""
-        state, noise = hidden.float().contiguous(), chooser.noise
+        """The frames that follow hidden [b, dim]: codes [b, codebooks]."""
+        count, state, noise = len(hidden), hidden.float().contiguous(), chooser.noise
         noise = None if noise is None else noise.float().contiguous()
-        codes = torch.empty(1, self.codebooks, dtype=torch.int64)
+        temperature, topk = torch.empty(count, 1), torch.empty(count, 1, dtype=torch.int64)
+        temperature[:], topk[:] = chooser.temperature, chooser.topk
+        codes = torch.empty(count, self.codebooks, dtype=torch.int64)
         self.kernel.depth_decode(
             self._depth,
             _cache(cache),
-            *(state.data_ptr(), None if noise is None else noise.data_ptr(), chooser.temperature, chooser.topk),
-            *(codes.data_ptr(), torch.get_num_threads()),
+            *(state.data_ptr(), count, None if noise is None else noise.data_ptr()),
+            *(temperature.data_ptr(), topk.data_ptr(), codes.data_ptr(), torch.get_num_threads()),
         )
         return codes
 

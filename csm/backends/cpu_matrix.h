@@ -205,6 +205,7 @@ template <int BITS> void multiply_rows(const Linear& linear, int block, const Ro
 #endif
   int row = 0;
   for (; row + MANY <= rows; row += MANY) multiply<BITS, MANY>(linear, block, x, row, outputs + row);
+  for (; row + 2 <= rows; row += 2) multiply<BITS, 2>(linear, block, x, row, outputs + row);
   for (; row < rows; row++) multiply<BITS, 1>(linear, block, x, row, outputs + row);
 }
 

@@ -7,20 +7,22 @@ as it is, so that it is tested everywhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from ..codec.protocol import FRAME_SIZE, StreamingDecoder
+from ..codec.protocol import FRAME_SIZE, Codec, StreamingDecoder
 from ..model import Csm, KeyValueCache
 from ..sampling import Chooser
-from .eager import Engine
+from .eager import Engine, SlotEngine
 
-__all__ = ["GraphDecoder", "GraphEngine", "StaticFrame", "capture"]
+__all__ = ["GraphDecoder", "GraphEngine", "GraphSlotEngine", "StaticFrame", "capture"]
 
 SHORTEST = 256
 """Positions that attention reads at least: a graph is made for this many, twice as many, … up to the whole cache."""
+NARROWEST = 64
+"""The topk that a graph is made for at least: for this many codes, twice as many …"""
 
 
 def capture(work: Callable[[], None], restore: Callable[[], None], device: torch.device) -> Callable[[], None]:
@@ -51,7 +53,8 @@ class StaticFrame:
         hidden [b, dim]: what the last row led to; positions int64 [b]: where the next row goes.
         listening int64 [b]: 1 where `codes` are to be heard first; 0 where a prompt was just heard, or nothing is said.
         codes int64 [b, codebooks]: the newest frame.
-        temperature float32 [b, 1], 0 for the likeliest codes; noise float32 [b, codebooks, codes]: Exp(1) draws.
+        temperature float32 [b, 1], 0 for the likeliest codes; topk int64 [b, 1].
+        noise float32 [b, codebooks, codes]: Exp(1) draws.
     """
 
     def __init__(
@@ -63,32 +66,31 @@ class StaticFrame:
         self.listening = torch.zeros_like(positions)
         self.codes = torch.zeros(batch, codebooks, dtype=torch.int64, device=device)
         self.temperature = torch.zeros(batch, 1, device=device)
+        self.topk = torch.ones(batch, 1, dtype=torch.int64, device=device)
         self.noise = torch.ones(batch, codebooks, model.config.codes, device=device)
         self._graphs: dict[tuple[int, int], Callable[[], None]] = {}
 
     @torch.inference_mode()
     def run(self, longest: int, topk: int) -> None:
-        """One frame. longest: above the position of every sequence that is listening.
+        """One frame. longest: above the position of every sequence that is listening; topk: the largest of all.
 
-        The first run of a length (of SHORTEST · 2^i) and a topk makes its graph, about a second on a GPU.
+        The first run of a length and a topk (of SHORTEST · 2^i and NARROWEST · 2^i) makes its graph, about a second on
+        a GPU.
         """
-        length = SHORTEST
-        while length < longest:
-            length *= 2
-        key = min(length, self.cache.length), topk
+        key = min(_doubled(SHORTEST, longest), self.cache.length), _doubled(NARROWEST, topk)
         if key not in self._graphs:
             self._graphs[key] = self._capture(*key)
         self._graphs[key]()
 
-    def prepare(self, topk: int = 50) -> None:
+    def prepare(self, topk: int = NARROWEST) -> None:
         """Makes the graphs of all lengths now, so that no speech waits for one."""
         length = SHORTEST
         while length < 2 * self.cache.length:
             self.run(length, topk)
             length *= 2
 
-    def _capture(self, length: int, topk: int) -> Callable[[], None]:
-        cache, chooser = self.cache.prefix(length), Chooser(self.temperature, topk, self.noise)
+    def _capture(self, length: int, widest: int) -> Callable[[], None]:
+        cache, chooser = self.cache.prefix(length), Chooser(self.temperature, self.topk, self.noise, widest)
 
         def work() -> None:
             advanced = self.model.advance(self.codes, self.positions, cache)
@@ -121,6 +123,7 @@ class GraphEngine(Engine):
         static.temperature.fill_(0 if noise is None else temperature)
         # A draw of one leaves its logit as it is.
         static.noise.fill_(1) if noise is None else static.noise.copy_(noise)
+        static.topk.fill_(topk)
         static.listening.fill_(1 if self._frames else 0)
         static.run(max(len(rows) for rows in self._rows) + len(self._frames) + 1, topk)
         self._frames.append(static.codes.clone())
@@ -157,3 +160,41 @@ class GraphDecoder:
 
     def _work(self) -> None:
         self.decoder.step(self.codes, out=self.samples)
+
+
+class GraphSlotEngine(SlotEngine):
+    """`SlotEngine` with a frame in one piece, for a GPU: all sequences are computed, whoever speaks."""
+
+    selective = False
+
+    def __init__(self, model: Csm, codec: Codec, count: int, length: int | None = None) -> None:
+        super().__init__(model, codec, count, length)
+        self.static = StaticFrame(model, self.cache, self.depth_cache, self.hidden, self.positions)
+        self.noise, self.codes = self.static.noise, self.static.codes
+        self.decoder = GraphDecoder(codec.decoder(count), count, model.config.audio_codebooks, model.device)
+        self.static.prepare()
+
+    def begin(self, slot: int, temperature: float, topk: int) -> None:
+        self._choices[slot] = (temperature, topk)
+        self.static.temperature[slot], self.static.topk[slot] = temperature, topk
+        self.decoder.reset(slot)
+
+    @torch.inference_mode()
+    def step(self, slots: Sequence[int], longest: int) -> tuple[Tensor, Tensor]:
+        """As `SlotEngine.step`. Whoever speaks must be among the slots until the utterance is over."""
+        listening = torch.zeros(len(self.hidden), dtype=torch.int64)
+        listening[[slot for slot in slots if slot in self._begun]] = 1
+        self.static.listening.copy_(listening)
+        self.static.run(longest, max(self._choices[slot][1] for slot in slots))
+        sound = self.decoder.step(self.static.codes[:, :, None])
+        self._begun.update(slots)
+        # The one wait for the device in a step: for all sequences together.
+        codes, sound = self.static.codes.to("cpu", copy=True), sound.cpu()
+        return codes[slots], sound[slots]
+
+
+def _doubled(least: int, wanted: int) -> int:
+    """The first of least, 2 · least, 4 · least, … that is not below what is wanted."""
+    while least < wanted:
+        least *= 2
+    return least

@@ -1,7 +1,7 @@
-"""Frames, one after the other: the one place that decides how a frame is computed.
+"""Frames, one after the other, by the model as it is. csm/backends/cuda_graph.py has the same in another way.
 
 An `Engine` holds everything that stays on the device while speech is made: keys and values, the last hidden state,
-positions. This one runs the model as it is; another way to compute a frame overrides `next_frame`.
+positions. Its sequences advance together. Those of a `SlotEngine` advance in any company: csm/batch.py lends them out.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..codec.protocol import Codec, StreamingDecoder
 from ..model import Csm, KeyValueCache
 from ..rows import common, frame_rows
 from ..sampling import Chooser
 
-__all__ = ["Engine", "prefill_new"]
+__all__ = ["Engine", "SlotEngine", "prefill_new"]
 
 
 class Engine:
@@ -76,6 +77,74 @@ class Engine:
             frames = torch.stack(self._frames[:-1], dim=1).cpu()
             self._rows = [torch.cat((rows, frame_rows(new))) for rows, new in zip(self._rows, frames, strict=True)]
         self._frames = []
+
+
+class SlotEngine:
+    """`count` sequences of up to `length` rows, each with its stream of sound. Only those that are asked for a frame
+    are computed, together: a weight is read once for all of them, and an idle sequence costs nothing.
+
+    noise: Exp(1) draws [count, codebooks, codes], for the caller to fill before a step.
+    """
+
+    selective = True
+    """Whether a sequence in the middle of an utterance can be left out of a step."""
+
+    def __init__(self, model: Csm, codec: Codec, count: int, length: int | None = None) -> None:
+        config = model.config
+        self.model, self.codec = model, codec
+        self.cache, self.depth_cache = model.cache(count, length), model.depth_cache(count)
+        self.hidden = torch.zeros(count, config.backbone.dim, device=model.device, dtype=model.dtype)
+        self.positions = torch.zeros(count, dtype=torch.int64, device=model.device)
+        self.codes = torch.zeros(count, config.audio_codebooks, dtype=torch.int64, device=model.device)
+        self.noise = torch.ones(count, config.audio_codebooks, config.codes, device=model.device)
+        self._choices = [(0.0, 1)] * count
+        self._begun: set[int] = set()
+        """Sequences whose newest frame is still to be heard."""
+        self._decoders: dict[int, StreamingDecoder] = {}
+
+    @torch.inference_mode()
+    def prefill(self, slot: int, held: Tensor, prompt: Tensor) -> None:
+        """Hears a prompt from the first row on that the sequence, which holds the rows `held`, does not hold."""
+        self.hidden[slot] = prefill_new(self.model, self.cache.rows(slot, slot + 1), held, prompt)
+        self.positions[slot] = len(prompt)
+        self._begun.discard(slot)
+
+    @torch.inference_mode()
+    def copy(self, source: int, slot: int, first: int, last: int) -> None:
+        """Takes over the keys and values of rows first..last-1 from another sequence."""
+        self.cache.tensor[:, :, slot, :, first:last] = self.cache.tensor[:, :, source, :, first:last]
+
+    def begin(self, slot: int, temperature: float, topk: int) -> None:
+        """The next frames of this sequence are an utterance, and are chosen so."""
+        self._choices[slot] = (temperature, topk)
+        if slot not in self._decoders:
+            self._decoders[slot] = self.codec.decoder()
+        self._decoders[slot].reset()
+
+    @torch.inference_mode()
+    def step(self, slots: Sequence[int], longest: int) -> tuple[Tensor, Tensor]:
+        """The next frame of some sequences, none of which holds more than `longest` rows: codes [n, codebooks] and
+        sound [n, 1920], both on the host."""
+        if begun := [slot for slot in slots if slot in self._begun]:
+            cache = self._cache_of(begun).prefix(longest)
+            self.hidden[begun] = self.model.advance(self.codes[begun], self.positions[begun], cache)
+            self.positions[begun] += 1
+        temperatures, topks = zip(*(self._choices[slot] for slot in slots), strict=True)
+        chooser = Chooser(temperatures[0], topks[0], self.noise[slots])
+        if len(slots) > 1:
+            device = self.hidden.device
+            temperature, topk = torch.tensor([temperatures], device=device).T, torch.tensor([topks], device=device).T
+            chooser = Chooser(temperature, topk, self.noise[slots], max(topks))
+        codes = self.model.frame(self.hidden[slots], self.depth_cache.rows(0, len(slots)), chooser)
+        self.codes[slots] = codes
+        self._begun.update(slots)
+        sound = [self._decoders[slot].step(codes[[index], :, None])[0] for index, slot in enumerate(slots)]
+        return codes.cpu(), torch.stack(sound).cpu()
+
+    def _cache_of(self, slots: Sequence[int]) -> KeyValueCache:
+        if len(slots) == 1:
+            return self.cache.rows(slots[0], slots[0] + 1)
+        return self.cache.of(torch.tensor(slots, device=self.hidden.device))
 
 
 def prefill_new(model: Csm, cache: KeyValueCache, held: Tensor, prompt: Tensor) -> Tensor:

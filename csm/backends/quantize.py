@@ -16,7 +16,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import torch
 from safetensors.torch import load_file
@@ -158,9 +158,9 @@ class QuantizedCsm(Csm):
         self.requires_grad_(False).eval()
 
     def frame(self, hidden: Tensor, cache: KeyValueCache, choose: Callable[[Tensor, int], Tensor]) -> Tensor:
-        known = isinstance(choose, Chooser) and isinstance(choose.temperature, int | float)
-        if self.depth_decoder is not None and known and len(hidden) == 1:
-            return self.depth_decoder(hidden, cache, cast(Chooser, choose))
+        decoder = self.depth_decoder
+        if decoder is not None and isinstance(choose, Chooser) and len(hidden) <= decoder.MOST:
+            return decoder(hidden, cache, choose)
         return super().frame(hidden, cache, choose)
 
     def codebook_logits(self, depth: Tensor, codebook: int) -> Tensor:

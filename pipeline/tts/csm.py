@@ -1,9 +1,9 @@
 """CSM as the voice: it speaks as a reference recording does, and hears both sides of the conversation as its context.
 
-The model lives in a worker process. A conversation there is a csm.Session: the reference recordings first, never
-dropped, then the turns of the user and its own, with their sound. Its context is what was really said and heard: what
-was spoken before the user's words were known (the reply's first clause is) stands after them, and what of a reply was
-made but never heard is taken out again.
+The model lives in a worker process, where one engine speaks for all conversations together (csm.scheduler). Each is a
+csm.Session: the reference recordings first, never dropped, then the turns of the user and its own, with their sound.
+Its context is what was really said and heard: what was spoken before the user's words were known (the reply's first
+clause is) stands after them, and what of a reply was made but never heard is taken out again.
 
 This is the only file of `pipeline` that knows csm, and it imports it only inside the worker.
 """
@@ -14,12 +14,13 @@ import logging
 import threading
 from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
 from contextlib import aclosing, contextmanager, suppress
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from config.engines import fetches
-from pipeline.audio import EAR_RATE, MOUTH_RATE, Samples
+from pipeline.audio import EAR_RATE, Samples
 from pipeline.engine import EngineError, Progress, Report
 from pipeline.models.fetching import fetched
 from pipeline.tts import Spoken
@@ -29,18 +30,24 @@ from pipeline.workers.worker import Worker
 
 if TYPE_CHECKING:
     from csm import Generator as Model
-    from csm import Segment
+    from csm import Segment, Session
 
 PARLEY, USER = 0, 1
 """Speakers, as CSM numbers them."""
 
-CONVERSATIONS = 8
-"""Utterances that may be under way at a time, a thread each."""
+FRAME_SIZE = 1920
+"""Samples (24 kHz) a frame of the codec has."""
+
+SLOTS = 8
+"""Conversations whose utterances are computed together, and whose context is kept ready."""
+
+THREADS = 32
+"""Calls that may be under way at a time. They wait for the one thread that computes."""
 
 log = logging.getLogger(__name__)
 
 
-class Voice:
+class Synthesizer:
     """The model and its conversations, for a worker process. A conversation goes by the number of its speaker."""
 
     def __init__(
@@ -52,6 +59,8 @@ class Voice:
         references: Sequence[tuple[str, str]],
         device: str | None,
     ) -> None:
+        from csm.scheduler import Scheduler
+
         for fetch in fetches("voice", "csm", model):
             fetched(fetch, report)
         report(Progress(f"loading {model}"))
@@ -61,9 +70,9 @@ class Voice:
         self._talks: dict[int, Talk] = {}
         self._opening = threading.Lock()
         report(Progress("warming up the voice"))
-        with _told():
-            self._spare: Talk | None = Talk(self._generator, self._voice)
-            self._spare.warm_up()
+        with _told(), self._generator.memory():
+            self._scheduler = Scheduler(self._generator, SLOTS)
+            self._new_talk().warm_up()
 
     def speak(self, talk: int, text: str) -> Iterator[Spoken]:
         with _told():
@@ -79,60 +88,58 @@ class Voice:
 
     def close_talk(self, talk: int) -> None:
         with self._opening:
-            self._talks.pop(talk, None)
+            closed = self._talks.pop(talk, None)
+        if closed is not None:
+            closed.close()
 
     def _talk(self, number: int) -> Talk:
         """After a restart of the process a conversation goes on here with the voice, but without its earlier turns."""
         with self._opening:
             if number not in self._talks:
-                spare, self._spare = self._spare, None
-                self._talks[number] = spare or Talk(self._generator, self._voice)
+                self._talks[number] = self._new_talk()
             return self._talks[number]
+
+    def _new_talk(self) -> Talk:
+        from csm import Session
+
+        return Talk(Session(self._generator, self._voice, self._scheduler.talker()))
 
 
 class Talk:
-    """One conversation: a session, and the turns that it is to hold."""
+    """One conversation: a session, and how much of it belongs to the reply under way."""
 
-    def __init__(self, generator: Model, voice: Sequence[Segment]) -> None:
-        from csm import Session
-
-        self._generator, self._voice = generator, voice
-        self._session = Session(generator, voice)
-        self._turns: list[Segment] = []
+    def __init__(self, session: Session) -> None:
+        self._session = session
         self._reply = 0
         """How many of the last turns are clauses of the reply under way."""
-        self._just_spoken = False
-        """Whether the last turn is the session's last utterance, which it can take back."""
         self._one_at_a_time = threading.Lock()
 
     def warm_up(self) -> None:
-        """Speak for a frame, so that the first real one finds everything compiled and in place."""
+        """Speak for a frame, so that the first real one finds everything compiled, in place, and the voice heard."""
         next(self._session.speak("Hello.", PARLEY), None)
         self._session.heard(0.0)
+        self.close()
+
+    def close(self) -> None:
+        with self._one_at_a_time:
+            self._session.close()
 
     def speak(self, text: str) -> Generator[Spoken, None, None]:
         """Sound, frame by frame. Whatever was made until the iterator is closed is a turn."""
-        import torch
-
-        from csm import InvalidText, Segment
+        from csm import InvalidText
 
         with self._one_at_a_time:
             try:
                 frames = self._session.speak(text, PARLEY)
             except InvalidText:
                 return  # nothing in it can be said aloud
-            sound = []
+            before = self._session.turns
             try:
                 for frame in frames:
-                    sound.append(frame)
                     yield Spoken(frame.numpy())
             finally:
                 self._session.stop()
-                if sound:
-                    self._turns.append(Segment(text, PARLEY, torch.cat(sound), MOUTH_RATE))
-                    self._reply += 1
-                    self._just_spoken = True
-                    self._keep_those_in_mind()
+                self._reply = min(self._reply, len(before)) + len(self._session.turns) - len(before)
 
     def heard(self, text: str, samples: Samples) -> None:
         """The user's words, which come before those of the reply that is being made for them."""
@@ -140,13 +147,11 @@ class Talk:
 
         from csm import InvalidAudio, InvalidText, Segment
 
-        with self._one_at_a_time:
+        with self._one_at_a_time, suppress(InvalidText):
             before, reply = self._parted()
             said = Segment(text, USER, torch.from_numpy(samples), EAR_RATE)
             try:
                 self._become([*before, said, *reply])
-            except InvalidText:
-                self._become([*before, *reply])
             except InvalidAudio:
                 self._become([*before, Segment(text, USER), *reply])
 
@@ -162,49 +167,32 @@ class Talk:
             self._become([*before, *heard])
             self._reply = 0
 
-    def _parted(self) -> tuple[list[Segment], list[Segment]]:
-        at = len(self._turns) - self._reply
-        return self._turns[:at], self._turns[at:]
+    def _parted(self) -> tuple[Sequence[Segment], Sequence[Segment]]:
+        turns = self._session.turns
+        return turns[: len(turns) - self._reply], turns[len(turns) - self._reply :]
 
     def _become(self, turns: Sequence[Segment]) -> None:
-        """Have the session hold these turns. One utterance is taken back; more than that, and all is heard anew."""
-        from csm import Session
-
-        same = next((n for n, (old, new) in enumerate(zip(self._turns, turns, strict=False)) if old is not new), None)
-        same = min(len(self._turns), len(turns)) if same is None else same
-        if same == len(self._turns) - 1 and self._just_spoken:
-            self._session.heard(0.0)
-        elif same < len(self._turns):
-            self._session, same = Session(self._generator, self._voice), 0
-        self._turns = list(turns[:same])
-        for turn in turns[same:]:
-            self._session.add(turn)
-            self._turns.append(turn)
-            self._just_spoken = False
-        self._keep_those_in_mind()
-
-    def _keep_those_in_mind(self) -> None:
         """The session lets the oldest turns go when its positions run out."""
-        self._turns = self._turns[len(self._turns) - self._session.turns :]
-        self._reply = min(self._reply, len(self._turns))
+        self._session.replace(turns)
+        self._reply = min(self._reply, len(self._session.turns))
 
 
-def _length(turn: Segment) -> int:
-    return 0 if turn.audio is None else turn.audio.shape[-1]
+def _length(clause: Segment) -> int:
+    """In samples."""
+    return 0 if clause.codes is None else len(clause.codes) * FRAME_SIZE
 
 
-def _cut(turn: Segment, samples: int) -> Segment | None:
-    """The turn as far as it was heard, its words in proportion; None if none of them was."""
-    from csm import Segment
-
-    if samples >= _length(turn):
-        return turn
-    if samples <= 0 or turn.audio is None:
+def _cut(clause: Segment, samples: int) -> Segment | None:
+    """The clause as far as it was heard, its words in proportion; None if none of them was."""
+    if samples >= _length(clause):
+        return clause
+    frames = round(samples / FRAME_SIZE)
+    if frames <= 0 or clause.codes is None:
         return None
-    text = reached(turn.text, samples / _length(turn))
+    text = reached(clause.text, samples / _length(clause))
     if not text:
         return None
-    return Segment(text, turn.speaker, turn.audio[:samples], turn.sample_rate)
+    return replace(clause, text=text, codes=clause.codes[:frames])
 
 
 def load(model: str, precision: str, device: str | None = None, on_processor: str = "int4") -> Model:
@@ -308,7 +296,7 @@ class Csm(PlacedEngine[Place]):
             "references": files,
             "device": device,
         }
-        super().__init__(place("CSM", f"{__name__}:Voice", arguments, concurrency=CONVERSATIONS))
+        super().__init__(place("CSM", f"{__name__}:Synthesizer", arguments, concurrency=THREADS))
         self._talks = count()
 
     async def start(self, report: Report) -> None:

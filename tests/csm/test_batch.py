@@ -55,7 +55,7 @@ class Listener:
 
 
 def test_conversations_that_join_and_leave_between_frames_say_what_each_would_say_alone(model: Csm, mimi: Mimi) -> None:
-    slots = Slots(model, mimi, 3, topk=20)
+    slots = Slots(model, mimi, 3)
     listener = Listener(slots)
     requests = [(prompt(9 + 5 * index, index), 4 + index, Sampling(0.9, 20, index)) for index in range(5)]
     expected = [alone(model, mimi, *request)[0] for request in requests]
@@ -89,7 +89,7 @@ def test_conversations_that_join_and_leave_between_frames_say_what_each_would_sa
 def test_a_conversation_goes_on_in_its_slot_and_hears_only_what_is_new(
     model: Csm, mimi: Mimi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slots = Slots(model, mimi, 2, topk=20)
+    slots = Slots(model, mimi, 2)
     listener, slot, sampling = Listener(slots), slots.join(), Sampling(0.9, 20, 7)
     first = prompt(30, 0)
     _, spoken = alone(model, mimi, first, 5, sampling)
@@ -117,7 +117,7 @@ def test_a_conversation_goes_on_in_its_slot_and_hears_only_what_is_new(
 
 
 def test_greedy_and_drawn_utterances_share_a_step(model: Csm, mimi: Mimi) -> None:
-    slots = Slots(model, mimi, 2, topk=20)
+    slots = Slots(model, mimi, 2)
     requests = [(prompt(9, 0), 5, Sampling(0.0)), (prompt(15, 1), 5, Sampling(1.2, 20, 3))]
     listener = Listener(slots)
     for request in requests:
@@ -129,7 +129,7 @@ def test_greedy_and_drawn_utterances_share_a_step(model: Csm, mimi: Mimi) -> Non
 
 
 def test_leaving_in_the_middle_leaves_the_others_as_they_are(model: Csm, mimi: Mimi) -> None:
-    slots = Slots(model, mimi, 2, topk=20)
+    slots = Slots(model, mimi, 2)
     listener, request = Listener(slots), (prompt(15, 1), 6, Sampling(0.9, 20, 3))
     leaving, staying = slots.join(), slots.join()
     slots.say(leaving, prompt(9, 0), 20, Sampling(0.9, 20, 1))
@@ -156,14 +156,12 @@ def test_an_utterance_that_ends_before_its_first_sound_says_so(mimi: Mimi) -> No
 
 
 def test_one_too_many_is_told_to_wait_and_disturbs_nobody(model: Csm, mimi: Mimi) -> None:
-    slots = Slots(model, mimi, 1, length=40, topk=20)
+    slots = Slots(model, mimi, 1, length=40)
     slot = slots.join()
     with pytest.raises(SlotsFull, match="All 1 slots"):
         slots.join()
     with pytest.raises(ContextTooLong):
         slots.say(slot, prompt(30, 0), 11)
-    with pytest.raises(ValueError, match="topk of 20"):
-        slots.say(slot, prompt(30, 0), 5, Sampling(topk=7))
     slots.say(slot, prompt(30, 0), 5, Sampling(0.9, 20, 1))
     assert len(slots.step()) == 1
     slots.leave(slot)

@@ -182,3 +182,64 @@ def test_the_published_shape_has_the_published_size() -> None:
     assert len(model.state_dict()) == 187
     assert model.audio_head.shape == (31, 1024, 2051)
     assert model.text_embeddings.weight.shape == (128_256, 2048)
+
+
+def test_without_a_cache_the_logits_are_those_with_one_and_the_references() -> None:
+    model, reference = make_model(), make_reference(make_model())
+    prompts = [prompt(TINY, 6, words=5, frames=20), prompt(TINY, 7, words=9)]
+    rows = torch.full((2, len(prompts[0]), TINY.audio_codebooks + 1), -1)
+    for index, each in enumerate(prompts):
+        rows[index, : len(each)] = each
+    hidden = model.hidden_states(rows.clamp(min=0), rows >= 0)
+    for index, each in enumerate(prompts):
+        alone = each[None]
+        cached = model.prefill(alone.clamp(min=0), alone >= 0, slice(0, len(each)), model.cache(1))[0]
+        torch.testing.assert_close(hidden[index, : len(each)], cached, rtol=0, atol=1e-5)
+
+    follows = hidden[0]  # every row of it may be followed by a frame
+    frames = torch.randint(0, TINY.codes, (len(follows), TINY.audio_codebooks))
+    logits = model.depth_logits(follows, frames)
+    assert logits.shape == (len(frames), TINY.audio_codebooks, TINY.audio_vocab_size)
+    seen: list[Tensor] = []
+
+    def forced(scores: Tensor, codebook: int) -> Tensor:
+        seen.append(scores)
+        return frames[:, codebook]
+
+    model.frame(follows, model.depth_cache(len(frames)), forced)
+    torch.testing.assert_close(logits[..., : TINY.codes], torch.stack(seen, dim=1), rtol=0, atol=1e-5)
+    with torch.inference_mode():
+        first = reference(inputs_embeds=reference_embeds(reference, prompts[0])[None]).logits[0]
+        later = reference.depth_decoder(
+            input_ids=torch.nn.functional.pad(frames, (1, 0))[:, :-1], backbone_last_hidden_state=follows
+        ).logits
+    torch.testing.assert_close(logits[:, 0], first, rtol=0, atol=2e-5)
+    torch.testing.assert_close(logits[:, 1:], later, rtol=0, atol=2e-5)
+
+
+def test_without_a_cache_gradients_reach_every_parameter() -> None:
+    model = make_model().requires_grad_(True)
+    rows = prompt(TINY, 6, words=5, frames=20)[None]
+    hidden = model.hidden_states(rows.clamp(min=0), rows >= 0)[0, 4:-6]
+    frames = rows[0, 5:-5, :-1].clamp(min=0)
+    logits = model.depth_logits(hidden, frames)
+    torch.nn.functional.cross_entropy(logits.flatten(0, 1), frames.flatten()).backward()
+    still = [name for name, each in model.named_parameters() if each.grad is None or not each.grad.any()]
+    assert not still
+
+
+def test_several_sequences_of_a_cache_advance_without_the_others() -> None:
+    model = make_model()
+    prompts = [prompt(TINY, seed, words=4 + seed) for seed in range(3)]
+    engine = Engine(model, 3)
+    engine.prefill(prompts)
+    codes = engine.next_frame(0.0, 1)
+    before = engine.cache.tensor.clone()
+    some = torch.tensor([2, 0])
+    hidden = model.advance(codes[some], engine.positions[some], engine.cache.of(some))
+    assert torch.equal(engine.cache.tensor[:, :, 1], before[:, :, 1])
+    for index, sequence in enumerate(some.tolist()):
+        alone = model.cache(1)
+        rows = torch.cat((prompts[sequence], sound_rows(codes[[sequence]])[:1]))[None]
+        expected = model.prefill(rows.clamp(min=0), rows >= 0, slice(0, rows.shape[1]), alone)[0, -1]
+        torch.testing.assert_close(hidden[index], expected, rtol=0, atol=1e-5)

@@ -15,7 +15,7 @@ ORDER = (
     {"backends"},  # how a frame is computed on this machine
     {"prompt", "utterance"},  # what is said to the model, and what it says
     {"batch", "synthesis"},  # several at once; one by one
-    {"session", "loading", "chat_format"},
+    {"scheduler", "session", "loading", "chat_format"},
     {"generator"},  # the public face
     {"training"},
     {"commands"},

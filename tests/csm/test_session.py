@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -49,6 +50,10 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
 def say(session: Session, text: str, **options: Any) -> Tensor:
     return torch.cat(list(session.speak(text, **{**GREEDY, **options})))
+
+
+def turn_rows(session: Session) -> list[Tensor]:
+    return [turn.rows for turn in session._turns]
 
 
 def test_a_session_says_what_the_generator_says_with_the_same_context(generator: Generator) -> None:
@@ -98,12 +103,12 @@ def test_turns_of_both_speakers_are_kept_in_order(generator: Generator) -> None:
     session.add(Segment("One.", 1, voice(0.4)))
     say(session, "Two.")
     session.add(Segment("Three.", 2))
-    assert session.turns == 3
+    assert len(session.turns) == 3
     texts = [generator.prompter.text(text, speaker) for text, speaker in (("One.", 1), ("Two.", 0), ("Three.", 2))]
-    for rows, text in zip(session._turns, texts, strict=True):
+    for rows, text in zip(turn_rows(session), texts, strict=True):
         assert torch.equal(rows[: len(text)], text)
-    assert torch.equal(session._turns[1][-1], sound_rows(torch.zeros(0, 8, dtype=torch.int64))[0])
-    assert len(session._turns[1]) == len(texts[1]) + 5 + 1
+    assert torch.equal(turn_rows(session)[1][-1], sound_rows(torch.zeros(0, 8, dtype=torch.int64))[0])
+    assert len(turn_rows(session)[1]) == len(texts[1]) + 5 + 1
 
 
 def test_the_oldest_turns_go_and_the_voice_stays(generator: Generator) -> None:
@@ -114,13 +119,14 @@ def test_the_oldest_turns_go_and_the_voice_stays(generator: Generator) -> None:
         session.add(Segment(f"Turn number {number}.", 1, voice(3.0, seed=number)))
         assert session.rows <= CONTEXT * 3 // 4
         assert len(say(session, f"Answer {number}.")) == 5 * FRAME
-        newest.append(session.turns)
-        held = session._engine._rows[0]
+        newest.append(len(session.turns))
+        held = session._talker.engine._rows[0]  # type: ignore[attr-defined]
         assert torch.equal(held[: len(voice_rows)], voice_rows)
     assert torch.equal(session._voice[0], voice_rows)
     assert max(newest) < 20
     assert torch.equal(
-        session._turns[-1][: len(generator.prompter.text("Answer 29.", 0))], generator.prompter.text("Answer 29.", 0)
+        turn_rows(session)[-1][: len(generator.prompter.text("Answer 29.", 0))],
+        generator.prompter.text("Answer 29.", 0),
     )
 
 
@@ -128,9 +134,9 @@ def test_turns_go_several_at_once(generator: Generator) -> None:
     session = Session(generator, VOICE)
     fell: list[int] = []
     for number in range(24):
-        before = session.turns
+        before = len(session.turns)
         session.add(Segment("Once more.", 1, voice(2.0, seed=number)))
-        if session.turns <= before:
+        if len(session.turns) <= before:
             fell.append(number)
     assert 1 <= len(fell) <= 8
 
@@ -140,9 +146,8 @@ def test_a_session_without_turns_in_mind_says_what_a_fresh_one_says(generator: G
     old = Session(generator, VOICE)
     for number in range(12):
         old.add(Segment("Something else.", 1, voice(3.0, seed=number)))
-    kept = old._turns
     fresh = Session(generator, VOICE)
-    fresh._turns = [rows.clone() for rows in kept]
+    fresh.replace(old.turns)
     assert torch.equal(say(old, "Where were we?"), say(fresh, "Where were we?"))
 
 
@@ -152,8 +157,8 @@ def test_a_closed_utterance_keeps_what_was_said(generator: Generator) -> None:
     for _ in range(3):
         next(stream)
     session.stop()
-    assert session.turns == 1
-    assert len(session._turns[0]) == len(generator.prompter.text("A long story begins.", 0)) + 3 + 1
+    assert len(session.turns) == 1
+    assert len(turn_rows(session)[0]) == len(generator.prompter.text("A long story begins.", 0)) + 3 + 1
     with pytest.raises(StopIteration):
         next(stream)
     assert len(say(session, "Yes?")) == 5 * FRAME
@@ -165,14 +170,14 @@ def test_a_new_utterance_closes_the_one_before(generator: Generator) -> None:
     next(first)
     assert len(say(session, "Another.")) == 5 * FRAME
     assert list(first) == []
-    assert session.turns == 2
+    assert len(session.turns) == 2
 
 
 def test_an_utterance_nobody_waited_for_leaves_nothing(generator: Generator) -> None:
     session = Session(generator, VOICE)
     session.speak("Never heard.")
     session.stop()
-    assert session.turns == 0
+    assert len(session.turns) == 0
 
 
 def test_only_what_was_heard_is_remembered(generator: Generator) -> None:
@@ -180,13 +185,13 @@ def test_only_what_was_heard_is_remembered(generator: Generator) -> None:
     say(session, "Hello there, my friend.")
     session.heard(0.16, "Hello")
     text = generator.prompter.text("Hello", 0)
-    assert len(session._turns[0]) == len(text) + 2 + 1
-    assert torch.equal(session._turns[0][: len(text)], text)
+    assert len(turn_rows(session)[0]) == len(text) + 2 + 1
+    assert torch.equal(turn_rows(session)[0][: len(text)], text)
     session.heard(0.0)
-    assert session.turns == 0
+    assert len(session.turns) == 0
     session.add(Segment("Hm.", 1))
     session.heard(0.0)
-    assert session.turns == 1
+    assert len(session.turns) == 1
 
 
 def test_what_was_heard_is_of_the_last_utterance_only(generator: Generator) -> None:
@@ -194,7 +199,7 @@ def test_what_was_heard_is_of_the_last_utterance_only(generator: Generator) -> N
     say(session, "Hello.")
     session.speak("Cancelled before its first frame.")
     session.heard(0.0)
-    assert session.turns == 1
+    assert len(session.turns) == 1
 
 
 def test_words_become_codes_while_they_are_spoken(generator: Generator) -> None:
@@ -207,7 +212,7 @@ def test_words_become_codes_while_they_are_spoken(generator: Generator) -> None:
     whole = Session(generator, VOICE)
     whole.add(Segment("How are you?", 1, sound, sample_rate=16_000))
     assert session.rows == whole.rows
-    same = (session._turns[0] == whole._turns[0]).float().mean()
+    same = (turn_rows(session)[0] == turn_rows(whole)[0]).float().mean()
     assert same > 0.95, "the resampler's blocks may turn a code here and there"
 
 
@@ -220,13 +225,13 @@ def test_listening_at_the_codecs_rate_is_exact(generator: Generator) -> None:
     listener.done("How are you?")
     whole = Session(generator, VOICE)
     whole.add(Segment("How are you?", 1, sound))
-    assert torch.equal(session._turns[0], whole._turns[0])
+    assert torch.equal(turn_rows(session)[0], turn_rows(whole)[0])
 
 
 def test_listening_to_nothing_keeps_the_words(generator: Generator) -> None:
     session = Session(generator, VOICE)
     session.listen(1).done("Hm.")
-    assert torch.equal(session._turns[0], generator.prompter.text("Hm.", 1))
+    assert torch.equal(turn_rows(session)[0], generator.prompter.text("Hm.", 1))
     with pytest.raises(InvalidAudio, match="NaN"):
         session.listen(1).hear(torch.full((5,), torch.nan))
 
@@ -245,10 +250,10 @@ def test_a_turn_too_long_is_kept_by_its_words(generator: Generator) -> None:
     session = Session(generator, VOICE)
     for seconds in (35.0, 100.0):
         session.add(Segment("A long speech.", 1, voice(seconds)))
-        assert torch.equal(session._turns[-1], generator.prompter.text("A long speech.", 1))
+        assert torch.equal(turn_rows(session)[-1], generator.prompter.text("A long speech.", 1))
     with pytest.raises(ContextTooLong, match="The turn's words take"):
         session.add(Segment("word " * 200, 1))
-    assert session.turns == 2
+    assert len(session.turns) == 2
     assert len(say(session, "I see.")) == 5 * FRAME
 
 
@@ -293,7 +298,7 @@ def test_bad_requests_change_nothing(options: dict[str, Any], error: type[Except
         session.speak(**options)
     with pytest.raises(InvalidAudio):
         session.add(Segment("A.", 1, torch.zeros(99)))
-    assert session.turns == 0
+    assert len(session.turns) == 0
     assert torch.equal(say(session, "Hello."), say(fresh, "Hello."))
 
 
@@ -303,7 +308,7 @@ def test_silence_of_the_model_changes_nothing(generator: Generator, monkeypatch:
         patch.setattr(Engine, "next_frame", lambda self, *_: torch.zeros(1, 8, dtype=torch.int64))
         with pytest.raises(NoSpeech):
             say(session, "Hello.", temperature=0.9)
-    assert session.turns == 0
+    assert len(session.turns) == 0
     assert torch.equal(say(session, "Hello."), say(Session(generator, VOICE), "Hello."))
 
 
@@ -318,10 +323,9 @@ def test_out_of_memory_leaves_nothing_half_heard(generator: Generator, monkeypat
     with monkeypatch.context() as patch:
         # The first layer has written keys for another turn over those of this one; the second fails.
         patch.setattr(generator.model.backbone.layers[1], "forward", fail)
-        kept, session._turns[0] = session._turns[0], generator.prompter.text("Another turn in its place.", 2)
         with pytest.raises(OutOfMemory):
-            say(session, "Hello.")
-    session._turns[0] = kept
+            session.replace([Segment("Another turn in its place.", 2)])
+    session.replace(fresh.turns)
     assert torch.equal(say(session, "Hello."), say(fresh, "Hello."))
 
 
@@ -332,3 +336,89 @@ def test_sessions_do_not_hear_each_other(generator: Generator) -> None:
     streams = [one.speak("Hello.", **GREEDY), other.speak("Good day.", **GREEDY)]
     mixed = list(zip(*streams, strict=True))
     assert torch.equal(torch.cat([chunk for chunk, _ in mixed]), expected)
+
+
+# Turns in place of others.
+
+
+def conversation(generator: Generator) -> Session:
+    session = Session(generator, VOICE)
+    session.add(Segment("Hello.", 1, voice(0.5)))
+    say(session, "Good day.")
+    session.add(Segment("And?", 1, voice(0.4, seed=1)))
+    say(session, "Well, well.")
+    return session
+
+
+def test_what_stays_of_the_turns_is_not_heard_again(generator: Generator, heard: list[int]) -> None:
+    session = conversation(generator)
+    first, second, third, fourth = session.turns
+    before = len(session._voice[0]) + sum(map(len, turn_rows(session)[:3]))
+    heard.clear()
+    session.replace([first, second, third])
+    assert heard == [1]  # the last row alone, for what follows from it
+    heard.clear()
+    session.replace([first, second, third, fourth, Segment("Oh.", 2)])
+    assert heard == [session.rows - before]
+    heard.clear()
+    session.replace([first, Segment("No.", 2)])
+    assert heard == [len(generator.prompter.text("No.", 2))]
+
+
+def test_replaced_turns_are_as_a_fresh_session_hears_them(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = conversation(generator)
+    first, second, third, fourth = session.turns
+    assert second.codes is not None
+    new = Segment("Listen.", 1, voice(0.3, seed=2))
+    encoded: list[Segment] = []
+    codes = generator.prompter.codes
+
+    def noted(segment: Segment) -> Tensor:
+        encoded.append(segment)
+        return codes(segment)
+
+    monkeypatch.setattr(generator.prompter, "codes", noted)
+    cut = replace(second, text="Good", codes=second.codes[:3])
+    turns = [third, cut, new, fourth, first]
+    session.replace(turns)
+    assert encoded == [cut, new], "the others are known, wherever they stand now"
+    assert session.turns == tuple(turns)
+    fresh = Session(generator, VOICE)
+    for turn in turns:
+        fresh.add(turn)
+    assert torch.equal(say(session, "So."), say(fresh, "So."))
+
+
+def test_an_utterance_at_the_end_can_still_be_cut(generator: Generator) -> None:
+    session = conversation(generator)
+    session.replace(session.turns[2:])
+    session.heard(0.16, "Well")
+    assert [turn.text for turn in session.turns] == ["And?", "Well"]
+    session.replace(session.turns[:1])
+    session.heard(0.0)
+    assert [turn.text for turn in session.turns] == ["And?"]
+
+
+def test_turns_that_cannot_be_heard_change_nothing(generator: Generator) -> None:
+    session, fresh = conversation(generator), conversation(generator)
+    before = session.turns
+    for wrong in (
+        Segment("Hm.", 1, torch.zeros(99)),
+        Segment("…", 1),
+        Segment("Hm.", 1, codes=torch.zeros(3, 2).long()),
+    ):
+        with pytest.raises((InvalidAudio, InvalidText)):
+            session.replace([wrong, *before])
+        assert session.turns == before
+    assert torch.equal(say(session, "So."), say(fresh, "So."))
+
+
+def test_of_too_many_turns_the_first_go(generator: Generator) -> None:
+    session = Session(generator, VOICE)
+    turns = [Segment(f"Turn {number}.", 1, voice(3.0, seed=number)) for number in range(12)]
+    session.replace(turns)
+    assert 2 < len(session.turns) < 12
+    assert session.turns == tuple(turns[-len(session.turns) :])
+    assert session.rows <= CONTEXT * 3 // 4

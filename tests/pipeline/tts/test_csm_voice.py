@@ -16,6 +16,7 @@ import pytest
 import soundfile
 import torch
 
+from csm import Session
 from pipeline.audio import EAR_RATE, Samples
 from pipeline.engine import EngineError
 from pipeline.tts import Spoken
@@ -132,7 +133,7 @@ async def test_after_a_crash_it_speaks_again(checkpoint: Path, voices: Path) -> 
         speaker = engine.speaker()
         sounds = speaker.speak("a long story " * 12)
         await anext(sounds)
-        (process,) = [child for child in psutil.Process().children() if "worker_process" in " ".join(child.cmdline())]
+        (process,) = [child for child in psutil.Process().children() if "workers.process" in " ".join(child.cmdline())]
         os.kill(process.pid, signal.SIGKILL)
         with pytest.raises(WorkerDied):
             async for _ in sounds:
@@ -187,13 +188,17 @@ async def test_a_model_that_is_none_is_refused_in_one_sentence(tmp_path: Path, v
 
 @pytest.fixture
 def talk(checkpoint: Path) -> Talk:
-    return Talk(load(str(checkpoint), "fp32", "cpu"), [])
+    return Talk(Session(load(str(checkpoint), "fp32", "cpu")))
 
 
 def held(talk: Talk) -> list[tuple[int, str, int]]:
-    """The turns as (speaker, words, samples); the session holds as many."""
-    assert talk._session.turns == len(talk._turns)
-    return [(turn.speaker, turn.text, 0 if turn.audio is None else turn.audio.shape[-1]) for turn in talk._turns]
+    """The turns that the session holds, as (speaker, words, samples)."""
+    turns = talk._session.turns
+    lengths = [
+        len(turn.codes) * FRAME if turn.codes is not None else 0 if turn.audio is None else turn.audio.shape[-1]
+        for turn in turns
+    ]
+    return [(turn.speaker, turn.text, length) for turn, length in zip(turns, lengths, strict=True)]
 
 
 def say(talk: Talk, text: str) -> int:
@@ -232,7 +237,7 @@ def test_what_was_never_heard_is_forgotten(talk: Talk) -> None:
     say(talk, "five six")
     say(talk, "seven eight")
     talk.said(first // 2)
-    assert held(talk)[1:] == [(PARLEY, "one two", first // 2)]
+    assert held(talk)[1:] == [(PARLEY, "one two", round(first / 2 / FRAME) * FRAME)]
 
 
 def test_an_interrupted_utterance_is_kept_as_far_as_it_was_made(talk: Talk) -> None:
