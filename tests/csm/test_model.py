@@ -223,7 +223,7 @@ def test_without_a_cache_gradients_reach_every_parameter() -> None:
     hidden = model.hidden_states(rows.clamp(min=0), rows >= 0)[0, 4:-6]
     frames = rows[0, 5:-5, :-1].clamp(min=0)
     logits = model.depth_logits(hidden, frames)
-    torch.nn.functional.cross_entropy(logits.flatten(0, 1), frames.flatten()).backward()
+    torch.nn.functional.cross_entropy(logits.flatten(0, 1), frames.flatten()).backward()  # type: ignore[no-untyped-call]
     still = [name for name, each in model.named_parameters() if each.grad is None or not each.grad.any()]
     assert not still
 
