@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from pipeline.doctor import WORDS, Finding, Step, examine
 from web.api.http import Problem
@@ -29,15 +30,24 @@ def doctor_api(service: Service) -> APIRouter:
         """
         if examining.locked():
             raise Problem(409, "The check is under way in another window: wait for its end.")
-        return StreamingResponse(lines(), media_type="application/jsonl")
+        return _Streamed(lines(), media_type="application/jsonl")
 
-    async def lines() -> AsyncIterator[str]:
+    async def lines() -> AsyncGenerator[str, None]:
         steps = examine(service.engines, service.settings, service.data, talking=lambda: service.conversations > 0)
         async with examining, aclosing(steps):
             async for step in steps:
                 yield json.dumps({type(step).__name__.lower(): _as_data(step)}) + "\n"
 
     return router
+
+
+class _Streamed(StreamingResponse):
+    """Its lines are closed with it, also when who reads them hangs up while one is being sent: what the doctor had
+    stopped would else stay stopped until the garbage is collected."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with aclosing(cast(AsyncGenerator[str, None], self.body_iterator)):
+            await super().__call__(scope, receive, send)
 
 
 def _as_data(step: Step) -> dict[str, Any]:

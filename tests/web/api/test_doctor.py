@@ -9,9 +9,13 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
+from starlette.types import Message
 
+from pipeline.doctor import Begun, Step
 from tests.web.conftest import Running
 from tests.web.scripted import ScriptedVoice
+from web.api.doctor import doctor_api
 
 
 @pytest.fixture
@@ -65,6 +69,34 @@ async def test_one_examination_at_a_time_and_hanging_up_ends_it(client: httpx.As
         await voice.let_go.wait()
     running.engines.voice = ScriptedVoice(seconds=1.0)
     assert (await findings(client))["voice"]["grade"] == "good", "there can be another one"
+
+
+async def test_hanging_up_while_a_line_is_sent_ends_it_too(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    sending, over = asyncio.Event(), asyncio.Event()
+
+    async def steps(*arguments: Any, **options: Any) -> AsyncIterator[Step]:
+        try:
+            yield Begun("computer", "This computer")
+            await asyncio.Event().wait()
+        finally:
+            over.set()
+
+    async def receive() -> Message:
+        await sending.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            sending.set()
+            await asyncio.Event().wait()  # the connection takes no more
+
+    monkeypatch.setattr("web.api.doctor.examine", steps)
+    app = FastAPI()
+    app.include_router(doctor_api(running.service))
+    scope = {"type": "http", "method": "POST", "path": "/api/doctor", "query_string": b"", "headers": []}
+    async with asyncio.timeout(60):
+        await app(scope, receive, send)
+    assert over.is_set()
 
 
 async def test_a_conversation_is_left_its_sound_card(client: httpx.AsyncClient, running: Running) -> None:
