@@ -99,7 +99,9 @@ class Weights:
 
     def of(self, stage: Stage, engine: str) -> tuple[str, str]:
         """(the model as the settings have it, what to say of its weights)."""
-        model = {"mind": "Qwen/Qwen2.5-0.5B-Instruct"}.get(stage, named(stage, engine, ""))
+        model = named(stage, engine, "")
+        if engine in ("vllm", "transformers"):
+            model = "Qwen/Qwen2.5-0.5B-Instruct"
         wanted = fetches(stage, engine, model)
         if not wanted:
             return "", "its own"

@@ -11,7 +11,8 @@ from typing import Literal
 
 from config import precision
 from config.cache import Source
-from config.fetches import MIMI, language_model_files, speech_model_files, whisper_files
+from config.fetches import MIMI, gguf_file, language_model_files, speech_model_files, whisper_files
+from config.packages import SMOLLM2_135M
 from config.settings import Settings
 
 Stage = Literal["ears", "mind", "voice"]
@@ -21,6 +22,12 @@ CSM_1B = "sesame/csm-1b"
 
 def _nothing(_: str) -> tuple[Source, ...]:
     return ()
+
+
+def _gguf(model: str) -> tuple[Source, ...]:
+    """Nothing for a model of Ollama's."""
+    source = SMOLLM2_135M if model == SMOLLM2_135M.name else gguf_file(model)
+    return (source,) if source is not None else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +110,17 @@ CATALOGUE: Mapping[tuple[str, str], EngineSpec] = MappingProxyType(
                 },
                 model="Qwen/Qwen3-4B-Instruct-2507",
                 files=lambda model: (language_model_files(model),),
+            ),
+            EngineSpec(
+                "mind",
+                "llama",
+                "llama.cpp",
+                "A language model on this computer, without a server. The smallest one only chats; larger ones, of the "
+                "hub’s GGUF files or Ollama’s, know more.",
+                "pipeline.llm.llama:Llama",
+                lambda settings, data: {"model": named("mind", "llama", settings.mind.model)},
+                model=SMOLLM2_135M.name,
+                files=_gguf,
             ),
             EngineSpec(
                 "mind",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 CODEC_FILE, CODEC_TENSORS = "tokenizer-*.safetensors", "codec_model."
@@ -48,6 +49,12 @@ def language_model_files(repository: str) -> Fetch:
         ("*.safetensors",),
         ("*ForCausalLM", "*LMHeadModel", "*ForConditionalGeneration"),
     )
+
+
+def gguf_file(name: str) -> Fetch | None:
+    """One file of a repository, written owner/name/file.gguf or owner/name:file.gguf; None for any other name."""
+    named = re.fullmatch(r"([\w.-]+/[\w.-]+)[/:]((?:[\w-][\w.-]*/)*[\w-][\w.-]*\.gguf)", name)
+    return Fetch(named[1], (), (named[2],)) if named else None
 
 
 MIMI = Fetch("kyutai/moshiko-pytorch-bf16", (), ("tokenizer-e351c8d8-checkpoint125.safetensors",))

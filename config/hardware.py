@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import re
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +22,10 @@ GB = 1000**3
 
 MATTERING = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "neon")
 """Instruction sets that the speech model's and CTranslate2's kernels are written for."""
+
+
+_PF_AVX2 = 40
+"""PF_AVX2_INSTRUCTIONS_AVAILABLE, <winnt.h>."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +64,7 @@ def look(models: Path | None = None) -> Hardware:
         system=platform.system(),
         processor=_processor(),
         cores=psutil.cpu_count(logical=False) or os.cpu_count() or 1,
-        instructions=_instructions(),
+        instructions=instructions() or frozenset(),
         memory_bytes=memory.total,
         free_memory_bytes=memory.available,
         gpus=gpus,
@@ -83,14 +89,16 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _instructions() -> frozenset[str]:
-    """From /proc/cpuinfo; elsewhere only what follows from the machine's kind."""
+def instructions() -> frozenset[str] | None:
+    """Of those in MATTERING, which the processor has; None where the system does not tell."""
     if platform.machine().lower() in ("arm64", "aarch64"):
         return frozenset({"neon"})
     for line in _lines(Path("/proc/cpuinfo")):
         if line.startswith("flags"):
             return frozenset(line.split()) & frozenset(MATTERING)
-    return frozenset()
+    if sys.platform == "win32":
+        return frozenset({"avx2"} if ctypes.windll.kernel32.IsProcessorFeaturePresent(_PF_AVX2) else ())
+    return None
 
 
 def _sound_cards() -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from typing import Literal
 from config.cache import is_here
 from config.engines import CATALOGUE, CSM_1B, Stage, fetches, named
 from config.hardware import GB, Hardware
+from config.packages import SMOLLM2_135M
 
 Runs = Literal["well", "slowly", "no"]
 
@@ -65,6 +66,9 @@ def _language(
     )  # fmt: skip
 
 
+QWEN_1_5B = "Qwen/Qwen2.5-1.5B-Instruct-GGUF/qwen2.5-1.5b-instruct-q4_k_m.gguf"
+QWEN_4B = "unsloth/Qwen3-4B-Instruct-2507-GGUF/Qwen3-4B-Instruct-2507-Q4_K_M.gguf"
+
 MODELS = (
     _own("ears", "pocketsphinx", memory=GB // 5),
     _whisper("tiny.en", "Whisper tiny", "English, quick, and often wrong.", 0.08, 0.4, 0.6, "well", 2),
@@ -82,6 +86,14 @@ MODELS = (
               8.1, 12.0, 11.0, "no", 8),
     _language("vllm", "Qwen/Qwen2.5-7B-Instruct", "Qwen2.5 7B, by vLLM", "The best of these, for a large card.",
               15.3, 20.0, 19.0, "no", 8),
+    _language("llama", SMOLLM2_135M.name, "SmolLM2 135M", "A very small model: it chats in English, and knows little.",
+              0.093, 0.5, 0, "well", 2),
+    _language("llama", "bartowski/Llama-3.2-1B-Instruct-GGUF/Llama-3.2-1B-Instruct-Q4_K_M.gguf", "Llama 3.2 1B",
+              "Simple talk.", 0.81, 1.3, 0, "well", 2),
+    _language("llama", QWEN_1_5B, "Qwen2.5 1.5B", "Everyday talk.", 1.12, 1.6, 0, "well", 4),
+    _language("llama", "bartowski/Llama-3.2-3B-Instruct-GGUF/Llama-3.2-3B-Instruct-Q4_K_M.gguf", "Llama 3.2 3B",
+              "Good talk.", 2.02, 3.2, 0, "well", 8),
+    _language("llama", QWEN_4B, "Qwen3 4B", "Good talk on almost anything.", 2.5, 3.9, 0, "well", 8),
     _language("transformers", "HuggingFaceTB/SmolLM2-360M-Instruct", "SmolLM2 360M", "Simple talk in English, soon.",
               0.73, 2.1, 1.5, "well", 4),
     _language("transformers", "Qwen/Qwen2.5-0.5B-Instruct", "Qwen2.5 0.5B", "Simple talk.",
@@ -118,7 +130,7 @@ def verdict(model: Model, hardware: Hardware) -> Verdict:
     if model.on_processor == "no":
         found = "there is none here" if gpu is None else f"the {gpu.name} has {_gb(gpu.free_bytes)}"
         return Verdict("no", f"Needs a graphics card of NVIDIA with {_gb(model.gpu_bytes)} free; {found}.")
-    if model.engine == "csm" and not hardware.instructions & {"avx2", "neon"}:
+    if model.engine in ("csm", "llama") and not hardware.instructions & {"avx2", "neon"}:
         return Verdict("no", "Needs a processor with AVX2 or NEON.")
     if hardware.cores < model.cores:
         return Verdict("slowly", f"Wants {model.cores} cores to keep up with speech; here are {hardware.cores}.")

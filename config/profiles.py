@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from config.hardware import GB, Hardware
-from config.models import find
+from config.models import QWEN_1_5B, QWEN_4B, find
 from config.settings import Settings
 
 Name = Literal["offline", "cpu", "gpu"]
@@ -63,7 +63,7 @@ PROFILES: Mapping[Name, Profile] = MappingProxyType(
                 "cpu",
                 "Without a graphics card: Whisper, a small language model, and CSM in four bits.",
                 ears=Choice("whisper", "base.en"),
-                mind=Choice("transformers", "Qwen/Qwen2.5-0.5B-Instruct"),
+                mind=Choice("llama", QWEN_1_5B),
                 voice=Choice("csm"),
             ),
             Profile(
@@ -95,8 +95,11 @@ OLDEST_CARD = 7.5
 """CUDA's compute capability below which vLLM has no kernels (Turing, 2018, has 7.5)."""
 
 CPU_MEMORY, CPU_CORES = 12 * GB, 4
-"""What the profile cpu wants: CSM 4.5 GB while it loads, the language model 2.6, Whisper 0.5, Parley 1 GB, and the rest
+"""What the profile cpu wants: CSM 4.5 GB while it loads, the language model 1.6, Whisper 0.5, Parley 1 GB, and the rest
 for the system."""
+
+LARGER_MEMORY, LARGER_CORES = 16 * GB, 8
+"""From here on its mind is the larger one: 3.9 GB, and three times the work for each word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +122,10 @@ def propose(hardware: Hardware) -> Proposal:
         return Proposal(PROFILES["offline"], f"{no_card} {wanted}; here are {hardware.memory_bytes / GB:.0f} GB.")
     if not hardware.instructions & {"avx2", "neon"}:
         return Proposal(PROFILES["offline"], f"{no_card} The processor has neither AVX2 nor NEON, which CSM needs.")
-    return Proposal(PROFILES["cpu"], f"{no_card} {cores} cores and {memory} are enough for Whisper, a small "
+    profile = PROFILES["cpu"]
+    if cores >= LARGER_CORES and hardware.memory_bytes >= LARGER_MEMORY:
+        profile = replace(profile, mind=Choice("llama", QWEN_4B))
+    return Proposal(profile, f"{no_card} {cores} cores and {memory} are enough for Whisper, a small "
                                      "language model, and CSM in four bits.")  # fmt: skip
 
 

@@ -37,7 +37,7 @@ PIPELINE = (
     "commands",
 )
 """The folders of pipeline/ from the ground up: each may import from those before it, and from itself."""
-HEAVY = {"torch", "transformers", "sentence_transformers", "chromadb", "faster_whisper", "moshi"}
+HEAVY = {"torch", "transformers", "sentence_transformers", "chromadb", "faster_whisper", "moshi", "xllamacpp"}
 
 
 def imports(file: Path, *, only_top_level: bool = False) -> set[str]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, TypedDict
 
+from pipeline.engine import EngineError
 from pipeline.llm import Message, Prompt
 
 BYTES_PER_TOKEN = 3.5
@@ -49,6 +50,33 @@ def chat(prompt: Prompt, room: int, count: Count = tokens) -> list[ChatMessage]:
     while recent and recent[0]["role"] == "assistant":
         recent.pop(0)
     return [system, *merged(iter([*recent, now]))]
+
+
+def fitted(
+    prompt: Prompt, context: int, name: str, count: Count, whole: Callable[[list[ChatMessage]], int]
+) -> list[ChatMessage]:
+    """The prompt's messages, so many that they and the reply fit into a context of so many tokens.
+
+    Args:
+        name: the model's, for sentences.
+        count: tokens of a text.
+        whole: tokens of all messages in the model's own form.
+
+    Raises:
+        EngineError: what was said last is too much, or the reply that is asked for.
+    """
+    most = context - prompt.max_tokens
+    if most <= 0:
+        raise EngineError(f"{name} reads and writes {context} tokens: ask for shorter replies.")
+    room = most
+    before: list[ChatMessage] = []
+    while (messages := chat(prompt, room, count)) != before:
+        excess = whole(messages) - most
+        if excess <= 0:
+            return messages
+        before = messages
+        room = sum(count(message["content"]) for message in messages) - excess
+    raise EngineError(f"That was more than {name} can read at once: say it in shorter parts.")
 
 
 def oldest(said: Sequence[ChatMessage], room: int, count: Count) -> int:

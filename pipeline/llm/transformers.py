@@ -14,7 +14,7 @@ from typing import Any
 
 from pipeline.engine import EngineError, Progress, Report
 from pipeline.llm import Prompt
-from pipeline.llm.chat import ChatMessage, Unspoken, chat, open_mark
+from pipeline.llm.chat import ChatMessage, Unspoken, fitted, open_mark
 from pipeline.llm.checkpoint import folder_of, load
 from pipeline.llm.contexts import Contexts
 from pipeline.workers.place import MakePlace, Place, PlacedEngine
@@ -80,19 +80,8 @@ class Mind:
 
     def _rendered(self, prompt: Prompt) -> str:
         """The prompt in the model's own form, of at most as many tokens as fit. Raises EngineError."""
-        most = self._context - prompt.max_tokens
-        if most <= 0:
-            raise EngineError(f"{self._name} reads and writes {self._context} tokens: ask for shorter replies.")
-        room = most
-        before: list[ChatMessage] = []
-        while (messages := chat(prompt, room, self._count)) != before:
-            text = self._template.render(messages)
-            excess = len(self._ids(text)) - most
-            if excess <= 0:
-                return text
-            before = messages
-            room = sum(self._count(message["content"]) for message in messages) - excess
-        raise EngineError(f"That was more than {self._name} can read at once: say it in shorter parts.")
+        whole = lambda messages: len(self._ids(self._template.render(messages)))  # noqa: E731
+        return self._template.render(fitted(prompt, self._context, self._name, self._count, whole))
 
     def _ids(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer(text, add_special_tokens=False).input_ids

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from config.hardware import GB, Gpu, Hardware
+from config.models import QWEN_1_5B, QWEN_4B
 from config.profiles import CARD_SETS, PROFILES, propose
 
 MIB = 1024**2
@@ -39,10 +40,10 @@ CROWDED = card("RTX 4090", 24564, 400, 8.9)
             LAPTOP,
             "cpu",
             "base.en",
-            "transformers",
+            "llama",
             "There is no NVIDIA card here. 8 cores and 17 GB of memory are enough",
         ),
-        (MACBOOK, "cpu", "base.en", "transformers", "There is no NVIDIA card here."),
+        (MACBOOK, "cpu", "base.en", "llama", "There is no NVIDIA card here."),
         (with_cards(RTX_3060), "gpu", "large-v3-turbo", "Qwen/Qwen2.5-1.5B-Instruct", "has 12.5 GB free; Whisper"),
         (with_cards(card("RTX 3060", 12288, 11000)), "gpu", "small", "Qwen/Qwen2.5-1.5B-Instruct", "take 11.2 GB."),
         (with_cards(card("RTX 3070", 8192, 7700)), "gpu", "large-v3-turbo", "openai", "server such as Ollama."),
@@ -50,7 +51,7 @@ CROWDED = card("RTX 4090", 24564, 400, 8.9)
             with_cards(card("RTX 3050", 4096, 3900)),
             "cpu",
             "base.en",
-            "transformers",
+            "llama",
             "has 4.1 GB free, and Whisper and CSM",
         ),
         (with_cards(RTX_4090), "gpu", "large-v3-turbo", "Qwen/Qwen3-4B-Instruct-2507", "take 18.1 GB."),
@@ -59,7 +60,7 @@ CROWDED = card("RTX 4090", 24564, 400, 8.9)
             with_cards(CROWDED),
             "cpu",
             "base.en",
-            "transformers",
+            "llama",
             "end the programs that use it (`nvidia-smi` names them)",
         ),
         (with_cards(RTX_3060, RTX_4090), "gpu", "large-v3-turbo", "Qwen/Qwen3-4B-Instruct-2507", "The RTX 4090 has"),
@@ -68,7 +69,7 @@ CROWDED = card("RTX 4090", 24564, 400, 8.9)
             with_cards(card("GTX 1080 Ti", 11264, 11000, 6.1)),
             "cpu",
             "base.en",
-            "transformers",
+            "llama",
             "too old for today’s engines.",
         ),
         (with_cards(RTX_4090, system="Windows"), "gpu", "large-v3-turbo", "openai", "vLLM runs on Linux only"),
@@ -76,7 +77,7 @@ CROWDED = card("RTX 4090", 24564, 400, 8.9)
             replace(LAPTOP, gpu_trouble="The driver hangs."),
             "cpu",
             "base.en",
-            "transformers",
+            "llama",
             "The driver hangs. 8 cores",
         ),
     ],
@@ -91,6 +92,12 @@ def test_the_profile_follows_from_the_hardware(
     assert proposal.why.endswith(".")
     if hardware.gpu is not None and profile == "gpu":
         assert proposal.profile.gpu_bytes <= hardware.gpu.free_bytes
+
+
+def test_more_cores_and_memory_get_a_larger_mind() -> None:
+    usual = propose(replace(LAPTOP, cores=4)).profile.mind.model
+    assert usual == propose(replace(LAPTOP, memory_bytes=12 * GB)).profile.mind.model == QWEN_1_5B
+    assert propose(LAPTOP).profile.mind.model == QWEN_4B
 
 
 def test_the_sets_for_a_card_go_from_the_largest_to_the_smallest() -> None:

@@ -1,0 +1,226 @@
+"""Any GGUF by llama.cpp, in a worker process: quick on a processor, and on the graphics card its build knows.
+
+xllamacpp is llama.cpp's own server as a library: it batches several replies, keeps what each conversation has read,
+and renders the model's own chat template. It also listens at a port of this machine, for nobody without the key that
+is made here; only the counting of tokens goes that way. Its destructor waits for its own thread and may never come
+back, which is harmless here: a worker is ended, never finished.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import secrets
+import threading
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from config.hardware import GB, instructions
+from pipeline.engine import EngineError, Progress, Report
+from pipeline.llm import Prompt
+from pipeline.llm.chat import ChatMessage, fitted
+from pipeline.llm.gguf import Header, read
+from pipeline.llm.gguf_files import file_of
+from pipeline.workers.place import MakePlace, Place, PlacedEngine
+from pipeline.workers.worker import Worker
+
+TALKERS = 2
+"""Replies that are written at a time, each with a context of its own; further ones wait for a place."""
+
+CONTEXT = 4096
+"""Tokens of prompt and reply together for each talker, where the model has as many: half an hour of talk."""
+
+KEPT_MB = 256
+"""Of contexts that had to leave their place to another talker's: coming back, they are copied and not read anew."""
+
+CHUNK = 128
+"""Tokens of the prompt that are read at a time: after each the listener may have gone. 128 take 0.1 s of the smallest
+model on one core, and larger chunks are read no faster on a processor."""
+
+REPETITION = {"repeat_penalty": 1.1, "repeat_last_n": 128}
+"""How much less likely a token is that stands among the last ones: small models else say the same again and again."""
+
+COMPUTED_BYTES = 200_000_000
+"""Beside weights and contexts: activations, and the library itself."""
+
+QUIETLY = {"enable_thinking": False, "thinking": False}
+"""What chat templates are told so that the model does not reason first: Qwen's and DeepSeek's words for it."""
+
+
+class Mind:
+    """The model itself, for a worker process."""
+
+    def __init__(self, report: Report, model: str, context: int, threads: int | None) -> None:
+        check_processor()
+        file = file_of(model, report)
+        header = read(file)
+        self._name = file.name
+        self._context = min(context, header.context or context)
+        check_talks(header, file.name)
+        report(Progress(f"loading {file.name}"))
+        self._server = serve(file, header, self._context, threads or usual_threads())
+        key = {"Authorization": f"Bearer {self._server.key}"}
+        self._http = httpx.Client(base_url=self._server.address, headers=key, trust_env=False)
+        self.timings: dict[str, Any] = {}
+        """Of the last reply, as llama.cpp counts: cache_n tokens of the prompt were kept, prompt_n read."""
+        self._count = lru_cache(maxsize=4096)(self._counted)
+        report(Progress("warming up"))
+        for _ in self._written([{"role": "user", "content": "Hello."}], 0.0, 1):
+            pass
+
+    def reply(self, prompt: Prompt) -> Iterator[str]:
+        """Pieces of text, some of them empty: after each one the generator may be closed."""
+        messages = fitted(prompt, self._context, self._name, self._count, self._whole)
+        said = reasoned = False
+        for delta in self._written(messages, prompt.temperature, prompt.max_tokens):
+            piece = delta.get("content") or ""
+            said, reasoned = said or bool(piece), reasoned or bool(delta.get("reasoning_content"))
+            yield piece
+        if reasoned and not said:
+            raise EngineError(f"{self._name} reasoned until its reply was full: choose a model that does not reason.")
+
+    def _written(self, messages: list[ChatMessage], temperature: float, most: int) -> Iterator[dict[str, Any]]:
+        """What the reply goes on with, an empty one for each part of the prompt that was read. Raises EngineError."""
+        request = {
+            "messages": messages, "temperature": temperature, "max_tokens": most, "stream": True,
+            "return_progress": True, "chat_template_kwargs": QUIETLY, **REPETITION,
+        }  # fmt: skip
+        events: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        gone = threading.Event()
+
+        def take(event: dict[str, Any]) -> bool:
+            """Whether it may stop."""
+            events.put(event)
+            return gone.is_set()
+
+        def write() -> None:
+            try:
+                self._server.chat(request, take)
+            finally:
+                events.put(None)
+
+        threading.Thread(target=write, daemon=True).start()
+        try:
+            while (event := events.get()) is not None:
+                if "error" in event:
+                    raise EngineError(f"{self._name} could not answer ({event['error'].get('message', 'unknown')}).")
+                self.timings = event.get("timings") or self.timings
+                yield next((choice["delta"] for choice in event.get("choices", ())), {})
+        finally:
+            gone.set()
+
+    def _counted(self, text: str) -> int:
+        return len(self._asked("tokenize", {"content": text})["tokens"])
+
+    def _whole(self, messages: list[ChatMessage]) -> int:
+        """Tokens of a prompt in the model's own form."""
+        return self._counted(self._asked("apply-template", {"messages": messages})["prompt"])
+
+    def _asked(self, what: str, request: dict[str, Any]) -> dict[str, Any]:
+        answer = self._http.post(what, json=request).raise_for_status()
+        told: dict[str, Any] = answer.json()
+        return told
+
+
+class Served:
+    """llama.cpp's server in this process."""
+
+    def __init__(self, parameters: Any, key: str) -> None:
+        import xllamacpp
+
+        self._server = xllamacpp.Server(parameters)
+        self.key, self.address = key, self._server.listening_address
+        self.chat = self._server.handle_chat_completions
+
+
+def serve(file: Path, header: Header, context: int, threads: int) -> Served:
+    """Load the model. Raises EngineError where it does not fit into the memory, or llama.cpp does not know its kind."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when the library comes; see usual_threads
+    import xllamacpp
+
+    cards = sum(
+        device["memory_free"] for device in xllamacpp.get_device_info() if "CPU" not in str(device["type"])
+    )  # of a build for them; llama.cpp puts as many layers there as fit
+    check_room(header, file.name, context, psutil.virtual_memory().available + cards)
+    parameters = xllamacpp.CommonParams()
+    parameters.model.path = str(file)
+    parameters.n_ctx, parameters.n_parallel = context * TALKERS, TALKERS
+    parameters.n_batch = parameters.n_ubatch = CHUNK
+    parameters.cache_ram_mib = KEPT_MB
+    parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = threads
+    parameters.verbosity = -1
+    parameters.ui, parameters.n_threads_http, parameters.offline = False, 1, True
+    parameters.hostnames, parameters.cors_origins = ["127.0.0.1"], ""
+    key = secrets.token_urlsafe()
+    parameters.api_keys = [key]
+    try:
+        return Served(parameters, key)
+    except RuntimeError as error:
+        raise EngineError(
+            f"llama.cpp cannot load {file.name}, a model of the kind {header.architecture!r}: choose another."
+        ) from error
+
+
+def usual_threads() -> int:
+    """Both cores of two, else all but one, for ears and voice, and at most eight, as memory is no quicker for more.
+
+    They wait for each other after every matrix. Waiting in a loop, as OpenMP's threads do of themselves, two on two
+    cores that others use too wrote 2 tokens a second; asleep (OMP_WAIT_POLICY) 40, and one thread alone 25.
+    """
+    cores = psutil.cpu_count(logical=False) or 1
+    return cores if cores <= 2 else min(8, cores - 1)
+
+
+def check_processor() -> None:
+    """Raises EngineError where the library would be ended by the system at its first instruction."""
+    known = instructions()
+    if known is not None and not known & {"avx2", "neon"}:
+        raise EngineError(
+            "llama.cpp needs a processor with AVX2 or NEON, and this one has neither: choose the built-in replies, or "
+            "a server on another computer."
+        )
+
+
+def check_talks(header: Header, name: str) -> None:
+    """Raises EngineError for a model that is not made for talk."""
+    if not header.chat_template:
+        kind = f" (it is of the kind {header.architecture!r})" if header.architecture else ""
+        raise EngineError(f"{name} has no chat template, so it is not made for talk{kind}: choose an instruct model.")
+
+
+def check_room(header: Header, name: str, context: int, free: int) -> None:
+    """Raises EngineError where the model and its contexts do not fit into so many bytes."""
+    need = header.weight_bytes + TALKERS * context * header.token_bytes() + COMPUTED_BYTES
+    if need > free:
+        raise EngineError(
+            f"{name} needs {need / GB:.1f} GB of memory, and {free / GB:.1f} GB are free: choose a smaller model, or "
+            "end other programs."
+        )
+
+
+class Llama(PlacedEngine[Place]):
+    """A language model by llama.cpp in a worker process."""
+
+    def __init__(
+        self, model: str, *, context: int = CONTEXT, threads: int | None = None, place: MakePlace = Worker
+    ) -> None:
+        """
+        Args:
+            model: a GGUF: a file's path, `owner/name/file.gguf` at the hub, or `ollama:name` as Ollama has it.
+            context: tokens of prompt and reply together for each talker, if the model has as many.
+            threads: usual_threads() by default.
+        """
+        arguments = {"model": model, "context": context, "threads": threads}
+        super().__init__(place("llama", f"{__name__}:Mind", arguments, concurrency=4 * TALKERS))
+
+    async def reply(self, prompt: Prompt) -> AsyncGenerator[str, None]:
+        async with aclosing(self._place.stream("reply", prompt)) as pieces:
+            async for piece in pieces:
+                if piece:
+                    yield piece
