@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -72,6 +73,13 @@ def test_the_imports_of_pipeline_run_downwards() -> None:
         if place(other) > place(file)
     ]
     assert not up
+
+
+def test_the_architecture_names_the_folders_in_that_order() -> None:
+    told = (ROOT / "docs" / "ARCHITECTURE.md").read_text(encoding="utf-8").split("| in `pipeline/` |")[1]
+    table = told.split("\n\n")[0]
+    first_cells = [line.split("|")[1] for line in table.splitlines()[2:]]
+    assert [name.strip("/") for cell in first_cells for name in re.findall(r"`([^`]+)`", cell)] == [*PIPELINE]
 
 
 @pytest.mark.parametrize("room", ["rag", "config", "pipeline", "web"])
