@@ -19,13 +19,14 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.simulated_user import ROOT, machine
+from benchmarks.simulated_user import machine
 from benchmarks.voice_to_voice import QUESTIONS
 from config import Settings
 from pipeline.audio import EAR_RATE, MOUTH_RATE
 from pipeline.conversation.conversation import Conversation
 from pipeline.ends.file import hold, read_sound
 from pipeline.engines.running import Engines
+from tests.support.recordings import recording
 
 EVERY_S = 600.0
 """Of simulated talk, between two looks."""
@@ -38,7 +39,7 @@ def resident() -> float:
 
 
 async def talk(hours: float) -> str:
-    questions = [read_sound(ROOT / "tests" / "audio" / name) for name in QUESTIONS]
+    questions = [read_sound(recording(name)) for name in QUESTIONS]
     rows: list[str] = []
     with tempfile.TemporaryDirectory() as data:
         engines = Engines(Settings(), Path(data))

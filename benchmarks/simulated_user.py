@@ -31,6 +31,8 @@ from numpy.typing import NDArray
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidMessage
 
+from tests.support.recordings import recording
+
 ROOT = Path(__file__).resolve().parent.parent
 RATE = 24_000
 TICK = RATE // 100
@@ -43,8 +45,8 @@ Samples = NDArray[np.float32]
 
 @cache
 def load(name: str) -> Samples:
-    """A recording of tests/audio at 24 kHz, its edges of silence cut off."""
-    sound, rate = soundfile.read(ROOT / "tests" / "audio" / name, dtype="float32", always_2d=True)
+    """A recording of the tests at 24 kHz, its edges of silence cut off."""
+    sound, rate = soundfile.read(recording(name), dtype="float32", always_2d=True)
     return trimmed(soxr.resample(sound.mean(axis=1), rate, RATE).astype(np.float32))
 
 

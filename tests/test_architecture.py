@@ -37,6 +37,22 @@ PIPELINE = (
     "doctor",  # whether it all works here
     "commands",
 )
+WEB = (
+    "__init__.py",
+    "logs.py",
+    "turn_log.py",
+    "recordings.py",
+    "validation.py",  # what is wrong with an input, in a sentence
+    "changes.py",  # every rule of a change of settings
+    "service.py",  # what pages, API and calls share
+    "pages.py",
+    "api",
+    "realtime",
+    "guard.py",  # who may talk to the server
+    "app.py",
+    "serve.py",
+)
+"""The files and folders of web, each of which may import those above it."""
 """The folders of pipeline/ from the ground up: each may import from those before it, and from itself."""
 HEAVY = {"torch", "transformers", "sentence_transformers", "chromadb", "faster_whisper", "moshi", "xllamacpp"}
 
@@ -62,13 +78,14 @@ def test_a_room_imports_only_what_lies_below_it(room: str) -> None:
         assert not forbidden, f"{file.relative_to(ROOT)} imports {', '.join(sorted(forbidden))}"
 
 
-def test_the_imports_of_pipeline_run_downwards() -> None:
+@pytest.mark.parametrize(("room", "order"), [("pipeline", PIPELINE), ("web", WEB)])
+def test_the_imports_of_a_room_run_downwards(room: str, order: tuple[str, ...]) -> None:
     def place(file: Path) -> int:
-        return PIPELINE.index(file.relative_to(ROOT / "pipeline").parts[0])
+        return order.index(file.relative_to(ROOT / room).parts[0])
 
     up = [
         f"{file.relative_to(ROOT)} imports {other.relative_to(ROOT)}"
-        for file, others in neighbours("pipeline").items()
+        for file, others in neighbours(room).items()
         for other in others
         if place(other) > place(file)
     ]

@@ -17,8 +17,8 @@ from pipeline.engines.trial import shortened, transcribe, words_right
 from pipeline.stt import SpeechToText
 from pipeline.turns.vad import FRAME, VoiceActivityLike
 
-RECORDING = Path(__file__).resolve().parents[2] / "tests" / "audio" / "weather_question.wav"
-"""From livekit/agents (Apache-2.0); see the README beside it."""
+RECORDING = Path(__file__).with_name("weather_question.wav")
+"""From livekit/agents (Apache-2.0): see the README beside it."""
 SAID = "What is the weather in Paris?"
 
 JUDGES = frozenset({"whisper"})

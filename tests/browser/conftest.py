@@ -17,8 +17,9 @@ import soundfile
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect, sync_playwright
 
 from config.places import ROOT
+from tests.support.recordings import recording
 
-WEATHER = ROOT / "tests" / "audio" / "weather_question.wav"
+WEATHER = recording("weather_question.wav")
 READY_WITHIN = 120_000
 """Milliseconds for the engines to load on a busy machine. A bound for what hangs, not a claim about speed."""
 QUIET_FLAGS = (

@@ -22,12 +22,12 @@ from pipeline.audio.portaudio_process import PortAudioApart
 from pipeline.conversation.events import ReplyAudio, ReplyDone, ReplyMade
 from pipeline.doctor import Finding, Working, examine
 from pipeline.ends.soundcard import SoundCard, levels, play_tone
-from tests.support.recordings import AUDIO
+from tests.support.recordings import recording
 from tests.support.sound_server import MICROPHONE, SPEAKER, SoundServer, missing, sound_server
 from tests.support.transcript import transcribed
 from tests.web.scripted import ScriptedEngines
 
-QUESTION = AUDIO / "weather_question.wav"
+QUESTION = recording("weather_question.wav")
 PATIENCE = 120
 """Seconds after which a test that waits for a device gives up."""
 

@@ -21,10 +21,11 @@ from pipeline.commands import talk
 from pipeline.conversation.stages import Stages
 from pipeline.engine import EngineError
 from pipeline.turns.record import TurnRecord
+from tests.support.recordings import recording
 from tests.support.scene import SPEECH_LEVEL, Scene, _Ears, _Memory, _Mind, _Vad, _Voice
 from tests.support.transcript import transcribed
 
-QUESTION = ROOT / "tests" / "audio" / "weather_question.wav"
+QUESTION = recording("weather_question.wav")
 
 
 class ScriptedEngines:

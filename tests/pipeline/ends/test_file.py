@@ -15,8 +15,7 @@ from pipeline.conversation.conversation import Conversation
 from pipeline.conversation.stages import Stages
 from pipeline.ends.file import AudioFileError, Held, check_writable, hold, read_sound, write_sound
 from pipeline.turns.vad import FRAME
-from tests.support import virtual_time
-from tests.support.recordings import AUDIO
+from tests.support import recordings, virtual_time
 from tests.support.scene import SPEECH_LEVEL, Scene, _Ears, _Memory, _Mind, _Vad, _Voice
 
 
@@ -31,7 +30,7 @@ def tone(seconds: float, rate: int, level: float = 0.5) -> Samples:
     ("name", "seconds"), [("weather_question.wav", 1.87), ("jfk.flac", 11.0), ("bear_or_shark.mp3", 2.1)]
 )
 def test_wav_flac_and_mp3_are_read(name: str, seconds: float) -> None:
-    sound = read_sound(AUDIO / name)
+    sound = read_sound(recordings.recording(name))
     assert sound.dtype == np.float32
     assert sound.ndim == 1
     assert len(sound) / EAR_RATE == pytest.approx(seconds, abs=0.05)
@@ -60,7 +59,7 @@ def test_what_is_not_a_number_becomes_silence(tmp_path: Path) -> None:
 def cut(name: str, size: int) -> Callable[[Path], Path]:
     def make(folder: Path) -> Path:
         path = folder / name
-        path.write_bytes((AUDIO / name).read_bytes()[:size])
+        path.write_bytes(recordings.recording(name).read_bytes()[:size])
         return path
 
     return make
@@ -97,7 +96,7 @@ def test_what_cannot_be_read_is_said_in_one_sentence(
 
 
 def test_a_wav_from_a_pipe_claims_no_length(tmp_path: Path) -> None:
-    content = bytearray((AUDIO / "weather_question.wav").read_bytes())
+    content = bytearray(recordings.recording("weather_question.wav").read_bytes())
     content[40:44] = b"\xff\xff\xff\xff"
     (tmp_path / "piped.wav").write_bytes(content)
     assert len(read_sound(tmp_path / "piped.wav")) / EAR_RATE == pytest.approx(1.87, abs=0.05)

@@ -19,13 +19,13 @@ from pipeline.stt import Hearing, Transcript
 from pipeline.stt.pocketsphinx import _DECODERS, PocketSphinx, natural
 from pipeline.turns.vad import FRAME
 from pipeline.workers.place import WorkerDied
-from tests.support.recordings import AUDIO
+from tests.support import recordings
 
 QUESTION = "What is the weather in paris?"
 
 
 def recording(name: str) -> Samples:
-    samples, rate = soundfile.read(AUDIO / name, dtype="float32", always_2d=True)
+    samples, rate = soundfile.read(recordings.recording(name), dtype="float32", always_2d=True)
     return np.asarray(soxr.resample(samples.mean(axis=1), rate, EAR_RATE), dtype=np.float32)
 
 

@@ -13,7 +13,7 @@ from onnxruntime import InferenceSession
 
 from pipeline.audio import EAR_RATE, Samples
 from pipeline.turns.vad import FRAME, VoiceActivity, load_model
-from tests.support.recordings import AUDIO
+from tests.support import recordings
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def activity(model: InferenceSession) -> VoiceActivity:
 
 
 def recording(name: str) -> Samples:
-    samples, rate = soundfile.read(AUDIO / name, dtype="float32", always_2d=True)
+    samples, rate = soundfile.read(recordings.recording(name), dtype="float32", always_2d=True)
     return np.asarray(soxr.resample(samples.mean(axis=1), rate, EAR_RATE), dtype=np.float32)
 
 

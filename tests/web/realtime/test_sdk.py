@@ -22,7 +22,7 @@ from pydantic import TypeAdapter
 
 from config import Settings
 from pipeline.engines.running import Engines
-from tests.support.recordings import AUDIO
+from tests.support.recordings import recording
 from tests.web.conftest import Running, served
 from tests.web.realtime.test_protocol import LOUD, SILENCE
 
@@ -114,7 +114,7 @@ async def test_the_api_key_is_the_token(tmp_path: Path) -> None:
 
 @pytest.fixture
 def question() -> np.ndarray:
-    samples, rate = soundfile.read(AUDIO / "weather_question.wav", dtype="float32")
+    samples, rate = soundfile.read(recording("weather_question.wav"), dtype="float32")
     mono = samples if samples.ndim == 1 else samples.mean(axis=1)
     sound = soxr.resample(mono, rate, 24_000)
     return np.concatenate([(sound * 32767).astype("<i2"), np.zeros(48_000, "<i2")])

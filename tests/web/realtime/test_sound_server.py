@@ -15,11 +15,12 @@ import pytest
 import websockets
 
 from config.places import ROOT
+from tests.support.recordings import recording
 from tests.support.sound_server import MICROPHONE, SPEAKER, SoundServer, missing, sound_server
 from tests.web.realtime.test_protocol import send, the, types, until
 from tests.web.test_serve import SCRIPT
 
-QUESTION = ROOT / "tests" / "audio" / "weather_question.wav"
+QUESTION = recording("weather_question.wav")
 
 pytestmark = [pytest.mark.sound_server, pytest.mark.skipif(bool(missing()), reason=f"not installed: {missing()}")]
 
