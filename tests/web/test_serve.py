@@ -64,6 +64,9 @@ def test_ctrl_c_ends_it_with_all_its_children(serving: subprocess.Popen[str], tm
     assert not alive
     for line in (tmp_path / "parley.log").read_text().splitlines() if (tmp_path / "parley.log").exists() else []:
         assert {"at", "level", "logger", "message"} <= set(json.loads(line))
+    if os.name == "posix":
+        readable = [path for path in tmp_path.rglob("*") if path.stat().st_mode & 0o077]
+        assert not readable, "data is for its owner's eyes only"
 
 
 def test_a_second_ctrl_c_ends_it_at_once(serving: subprocess.Popen[str]) -> None:

@@ -20,7 +20,8 @@ from pipeline.conversation.conversation import Conversation
 from pipeline.conversation.events import Event, ReplyPaused, ReplyResumed, Severity
 from pipeline.conversation.recording import Recording
 from pipeline.conversation.stages import Stages
-from pipeline.engine import EngineError
+from pipeline.engine import EngineError, EngineStatus
+from web.changes import STAGES
 from web.realtime import events as wire
 from web.realtime.capacity import of_this_machine
 from web.realtime.card import Card
@@ -219,13 +220,21 @@ class Call:
         told: set[str] = set()
         async for health in self._service.engines.changes():
             for stage, status in health.items():
-                if status.state != "loading" and status.last_error and status.last_error not in told:
+                lacking = status.state == "failed" or (status.state == "ready" and stage in self._stood_in(health))
+                if lacking and status.last_error and status.last_error not in told:
                     told.add(status.last_error)
                     for each in self._narrator.notice("error", f"{stage}: {status.last_error}"):
                         await self._outgoing.put(each)
             with suppress(EngineError):
                 return self._service.engines.stages()
         raise EngineError("The engines were stopped.")
+
+    def _stood_in(self, health: Mapping[str, EngineStatus]) -> set[str]:
+        """The stages that have another engine than the settings ask for."""
+        settings = self._service.settings
+        return {
+            stage for stage in STAGES if stage in health and health[stage].engine != getattr(settings, stage).engine
+        }
 
     # -- settings and engines -----------------------------------------------------------------------------------------
 
