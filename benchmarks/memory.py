@@ -31,11 +31,11 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from rag import Memory, Remembered, SentenceEmbedder, keeper
-from rag.finder import Found
+from rag import Memory, Remembered, SentenceEmbedder, indexer
 from rag.lexical import EMPTY, Stemmer, words
 from rag.packing import pack
 from rag.ranking import RELEVANT, WEIGHTS
+from rag.retriever import Found
 
 BUDGET = 2400
 CATEGORIES = {1: "several hops", 2: "time", 3: "open", 4: "one hop"}
@@ -338,7 +338,7 @@ def speed(count: int, folder: Path) -> None:
 
 def filled(count: int, folder: Path) -> None:
     embedder, start = QuickFilling(), time.perf_counter()
-    embedder.filling, keeper.BATCH = True, 1000  # nobody asks meanwhile
+    embedder.filling, indexer.BATCH = True, 1000  # nobody asks meanwhile
     with tempfile.TemporaryDirectory() as place, Memory(folder, embedder=embedder) as memory:
         file = Path(place) / "turns.jsonl"
         with file.open("w", encoding="utf-8") as out:

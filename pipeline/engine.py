@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Generic, Literal, Protocol, TypeVar
 
 EngineState = Literal["stopped", "loading", "ready", "failed"]
 
@@ -43,3 +43,24 @@ class Engine(Protocol):
 
     @property
     def status(self) -> EngineStatus: ...
+
+
+E = TypeVar("E", bound=Engine)
+
+
+class EngineFace(Generic[E]):
+    """What stands before an engine: it starts, stops and is as that is."""
+
+    def __init__(self, engine: E) -> None:
+        self.engine = engine
+
+    async def start(self, report: Report) -> None:
+        """Load. Raises EngineError with one sentence that says what to do."""
+        await self.engine.start(report)
+
+    async def stop(self) -> None:
+        await self.engine.stop()
+
+    @property
+    def status(self) -> EngineStatus:
+        return self.engine.status

@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from rag.embedding import Embedder, SentenceEmbedder
-from rag.finder import Finder, Found, reasons
-from rag.keeper import Keeper
+from rag.indexer import Indexer
 from rag.packing import pack
 from rag.ranking import RELEVANT, fits
 from rag.records import ConversationSummary, MemorySize, Recall, Recalled, Remembered
 from rag.renewal import renewed
 from rag.rescue import opened
+from rag.retriever import Found, Retriever, reasons
 from rag.store import Which
 from rag.vectors import ChromaServer
 
@@ -53,10 +53,10 @@ class Memory:
         self._folder = Path(path) / _folder_name(owner)
         self._notices: list[str] = []
         self._turns = opened(self._folder / "turns.sqlite3", self._folder / "vectors", self._notices)
-        self._keeper = Keeper(
+        self._indexer = Indexer(
             self._turns, self._folder / "vectors", embedder or SentenceEmbedder(), chroma, owner, self._notices.append
         )
-        self._finder = Finder(self._turns)
+        self._retriever = Retriever(self._turns)
         self._recalling = threading.Lock()
         self._conversation = uuid.uuid4().hex
 
@@ -77,12 +77,12 @@ class Memory:
             conversation or self._conversation,
         )
         self._turns.add([turn])
-        self._keeper.nudge()
+        self._indexer.nudge()
         return turn.id
 
     def settle(self) -> None:
         """Wait until the background has nothing left to do: every turn has its vector, what was forgotten is gone."""
-        self._keeper.settle()
+        self._indexer.settle()
 
     # Recalling
 
@@ -121,10 +121,10 @@ class Memory:
         """Every candidate with all that ranking knows of it: what `recall` packs, for the curious and for fitting."""
         query = _tidy(query[:LONGEST_QUERY])
         with self._recalling:
-            unheard = self._finder.unheard(query)
-            nearest, vectors = self._keeper.look_up(query, unheard)
-            self._finder.hear(unheard, vectors)
-            return self._finder.find(
+            unheard = self._retriever.unheard(query)
+            nearest, vectors = self._indexer.look_up(query, unheard)
+            self._retriever.hear(unheard, vectors)
+            return self._retriever.find(
                 query, nearest, now=_aware(now), asker=asker, exclude_conversation=exclude_conversation
             )
 
@@ -163,9 +163,9 @@ class Memory:
         )
         if not self._turns.find(which, limit=1):
             return 0
-        self._keeper.due()  # first, so that a crash between texts and vectors is put right at the next start
+        self._indexer.due()  # first, so that a crash between texts and vectors is put right at the next start
         removed = self._turns.remove(which)
-        self._keeper.drop()
+        self._indexer.drop()
         return removed
 
     def correct(self, id: str, text: str) -> None:
@@ -178,9 +178,9 @@ class Memory:
         if not rows:
             raise KeyError(id)
         text = _clean(text, "text")
-        self._keeper.due()
+        self._indexer.due()
         self._turns.rewrite(rows[0], text)
-        self._keeper.nudge()
+        self._indexer.nudge()
 
     def conversations(self) -> list[ConversationSummary]:
         """Newest first."""
@@ -223,7 +223,7 @@ class Memory:
             ValueError: a line isn't a turn; nothing was added.
         """
         added = self._turns.add(_read_jsonl(Path(file)))
-        self._keeper.nudge()
+        self._indexer.nudge()
         return added
 
     def size(self) -> MemorySize:
@@ -234,16 +234,16 @@ class Memory:
     @property
     def notices(self) -> tuple[str, ...]:
         """What people should be told: damage that was repaired, and what does not work at present."""
-        return (*self._notices, *([self._keeper.trouble] if self._keeper.trouble else []))
+        return (*self._notices, *([self._indexer.trouble] if self._indexer.trouble else []))
 
     def warm(self) -> None:
         """Load the embedding model and the indexes now rather than at the first question."""
-        self._keeper.open()
+        self._indexer.open()
         with self._recalling:
-            self._finder.refresh()
+            self._retriever.refresh()
 
     def close(self) -> None:
-        self._keeper.close()
+        self._indexer.close()
         self._turns.close()
 
     def __enter__(self) -> Memory:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Generic, Self, TypeVar
+from typing import Self, TypeVar
 
 from pipeline.audio import Samples
-from pipeline.engine import Engine, EngineStatus, Report
+from pipeline.engine import Engine, EngineFace
 from pipeline.llm import LanguageModel, Prompt
 from pipeline.stt import Hearing, SpeechToText, Transcript
 from pipeline.tools.calls import ToolCall
@@ -17,11 +17,11 @@ from pipeline.tts import ContextualSpeaker, Speaker, Spoken, TextToSpeech
 E = TypeVar("E", bound=Engine)
 
 
-class Lent(Generic[E]):
+class Lease(EngineFace[E]):
     """An engine, and how many hearings, replies and speakers of it are open."""
 
     def __init__(self, engine: E) -> None:
-        self.engine = engine
+        super().__init__(engine)
         self._successor: Self | None = None
         self._open = 0
         self._idle = asyncio.Event()
@@ -51,46 +51,38 @@ class Lent(Generic[E]):
         if not self._open:
             self._idle.set()
 
-    async def start(self, report: Report) -> None:
-        await self.engine.start(report)
 
-    async def stop(self) -> None:
-        await self.engine.stop()
-
-    @property
-    def status(self) -> EngineStatus:
-        return self.engine.status
-
-
-class LentEars(Lent[SpeechToText]):
+class LeasedEars(Lease[SpeechToText]):
     def listen(self) -> Hearing:
         return _Hearing(self.current)
 
 
-class LentMind(Lent[LanguageModel]):
+class LeasedMind(Lease[LanguageModel]):
     async def reply(self, prompt: Prompt) -> AsyncGenerator[str | ToolCall, None]:
-        lent = self.current
-        lent.taken()
+        lease = self.current
+        lease.taken()
         try:
-            async with aclosing(lent.engine.reply(prompt)) as pieces:
+            async with aclosing(lease.engine.reply(prompt)) as pieces:
                 async for piece in pieces:
                     yield piece
         finally:
-            lent.given_back()
+            lease.given_back()
 
 
-class LentVoice(Lent[TextToSpeech]):
+class LeasedVoice(Lease[TextToSpeech]):
     def speaker(self) -> Speaker:
-        lent = self.current
-        speaker = lent.engine.speaker()
-        return _ContextualSpeaker(lent, speaker) if isinstance(speaker, ContextualSpeaker) else _Speaker(lent, speaker)
+        lease = self.current
+        speaker = lease.engine.speaker()
+        return (
+            _ContextualSpeaker(lease, speaker) if isinstance(speaker, ContextualSpeaker) else _Speaker(lease, speaker)
+        )
 
 
 class _Hearing:
-    def __init__(self, lent: LentEars) -> None:
-        self._lent: LentEars | None = lent
-        self._hearing = lent.engine.listen()
-        lent.taken()
+    def __init__(self, lease: LeasedEars) -> None:
+        self._lease: LeasedEars | None = lease
+        self._hearing = lease.engine.listen()
+        lease.taken()
 
     async def feed(self, samples: Samples) -> Transcript | None:
         return await self._hearing.feed(samples)
@@ -102,16 +94,16 @@ class _Hearing:
         try:
             await self._hearing.close()
         finally:
-            lent, self._lent = self._lent, None
-            if lent is not None:
-                lent.given_back()
+            lease, self._lease = self._lease, None
+            if lease is not None:
+                lease.given_back()
 
 
 class _Speaker:
-    def __init__(self, lent: LentVoice, speaker: Speaker) -> None:
-        self._lent: LentVoice | None = lent
+    def __init__(self, lease: LeasedVoice, speaker: Speaker) -> None:
+        self._lease: LeasedVoice | None = lease
         self._speaker = speaker
-        lent.taken()
+        lease.taken()
 
     def speak(self, text: str) -> AsyncGenerator[Spoken, None]:
         return self._speaker.speak(text)
@@ -123,14 +115,14 @@ class _Speaker:
         try:
             await self._speaker.close()
         finally:
-            lent, self._lent = self._lent, None
-            if lent is not None:
-                lent.given_back()
+            lease, self._lease = self._lease, None
+            if lease is not None:
+                lease.given_back()
 
 
 class _ContextualSpeaker(_Speaker):
-    def __init__(self, lent: LentVoice, speaker: Speaker) -> None:
-        super().__init__(lent, speaker)
+    def __init__(self, lease: LeasedVoice, speaker: Speaker) -> None:
+        super().__init__(lease, speaker)
         assert isinstance(speaker, ContextualSpeaker)
         self._contextual = speaker
 

@@ -17,7 +17,7 @@ from pipeline.audio import Samples
 from pipeline.conversation.stages import Stages
 from pipeline.engine import Engine, EngineError, EngineState, EngineStatus, Progress, Report
 from pipeline.engines.catalogue import create
-from pipeline.engines.lease import Lent, LentEars, LentMind, LentVoice
+from pipeline.engines.lease import Lease, LeasedEars, LeasedMind, LeasedVoice
 from pipeline.engines.memory import WorkerMemory
 from pipeline.tts import ManyVoiced, VoiceChoice
 from pipeline.turns.model import WorkerTurnModel
@@ -33,7 +33,7 @@ Part = Literal["vad", "turns", "ears", "mind", "voice", "memory"]
 LINGER_S = 120.0
 """After which an engine that has a successor is stopped even in the middle of a turn."""
 
-_LENT: dict[Stage, Callable[[Any], Engine]] = {"ears": LentEars, "mind": LentMind, "voice": LentVoice}
+_LEASES: dict[Stage, Callable[[Any], Engine]] = {"ears": LeasedEars, "mind": LeasedMind, "voice": LeasedVoice}
 
 PEER_S = 45.0
 """For the whole of what a server elsewhere is asked while it is taken into use. One that is well has answered in 35 s,
@@ -152,17 +152,17 @@ class _Slot:
 
     @property
     def in_use(self) -> bool:
-        return isinstance(self.engine, Lent) and not self.engine.idle
+        return isinstance(self.engine, Lease) and not self.engine.idle
 
     def give_way(self, successor: _Slot) -> None:
         """New work goes to the successor."""
-        if isinstance(self.engine, Lent) and isinstance(successor.engine, Lent):
+        if isinstance(self.engine, Lease) and isinstance(successor.engine, Lease):
             self.engine.succeeded_by(successor.engine)
 
     async def stop_when_idle(self) -> None:
         """What is under way may end, within LINGER_S."""
         try:
-            if isinstance(self.engine, Lent):
+            if isinstance(self.engine, Lease):
                 async with asyncio.timeout(LINGER_S):
                     await self.engine.until_idle()
         except TimeoutError:
@@ -351,9 +351,9 @@ class Engines:
         turns = self._slots["turns"]
         return Stages(
             vad=partial(VoiceActivity, cast(_SmallModel, self.running("vad")).model),
-            ears=cast(LentEars, self.running("ears")),
-            mind=cast(LentMind, self.running("mind")),
-            voice=cast(LentVoice, self.running("voice")),
+            ears=cast(LeasedEars, self.running("ears")),
+            mind=cast(LeasedMind, self.running("mind")),
+            voice=cast(LeasedVoice, self.running("voice")),
             memory=cast("WorkerMemory | None", self._slots["memory"].engine),
             finished=None if turns.status.state == "failed" else self._finished,
         )
@@ -404,7 +404,7 @@ class Engines:
 
     async def voices(self) -> list[VoiceChoice]:
         """Those to choose from with the running voice engine; none when it has but one. Raises EngineError."""
-        engine = cast(LentVoice, self.running("voice")).engine
+        engine = cast(LeasedVoice, self.running("voice")).engine
         return await engine.voices() if isinstance(engine, ManyVoiced) else []
 
     async def stop(self) -> None:
@@ -446,11 +446,11 @@ class Engines:
         if spec is None:
             return _Plan(name, partial(_refuse, stage, name))
 
-        def lent() -> Engine:
-            return _LENT[stage](create(spec, settings, self._data, self._place))
+        def leased() -> Engine:
+            return _LEASES[stage](create(spec, settings, self._data, self._place))
 
         arguments = spec.arguments(settings, self._data)
-        return _Plan(name, lent, arguments, patience_s=self._peer_s if "url" in arguments else None)
+        return _Plan(name, leased, arguments, patience_s=self._peer_s if "url" in arguments else None)
 
 
 async def _wake(slot: _Slot) -> None:

@@ -7,9 +7,9 @@ def __init__(self, model: str, *, place: MakePlace = Worker) -> None:
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from pipeline.engine import Engine, EngineError, EngineStatus, Report
+from pipeline.engine import Engine, EngineError, EngineFace
 
 
 class WorkerDied(EngineError):
@@ -55,19 +55,9 @@ class MakePlace(Protocol):
 P = TypeVar("P", bound=Engine)
 
 
-class PlacedEngine(Generic[P]):
-    """The face of an engine that computes in a Place or in several: it starts, stops and is as that is."""
-
-    def __init__(self, place: P) -> None:
-        self._place = place
-
-    async def start(self, report: Report) -> None:
-        """Load. Raises EngineError with one sentence that says what to do."""
-        await self._place.start(report)
-
-    async def stop(self) -> None:
-        await self._place.stop()
+class PlacedEngine(EngineFace[P]):
+    """The face of an engine that computes in a Place, or in several."""
 
     @property
-    def status(self) -> EngineStatus:
-        return self._place.status
+    def _place(self) -> P:
+        return self.engine

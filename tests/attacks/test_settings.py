@@ -18,7 +18,7 @@ from config import Settings, SettingsStore
 from config.engines import Stage
 from pipeline.engine import EngineError, Report
 from pipeline.engines import running as running_set
-from pipeline.engines.lease import LentMind
+from pipeline.engines.lease import LeasedMind
 from pipeline.engines.running import Engines, _Plan
 from pipeline.llm.openai import OpenAIChat
 from tests.pipeline.engines.scripted_engines import Script, ScriptedEngine
@@ -174,7 +174,7 @@ def mind_of_a_server(script: Script, monkeypatch: pytest.MonkeyPatch) -> Script:
         if name != "openai":
             return scripted(engines, stage, name, settings)
         url = settings.mind.url
-        return _Plan(name, lambda: LentMind(OpenAIChat(url, "")), url, patience_s=engines._peer_s)
+        return _Plan(name, lambda: LeasedMind(OpenAIChat(url, "")), url, patience_s=engines._peer_s)
 
     monkeypatch.setattr(Engines, "_chosen", chosen)
     return script

@@ -332,7 +332,7 @@ def test_chroma_as_a_server_for_two_machines(tmp_path: Path, words: WordEmbedder
 def test_machines_on_one_server_see_each_other_while_they_run(
     tmp_path: Path, words: WordEmbedder, server: ChromaServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rag.keeper.LOOK", 0.05)
+    monkeypatch.setattr("rag.indexer.LOOK", 0.05)
     with (
         Memory(tmp_path / "one", embedder=words, chroma=server) as one,
         Memory(tmp_path / "two", embedder=words, chroma=server) as two,

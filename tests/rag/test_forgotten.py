@@ -66,16 +66,16 @@ def test_what_a_crash_left_between_text_and_vector_is_put_right(tmp_path: Path, 
     with Memory(tmp_path, embedder=words) as memory:
         ids = [memory.remember("Ann", f"turn {number}") for number in range(10)]
         memory.settle()
-        store, vectors = memory._turns, memory._keeper._vectors
+        store, vectors = memory._turns, memory._indexer._vectors
         assert vectors is not None
-        memory._keeper.due()
+        memory._indexer.due()
         store.remove(Which.of(ids=ids[:1]))  # killed before its vector went
         vectors.drop(ids[1:2])  # a vector lost
     with Memory(tmp_path, embedder=words) as memory:
         memory.warm()
         memory.settle()
-        assert memory._keeper._vectors is not None
-        assert memory._keeper._vectors.ids() == set(ids[1:])
+        assert memory._indexer._vectors is not None
+        assert memory._indexer._vectors.ids() == set(ids[1:])
         assert memory.size().waiting == 0
 
 
@@ -111,7 +111,7 @@ def half_written_anew(memory: Memory) -> tuple[Vectors, set[str]]:
     """A step of it; and the ids that it has copied."""
     memory.warm()
     memory.settle()
-    vectors = memory._keeper._vectors
+    vectors = memory._indexer._vectors
     assert vectors is not None and not vectors.compact()
     return vectors, vectors.ids() - set(vectors._uncopied)
 
@@ -139,7 +139,7 @@ def test_writing_anew_that_was_cut_off_begins_again(tmp_path: Path, words: WordE
     with Memory(tmp_path / "memory", embedder=words) as memory:
         memory.forget(id=gone)
         memory.settle()
-        vectors = memory._keeper._vectors
+        vectors = memory._indexer._vectors
         assert vectors is not None and vectors.count() == 1099 and gone not in vectors.ids()
         assert gone.encode() not in bytes_on_disk(tmp_path)
         assert {collection.name.count(".") for collection in vectors._client.list_collections()} == {2}

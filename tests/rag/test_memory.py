@@ -217,7 +217,7 @@ def test_said_over_and_over(tmp_path: Path, memory: Memory) -> None:
     assert memory.import_(file) == 100_000
     memory.settle()
     assert memory.size().turns == 100_001 and memory.size().waiting == 0
-    vectors = memory._keeper._vectors
+    vectors = memory._indexer._vectors
     assert vectors is not None and vectors.count() == 3  # said first, and said again after itself
     assert [item.text for item in memory.recall("Did Ann take her pills?").items].count(same["text"]) == 1
     assert memory.recall("bicycle").items[0].text == "My bicycle is red."

@@ -31,7 +31,7 @@ RETRY = 30.0
 """Seconds until the next try after the disk was full or the server away."""
 
 
-class Keeper:
+class Indexer:
     """Owns the vectors. They are opened at the first need, as that loads Chroma and asks the model's fingerprint.
 
     What fails here is said (`trouble`) and tried again; memory goes on by words alone meanwhile.
@@ -58,7 +58,7 @@ class Keeper:
         self._retry_at = self._look_at = 0.0
         self._counted = (0, 0)
         self.trouble: str | None = None
-        self._thread = threading.Thread(target=self._run, name="memory-keeper", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="memory-indexer", daemon=True)
         self._thread.start()
 
     def nudge(self) -> None:

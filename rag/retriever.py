@@ -40,7 +40,7 @@ class Found:
     scores: Floats
 
 
-class Finder:
+class Retriever:
     """Keeps the catalogue of the store; used by one thread at a time."""
 
     def __init__(self, store: TurnStore) -> None:
