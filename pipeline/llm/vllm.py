@@ -12,14 +12,14 @@ import secrets
 import signal
 import socket
 import subprocess
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager, suppress
 from pathlib import Path
 
 import httpx
 import psutil
 
-from config.hardware import GB, Gpu, ask_nvidia
+from config.hardware import Gpu, ask_nvidia, in_words, resident
 from config.models import find
 from config.nvidia import roomiest
 from config.places import ROOT
@@ -142,15 +142,16 @@ class Vllm:
         """
         report(Progress(f"starting vLLM with {self._model}"))
         try:
-            url, key = await self._spawn()
-            process = self._process
-            assert process is not None
-            answering, ended = asyncio.create_task(self._answers(url)), asyncio.create_task(process.wait())
-            try:
-                await asyncio.wait([answering, ended], return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                answering.cancel()
-                ended.cancel()
+            with reserved_port() as port:
+                url, key = await self._spawn(port)
+                process = self._process
+                assert process is not None
+                answering, ended = asyncio.create_task(self._answers(url)), asyncio.create_task(process.wait())
+                try:
+                    await asyncio.wait([answering, ended], return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    answering.cancel()
+                    ended.cancel()
             if process.returncode is not None:
                 raise EngineError(f"vLLM could not start with {self._model}: {self._last_words()}")
             self._server = OpenAIChat(f"{url}/v1", "", api_key=key)
@@ -161,16 +162,11 @@ class Vllm:
         self._state = "ready"
         report(Progress("ready"))
 
-    async def _spawn(self) -> tuple[str, str]:
+    async def _spawn(self, port: int) -> tuple[str, str]:
         """The address that the new process will answer at, and its key: other programs are not to use it."""
         key = secrets.token_urlsafe()
         context = min(self._context, positions(self._folder) or self._context)  # vLLM refuses to go beyond
         share, environment = await asyncio.to_thread(_memory, self._model, weight_bytes(self._folder))
-        with (
-            socket.socket() as free
-        ):  # chosen last: vLLM takes a number only, and until it listens others may take the port
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
         try:
             self._log.parent.mkdir(parents=True, exist_ok=True)
             with self._log.open("wb") as log:
@@ -241,12 +237,20 @@ class Vllm:
     def _memory_bytes(self) -> int | None:
         if self._process is None or self._process.returncode is not None:
             return None
-        try:
-            server = psutil.Process(self._process.pid)
-            resident: int = sum(one.memory_info().rss for one in (server, *server.children(recursive=True)))
-        except psutil.Error:
-            return None  # one of them ended a moment ago
-        return resident
+        return resident(self._process.pid, children=True)
+
+
+@contextmanager
+def reserved_port() -> Iterator[int]:
+    """A free port of this machine alone, which until the end nobody else is given.
+
+    Who is told its number may listen there meanwhile: two sockets with SO_REUSEADDR, as vLLM's has it, may be bound to
+    one address on Linux while not more than one of them listens (socket(7)).
+    """
+    with socket.socket() as reserved:
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reserved.bind(("127.0.0.1", 0))
+        yield reserved.getsockname()[1]
 
 
 def reason(log: str) -> str:
@@ -270,9 +274,10 @@ def check_card(gpu: Gpu, model: str, weights: int) -> None:
     """Raises EngineError where the weights of a model, and what is computed with them, do not fit into its share."""
     have = share_of(gpu) * gpu.memory_bytes
     if weights * ROOM_BESIDE > have:
+        need, left = in_words(round(weights * ROOM_BESIDE)), in_words(round(have))
         raise EngineError(
-            f"{model} needs {weights * ROOM_BESIDE / GB:.1f} GB of the {gpu.name}, and beside CSM, Whisper and other "
-            f"programs {have / GB:.1f} GB are left: choose a smaller model, or end other programs."
+            f"{model} needs {need} of the {gpu.name}, and beside CSM, Whisper and other "
+            f"programs {left} are left: choose a smaller model, or end other programs."
         )
 
 

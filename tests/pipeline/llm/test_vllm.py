@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,7 +18,7 @@ from config.hardware import GB, Gpu
 from pipeline.engine import EngineError
 from pipeline.llm import checkpoint, vllm
 from pipeline.llm.checkpoint import positions
-from pipeline.llm.vllm import Vllm, check_card, reason, share_of
+from pipeline.llm.vllm import Vllm, check_card, reason, reserved_port, share_of
 from tests.support import hub
 from tests.support.no_minds import a_file, csm, empty, nothing, silent, whisper
 from tests.support.tiny_models import write_llama
@@ -187,28 +188,38 @@ async def test_two_at_once_have_ports_and_keys_of_their_own(tmp_path: Path) -> N
     model = str(write_llama(tmp_path / "llama"))
     python = stand_in(tmp_path)
     spawned = []
-    for place in range(2):
-        made = Vllm(model, tmp_path / str(place) / "vllm.log", python=python)
-        made._folder = Path(model)
-        spawned.append((made, await made._spawn()))
+    both = [Vllm(model, tmp_path / str(place) / "vllm.log", python=python) for place in range(2)]
     try:
-        (one, (url, key)), (two, (other_url, other_key)) = spawned
+        for made in both:
+            made._folder = Path(model)
+            with reserved_port() as port:
+                spawned.append(await made._spawn(port))
+                await answers(made, spawned[-1][0])
+        (url, key), (other_url, other_key) = spawned
         assert url != other_url and key != other_key
-        for made, (address, _) in spawned:
-            await answers(made, address)
-            assert made.status.memory_bytes
+        assert all(made.status.memory_bytes for made in both)
     finally:
-        for made, _ in spawned:
+        for made in both:
             await made.stop()
-    assert one._process is None and two._process is None
+    assert all(made._process is None for made in both)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="vLLM runs on Linux, and so does what socket(7) says")
+def test_a_reserved_port_is_given_to_nobody_else() -> None:
+    with reserved_port() as port:
+        with socket.socket() as other, pytest.raises(OSError):
+            other.bind(("127.0.0.1", port))
+        with socket.create_server(("127.0.0.1", port)), socket.create_connection(("127.0.0.1", port)):
+            pass  # who was told of it has SO_REUSEADDR, listens and is reached
 
 
 async def test_no_more_context_is_asked_for_than_the_model_has(tmp_path: Path) -> None:
     made = Vllm("tiny", tmp_path / "vllm.log", python=stand_in(tmp_path), context=8192)
     made._folder = write_llama(tmp_path / "llama")
-    url, _ = await made._spawn()
     try:
-        await answers(made, url)
+        with reserved_port() as port:
+            url, _ = await made._spawn(port)
+            await answers(made, url)
         assert made._process is not None
         command = psutil.Process(made._process.pid).cmdline()
         assert command[command.index("--max-model-len") + 1] == "4096"
