@@ -8,6 +8,7 @@ import platform
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import psutil
 from config.cache import free_disk, hub_cache
 from config.nvidia import Gpu, ask_nvidia, nvidia_cards, roomiest
 
-__all__ = ["GB", "Gpu", "Hardware", "ask_nvidia", "look"]
+__all__ = ["GB", "Gpu", "Hardware", "ask_nvidia", "in_words", "look", "resident"]
 
 GB = 1000**3
 
@@ -114,3 +115,27 @@ def _lines(file: Path) -> list[str]:
         return file.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return []
+
+
+def in_words(count: int) -> str:
+    """Bytes as people say them: 24 kB, 12.5 MB, 200 MB, 1.6 GB."""
+    if count >= 999_500_000:
+        return f"{count / GB:.1f} GB"
+    return f"{count / 1e6:.3g} MB" if count >= 1_000_000 else f"{-(-count // 1000)} kB"
+
+
+def resident(pid: int, *, children: bool = False) -> int | None:
+    """Bytes of memory that a process holds, with those it started where asked; None when it has ended.
+
+    What several of them share is counted for each.
+    """
+    try:
+        first = psutil.Process(pid)
+        total: int = first.memory_info().rss
+        started = first.children(recursive=True) if children else []
+    except psutil.Error:
+        return None
+    for process in started:
+        with suppress(psutil.Error):  # it ended a moment ago
+            total += process.memory_info().rss
+    return total

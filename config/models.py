@@ -11,7 +11,7 @@ from typing import Literal
 
 from config.cache import is_here
 from config.engines import CATALOGUE, CSM_1B, Stage, fetches, named
-from config.hardware import GB, Hardware
+from config.hardware import GB, Hardware, in_words
 from config.packages import SMOLLM2_135M
 
 Runs = Literal["well", "slowly", "no"]
@@ -124,12 +124,14 @@ def verdict(model: Model, hardware: Hardware) -> Verdict:
         return Verdict("no", "vLLM runs on Linux only: choose a server such as Ollama instead.")
     gpu = hardware.gpu
     if model.gpu_bytes and gpu is not None and gpu.free_bytes >= model.gpu_bytes:
-        return Verdict("well", f"Takes {_gb(model.gpu_bytes)} of the {_gb(gpu.free_bytes)} free on the {gpu.name}.")
+        free = in_words(gpu.free_bytes)
+        return Verdict("well", f"Takes {in_words(model.gpu_bytes)} of the {free} free on the {gpu.name}.")
     if hardware.memory_bytes < model.memory_bytes:
-        return Verdict("no", f"Needs {_gb(model.memory_bytes)} of memory; here are {_gb(hardware.memory_bytes)}.")
+        need, have = in_words(model.memory_bytes), in_words(hardware.memory_bytes)
+        return Verdict("no", f"Needs {need} of memory; here are {have}.")
     if model.on_processor == "no":
-        found = "there is none here" if gpu is None else f"the {gpu.name} has {_gb(gpu.free_bytes)}"
-        return Verdict("no", f"Needs a graphics card of NVIDIA with {_gb(model.gpu_bytes)} free; {found}.")
+        found = "there is none here" if gpu is None else f"the {gpu.name} has {in_words(gpu.free_bytes)}"
+        return Verdict("no", f"Needs a graphics card of NVIDIA with {in_words(model.gpu_bytes)} free; {found}.")
     if model.engine in ("csm", "llama") and not hardware.instructions & {"avx2", "neon"}:
         return Verdict("no", "Needs a processor with AVX2 or NEON.")
     if hardware.cores < model.cores:
@@ -139,16 +141,12 @@ def verdict(model: Model, hardware: Hardware) -> Verdict:
             return Verdict("slowly", "On a processor it speaks in 4 bits, at about the pace of speech at best.")
         return Verdict("slowly", "Works on a processor, with a pause before each answer; made for a graphics card.")
     return Verdict(
-        "well", f"Takes {_gb(model.memory_bytes)} of memory." if model.memory_bytes else "Needs next to nothing."
+        "well", f"Takes {in_words(model.memory_bytes)} of memory." if model.memory_bytes else "Needs next to nothing."
     )
 
 
 def room_for(need: int, hardware: Hardware) -> Verdict:
     """Whether the disk has room for a download of so many bytes."""
     if need <= hardware.free_disk_bytes:
-        return Verdict("well", f"{_gb(need)} to download.")
-    return Verdict("no", f"{_gb(need)} to download, and the disk has {_gb(hardware.free_disk_bytes)} free.")
-
-
-def _gb(size: int) -> str:
-    return f"{size / GB:.1f} GB" if size >= GB else f"{size / 1e6:.0f} MB"
+        return Verdict("well", f"{in_words(need)} to download.")
+    return Verdict("no", f"{in_words(need)} to download, and the disk has {in_words(hardware.free_disk_bytes)} free.")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
 
-from config.hardware import GB, Hardware
+from config.hardware import GB, Hardware, in_words
 from config.models import QWEN_1_5B, QWEN_4B, find
 from config.settings import Settings
 
@@ -138,11 +138,12 @@ def _for_card(hardware: Hardware) -> Proposal | None:
         fitting = replace(PROFILES["gpu"], ears=ears, mind=mind)
         if gpu.free_bytes < fitting.gpu_bytes or (mind.engine == "vllm" and not linux):
             continue
-        room = f"The {gpu.name} has {_gb(gpu.free_bytes)} free; Whisper {ears.model}"
+        taken = in_words(fitting.gpu_bytes)
+        room = f"The {gpu.name} has {in_words(gpu.free_bytes)} free; Whisper {ears.model}"
         if mind.engine == "vllm":
-            return Proposal(fitting, f"{room}, CSM and {mind.model.partition('/')[2]} take {_gb(fitting.gpu_bytes)}.")
+            return Proposal(fitting, f"{room}, CSM and {mind.model.partition('/')[2]} take {taken}.")
         why = "No language model fits beside them" if linux else "vLLM runs on Linux only"
-        return Proposal(fitting, f"{room} and CSM take {_gb(fitting.gpu_bytes)}. {why}, so the language model is that "
+        return Proposal(fitting, f"{room} and CSM take {taken}. {why}, so the language model is that "
                                  "of a server such as Ollama.")  # fmt: skip
     return None
 
@@ -155,11 +156,7 @@ def _why_no_card(hardware: Hardware) -> str:
         return f"The {gpu.name} is too old for today’s engines."
     ears, mind = CARD_SETS[-1]
     least = replace(PROFILES["gpu"], ears=ears, mind=mind).gpu_bytes
-    found = f"The {gpu.name} has {_gb(gpu.free_bytes)} free, and Whisper and CSM take {_gb(least)}"
+    found = f"The {gpu.name} has {in_words(gpu.free_bytes)} free, and Whisper and CSM take {in_words(least)}"
     if gpu.memory_bytes >= least:
         return f"{found}: end the programs that use it (`nvidia-smi` names them) and look again."
     return f"{found}."
-
-
-def _gb(size: int) -> str:
-    return f"{size / GB:.1f} GB"

@@ -19,13 +19,13 @@ from rich.table import Column, Table
 
 from config.cache import Source
 from config.engines import Stage, fetches
-from config.hardware import Hardware, look
+from config.hardware import Hardware, in_words, look
 from config.models import MODELS, is_downloaded, verdict
 from config.places import DATA
 from config.profiles import PROFILES, Name, propose
 from config.store import SettingsError, SettingsStore
 from pipeline.models.downloads import Downloader, DownloadError, TokenNeeded, keep_token
-from pipeline.models.plan import Plan, Tick, in_words
+from pipeline.models.plan import Plan, Tick
 
 EVERY = 0.2
 """Seconds between two JSON lines on how far it has come."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import get_args
@@ -11,7 +12,7 @@ import psutil
 
 from config.cache import is_here
 from config.engines import Stage, fetches
-from config.hardware import GB, Hardware, ask_nvidia, look
+from config.hardware import GB, Hardware, ask_nvidia, in_words, look, resident
 from config.models import Model, find, verdict
 from config.profiles import PROFILES, propose
 from config.settings import Settings
@@ -91,7 +92,7 @@ def judged(hardware: Hardware, choices: list[Chosen], gpu_trouble: str = "") -> 
     together = sum(choice.model.gpu_bytes for choice in choices if choice.model is not None)
     gpu = hardware.gpu
     if gpu is not None and together > gpu.free_bytes:
-        return Verdict("fair", f"{here}. The engines together take {together / GB:.1f} GB of the card: choose smaller "
+        return Verdict("fair", f"{here}. The engines together take {in_words(together)} of the card: choose smaller "
                        "ones, or end the programs that use it.")  # fmt: skip
     return Verdict("good", f"{here}.")
 
@@ -133,29 +134,17 @@ def _listed(names: list[str]) -> str:
 
 
 def _size(model: Model | None) -> str:
-    return f" ({model.download_bytes / GB:.1f} GB)" if model is not None and model.download_bytes else ""
+    return f" ({in_words(model.download_bytes)})" if model is not None and model.download_bytes else ""
 
 
 async def room(patient: Patient, tell: Tell) -> Verdict:
     """What Parley's processes hold together."""
-    used = await asyncio.to_thread(_resident)
+    used = await asyncio.to_thread(resident, os.getpid(), children=True) or 0
     free = psutil.virtual_memory().available
     cards = await asyncio.to_thread(ask_nvidia)
-    text = f"Parley holds {used / GB:.1f} GB, and {free / GB:.1f} GB are free"
-    text += "".join(f"; {card.free_bytes / GB:.1f} GB free on the {card.name}" for card in cards)
+    text = f"Parley holds {in_words(used)}, and {in_words(free)} are free"
+    text += "".join(f"; {in_words(card.free_bytes)} free on the {card.name}" for card in cards)
     figures = {"memory_gb": round(used / GB, 2), "free_gb": round(free / GB, 2)}
     if free < LOW_MEMORY:
         return Verdict("fair", f"{text}: end other programs, or choose smaller models.", None, figures)
     return Verdict("good", f"{text}.", None, figures)
-
-
-def _resident() -> int:
-    """Bytes of this process and those it started; memory that several share is counted for each."""
-    own = psutil.Process()
-    total = 0
-    for process in (own, *own.children(recursive=True)):
-        try:
-            total += process.memory_info().rss
-        except psutil.Error:
-            continue
-    return total

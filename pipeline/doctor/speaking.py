@@ -12,7 +12,7 @@ import psutil
 import soxr
 
 from config.engines import CATALOGUE, named
-from config.hardware import GB, ask_nvidia
+from config.hardware import ask_nvidia, in_words
 from config.models import find
 from config.nvidia import roomiest
 from config.precision import FINEST_FIRST, KEEPS_PACE, keep
@@ -143,5 +143,5 @@ def _check_room() -> None:
         need, free, where = model.gpu_bytes, card.free_bytes, f"on the {card.name}"
     if free < need:
         raise EngineError(
-            f"it needs {need / GB:.1f} GB {where}, and {free / GB:.1f} GB are free. End other programs and check again."
+            f"it needs {in_words(need)} {where}, and {in_words(free)} are free. End other programs and check again."
         )

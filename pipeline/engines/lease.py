@@ -73,9 +73,8 @@ class LeasedVoice(Lease[TextToSpeech]):
     def speaker(self) -> Speaker:
         lease = self.current
         speaker = lease.engine.speaker()
-        return (
-            _ContextualSpeaker(lease, speaker) if isinstance(speaker, ContextualSpeaker) else _Speaker(lease, speaker)
-        )
+        kind = _ContextualSpeaker if isinstance(speaker, ContextualSpeaker) else _Speaker
+        return kind(lease, speaker)
 
 
 class _Hearing:

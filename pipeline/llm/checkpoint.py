@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import psutil
 
 from config.fetches import language_model_files
-from config.hardware import GB
+from config.hardware import in_words
 from pipeline.engine import EngineError, Report
 from pipeline.models.fetching import fetched
 
@@ -126,7 +126,7 @@ def check_room(name: str, weights: int, free: int, device: str) -> None:
     if weights * ROOM_BESIDE > free:
         where = "" if device == "cpu" else " on the graphics card"
         raise EngineError(
-            f"{name} needs {weights * ROOM_BESIDE / GB:.1f} GB of memory, and {free / GB:.1f} GB are free{where}: "
+            f"{name} needs {in_words(round(weights * ROOM_BESIDE))} of memory, and {in_words(free)} are free{where}: "
             "choose a smaller model, or end other programs."
         )
 

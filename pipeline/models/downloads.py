@@ -30,11 +30,12 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]  # public by i
 
 from config.cache import Source, folder_of, free_disk, has_codec
 from config.fetches import CODEC_FILE, CODEC_TENSORS, Fetch
+from config.hardware import in_words
 from config.packages import Packaged
 from pipeline.models.hub_errors import DownloadError, TokenNeeded, explained
 from pipeline.models.packages import fetch_parcel
 from pipeline.models.parcel import Parcel, parcels
-from pipeline.models.plan import File, Plan, Tick, Watch, in_words
+from pipeline.models.plan import File, Plan, Tick, Watch
 
 SPARE = 200_000_000
 """Bytes of disk that a download leaves free."""

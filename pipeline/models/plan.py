@@ -140,10 +140,3 @@ class Watch:
         speed = self._rate.speed(self._clock(), self._fetched)
         left = (self._plan.size - have) / speed if speed > 0 else None
         self._report(Tick(self._number, self.file_have, have, speed, left, checking, waiting))
-
-
-def in_words(count: int) -> str:
-    """Bytes as people say them: 24 kB, 1.6 GB."""
-    if count < 1_000_000:
-        return f"{-(-count // 1000)} kB"
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

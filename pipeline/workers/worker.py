@@ -23,8 +23,7 @@ from contextlib import aclosing, suppress
 from itertools import count
 from typing import Any
 
-import psutil
-
+from config.hardware import resident
 from config.places import ROOT
 from pipeline.engine import EngineError, EngineState, EngineStatus, Progress, Report
 from pipeline.workers.place import WorkerDied
@@ -284,11 +283,7 @@ class Worker:
     def _memory_bytes(self) -> int | None:
         if self._child is None or self._child.gone.done():
             return None
-        try:
-            resident: int = psutil.Process(self._child.process.pid).memory_info().rss
-        except psutil.Error:
-            return None  # it ended a moment ago
-        return resident
+        return resident(self._child.process.pid)
 
     def _turn(self, state: EngineState, *, error: str | None = None, progress: Progress | None = None) -> None:
         """The one place where the state changes, and where those who wait for that hear of it."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +13,7 @@ import pytest
 from config.cache import free_disk, hub_cache
 from config.engines import CATALOGUE, fetches
 from config.fetches import language_model_files
-from config.hardware import GB, Gpu, Hardware, look
+from config.hardware import GB, Gpu, Hardware, in_words, look, resident
 from config.models import MODELS, find, room_for, verdict
 from config.profiles import PROFILES
 from config.settings import Settings
@@ -30,6 +33,21 @@ def test_this_machine_has_what_every_machine_has() -> None:
     assert 0 < found.free_memory_bytes <= found.memory_bytes
     assert found.free_disk_bytes > 0
     assert found.processor
+
+
+def test_bytes_as_people_say_them() -> None:
+    sizes = (0, 1, 23_400, 12_340_000, 50_000_000, 999_499_999, 999_500_000, 1_620_000_000, 24 * GB)
+    assert [in_words(size) for size in sizes] == [
+        *("0 kB", "1 kB", "24 kB", "12.3 MB", "50 MB", "999 MB", "1.0 GB", "1.6 GB", "24.0 GB")
+    ]
+
+
+def test_what_a_process_holds() -> None:
+    alone, all_of_it = resident(os.getpid()), resident(os.getpid(), children=True)
+    assert alone and all_of_it and all_of_it >= alone // 2
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        ended.wait()
+    assert resident(ended.pid) is None
 
 
 def test_models_are_kept_where_the_hub_keeps_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

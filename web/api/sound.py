@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import io
 import wave
-from contextlib import aclosing
 from typing import Annotated, Any, cast
 
-import numpy as np
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -18,14 +16,15 @@ from pipeline.audio.pcm import to_pcm16
 from pipeline.audio.portaudio import Device, SoundCardError
 from pipeline.audio.portaudio_process import PortAudioApart
 from pipeline.ends.soundcard import play, play_tone
+from pipeline.engines.trial import speak
 from pipeline.tts import TextToSpeech
 from pipeline.tts.speakable import speakable
 from web.api.http import Problem, checked, json_object
 from web.service import Service
 
 SENTENCE = "Hello, this is Parley. It is good to hear you."
-LONGEST = 30 * MOUTH_RATE
-"""Samples of a sample of the voice."""
+LONGEST_S = 30.0
+"""Of a sample of the voice."""
 
 
 class Saying(BaseModel):
@@ -75,17 +74,8 @@ def sound_api(service: Service) -> APIRouter:
 
     async def spoken(text: str) -> Samples:
         """Raises EngineError while there is no voice."""
-        speaker = cast(TextToSpeech, service.engines.running("voice")).speaker()
-        parts: list[Samples] = [np.zeros(0, np.float32)]
-        try:
-            async with aclosing(speaker.speak(speakable(text.strip() or SENTENCE))) as sounds:
-                async for sound in sounds:
-                    parts.append(sound.samples)
-                    if sum(len(part) for part in parts) >= LONGEST:
-                        break
-        finally:
-            await speaker.close()
-        return np.concatenate(parts)
+        voice = cast(TextToSpeech, service.engines.running("voice"))
+        return (await speak(voice, speakable(text.strip() or SENTENCE), enough_s=LONGEST_S)).sound
 
     return router
 
