@@ -71,7 +71,9 @@ class Decoded:
 class Decoder:
     """Every answer is a stream that gives None between its steps: whoever has lost interest closes it there."""
 
-    def __init__(self, report: Report, model: str, language: str, device: str, compute_type: str) -> None:
+    def __init__(
+        self, report: Report, model: str, language: str, device: str, compute_type: str, shortest_s: float | None
+    ) -> None:
         from faster_whisper.vad import get_vad_model
 
         self._model = _load(model, device, compute_type, report)
@@ -83,7 +85,7 @@ class Decoder:
             raise EngineError(f"Whisper does not know the language {language!r}: choose another, or “auto”.")
         self._language = None if language == "auto" else language
         self._vad = get_vad_model()
-        self._shortest_s = SHORTEST_S if self._model.model.device == "cpu" else WHOLE_S
+        self._shortest_s = shortest_s or (SHORTEST_S if self._model.model.device == "cpu" else WHOLE_S)
         report(Progress("warming up Whisper"))
         rng = np.random.default_rng(0)
         for _ in self._look(0.1 * rng.standard_normal(2 * EAR_RATE, np.float32), "", None, self._shortest_s, False):

@@ -353,7 +353,7 @@ async def test_a_language_that_there_is_none_of_is_refused(german: Path) -> None
 
 
 def test_a_language_is_certain_after_two_seconds(german: Path, speech: Samples) -> None:
-    decoder = Decoder(lambda progress: None, str(german), "auto", "cpu", "default")
+    decoder = Decoder(lambda progress: None, str(german), "auto", "cpu", "default", None)
     for seconds, language in ((1, None), (3, "de")):
         *_, answer = decoder.decode(speech[EAR_RATE : (1 + seconds) * EAR_RATE])
         assert answer == Decoded(TEXT, language)
