@@ -42,6 +42,9 @@ Tokens are bounded in the same way, three for two words, so that a loop ends soo
 REPEATED = re.compile(r"\b(\w+(?:\W+\w+){0,7}?)(?:\W+\1\b){3,}", re.IGNORECASE)
 """A phrase said four times in a row, or more."""
 
+SAME_WORDS = 5
+"""Words that hardly anybody says twice in the same order within a turn: with a short window, a loop's beginning."""
+
 CERTAIN, CERTAIN_S = 0.8, 2.0
 """Probability of a language, and seconds heard, from which on a turn stays in it: a change on the way would unsettle
 its words, and listening for the language costs time."""
@@ -151,7 +154,7 @@ class Decoder:
         text = tokenizer.decode(tokens)
         likelihood = result.scores[0] * len(tokens) / (len(tokens) + 1)
         sure = spoken if certain >= CERTAIN and seconds >= CERTAIN_S else None
-        if len(tokens) >= longest or loops(text, seconds):
+        if len(tokens) >= longest or loops(text, seconds) or (window < WHOLE_S and repeats(text)):
             yield Decoded("", sure, loop=True)
         elif invented(result.no_speech_prob, likelihood):
             yield Decoded("", sure)
@@ -180,6 +183,13 @@ def loops(text: str, seconds: float) -> bool:
         or len(text.split()) > WORDS_A_SECOND * seconds + WORDS_AT_ONCE
         or REPEATED.search(text) is not None
     )
+
+
+def repeats(text: str) -> bool:
+    """Whether SAME_WORDS words come twice, which may be right."""
+    words = re.findall(r"[\w']+", text.lower())
+    runs = [tuple(words[at : at + SAME_WORDS]) for at in range(len(words) - SAME_WORDS + 1)]
+    return len(set(runs)) < len(runs)
 
 
 def invented(no_speech: float, log_probability: float) -> bool:

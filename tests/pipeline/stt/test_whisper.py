@@ -23,7 +23,7 @@ from pipeline.audio import EAR_RATE, Samples
 from pipeline.ends.file import read_sound
 from pipeline.engine import EngineError, Progress
 from pipeline.stt import Transcript
-from pipeline.stt.decoder import Decoded, Decoder, invented, loops
+from pipeline.stt.decoder import Decoded, Decoder, invented, loops, repeats
 from pipeline.stt.whisper import STEP_S, Decodings, Whisper, WhisperHearing, agreed
 from pipeline.workers.place import Place
 from tests.support import hub
@@ -126,6 +126,19 @@ def test_whispers_own_measures(no_speech: float, log_probability: float, thrown_
 )
 def test_a_loop_is_noticed(text: str, seconds: float, loop: bool) -> None:
     assert loops(text, seconds) is loop
+
+
+@pytest.mark.parametrize(
+    ("text", "again"),
+    [
+        (" Ask not what your country can do for you, ask what you can do for your country.", False),
+        (" Do you want the red one, or do you want the green one?", False),
+        (" would when I would fight a bear or a shark would when I would fight a bear or", True),
+        (" Stop it. Stop it.", False),
+    ],
+)
+def test_words_that_come_again_deserve_a_second_look(text: str, again: bool) -> None:
+    assert repeats(text) is again
 
 
 class Scripted:
