@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from .session import Session
     from .synthesis import Generator
 
+__version__ = "0.1.0"
+
 __all__ = [
     "CheckpointError",
     "ContextTooLong",

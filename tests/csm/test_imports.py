@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 LEAN = (
     "model",
@@ -37,3 +39,10 @@ def test_the_package_itself_needs_nothing() -> None:
 def test_the_library_knows_nothing_of_the_app() -> None:
     statement = "import csm.commands.cli, csm.session, csm.loading, csm.chat_format, csm.commands.voices, generator"
     assert not imported(statement) & {"pipeline", "rag", "web", "config", "main", "setup"}
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    import csm
+
+    project = tomllib.loads((Path(csm.__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    assert csm.__version__ == project["project"]["version"]

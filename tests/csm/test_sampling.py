@@ -50,3 +50,13 @@ def test_noise_is_of_the_seed_and_fills_a_buffer_in_place() -> None:
     assert noise is buffer
     assert torch.equal(noise, draw_noise((2, 7), torch.Generator().manual_seed(9)))
     assert (draw_noise((100_000,)) > 0).all()
+
+
+def test_each_row_may_have_a_topk_of_its_own() -> None:
+    draw = torch.Generator().manual_seed(5)
+    logits, noise = torch.randn(4, 30, generator=draw), draw_noise((4, 30), draw)
+    topk, temperature = torch.tensor([[1], [3], [30], [99]]), torch.full((4, 1), 2.0)
+    for widest in (None, 99):
+        together = sample(logits, temperature, topk, noise, widest)
+        alone = [sample(logits[[row]], 2.0, int(topk[row]), noise[[row]]) for row in range(4)]
+        assert torch.equal(together, torch.cat(alone))

@@ -162,6 +162,21 @@ def test_a_frame_spelt_in_one_call_is_the_one_spelt_code_by_code(
         assert torch.equal(codes, Csm.frame(model, hidden, model.depth_cache(), chooser))
 
 
+@pytest.mark.parametrize("count", [2, 5, 9])
+def test_frames_of_several_in_one_call_are_those_of_each_alone(kernel: Kernel, count: int) -> None:
+    model = quantize(make_model(), "int4", packing=KernelPacking(kernel))
+    config, draw = model.config, torch.Generator().manual_seed(4)
+    hidden = torch.randn(count, config.backbone.dim, generator=draw).bfloat16()
+    noise = draw_noise((count, config.audio_codebooks, config.codes), draw)
+    temperature = torch.arange(count)[:, None] * 0.3
+    topk = torch.arange(1, count + 1)[:, None] * 7
+    together = model.frame(hidden, model.depth_cache(count), Chooser(temperature, topk, noise))
+    assert torch.equal(together, Csm.frame(model, hidden, model.depth_cache(count), Chooser(temperature, topk, noise)))
+    for index in range(count):
+        chooser = Chooser(float(temperature[index]), int(topk[index]), noise[[index]])
+        assert torch.equal(model.frame(hidden[[index]], model.depth_cache(), chooser)[0], together[index])
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 def test_the_number_of_threads_does_not_change_the_result(kernel: Kernel, threads: int) -> None:
     model = quantize(make_model(), "int4", packing=KernelPacking(kernel))
