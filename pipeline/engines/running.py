@@ -229,9 +229,13 @@ class Engines:
             other = _Slot(part, plan, self._changed, instead_of=slot)
             try:
                 await other.start()
-            except EngineError:  # both are named in the log; what was asked for is what the user can mend
+                await self._take_over({part: other})
+            except EngineError as error:  # what was asked for is what the user can mend
+                log.warning("%s cannot take the place of %s: %s", plan.engine, slot.plan.engine, error)
                 return None
-            await self._take_over({part: other})
+            finally:
+                if self._slots[part] is not other:
+                    await other.stop()
             label = CATALOGUE[part, plan.engine].label
             return f"{slot.status.last_error} {label} takes its place until then."
 
