@@ -102,9 +102,25 @@ def filled(folder: Path, embedder: WordEmbedder, count: int = 300) -> dict[str, 
         return {turn.id: turn.text for turn in memory.turns(limit=count) if turn.id in held}
 
 
+@pytest.fixture(scope="module")
+def three_hundred(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """A folder to copy, and the turns in it."""
+    folder = tmp_path_factory.mktemp("three hundred")
+    return folder, filled(folder, WordEmbedder())
+
+
+@pytest.fixture
+def held(tmp_path: Path, three_hundred: tuple[Path, dict[str, str]]) -> dict[str, str]:
+    """What a memory of the test's own holds."""
+    folder, held = three_hundred
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    return held
+
+
 @pytest.mark.parametrize("damage", ["header", "middle", "cut", "all", "gone"])
-def test_a_damaged_store_is_set_aside_and_rebuilt(tmp_path: Path, words: WordEmbedder, damage: str) -> None:
-    held = filled(tmp_path, words)
+def test_a_damaged_store_is_set_aside_and_rebuilt(
+    tmp_path: Path, words: WordEmbedder, held: dict[str, str], damage: str
+) -> None:
     file = tmp_path / "default" / "turns.sqlite3"
     content = bytearray(file.read_bytes())
     if damage == "header":
@@ -132,8 +148,7 @@ def test_a_damaged_store_is_set_aside_and_rebuilt(tmp_path: Path, words: WordEmb
         assert memory.size().waiting == 0 and memory.recall("turn 77")
 
 
-def test_without_copies_what_can_be_read_is_rescued(tmp_path: Path, words: WordEmbedder) -> None:
-    held = filled(tmp_path, words)
+def test_without_copies_what_can_be_read_is_rescued(tmp_path: Path, words: WordEmbedder, held: dict[str, str]) -> None:
     shutil.rmtree(tmp_path / "default" / "vectors")
     file = tmp_path / "default" / "turns.sqlite3"
     content = bytearray(file.read_bytes())
@@ -146,8 +161,7 @@ def test_without_copies_what_can_be_read_is_rescued(tmp_path: Path, words: WordE
         assert f"{len(rescued)} turns were rescued" in memory.notices[0]
 
 
-def test_a_damaged_index_of_words_is_made_anew(tmp_path: Path, words: WordEmbedder) -> None:
-    filled(tmp_path, words)
+def test_a_damaged_index_of_words_is_made_anew(tmp_path: Path, words: WordEmbedder, held: dict[str, str]) -> None:
     with closing(sqlite3.connect(tmp_path / "default" / "turns.sqlite3")) as db:
         db.execute("UPDATE words_data SET block = x'00ff' WHERE id > 10")
         db.commit()
