@@ -83,6 +83,20 @@ class _Event(ctypes.Structure):
 _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
 
 
+def loaded_library(output: int) -> tuple[ctypes.CDLL, int]:
+    """The library with its data, initialised, and its rate in Hz: once in a process. Raises EngineError."""
+    import espeakng_loader
+
+    data = espeakng_loader.get_data_path()
+    if len(os.fsencode(data)) >= _LONGEST_PATH:
+        raise EngineError(f"espeak takes paths below {_LONGEST_PATH} bytes: move Parley to a folder nearer the root.")
+    library = ctypes.CDLL(espeakng_loader.get_library_path())
+    rate: int = library.espeak_Initialize(output, _BUFFER_MS, os.fsencode(data), _INITIALIZE_DONT_EXIT)
+    if rate <= 0:
+        raise EngineError(f"espeak cannot read its data in {data}: reinstall the package espeakng-loader.")
+    return library, rate
+
+
 @dataclass(frozen=True, slots=True)
 class Block:
     """What one callback delivered: 16-bit samples at espeak's rate, and the words that begin there."""
@@ -102,19 +116,9 @@ class Synthesizer:
     def __init__(self, report: Report, voice: str, words_per_minute: int, pitch: int, volume: float) -> None:
         import espeakng_loader
 
-        data = espeakng_loader.get_data_path()
-        if len(os.fsencode(data)) >= _LONGEST_PATH:
-            raise EngineError(
-                f"espeak takes paths below {_LONGEST_PATH} bytes: move Parley to a folder nearer the root."
-            )
-        self._library = ctypes.CDLL(espeakng_loader.get_library_path())
+        self._library, self._rate = loaded_library(_AUDIO_OUTPUT_SYNCHRONOUS)
         self._library.espeak_ListVoices.restype = ctypes.POINTER(ctypes.POINTER(_Voice))
-        self._rate: int = self._library.espeak_Initialize(
-            _AUDIO_OUTPUT_SYNCHRONOUS, _BUFFER_MS, os.fsencode(data), _INITIALIZE_DONT_EXIT
-        )
-        if self._rate <= 0:
-            raise EngineError(f"espeak cannot read its data in {data}: reinstall the package espeakng-loader.")
-        self._choose(voice, Path(data))
+        self._choose(voice, Path(espeakng_loader.get_data_path()))
         for parameter, value in ((_RATE, words_per_minute), (_PITCH, pitch), (_VOLUME, round(100 * volume))):
             self._library.espeak_SetParameter(parameter, value, 0)
         self._one_at_a_time = threading.Lock()

@@ -1,0 +1,99 @@
+"""Kokoro-82M: a natural voice in 8 bits, on a processor at about half the time of what it says; 28 English voices.
+
+What it is given are the phonemes it was trained on, written as its authors write them (misaki, "English Phonemes"): a
+letter for each diphthong and affricate, and no marks of length in American English. Ids are those of its config.json.
+"""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import Any
+
+import numpy as np
+
+from config.packages import KOKORO, KOKORO_VOICES
+from pipeline.audio import Samples
+from pipeline.engine import EngineError, Progress, Report
+from pipeline.models.fetching import fetched
+from pipeline.tts import Voice
+from pipeline.tts.neural import CONVERSATIONS, NeuralSpeaker, NeuralSynthesizer, session
+from pipeline.workers.worker import Worker, WorkerEngine
+
+DEFAULT_VOICE = "af_heart"
+
+_RUNS = (
+    (1, ";:,.!?"), (9, '—…"()“” \u0303ʣʥʦʨᵝꭧAI'), (31, "O"), (33, "Q"), (35, "ST"), (39, "W"), (41, "Yᵊabcdef"),
+    (50, "hijklmnopqrstuvwxyz"), (69, "ɑɐɒæ"), (75, "βɔɕç"), (80, "ɖðʤə"), (85, "ɚɛɜ"), (90, "ɟ"), (92, "ɡ"),
+    (99, "ɥ"), (101, "ɨɪʝ"), (110, "ɯɰŋɳɲɴø"), (118, "ɸθœ"), (123, "ɹ"), (125, "ɾɻ"), (128, "ʁɽʂʃʈʧ"), (135, "ʊʋ"),
+    (138, "ʌɣɤ"), (142, "χʎ"), (147, "ʒʔ"), (156, "ˈˌː"), (162, "ʰ"), (164, "ʲ"), (169, "↓"), (171, "→↗↘"), (177, "ᵻ"),
+)  # fmt: skip
+IDS = {symbol: first + offset for first, symbols in _RUNS for offset, symbol in enumerate(symbols)}
+"""Runs of symbols whose ids follow each other, by the first one's."""
+
+LONGEST = 510
+"""Ids in one go; as many styles has a voice."""
+
+_COMMON = (
+    ("n\u0329", "ᵊn"), ("l\u0329", "ᵊl"), ("m\u0329", "ᵊm"), ("dʒ", "ʤ"), ("tʃ", "ʧ"), ("eɪ", "A"), ("aɪ", "I"),
+    ("aʊ", "W"), ("ɔɪ", "Y"), ("əl", "ᵊl"), ("ʔ", "t"), ("g", "ɡ"), ("r", "ɹ"), ("x", "k"), ("ɐ", "ə"),
+)  # fmt: skip
+_AMERICAN = (*_COMMON, ("oʊ", "O"), ("ɚ", "əɹ"), ("ɜːɹ", "ɜɹ"), ("ɜː", "ɜɹ"), ("ɾ", "T"), ("ː", ""))
+_BRITISH = (*_COMMON, ("əʊ", "Q"), ("eə", "ɛː"), ("iə", "ɪə"))
+"""espeak-ng's IPA, and what Kokoro's authors write for it."""
+
+
+class Synthesizer(NeuralSynthesizer):
+    """For a worker process."""
+
+    def __init__(self, report: Report, voice: str, speed: float, volume: float) -> None:
+        if voice not in KOKORO_VOICES:
+            raise EngineError(f"Kokoro has no voice {voice!r}: choose one of its list, for example {DEFAULT_VOICE!r}.")
+        folder = fetched(KOKORO, report)
+        report(Progress(f"loading Kokoro’s voice {named(voice)}"))
+        self._styles = np.fromfile(folder / "voices" / f"{voice}.bin", np.float32).reshape(LONGEST, 1, 256)
+        self._network = session(folder / "kokoro-v1.0.int8.onnx")
+        american = voice.startswith("a")
+        self._written = _AMERICAN if american else _BRITISH
+        super().__init__("en-us" if american else "en-gb", speed, volume)
+        report(Progress("warming up the voice"))
+        self.warm_up()
+
+    def _sound(self, phonemes: str, speed: float, run: Any) -> Samples:
+        for heard, written in self._written:
+            phonemes = phonemes.replace(heard, written)
+        ids = [IDS[symbol] for symbol in phonemes if symbol in IDS][: LONGEST - 2]
+        inputs = {
+            "tokens": np.array([[0, *ids, 0]], np.int64),
+            "style": self._styles[len(ids)],
+            "speed": np.array([speed], np.float32),
+        }
+        (sound,) = self._network.run(None, inputs, run)
+        made: Samples = np.ravel(sound).astype(np.float32)
+        return made
+
+
+def named(voice: str) -> str:
+    """For people: Heart (American woman)."""
+    accent = "American" if voice[0] == "a" else "British"
+    return f"{voice[3:].capitalize()} ({accent} {'woman' if voice[1] == 'f' else 'man'})"
+
+
+class Kokoro(WorkerEngine[Worker]):
+    """Text to speech by Kokoro-82M in a worker process."""
+
+    def __init__(self, voice: str = DEFAULT_VOICE, *, speed: float = 1.0, volume: float = 1.0) -> None:
+        """
+        Args:
+            voice: one of voices() by its name.
+            speed: 1 is the voice's own.
+            volume: 0 to 1.
+        """
+        settings = {"voice": voice, "speed": speed, "volume": volume}
+        super().__init__(Worker("Kokoro", f"{__name__}:Synthesizer", settings, concurrency=CONVERSATIONS))
+        self._numbers = count()
+
+    def speaker(self) -> NeuralSpeaker:
+        return NeuralSpeaker(self._worker, self._numbers)
+
+    async def voices(self) -> list[Voice]:
+        return [Voice(voice, named(voice)) for voice in KOKORO_VOICES]

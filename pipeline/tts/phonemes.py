@@ -1,0 +1,141 @@
+"""Text as phonemes, for voices that are trained on them: by espeak-ng's library, which is data and code of another.
+
+It drops the punctuation, by which such a voice knows how to end; so a clause is cut at its marks, which are put back.
+espeak-ng keeps its state in globals: one language a process, one text at a time.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pipeline.engine import EngineError
+from pipeline.tts.espeak import loaded_library
+
+_UTF8, _IPA = 1, 0x02
+"""espeakCHARS_UTF8 and espeakPHONEMES_IPA of speak_lib.h."""
+
+_RETRIEVAL = 1
+"""AUDIO_OUTPUT_RETRIEVAL: nothing is played."""
+
+_MARK = re.compile(r"[,;:.!?…—–]+[\"'”’)\]]*$")
+_OF_ANOTHER_LANGUAGE = re.compile(r"\([a-z-]+\)")
+"""espeak-ng says where it changes to another language's rules, and back."""
+
+_SAID = {"hm": "hmm", "mm": "hmm", "mhm": "um-hum", "mm-hmm": "um-hum", "mmhmm": "um-hum", "ok": "okay"}
+"""What espeak-ng would spell, and how it is to read it."""
+
+_OPENERS = frozenset(
+    "and but or so because that which who when where while if as than to of in on at by for from with without about "
+    "into over under after before until through between".split()
+)
+"""Words that begin a phrase: before one, a long clause can be cut without a pause."""
+
+LEAST_WORDS, EARLY_WORDS = 8, 3
+"""Of a stretch that ends at a mark inside a clause, and of a reply's first, which is to be heard soon."""
+
+LONG_WORDS = 6
+"""A reply's first stretch that has more of them is cut before an opener."""
+
+_PAUSE_WEIGHT = 2.0
+"""A mark inside a stretch takes as long as two phonemes, for the words' times."""
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    start: int
+    end: int
+    """Its characters in the text, marks included."""
+    weight: float
+    """Its share of the sound: how many phonemes it has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Words that are spoken in one go."""
+
+    phonemes: str
+    """IPA, with the marks."""
+    mark: str
+    """That ends it; empty where the next follows without a pause."""
+    words: tuple[Word, ...]
+
+
+class Phonemizer:
+    def __init__(self, language: str) -> None:
+        """Args: espeak-ng's name of it, such as "en-us". Raises EngineError."""
+        self._library, _ = loaded_library(_RETRIEVAL)
+        self._library.espeak_TextToPhonemes.restype = ctypes.c_char_p
+        if self._library.espeak_SetVoiceByName(language.encode()) != 0:
+            raise EngineError(f"espeak-ng has no language {language!r}, which this voice was trained on.")
+        self._one_at_a_time = threading.Lock()
+
+    def stretches(self, text: str, early: bool) -> list[Stretch]:
+        """
+        Args:
+            early: whether it begins a reply, so that its first words are wanted soon.
+        """
+        spans = [match.span() for match in re.finditer(r"\S+", text)]
+        parts = _cut(text, spans, early)
+        return [self._stretch(text, part) for part in parts if re.search(r"\w", text[part[0][0] : part[-1][1]])]
+
+    def ipa(self, text: str) -> str:
+        """Of words without marks."""
+        words = (_SAID.get(word.lower(), word) for word in text.split())
+        utf8 = ctypes.c_char_p(" ".join(words).replace("\0", " ").encode("utf-8", "replace"))
+        rest = ctypes.cast(utf8, ctypes.c_void_p)
+        said: list[str] = []
+        with self._one_at_a_time:
+            while rest.value:
+                said.append(self._library.espeak_TextToPhonemes(ctypes.byref(rest), _UTF8, _IPA).decode())
+        return _OF_ANOTHER_LANGUAGE.sub("", " ".join(filter(None, said)))
+
+    def _stretch(self, text: str, spans: list[tuple[int, int]]) -> Stretch:
+        phonemes: list[str] = []
+        words: list[Word] = []
+        waiting: list[str] = []
+        for start, end in spans:
+            plain, mark = _parted(text[start:end])
+            if plain:
+                waiting.append(plain)
+            weight = len(re.findall(r"\w", self.ipa(plain))) + (_PAUSE_WEIGHT if mark else 0.5)
+            words.append(Word(start, end, weight))
+            if mark and waiting:
+                phonemes.append(self.ipa(" ".join(waiting)) + mark)
+                waiting.clear()
+        if waiting:
+            phonemes.append(self.ipa(" ".join(waiting)))
+        last = _parted(text[slice(*spans[-1])])[1]
+        return Stretch(" ".join(phonemes), last, tuple(words))
+
+
+def _cut(text: str, spans: list[tuple[int, int]], early: bool) -> Iterator[list[tuple[int, int]]]:
+    """Words' spans, by stretches."""
+    begun = 0
+    for index in range(1, len(spans)):
+        words, wanted = index - begun, EARLY_WORDS if early and not begun else LEAST_WORDS
+        mark = _parted(text[slice(*spans[index - 1])])[1]
+        opener = text[slice(*spans[index])].lower() in _OPENERS
+        left = len(spans) - index
+        if (mark and words >= wanted and left > 1) or (
+            early and not begun and opener and words > EARLY_WORDS and left >= EARLY_WORDS and len(spans) > LONG_WORDS
+        ):
+            yield spans[begun:index]
+            begun = index
+    if spans[begun:]:
+        yield spans[begun:]
+
+
+def _parted(word: str) -> tuple[str, str]:
+    """A word without its quotes and brackets, and the mark that follows it: one that voices know, or none."""
+    found = _MARK.search(word)
+    plain = (word[: found.start()] if found else word).strip("\"“”‘()[]'’*_")
+    if not found:
+        return plain, "," if word in ("-", "–", "—") else ""
+    mark = found[0][0]
+    if "?" in found[0]:
+        return plain, "?"
+    return plain, {"—": ",", "–": ",", "…": "."}.get(mark, mark)

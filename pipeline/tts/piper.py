@@ -1,0 +1,96 @@
+"""Piper: VITS voices of about 60 MB, several times faster than speech on one core, each trained on one person.
+
+A voice is an .onnx file with its .onnx.json beside it, as Piper publishes them; Parley brings none and fetches one.
+"""
+
+from __future__ import annotations
+
+import json
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soxr
+
+from config.packages import PIPER_JOE
+from pipeline.audio import MOUTH_RATE, Samples
+from pipeline.engine import EngineError, Progress, Report
+from pipeline.models.fetching import fetched
+from pipeline.tts.neural import CONVERSATIONS, NeuralSpeaker, NeuralSynthesizer, session
+from pipeline.workers.worker import Worker, WorkerEngine
+
+JOE = "en_US-joe-medium"
+
+_BEGIN, _PAD, _END = "^", "_", "$"
+"""Piper's names of the ids around and between a sentence's phonemes."""
+
+
+class Synthesizer(NeuralSynthesizer):
+    """For a worker process."""
+
+    def __init__(self, report: Report, model: str, speed: float, volume: float) -> None:
+        file = fetched(PIPER_JOE, report) / f"{JOE}.onnx" if model == JOE else Path(model).expanduser()
+        about = _about(file)
+        report(Progress(f"loading the voice {file.stem}"))
+        try:
+            self._rate = int(about["audio"]["sample_rate"])
+            self._ids = {symbol: [int(each) for each in ids] for symbol, ids in about["phoneme_id_map"].items()}
+            inference = about["inference"]
+            self._noise, self._length, self._jitter = (
+                float(inference[name]) for name in ("noise_scale", "length_scale", "noise_w")
+            )
+            language = str(about["espeak"]["voice"])
+            speakers = int(about.get("num_speakers", 1))
+        except (KeyError, TypeError, ValueError) as error:
+            raise EngineError(f"{file}.json does not describe a voice of Piper’s: fetch it again.") from error
+        self._speaker = {"sid": np.zeros(1, np.int64)} if speakers > 1 else {}
+        self._network = session(file)
+        super().__init__(language, speed, volume)
+        report(Progress("warming up the voice"))
+        self.warm_up()
+
+    def _sound(self, phonemes: str, speed: float, run: Any) -> Samples:
+        pad = self._ids[_PAD]
+        ids = [*self._ids[_BEGIN], *pad]
+        for symbol in phonemes:
+            if symbol in self._ids:
+                ids += [*self._ids[symbol], *pad]
+        ids += self._ids[_END]
+        inputs = {
+            "input": np.array([ids], np.int64),
+            "input_lengths": np.array([len(ids)], np.int64),
+            "scales": np.array([self._noise, self._length / speed, self._jitter], np.float32),
+            **self._speaker,
+        }
+        (sound,) = self._network.run(None, inputs, run)
+        converted: Samples = soxr.resample(np.ravel(sound).astype(np.float32), self._rate, MOUTH_RATE)
+        return converted
+
+
+def _about(file: Path) -> Any:
+    """Raises EngineError where the two files of a voice are not there."""
+    if not file.is_file():
+        raise EngineError(f"There is no file {file}: correct the path of the voice, or leave it empty.")
+    try:
+        return json.loads(Path(f"{file}.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise EngineError(f"{file}.json cannot be read: a voice of Piper’s has one beside its .onnx file.") from error
+
+
+class Piper(WorkerEngine[Worker]):
+    """Text to speech by Piper in a worker process."""
+
+    def __init__(self, model: str = JOE, *, speed: float = 1.0, volume: float = 1.0) -> None:
+        """
+        Args:
+            model: en_US-joe-medium, or the path of another voice's .onnx file.
+            speed: 1 is the voice's own.
+            volume: 0 to 1.
+        """
+        settings = {"model": model, "speed": speed, "volume": volume}
+        super().__init__(Worker("Piper", f"{__name__}:Synthesizer", settings, concurrency=CONVERSATIONS))
+        self._numbers = count()
+
+    def speaker(self) -> NeuralSpeaker:
+        return NeuralSpeaker(self._worker, self._numbers)
