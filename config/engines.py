@@ -12,12 +12,15 @@ from typing import Literal
 from config import precision
 from config.cache import Source
 from config.fetches import MIMI, gguf_file, language_model_files, speech_model_files, whisper_files
-from config.packages import SMOLLM2_135M
+from config.packages import KOKORO, KOKORO_VOICES, PIPER_JOE, SMOLLM2_135M, WHISPER_BASE
 from config.settings import Settings
 
 Stage = Literal["ears", "mind", "voice"]
 
 CSM_1B = "sesame/csm-1b"
+PIPER, KOKORO_82M = "en_US-joe-medium", "hexgrad/Kokoro-82M"
+NATURAL_PACE = 175
+"""Words a minute of the settings at which Piper and Kokoro keep their own pace."""
 
 
 def _nothing(_: str) -> tuple[Source, ...]:
@@ -76,7 +79,7 @@ CATALOGUE: Mapping[tuple[str, str], EngineSpec] = MappingProxyType(
                     "language": settings.ears.language,
                 },
                 model="base.en",
-                files=lambda model: (whisper_files(model),),
+                files=lambda model: (WHISPER_BASE if model == "base" else whisper_files(model),),
             ),
             EngineSpec(
                 "mind",
@@ -139,11 +142,40 @@ CATALOGUE: Mapping[tuple[str, str], EngineSpec] = MappingProxyType(
                 "Needs no download. Clear and instant, in over a hundred languages, but sounds like a machine.",
                 "pipeline.tts.espeak:Espeak",
                 lambda settings, data: {
-                    "voice": settings.voice.name or "en-us",
+                    "voice": settings.voice.name if settings.voice.name not in ("", *KOKORO_VOICES) else "en-us",
                     "words_per_minute": settings.voice.words_per_minute,
                     "pitch": settings.voice.pitch,
                     "volume": settings.voice.volume,
                 },
+            ),
+            EngineSpec(
+                "voice",
+                "piper",
+                "Piper",
+                "A clear voice that answers at once, also on two cores. American English.",
+                "pipeline.tts.piper:Piper",
+                lambda settings, data: {
+                    "model": named("voice", "piper", settings.voice.model),
+                    "speed": settings.voice.words_per_minute / NATURAL_PACE,
+                    "volume": settings.voice.volume,
+                },
+                model=PIPER,
+                files=lambda model: (PIPER_JOE,),
+            ),
+            EngineSpec(
+                "voice",
+                "kokoro",
+                "Kokoro",
+                "Natural voices to choose from, American and British. Wants four cores to answer soon.",
+                "pipeline.tts.kokoro:Kokoro",
+                lambda settings, data: {
+                    # a name that was chosen for another engine means nothing to this one
+                    "voice": settings.voice.name if settings.voice.name in KOKORO_VOICES else "af_heart",
+                    "speed": settings.voice.words_per_minute / NATURAL_PACE,
+                    "volume": settings.voice.volume,
+                },
+                model=KOKORO_82M,
+                files=lambda model: (KOKORO,),
             ),
             EngineSpec(
                 "voice",

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from config.cache import is_here
-from config.engines import CATALOGUE, CSM_1B, Stage, fetches, named
+from config.engines import CATALOGUE, CSM_1B, KOKORO_82M, PIPER, Stage, fetches, named
 from config.hardware import GB, Hardware, in_words
-from config.packages import SMOLLM2_135M
+from config.packages import KOKORO, PIPER_JOE, SMOLLM2_135M, WHISPER_BASE, Packaged
 
 Runs = Literal["well", "slowly", "no"]
 
@@ -73,6 +73,8 @@ MODELS = (
     _own("ears", "pocketsphinx", memory=GB // 5),
     _whisper("tiny.en", "Whisper tiny", "English, quick, and often wrong.", 0.08, 0.4, 0.6, "well", 2),
     _whisper("base.en", "Whisper base", "English, good for everyday sentences.", 0.15, 0.5, 0.8, "well", 2),
+    Model("ears", "whisper", "base", "Whisper base, all languages", "Ninety languages, good for everyday sentences.",
+          WHISPER_BASE.download_bytes, int(0.5 * GB), int(0.8 * GB), cores=2),
     _whisper("small", "Whisper small", "Ninety languages, better with names.", 0.49, 1.0, 1.4, "well", 8),
     _whisper("large-v3-turbo", "Whisper large v3 turbo", "Ninety languages, the best there is to choose here.",
              1.62, 2.2, 2.3, "slowly", 8),
@@ -101,6 +103,10 @@ MODELS = (
     _language("transformers", "Qwen/Qwen2.5-1.5B-Instruct", "Qwen2.5 1.5B", "Everyday talk.",
               3.1, 6.8, 4.5, "slowly", 8),
     _own("voice", "espeak", memory=GB // 20),
+    Model("voice", "piper", PIPER, "Piper, the voice Joe", "Clear, and soon enough on two cores. American English.",
+          PIPER_JOE.download_bytes, int(0.3 * GB), cores=2),
+    Model("voice", "kokoro", KOKORO_82M, "Kokoro", "28 natural voices, American and British.",
+          KOKORO.download_bytes, int(0.5 * GB), cores=4),
     Model("voice", "csm", CSM_1B, "CSM-1B", "A natural voice, yours to choose by a recording.",
           int(6.6 * GB), int(4.5 * GB), int(4.8 * GB), "slowly", 4),
 )  # fmt: skip
@@ -110,6 +116,12 @@ def find(stage: Stage, engine: str, name: str) -> Model | None:
     """The entry of this table, if it has one."""
     wanted = stage, engine, named(stage, engine, name)
     return next((model for model in MODELS if (model.stage, model.engine, model.name) == wanted), None)
+
+
+def licence(model: Model) -> str:
+    """Of what is fetched out of packages; the hub tells its own."""
+    files = fetches(model.stage, model.engine, model.name)
+    return ", ".join(dict.fromkeys(fetch.licence for fetch in files if isinstance(fetch, Packaged)))
 
 
 def is_downloaded(model: Model) -> bool:

@@ -20,7 +20,7 @@ from rich.table import Column, Table
 from config.cache import Source
 from config.engines import Stage, fetches
 from config.hardware import Hardware, in_words, look
-from config.models import MODELS, is_downloaded, verdict
+from config.models import MODELS, is_downloaded, licence, verdict
 from config.places import DATA
 from config.profiles import PROFILES, Name, propose
 from config.store import SettingsError, SettingsStore
@@ -168,13 +168,13 @@ def show_models(hardware: Hardware) -> None:
     gpus = ", ".join(f"{gpu.name} ({in_words(gpu.free_bytes)} free)" for gpu in hardware.gpus) or "no NVIDIA card"
     console.print(f"{hardware.processor}, {hardware.cores} cores, {in_words(hardware.memory_bytes)} of memory; {gpus}; "
                   f"{in_words(hardware.free_disk_bytes)} of disk free.")  # fmt: skip
-    table = Table("", "model", "download", "here", "why", box=None)
+    table = Table("", "model", "download", "licence", "here", "why", box=None)
     signs = {"well": "[green]runs[/]", "slowly": "[yellow]slowly[/]", "no": "[red]no[/]"}
     for model in MODELS:
         judged = verdict(model, hardware)
         here = "yes" if is_downloaded(model) else ""
         size = in_words(model.download_bytes) if model.download_bytes else "none"
-        table.add_row(signs[judged.runs], f"{model.label} ({model.stage})", size, here, judged.why)
+        table.add_row(signs[judged.runs], f"{model.label} ({model.stage})", size, licence(model), here, judged.why)
     console.print(table)
     proposal = propose(hardware)
     console.print(f"Proposed: the profile {proposal.profile.name}. {proposal.why}")

@@ -17,7 +17,8 @@ from pipeline.engine import EngineError, Progress, Report
 from pipeline.models.fetching import fetched
 from pipeline.tts import Voice
 from pipeline.tts.neural import CONVERSATIONS, NeuralSpeaker, NeuralSynthesizer, session
-from pipeline.workers.worker import Worker, WorkerEngine
+from pipeline.workers.place import MakePlace, Place, PlacedEngine
+from pipeline.workers.worker import Worker
 
 DEFAULT_VOICE = "af_heart"
 
@@ -78,10 +79,12 @@ def named(voice: str) -> str:
     return f"{voice[3:].capitalize()} ({accent} {'woman' if voice[1] == 'f' else 'man'})"
 
 
-class Kokoro(WorkerEngine[Worker]):
+class Kokoro(PlacedEngine[Place]):
     """Text to speech by Kokoro-82M in a worker process."""
 
-    def __init__(self, voice: str = DEFAULT_VOICE, *, speed: float = 1.0, volume: float = 1.0) -> None:
+    def __init__(
+        self, voice: str = DEFAULT_VOICE, *, speed: float = 1.0, volume: float = 1.0, place: MakePlace = Worker
+    ) -> None:
         """
         Args:
             voice: one of voices() by its name.
@@ -89,11 +92,11 @@ class Kokoro(WorkerEngine[Worker]):
             volume: 0 to 1.
         """
         settings = {"voice": voice, "speed": speed, "volume": volume}
-        super().__init__(Worker("Kokoro", f"{__name__}:Synthesizer", settings, concurrency=CONVERSATIONS))
+        super().__init__(place("Kokoro", f"{__name__}:Synthesizer", settings, concurrency=CONVERSATIONS))
         self._numbers = count()
 
     def speaker(self) -> NeuralSpeaker:
-        return NeuralSpeaker(self._worker, self._numbers)
+        return NeuralSpeaker(self._place, self._numbers)
 
     async def voices(self) -> list[Voice]:
         return [Voice(voice, named(voice)) for voice in KOKORO_VOICES]

@@ -21,7 +21,7 @@ from pipeline.audio import MOUTH_RATE, Samples
 from pipeline.engine import EngineError
 from pipeline.tts import Spoken, WordTime
 from pipeline.tts.phonemes import Phonemizer, Stretch
-from pipeline.workers.worker import Worker
+from pipeline.workers.place import Place
 
 CONVERSATIONS = 8
 """Clauses that may be under way at a time, a thread each."""
@@ -155,22 +155,22 @@ def timed(stretch: Stretch, spoken: tuple[int, int], before: int) -> list[WordTi
 class NeuralSpeaker:
     """Within one conversation it knows where a reply begins: its first words are to be heard soon."""
 
-    def __init__(self, worker: Worker, numbers: count[int]) -> None:
-        self._worker, self._numbers = worker, numbers
+    def __init__(self, place: Place, numbers: count[int]) -> None:
+        self._place, self._numbers = place, numbers
         self._begins = True
 
     async def speak(self, text: str) -> AsyncGenerator[Spoken, None]:
         number, early, whole = next(self._numbers), self._begins, False
         self._begins = False
         try:
-            async with aclosing(self._worker.stream("speak", number, text, early)) as blocks:
+            async with aclosing(self._place.stream("speak", number, text, early)) as blocks:
                 async for spoken in blocks:
                     yield spoken
             whole = True
         finally:
             if not whole:
                 with suppress(EngineError):  # it has died, and so has the work
-                    await self._worker.call("leave", number)
+                    await self._place.call("leave", number)
 
     async def heard(self, text: str, samples: Samples) -> None:
         pass

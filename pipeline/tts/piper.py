@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import soxr
 
+from config.engines import PIPER
 from config.packages import PIPER_JOE
 from pipeline.audio import MOUTH_RATE, Samples
 from pipeline.engine import EngineError, Progress, Report
 from pipeline.models.fetching import fetched
 from pipeline.tts.neural import CONVERSATIONS, NeuralSpeaker, NeuralSynthesizer, session
-from pipeline.workers.worker import Worker, WorkerEngine
-
-JOE = "en_US-joe-medium"
+from pipeline.workers.place import MakePlace, Place, PlacedEngine
+from pipeline.workers.worker import Worker
 
 _BEGIN, _PAD, _END = "^", "_", "$"
 """Piper's names of the ids around and between a sentence's phonemes."""
@@ -30,7 +30,7 @@ class Synthesizer(NeuralSynthesizer):
     """For a worker process."""
 
     def __init__(self, report: Report, model: str, speed: float, volume: float) -> None:
-        file = fetched(PIPER_JOE, report) / f"{JOE}.onnx" if model == JOE else Path(model).expanduser()
+        file = fetched(PIPER_JOE, report) / f"{PIPER}.onnx" if model == PIPER else Path(model).expanduser()
         about = _about(file)
         report(Progress(f"loading the voice {file.stem}"))
         try:
@@ -78,10 +78,12 @@ def _about(file: Path) -> Any:
         raise EngineError(f"{file}.json cannot be read: a voice of Piper’s has one beside its .onnx file.") from error
 
 
-class Piper(WorkerEngine[Worker]):
+class Piper(PlacedEngine[Place]):
     """Text to speech by Piper in a worker process."""
 
-    def __init__(self, model: str = JOE, *, speed: float = 1.0, volume: float = 1.0) -> None:
+    def __init__(
+        self, model: str = PIPER, *, speed: float = 1.0, volume: float = 1.0, place: MakePlace = Worker
+    ) -> None:
         """
         Args:
             model: en_US-joe-medium, or the path of another voice's .onnx file.
@@ -89,8 +91,8 @@ class Piper(WorkerEngine[Worker]):
             volume: 0 to 1.
         """
         settings = {"model": model, "speed": speed, "volume": volume}
-        super().__init__(Worker("Piper", f"{__name__}:Synthesizer", settings, concurrency=CONVERSATIONS))
+        super().__init__(place("Piper", f"{__name__}:Synthesizer", settings, concurrency=CONVERSATIONS))
         self._numbers = count()
 
     def speaker(self) -> NeuralSpeaker:
-        return NeuralSpeaker(self._worker, self._numbers)
+        return NeuralSpeaker(self._place, self._numbers)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from config.engines import Stage, fetches, named
 from config.hardware import Hardware, look
-from config.models import MODELS, Model, is_downloaded, room_for, verdict
+from config.models import MODELS, Model, is_downloaded, licence, room_for, verdict
 from config.profiles import Proposal, propose
 from config.settings import Settings
 from pipeline.llm.openai import OpenAIChat
@@ -146,6 +146,7 @@ def _row(model: Model, machine: Hardware, settings: Settings) -> dict[str, Any]:
         "default": model.name == named(model.stage, model.engine, ""),
         "label": model.label,
         "line": model.line,
+        "licence": licence(model),
         "download_bytes": model.download_bytes,
         "runs": judged.runs,
         "why": judged.why,

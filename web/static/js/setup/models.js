@@ -93,7 +93,8 @@ export class Models extends EventTarget {
   }
 
   #row(model) {
-    const why = model.missing ? `${model.why} ${model.missing}` : model.why;
+    const licence = model.licence && `Licence: ${model.licence}.`;
+    const words = [model.line, model.why, model.missing, licence].filter(Boolean).join(" ");
     const row = element(
       "li",
       { className: "model", tabIndex: -1 },
@@ -101,7 +102,7 @@ export class Models extends EventTarget {
         "div",
         {},
         element("b", { textContent: model.label }),
-        element("span", { className: "small quiet", textContent: `${model.line} ${why}` }),
+        element("span", { className: "small quiet", textContent: words }),
       ),
       element("span", { className: `small verdict ${model.runs}`, textContent: RUNS[model.runs] }),
       this.#action(model),
