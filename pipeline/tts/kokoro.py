@@ -15,7 +15,7 @@ from config.packages import KOKORO, KOKORO_VOICES
 from pipeline.audio import Samples
 from pipeline.engine import EngineError, Progress, Report
 from pipeline.models.fetching import fetched
-from pipeline.tts import Voice
+from pipeline.tts import VoiceChoice
 from pipeline.tts.neural import CONVERSATIONS, NeuralSpeaker, NeuralSynthesizer, session
 from pipeline.workers.place import MakePlace, Place, PlacedEngine
 from pipeline.workers.worker import Worker
@@ -98,5 +98,5 @@ class Kokoro(PlacedEngine[Place]):
     def speaker(self) -> NeuralSpeaker:
         return NeuralSpeaker(self._place, self._numbers)
 
-    async def voices(self) -> list[Voice]:
-        return [Voice(voice, named(voice)) for voice in KOKORO_VOICES]
+    async def voices(self) -> list[VoiceChoice]:
+        return [VoiceChoice(voice, named(voice)) for voice in KOKORO_VOICES]

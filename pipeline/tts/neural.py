@@ -172,10 +172,10 @@ class NeuralSpeaker:
                 with suppress(EngineError):  # it has died, and so has the work
                     await self._place.call("leave", number)
 
-    async def heard(self, text: str, samples: Samples) -> None:
+    async def user_said(self, text: str, samples: Samples) -> None:
         pass
 
-    async def said(self, samples: int) -> None:
+    async def reply_heard(self, samples: int) -> None:
         """A reply is over."""
         self._begins = True
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from itertools import pairwise
@@ -16,15 +15,14 @@ import pytest
 from config.packages import KOKORO, KOKORO_VOICES, PIPER_JOE
 from pipeline.audio import MOUTH_RATE, Samples
 from pipeline.engine import EngineError
+from pipeline.engines.trial import words_right
 from pipeline.tts import ManyVoiced, Spoken
 from pipeline.tts.kokoro import IDS, Kokoro
 from pipeline.tts.neural import BLOCK, LEVEL, PAUSE_S, NeuralSpeaker, shaped
 from pipeline.tts.piper import Piper
 from tests.support.real_models import folder, heard
 
-SENTENCE = "The last train to Vienna leaves at seven forty-five, and a ticket costs thirty dollars."
-PLAIN = "the last train to vienna leaves at and a ticket costs"
-"""Of it, what a recogniser does not write in figures."""
+SENTENCE = "The weather in London is warm and sunny today, but my brother wants to stay at home with his books."
 
 
 @asynccontextmanager
@@ -46,10 +44,6 @@ def joined(spoken: list[Spoken]) -> Samples:
     return np.concatenate([block.samples for block in spoken])
 
 
-def words(text: str) -> list[str]:
-    return re.findall(r"[a-z']+", text.lower())
-
-
 @pytest.mark.parametrize("name", ["piper", "kokoro"])
 async def test_a_sentence_is_streamed_and_understood(name: str) -> None:
     async with running(name) as engine:
@@ -60,7 +54,8 @@ async def test_a_sentence_is_streamed_and_understood(name: str) -> None:
         sound = joined(spoken)
         assert 3 < len(sound) / MOUTH_RATE < 8
         assert np.abs(sound).max() <= 1.0
-        assert [word for word in words(heard(sound)) if word in PLAIN.split()] == PLAIN.split()
+        right, total = words_right(SENTENCE, heard(sound))
+        assert right >= total - 1
 
         placed = [word for block in spoken for word in block.words]
         assert [SENTENCE[word.start : word.end] for word in placed] == SENTENCE.split()
@@ -71,33 +66,23 @@ async def test_a_sentence_is_streamed_and_understood(name: str) -> None:
             assert all(word.sample < end for word in block.words), "a word comes with its sound, never after it"
 
         for reply in ("Sure.", "Yes."):
-            assert words(heard(joined(await said(speaker, reply)))) == words(reply)
+            assert words_right(reply, heard(joined(await said(speaker, reply)))) == (1, 1)
         assert not await said(speaker, "…")
 
         async with aclosing(speaker.speak(SENTENCE * 4)) as sounds:
             await anext(sounds)
+        speaking = asyncio.create_task(said(speaker, SENTENCE * 4))
+        await asyncio.sleep(0)  # it has been asked for, and the network is at work
+        speaking.cancel()
+        await asyncio.wait([speaking])
         assert len(joined(await said(speaker, "Sure."))) < 2 * MOUTH_RATE, "what was left is not in the way"
 
 
-async def test_who_leaves_stops_the_network() -> None:
-    async with running("piper") as engine:
-        speaker = engine.speaker()
-        long = "and so it goes on and on without a pause " * 6
-        speaking = asyncio.create_task(said(speaker, long))
-        await asyncio.sleep(0)  # it has been asked for
-        speaking.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await speaking
-        assert await said(speaker, "Sure.")
-
-
 async def test_speed_and_volume_are_heard() -> None:
-    async with running("piper") as engine:
-        plain = joined(await said(engine.speaker(), SENTENCE))
     async with running("piper", speed=1.6, volume=0.25) as engine:
-        fast = joined(await said(engine.speaker(), SENTENCE))
-    assert len(fast) < 0.8 * len(plain)
-    assert np.abs(fast).max() < 0.5 * np.abs(plain).max()
+        spoken = joined(await said(engine.speaker(), SENTENCE))
+    assert 2 < len(spoken) / MOUTH_RATE < 4
+    assert 0.05 < np.abs(spoken).max() <= 0.25
 
 
 async def test_voices_of_kokoro() -> None:
