@@ -94,7 +94,16 @@ def loaded_library(output: int) -> tuple[ctypes.CDLL, int]:
     rate: int = library.espeak_Initialize(output, _BUFFER_MS, os.fsencode(data), _INITIALIZE_DONT_EXIT)
     if rate <= 0:
         raise EngineError(f"espeak cannot read its data in {data}: reinstall the package espeakng-loader.")
+    library.espeak_ListVoices.restype = ctypes.POINTER(ctypes.POINTER(_Voice))
     return library, rate
+
+
+def listed_voices(library: ctypes.CDLL) -> dict[str, _Voice]:
+    """The library's voices by the code of their language and accent."""
+    pointers = library.espeak_ListVoices(None)
+    voices = [pointer.contents for pointer in takewhile(bool, (pointers[index] for index in count()))]
+    # `languages` begins with a byte of priority
+    return {voice.languages[1:].decode(): voice for voice in reversed(voices)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +126,6 @@ class Synthesizer:
         import espeakng_loader
 
         self._library, self._rate = loaded_library(_AUDIO_OUTPUT_SYNCHRONOUS)
-        self._library.espeak_ListVoices.restype = ctypes.POINTER(ctypes.POINTER(_Voice))
         self._choose(voice, Path(espeakng_loader.get_data_path()))
         for parameter, value in ((_RATE, words_per_minute), (_PITCH, pitch), (_VOLUME, round(100 * volume))):
             self._library.espeak_SetParameter(parameter, value, 0)
@@ -125,7 +133,7 @@ class Synthesizer:
 
     def voices(self) -> list[VoiceChoice]:
         """All that the library has, English ones first."""
-        voices = [VoiceChoice(code, voice.name.decode()) for code, voice in self._listed().items()]
+        voices = [VoiceChoice(code, voice.name.decode()) for code, voice in listed_voices(self._library).items()]
         return sorted(voices, key=lambda voice: (not voice.name.startswith("en"), voice.label))
 
     def speak(self, text: str) -> Iterator[Spoken]:
@@ -140,17 +148,10 @@ class Synthesizer:
             unwanted.set()
             synthesis.join()
 
-    def _listed(self) -> dict[str, _Voice]:
-        """The library's voices by the code of their language and accent."""
-        pointers = self._library.espeak_ListVoices(None)
-        voices = [pointer.contents for pointer in takewhile(bool, (pointers[index] for index in count()))]
-        # `languages` begins with a byte of priority
-        return {voice.languages[1:].decode(): voice for voice in reversed(voices)}
-
     def _choose(self, name: str, data: Path) -> None:
         """Take a voice by its code, or with a variant as in "en-us+f3"; nothing else, as espeak would take a path."""
         code, plus, variant = name.partition("+")
-        listed = self._listed()
+        listed = listed_voices(self._library)
         variants = {file.name for file in (data / "voices" / "!v").iterdir()}
         if code not in listed or (plus and variant not in variants):
             raise EngineError(f"espeak has no voice {name!r}: choose one of its list, for example {DEFAULT_VOICE!r}.")

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pipeline.engine import EngineError
-from pipeline.tts.espeak import loaded_library
+from pipeline.tts.espeak import listed_voices, loaded_library
 
 _UTF8, _IPA = 1, 0x02
 """espeakCHARS_UTF8 and espeakPHONEMES_IPA of speak_lib.h."""
@@ -66,10 +66,11 @@ class Stretch:
 
 class Phonemizer:
     def __init__(self, language: str) -> None:
-        """Args: espeak-ng's name of it, such as "en-us". Raises EngineError."""
+        """Args: its code, such as "en-us". Raises EngineError where espeak-ng has no such language."""
         self._library, _ = loaded_library(_RETRIEVAL)
         self._library.espeak_TextToPhonemes.restype = ctypes.c_char_p
-        if self._library.espeak_SetVoiceByName(language.encode()) != 0:
+        voice = listed_voices(self._library).get(language)
+        if voice is None or self._library.espeak_SetVoiceByName(voice.identifier) != 0:
             raise EngineError(f"espeak-ng has no language {language!r}, which this voice was trained on.")
         self._one_at_a_time = threading.Lock()
 
