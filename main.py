@@ -13,7 +13,7 @@ from pathlib import Path
 
 from setup import ROOT, VENV, SetupError, ensure_environment
 
-PROFILES = ("offline", "cpu", "gpu")
+PROFILES = ("offline", "small", "cpu", "gpu")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -27,7 +27,11 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, default=8000, help="port of the page (8000)")
     parser.add_argument("--data", type=Path, default=ROOT / "data", metavar="DIR",
                         help="folder for settings, memory and logs (data/ beside this file)")  # fmt: skip
-    parser.add_argument("--profile", choices=PROFILES, help="set of engines; offline needs no download")
+    parser.add_argument(
+        "--profile",
+        choices=PROFILES,
+        help="set of engines; offline needs no download; a first start takes small where it runs well",
+    )
     parser.add_argument("--no-browser", action="store_true", help="do not open the page")
     return parser
 
@@ -55,6 +59,8 @@ def main(argv: list[str]) -> int:
         from pipeline.commands.talk import main as talk
 
         return talk(argv[1:])
+    from config.hardware import look
+    from web.first_start import first_profile
     from web.serve import ServeOptions, serve
 
     return serve(
@@ -62,7 +68,7 @@ def main(argv: list[str]) -> int:
             host=options.host,
             port=options.port,
             data=options.data,
-            profile=options.profile,
+            profile=options.profile or first_profile(options.data, look()),
             browser=not options.no_browser,
         )
     )

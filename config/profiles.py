@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
 
+from config.engines import PIPER
 from config.hardware import GB, Hardware, in_words
 from config.models import QWEN_1_5B, QWEN_4B, find
+from config.packages import SMOLLM2_135M
 from config.settings import Settings
 
-Name = Literal["offline", "cpu", "gpu"]
+Name = Literal["offline", "small", "cpu", "gpu"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,13 @@ PROFILES: Mapping[Name, Profile] = MappingProxyType(
                 voice=Choice("espeak"),
             ),
             Profile(
+                "small",
+                "On two cores: Whisper, a very small language model, and a clear voice.",
+                ears=Choice("whisper", "base"),
+                mind=Choice("llama", SMOLLM2_135M.name),
+                voice=Choice("piper", PIPER),
+            ),
+            Profile(
                 "cpu",
                 "Without a graphics card: Whisper, a small language model, and CSM in four bits.",
                 ears=Choice("whisper", "base.en"),
@@ -102,6 +111,11 @@ LARGER_MEMORY, LARGER_CORES = 16 * GB, 8
 """From here on its mind is the larger one: 3.9 GB, and three times the work for each word."""
 
 
+SMALL_MEMORY, SMALL_CORES = int(3.6 * GB), 2
+"""What the profile small wants: a machine that is sold with 4 GB, of which the system keeps some back. Its engines take
+1.4 GB together, Parley 1 GB."""
+
+
 @dataclass(frozen=True, slots=True)
 class Proposal:
     profile: Profile
@@ -115,18 +129,25 @@ def propose(hardware: Hardware) -> Proposal:
         return with_card
     no_card = _why_no_card(hardware)
     cores, memory = hardware.cores, f"{hardware.memory_bytes / GB:.0f} GB of memory"
+    least = PROFILES["small" if runs_small(hardware) else "offline"]
     if cores < CPU_CORES:
-        return Proposal(PROFILES["offline"], f"{no_card} A speech model wants {CPU_CORES} cores; here are {cores}.")
+        return Proposal(least, f"{no_card} CSM wants {CPU_CORES} cores; here are {cores}.")
     if hardware.memory_bytes < CPU_MEMORY:
         wanted = f"Whisper, a language model and CSM want {CPU_MEMORY / GB:.0f} GB of memory"
-        return Proposal(PROFILES["offline"], f"{no_card} {wanted}; here are {hardware.memory_bytes / GB:.0f} GB.")
+        return Proposal(least, f"{no_card} {wanted}; here are {hardware.memory_bytes / GB:.0f} GB.")
     if not hardware.instructions & {"avx2", "neon"}:
-        return Proposal(PROFILES["offline"], f"{no_card} The processor has neither AVX2 nor NEON, which CSM needs.")
+        return Proposal(least, f"{no_card} The processor has neither AVX2 nor NEON, which larger engines need.")
     profile = PROFILES["cpu"]
     if cores >= LARGER_CORES and hardware.memory_bytes >= LARGER_MEMORY:
         profile = replace(profile, mind=Choice("llama", QWEN_4B))
     return Proposal(profile, f"{no_card} {cores} cores and {memory} are enough for Whisper, a small "
                                      "language model, and CSM in four bits.")  # fmt: skip
+
+
+def runs_small(hardware: Hardware) -> bool:
+    """Whether the profile small keeps up with a conversation here."""
+    enough = hardware.cores >= SMALL_CORES and hardware.memory_bytes >= SMALL_MEMORY
+    return enough and bool(hardware.instructions & {"avx2", "neon"})
 
 
 def _for_card(hardware: Hardware) -> Proposal | None:

@@ -108,7 +108,7 @@ class LogSettings(_Tree):
 
 
 class Settings(_Tree):
-    profile: Literal["offline", "cpu", "gpu"] = "offline"
+    profile: Literal["offline", "small", "cpu", "gpu"] = "offline"
     set_up: bool = Field(False, description="whether the setup page was completed once; until then / leads there")
     audio: AudioSettings = Field(default_factory=AudioSettings)
     ears: EarsSettings = Field(default_factory=EarsSettings)

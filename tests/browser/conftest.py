@@ -60,7 +60,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def serving(data: Path) -> Iterator[str]:
     """`main.py` on a free port; gives its address. Ended as a user ends it, and killed if that does not help."""
     log = (data.parent / f"{data.name}.log").open("w+")
-    command = [sys.executable, str(ROOT / "main.py"), "--no-browser", "--port", "0", "--data", str(data)]
+    place = ["--data", str(data), "--profile", "offline"]  # a first start would take the small one
+    command = [sys.executable, str(ROOT / "main.py"), "--no-browser", "--port", "0", *place]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True)
     assert process.stdout is not None
     try:

@@ -33,8 +33,10 @@ CROWDED = card("RTX 4090", 24564, 400, 8.9)
 @pytest.mark.parametrize(
     ("hardware", "profile", "ears", "mind", "why"),
     [
-        (SMALL_LAPTOP, "offline", "", "builtin", "Whisper, a language model and CSM want 12 GB of memory; here are 8"),
-        (replace(LAPTOP, cores=2), "offline", "", "builtin", "A speech model wants 4 cores; here are 2."),
+        (SMALL_LAPTOP, "small", "base", "llama", "Whisper, a language model and CSM want 12 GB of memory; here are 8"),
+        (replace(LAPTOP, cores=2, memory_bytes=int(3.9 * GB)), "small", "base", "llama", "wants 4 cores; here are 2."),
+        (replace(LAPTOP, cores=1), "offline", "", "builtin", "wants 4 cores; here are 1."),
+        (replace(SMALL_LAPTOP, memory_bytes=3 * GB), "offline", "", "builtin", "12 GB of memory; here are 3"),
         (replace(LAPTOP, instructions=frozenset()), "offline", "", "builtin", "neither AVX2 nor NEON"),
         (
             LAPTOP,

@@ -1,0 +1,43 @@
+"""The very first start: what the profile small needs is fetched, with sizes and progress, before the page opens."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from config.cache import is_here
+from config.engines import fetches
+from config.hardware import Hardware
+from config.places import ROOT
+from config.profiles import PROFILES, Name, runs_small
+from config.store import FILE_NAME
+
+SMALL: Name = "small"
+
+
+def fetch_at_the_terminal() -> int:
+    """By the command for it, in a process of its own, so that the server imports nothing of it. Its exit status."""
+    command = [sys.executable, "-P", "-m", "pipeline.commands.models", "--profile", SMALL, "--yes"]
+    return subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False).returncode
+
+
+def first_profile(data: Path, machine: Hardware, fetch: Callable[[], int] = fetch_at_the_terminal) -> Name | None:
+    """The profile to begin with; None where there are settings already, and where only the offline one can be had.
+
+    Raises KeyboardInterrupt where the user stopped the fetching.
+    """
+    if (data / FILE_NAME).exists() or not runs_small(machine):
+        return None
+    choices = PROFILES[SMALL].choices
+    if not all(is_here(file) for stage, choice in choices for file in fetches(stage, choice.engine, choice.model)):
+        print("The first start fetches what Parley hears, thinks and speaks with, once.", flush=True)
+        status = fetch()
+        if status == 130:
+            raise KeyboardInterrupt
+        if status:
+            print("Parley starts with engines that need no download; the next start tries again.", flush=True)
+            return None
+    return SMALL
