@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from pipeline.tts.dates import MONTH
+
 FIRST_WORDS = 3
 """A first clause shorter than this would be followed by an audible gap while the next one is made."""
 
@@ -16,10 +18,13 @@ _ABBREVIATIONS = frozenset(
     "jan feb mar apr jun jul aug sep sept oct nov dec mon tue wed thu fri sat sun gen col lt sgt rev hon capt ca al "
     "min max".split()
 )
-_END = re.compile(r"(?P<mark>[.!?…]+)(?P<closing>[\"'”’)\]*_]*)(?=\s)|[。！？]+|\n")
+_END = re.compile(r"(?<![.!?…])(?P<mark>[.!?…]++)(?P<closing>[\"'”’)\]*_]*)(?=\s)|[。！？]+|\n")
 _PAUSE = re.compile(r"(?:[,;:]|(?<=\s)[–—-]|(?<=\w)—)(?=\s)")
-_LIST_NUMBER = re.compile(r"(?:^|\n)\s*\d{1,3}\.$")
+_LIST_NUMBER = re.compile(r"\s*\d{1,3}\.")
 _INITIAL = re.compile(r"(?:^|[\s.(])[^\W\d_]\.$")
+_DAY = re.compile(rf"\b(?:{MONTH}) \d{{1,2}}(?:st|nd|rd|th)?,\s*$")
+"""A date goes on with its year."""
+_OPEN = re.compile(r"\[[^\]\n]{0,200}$|\]\([^)\s]{0,500}$|(?<![\w*])\*(?=\w)[^*\n]{0,60}$")
 _FENCE = re.compile(r"```|~~~")
 
 
@@ -46,58 +51,66 @@ class ClauseSplitter:
         return [*clauses, rest] if rest else clauses
 
     def _complete(self) -> Iterator[str]:
+        self._text = self._text.lstrip()
         while (end := self._next_end()) is not None:
-            clause, self._text = self._text[:end].strip(), self._text[end:]
-            if clause:
-                self._first = False
-                yield clause
+            clause, self._text = self._text[:end].strip(), self._text[end:].lstrip()
+            self._first = False
+            yield clause
 
     def _next_end(self) -> int | None:
         """Where the next clause ends; None while that cannot be told yet. It is judged by what lies before and one
         character after, so that waiting for more would not change it."""
-        start = len(self._text) - len(self._text.lstrip())
-        if fence := _FENCE.match(self._text, start):
+        if fence := _FENCE.match(self._text):
             closing = self._text.find(fence[0], fence.end())
             return None if closing < 0 else closing + len(fence[0])
-        sentence = self._sentence_end(start)
-        if self._first and (early := self._early_end(start, sentence)) is not None:
+        window = self._text[: LONGEST + 1]  # nothing further on is looked at, however much has come
+        sentence = _sentence_end(window)
+        if self._first and (early := _early_end(window, sentence)) is not None:
             return early
-        if (len(self._text) if sentence is None else sentence) - start > LONGEST:
-            return self._cut(start)
-        return sentence
+        return _cut(window) if sentence is None and len(window) > LONGEST else sentence
 
-    def _sentence_end(self, start: int) -> int | None:
-        for match in _END.finditer(self._text, start):
-            end = match.end()
-            if match["mark"] == "." and not match["closing"] and self._abbreviated(start, end):
-                continue
-            if match[0] != "\n" and _open_bracket(self._text[start:end]):
-                continue
-            return end
-        return None
 
-    def _early_end(self, start: int, sentence: int | None) -> int | None:
-        limit = len(self._text) if sentence is None else sentence
-        for match in _PAUSE.finditer(self._text, start, min(limit + 1, len(self._text))):
-            before = self._text[start : match.end()]
-            if match.end() < limit and len(before.split()) >= FIRST_WORDS and not _open_bracket(before):
-                return match.end()
-        return None
+def _sentence_end(text: str) -> int | None:
+    for match in _END.finditer(text):
+        end = match.end()
+        if match["mark"] == "." and not match["closing"] and _abbreviated(text[:end]):
+            continue
+        if match[0] != "\n" and _open_bracket(text[:end]):
+            continue
+        return end
+    return None
 
-    def _abbreviated(self, start: int, end: int) -> bool:
-        before = self._text[start:end]
-        word = before.split()[-1].lstrip("\"'“‘([*_").removesuffix(".").lower()
-        return (
-            word in _ABBREVIATIONS or bool(_INITIAL.search(before) and word != "i") or bool(_LIST_NUMBER.search(before))
-        )
 
-    def _cut(self, start: int) -> int:
-        window = self._text[start : start + LONGEST]
-        pauses = [match.end() for match in _PAUSE.finditer(window) if match.end() > LONGEST // 3]
-        if pauses:
-            return start + pauses[-1]
-        space = max(window.rfind(" "), window.rfind("\n"), window.rfind("\t"))
-        return start + (space if space > 0 else LONGEST)
+def _early_end(text: str, sentence: int | None) -> int | None:
+    limit = len(text) if sentence is None else sentence
+    for match in _PAUSE.finditer(text, 0, min(limit + 1, len(text))):
+        before = text[: match.end()]
+        if match.end() >= limit or len(before.split()) < FIRST_WORDS:
+            continue
+        if not _open_bracket(before) and not _DAY.search(before):
+            return match.end()
+    return None
+
+
+def _abbreviated(before: str) -> bool:
+    near = before[-40:]
+    word = near.split()[-1].lstrip("\"'“‘([*_").removesuffix(".").lower()
+    line = before[before.rfind("\n") + 1 :]
+    return (
+        word in _ABBREVIATIONS
+        or bool(_INITIAL.search(near) and word != "i")
+        or (len(line) < 40 and bool(_LIST_NUMBER.fullmatch(line)))
+    )
+
+
+def _cut(window: str) -> int:
+    """Within a sentence that is too long: after its last pause, or at its last space."""
+    window = window[:LONGEST]
+    pauses = [match.end() for match in _PAUSE.finditer(window) if match.end() > LONGEST // 3]
+    if pauses:
+        return pauses[-1]
+    space = max(window.rfind(" "), window.rfind("\n"), window.rfind("\t"))
+    return space if space > 0 else LONGEST
 
 
 def reached(text: str, share: float) -> str:
@@ -107,5 +120,5 @@ def reached(text: str, share: float) -> str:
 
 
 def _open_bracket(text: str) -> bool:
-    """Whether `text` ends inside a Markdown link's words or address, or inside `code`."""
-    return bool(re.search(r"\[[^\]\n]{0,200}$|\]\([^)\s]{0,500}$", text)) or text.count("`") % 2 == 1
+    """Whether `text` ends inside a Markdown link's words or address, between asterisks, or inside `code`."""
+    return bool(_OPEN.search(text)) or text.count("`") % 2 == 1

@@ -38,6 +38,8 @@ def clauses(*pieces: str) -> list[str]:
         ("See https://a.org/x.y?z=1. Then go.", ["See https://a.org/x.y?z=1.", "Then go."]),
         ("She said “No.” Then she left.", ["She said “No.”", "Then she left."]),
         ("(He laughed.) We did too.", ["(He laughed.)", "We did too."]),
+        ("It was on June 3, 2026, in May. Yes.", ["It was on June 3, 2026,", "in May.", "Yes."]),
+        ("*sighs, shrugs, looks away* So.", ["*sighs, shrugs, looks away* So."]),
         # Lines, lists and Markdown
         ("First line\nsecond line", ["First line", "second line"]),
         ("1. Milk\n2. Bread", ["1. Milk", "2. Bread"]),
@@ -111,3 +113,9 @@ def test_the_clauses_do_not_depend_on_how_the_text_arrived(text: str, sizes: lis
 )
 def test_what_was_reached_of_a_text_is_whole_words_in_proportion(share: float, heard: str) -> None:
     assert reached("One two, three four.", share) == heard
+
+
+@pytest.mark.parametrize("text", ["…" * 20_000, "a. " * 6000, "[a" * 9000, "```" + "x" * 20_000, " \n" * 9000])
+def test_the_time_grows_with_the_length_only(text: str) -> None:
+    """A cubic splitter would not return within the suite's life."""
+    assert "".join("".join(clauses(text)).split()) == "".join(text.split())
