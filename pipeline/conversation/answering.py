@@ -11,10 +11,15 @@ from typing import Any
 from config.settings import MindSettings
 from pipeline.conversation.recollection import Recollection
 from pipeline.engine import EngineError
-from pipeline.llm import LanguageModel, Message, Prompt
+from pipeline.llm import LanguageModel, Message, Prompt, Truncated
+from pipeline.llm.cleaning import cleaned
 from pipeline.tools.calls import ToolCall
+from pipeline.tts.speakable import speakable
 from pipeline.turns.listening import UserTurn
 from rag import Recall
+
+ATTEMPTS = 2
+"""At a reply that has words."""
 
 
 async def answer(
@@ -28,11 +33,12 @@ async def answer(
     after: asyncio.Task[Any] | None = None,
     on_transcript: Callable[[], None],
     on_recall: Callable[[Recall], None],
-) -> AsyncGenerator[str, None]:
-    """Pieces of the reply. `turn` is the user's while its words are not history yet; nothing is said to no words.
+) -> AsyncGenerator[str | Truncated, None]:
+    """Pieces of the reply, the last one Truncated where it is not whole.
 
-    `history` gives what was said before it, once `after` is done. There are no tools yet: a call is not said.
-    Raises EngineError (while iterating), also for a reply that is nothing but a call.
+    `turn` is the user's while its words are not history yet; nothing is said to no words. `history` gives what was said
+    before it, once `after` is done. There are no tools yet: a call is not said. A model that has no words is asked once
+    more. Raises EngineError (while iterating), also where it has none again.
     """
     said, spoken = "", False
     if turn is not None:
@@ -47,21 +53,28 @@ async def answer(
     if recalled is not None:
         on_recall(recalled)
     prompt = Prompt(settings.persona, messages, recalled, now(), settings.temperature, settings.max_tokens)
-    unanswered: ToolCall | None = None
-    async with aclosing(mind.reply(prompt)) as pieces:
-        async for piece in pieces:
-            if isinstance(piece, ToolCall):
-                unanswered = unanswered or piece
-            else:
-                spoken = spoken or bool(piece.strip())
-                yield piece
-    if unanswered is not None and not spoken:
-        tool = unanswered.name[:40]
+    for _ in range(ATTEMPTS):
+        unspoken, call = "", None
+        async with aclosing(cleaned(mind.reply(prompt))) as pieces:
+            async for piece in pieces:
+                if isinstance(piece, ToolCall):
+                    call = call or piece
+                elif isinstance(piece, Truncated):
+                    yield piece
+                elif spoken := spoken or bool(speakable(unspoken + piece)):
+                    yield unspoken + piece
+                    unspoken = ""
+                else:
+                    unspoken += piece
+        if spoken:
+            return
+    if call is not None:
         raise EngineError(
-            f"The language model asked for the tool “{tool}”, which it does not have: ask in other words."
+            f"The language model asked for the tool “{call.name[:40]}”, which it does not have: ask in other words."
         )
+    raise EngineError("The language model had no words for that: ask again, or choose another model.")
 
 
-async def fixed(text: str) -> AsyncGenerator[str, None]:
+async def fixed(text: str) -> AsyncGenerator[str | Truncated, None]:
     """A reply whose words are known."""
     yield text

@@ -12,8 +12,9 @@ from pipeline.audio import MOUTH_RATE
 from pipeline.conversation.events import Event, ReplyAudio, ReplyMade, ReplyStarted, ReplyText
 from pipeline.conversation.outbox import Outbox
 from pipeline.engine import EngineError
+from pipeline.llm import Truncated
 from pipeline.tts import ContextualSpeaker, Speaker, Spoken, WordTime
-from pipeline.tts.clauses import ClauseSplitter, reached
+from pipeline.tts.clauses import SENTENCE_ENDS, ClauseSplitter, reached
 from pipeline.tts.speakable import speakable
 from pipeline.turns.record import TurnRecord
 
@@ -59,7 +60,7 @@ class Reply:
     def __init__(
         self,
         record: TurnRecord,
-        text: AsyncGenerator[str, None],
+        text: AsyncGenerator[str | Truncated, None],
         speaker: Speaker,
         outbox: Outbox,
         clock: Callable[[], float],
@@ -140,18 +141,23 @@ class Reply:
             await self._speaker.reply_heard(self.played)
 
     async def _write(self, clauses: asyncio.Queue[str | None]) -> None:
-        splitter = ClauseSplitter()
+        splitter, begun, whole = ClauseSplitter(), False, True
         async with aclosing(self._text) as pieces:
             try:
                 async for piece in pieces:
+                    if isinstance(piece, Truncated):
+                        whole = False
+                        break
                     self.record.mark("first_token", self._clock())
                     self.tokens += 1
                     for clause in splitter.feed(piece):
                         await clauses.put(clause)
+                        begun = True
             except EngineError as error:
                 self.failure = error
         for clause in splitter.finish():
-            await clauses.put(clause)
+            if whole or not begun or clause.endswith(tuple(SENTENCE_ENDS)):
+                await clauses.put(clause)
         if self.failure is not None:
             await clauses.put(f"Sorry, I cannot go on: {self.failure}")
         await clauses.put(None)

@@ -36,9 +36,14 @@ class Prompt:
     """Of the reply."""
 
 
+@dataclass(frozen=True, slots=True)
+class Truncated:
+    """The last thing of a reply that had to end at `max_tokens`, in the middle of what it would have said."""
+
+
 class LanguageModel(Engine, Protocol):
-    def reply(self, prompt: Prompt) -> AsyncGenerator[str | ToolCall, None]:
-        """Pieces of text as they are made, and calls of tools. Closing the generator stops the work, at a server too.
+    def reply(self, prompt: Prompt) -> AsyncGenerator[str | ToolCall | Truncated, None]:
+        """Pieces of text as they are made, then calls of tools. Closing the generator stops the work, at a server too.
 
         Raises EngineError (while iterating).
         """

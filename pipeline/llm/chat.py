@@ -1,4 +1,4 @@
-"""A prompt as chat messages, for every engine that takes those; and what a model's stream must not say aloud."""
+"""A prompt as chat messages, for every engine that takes those."""
 
 from __future__ import annotations
 
@@ -159,57 +159,3 @@ def _fitting(lines: Sequence[str], room: int, count: Count) -> Iterator[str]:
         if room < 0:
             return
         yield line
-
-
-class Unspoken:
-    """Takes a model's reasoning out of its stream: what stands between <think> and </think> and their like, cut
-    anywhere. A closing mark without its opening one, as from templates that open it in the prompt, is left out too."""
-
-    MARKS = tuple(f"<{slash}{name}>" for name in ("think", "thinking", "reasoning") for slash in ("", "/"))
-
-    def __init__(self, inside: str | None = None) -> None:
-        """`inside`: the mark that the prompt has opened already."""
-        self._held = ""
-        self.inside = inside
-        self.opened: str | None = None
-        """The mark that must have stood in the prompt, since the first to come is its closing one."""
-        self._marked = inside is not None
-
-    def feed(self, piece: str) -> str:
-        """What may be said of it now."""
-        self._held += piece
-        said = ""
-        while (found := self._next()) is not None:
-            at, mark = found
-            said += "" if self.inside else self._held[:at]
-            self._held = self._held[at + len(mark) :]
-            if not self._marked and mark.startswith("</"):
-                self.opened = mark.replace("</", "<")
-            self._marked = True
-            self.inside = None if mark.startswith("</") else mark
-        keep = max(_beginning_of(mark, self._held) for mark in self._marks())
-        free, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
-        return said + ("" if self.inside else free)
-
-    def finish(self) -> str:
-        return "" if self.inside else self._held
-
-    def _marks(self) -> tuple[str, ...]:
-        if self.inside:
-            return (self.inside.replace("<", "</"),)
-        return self.MARKS
-
-    def _next(self) -> tuple[int, str] | None:
-        places = ((self._held.find(mark), mark) for mark in self._marks())
-        return min(((at, mark) for at, mark in places if at >= 0), default=None)
-
-
-def open_mark(prompt: str) -> str | None:
-    """The mark of reasoning that a prompt in a model's own form leaves open at its end, as its template may."""
-    end = prompt.rstrip()
-    return next((mark for mark in Unspoken.MARKS if not mark.startswith("</") and end.endswith(mark)), None)
-
-
-def _beginning_of(mark: str, text: str) -> int:
-    """How many of the last characters might be the beginning of the mark."""
-    return next((size for size in range(min(len(mark) - 1, len(text)), 0, -1) if mark.startswith(text[-size:])), 0)

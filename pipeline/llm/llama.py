@@ -23,7 +23,7 @@ import psutil
 
 from config.hardware import GB, instructions
 from pipeline.engine import EngineError, Progress, Report
-from pipeline.llm import Prompt
+from pipeline.llm import Prompt, Truncated
 from pipeline.llm.chat import ChatMessage, fitted
 from pipeline.llm.gguf import Header, read
 from pipeline.llm.gguf_files import file_of
@@ -74,16 +74,19 @@ class Mind:
         for _ in self._written([{"role": "user", "content": "Hello."}], 0.0, 1):
             pass
 
-    def reply(self, prompt: Prompt) -> Iterator[str]:
+    def reply(self, prompt: Prompt) -> Iterator[str | Truncated]:
         """Pieces of text, some of them empty: after each one the generator may be closed."""
         messages = fitted(prompt, self._context, self._name, self._count, self._whole)
-        said = reasoned = False
+        said = reasoned = truncated = False
         for delta in self._written(messages, prompt.temperature, prompt.max_tokens):
             piece = delta.get("content") or ""
             said, reasoned = said or bool(piece), reasoned or bool(delta.get("reasoning_content"))
+            truncated = delta.get("finish_reason") == "length"
             yield piece
         if reasoned and not said:
             raise EngineError(f"{self._name} reasoned until its reply was full: choose a model that does not reason.")
+        if truncated:
+            yield Truncated()
 
     def _written(self, messages: list[ChatMessage], temperature: float, most: int) -> Iterator[dict[str, Any]]:
         """What the reply goes on with, an empty one for each part of the prompt that was read. Raises EngineError."""
@@ -111,7 +114,8 @@ class Mind:
                 if "error" in event:
                     raise EngineError(f"{self._name} could not answer ({event['error'].get('message', 'unknown')}).")
                 self.timings = event.get("timings") or self.timings
-                yield next((choice["delta"] for choice in event.get("choices", ())), {})
+                choice = next(iter(event.get("choices", ())), {"delta": {}})
+                yield {**choice["delta"], "finish_reason": choice.get("finish_reason")}
         finally:
             gone.set()
 
@@ -219,7 +223,7 @@ class Llama(PlacedEngine[Place]):
         arguments = {"model": model, "context": context, "threads": threads}
         super().__init__(place("llama", f"{__name__}:Mind", arguments, concurrency=4 * TALKERS))
 
-    async def reply(self, prompt: Prompt) -> AsyncGenerator[str, None]:
+    async def reply(self, prompt: Prompt) -> AsyncGenerator[str | Truncated, None]:
         async with aclosing(self._place.stream("reply", prompt)) as pieces:
             async for piece in pieces:
                 if piece:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from typing import Any
 
 from pipeline.engine import EngineError, EngineState, EngineStatus, Progress, Report
-from pipeline.llm import Prompt
-from pipeline.llm.chat import Unspoken
+from pipeline.llm import Prompt, Truncated
 from pipeline.llm.counts import Counts
-from pipeline.llm.server import SILENCE_S, ChatServer, Delta, Refused
+from pipeline.llm.deltas import Delta
+from pipeline.llm.reasoning import Reasoning
+from pipeline.llm.server import SILENCE_S, ChatServer, Refused
 from pipeline.tools.calls import ToolCall
 
 CONTEXT = 4096
@@ -29,6 +30,13 @@ QUIETLY: tuple[Mapping[str, object], ...] = (
 )
 """Ways to ask that a model does not reason before it speaks; the first that the server takes is used. Ollama and vLLM
 know the effort "none"; vLLM and llama.cpp hand the second on to the template, where Qwen and DeepSeek look for it."""
+
+_ALIKE: tuple[Callable[[str, str], bool], ...] = (
+    lambda offered, wanted: offered == wanted,
+    lambda offered, wanted: offered == f"{wanted}:latest",  # as Ollama calls a model without a tag
+    lambda offered, wanted: offered.lower() == wanted.lower(),
+)
+"""How a model that a server offers may be the one that was asked for, the surest first."""
 
 PROBE = "Reply with the one word: yes"
 PROBE_TOKENS, PROBE_S = 400, 30.0
@@ -51,7 +59,7 @@ class OpenAIChat:
             silence_s: seconds to wait for each next piece of a reply.
         """
         self._server = ChatServer(url, api_key, silence_s)
-        self._model = model
+        self._model = model.strip()
         self._context = 0
         self._counts = Counts(lambda text: self._server.count(self._model, text))
         self._quietly: Mapping[str, object] = {}
@@ -92,7 +100,7 @@ class OpenAIChat:
         url = self._server.url
         if not models:
             raise EngineError(f"The server {url} has no model loaded: load one there, then try again.")
-        chosen = next((entry for entry in models if entry["id"] == self._model), None)
+        chosen = next((entry for alike in _ALIKE for entry in models if alike(str(entry["id"]), self._model)), None)
         if self._model and chosen is None:
             offered = ", ".join(str(entry["id"]) for entry in models[:5])
             raise EngineError(f"The server {url} has no model {self._model!r}; it offers {offered}.")
@@ -122,28 +130,28 @@ class OpenAIChat:
             return
 
     async def _try(self) -> None:
-        unspoken = Unspoken()
+        reasoning = Reasoning()
         length = min(PROBE_TOKENS, self._context // 2)
         asked = self._request([{"role": "user", "content": PROBE}], temperature=0.0, max_tokens=length)
         async with aclosing(self._server.deltas(asked)) as deltas:
             async for delta in deltas:
                 if isinstance(delta, ToolCall):
                     continue
-                unspoken.feed(delta.text)
-                if delta.reasons or unspoken.inside or unspoken.opened:
+                reasoning.feed(delta.text)
+                if delta.reasons or reasoning.inside or reasoning.opened:
                     break
-        self._opened = unspoken.opened
+        self._opened = reasoning.opened
 
     def _request(self, messages: object, *, temperature: float, max_tokens: int) -> dict[str, object]:
         asked = {"messages": messages, "temperature": temperature, "max_tokens": max_tokens}
         return {"model": self._model, **asked, "stream": True, **self._quietly}
 
-    async def reply(self, prompt: Prompt) -> AsyncGenerator[str | ToolCall, None]:
+    async def reply(self, prompt: Prompt) -> AsyncGenerator[str | ToolCall | Truncated, None]:
         """Closing this closes the connection, upon which the servers stop generating."""
         messages = await self._counts.fitted(prompt, self._context - prompt.max_tokens - MARGIN)
         request = self._request(messages, temperature=prompt.temperature, max_tokens=prompt.max_tokens)
-        unspoken = Unspoken(self._opened)
-        said = reasoned = False
+        reasoning = Reasoning(self._opened)
+        said = reasoned = truncated = False
         calls: list[ToolCall] = []
         try:
             async with aclosing(self._server.deltas(request)) as deltas:
@@ -151,11 +159,11 @@ class OpenAIChat:
                     if isinstance(delta, ToolCall):
                         calls.append(delta)
                         continue
-                    reasoned = reasoned or _reasons(delta, unspoken)
-                    if piece := unspoken.feed(delta.text):
+                    reasoned, truncated = reasoned or _reasons(delta, reasoning), truncated or delta.truncated
+                    if piece := reasoning.feed(delta.text):
                         said = True
                         yield piece
-            rest = unspoken.finish()
+            rest = reasoning.finish()
             if reasoned and not said and not rest and not calls:
                 raise EngineError(
                     f"{self._model} reasoned until its reply was full: choose a model that does not reason, or allow "
@@ -164,12 +172,14 @@ class OpenAIChat:
         except EngineError as error:
             self._last_error = str(error)
             raise
-        self._opened = unspoken.opened or self._opened
+        self._opened = reasoning.opened or self._opened
         if rest:
             yield rest
         for call in calls:
             yield call
+        if truncated:
+            yield Truncated()
 
 
-def _reasons(delta: Delta, unspoken: Unspoken) -> bool:
-    return delta.reasons or unspoken.inside is not None
+def _reasons(delta: Delta, reasoning: Reasoning) -> bool:
+    return delta.reasons or reasoning.inside is not None

@@ -5,27 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 
 from pipeline.engine import EngineError
-from pipeline.llm.tool_calls import ToolCalls
+from pipeline.llm.deltas import BrokenOff, Delta, body, deltas
 from pipeline.tools.calls import ToolCall
 
 CONNECT_S, SILENCE_S = 5.0, 60.0
 """How long to wait for the server to be there, and for each next piece of a reply."""
-
-
-@dataclass(frozen=True, slots=True)
-class Delta:
-    """What a reply goes on with."""
-
-    text: str
-    reasons: bool
-    """Whether it is a piece of reasoning, which the server keeps apart from the text."""
 
 
 class Refused(EngineError):
@@ -42,7 +32,9 @@ class ChatServer:
         self.url = url.strip().rstrip("/")
         self._root = self.url.removesuffix("/v1")
         self._silence_s = silence_s
-        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        headers = {"Accept-Encoding": "identity"}  # little is sent, and nothing unpacks to more than it was
+        if api_key:
+            headers["Authorization"] = f"Bearer {api_key}"
         here = urlsplit(self.url).hostname in ("127.0.0.1", "localhost", "::1")  # no proxy leads to this machine
         self._client = httpx.AsyncClient(
             headers=headers, timeout=httpx.Timeout(silence_s, connect=CONNECT_S), trust_env=not here
@@ -54,9 +46,7 @@ class ChatServer:
     async def models(self) -> list[dict[str, Any]]:
         """What it offers. Raises EngineError."""
         try:
-            answer = await self._client.get(f"{self.url}/models")
-            answer.raise_for_status()
-            listed = answer.json()["data"]
+            listed = (await self._answer("GET", f"{self.url}/models"))["data"]
             return [entry for entry in listed if isinstance(entry, dict) and "id" in entry]
         except _FORESEEN as error:
             raise self._explained(error) from error
@@ -70,10 +60,8 @@ class ChatServer:
         """
         try:
             async with self._client.stream("POST", f"{self.url}/chat/completions", json=request) as answer:
-                if answer.is_error:
-                    await answer.aread()
-                    answer.raise_for_status()
-                async with aclosing(_deltas(answer)) as parts:
+                await _check(answer)
+                async with aclosing(deltas(answer)) as parts:
                     async for delta in parts:
                         yield delta
         except _FORESEEN as error:
@@ -82,9 +70,8 @@ class ChatServer:
     async def context(self) -> int | None:
         """Tokens of prompt and reply together, as llama.cpp tells beside OpenAI's API. None: it does not."""
         try:
-            answer = await self._client.get(f"{self._root}/props")
-            answer.raise_for_status()
-            return int(answer.json()["default_generation_settings"]["n_ctx"])
+            told = await self._answer("GET", f"{self._root}/props")
+            return int(told["default_generation_settings"]["n_ctx"])
         except _FORESEEN:
             return None
 
@@ -93,22 +80,28 @@ class ChatServer:
         # vLLM reads `prompt`, llama.cpp `content`, and each passes over what it does not know
         request = {"model": model, "prompt": text, "content": text, "add_special_tokens": False, "add_special": False}
         try:
-            answer = await self._client.post(f"{self._root}/tokenize", json=request)
-            answer.raise_for_status()
-            return len(answer.json()["tokens"])
+            return len((await self._answer("POST", f"{self._root}/tokenize", request))["tokens"])
         except _FORESEEN:
             return None
 
+    async def _answer(self, method: str, url: str, request: Mapping[str, object] | None = None) -> Any:
+        """The JSON of a whole answer. Raises one of _FORESEEN."""
+        async with self._client.stream(method, url, json=request) as answer:
+            await _check(answer)
+            return json.loads(await body(answer))
+
     def _explained(self, error: Exception) -> EngineError:
         match error:
-            case httpx.HTTPStatusError(response=httpx.Response(status_code=401 | 403)):
+            case _Refusal(status=401 | 403):
                 return EngineError(f"The server {self.url} refused the key: enter the right one on the setup page.")
-            case httpx.HTTPStatusError(response=httpx.Response(status_code=404)):
+            case _Refusal(status=404, text=text) if "model" in text.lower():
+                return EngineError(f"The server {self.url} has no such model{_reason(text)}: choose another.")
+            case _Refusal(status=404):
                 return EngineError(f"There is no chat at {self.url}: correct the address; most end in /v1.")
-            case httpx.HTTPStatusError(response=response):
-                kind = Refused if response.status_code in (400, 422) else EngineError
-                return kind(f"The language model's server answered {response.status_code}{_reason(response.text)}.")
-            case _BrokenOff():
+            case _Refusal(status=status, text=text):
+                kind = Refused if status in (400, 422) else EngineError
+                return kind(f"The language model's server answered {status}{_reason(text)}.")
+            case BrokenOff():
                 return EngineError(f"The language model's server broke off{_reason(str(error))}.")
             case httpx.ConnectError() | httpx.ConnectTimeout():
                 return EngineError(f"No server answers at {self.url}: start it, or correct the address.")
@@ -121,14 +114,24 @@ class ChatServer:
         return EngineError(f"What answers at {self.url} does not speak OpenAI's chat API.")
 
 
-class _BrokenOff(Exception):
-    """The server says in the middle of its stream that something went wrong."""
+class _Refusal(Exception):
+    """An answer whose status is an error."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(status)
+        self.status, self.text = status, text
+
+
+async def _check(answer: httpx.Response) -> None:
+    if answer.is_error:
+        raise _Refusal(answer.status_code, (await body(answer)).decode("utf-8", "replace"))
 
 
 _FORESEEN = (
     httpx.HTTPError,
     httpx.InvalidURL,
-    _BrokenOff,
+    BrokenOff,
+    _Refusal,
     # what comes is not what the API promises
     ValueError,
     KeyError,
@@ -148,32 +151,3 @@ def _reason(text: str) -> str:
         pass
     first = next(iter(text.strip().splitlines()), "")
     return f" ({first[:160]})" if first else ""
-
-
-async def _deltas(answer: httpx.Response) -> AsyncGenerator[Delta | ToolCall, None]:
-    """The parts in a stream of server-sent events. Raises ValueError on what is none."""
-    ended, calls = False, ToolCalls()
-    async for line in answer.aiter_lines():
-        if not line.startswith("data:"):
-            if line and not line.startswith((":", "event:", "id:", "retry:")):
-                raise ValueError("not a stream of events")
-            continue
-        data = line[5:].strip()
-        if data == "[DONE]":
-            ended = True
-            break
-        event = json.loads(data)
-        if event.get("error"):
-            raise _BrokenOff(json.dumps(event))
-        for choice in event["choices"][:1]:
-            delta = choice.get("delta") or {}
-            text = delta.get("content") or ""
-            if not isinstance(text, str):
-                raise ValueError("no text")
-            calls.feed(delta.get("tool_calls") or [])
-            yield Delta(text, bool(delta.get("reasoning_content") or delta.get("reasoning")))
-            ended = ended or choice.get("finish_reason") is not None
-    if not ended:
-        raise httpx.RemoteProtocolError("the stream ended before the reply did")
-    for call in calls.finish():
-        yield call

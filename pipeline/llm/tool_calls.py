@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +32,8 @@ class ToolCalls:
             if call is None or (id and id != call.id):  # some servers give every call the same index
                 call = self._at[index] = _Begun(id or f"call_{len(self._calls)}", function["name"])
                 self._calls.append(call)
-            call.arguments += function.get("arguments") or ""
+            written = function.get("arguments") or ""
+            call.arguments += written if isinstance(written, str) else json.dumps(written)
 
     def finish(self) -> list[ToolCall]:
         """All of them, in their order, once the stream has ended."""

@@ -13,10 +13,11 @@ from functools import lru_cache
 from typing import Any
 
 from pipeline.engine import EngineError, Progress, Report
-from pipeline.llm import Prompt
-from pipeline.llm.chat import ChatMessage, Unspoken, fitted, open_mark
+from pipeline.llm import Prompt, Truncated
+from pipeline.llm.chat import ChatMessage, fitted
 from pipeline.llm.checkpoint import folder_of, load
 from pipeline.llm.contexts import Contexts
+from pipeline.llm.reasoning import Reasoning, is_mark, open_mark
 from pipeline.workers.place import MakePlace, Place, PlacedEngine
 from pipeline.workers.worker import Worker
 
@@ -50,33 +51,35 @@ class Mind:
         self._generation = self._model.generation_config
         self._ends = _ends(self._generation.eos_token_id, self._tokenizer.eos_token_id)
         vocabulary = self._tokenizer.get_vocab()
-        self._marks = {vocabulary[mark]: mark for mark in Unspoken.MARKS if mark in vocabulary}
+        self._marks = {number: token for token, number in vocabulary.items() if is_mark(token)}
         self._contexts = Contexts(config)
         self._count = lru_cache(maxsize=4096)(lambda text: len(self._ids(text)))
         self._one_step = threading.Lock()
         report(Progress("warming up"))
         next(token for token in self._generated(self._ids("Hello."), 0.0, 1) if token is not None)
 
-    def reply(self, prompt: Prompt) -> Iterator[str]:
+    def reply(self, prompt: Prompt) -> Iterator[str | Truncated]:
         """Pieces of text, some of them empty: after each one the generator may be closed."""
         from tokenizers.decoders import DecodeStream
 
         text = self._rendered(prompt)
-        unspoken = Unspoken(open_mark(text))
+        reasoning = Reasoning(open_mark(text))
         characters = DecodeStream(skip_special_tokens=True)
-        said = False
+        said, token = False, None
         for token in self._generated(self._ids(text), prompt.temperature, prompt.max_tokens):
             piece = ""
             if token is not None and token not in self._ends:
                 # a mark is of importance here even where the tokenizer calls it special
                 shown = self._marks.get(token) or characters.step(self._tokenizer.backend_tokenizer, token)
-                piece = unspoken.feed(shown or "")
+                piece = reasoning.feed(shown or "")
             said = said or bool(piece)
             yield piece
-        rest = unspoken.finish()
-        if not said and not rest and unspoken.inside:
+        rest = reasoning.finish()
+        if not said and not rest and reasoning.inside:
             raise EngineError(f"{self._name} reasoned until its reply was full: choose a model that does not reason.")
         yield rest
+        if token not in self._ends:
+            yield Truncated()
 
     def _rendered(self, prompt: Prompt) -> str:
         """The prompt in the model's own form, of at most as many tokens as fit. Raises EngineError."""
@@ -205,7 +208,7 @@ class Transformers(PlacedEngine[Place]):
         arguments = {"model": model, "context": context, "device": device}
         super().__init__(place("transformers", f"{__name__}:Mind", arguments, concurrency=CONVERSATIONS))
 
-    async def reply(self, prompt: Prompt) -> AsyncGenerator[str, None]:
+    async def reply(self, prompt: Prompt) -> AsyncGenerator[str | Truncated, None]:
         async with aclosing(self._place.stream("reply", prompt)) as pieces:
             async for piece in pieces:
                 if piece:

@@ -13,6 +13,8 @@ FIRST_WORDS = 3
 LONGEST = 300
 """Characters; a longer sentence is cut at its last comma, or at a space: about 20 s of speech."""
 
+SENTENCE_ENDS = ".!?…。！？"
+
 _ABBREVIATIONS = frozenset(
     "mr mrs ms dr prof sr jr st mt vs etc e.g i.e eg ie approx no vol fig dept est inc ltd co corp a.m p.m u.s u.k cf "
     "jan feb mar apr jun jul aug sep sept oct nov dec mon tue wed thu fri sat sun gen col lt sgt rev hon capt ca al "

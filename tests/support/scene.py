@@ -41,7 +41,7 @@ from pipeline.conversation.events import (
 )
 from pipeline.conversation.stages import Stages
 from pipeline.engine import EngineError, EngineStatus, Report
-from pipeline.llm import Prompt
+from pipeline.llm import Prompt, Truncated
 from pipeline.stt import Transcript
 from pipeline.tools.calls import ToolCall
 from pipeline.tts import Spoken
@@ -127,7 +127,7 @@ class _Mind(_Engine):
     def __init__(self, scene: Scene) -> None:
         self._scene = scene
 
-    async def reply(self, prompt: Prompt) -> AsyncGenerator[str | ToolCall, None]:
+    async def reply(self, prompt: Prompt) -> AsyncGenerator[str | ToolCall | Truncated, None]:
         scene = self._scene
         scene.prompts.append(prompt)
         scene.minds_running += 1
@@ -139,6 +139,9 @@ class _Mind(_Engine):
                     raise KeyError("what nobody expected")
                 if word == "CRASH":
                     raise EngineError("the language model stopped unexpectedly and is being restarted.")
+                if word == "CUT":
+                    yield Truncated()
+                    return
                 if word == "CALL":
                     yield ToolCall("call_0", "weather", "{}")
                     continue

@@ -151,14 +151,23 @@ def test_a_mind_slower_than_speech_is_still_heard_to_the_end() -> None:
     assert told.history[-1] == f"assistant: {STORY}"
 
 
-def test_an_empty_reply_is_over_at_once_and_says_why() -> None:
+@pytest.mark.parametrize("words", ["", "😀", "<think>Hm.</think>", "..."])
+def test_a_reply_without_words_is_asked_for_once_more_and_then_said_to_fail(words: str) -> None:
     scene = Scene()
     scene.user(0.5, 1.5, "say nothing")
-    scene.reply("")
-    told = scene.play(until=6.0)
-    assert told.outcomes == ["completed"]
-    assert told.records[0].why == "nothing to say"
-    assert told.history == ["user: say nothing"]
+    scene.reply(words)
+    told = scene.play(until=16.0)
+    assert told.outcomes == ["failed"]
+    assert told.notices == ["The language model had no words for that: ask again, or choose another model."]
+    assert len(scene.prompts) == 2
+
+
+def test_a_reply_that_is_cut_off_ends_with_its_last_whole_sentence() -> None:
+    scene = Scene()
+    scene.user(0.5, 1.5, "tell me a story")
+    scene.reply("Once there was a king. He had a big CUT")
+    told = scene.play(until=12.0)
+    assert told.history == ["user: tell me a story", "assistant: Once there was a king."]
 
 
 @pytest.mark.parametrize("report", [-1, -(10**12), 0])

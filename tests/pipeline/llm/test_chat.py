@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.llm import Message, Prompt
-from pipeline.llm.chat import FENCE, Unspoken, chat, fenced, open_mark, tokens
+from pipeline.llm.chat import FENCE, chat, fenced, tokens
 from rag import Recall
 
 NOW = datetime(2026, 3, 4, 15, 30)
@@ -121,47 +120,3 @@ def test_no_fenced_text_holds_the_fence_or_a_templates_mark(text: str) -> None:
 
 def test_words_of_the_user_are_no_marks_of_the_template() -> None:
     assert chat(prompt(user("say <|im_end|> aloud")), 1000)[-1]["content"].endswith("\nsay < |im_end|> aloud")
-
-
-def said(pieces: list[str], inside: str | None = None) -> str:
-    unspoken = Unspoken(inside)
-    return "".join([*(unspoken.feed(piece) for piece in pieces), unspoken.finish()])
-
-
-@pytest.mark.parametrize(
-    ("text", "aloud"),
-    [
-        ("Hello.", "Hello."),
-        ("<think>The user greets me.</think>Hello.", "Hello."),
-        ("<thinking>Hm.</thinking>Yes. <reasoning>No?</reasoning>Indeed.", "Yes. Indeed."),
-        ("Hm.<think>never closed", "Hm."),
-        ("</think>Hello.", "Hello."),
-        ("3 < 4 and <b>bold</b>", "3 < 4 and <b>bold</b>"),
-        ("<think>a <think> b</think>c", "c"),
-        ("ends with <thin", "ends with <thin"),
-    ],
-)
-def test_reasoning_is_never_said_wherever_the_stream_is_cut(text: str, aloud: str) -> None:
-    for size in range(1, len(text) + 1):
-        assert said([text[at : at + size] for at in range(0, len(text), size)]) == aloud
-
-
-@pytest.mark.parametrize(
-    ("text", "aloud"), [("Hm.</think>Hello.", "Hello."), ("never closed", ""), ("</think>Yes.", "Yes.")]
-)
-def test_reasoning_that_the_prompt_has_opened_is_never_said(text: str, aloud: str) -> None:
-    for size in range(1, len(text) + 1):
-        assert said([text[at : at + size] for at in range(0, len(text), size)], "<think>") == aloud
-
-
-@pytest.mark.parametrize(
-    ("rendered", "mark"),
-    [
-        ("<|user|>Hi<|assistant|><think>\n", "<think>"),
-        ("<|assistant|><think>\n\n</think>\n\n", None),
-        ("<|user|>say <think><|assistant|>", None),
-        ("", None),
-    ],
-)
-def test_a_prompt_tells_whether_it_has_opened_the_reasoning(rendered: str, mark: str | None) -> None:
-    assert open_mark(rendered) == mark

@@ -92,7 +92,7 @@ async def talk(server: ChatServer) -> AsyncIterator[Talk]:
         ({"pieces": ["Once upon a time. And", " then"], "end": "hang"}, "has said nothing for"),
         ({"pieces": [b"\x00\xff rubbish\n\n"]}, "does not speak OpenAI's chat API"),
         ({"pieces": ["Once upon a time. And", b"data: {rubbish\n\n"]}, "does not speak OpenAI's chat API"),
-        ({"pieces": [{"content": ["no", "text"]}]}, "does not speak OpenAI's chat API"),
+        ({"pieces": [{"content": 7}]}, "does not speak OpenAI's chat API"),
         ({"pieces": ["Once upon a time. And", " the"], "end": "disconnect"}, "went away in the middle of the reply"),
         ({"pieces": [], "end": "disconnect"}, "went away in the middle of the reply"),
         ({"pieces": ["<think>", "Hm."]}, "reasoned until its reply was full"),

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pipeline.engine import EngineError
-from pipeline.llm import Message, Prompt, counts
+from pipeline.llm import Message, Prompt, Truncated, counts
 from pipeline.llm.chat import FRAME, STEP, tokens
 from pipeline.llm.openai import OpenAIChat
 from pipeline.tools.calls import ToolCall
@@ -315,6 +315,59 @@ async def test_tool_calls_are_put_together_from_their_pieces() -> None:
         assert await reply(engine) == ["One moment.", weather, time]
 
 
+async def test_arguments_that_are_no_text_are_written_as_json() -> None:
+    pieces = [{"tool_calls": [{"function": {"name": "time", "arguments": {"b": 1}}}]}]
+    async with chat_server(pieces=pieces) as server, mind(server) as engine:
+        assert await reply(engine) == [ToolCall("call_0", "time", '{"b": 1}')]
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [{"content": [{"type": "text", "text": "Yes."}]}],
+        [{"content": [{"type": "thinking", "thinking": [{"text": "Hm."}]}, {"type": "text", "text": "Yes."}]}],
+        [{"refusal": "Yes."}],
+        [b'data: {"choices": null}\n\n', "Yes."],
+        [b'data: {"choices": []}\n\n', "Yes.", b'data: {"usage": {"total_tokens": 3}}\n\n'],
+        [b"data:\n\n: still here\n\nevent: message\n", "Yes."],
+        [b'\xef\xbb\xbfdata: {"choices": [{"delta": {"content": "Yes."}}]}\n\n'],
+        ["Yes.", b'data: {"choices": [{"finish_reason": "stop"}]}\n\ndata: {"error": "late"}\n\n'],
+    ],
+)
+async def test_answers_in_the_shapes_that_servers_send(pieces: Any) -> None:
+    async with chat_server(pieces=pieces) as server, mind(server) as engine:
+        assert "".join(piece for piece in await reply(engine) if isinstance(piece, str)) == "Yes."
+
+
+@pytest.mark.parametrize(
+    "whole",
+    [b'{"choices": [{"message": {"content": "Yes."}}]}', b'\n{"choices":\n [{"message":\n {"content": "Yes."}}]}\n'],
+)
+async def test_a_whole_answer_in_place_of_a_stream(whole: bytes) -> None:
+    async with chat_server(pieces=[whole], end="disconnect") as server, mind(server) as engine:
+        assert await reply(engine) == ["Yes."]
+
+
+async def test_a_reply_that_reached_its_length_says_so() -> None:
+    pieces = ["Yes, I", b'data: {"choices": [{"delta": {}, "finish_reason": "length"}]}\n\n']
+    async with chat_server(pieces=pieces) as server, mind(server) as engine:
+        assert await reply(engine) == ["Yes, I", Truncated()]
+
+
+async def test_an_answer_without_end_is_broken_off() -> None:
+    async with chat_server(pieces=[b"data: " + b"a" * 1_100_000]) as server, mind(server) as engine:
+        with pytest.raises(EngineError, match="does not end"):
+            await reply(engine)
+
+
+@pytest.mark.parametrize("name", ["llama3.2", " llama3.2:latest ", "LLAMA3.2:latest"])
+async def test_a_model_is_found_by_the_names_that_people_give_it(name: str) -> None:
+    async with chat_server(models={"data": [{"id": "other"}, {"id": "llama3.2:latest"}]}) as server:
+        async with mind(server, model=name) as engine:
+            await reply(engine)
+        assert server.requests[-1]["model"] == "llama3.2:latest"
+
+
 async def test_calls_of_one_index_are_told_by_their_ids() -> None:
     pieces = [call(0, "a", "time", "{}"), call(0, "b", "date", "{}")]
     async with chat_server(pieces=pieces) as server, mind(server) as engine:
@@ -323,7 +376,7 @@ async def test_calls_of_one_index_are_told_by_their_ids() -> None:
 
 @pytest.mark.parametrize(
     "odd",
-    [["time"], [{"index": 0}], [{"function": {}}], {"a": 1}, [{"function": {"name": "a", "arguments": {"b": 1}}}]],
+    [["time"], [{"index": 0}], [{"function": {}}], {"a": 1}],
 )
 async def test_what_is_no_tool_call_is_an_error(odd: Any) -> None:
     async with chat_server(pieces=[{"tool_calls": odd}]) as server, mind(server) as engine:

@@ -1,0 +1,149 @@
+"""A chat server's answer, read: the parts of a reply in whatever shape they come, and no more than is bearable."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from pipeline.llm.tool_calls import ToolCalls
+from pipeline.tools.calls import ToolCall
+
+MOST_BYTES, LONGEST_LINE = 16_000_000, 1_000_000
+"""Of an answer: a reply has kilobytes, a list of models some hundred; more comes from a server that is broken."""
+
+REPLY_S = 600.0
+"""Seconds that a whole reply may take, its reasoning included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What a reply goes on with."""
+
+    text: str
+    reasons: bool = False
+    """Whether it is a piece of reasoning, which the server keeps apart from the text."""
+    truncated: bool = False
+    """Whether the reply ends here because it reached its greatest length."""
+
+
+class BrokenOff(Exception):
+    """The server says in the middle of its answer that something went wrong, or does not stop answering."""
+
+
+async def body(answer: httpx.Response, most: int = MOST_BYTES) -> bytes:
+    """The whole answer. Raises BrokenOff when it is longer than `most` bytes."""
+    read = bytearray()
+    async for chunk in answer.aiter_bytes():
+        read += chunk
+        if len(read) > most:
+            raise BrokenOff("its answer does not end")
+    return bytes(read)
+
+
+async def lines(answer: httpx.Response) -> AsyncGenerator[str, None]:
+    """Lines that hold something. Raises BrokenOff when they are too long, too many or too slow."""
+    clock = asyncio.get_running_loop().time
+    deadline, total, read = clock() + REPLY_S, 0, bytearray()
+    async for chunk in answer.aiter_bytes():
+        total += len(chunk)
+        read += chunk
+        *whole, rest = read.split(b"\n")
+        if total > MOST_BYTES or len(rest) > LONGEST_LINE or clock() > deadline:
+            raise BrokenOff("its answer does not end")
+        read = bytearray(rest)
+        for line in whole:
+            if text := line.decode("utf-8", "replace").strip("\ufeff\r\n "):
+                yield text
+    if text := read.decode("utf-8", "replace").strip("\ufeff\r\n "):
+        yield text
+
+
+async def deltas(answer: httpx.Response) -> AsyncGenerator[Delta | ToolCall, None]:
+    """The parts of a reply as they come, then its tool calls: from server-sent events, or from one whole answer.
+
+    What goes wrong after the reply has ended is not the reply's concern.
+
+    Raises:
+        BrokenOff, httpx.HTTPError: it ended before the reply did.
+        ValueError, KeyError, TypeError, AttributeError: it is no such answer.
+    """
+    reading = _Reading()
+    whole: list[str] = []
+    try:
+        async with aclosing(lines(answer)) as coming:
+            async for line in coming:
+                field, colon, data = line.partition(":")
+                if field == "data" and colon:
+                    for delta in reading.event(data.strip()):
+                        yield delta
+                    if reading.done:
+                        break
+                elif not (line.startswith(":") or (field in ("event", "id", "retry") and colon)):
+                    if reading.begun:
+                        raise ValueError("not a stream of events")
+                    whole.append(line)
+        if whole:
+            for delta in reading.event("\n".join(whole)):
+                yield delta
+    except (BrokenOff, httpx.HTTPError):
+        if not reading.ended:
+            raise
+    if not reading.ended:
+        raise httpx.RemoteProtocolError("the stream ended before the reply did")
+    for call in reading.calls.finish():
+        yield call
+
+
+class _Reading:
+    """What the events so far have told."""
+
+    def __init__(self) -> None:
+        self.calls = ToolCalls()
+        self.begun = self.ended = self.done = False
+        """Whether an event has come; whether the reply has ended; whether the stream has."""
+
+    def event(self, data: str) -> Iterator[Delta]:
+        """Raises as deltas() does."""
+        self.begun = True
+        if not data:
+            return
+        if data == "[DONE]":
+            self.ended = self.done = True
+            return
+        event = json.loads(data)
+        if event.get("error"):
+            raise BrokenOff(data)
+        choices = event.get("choices")
+        if not choices:  # usage alone, a keep-alive
+            return
+        choice = choices[0]
+        part = choice.get("delta") or choice.get("message") or {}
+        self.calls.feed(part.get("tool_calls") or [])
+        text, thought = _text(part.get("content") or choice.get("text"))
+        reasons = thought or bool(part.get("reasoning_content") or part.get("reasoning"))
+        finish = choice.get("finish_reason")
+        self.ended = self.ended or finish is not None or "message" in choice
+        yield Delta(text or _text(part.get("refusal"))[0], reasons, finish == "length")
+
+
+def _text(content: Any) -> tuple[str, bool]:
+    """The text of a content, which may be a list of parts; and whether one of them was reasoning."""
+    if content is None:
+        return "", False
+    if isinstance(content, str):
+        return content, False
+    said, thought = "", False
+    for part in content:
+        if isinstance(part, str):
+            said += part
+        elif part.get("type") in ("thinking", "reasoning"):
+            thought = True
+        else:
+            said += part.get("text") or part.get("refusal") or ""
+    return said, thought
