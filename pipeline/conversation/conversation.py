@@ -26,6 +26,7 @@ from pipeline.conversation.scope import ConversationScope
 from pipeline.conversation.stages import Stages
 from pipeline.conversation.user_side import Ended, Mode, Paused, SpokeOver, TurnChange, UserSide, WentOn
 from pipeline.engine import EngineError
+from pipeline.llm import Truncated
 from pipeline.turns.interruption import REACTION_HEARD, InterruptionJudge, Ruling, can_react
 from pipeline.turns.listening import UserTurn
 from pipeline.turns.record import TurnRecord
@@ -346,7 +347,7 @@ class Conversation:
 
     def _answer(
         self, record: TurnRecord, turn: UserTurn | None = None, *, persona: str | None = None
-    ) -> AsyncGenerator[str, None]:
+    ) -> AsyncGenerator[str | Truncated, None]:
         own = self._settings.mind
 
         def recalled(recall: Recall) -> None:

@@ -12,6 +12,7 @@ from pipeline.conversation.events import Outcome, ReplyDone
 from pipeline.conversation.reply import Reply
 from pipeline.conversation.scope import ConversationScope
 from pipeline.engine import EngineError
+from pipeline.llm import Truncated
 from pipeline.tts import Speaker, TextToSpeech
 from pipeline.turns.record import TurnRecord
 
@@ -51,7 +52,7 @@ class ReplySide:
         """The current reply, if it answers this turn."""
         return self.current if self.current is not None and self.current.record is record else None
 
-    def start(self, record: TurnRecord, text: AsyncGenerator[str, None], *, release: bool) -> None:
+    def start(self, record: TurnRecord, text: AsyncGenerator[str | Truncated, None], *, release: bool) -> None:
         """Make a reply; until it is released nothing of it is heard."""
         if self.current is not None:
             self.finish(self.current, "interrupted", "another reply took its place")

@@ -9,7 +9,7 @@ from typing import Self, TypeVar
 
 from pipeline.audio import Samples
 from pipeline.engine import Engine, EngineFace
-from pipeline.llm import LanguageModel, Prompt
+from pipeline.llm import LanguageModel, Prompt, Truncated
 from pipeline.stt import Hearing, SpeechToText, Transcript
 from pipeline.tools.calls import ToolCall
 from pipeline.tts import ContextualSpeaker, Speaker, Spoken, TextToSpeech
@@ -58,7 +58,7 @@ class LeasedEars(Lease[SpeechToText]):
 
 
 class LeasedMind(Lease[LanguageModel]):
-    async def reply(self, prompt: Prompt) -> AsyncGenerator[str | ToolCall, None]:
+    async def reply(self, prompt: Prompt) -> AsyncGenerator[str | ToolCall | Truncated, None]:
         lease = self.current
         lease.taken()
         try:

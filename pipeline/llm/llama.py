@@ -114,7 +114,7 @@ class Mind:
                 if "error" in event:
                     raise EngineError(f"{self._name} could not answer ({event['error'].get('message', 'unknown')}).")
                 self.timings = event.get("timings") or self.timings
-                choice = next(iter(event.get("choices", ())), {"delta": {}})
+                choice: dict[str, Any] = next(iter(event.get("choices", ())), {"delta": {}})
                 yield {**choice["delta"], "finish_reason": choice.get("finish_reason")}
         finally:
             gone.set()

@@ -24,7 +24,7 @@ from config.models import find
 from config.nvidia import roomiest
 from config.places import ROOT
 from pipeline.engine import EngineError, EngineState, EngineStatus, Progress, Report
-from pipeline.llm import Prompt
+from pipeline.llm import Prompt, Truncated
 from pipeline.llm.checkpoint import ROOM_BESIDE, check_room, positions, weight_bytes
 from pipeline.llm.openai import OpenAIChat
 from pipeline.tools.calls import ToolCall
@@ -127,7 +127,7 @@ class Vllm:
             "vllm", self._state, self._last_error, memory_bytes=self._memory_bytes(), restarts=self._restarts
         )
 
-    async def reply(self, prompt: Prompt) -> AsyncGenerator[str | ToolCall, None]:
+    async def reply(self, prompt: Prompt) -> AsyncGenerator[str | ToolCall | Truncated, None]:
         if self._state != "ready" or self._server is None:
             raise EngineError("vLLM is not ready yet: try again in a moment.")
         async with aclosing(self._server.reply(prompt)) as pieces:
