@@ -44,8 +44,8 @@ STRETCH_S, OVERLAP_S = 20.0, 5.0
 MOMENT = 512
 """Samples, 32 ms."""
 
-LULL = 2 * MOMENT
-"""Quiet samples at the end of a sound that may be its end; stops within words (a "t", a "k") are mostly shorter."""
+LULL = 2
+"""Quiet moments at the end of a sound that may be its end; stops within words (a "t", a "k") are mostly shorter."""
 
 LOUD = 1e-3
 """RMS (of full scale) of its loudest moment below which sound is silence and is not decoded at all."""
@@ -111,6 +111,8 @@ class WhisperHearing:
     def __init__(self, decodings: Decodings) -> None:
         self._decodings = decodings
         self._sound: Samples = np.zeros(0, np.float32)
+        self._levels: Samples = np.zeros(0, np.float32)
+        """RMS of each whole 32 ms of it."""
         self._begin = 0
         """Sample from which on it is decoded; what was said before is `_before`, for good."""
         self._before = ""
@@ -126,6 +128,8 @@ class WhisperHearing:
 
     async def feed(self, samples: Samples) -> Transcript | None:
         self._sound = np.concatenate([self._sound, samples])
+        whole = self._sound[len(self._levels) * MOMENT : len(self._sound) // MOMENT * MOMENT].reshape(-1, MOMENT)
+        self._levels = np.concatenate([self._levels, np.sqrt(np.square(whole).mean(axis=1))])
         if (self._decoding is None or self._decoding.done()) and self._due():
             self._decoding = asyncio.create_task(self._partial())
             self._decodings.begin(self._decoding)
@@ -143,9 +147,7 @@ class WhisperHearing:
             await self.caught_up()
             if self._heard < self._begun:  # it was dropped, or failed
                 await self._decode(final=True)
-        self._stable = len(self._text)
-        self._told = self._text, self._stable
-        return Transcript(*self._told)
+        return Transcript(self._text, len(self._text))
 
     async def caught_up(self) -> None:
         """Wait for a decoding that is under way."""
@@ -159,20 +161,20 @@ class WhisperHearing:
     def _due(self) -> bool:
         if not self._decodings.free or not self._says_more(self._begun):
             return False
-        if loudest(self._sound[-LULL:]) < self._quiet():
+        if self._levels[-LULL:].max() < self._quiet:
             return True
         return len(self._sound) - self._begun >= DECODE_EVERY and self._decodings.step_s <= STEP_S
 
     def _says_more(self, since: int) -> bool:
         """Whether there may be speech after that sample."""
-        return loudest(self._sound[since:]) >= max(LOUD, self._quiet())
+        return bool((self._levels[-(-since // MOMENT) :] >= max(LOUD, self._quiet)).any())
 
+    @property
     def _quiet(self) -> float:
-        levels = moments(self._sound)
-        if not len(levels):
+        if not len(self._levels):
             return 0.0
-        top = float(levels.max())
-        background = ABOVE_NOISE * float(np.quantile(levels, BACKGROUND))
+        top = float(self._levels.max())
+        background = ABOVE_NOISE * float(np.quantile(self._levels, BACKGROUND))
         return max(QUIET * top, min(background, NOISY * top))
 
     async def _partial(self) -> None:
@@ -233,18 +235,6 @@ class Whisper(PlacedEngine[Place]):
 
     def listen(self) -> WhisperHearing:
         return WhisperHearing(self._decodings)
-
-
-def moments(sound: Samples) -> Samples:
-    """RMS of every 32 ms."""
-    whole = np.pad(sound, (0, -len(sound) % MOMENT)).reshape(-1, MOMENT)
-    levels: Samples = np.sqrt(np.square(whole).mean(axis=1))
-    return levels
-
-
-def loudest(sound: Samples) -> float:
-    """RMS of the loudest 32 ms; 0 for no sound."""
-    return float(moments(sound).max(initial=0.0))
 
 
 def agreed(before: str, now: str) -> int:
