@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date, datetime
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from rag.embedding import Embedder
 from rag.memory import Memory
-from rag.records import ConversationSummary, MemorySize, Recall, Remembered
 from rag.vectors import ChromaServer
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+def awaited(
+    verb: Callable[Concatenate[Memory, Arguments], Result],
+) -> Callable[Concatenate[MemoryVerbs, Arguments], Coroutine[Any, Any, Result]]:
+    """A method of `Memory` as a coroutine, with its signature and its documentation."""
+
+    @wraps(verb)
+    async def done(self: MemoryVerbs, /, *args: Arguments.args, **options: Arguments.kwargs) -> Result:
+        return cast(Result, await self._do(verb.__name__, *args, **options))
+
+    return done
 
 
 class MemoryVerbs(ABC):
@@ -23,69 +37,21 @@ class MemoryVerbs(ABC):
     async def _do(self, verb: str, *args: object, **options: object) -> Any:
         """Call the memory's method of that name, or read its property."""
 
-    async def remember(
-        self, speaker: str, text: str, *, at: datetime | None = None, conversation: str | None = None
-    ) -> str:
-        return cast(str, await self._do("remember", speaker, text, at=at, conversation=conversation))
-
-    async def recall(
-        self,
-        query: str,
-        *,
-        budget_chars: int = 2400,
-        now: datetime | None = None,
-        exclude_conversation: str | None = None,
-        asker: str | None = None,
-    ) -> Recall:
-        options = {"exclude_conversation": exclude_conversation, "asker": asker}
-        return cast(Recall, await self._do("recall", query, budget_chars=budget_chars, now=now, **options))
-
-    async def forget(
-        self,
-        *,
-        id: str | None = None,
-        conversation: str | None = None,
-        day: date | None = None,
-        before: datetime | None = None,
-        everything: bool = False,
-    ) -> int:
-        which = {"id": id, "conversation": conversation, "day": day, "before": before, "everything": everything}
-        return cast(int, await self._do("forget", **which))
-
-    async def correct(self, id: str, text: str) -> None:
-        await self._do("correct", id, text)
-
-    async def search(self, query: str, *, limit: int = 50) -> list[Remembered]:
-        return cast("list[Remembered]", await self._do("search", query, limit=limit))
-
-    async def conversations(self) -> list[ConversationSummary]:
-        return cast("list[ConversationSummary]", await self._do("conversations"))
-
-    async def turns(
-        self,
-        *,
-        conversation: str | None = None,
-        day: date | None = None,
-        limit: int = 200,
-        before: str | None = None,
-    ) -> list[Remembered]:
-        which = {"conversation": conversation, "day": day, "limit": limit, "before": before}
-        return cast("list[Remembered]", await self._do("turns", **which))
-
-    async def export(self, file: Path) -> int:
-        return cast(int, await self._do("export", file))
-
-    async def import_(self, file: Path) -> int:
-        return cast(int, await self._do("import_", file))
-
-    async def size(self) -> MemorySize:
-        return cast(MemorySize, await self._do("size"))
+    remember = awaited(Memory.remember)
+    recall = awaited(Memory.recall)
+    forget = awaited(Memory.forget)
+    correct = awaited(Memory.correct)
+    search = awaited(Memory.search)
+    conversations = awaited(Memory.conversations)
+    turns = awaited(Memory.turns)
+    export = awaited(Memory.export)
+    import_ = awaited(Memory.import_)
+    size = awaited(Memory.size)
+    warm = awaited(Memory.warm)
 
     async def notices(self) -> tuple[str, ...]:
+        """What people should be told of the memory itself."""
         return cast("tuple[str, ...]", await self._do("notices"))
-
-    async def warm(self) -> None:
-        await self._do("warm")
 
 
 def called(memory: Memory, verb: str, *args: object, **options: object) -> Any:

@@ -515,7 +515,9 @@ async def test_a_hub_that_is_not_there(served: hub.Hub, monkeypatch: pytest.Monk
 
 async def test_after_a_crash_it_answers_again(llama: Path) -> None:
     async with started(llama) as engine:
-        (process,) = [child for child in psutil.Process().children() if "pipeline.workers.process" in " ".join(child.cmdline())]
+        (process,) = [
+            child for child in psutil.Process().children() if "pipeline.workers.process" in " ".join(child.cmdline())
+        ]
         async with aclosing(engine.reply(prompt("Hello."))) as said:
             await anext(said)
             os.kill(process.pid, signal.SIGKILL)
