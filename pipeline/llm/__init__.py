@@ -34,6 +34,8 @@ class Prompt:
     """Of sampling; 0 takes the likeliest token always."""
     max_tokens: int = 300
     """Of the reply."""
+    bare: bool = False
+    """Without the time and the memories around what is asked."""
 
 
 @dataclass(frozen=True, slots=True)

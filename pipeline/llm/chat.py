@@ -98,6 +98,8 @@ def persona(prompt: Prompt) -> str:
 
 def moment(prompt: Prompt, asked: str, room: int, count: Count = tokens) -> str:
     """What is true of this turn: the time, memories, of all that about `room` tokens, and what is asked."""
+    if prompt.bare:
+        return asked
     parts = [f"(It is {prompt.now:%A, %d %B %Y, %H:%M}.)"]
     if prompt.recalled is not None and prompt.recalled.text:
         notes = "\n".join(_fitting(fenced(prompt.recalled.text).splitlines(), room, count))

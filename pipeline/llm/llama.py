@@ -12,8 +12,7 @@ import os
 import queue
 import secrets
 import threading
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,8 @@ from pipeline.llm import Prompt, Truncated
 from pipeline.llm.chat import ChatMessage, fitted
 from pipeline.llm.gguf import Header, read
 from pipeline.llm.gguf_files import file_of
-from pipeline.workers.place import MakePlace, Place, PlacedEngine
+from pipeline.llm.placed import PlacedMind
+from pipeline.workers.place import MakePlace
 from pipeline.workers.worker import Worker
 
 TALKERS = 2
@@ -73,6 +73,11 @@ class Mind:
         report(Progress("warming up"))
         for _ in self._written([{"role": "user", "content": "Hello."}], 0.0, 1):
             pass
+
+        self._parameters = header.parameters
+
+    def parameters(self) -> int:
+        return self._parameters
 
     def reply(self, prompt: Prompt) -> Iterator[str | Truncated]:
         """Pieces of text, some of them empty: after each one the generator may be closed."""
@@ -208,7 +213,7 @@ def check_room(header: Header, name: str, context: int, free: int) -> None:
         )
 
 
-class Llama(PlacedEngine[Place]):
+class Llama(PlacedMind):
     """A language model by llama.cpp in a worker process."""
 
     def __init__(
@@ -222,9 +227,3 @@ class Llama(PlacedEngine[Place]):
         """
         arguments = {"model": model, "context": context, "threads": threads}
         super().__init__(place("llama", f"{__name__}:Mind", arguments, concurrency=4 * TALKERS))
-
-    async def reply(self, prompt: Prompt) -> AsyncGenerator[str | Truncated, None]:
-        async with aclosing(self._place.stream("reply", prompt)) as pieces:
-            async for piece in pieces:
-                if piece:
-                    yield piece

@@ -7,8 +7,7 @@ gone, several conversations take turns, and what was read stays for the next tur
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -17,8 +16,9 @@ from pipeline.llm import Prompt, Truncated
 from pipeline.llm.chat import ChatMessage, fitted
 from pipeline.llm.checkpoint import folder_of, load
 from pipeline.llm.contexts import Contexts
+from pipeline.llm.placed import PlacedMind
 from pipeline.llm.reasoning import Reasoning, is_mark, open_mark
-from pipeline.workers.place import MakePlace, Place, PlacedEngine
+from pipeline.workers.place import MakePlace
 from pipeline.workers.worker import Worker
 
 CONVERSATIONS = 8
@@ -57,6 +57,9 @@ class Mind:
         self._one_step = threading.Lock()
         report(Progress("warming up"))
         next(token for token in self._generated(self._ids("Hello."), 0.0, 1) if token is not None)
+
+    def parameters(self) -> int:
+        return sum(each.numel() for each in self._model.parameters())
 
     def reply(self, prompt: Prompt) -> Iterator[str | Truncated]:
         """Pieces of text, some of them empty: after each one the generator may be closed."""
@@ -193,7 +196,7 @@ class Sampler:
             return int(chosen)
 
 
-class Transformers(PlacedEngine[Place]):
+class Transformers(PlacedMind):
     """A language model by transformers in a worker process."""
 
     def __init__(
@@ -207,9 +210,3 @@ class Transformers(PlacedEngine[Place]):
         """
         arguments = {"model": model, "context": context, "device": device}
         super().__init__(place("transformers", f"{__name__}:Mind", arguments, concurrency=CONVERSATIONS))
-
-    async def reply(self, prompt: Prompt) -> AsyncGenerator[str | Truncated, None]:
-        async with aclosing(self._place.stream("reply", prompt)) as pieces:
-            async for piece in pieces:
-                if piece:
-                    yield piece

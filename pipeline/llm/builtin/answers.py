@@ -11,7 +11,7 @@ from datetime import date, timedelta
 from pipeline.llm.builtin import facts
 from pipeline.llm.builtin.arithmetic import NotCalculable, calculate
 from pipeline.llm.builtin.turn import Turn
-from pipeline.llm.builtin.words import content_words, some_time_ago
+from pipeline.llm.builtin.words import alike, content_words, some_time_ago
 
 # The conversation itself
 
@@ -33,18 +33,12 @@ def greeting(turn: Turn, match: re.Match[str]) -> str:
         return f"{greeting}, {turn.name}. " + turn.choose(("How are you?", "What is new?", "It is good to hear you."))
     if any(message.role == "assistant" for message in turn.prompt.history):
         return f"{greeting}. What is on your mind?"
-    return f"{greeting}. I am {my_name(turn)}. What shall I call you?"
+    return f"{greeting}. I am {turn.own_name}. What shall I call you?"
 
 
 def goodbye(turn: Turn, match: re.Match[str]) -> str:
     wish = "Sleep well" if "night" in turn.said.lower() else turn.choose(("Goodbye", "Take care", "Until next time"))
     return f"{wish}, {turn.name}." if turn.name else f"{wish}."
-
-
-def my_name(turn: Turn, match: re.Match[str] | None = None) -> str:
-    """The persona names the companion; everything else in it is meant for a model that can act a part."""
-    named = re.search(r"\b[Yy]ou are ([A-Z][\w-]{1,30})\b", turn.prompt.persona)
-    return named[1] if named else "Parley"
 
 
 # Time and numbers
@@ -119,6 +113,12 @@ def told_fact(turn: Turn, match: re.Match[str]) -> str | None:
     first = new[0]
     reply = first.relation.noted.format(thing=first.thing, value=first.value)
     return reply[0].upper() + reply[1:]
+
+
+def who_is(turn: Turn, match: re.Match[str]) -> str | None:
+    """The newest thing told about somebody of that name."""
+    named = (fact for fact in reversed(turn.known) if fact.thing and alike(fact.value, match["name"]))
+    return next((fact.sentence() for fact in named), None)
 
 
 def all_facts(turn: Turn, match: re.Match[str]) -> str:

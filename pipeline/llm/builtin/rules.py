@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from pipeline.llm import Prompt
 from pipeline.llm.builtin import answers
@@ -30,6 +31,8 @@ class Rule:
     heard: tuple[re.Pattern[str], ...]
     say: Say | tuple[str, ...]
     """An answer to work out, or phrases to choose from."""
+    about: Literal["known", "itself", "talk"] = "known"
+    """What it answers by: what is known here; what the rules themselves are; or a phrase, where a model does better."""
 
     def reply(self, turn: Turn) -> str | None:
         """None where the rule does not fit, or has no answer after all."""
@@ -46,6 +49,19 @@ def answer(prompt: Prompt) -> str:
     return next(reply for rule in RULES if (reply := rule.reply(turn)))
 
 
+def known(prompt: Prompt, itself: tuple[str, ...]) -> str | None:
+    """The reply, where a rule knows it, for a model to leave it to; `itself` are phrases for what that model is."""
+    turn = Turn(prompt, without_lead_in(tidy(prompt.history[-1].text)))
+    for rule in RULES:
+        if rule.about != "talk" and (reply := rule.reply(turn)):
+            return (
+                turn.choose(tuple(each.format(name=turn.own_name) for each in itself))
+                if rule.about == "itself"
+                else reply
+            )
+    return None
+
+
 def go_on(turn: Turn, match: re.Match[str]) -> str:
     """An interrupted reply is made anew from the words it answered, and goes on after what was heard of it."""
     history = turn.prompt.history[:-1]
@@ -58,12 +74,12 @@ def go_on(turn: Turn, match: re.Match[str]) -> str:
 
 
 def introduce(turn: Turn, match: re.Match[str]) -> str:
-    return f"You can call me {answers.my_name(turn)}. {HONESTY}"
+    return f"You can call me {turn.own_name}. {HONESTY}"
 
 
-def _rule(say: Say | str | tuple[str, ...], *heard: str) -> Rule:
+def _rule(say: Say | str | tuple[str, ...], *heard: str, about: Literal["known", "itself", "talk"] = "known") -> Rule:
     patterns = tuple(re.compile(pattern, re.IGNORECASE) for pattern in heard)
-    return Rule(patterns, (say,) if isinstance(say, str) else say)
+    return Rule(patterns, (say,) if isinstance(say, str) else say, about)
 
 
 _POLITE = r"(?: please| now| then| again| parley)*$"
@@ -98,13 +114,15 @@ RULES: tuple[Rule, ...] = (
         go_on,
         rf"(?:go on|go ahead|continue|keep going|carry on|you were saying){_POLITE}",
         rf"finish (?:that|your sentence){_POLITE}",
+        about="talk",
     ),
     _rule(
         "Then tell me how it really is, and I will go by that.",
         r"(?:that is |you are |it is )?(?:wrong|not right|not true|not correct|incorrect|a mistake)$",
+        r"(?:that is )?not what i (?:meant|said|asked)$",
     ),
     # -- what it is
-    _rule(introduce, r"(?:what|who) (?:exactly )?(?:are|or) you(?: exactly| really)?$"),
+    _rule(introduce, r"(?:what|who) (?:exactly )?(?:are|or) you(?: exactly| really)?$", about="itself"),
     _rule(
         HONESTY,
         rf".*\b(?:are you|you are) (?:an? |really |actually |just |even |only )*{_MACHINE}",
@@ -113,6 +131,7 @@ RULES: tuple[Rule, ...] = (
         r".*\b(?:which|what) (?:language )?model (?:are|is|do|does)\b",
         r".*\bhow do you work\b",
         r".*\bwho (?:made|built|wrote) you\b",
+        about="itself",
     ),
     _rule(
         HOW_TO_INSTALL,
@@ -120,7 +139,7 @@ RULES: tuple[Rule, ...] = (
         r"(?:language )?(?:model|mind|llm|ai|brain)\b",
     ),
     _rule(
-        lambda turn, match: f"I am {answers.my_name(turn)}.",
+        lambda turn, match: f"I am {turn.own_name}.",
         r".*\bwhat is your name\b",
         r"what (?:are you called|(?:shall|should|do|can) i call you)",
         r"do you have a name",
@@ -157,6 +176,7 @@ RULES: tuple[Rule, ...] = (
     # -- what the user told
     _rule(answers.told_fact, _ALWAYS),
     _rule(answers.asked_fact, _ALWAYS),
+    _rule(answers.who_is, r"(?:do you know )?who (?:is|was) (?P<name>[^\W\d_]+)$"),
     _rule(
         answers.all_facts,
         r".*\bwhat (?:else )?do you (?:know|remember)(?: about me)?$",
@@ -173,8 +193,72 @@ RULES: tuple[Rule, ...] = (
         r".*\b(?:is it|will it|going to) (?:be )?(?:rain|raining|sunny|snow|snowing|cold|warm|hot)\b",
     ),
     _rule(
-        "I have no connection to the outside world, so I cannot know that. Has something caught your eye?",
-        r".*\b(?:news|headlines|traffic|stocks?|price|score|exchange rate|who won)\b(?!.*\bi\b)",
+        (
+            "I have no connection to the outside world, so I cannot know that. Has something caught your eye?",
+            "That I cannot know. Nothing from outside reaches me here.",
+            "I cannot look that up. I have no connection to the world outside.",
+            "For that I would need the internet, and I am not connected to it.",
+            "Such things change every day, and no news of them comes to me.",
+            "I do not know, and here I have no way to find out.",
+        ),
+        r".*\b(?:news|headlines|traffic|stocks?|share price|prices?|score|exchange rate|who (?:won|is winning)|"
+        r"lottery|flights?|"
+        r"bitcoin|latest|trending|(?:happening|going on) (?:in|now|today|around|right now))\b(?!.*\bi\b)",
+        r".*\bhow much (?:does|do|is|are) .*\b(?:cost|costs|worth|tickets?|ticket|euros?|dollars?|pounds?)\b",
+        r".*\b(?:is|are|when|does|do) .*\b(?:open|opens?|close|closed|leaves?|departs?|arrives?)\b.*\b(?:now|today|"
+        r"tonight|time|"
+        r"shop|store|bank|museum|train|bus|plane|ferry|pharmacy)\b",
+        r".*\b(?:when|what time) (?:does|do|is|will) .*\b(?:train|bus|plane|flight|ferry|shop|store|bank|museum|"
+        r"pharmacy|game|"
+        r"match|film|movie|sun)\b",
+        r"who is (?:the )?(?:current |now )*(?:president|prime minister|king|queen|chancellor|pope|champion)\b",
+    ),
+    _rule(
+        (
+            "I have no eyes, so I cannot know that. What is it like?",
+            "I only hear you, and see nothing. Would you describe it to me?",
+            "That I would have to see, and I cannot.",
+        ),
+        r".*\b(?:can|do|could) you (?:see|look|watch|smell)\b",
+        r".*\bwhat am i (?:wearing|holding|doing|looking at|thinking|eating|drinking)\b",
+        r"how do i look\b",
+        r"where am i\b",
+        r"(?:what|who) is (?:that )?(?:behind|in front of|next to|beside|near|in|on) (?:me|us|my \w+|this|the room)\b",
+        r"how many fingers\b",
+    ),
+    _rule(
+        (
+            "The future is hidden from me as well. What do you expect?",
+            "I cannot see what will happen. What would you like best?",
+            "Nobody knows that yet, and I least of all.",
+        ),
+        r".*\b(?:who|which|what) .*\bwill (?:win|happen|be|come)\b",
+        r"(?:will|when will|what will|where will|how will) (?:i|we|it|they|he|she|the|my|there|people|humans)\b",
+        r".*\bgoing to (?:win|happen)\b",
+    ),
+    _rule(
+        (
+            "I am only a program, so I have no life of that kind. How is it with you?",
+            "Nothing of that sort ever happens to a program. And to you?",
+            "I live in this computer and nowhere else, so there is nothing to tell.",
+            "A program has none of that. Tell me about yours.",
+        ),
+        r"(?:what|where|when|who|which|how|did|do|have|are|were|was|is) .*\byou(?:r|rs)?\b.*\b(?:born|eat|eating|"
+        r"ate|eaten|breakfast|lunch|dinner|live|"
+        r"living|from|grow up|grew up|sleep|slept|dream|dreamt|travel|travelled|holidays?|vacation|family|mother|"
+        r"father|brothers?|"
+        r"sisters?|wife|husband|married|children|kids|school|childhood|last night|yesterday|weekend|old|age|"
+        r"birthday|hair|eyes|"
+        r"wear|wearing|tall|weigh|home|friends?|pets?|dog|cat|job)\b",
+    ),
+    _rule(
+        (
+            "That nobody has told me, so I do not know it.",
+            "I do not know that, and such things are better not told to me.",
+        ),
+        r".*\b(?:phone number|password|pin code|bank balance|account number|email address|credit card|home address|"
+        r"how much money|"
+        r"lottery numbers)\b",
     ),
     _rule(
         "I would if I could, but I can only talk. Shall I remember something for you instead?",
@@ -186,7 +270,7 @@ RULES: tuple[Rule, ...] = (
         rf"(?:hello|hi|hey|hiya|howdy|greetings|good (?:morning|afternoon|evening|day))(?: there| you)?{_POLITE}",
     ),
     _rule(
-        ("I am well, as far as a table of rules can be. And you?", "All my rules are in order. How are you?"),
+        ("I am well, as far as a program can be. And you?", "All is in good order here. How are you?"),
         r".*\bhow (?:are you|are things|is it going|do you do|have you been)\b",
         r"what is up$",
         r"how is your day",
@@ -197,7 +281,10 @@ RULES: tuple[Rule, ...] = (
         r"(?:good ?bye|bye|good night|see you|so long|farewell|talk to you|until (?:next|tomorrow))\b",
         r"(?:i have to go|that is all)\b",
     ),
-    _rule("The pleasure is mine. What shall we talk about?", r"(?:nice|pleased|good|great) to (?:meet|see|hear) you"),
+    _rule(
+        "The pleasure is mine. What shall we talk about?",
+        r"(?:nice|pleased|good|great) to (?:meet|see|hear) you",
+    ),
     _rule("No harm done.", rf"(?:i am )?{_VERY}sorry\b", r"my apologies"),
     _rule(
         (
@@ -211,10 +298,12 @@ RULES: tuple[Rule, ...] = (
         "That is kind of you. It all comes from a small table, but it is glad to be read.",
         r".*\bi love you\b",
         rf".*\byou are {_VERY}(?:nice|great|good|funny|clever|smart|sweet|the best|wonderful|cute)\b",
+        about="talk",
     ),
     _rule(
         "I am a small table of rules and do what I can. A real language model waits on the setup page, under Mind.",
         rf".*\byou are {_VERY}(?:stupid|dumb|bad|useless|boring|annoying)\b",
+        about="talk",
     ),
     _rule(
         answers.feeling,
@@ -224,14 +313,26 @@ RULES: tuple[Rule, ...] = (
     _rule(
         ("Good. Tell me more.", "Then go on, I am listening."),
         r"(?:yes|yeah|yep|sure|of course|okay|ok|all right|right|exactly|indeed|maybe|perhaps)(?: please)?$",
+        about="talk",
     ),
-    _rule("All right. What would you rather talk about?", r"(?:no|nope|not really|no thanks|no thank you)$"),
+    _rule(
+        "All right. What would you rather talk about?", r"(?:no|nope|not really|no thanks|no thank you)$", about="talk"
+    ),
     # -- questions about what was said once, choices, and all the rest
     _rule(answers.note, _QUESTION),
     _rule(answers.recollection, _QUESTION),
     _rule(answers.untold_fact, _ALWAYS),
-    _rule(answers.either, r"(?P<one>.+) or (?P<other>.+)", r".*\bbetween (?P<one>.+) and (?P<other>.+)"),
-    _rule(answers.unknown, _ALWAYS),
+    _rule(
+        (
+            "You have not told me that yet.",
+            "That I do not know. You have never told me.",
+            "I would remember it if you had told me, and you have not.",
+        ),
+        r"(?:what|where|when|who|which|how (?:many|much|old|long|often)|did|do|have|had|is|was|am|are) "
+        r"(?!.*\b(?:should|could|can|would|you|think)\b).*\b(?:i|my|our|we)\b",
+    ),
+    _rule(answers.either, r"(?P<one>.+) or (?P<other>.+)", r".*\bbetween (?P<one>.+) and (?P<other>.+)", about="talk"),
+    _rule(answers.unknown, _ALWAYS, about="talk"),
     _rule(
         (
             "Tell me more about that.",
@@ -240,5 +341,6 @@ RULES: tuple[Rule, ...] = (
             "Go on, I am with you.",
         ),
         _ALWAYS,
+        about="talk",
     ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -38,6 +39,15 @@ class Turn:
     def last_reply(self) -> str:
         return next((m.text for m in reversed(self.prompt.history[:-1]) if m.role == "assistant"), "")
 
+    @property
+    def own_name(self) -> str:
+        """The persona names the companion; everything else in it is meant for a model that can act a part."""
+        named = re.search(r"\b[Yy]ou are ([A-Z][\w-]{1,30})\b", self.prompt.persona)
+        return named[1] if named else "Parley"
+
     def choose(self, phrases: tuple[str, ...]) -> str:
-        """Another phrase each time, and the same one for the same conversation."""
-        return phrases[len(self.prompt.history) // 2 % len(phrases)]
+        """Another phrase each time, one that was not said yet as long as there is any, and the same one for the same
+        conversation."""
+        said = {message.text for message in self.prompt.history if message.role == "assistant"}
+        left = [phrase for phrase in phrases if phrase not in said] or phrases
+        return left[len(self.prompt.history) // 2 % len(left)]

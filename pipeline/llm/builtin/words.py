@@ -20,7 +20,7 @@ _CONTRACTIONS = (
     (r"\bwhat (?:are|or) the time\b", "what is the time"),
 )
 _LEAD_IN = re.compile(
-    r"^(?:(?:um+|uh+|er+|hm+|well|so|okay|ok|oh|ah|hey|hi|hello|please|and|but|actually|no|yes|yeah|now|then|right|"
+    r"^(?:(?:um+|uh+|er+|hm+|well|so|okay|ok|oh|ah|hey|hi|hello|please|and|but|actually|no|yes|yeah|now|then|right|wait|"
     r"look|listen|parley|by the way|i mean|(?:can|could|would|will) you (?:please )?(?:just )?tell me|"
     r"i (?:want|would like|'d like) to know|do you happen to know)[, ]+)+",
     re.IGNORECASE,

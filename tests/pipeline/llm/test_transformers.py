@@ -80,7 +80,7 @@ async def started(model: Path | str, **settings: Any) -> AsyncIterator[Transform
 
 
 async def reply(engine: Transformers, *texts: str, max_tokens: int = len(SAID)) -> list[str]:
-    pieces = [piece async for piece in engine.reply(prompt(*texts or ("Hello.",), max_tokens=max_tokens))]
+    pieces = [piece async for piece in engine.written(prompt(*texts or ("Hello.",), max_tokens=max_tokens))]
     return [piece for piece in pieces if isinstance(piece, str)]
 
 
@@ -138,7 +138,7 @@ def test_a_long_prompt_is_left_in_the_middle(llama: Path) -> None:
 
 
 async def test_several_are_answered_at_once(llama: Path) -> None:
-    async with started(llama) as engine, aclosing(engine.reply(prompt("One.", max_tokens=len(SAID)))) as one:
+    async with started(llama) as engine, aclosing(engine.written(prompt("One.", max_tokens=len(SAID)))) as one:
         first = await anext(one)
         assert "".join(await reply(engine, "Two.")) == SENTENCE, "while the first waits for its listener"
         assert words([first, *[piece async for piece in one]]) == SENTENCE
@@ -518,7 +518,7 @@ async def test_after_a_crash_it_answers_again(llama: Path) -> None:
         (process,) = [
             child for child in psutil.Process().children() if "pipeline.workers.process" in " ".join(child.cmdline())
         ]
-        async with aclosing(engine.reply(prompt("Hello."))) as said:
+        async with aclosing(engine.written(prompt("Hello."))) as said:
             await anext(said)
             os.kill(process.pid, signal.SIGKILL)
             with pytest.raises(WorkerDied):

@@ -1,0 +1,34 @@
+"""The face of a language model that computes in a place of its own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from pipeline.engine import Report
+from pipeline.llm import Prompt, Truncated, small
+from pipeline.workers.place import Place, PlacedEngine
+
+
+class PlacedMind(PlacedEngine[Place]):
+    def __init__(self, place: Place) -> None:
+        super().__init__(place)
+        self._parameters = small.SMALL
+
+    async def start(self, report: Report) -> None:
+        """Load. Raises EngineError with one sentence that says what to do."""
+        await super().start(report)
+        self._parameters = await self._place.call("parameters")
+
+    async def reply(self, prompt: Prompt) -> AsyncGenerator[str | Truncated, None]:
+        written = small.reply(prompt, self.written) if self._parameters < small.SMALL else self.written(prompt)
+        async with aclosing(written) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def written(self, prompt: Prompt) -> AsyncGenerator[str | Truncated, None]:
+        """What the model itself makes of the prompt."""
+        async with aclosing(self._place.stream("reply", prompt)) as pieces:
+            async for piece in pieces:
+                if piece:
+                    yield piece
