@@ -368,6 +368,14 @@ async def test_a_model_is_found_by_the_names_that_people_give_it(name: str) -> N
         assert server.requests[-1]["model"] == "llama3.2:latest"
 
 
+async def test_a_model_that_is_not_there_is_not_told_as_a_wrong_address() -> None:
+    missing = '{"error": {"message": "model \\"x\\" not found, try pulling it first"}}'
+    async with chat_server(status=404, body=missing) as server:
+        with pytest.raises(EngineError, match="has no such model"):
+            async with mind(server):
+                pass
+
+
 async def test_calls_of_one_index_are_told_by_their_ids() -> None:
     pieces = [call(0, "a", "time", "{}"), call(0, "b", "date", "{}")]
     async with chat_server(pieces=pieces) as server, mind(server) as engine:
