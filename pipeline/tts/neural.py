@@ -27,7 +27,7 @@ CONVERSATIONS = 8
 """Clauses that may be under way at a time, a thread each."""
 
 THREADS = min(2, os.cpu_count() or 1)
-"""Of a network, by measurement (docs/PERFORMANCE.md)."""
+"""Of a network: on the two cores of the smallest machine, ears and mind have done their part when the voice begins."""
 
 BLOCK = MOUTH_RATE * 80 // 1000
 """Samples that are handed on at a time."""

@@ -25,8 +25,8 @@ _MARK = re.compile(r"[,;:.!?…—–]+[\"'”’)\]]*$")
 _OF_ANOTHER_LANGUAGE = re.compile(r"\([a-z-]+\)")
 """espeak-ng says where it changes to another language's rules, and back."""
 
-_SAID = {"hm": "hmm", "mm": "hmm", "mhm": "um-hum", "mm-hmm": "um-hum", "mmhmm": "um-hum", "ok": "okay"}
-"""What espeak-ng would spell, and how it is to read it."""
+_SAID = {"hm": "hum", "hmm": "hum", "mm": "hum", "mhm": "um-hum", "mm-hmm": "um-hum", "mmhmm": "um-hum", "ok": "okay"}
+"""What espeak-ng would spell, or swallow so that Whisper hears "them", and how it is to read it."""
 
 _OPENERS = frozenset(
     "and but or so because that which who when where while if as than to of in on at by for from with without about "

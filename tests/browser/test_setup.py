@@ -263,7 +263,7 @@ def test_what_is_wrong_is_said_at_its_field_and_not_kept(setup_page: Page) -> No
 
 
 def test_a_voice_is_chosen_from_those_of_the_engine(setup_page: Page) -> None:
-    accent = setup_page.get_by_label("Accent")
+    accent = setup_page.get_by_label("Which voice")
     expect(accent.locator("option")).not_to_have_count(1)
     saved(setup_page, lambda: accent.select_option(value="en-gb-scotland"))
     assert settings(setup_page)["voice"]["name"] == "en-gb-scotland"
