@@ -45,7 +45,7 @@ BUDGET_CHARS = 2400
 MOST_WORDS = 40
 
 ADMITS = re.compile(
-    r"\b(?:not|cannot|can't|don't|do not|never|nobody|no|only|unable|unsure|hidden|beyond|guess|sorry|without)\b",
+    r"\b(?:not|cannot|can't|don't|do not|never|nobody|no|only|nothing|unable|unsure|hidden|beyond|guess|without)\b",
     re.IGNORECASE,
 )
 """A reply that says that something is not known."""

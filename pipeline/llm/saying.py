@@ -35,7 +35,7 @@ _MISPLACED = re.compile(
 """What it cannot have done, and answers to what nobody said: the rules know when to thank and greet."""
 _UNKNOWABLE = re.compile(
     r"\b\d{1,2}[:.]\d\d\b|\b\d{1,2} ?(?:a\.?m|p\.?m|o'clock)\b|[$€£%°]|\bdegrees\b|\bdollars?\b|\b(?:19|20)\d\d\b|"
-    r"\b(?:weather|forecast|temperature|sunny|rainy|cloudy) (?:is|will|in|today)\b|\btoday is\b|"
+    r"\b(?:weather|forecast|temperature|sunny|rainy|cloudy) (?:is|will|in|today)\b|\bto(?:day|morrow) (?:is|will)\b|"
     r"\bit is (?:currently|now)\b|"
     r"\byour (?:name|dog|cat|birthday|phone|address|wife|husband|mother|father|brother|sister|friend)(?:'s \w+)? "
     r"(?:is|was|are)\b|\byou (?:told|said|mentioned)\b|\b(?:news|headlines?|score) (?:is|are|was|today)\b",

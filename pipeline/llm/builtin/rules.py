@@ -100,12 +100,12 @@ RULES: tuple[Rule, ...] = (
     _rule(
         ("All right.", "I am quiet."),
         rf"(?:please )?(?:stop|wait|pause|enough|hold on|never ?mind)(?: it| that| talking)?{_POLITE}",
-        rf"(?:be )?(?:quiet|silent|silence|shush|hush|shut up){_POLITE}",
+        rf"(?:be )?(?:quiet|silent|silence|shush|hush|shut up)(?: for (?:a|one) \w+)?{_POLITE}",
     ),
     _rule(
         answers.again,
         rf"what(?: did you (?:just )?say| was that)?{_POLITE}",
-        rf"(?:say|repeat) (?:that|it){_POLITE}",
+        rf"(?:what )?(?:say|repeat) (?:that|it){_POLITE}",
         rf"(?:repeat|say again|come again|once more|again|pardon|pardon me|excuse me|sorry what){_POLITE}",
         r"i (?:did not|could not) (?:hear|understand|catch) (?:you|that)",
     ),
@@ -166,6 +166,7 @@ RULES: tuple[Rule, ...] = (
         r"(?:do you know )?(?:what|which) (?:is |was |will )?(?:be )?(?:the |today's |tomorrow's )?(?:date|day)\b"
         r"(?! of| did| do| will i| am i| is my)",
         r"what is (?:today|tomorrow)$",
+        r"(?:what|which) (?:day|date) (?:is|was|will) (?:it |that )?(?:be )?(?:today|tomorrow|yesterday|the day )",
         r"is (?:it|today) (?:mon|tues|wednes|thurs|fri|satur|sun)day",
     ),
     _rule(

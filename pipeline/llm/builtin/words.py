@@ -7,7 +7,10 @@ from datetime import date, datetime
 from difflib import SequenceMatcher
 
 _CONTRACTIONS = (
-    (r"\b(what|who|where|when|how|that|it|he|she|there|here|today|name)'?s\b(?! (?:name|birthday))", r"\1 is"),
+    (
+        r"\b(what|who|where|when|how|that|it|he|she|there|here|today|name)'?s\b(?! (?:name|birthday|date|day)\b)",
+        r"\1 is",
+    ),
     (r"\bi'?m\b", "I am"),
     (r"\b(you|we|they)'re\b", r"\1 are"),
     (r"\b(i|you|we|they)'ve\b", r"\1 have"),

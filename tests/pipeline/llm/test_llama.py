@@ -79,7 +79,8 @@ def prompt(*texts: str, persona: str = "You are kind.", max_tokens: int = 8) -> 
 
 async def reply(worker: Worker, *texts: str, **settings: Any) -> tuple[list[str], dict[str, Any]]:
     """The pieces that are words, and llama.cpp's own counts."""
-    pieces = [piece async for piece in worker.stream("reply", prompt(*texts, **settings)) if piece]
+    made = [piece async for piece in worker.stream("reply", prompt(*texts, **settings))]
+    pieces = [piece for piece in made if piece and isinstance(piece, str)]
     timings, _, _ = await worker.call("told")
     return pieces, timings
 

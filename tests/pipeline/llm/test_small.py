@@ -107,6 +107,9 @@ async def test_its_last_resorts_do_not_repeat_either() -> None:
     [
         ("What time is it?", "It is 3:30 p.m."),
         ("What day is it?", "Today is Wednesday, March 4, 2026."),
+        ("What's today's date?", "Today is Wednesday, March 4, 2026."),
+        ("What day will it be tomorrow?", "Tomorrow will be Thursday, March 5, 2026."),
+        ("What? Say that again.", "I said: I will remember that."),
         ("What is my dog called?", "Your dog is called Rufus."),
         ("Who is Rufus?", "Your dog is called Rufus."),
         ("What is my cat called?", "You have not told me about your cat yet."),
