@@ -55,8 +55,10 @@ VOICE, VOICE_FRAMES, VOICE_PIECE = 0.5, 2, EAR_RATE
 PROMPT_CHARS = 200
 """Of the words before this sound, as context."""
 
-THREADS = max(1, min(4, (os.cpu_count() or 1) - 1))
-"""One core is left to the others. CTranslate2's threads wait for each other by spinning: where one of four has to share
+_CORES = os.cpu_count() or 1
+THREADS = min(4, _CORES, max(2, _CORES - 1))
+"""One core is left to the others, but of two both are taken: 3 s were understood in 0.68 s in place of 1.1 while
+other work had a load of 8. CTranslate2's threads wait for each other by spinning: where one of four has to share
 its core with another program, 1 s of work was seen to take 9 to 34 s (docs/PERFORMANCE.md)."""
 
 
