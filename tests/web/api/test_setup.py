@@ -44,7 +44,7 @@ async def test_the_machine_and_what_it_can_run(client: httpx.AsyncClient) -> Non
     for row in told["models"]:
         assert row["runs"] in ("well", "slowly", "no")
         assert row["why"].endswith(".")
-    assert told["proposal"]["profile"] in ("offline", "cpu", "gpu")
+    assert told["proposal"]["profile"] in ("offline", "small", "cpu", "gpu")
 
 
 # --- downloads -------------------------------------------------------------------------------------------------------
@@ -390,4 +390,4 @@ def test_what_is_downloaded_fits_or_is_said(tmp_path: Path, monkeypatch: pytest.
     small = machine(free_disk_bytes=1 * GB)
     proposed = _proposed(propose(small), small, [_row(model, small, Settings()) for model in MODELS])
     assert not proposed["room"]
-    assert proposed["room_why"] == "7.8 GB to download, and the disk has 1.0 GB free."
+    assert proposed["room_why"] == "9.2 GB to download, and the disk has 1.0 GB free."
