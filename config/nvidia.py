@@ -45,10 +45,10 @@ def one_card(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     not be the one whose memory was planned with.
     """
     cards = ask_nvidia()
-    card = roomiest(cards)
-    if card is None or len(cards) < 2 or "CUDA_VISIBLE_DEVICES" in environment:
+    gpu = roomiest(cards)
+    if gpu is None or len(cards) < 2 or "CUDA_VISIBLE_DEVICES" in environment:
         return {}
-    return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": str(card.index)}
+    return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": str(gpu.index)}
 
 
 def nvidia_cards(

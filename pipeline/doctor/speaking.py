@@ -31,7 +31,7 @@ SENTENCE = "The people of the city want to know the time of day."
 FIRST_SOUND_GOOD_S = 0.6
 """A wait that passes in talk."""
 
-ON_CARD = ("bf16",)
+ON_GPU = ("bf16",)
 
 SAMPLE_S, SAMPLE_WORK_S = 2.0, 20.0
 """A precision is timed by this much sound, or by what it makes in this much time."""
@@ -72,16 +72,16 @@ async def precisions(patient: Patient, tell: Tell) -> Verdict:
         )
     factors: dict[str, float] = {}
     failed: dict[str, str] = {}
-    card = bool(await asyncio.to_thread(ask_nvidia))
+    has_gpu = bool(await asyncio.to_thread(ask_nvidia))
     async with patient.engines.resting("voice"):
-        for precision in ON_CARD if card else FINEST_FIRST:
+        for precision in ON_GPU if has_gpu else FINEST_FIRST:
             try:
                 await asyncio.to_thread(_check_room)
                 factors[precision] = await _factor(precision, patient, tell)
             except EngineError as error:
                 failed[precision] = str(error)
     verdict = recommended(factors, failed)
-    if factors and not card:
+    if factors and not has_gpu:
         try:
             await asyncio.to_thread(keep, patient.data, named("voice", "csm", patient.settings.voice.model), factors)
         except OSError as error:
@@ -136,11 +136,11 @@ def _check_room() -> None:
     """Raises EngineError where the model has no room: to try it would push other programs out of memory."""
     model = find("voice", "csm", "")
     assert model is not None
-    card = roomiest(ask_nvidia())
-    if card is None:
+    gpu = roomiest(ask_nvidia())
+    if gpu is None:
         need, free, where = model.memory_bytes, psutil.virtual_memory().available, "of memory"
     else:
-        need, free, where = model.gpu_bytes, card.free_bytes, f"on the {card.name}"
+        need, free, where = model.gpu_bytes, gpu.free_bytes, f"on the {gpu.name}"
     if free < need:
         raise EngineError(
             f"it needs {in_words(need)} {where}, and {in_words(free)} are free. End other programs and check again."

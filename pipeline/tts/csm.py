@@ -78,9 +78,9 @@ class Synthesizer:
         with _told():
             yield from self._talk(talk).speak(text)
 
-    def heard(self, talk: int, text: str, samples: Samples) -> None:
+    def user_said(self, talk: int, text: str, samples: Samples) -> None:
         with _told():
-            self._talk(talk).heard(text, samples)
+            self._talk(talk).user_said(text, samples)
 
     def said(self, talk: int, samples: int) -> None:
         with _told():
@@ -141,7 +141,7 @@ class Talk:
                 self._session.stop()
                 self._reply = min(self._reply, len(before)) + len(self._session.turns) - len(before)
 
-    def heard(self, text: str, samples: Samples) -> None:
+    def user_said(self, text: str, samples: Samples) -> None:
         """The user's words, which come before those of the reply that is being made for them."""
         import torch
 
@@ -246,7 +246,7 @@ class CsmSpeaker:
                 yield spoken
 
     async def user_said(self, text: str, samples: Samples) -> None:
-        await self._remember("heard", text, samples)
+        await self._remember("user_said", text, samples)
 
     async def reply_heard(self, samples: int) -> None:
         """A reply is over: of its sound so many samples (24 kHz) were heard, and the rest is to be forgotten."""

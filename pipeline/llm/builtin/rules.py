@@ -28,7 +28,7 @@ Say = Callable[[Turn, "re.Match[str]"], str | None]
 class Rule:
     """What was heard (tidied, without its lead-in, any case), and what to say to it."""
 
-    heard: tuple[re.Pattern[str], ...]
+    patterns: tuple[re.Pattern[str], ...]
     say: Say | tuple[str, ...]
     """An answer to work out, or phrases to choose from."""
     about: Literal["known", "itself", "talk"] = "known"
@@ -36,7 +36,7 @@ class Rule:
 
     def reply(self, turn: Turn) -> str | None:
         """None where the rule does not fit, or has no answer after all."""
-        match = next(filter(None, (pattern.match(turn.said) for pattern in self.heard)), None)
+        match = next(filter(None, (pattern.match(turn.said) for pattern in self.patterns)), None)
         if match is None:
             return None
         return turn.choose(self.say) if isinstance(self.say, tuple) else self.say(turn, match)
@@ -77,9 +77,9 @@ def introduce(turn: Turn, match: re.Match[str]) -> str:
     return f"You can call me {turn.own_name}. {HONESTY}"
 
 
-def _rule(say: Say | str | tuple[str, ...], *heard: str, about: Literal["known", "itself", "talk"] = "known") -> Rule:
-    patterns = tuple(re.compile(pattern, re.IGNORECASE) for pattern in heard)
-    return Rule(patterns, (say,) if isinstance(say, str) else say, about)
+def _rule(say: Say | str | tuple[str, ...], *patterns: str, about: Literal["known", "itself", "talk"] = "known") -> Rule:
+    compiled = tuple(re.compile(pattern, re.IGNORECASE) for pattern in patterns)
+    return Rule(compiled, (say,) if isinstance(say, str) else say, about)
 
 
 _POLITE = r"(?: please| now| then| again| parley)*$"

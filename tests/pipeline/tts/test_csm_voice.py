@@ -206,7 +206,7 @@ def say(talk: Talk, text: str) -> int:
 
 
 def test_both_sides_become_context(talk: Talk) -> None:
-    talk.heard("Hello.", tone())
+    talk.user_said("Hello.", tone())
     first, second = say(talk, "Hello to you."), say(talk, "How are you?")
     talk.said(first + second)
     assert held(talk) == [
@@ -216,20 +216,20 @@ def test_both_sides_become_context(talk: Talk) -> None:
 
 def test_what_was_made_ahead_stands_after_the_words_it_answers(talk: Talk) -> None:
     first = say(talk, "Hello to you.")
-    talk.heard("Hello.", tone())
+    talk.user_said("Hello.", tone())
     second = say(talk, "How are you?")
     assert held(talk) == [
         (USER, "Hello.", EAR_RATE), (PARLEY, "Hello to you.", first), (PARLEY, "How are you?", second),
     ]  # fmt: skip
     talk.said(first + second)
     third = say(talk, "Good.")
-    talk.heard("Fine.", tone())
+    talk.user_said("Fine.", tone())
     assert [words for _, words, _ in held(talk)] == ["Hello.", "Hello to you.", "How are you?", "Fine.", "Good."]
     assert held(talk)[-1] == (PARLEY, "Good.", third)
 
 
 def test_what_was_never_heard_is_forgotten(talk: Talk) -> None:
-    talk.heard("Hello.", tone())
+    talk.user_said("Hello.", tone())
     say(talk, "This was prepared in vain.")
     talk.said(0)
     assert held(talk) == [(USER, "Hello.", EAR_RATE)]
@@ -249,7 +249,7 @@ def test_an_interrupted_utterance_is_kept_as_far_as_it_was_made(talk: Talk) -> N
 
 def test_a_long_conversation_keeps_going(talk: Talk) -> None:
     for _ in range(5):
-        talk.heard("And?", tone(8.0))
+        talk.user_said("And?", tone(8.0))
         talk.said(say(talk, "So."))
     assert 0 < len(held(talk)) < 10
 
