@@ -24,6 +24,9 @@ HOW_TO_INSTALL = (
 Say = Callable[[Turn, "re.Match[str]"], str | None]
 
 
+About = Literal["known", "itself", "talk"]
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """What was heard (tidied, without its lead-in, any case), and what to say to it."""
@@ -31,7 +34,7 @@ class Rule:
     patterns: tuple[re.Pattern[str], ...]
     say: Say | tuple[str, ...]
     """An answer to work out, or phrases to choose from."""
-    about: Literal["known", "itself", "talk"] = "known"
+    about: About = "known"
     """What it answers by: what is known here; what the rules themselves are; or a phrase, where a model does better."""
 
     def reply(self, turn: Turn) -> str | None:
@@ -77,7 +80,7 @@ def introduce(turn: Turn, match: re.Match[str]) -> str:
     return f"You can call me {turn.own_name}. {HONESTY}"
 
 
-def _rule(say: Say | str | tuple[str, ...], *patterns: str, about: Literal["known", "itself", "talk"] = "known") -> Rule:
+def _rule(say: Say | str | tuple[str, ...], *patterns: str, about: About = "known") -> Rule:
     compiled = tuple(re.compile(pattern, re.IGNORECASE) for pattern in patterns)
     return Rule(compiled, (say,) if isinstance(say, str) else say, about)
 
