@@ -23,7 +23,7 @@ from config.nvidia import one_card
 from config.places import DATA
 from config.profiles import PROFILES, Name
 from config.store import SettingsError, SettingsStore
-from pipeline.audio import MOUTH_RATE
+from pipeline.audio import MOUTH_RATE, Samples
 from pipeline.audio.portaudio import SoundCardError
 from pipeline.conversation.conversation import Conversation
 from pipeline.conversation.events import Event, Notice, ReplyText, UserSaid
@@ -66,8 +66,10 @@ def parser() -> argparse.ArgumentParser:
         description="Hold a conversation without a browser: with recordings, or at this computer's sound card.",
     )
     parser.add_argument("--input", dest="inputs", action="append", type=Path, default=[], metavar="FILE",
-                        help="a recording to answer (WAV, FLAC, MP3, Ogg); several are several turns")  # fmt: skip
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write what was spoken here, as .wav or .flac")
+                        help="a recording to answer (WAV, FLAC, MP3, Ogg, M4A, WebM …); several are several turns")  # fmt: skip
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="write what was spoken here, as .wav, .flac, .ogg or .mp3"
+    )
     parser.add_argument("--json", dest="as_json", action="store_true", help="print the turns as JSON, for programs")
     parser.add_argument("--realtime", action="store_true",
                         help="at the pace of speech, not as fast as the engines go")  # fmt: skip
@@ -85,7 +87,9 @@ def main(argv: Sequence[str]) -> int:
     if not options.inputs and (options.output or options.as_json or options.realtime):
         arguments.error("--output, --json and --realtime go with --input FILE.")
     try:
-        return asyncio.run(talk(options))
+        # Before the loop, so that Ctrl-C ends a wait for a pipe that nobody writes to.
+        recordings = _inputs(options)
+        return asyncio.run(talk(options, recordings))
     except (AudioFileError, SettingsError) as error:
         print(error, file=sys.stderr)
         return BAD_INPUT
@@ -97,13 +101,17 @@ def main(argv: Sequence[str]) -> int:
         return DONE
 
 
-async def talk(options: Options) -> int:
-    """Raises AudioFileError and SettingsError before anything is written, EngineError when a stage cannot start."""
-    if not options.inputs:
-        return await _at_the_sound_card(options)
-    recordings = [read_sound(path) for path in options.inputs]
+def _inputs(options: Options) -> list[Samples]:
+    """Raises AudioFileError, for an output that cannot be written as well."""
     if options.output:
         check_writable(options.output)
+    return [read_sound(path) for path in options.inputs]
+
+
+async def talk(options: Options, recordings: Sequence[Samples]) -> int:
+    """Raises SettingsError and SoundCardError, EngineError when a stage cannot start, AudioFileError on a full disk."""
+    if not recordings:
+        return await _at_the_sound_card(options)
     async with conversing(options) as conversation:
         held = await hold(conversation, recordings, realtime=options.realtime)
     if options.output and len(held.sound):

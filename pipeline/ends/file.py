@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import re
+import io
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import soundfile
-import soxr
 
 from pipeline.audio import EAR_RATE, MOUTH_RATE, Samples
+from pipeline.audio.decode import Undecodable, decode
 from pipeline.conversation.conversation import Conversation
 from pipeline.conversation.events import Event, Notice, ReplyAudio, SpeechStarted, SpeechStopped, TurnFinished
 from pipeline.ends.playback import Playback
 from pipeline.turns.record import TurnRecord
 from pipeline.turns.vad import FRAME
 
-LONGEST = 4 * 3600
-"""Seconds; a longer recording would not fit into memory on a small machine."""
+LONGEST_S = 4.0 * 3600
+"""A longer recording would not fit into memory on a small machine."""
 
 SILENCE_AFTER = 1.0
 """Seconds of silence after a recording, at least; any judge of turns that is sure has spoken by then."""
@@ -32,9 +34,11 @@ SILENCE_LIMIT = 30.0
 MAKER, PROVENANCE = "Parley", "Synthetic speech: the voice is a machine's."
 """What a file of replies says of itself, so that nobody who comes upon it is misled."""
 
-_CUT_OFF = re.compile(r"^data\s*:\s*(\d+) \(should be \d+\)", re.MULTILINE)
-_UNKNOWN_LENGTH = 0x7FFFFFF0
-"""Programs that write a WAV into a pipe cannot know its length and put the largest number there."""
+WRITTEN = (".wav", ".flac", ".ogg", ".mp3")
+"""Endings of the files that replies can be written to."""
+
+MOST_PIPED = 1 << 30
+"""Bytes taken from a pipe, which may never end."""
 
 
 class AudioFileError(Exception):
@@ -42,38 +46,37 @@ class AudioFileError(Exception):
 
 
 def read_sound(path: Path) -> Samples:
-    """A recording (WAV, FLAC, MP3, Ogg … at any rate, any number of channels) as 16 kHz mono.
+    """A recording (anything that `decode` reads, also from a pipe) as 16 kHz mono.
 
     Raises:
-        AudioFileError: it is missing, empty, cut off, too long, or not a recording.
+        AudioFileError: it is missing, empty, damaged, too long, or not a recording.
     """
-    if not path.is_file():
-        raise AudioFileError(f"There is no file {path}.")
-    if path.stat().st_size == 0:
-        raise AudioFileError(f"{path} is empty: record it again.")
+    if path.is_dir():
+        raise AudioFileError(f"{path} is a folder: name a file in it.")
     try:
-        file = soundfile.SoundFile(path)
-    except soundfile.LibsndfileError as error:
-        raise AudioFileError(f"{path} is not a recording: WAV, FLAC, MP3 and Ogg can be read.") from error
+        with path.open("rb") as file:
+            if file.seekable() and path.is_file():
+                return _decoded(path, file)
+            with tempfile.TemporaryFile() as whole:
+                while part := file.read(1 << 20):
+                    if whole.tell() + len(part) > MOST_PIPED:
+                        raise AudioFileError(f"{path} brings more than a gigabyte: cut it into parts.")
+                    whole.write(part)
+                return _decoded(path, whole)
+    except FileNotFoundError as error:
+        raise AudioFileError(f"There is no file {path}.") from error
     except OSError as error:
         raise AudioFileError(f"{path} cannot be read ({error.strerror}).") from error
-    with file:
-        rate, promised = file.samplerate, file.frames
-        if promised > LONGEST * rate:
-            raise AudioFileError(f"{path} is longer than {LONGEST // 3600} hours: cut it into parts.")
-        claimed = _CUT_OFF.search(file.extra_info)
-        try:
-            sound = file.read(dtype="float32", always_2d=True)
-        except soundfile.LibsndfileError as error:
-            raise AudioFileError(f"{path} cannot be read to its end ({_reason(error)}): it may be damaged.") from error
-    if not len(sound):
-        raise AudioFileError(f"{path} has no sound in it: record it again.")
-    if len(sound) < promised or (claimed and 0 < int(claimed[1]) < _UNKNOWN_LENGTH):
-        raise AudioFileError(f"{path} was cut off: it promises more sound than it holds, so copy or record it again.")
-    mono = np.nan_to_num(sound.mean(axis=1), nan=0.0, posinf=1.0, neginf=-1.0)
-    resampled = soxr.resample(mono, rate, EAR_RATE) if rate != EAR_RATE else mono
-    bounded: Samples = np.clip(resampled, -1, 1).astype(np.float32)
-    return bounded
+
+
+def _decoded(path: Path, file: IO[bytes]) -> Samples:
+    if file.seek(0, io.SEEK_END) == 0:
+        raise AudioFileError(f"{path} is empty: record it again.")
+    file.seek(0)
+    try:
+        return decode(file, EAR_RATE, LONGEST_S)
+    except Undecodable as error:
+        raise AudioFileError(f"{path} {error}") from error
 
 
 def write_sound(path: Path, samples: Samples, rate: int = MOUTH_RATE) -> None:
@@ -91,7 +94,8 @@ def write_sound(path: Path, samples: Samples, rate: int = MOUTH_RATE) -> None:
         try:
             with soundfile.SoundFile(temporary, "w", rate, channels=1) as speech:
                 speech.software, speech.comment = MAKER, PROVENANCE
-                speech.write(samples)
+                for start in range(0, len(samples), rate):  # libsndfile crashes on minutes of Ogg at once
+                    speech.write(samples[start : start + rate])
             temporary.chmod(0o644)
             temporary.replace(path)
         finally:
@@ -102,13 +106,15 @@ def write_sound(path: Path, samples: Samples, rate: int = MOUTH_RATE) -> None:
 
 def check_writable(path: Path) -> None:
     """Say at once, and not after a long conversation, that its sound could not be kept. Raises AudioFileError."""
-    if path.suffix[1:].upper() not in soundfile.available_formats():
+    if path.suffix.lower() not in WRITTEN:
         better = path.with_suffix(".wav").name
-        raise AudioFileError(f"{path} has no ending that names a sound format: call it {better}.")
+        raise AudioFileError(f"{path} must end in {', '.join(WRITTEN[:-1])} or {WRITTEN[-1]}: call it {better}.")
     if path.is_dir():
         raise AudioFileError(f"{path} is a folder: name a file in it.")
     if not path.parent.is_dir():
         raise AudioFileError(f"There is no folder {path.parent} to write {path.name} into.")
+    if not os.access(path.parent, os.W_OK):
+        raise AudioFileError(f"{path} cannot be written, because its folder is read-only: choose another one.")
 
 
 @dataclass(slots=True)

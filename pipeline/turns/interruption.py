@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.audio import MOUTH_RATE
+from pipeline.turns.phrases import COMMAND, OBJECTION, normalized, without_assent
 
 REACTION_HEARD = 1.0 * MOUTH_RATE
 REACTION_S = 1.3
@@ -39,17 +39,6 @@ class Ruling:
     why: str
 
 
-BACKCHANNELS = frozenset(
-    "mm mhm hm hmm mmhmm uh huh uhhuh um ah oh yeah yes yep yup right okay ok sure aha wow cool nice great true".split()
-)
-"""Words by which a listener says "go on"; alone they do not take the turn (Yngve 1970 named them backchannels)."""
-
-OBJECTIONS = frozenset("no what why who how when where hello hey but sorry actually listen never nope".split())
-"""Words that take the turn all alone. Any other single word is as likely an "mm-hmm" that was misheard."""
-
-COMMANDS = ("stop", "wait", "pause", "hold on", "hang on", "shut up", "be quiet", "quiet", "enough")
-
-
 @dataclass(frozen=True, slots=True)
 class InterruptionJudge:
     """An interruption is a command, or words beyond backchannels, or speech too long to be either noise or assent."""
@@ -60,25 +49,28 @@ class InterruptionJudge:
     """Two words take this long; what is shorter and was taken for two was one, said slowly. The reply is silent in the
     meantime, so that it costs little to be sure."""
     certain_speech_ms: float = 800.0
-    """The longest backchannels last about this; more is an interruption whatever was understood."""
+    """More is an interruption whatever was understood …"""
+    assent_speech_ms: float = 1600.0
+    """… unless all that was understood so far is assent: "oh wow, that's amazing" lasts about this long."""
     verdict_silence_ms: float = 200.0
 
     def ruling(self, intrusion: Intrusion) -> Ruling | None:
         """None while it cannot be said yet; always a ruling once the intruder is silent and the words are final."""
-        words = re.findall(r"[a-z']+", intrusion.transcript.lower().replace("-", ""))
-        spoken = " ".join(words)
-        for command in COMMANDS:
-            if f"{spoken} ".startswith(f"{command} "):
-                return Ruling("command", f"said “{command}”")
+        spoken = normalized(intrusion.transcript)
+        beyond = without_assent(spoken)
+        # Who had not finished may well go on with "… at the bus stop"; who reacts and says "stop" means it.
+        command = COMMAND.search(beyond) if intrusion.reacting else COMMAND.match(beyond)
+        if command:
+            return Ruling("command", f"said “{command[0]}”")
         if not intrusion.reacting and intrusion.speech_ms >= self.min_speech_ms:
             return Ruling("continuation", "the user went on")
-        if intrusion.speech_ms >= self.certain_speech_ms:
+        assents = bool(spoken) and not beyond
+        if intrusion.speech_ms >= (self.assent_speech_ms if assents else self.certain_speech_ms):
             return Ruling("interruption", f"{intrusion.speech_ms:.0f} ms of speech")
-        beyond = [word for word in words if word not in BACKCHANNELS]
-        if len(beyond) >= 2 and intrusion.speech_ms >= self.words_speech_ms:
+        if " " in beyond and intrusion.speech_ms >= self.words_speech_ms:
             return Ruling("interruption", "words beyond a backchannel")
         if intrusion.silence_ms < self.verdict_silence_ms or not intrusion.final:
             return None
-        if OBJECTIONS.intersection(words) and intrusion.speech_ms >= self.min_speech_ms:
+        if OBJECTION.search(beyond) and intrusion.speech_ms >= self.min_speech_ms:
             return Ruling("interruption", "an objection")
-        return Ruling("backchannel", f"“{spoken}”" if words else f"{intrusion.speech_ms:.0f} ms without words")
+        return Ruling("backchannel", f"“{spoken}”" if spoken else f"{intrusion.speech_ms:.0f} ms without words")

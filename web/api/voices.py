@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import io
 import re
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, cast
 
+import soundfile
+import soxr
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from config import Settings
 from config.settings import Reference
-from pipeline.audio import EAR_RATE, Samples
-from pipeline.ends.file import AudioFileError, read_sound
+from pipeline.audio import EAR_RATE, MOUTH_RATE, Samples
+from pipeline.audio.decode import TooLong, Undecodable, decode
 from pipeline.engine import EngineError
 from pipeline.engines.trial import transcribe
 from pipeline.stt import SpeechToText
@@ -32,6 +35,8 @@ MAX_UPLOAD = MAX_RECORDING * 4 // 3 + 10_000
 SHORTEST_S, LONGEST_S = 1.0, 60.0
 """Of a recording: less says nothing about a voice, and more takes the place of the conversation."""
 MAX_RECORDINGS = 5
+KEPT = ".flac"
+"""Whatever it came as; what else a file tells of whoever recorded it, such as the place, is not kept."""
 FORMATS = {".wav": "audio/wav", ".flac": "audio/flac", ".mp3": "audio/mpeg"}
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\.(wav|flac|mp3)")
 
@@ -66,7 +71,7 @@ def voices_api(service: Service) -> APIRouter:
         except BaseException:
             (folder / name).unlink(missing_ok=True)
             raise
-        return {"recording": name, "text": text, "seconds": round(len(sound) / EAR_RATE, 2)}
+        return {"recording": name, "text": text, "seconds": round(len(sound) / MOUTH_RATE, 2)}
 
     @router.put("/api/voice/references/{name}")
     async def say(name: str, request: Request) -> dict[str, Any]:
@@ -113,45 +118,47 @@ async def _change(service: Service, edit: Callable[[list[Reference]], list[Refer
 async def _words(service: Service, sound: Samples) -> str:
     try:
         ears = cast(SpeechToText, service.engines.running("ears"))
-        return (await transcribe(ears, sound))[0][:2000]
+        heard = await asyncio.to_thread(soxr.resample, sound, MOUTH_RATE, EAR_RATE)
+        return (await transcribe(ears, heard))[0][:2000]
     except EngineError:
         return ""  # the user can still write them
 
 
 def _keep(folder: Path, upload: Upload) -> tuple[str, Samples]:
-    """Write the file under a name of our own making and read it as sound. Raises Problem."""
-    suffix = Path(upload.name).suffix.lower()
-    if suffix not in FORMATS:
-        raise Problem(422, "Send a recording as .wav, .flac or .mp3.", "name")
+    """Decode what was sent and keep its sound, 24 kHz mono, under a name of our own making. Raises Problem."""
     try:
         content = base64.b64decode(upload.data, validate=True)
     except (binascii.Error, ValueError):
         raise Problem(422, "The recording came damaged: send it again.", "data") from None
+    if not content:
+        raise Problem(422, "The file is empty: record it again.", "data")
     if len(content) > MAX_RECORDING:
         raise Problem(413, f"The recording may have {MAX_RECORDING // 1_000_000} MB: cut it to half a minute.", "data")
+    wanted = f"it should be {SHORTEST_S:.0f} to {LONGEST_S:.0f} s, and 10 to 30 s serve best."
+    try:
+        sound = decode(io.BytesIO(content), MOUTH_RATE, LONGEST_S)
+    except TooLong as error:
+        raise Problem(422, f"The recording is longer than {LONGEST_S:.0f} s: {wanted}", "data") from error
+    except Undecodable as error:
+        raise Problem(422, f"The file {error}", "data") from error
+    if (seconds := len(sound) / MOUTH_RATE) < SHORTEST_S:
+        raise Problem(422, f"The recording is {seconds:.1f} s long: {wanted}", "data")
     stem = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(upload.name).stem).strip("-_")[:48] or "voice"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, suffix=suffix, prefix=".new-", delete=False) as file:
-            file.write(content)
-        temporary = Path(file.name)
-    except OSError as error:
-        raise Problem(507, f"The recording could not be kept ({error.strerror}): free some space.") from error
-    try:
-        sound = read_sound(temporary)
-        seconds = len(sound) / EAR_RATE
-        if not SHORTEST_S <= seconds <= LONGEST_S:
-            raise Problem(422, f"The recording is {seconds:.1f} s long: it should be {SHORTEST_S:.0f} to "
-                               f"{LONGEST_S:.0f} s, and 10 to 30 s serve best.", "data")  # fmt: skip
-        name = next(each for each in _names(stem, suffix) if not (folder / each).exists())
-        temporary.rename(folder / name)
-        return name, sound
-    except AudioFileError as error:
-        raise Problem(422, str(error).replace(str(temporary), "The file"), "data") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, suffix=KEPT, prefix=".new-", delete=False) as file:
+            temporary = Path(file.name)
+        try:
+            soundfile.write(temporary, sound, MOUTH_RATE)
+            name = next(each for each in _names(stem) if not (folder / each).exists())
+            temporary.rename(folder / name)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except (OSError, soundfile.LibsndfileError) as error:
+        raise Problem(507, f"The recording could not be kept in {folder}: is the disk full, or read-only?") from error
+    return name, sound
 
 
-def _names(stem: str, suffix: str) -> Iterator[str]:
-    yield f"{stem}{suffix}"
-    yield from (f"{stem}-{number}{suffix}" for number in range(2, 1000))
+def _names(stem: str) -> Iterator[str]:
+    yield f"{stem}{KEPT}"
+    yield from (f"{stem}-{number}{KEPT}" for number in range(2, 1000))

@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.turns.interruption import InterruptionJudge, Intrusion
 from pipeline.turns.judges import FirstOf, Habits, Meaning, Pause, SilenceLimit, SpeechDetector, hint
+from tests.support import intrusions
 
 
 def detect(probabilities: list[float]) -> list[bool]:
@@ -103,3 +104,40 @@ def test_habits_give_time_to_those_who_were_cut_in_on() -> None:
 def test_what_is_an_interruption(speech: float, silence: float, transcript: str, final: bool, kind: str | None) -> None:
     ruling = InterruptionJudge().ruling(Intrusion(speech, silence, transcript, final))
     assert (ruling.kind if ruling else None) == kind
+
+
+def kind(transcript: str, speech: float, **known: bool) -> str:
+    """What is ruled once the intruder is silent and understood."""
+    ruling = InterruptionJudge().ruling(Intrusion(speech, 250, transcript, final=True, **known))
+    assert ruling is not None
+    return ruling.kind
+
+
+@pytest.mark.parametrize("speech", [300, 700, 1500])
+@pytest.mark.parametrize("transcript", intrusions.TAKING)
+def test_who_wants_the_turn_gets_it(transcript: str, speech: float) -> None:
+    assert kind(transcript, speech) in ("command", "interruption")
+
+
+@pytest.mark.parametrize("speech", [300, 700, 1500])
+@pytest.mark.parametrize("transcript", intrusions.ASSENTING)
+def test_who_assents_is_talked_over(transcript: str, speech: float) -> None:
+    assert kind(transcript, speech) == "backchannel"
+
+
+@pytest.mark.parametrize(
+    "transcript", ["okay wait", "Charlie, stop!", "oh yeah, hold on", "I said be quiet", "no no no"]
+)
+def test_a_command_is_obeyed_before_it_is_over(transcript: str) -> None:
+    ruling = InterruptionJudge().ruling(Intrusion(200, 0, transcript))
+    assert ruling is not None
+    assert ruling.kind == "command"
+
+
+def test_who_had_not_finished_says_no_command_in_mid_sentence() -> None:
+    assert kind("at the bus stop", 500, reacting=False) == "continuation"
+    assert kind("okay stop", 500, reacting=False) == "command"
+
+
+def test_assent_without_end_takes_the_turn() -> None:
+    assert kind("yeah yeah yeah yeah yeah yeah yeah yeah", 1700) == "interruption"

@@ -20,6 +20,7 @@ from config import Settings
 from config.hardware import GB, Gpu, Hardware
 from config.models import MODELS
 from config.profiles import propose
+from tests.support import encoding
 from tests.support.hub import Hub, serve
 from tests.web.conftest import Running, served
 from tests.web.scripted import ScriptedEngines
@@ -139,8 +140,11 @@ async def test_a_server_ends_its_download(hub: Hub, tmp_path: Path) -> None:
 
 
 def recording(seconds: float = 3.0, kind: str = "WAV") -> str:
+    sound = (0.1 * np.sin(np.arange(int(24_000 * seconds)) / 20)).astype(np.float32)
+    if kind in encoding.KINDS:
+        return base64.b64encode(encoding.encoded(kind, sound, 24_000)).decode()
     file = io.BytesIO()
-    soundfile.write(file, 0.1 * np.sin(np.arange(int(24_000 * seconds)) / 20), 24_000, format=kind)
+    soundfile.write(file, sound, 24_000, format=kind)
     return base64.b64encode(file.getvalue()).decode()
 
 
@@ -148,14 +152,17 @@ async def add(client: httpx.AsyncClient, name: str, data: str) -> httpx.Response
     return await client.post("/api/voice/references", json={"name": name, "data": data})
 
 
-@pytest.mark.parametrize(("name", "kind"), [("My voice.WAV", "WAV"), ("me.flac", "FLAC"), ("me.mp3", "MP3")])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("My voice.WAV", "WAV"), ("me.flac", "FLAC"), ("me.mp3", "MP3"), ("me.m4a", "m4a"), ("me.webm", "webm")],
+)
 async def test_a_recording_is_kept_and_its_words_proposed(
     client: httpx.AsyncClient, running: Running, name: str, kind: str
 ) -> None:
     answer = (await add(client, name, recording(kind=kind))).json()
     assert answer["text"] == "what is the weather in paris"
     kept = running.data / "voices" / answer["recording"]
-    assert kept.is_file()
+    assert soundfile.info(kept).duration == pytest.approx(3, abs=0.1)
     assert running.service.settings.voice.references[0].recording == answer["recording"]
     assert (await client.get(f"/api/voice/references/{answer['recording']}")).content == kept.read_bytes()
 
@@ -174,7 +181,7 @@ async def test_a_recording_is_kept_and_its_words_proposed(
 @pytest.mark.parametrize(
     ("name", "data", "words"),
     [
-        ("voice.exe", recording(), "Send a recording as .wav"),
+        ("voice.exe", base64.b64encode(b"MZ" * 4000).decode(), "is not a recording"),
         ("voice.wav", base64.b64encode(b"not a sound").decode(), "is not a recording"),
         ("voice.wav", "%%%", "came damaged"),
         ("voice.wav", recording(0.3), "it should be 1 to 60 s"),
@@ -196,8 +203,8 @@ async def test_what_is_no_recording_of_a_voice(
 async def test_a_name_leads_nowhere_else(client: httpx.AsyncClient, running: Running) -> None:
     first = (await add(client, "../../etc/passwd.wav", recording())).json()
     second = (await add(client, "..\\..\\passwd.wav", recording())).json()
-    assert (first["recording"], second["recording"]) == ("passwd.wav", "passwd-2.wav")
-    assert {path.parent for path in running.data.rglob("*.wav")} == {running.data / "voices"}
+    assert (first["recording"], second["recording"]) == ("passwd.flac", "passwd-2.flac")
+    assert {path.parent for path in running.data.rglob("*.flac")} == {running.data / "voices"}
     assert (await client.get("/api/voice/references/..%2Fsettings.json")).status_code == 404
     answer = await client.put("/api/settings", json={"voice": {"references": [{"recording": "../settings.json"}]}})
     assert answer.status_code == 422
