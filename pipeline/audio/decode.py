@@ -32,6 +32,9 @@ FORMATS = "wav,w64,mov,mp4,m4a,3gp,3g2,matroska,webm,asf,aac,amr,ogg,caf,mp3,fla
 UNKNOWN = 1 << 62
 """libsndfile's number of samples where a FLAC does not tell it, or more. It cannot read such a one in blocks."""
 
+READ = "WAV, FLAC, MP3, Ogg, M4A, AAC, WebM, 3GP and WMA"
+"""As people know them."""
+
 CANCELLED = 0.1
 """Share of the louder channel's power below which the sum of the channels counts as cancelled. Two unlike channels
 leave half of it and a silent second one a quarter."""
@@ -59,7 +62,7 @@ class Opened:
 
 
 def decode(file: IO[bytes], rate: int, longest_s: float) -> Samples:
-    """A recording (WAV, FLAC, MP3, Ogg, M4A, AAC, WebM, 3GP, WMA …; any rate, any number of channels) as mono at `rate`.
+    """A recording (WAV, FLAC, MP3, Ogg, M4A, AAC, WebM, 3GP, WMA …; any rate and channels) as mono at `rate`.
 
     A WAV that claims to be longer than it is, as those from a pipe do, is read to its end.
 
@@ -94,7 +97,7 @@ def decode(file: IO[bytes], rate: int, longest_s: float) -> Samples:
 
 
 class Downmix:
-    """Channels made one: their mean, or, where they cancel each other (a plug wired the wrong way round), the loudest."""
+    """Channels made one: their mean, or the loudest where they cancel each other (a plug wired the wrong way)."""
 
     def __init__(self) -> None:
         self._loudest = 0
@@ -147,12 +150,10 @@ def _opened_by_ffmpeg(file: IO[bytes]) -> Opened:
 
     try:
         container = av.open(
-            file, options={"format_whitelist": FORMATS, "protocol_whitelist": ""}, io_open=_nothing_else
+            file, "r", options={"format_whitelist": FORMATS, "protocol_whitelist": ""}, io_open=_nothing_else
         )
     except (av.FFmpegError, PermissionError, UnicodeError) as error:
-        raise Undecodable(
-            "is not a recording: WAV, FLAC, MP3, Ogg, M4A, AAC, WebM, 3GP and WMA can be read."
-        ) from error
+        raise Undecodable(f"is not a recording: {READ} can be read.") from error
     if not container.streams.audio:
         container.close()
         raise Undecodable("has no sound in it: record it again.")

@@ -66,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
         description="Hold a conversation without a browser: with recordings, or at this computer's sound card.",
     )
     parser.add_argument("--input", dest="inputs", action="append", type=Path, default=[], metavar="FILE",
-                        help="a recording to answer (WAV, FLAC, MP3, Ogg, M4A, WebM …); several are several turns")  # fmt: skip
+                        help="a recording to answer (WAV, MP3, M4A, WebM …); several are several turns")  # fmt: skip
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="write what was spoken here, as .wav, .flac, .ogg or .mp3"
     )

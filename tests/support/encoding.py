@@ -26,6 +26,7 @@ def encoded(kind: str, sound: Samples, rate: int) -> bytes:
     file = io.BytesIO()
     with av.open(file, "w", format=container) as out:
         stream = out.add_stream(codec, rate=rate)
+        assert isinstance(stream, av.AudioStream)
         stream.layout = "mono"
         stream.bit_rate = 12_200 if codec == "amr_nb" else 64_000
         frame = av.AudioFrame.from_ndarray(sound[None], format="fltp", layout="mono")
