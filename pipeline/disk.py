@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from pipeline.cleanup import uninterrupted
+
 T = TypeVar("T")
 
 
@@ -24,12 +26,8 @@ class Appender(Generic[T]):
         try:
             while True:
                 some = [await self._waiting.get(), *self._rest()]
-                writing = asyncio.create_task(asyncio.to_thread(self._append, some))
                 try:
-                    await asyncio.shield(writing)
-                except asyncio.CancelledError:
-                    await writing  # what was taken from the queue must not be lost on the way
-                    raise
+                    await uninterrupted(asyncio.to_thread(self._append, some))  # what was taken must not be lost
                 finally:
                     self._done(some)
         finally:

@@ -15,6 +15,7 @@ from typing import Self
 
 from config import Settings
 from pipeline.audio import EAR_RATE, Samples
+from pipeline.cleanup import uninterrupted
 from pipeline.conversation.answering import answer, fixed
 from pipeline.conversation.events import Event, Outcome, Recalled, ReplyResumed, State, StateChanged, UserSaid
 from pipeline.conversation.history import History
@@ -38,6 +39,7 @@ ASK_AGAIN = "Sorry, I didn't catch that. Could you say it again?"
 WORTH_ASKING_MS = 400
 """Less speech than this without a word in it was a noise, and is passed over."""
 
+CLOSED = "the conversation was closed"
 CLOSING_S = 2.0
 """What was said last may take so long to be understood when the conversation is closed."""
 
@@ -79,6 +81,7 @@ class Conversation:
         )
         self._user = UserSide(stages, settings, mode, self._scope, on_partial=self._recollection.look_ahead)
         self._interruptions = InterruptionJudge()
+        self._listening: asyncio.Task[None] | None = None
         self._settling: asyncio.Task[TurnRecord | None] | None = None
         """The last turn that has ended, while its words are not history yet."""
         self._ended_turn: UserTurn | None = None
@@ -92,14 +95,20 @@ class Conversation:
     # -- its life ---------------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        self._scope.spawn(self._listen())
+        self._listening = self._scope.spawn(self._listen())
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self.cancel("the conversation was closed")
+        await uninterrupted(self._end())
+
+    async def _end(self) -> None:
+        if self._listening is not None:
+            self._listening.cancel()
+        self.cancel(CLOSED)
         self.clear()
         if self._settling is not None:
             await asyncio.wait([self._settling], timeout=CLOSING_S)
+            self.cancel(CLOSED)  # the reply to it
         self._keep_user()
         await self._recollection.close()
         await self._scope.end()
@@ -299,7 +308,7 @@ class Conversation:
             trouble = str(error)
             self._scope.notice("error", f"Your words were not understood: {error}")
         finally:
-            self._scope.track(turn.listening.close())
+            self._scope.clean_up(turn.listening.close())
         if before is not None:
             await asyncio.wait([before])  # what was said first is history first
         if self._settling is asyncio.current_task():

@@ -109,6 +109,7 @@ class Recollection:
         self._next = ""
         if self._ahead is not None:
             self._ahead[1].cancel()
+            await asyncio.wait([self._ahead[1]])
         if self._kept is not None:
             await self._kept
 

@@ -45,7 +45,7 @@ class ReplySide:
     def configure(self, voice: TextToSpeech) -> None:
         """Another voice, from the next reply on; the one under way ends in its own."""
         if voice is not self._voice:
-            self._scope.spawn(_close_after(self._task, self.speaker))
+            self._scope.clean_up(_close_after(self._task, self.speaker))
             self._voice, self.speaker = voice, voice.speaker()
 
     def of(self, record: TurnRecord) -> Reply | None:
@@ -83,7 +83,7 @@ class ReplySide:
         if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
         self._task = None
-        self._scope.spawn(reply.remember())
+        self._scope.clean_up(reply.remember())
 
     def waste(self, reply: Reply) -> None:
         """What was prepared is not wanted: thrown away, and counted."""

@@ -30,6 +30,7 @@ class ConversationScope:
         """Begun so far, spoken or typed."""
         self._on_record = on_record
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._cleaning: set[asyncio.Task[None]] = set()
 
     def new_record(self) -> TurnRecord:
         self.turns += 1
@@ -49,21 +50,30 @@ class ConversationScope:
         self.notice("warning", text)
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        return self.track(asyncio.create_task(work))
-
-    def track(self, task: asyncio.Task[T]) -> asyncio.Task[T]:
+        """Work that is stopped when the conversation ends."""
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._finished)
         return task
 
+    def clean_up(self, work: Coroutine[Any, Any, None]) -> None:
+        """Let go of something: the end of the conversation waits for that and does not stop it."""
+        task = asyncio.create_task(work)
+        self._cleaning.add(task)
+        task.add_done_callback(self._finished)
+
     async def end(self) -> None:
-        """Stop whatever still works. The outbox stays open for a last word."""
-        for task in list(self._tasks):
-            task.cancel()
+        """Stop whatever still works, and see the cleaning-up done. The outbox stays open for a last word."""
+        for task in self._tasks:
+            if not task.cancelling():  # a second time would cut its own clean-up short
+                task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        while self._cleaning:
+            await asyncio.wait(self._cleaning)
 
     def _finished(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
+        self._cleaning.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a task of the conversation failed", exc_info=error)
             self.notice("error", "Something went wrong inside Parley; the log says what. The conversation goes on.")

@@ -129,7 +129,7 @@ class UserSide:
         turn, self.turn = self.turn, None
         if turn is not None:
             turn.void()
-            self._scope.track(turn.listening.close())
+            self._scope.clean_up(turn.listening.close())
             self._scope.outbox.post(SpeechStopped(turn.number, turn.revision, turn.speech_end, "dropped"))
         return turn
 

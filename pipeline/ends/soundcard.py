@@ -14,6 +14,7 @@ from pipeline.audio import EAR_RATE, MOUTH_RATE, Samples
 from pipeline.audio.echo import EchoCanceller
 from pipeline.audio.portaudio import Devices, SoundCardError, Stream
 from pipeline.audio.portaudio_process import PortAudioApart
+from pipeline.cleanup import uninterrupted
 from pipeline.conversation.conversation import Conversation
 from pipeline.conversation.events import Event, Notice, Severity
 from pipeline.ends.playback import Playback, ReplyKey
@@ -280,10 +281,14 @@ async def _opened(open_streams: Callable[[], list[Stream]]) -> AsyncIterator[Non
         await asyncio.shield(opening)
         yield
     finally:
-        await asyncio.wait({opening})
-        if opening.exception() is None:
-            for stream in opening.result():
-                await asyncio.to_thread(stream.close)
+        await uninterrupted(_close(opening))
+
+
+async def _close(opening: asyncio.Task[list[Stream]]) -> None:
+    await asyncio.wait({opening})
+    if opening.exception() is None:
+        for stream in opening.result():
+            await asyncio.to_thread(stream.close)
 
 
 async def _follow(conversation: Conversation, card: SoundCard, watch: Callable[[Event], None]) -> None:

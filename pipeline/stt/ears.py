@@ -12,6 +12,7 @@ from itertools import count
 from typing import Any
 
 from pipeline.audio import Samples
+from pipeline.cleanup import uninterrupted
 from pipeline.engine import EngineError
 from pipeline.stt import Transcript
 from pipeline.workers.place import Place, PlacedEngine
@@ -40,7 +41,7 @@ class WorkerHearing:
         if place is not None:
             self._workers.give(place)
             with suppress(EngineError):  # a process that is gone holds nothing
-                await place.call("close_turn", self._turn)
+                await uninterrupted(place.call("close_turn", self._turn))
 
     async def _call(self, method: str, *args: object) -> Any:
         if self._place is None:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from config.engines import fetches
 from pipeline.audio import EAR_RATE, Samples
+from pipeline.cleanup import uninterrupted
 from pipeline.engine import EngineError, Progress, Report
 from pipeline.models.fetching import fetched
 from pipeline.tts import Spoken
@@ -254,7 +255,7 @@ class CsmSpeaker:
 
     async def close(self) -> None:
         with suppress(EngineError):  # a process that is gone holds nothing
-            await self._place.call("close_talk", self._talk)
+            await uninterrupted(self._place.call("close_talk", self._talk))
 
     async def _remember(self, method: str, *args: Any) -> None:
         """What the voice does not hear costs it context and nothing else: that is for the log, not for the user."""

@@ -33,11 +33,16 @@ class Listening:
         """The transcript of everything fed so far; feeding may go on. Raises EngineError."""
         final: asyncio.Future[Transcript] = asyncio.get_running_loop().create_future()
         self._waiting.put_nowait(final)
-        return await final
+        try:
+            await asyncio.wait([final, self._task], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            final.cancel()  # where it is not there: nobody waits for it any more, or nobody will bring it
+        return final.result()
 
-    def close(self) -> asyncio.Task[None]:
+    async def close(self) -> None:
         self._task.cancel()
-        return asyncio.create_task(self._hearing.close())
+        await asyncio.wait([self._task])
+        await self._hearing.close()
 
     async def _pump(self) -> None:
         while True:

@@ -344,21 +344,23 @@ class Scene:
     def play(self, until: float) -> Told:
         return virtual_time.run(self._play(until))
 
+    def stages(self) -> Stages:
+        finished = self._finished if self.meaning else None
+        return Stages(_Vad, _Ears(self), _Mind(self), _Voice(self), _Memory(self), finished)
+
     async def _play(self, until: float) -> Told:
         told = Told([], [], self.remembered, [], [])
-        finished = self._finished if self.meaning else None
-        stages = Stages(_Vad, _Ears(self), _Mind(self), _Voice(self), _Memory(self), finished)
         async with Conversation(
-            stages,
+            self.stages(),
             self.settings,
             name="scene",
             mode=self.mode,
             on_record=told.records.append,
             now=self.now,
         ) as conversation:
-            end = asyncio.create_task(_end_of_the_sound(conversation, told, self))
+            end = asyncio.create_task(end_of_the_sound(conversation, told, self))
             acting = [asyncio.create_task(_act(conversation, when, act)) for when, act in self.acts]
-            await self._microphone(conversation, until)
+            await self.microphone(conversation, until)
             for task in acting:
                 await task
         await end
@@ -378,7 +380,7 @@ class Scene:
         utterance = self.utterances[round((last - SPEECH_LEVEL) * 1000)]
         return self.finished_at.get(utterance.end, 0.95)
 
-    async def _microphone(self, conversation: Conversation, until: float) -> None:
+    async def microphone(self, conversation: Conversation, until: float) -> None:
         clock = asyncio.get_running_loop().time
         to_come = list(enumerate(self.utterances))
         for number in range(round(until / FRAME_S)):
@@ -399,7 +401,7 @@ async def _act(conversation: Conversation, when: float, act: Callable[[Conversat
         await result
 
 
-async def _end_of_the_sound(conversation: Conversation, told: Told, scene: Scene) -> None:
+async def end_of_the_sound(conversation: Conversation, told: Told, scene: Scene) -> None:
     """A headset: plays what it gets in real time, pauses and drops at once, reports what was heard."""
     clock = asyncio.get_running_loop().time
     queued = played = turn = 0
@@ -418,24 +420,26 @@ async def _end_of_the_sound(conversation: Conversation, told: Told, scene: Scene
             conversation.played(played)
 
     playing = asyncio.create_task(play())
-    async for event in conversation.events():
-        told.events.append((clock(), event))
-        if len(told.events) > 2 * scene.kept:
-            del told.events[: -scene.kept], told.sounding[: -scene.kept]
-        match event:
-            case ReplyStarted():
-                queued = played = 0
-                paused = False
-                turn = event.turn
-            case ReplyAudio():
-                assert event.first_sample == queued, "sound was lost or repeated"
-                queued += len(event.samples)
-            case ReplyPaused():
-                paused = True
-            case ReplyResumed():
-                paused = False
-            case ReplyDone():
-                queued = played = 0
-            case SpeechStarted() | SpeechStopped() | TurnFinished():
-                pass
-    playing.cancel()
+    try:
+        async for event in conversation.events():
+            told.events.append((clock(), event))
+            if len(told.events) > 2 * scene.kept:
+                del told.events[: -scene.kept], told.sounding[: -scene.kept]
+            match event:
+                case ReplyStarted():
+                    queued = played = 0
+                    paused = False
+                    turn = event.turn
+                case ReplyAudio():
+                    assert event.first_sample == queued, "sound was lost or repeated"
+                    queued += len(event.samples)
+                case ReplyPaused():
+                    paused = True
+                case ReplyResumed():
+                    paused = False
+                case ReplyDone():
+                    queued = played = 0
+                case SpeechStarted() | SpeechStopped() | TurnFinished():
+                    pass
+    finally:
+        playing.cancel()

@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from config import Settings
+from pipeline.cleanup import uninterrupted
 from pipeline.conversation.conversation import Conversation
 from pipeline.conversation.events import Event, ReplyPaused, ReplyResumed, Severity
 from pipeline.conversation.recording import Recording
@@ -201,11 +202,8 @@ class Call:
                     for told in self._narrator.tell(event):
                         await self._outgoing.put(told)
             finally:
-                await card.stop()
-                await commands.close()
-                if writing is not None:
-                    writing.cancel()
-                    await asyncio.gather(writing, return_exceptions=True)
+                self._conversation = self._commands = self._card = None  # what changes from here on is not for it
+                await uninterrupted(_ended(card, commands, writing))
 
     def _keep_pace(self, event: Event) -> None:
         """A client clears what it plays when it is told that speech has started, so the pace stops there too."""
@@ -261,6 +259,14 @@ class Call:
             if self._narrator.parley:
                 await self._outgoing.put(wire.ParleyEngines(engines=health))
         await asyncio.Event().wait()
+
+
+async def _ended(card: Card, commands: Commands, writing: asyncio.Task[None] | None) -> None:
+    await card.stop()
+    await commands.close()
+    if writing is not None:
+        writing.cancel()
+        await asyncio.gather(writing, return_exceptions=True)
 
 
 def failure(code: str, message: str, event_id: str | None = None, param: str | None = None) -> wire.ErrorEvent:
