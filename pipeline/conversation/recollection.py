@@ -15,6 +15,12 @@ from rag import Recall
 USER = "user"
 """The speaker under which what the user says is kept; "my" in a question means them."""
 
+RECALL_S = 2.0
+"""How long a reply waits for what is remembered."""
+
+CLOSING_S = 10.0
+"""How long the end of a conversation waits for what is still being kept; it is kept later, where that is possible."""
+
 
 class Recollection:
     def __init__(
@@ -86,9 +92,13 @@ class Recollection:
         if self._memory is None or not self._settings.memory.enabled or not query:
             return None
         try:
-            if self._ahead is not None and _same(self._ahead[0], query):
-                return await asyncio.shield(self._ahead[1])
-            return await self._look(self._memory, query)
+            async with asyncio.timeout(RECALL_S):
+                if self._ahead is not None and _same(self._ahead[0], query):
+                    return await asyncio.shield(self._ahead[1])
+                return await self._look(self._memory, query)
+        except TimeoutError:
+            self._warn("The memory takes too long to answer: this reply is made without it.")
+            return None
         except EngineError as error:
             self._warn(f"Nothing could be recalled for this turn: {error}")
             return None
@@ -105,13 +115,13 @@ class Recollection:
         )
 
     async def close(self) -> None:
-        """Wait until everything is kept."""
+        """Wait until everything is kept, but not for ever."""
         self._next = ""
         if self._ahead is not None:
             self._ahead[1].cancel()
             await asyncio.wait([self._ahead[1]])
         if self._kept is not None:
-            await self._kept
+            await asyncio.wait([self._kept], timeout=CLOSING_S)
 
 
 def _same(one: str, other: str) -> bool:

@@ -28,20 +28,12 @@ from pipeline.llm import Prompt, Truncated
 from pipeline.llm.checkpoint import ROOM_BESIDE, check_room, positions, weight_bytes
 from pipeline.llm.openai import OpenAIChat
 from pipeline.tools.calls import ToolCall
+from pipeline.workers.supervision import Supervision, tied_command
 from pipeline.workers.worker import Worker
 
 PYTHON = ROOT / ".venv-vllm" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
-SERVER = """
-import ctypes, os, runpy, signal, sys
-parent = int(sys.argv.pop(1))
-if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: ends when Parley does, also when that is killed
-    if os.getppid() != parent:
-        sys.exit()
-sys.argv[0] = "vllm"
-runpy.run_module("vllm.entrypoints.openai.api_server", run_name="__main__", alter_sys=True)
-"""
+SERVER = "vllm.entrypoints.openai.api_server"
 """The `vllm` command of the CPU's build looks for a distribution of another name; its module starts."""
 
 CPU_KV_GB = 1
@@ -79,6 +71,7 @@ class Vllm:
         """
         self._model, self._log, self._python = model, log, python
         self._context, self._sleep = context, sleep
+        self._supervision = Supervision(BACK_OFF_S, sleep=sleep)
         self._fetching: Worker | None = None
         self._folder = Path()
         self._process: asyncio.subprocess.Process | None = None
@@ -86,7 +79,6 @@ class Vllm:
         self._server: OpenAIChat | None = None
         self._state: EngineState = "stopped"
         self._last_error: str | None = None
-        self._restarts = 0
 
     async def start(self, report: Report) -> None:
         if not self._model:
@@ -100,7 +92,11 @@ class Vllm:
         except EngineError as error:
             self._state, self._last_error = "failed", str(error)
             raise
-        self._watching = asyncio.create_task(self._watch(report))
+        self._watching = asyncio.create_task(
+            self._supervision.keep(
+                lambda: self._death(report), lambda: self._launch(report), lambda error: self._failed(error, report)
+            )
+        )
 
     async def _fetched(self, report: Report) -> Path:
         """The model's folder; from the hub it comes with its progress told, which vLLM would keep to itself."""
@@ -124,7 +120,11 @@ class Vllm:
     @property
     def status(self) -> EngineStatus:
         return EngineStatus(
-            "vllm", self._state, self._last_error, memory_bytes=self._memory_bytes(), restarts=self._restarts
+            "vllm",
+            self._state,
+            self._last_error,
+            memory_bytes=self._memory_bytes(),
+            restarts=self._supervision.restarts,
         )
 
     async def reply(self, prompt: Prompt) -> AsyncGenerator[str | ToolCall | Truncated, None]:
@@ -171,7 +171,7 @@ class Vllm:
             self._log.parent.mkdir(parents=True, exist_ok=True)
             with self._log.open("wb") as log:
                 self._process = await asyncio.create_subprocess_exec(
-                    *(str(self._python), "-c", SERVER, str(os.getpid())),
+                    *tied_command(self._python, os.getpid(), signal.SIGTERM, SERVER),
                     *("--host", "127.0.0.1", "--port", str(port)),
                     *("--model", str(self._folder), "--served-model-name", self._model),
                     *("--max-model-len", str(context), "--gpu-memory-utilization", f"{share:.3f}"),
@@ -199,21 +199,16 @@ class Vllm:
             log.seek(max(0, self._log.stat().st_size - LAST_WORDS))
             return f"{reason(log.read().decode(errors='replace'))} (all it said is in {self._log})"
 
-    async def _watch(self, report: Report) -> None:
-        """Restart it whenever it ends, after ever longer waits."""
-        while True:
-            if self._process is not None:
-                code = await self._process.wait()
-                self._state, self._last_error = "loading", f"vLLM stopped unexpectedly (exit code {code})."
-                report(Progress("vLLM stopped and is being restarted"))
-                await self._end()  # its own children
-            await self._sleep(BACK_OFF_S[min(self._restarts, len(BACK_OFF_S) - 1)])
-            self._restarts += 1
-            try:
-                await self._launch(report)
-            except EngineError as error:
-                self._state, self._last_error = "failed", str(error)
-                report(Progress("failed"))
+    async def _death(self, report: Report) -> None:
+        assert self._process is not None
+        code = await self._process.wait()
+        self._state, self._last_error = "loading", f"vLLM stopped unexpectedly (exit code {code})."
+        report(Progress("vLLM stopped and is being restarted"))
+        await self._end()  # its own children
+
+    def _failed(self, error: EngineError, report: Report) -> None:
+        self._state, self._last_error = "failed", str(error)
+        report(Progress("failed"))
 
     async def _end(self) -> None:
         """Let go of the server, of its process, and of every process that this started."""

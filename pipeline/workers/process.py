@@ -1,6 +1,6 @@
 """Inside a worker process: load one engine, answer its parent's requests, end when the parent does.
 
-Run as `python -m pipeline.workers.process` by pipeline/workers/worker.py and by nobody else. Requests come in on the
+Run by pipeline/workers/worker.py, through tied.py, and by nobody else. Requests come in on the
 standard input and replies leave on the standard output, each a pickle behind its length. Pickle is fit for that,
 because both ends are the same program under the same user, and the pipe has no other way in.
 
@@ -11,11 +11,9 @@ listener has gone. `close()`, where there is one, is called at the end.
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import os
 import pickle
-import signal
 import struct
 import sys
 import threading
@@ -35,9 +33,6 @@ WINDOW = 16
 
 _LAST_WORDS_S = 2.0
 """How long close() may take once the parent has gone."""
-
-_PR_SET_PDEATHSIG = 1
-"""prctl(2), <linux/prctl.h>."""
 
 
 class Channel:
@@ -117,6 +112,8 @@ class WorkerProcess:
                     method, args, kwargs = details
                     self._listeners[number] = Listener()
                     self._threads.submit(self._answer, number, self._stream, (number, method, *args), kwargs)
+                case "ping":  # by this thread, which an engine at work leaves alone
+                    self._channel.send("pong", number)
                 case "more" if number in self._listeners:
                     self._listeners[number].more()
                 case "cancel":
@@ -178,15 +175,5 @@ class WorkerProcess:
         os._exit(0)
 
 
-def die_with(parent: int) -> None:
-    """Have Linux end this process when the parent dies, even while C code keeps the end of the pipe from being read."""
-    if sys.platform != "linux":
-        return
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(0)  # it died before prctl was heard
-
-
 if __name__ == "__main__":
-    die_with(parent=int(sys.argv[1]))
     WorkerProcess(Channel()).serve()

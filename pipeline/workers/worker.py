@@ -4,8 +4,9 @@
     await worker.start(report)
     async for block in worker.stream("speak", "Hello."): ...
 
-When the process dies, the calls under way raise WorkerDied and a new one is started, at once the first time and then
-after ever longer waits. What it was doing is lost: an engine that keeps state between calls says so to its caller.
+When the process dies, or is hung and killed for that, the calls under way raise WorkerDied and a new one is started, at
+once the first time and then after ever longer waits. What it was doing is lost: an engine that keeps state between
+calls says so to its caller.
 The other side of the pipe is pipeline/workers/process.py.
 """
 
@@ -28,15 +29,20 @@ from config.places import ROOT
 from pipeline.engine import EngineError, EngineState, EngineStatus, Progress, Report
 from pipeline.workers.place import WorkerDied
 from pipeline.workers.process import HEADER
+from pipeline.workers.supervision import Heartbeat, Supervision, tied_command
 
 BACK_OFF_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 """Waits before the restarts that follow each other; the last one repeats."""
 
-_SOUND_S = 60.0
-"""A process that has lived for this long was sound: the next restart is again the first."""
-
 _GRACE_S = 3.0
 """How long a process may take to end by itself when it is stopped."""
+
+HEARTBEAT = Heartbeat()
+
+_KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
+
+_NOBODY = -1
+"""The number of a request whose answer nobody waits for."""
 
 _LARGE = 1 << 20
 """Bytes of a reply from which on unpickling leaves the loop's thread."""
@@ -61,13 +67,15 @@ class _Child:
         self._stdin, self._stdout = process.stdin, process.stdout
         self._numbers = count()
         self._replies: dict[int, asyncio.Queue[tuple[str, Any]]] = {}
+        self._heard = False
+        self._hung = False
         self.gone = asyncio.create_task(self._listen())
 
     @classmethod
     async def spawn(cls, engine: str) -> _Child:
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "pipeline.workers.process", str(os.getpid())),
+            *tied_command(sys.executable, os.getpid(), _KILL, "pipeline.workers.process"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": path},
@@ -113,7 +121,22 @@ class _Child:
         return signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
 
     def death(self) -> WorkerDied:
+        if self._hung:
+            return WorkerDied(f"{self._engine} no longer answered and is being restarted.")
         return WorkerDied(f"{self._engine} stopped unexpectedly ({self.how}) and is being restarted.")
+
+    async def watch(self, heartbeat: Heartbeat) -> None:
+        """Kill it as soon as it is found hung."""
+        await heartbeat.lacks(self.process.pid, self._ask, self._answered)
+        self._hung = True
+        self._kill()
+
+    def _ask(self) -> None:
+        self._heard = False
+        self._write("ping", _NOBODY)
+
+    def _answered(self) -> bool:
+        return self._heard
 
     async def end(self, grace: float) -> None:
         """Close its input, upon which it ends by itself; after `grace` seconds it is killed."""
@@ -144,6 +167,7 @@ class _Child:
                 (length,) = HEADER.unpack(await self._stdout.readexactly(HEADER.size))
                 body = await self._stdout.readexactly(length)
                 message = pickle.loads(body) if length < _LARGE else await asyncio.to_thread(pickle.loads, body)
+                self._heard = True
                 kind, number, payload = message
                 if replies := self._replies.get(number):  # else it was cancelled meanwhile
                     replies.put_nowait((kind, payload))
@@ -170,13 +194,18 @@ class Worker:
         errors: tuple[type[Exception], ...] = (),
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
+        heartbeat: Heartbeat = HEARTBEAT,
     ) -> None:
-        """As MakePlace has it; `sleep` and `clock`, in seconds, are for the waits between restarts."""
+        """As MakePlace has it; `sleep` and `clock`, in seconds, are for the waits between restarts.
+
+        It is not watched while it loads: a library that comes from a slow disk keeps Python's lock for long.
+        """
         self._engine = engine
         self._load = ("load", target, dict(kwargs or {}), concurrency)
         known: tuple[type[Exception], ...] = (EngineError, *errors)
         self._errors = {f"{kind.__module__}.{kind.__qualname__}": kind for kind in known}
-        self._sleep, self._clock = sleep, clock
+        self._supervision = Supervision(BACK_OFF_S, sleep=sleep, clock=clock)
+        self._heartbeat = heartbeat
         self._report: Report = lambda progress: None
         self._child: _Child | None = None
         self._life: asyncio.Task[None] | None = None
@@ -184,12 +213,16 @@ class Worker:
         self._state: EngineState = "stopped"
         self._last_error: str | None = None
         self._progress: Progress | None = None
-        self._restarts = 0
 
     @property
     def status(self) -> EngineStatus:
         return EngineStatus(
-            self._engine, self._now, self._last_error, self._progress, self._memory_bytes(), self._restarts
+            self._engine,
+            self._now,
+            self._last_error,
+            self._progress,
+            self._memory_bytes(),
+            self._supervision.restarts,
         )
 
     async def start(self, report: Report) -> None:
@@ -295,29 +328,17 @@ class Worker:
 
     async def _live(self, loaded: asyncio.Future[None]) -> None:
         """Keep a process running until cancelled, or until the very first could not be loaded."""
-        failures = 0
         try:
-            while True:
-                try:
-                    child = await self._load_child()
-                except EngineError as error:
-                    if not loaded.done():
-                        loaded.set_exception(error)
-                        return
-                    self._turn("failed", error=str(error))
-                else:
-                    if not loaded.done():
-                        loaded.set_result(None)
-                    self._turn("ready")
-                    born = self._clock()
-                    await asyncio.wait([child.gone])
-                    if self._clock() - born >= _SOUND_S:
-                        failures = 0
-                    self._turn("loading", error=str(child.death()))
-                await self._sleep(BACK_OFF_S[min(failures, len(BACK_OFF_S) - 1)])
-                failures += 1
-                self._restarts += 1
-                self._turn("loading")
+            try:
+                await self._load_child()
+            except EngineError as error:
+                loaded.set_exception(error)
+                return
+            loaded.set_result(None)
+            self._turn("ready")
+            await self._supervision.keep(
+                self._death, self._relaunch, lambda error: self._turn("failed", error=str(error))
+            )
         except asyncio.CancelledError:
             if not loaded.done():
                 loaded.set_exception(EngineError(f"{self._engine} was stopped while it was loading."))
@@ -326,7 +347,21 @@ class Worker:
             if self._child is not None:
                 await self._child.end(_GRACE_S if self._state == "ready" else 0.0)
 
-    async def _load_child(self) -> _Child:
+    async def _death(self) -> None:
+        assert self._child is not None
+        child, watching = self._child, asyncio.create_task(self._child.watch(self._heartbeat))
+        try:
+            await asyncio.wait([child.gone])
+        finally:
+            watching.cancel()
+        self._turn("loading", error=str(child.death()))
+
+    async def _relaunch(self) -> None:
+        self._turn("loading")
+        await self._load_child()
+        self._turn("ready")
+
+    async def _load_child(self) -> None:
         self._child = child = await _Child.spawn(self._engine)
         try:
             async with aclosing(child.request(*self._load)) as replies:
@@ -338,4 +373,3 @@ class Worker:
         except _Raised as raised:
             await child.end(0.0)
             raise self._translated(raised, "cannot be loaded") from None
-        return child

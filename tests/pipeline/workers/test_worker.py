@@ -20,6 +20,7 @@ from config.places import ROOT
 from pipeline.engine import EngineError, Progress
 from pipeline.workers.place import WorkerDied
 from pipeline.workers.process import WINDOW
+from pipeline.workers.supervision import Heartbeat
 from pipeline.workers.worker import BACK_OFF_S, Worker
 from tests.pipeline.workers.worker_engines import Busy
 
@@ -125,6 +126,24 @@ async def test_killed_in_the_middle_of_a_call() -> None:
         assert await worker.call("process") != pid
         assert worker.status.restarts == 1
         assert "SIGKILL" in (worker.status.last_error or "")
+
+
+@pytest.mark.parametrize("hang", ["stopped", "keeps Python's lock"])
+async def test_a_hung_process_is_replaced(hang: str, tmp_path: Path) -> None:
+    sign = tmp_path / "sign"
+    async with running(concurrency=2, heartbeat=Heartbeat(every_s=0.02, hung_s=0.3)) as worker:
+        pid = worker_pid(worker)
+        if hang == "stopped":
+            waiting = asyncio.create_task(worker.call("wait", str(sign)))
+            await until(sign.exists)
+            os.kill(pid, signal.SIGSTOP)
+        else:
+            waiting = asyncio.create_task(worker.call("hold_everything", str(sign)))
+        with pytest.raises(WorkerDied, match=r"^echo no longer answered and is being restarted\.$"):
+            await waiting
+        await worker.ready()
+        assert worker_pid(worker) != pid and not alive(pid)
+        assert worker.status.restarts == 1 and "no longer answered" in (worker.status.last_error or "")
 
 
 async def test_killed_in_the_middle_of_a_stream() -> None:
@@ -351,10 +370,15 @@ async def test_a_killed_parent_takes_its_child_along(name: str, method: str, tmp
     """While the child waits inside a call, while it is loading, and while nothing in it can read the pipe."""
     sign = tmp_path / "sign"
     parent = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", PARENT, name, method, str(sign)), cwd=ROOT, stdout=subprocess.PIPE
+        *(sys.executable, "-c", PARENT, name, method, str(sign)),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
-    assert parent.stdout is not None
-    pid = int(await parent.stdout.readline())
+    assert parent.stdout is not None and parent.stderr is not None
+    line = await parent.stdout.readline()
+    assert line, f"the parent could not start its child: {(await parent.stderr.read()).decode()}"
+    pid = int(line)
     await until(lambda: name == "Slow" or sign.exists())
     assert alive(pid)
     parent.kill()
