@@ -3,6 +3,9 @@
 A record about a turn carries the turn's id (`extra={"turn": …, "conversation": …}`). What was said is never in a
 record unless settings.log.words asks for it; whoever logs words passes them as `extra={"words": …}`, and they are
 dropped here otherwise.
+
+What libraries have to say below a warning is written by nobody who thought of that: frames, addresses with the token in
+them, headers. None of it is kept, at any level. Nor is the text of an exception, which quotes what it was about.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import traceback
 from datetime import datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -18,6 +22,8 @@ from typing import Any
 FILE_NAME = "parley.log"
 MAX_BYTES = 5_000_000
 KEPT = 3
+OURS = {"pipeline", "web", "rag", "config", "csm", "main"}
+"""Packages whose every record is written by us."""
 EXTRAS = ("conversation", "turn", "revision", "stage", "engine", "words")
 
 
@@ -38,8 +44,27 @@ class JsonFormatter(logging.Formatter):
             if value is not None and (name != "words" or self.words):
                 line[name] = value
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+            line["exception"] = self.formatException(record.exc_info) if self.words else _wordless(record.exc_info[1])
         return json.dumps(line, ensure_ascii=False, default=str)
+
+
+def _wordless(error: BaseException | None) -> str:
+    """Where it was raised and what kind it is, those that led to it included. What the system says has no words."""
+    parts: list[str] = []
+    seen = set[int]()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        said = f": {error.strerror}" if isinstance(error, OSError) else ""
+        parts.append("".join(traceback.format_tb(error.__traceback__)) + f"{type(error).__qualname__}{said}")
+        error = error.__cause__ or error.__context__
+    return "\n\nwhich came of:\n\n".join(parts)
+
+
+def worth_keeping(record: logging.LogRecord) -> bool:
+    """Ours, or a warning. Never a request's line: it would drown the rest, and a token stands in the first one."""
+    if record.name == "uvicorn.access":
+        return False
+    return record.levelno >= logging.WARNING or record.name.partition(".")[0] in OURS
 
 
 class LineFormatter(logging.Formatter):
@@ -73,8 +98,8 @@ def configure(data: Path, *, level: str, words: bool) -> None:
     terminal = logging.StreamHandler(sys.stderr)
     terminal.setFormatter(LineFormatter())
     terminal.setLevel(logging.WARNING)
+    for handler in (file, terminal):
+        handler.addFilter(worth_keeping)
     root.addHandler(file)
     root.addHandler(terminal)
     root.setLevel(level)
-    # Each request's line would drown the rest, and a token stands in the first one.
-    logging.getLogger("uvicorn.access").setLevel(logging.WARNING)

@@ -6,11 +6,12 @@ import asyncio
 import errno
 import os
 import secrets
+import signal
 import socket
 import sys
 import threading
 import webbrowser
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,7 @@ TOKEN_FILE = "token"
 LOCK_FILE = ".lock"
 REQUEST_S = 10.0
 """Within which the head of a request must come."""
+HANG_UP: int | None = getattr(signal, "SIGHUP", None)
 GRACE = 3
 """Seconds that connections have to end after Ctrl-C."""
 
@@ -136,9 +138,25 @@ class Server(uvicorn.Server):
         if self.started:
             self._listening()
 
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Those that uvicorn ends upon, and that of a closed terminal, unless it is to be outlived (nohup)."""
+        with super().capture_signals():
+            if HANG_UP is None or signal.getsignal(HANG_UP) is not signal.SIG_DFL:
+                yield
+                return
+            signal.signal(HANG_UP, self.handle_exit)
+            try:
+                yield
+            finally:
+                signal.signal(HANG_UP, signal.SIG_DFL)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first Ctrl-C ends everything in order. The second does not wait for that: children see the pipe close."""
-        if self.should_exit:
+        """The first Ctrl-C ends everything in order. The second does not wait for that: children see the pipe close.
+
+        A terminal that closes says so twice: by itself, and by its shell.
+        """
+        if self.should_exit and sig != HANG_UP:
             os._exit(128 + sig)
         super().handle_exit(sig, frame)
 

@@ -6,12 +6,14 @@ import argparse
 import asyncio
 import json
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from types import FrameType
 from typing import Any
 from uuid import uuid4
 
@@ -86,6 +88,7 @@ def main(argv: Sequence[str]) -> int:
     options = Options(**vars(arguments.parse_args(argv)))
     if not options.inputs and (options.output or options.as_json or options.realtime):
         arguments.error("--output, --json and --realtime go with --input FILE.")
+    _end_in_good_order()
     try:
         # Before the loop, so that Ctrl-C ends a wait for a pipe that nobody writes to.
         recordings = _inputs(options)
@@ -99,6 +102,19 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("\nGoodbye.", file=sys.stderr)
         return DONE
+
+
+def _end_in_good_order() -> None:
+    """A closed terminal and `kill` end the talk as Ctrl-C does; what is ignored already (nohup) stays ignored."""
+
+    def end(number: int, _: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)  # a terminal that closes says so twice, and twice Ctrl-C does not wait
+        signal.raise_signal(signal.SIGINT)
+
+    for name in ("SIGTERM", "SIGHUP", "SIGBREAK"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, end)
 
 
 def _inputs(options: Options) -> list[Samples]:

@@ -162,7 +162,7 @@ async def test_it_can_be_stopped_while_the_model_is_on_its_way(tmp_path: Path, m
 STAND_IN = """
 import json, os, sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
-args = dict(zip(sys.argv[4::2], sys.argv[5::2]))
+args = dict(zip(sys.argv[5::2], sys.argv[6::2]))
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200); self.end_headers()
