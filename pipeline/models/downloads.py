@@ -1,9 +1,11 @@
 """Models from the Hugging Face hub, and those that come in packages (packages.py): what is to be fetched and how much,
 then fetched so that a kill costs nothing.
 
-huggingface_hub finds, authorises, transfers and links; HF_ENDPOINT, HF_HUB_OFFLINE and HF_HOME are therefore honoured.
+huggingface_hub finds, authorises and transfers; HF_ENDPOINT, HF_HUB_OFFLINE and HF_HOME are therefore honoured.
 What it leaves out is kept here: a transfer goes into a file whose name is its checksum and goes on there after a kill
-(the hub's own begins anew), and nothing is linked into the cache before its checksum is right.
+(the hub's own begins anew), and nothing is linked into the cache before its checksum is right. HF_ENDPOINT may name
+anyone's mirror: whatever of its answers becomes a part of a path is checked by pattern first (`File`), and what was
+checked is what is linked.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from urllib.parse import urlsplit
 
 import httpx2  # huggingface_hub's own client
 from filelock import FileLock, Timeout
-from huggingface_hub import HfApi, ModelInfo, constants, get_hf_file_metadata, get_token, hf_hub_download, hf_hub_url
+from huggingface_hub import HfApi, ModelInfo, constants, get_hf_file_metadata, get_token, hf_hub_url
 from huggingface_hub.errors import LocalEntryNotFoundError, SafetensorsParsingError
 from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.utils import (  # type: ignore[attr-defined]  # public by its documentation
@@ -44,6 +46,9 @@ WAITS_S = (1.0, 2.0, 4.0, 8.0, 15.0)
 """Before each new try of a transfer that broke off. One that brings a byte has all of them again."""
 
 _BLOCK = 1 << 20
+
+_UNASKED = "0" * 40
+"""In place of the checksum of a file that is here."""
 
 __all__ = ["DownloadError", "Downloader", "Plan", "Tick", "TokenNeeded", "choose", "keep_token"]
 
@@ -126,7 +131,7 @@ class Downloader:
                     checksum, size = checksum or meta.etag, size if size is not None else meta.size
                 if not checksum or size is None:
                     raise DownloadError(f"The hub does not tell the size of {path} in {name}: use another mirror.")
-                files.append(File(name, info.sha or "main", path, size, checksum))
+                files.append(_file(name, info.sha or "main", path, size, checksum))
             without_codec = fetch.codec is not None and not self._has_codec(files)
         return [*files, *self._listed(fetch.codec)] if fetch.codec is not None and without_codec else files
 
@@ -158,7 +163,7 @@ class Downloader:
                     "start again to fetch it anew."
                 )
             file.part.replace(file.blob)
-        hf_hub_download(file.repository, file.path, revision=file.commit, token=self._token)
+        _link(file)
 
     def _transfer(self, file: File, progress: Watch) -> None:
         """Go on at the end of what has come, and again where the connection breaks off."""
@@ -219,10 +224,8 @@ def right(file: File) -> bool:
         return False
     if len(file.checksum) == 64:
         digest = hashlib.sha256()
-    elif len(file.checksum) == 40:
-        digest = hashlib.sha1(f"blob {file.size}\0".encode(), usedforsecurity=False)
     else:
-        return True  # a mirror's own name for it
+        digest = hashlib.sha1(f"blob {file.size}\0".encode(), usedforsecurity=False)
     with file.part.open("rb") as content:
         while block := content.read(_BLOCK):
             digest.update(block)
@@ -241,6 +244,17 @@ def keep_token(token: str) -> Path:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
             file.write(token)
     return path
+
+
+def _file(repository: str, commit: str, path: str, size: int, checksum: str) -> File:
+    """Raises DownloadError where the hub, or a mirror, answers what none of them would."""
+    try:
+        return File(repository, commit, path, size, checksum)
+    except ValueError as error:
+        raise DownloadError(
+            f"What {constants.ENDPOINT} says of {repository} cannot be right: it may be damaged or hostile, "
+            "so use another mirror (HF_ENDPOINT)."
+        ) from error
 
 
 def _check_room(plan: Plan) -> None:
@@ -279,7 +293,7 @@ def _listed_here(fetch: Fetch) -> list[File]:
     chosen = choose(fetch, names)
     if not chosen:
         raise LocalEntryNotFoundError(f"{fetch.repository} is not here")
-    files = [File(fetch.repository, commit, name, (snapshot / name).stat().st_size, name) for name in chosen]
+    files = [_file(fetch.repository, commit, name, (snapshot / name).stat().st_size, _UNASKED) for name in chosen]
     return files if fetch.codec is None or has_codec(snapshot, chosen) else [*files, *_listed_here(fetch.codec)]
 
 
@@ -300,6 +314,16 @@ class _alone:
     def __exit__(self, *_: object) -> None:
         self._lock.release()
         Path(self._lock.lock_file).unlink(missing_ok=True)
+
+
+def _link(file: File) -> None:
+    """Give the checked file its name in the snapshot, as huggingface_hub does; moved, where there are no links."""
+    file.link.parent.mkdir(parents=True, exist_ok=True)
+    file.link.unlink(missing_ok=True)  # one that leads nowhere
+    try:
+        file.link.symlink_to(os.path.relpath(file.blob, file.link.parent))
+    except OSError:
+        file.blob.replace(file.link)
 
 
 def _write_ref(file: File) -> None:

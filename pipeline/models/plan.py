@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,15 +13,26 @@ from huggingface_hub.file_download import repo_folder_name
 
 from pipeline.models.parcel import Parcel
 
+_COMMIT = re.compile(r"[0-9a-f]{40}|main")
+_CHECKSUM = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_PART = re.compile(r"(?!\.{1,2}$)[^/\\:\x00-\x1f\x7f]{1,255}")
+
 
 @dataclass(frozen=True, slots=True)
 class File:
+    """Raises ValueError for what a hub never says, and what would lead out of the cache."""
+
     repository: str
     commit: str
     path: str
     size: int
     checksum: str
     """sha256 in hex where the hub keeps it as a large file, else git's sha1 of it. Names it in the cache."""
+
+    def __post_init__(self) -> None:
+        sound = all(_PART.fullmatch(part) for part in self.path.split("/"))
+        if not (sound and _COMMIT.fullmatch(self.commit) and _CHECKSUM.fullmatch(self.checksum) and self.size >= 0):
+            raise ValueError(f"{self.path!r}, {self.commit!r}, {self.checksum!r}")
 
     @property
     def folder(self) -> Path:
@@ -37,8 +49,12 @@ class File:
         return self.blob.with_name(f"{self.checksum}.parley-part")
 
     @property
+    def link(self) -> Path:
+        return self.folder / "snapshots" / self.commit / self.path
+
+    @property
     def linked(self) -> bool:
-        return (self.folder / "snapshots" / self.commit / self.path).exists()
+        return self.link.exists()
 
     @property
     def have(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -33,8 +34,9 @@ class Listening:
         """The transcript of everything fed so far; feeding may go on. Raises EngineError."""
         final: asyncio.Future[Transcript] = asyncio.get_running_loop().create_future()
         self._waiting.put_nowait(final)
+        futures: list[asyncio.Future[Any]] = [final, self._task]
         try:
-            await asyncio.wait([final, self._task], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
         finally:
             final.cancel()  # where it is not there: nobody waits for it any more, or nobody will bring it
         return final.result()

@@ -97,6 +97,6 @@ def _computed(pid: int) -> float | None:
         process = psutil.Process(pid)
         times = process.cpu_times()
         waiting = process.status() == psutil.STATUS_DISK_SLEEP  # for a slow disk, which is as good as computing
-        return times.user + times.system + (time.monotonic() if waiting else 0.0)
+        return float(times.user + times.system) + (time.monotonic() if waiting else 0.0)
     except psutil.Error:
         return None

@@ -18,7 +18,7 @@ from pipeline.conversation.stages import Stages
 from pipeline.engine import EngineStatus, Report
 from pipeline.engines.lease import LeasedEars, LeasedMind, LeasedVoice
 from pipeline.engines.trial import transcribe
-from pipeline.llm import LanguageModel, Prompt
+from pipeline.llm import LanguageModel, Prompt, Truncated
 from pipeline.stt import Hearing, SpeechToText, Transcript
 from pipeline.stt.pocketsphinx import _DECODERS, PocketSphinx
 from pipeline.tools.calls import ToolCall
@@ -74,7 +74,7 @@ class Mind(Engine):
         super().__init__(opened)
         self._mind = mind
 
-    async def reply(self, prompt: Prompt) -> AsyncGenerator[str | ToolCall, None]:
+    async def reply(self, prompt: Prompt) -> AsyncGenerator[str | ToolCall | Truncated, None]:
         self.opened["reply"] += 1
         try:
             async with aclosing(self._mind.reply(prompt)) as pieces:
