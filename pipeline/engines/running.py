@@ -248,10 +248,10 @@ class Engines:
             if slot.status.state != "ready":
                 yield
                 return
-            await slot.stop()
             try:
+                await slot.stop()
                 yield
-            finally:
+            finally:  # also of one that was called off while the part was being stopped
                 if not self._stopped:
                     self._waking = asyncio.create_task(_wake(slot))
 

@@ -17,6 +17,9 @@ from pipeline.doctor import WORDS, Finding, Step, examine
 from web.api.http import Problem
 from web.service import Service
 
+CALLED_OFF_S = 2.0
+"""For a check that is just being called off to end, before another is refused."""
+
 
 def doctor_api(service: Service) -> APIRouter:
     router = APIRouter()
@@ -28,8 +31,11 @@ def doctor_api(service: Service) -> APIRouter:
 
         Who closes the connection calls it off.
         """
-        if examining.locked():
-            raise Problem(409, "The check is under way in another window: wait for its end.")
+        try:
+            async with asyncio.timeout(CALLED_OFF_S), examining:
+                pass
+        except TimeoutError:
+            raise Problem(409, "The check is under way in another window: wait for its end.") from None
         return _Streamed(lines(), media_type="application/jsonl")
 
     async def lines() -> AsyncGenerator[str, None]:

@@ -19,6 +19,8 @@ class Script:
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     waiting: set[str] = field(default_factory=set)
     """Names of the engines whose loading waits for the gate."""
+    lingering: set[str] = field(default_factory=set)
+    """Names of the engines whose end waits for it."""
 
 
 class ScriptedEngine:
@@ -53,6 +55,8 @@ class ScriptedEngine:
         if self._state != "stopped":
             self._script.diary.append(f"stop {self.name}")
         self._state = "stopped"
+        if self.name in self._script.lingering:
+            await self._script.gate.wait()
 
     def die(self) -> None:
         self._state = "loading"

@@ -216,6 +216,22 @@ async def test_a_part_that_comes_back_can_be_stopped_on_the_way(engines: Engines
     assert states(engines)["voice"] == "stopped"
 
 
+async def test_a_part_comes_back_also_when_it_is_called_off_while_it_is_put_away(
+    engines: Engines, script: Script
+) -> None:
+    async def rest() -> None:
+        async with engines.resting("voice"):
+            pytest.fail("it is still being put away")
+
+    script.lingering.add("voice-1")
+    resting = asyncio.create_task(rest())
+    await until(lambda: script.diary == ["stop voice-1"])
+    resting.cancel()
+    await asyncio.wait([resting])
+    await until(lambda: script.diary[-1] == "ready voice-1" and states(engines) == ALL_READY)
+    script.lingering.clear()
+
+
 async def test_what_is_left_out_is_not_started(script: Script, tmp_path: Path) -> None:
     engines = Engines(settings(), tmp_path)
     await engines.start(without={"voice"})

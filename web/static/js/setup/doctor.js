@@ -5,10 +5,12 @@ import { byId, element, icon, seconds } from "../shared/dom.js";
 
 const SIGNS = { good: "check", fair: "notice", bad: "close", open: "unsure", skipped: "none" };
 
-export class Doctor {
+export class Doctor extends EventTarget {
   #stop = null; // ends the examination under way
 
+  /** Fires "step" as the check goes on and at its end: an engine may be put away for it, and comes back afterwards. */
   constructor() {
+    super();
     byId("examine").addEventListener("click", () => this.#examine());
     byId("examine-stop").addEventListener("click", () => this.#stop?.abort());
   }
@@ -33,6 +35,7 @@ export class Doctor {
           else byId("findings").append(verdict(finding));
           row = null;
         }
+        if (!working?.passing) this.dispatchEvent(new Event("step"));
       }
       line.textContent = summary(found);
     } catch (error) {
@@ -41,6 +44,7 @@ export class Doctor {
     } finally {
       this.#stop = null;
       this.#show(false);
+      this.dispatchEvent(new Event("step"));
     }
   }
 

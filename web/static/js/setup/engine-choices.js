@@ -5,7 +5,7 @@ import { size } from "./download.js";
 import { byId, element } from "../shared/dom.js";
 import { PARTS } from "../shared/parts.js";
 
-const AGAIN = 1500; // ms between two looks while an engine loads
+const AGAIN = 1500; // ms between two looks while an engine loads or rests
 
 /** Events: `voices` when there are others to choose from; `reloading` with a line on an engine that is being loaded. */
 export class EngineChoices extends EventTarget {
@@ -118,7 +118,7 @@ export class EngineChoices extends EventTarget {
     this.#showLoaded(engines);
     await this.#listVoices(engines.voice);
     clearTimeout(this.#again);
-    if (Object.values(engines).some(({ state }) => state === "loading"))
+    if (Object.values(engines).some(({ state }) => state === "loading" || state === "stopped"))
       this.#again = setTimeout(() => this.showHealth(), AGAIN);
   }
 

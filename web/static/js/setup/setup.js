@@ -23,7 +23,7 @@ const engines = new EngineChoices(form);
 const download = new Download();
 const models = new Models(form, download);
 new RealEngines(form, models, engines, download);
-new Doctor();
+new Doctor().addEventListener("step", () => engines.showHealth());
 new References(form);
 settingsFile(form);
 askingForModels();
