@@ -178,7 +178,7 @@ class Vllm:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    env={**os.environ, **environment, "VLLM_API_KEY": key, "VLLM_NO_USAGE_STATS": "1"},
+                    env={**os.environ, **environment, "VLLM_API_KEY": key},
                     start_new_session=True,  # Ctrl-C is for Parley, which stops it in good order
                 )
         except OSError as error:

@@ -1,0 +1,22 @@
+"""What Parley is made of tells nobody of its use: the switches of the libraries that otherwise would."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from types import MappingProxyType
+
+SWITCHES: Mapping[str, str] = MappingProxyType(
+    {
+        "ORT_DISABLE_TELEMETRY": "1",  # ONNX Runtime keeps a device id in ~/.cache/Microsoft, and sends events
+        "ANONYMIZED_TELEMETRY": "False",  # Chroma
+        "HF_HUB_DISABLE_TELEMETRY": "1",  # huggingface_hub, and what names itself to the hub through it
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",  # vLLM, and whoever follows consoledonottrack.com
+    }
+)
+"""Variables of the environment. Libraries read them when they are imported, and child processes have them too."""
+
+
+def keep_private() -> None:
+    os.environ.update(SWITCHES)
