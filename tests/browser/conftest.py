@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -189,6 +190,13 @@ def talk_page(launch: Launch, open_page: Callable[..., Page], server: str) -> Pa
 
 def wait_until_ready(page: Page) -> None:
     expect(page.locator("#state")).to_have_text("Ready when you are", timeout=READY_WITHIN)
+
+
+def change(page: Page, **settings: object) -> None:
+    """Save settings at the server of the page; an engine that they ask for is loaded when this returns."""
+    address = urlsplit(page.url)
+    answer = page.request.put(f"http://{address.netloc}/api/settings", data=settings, timeout=READY_WITHIN)
+    assert answer.ok, answer.text()
 
 
 def question(before: float = 2.0, after: float = 1.0) -> np.ndarray:

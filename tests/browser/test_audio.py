@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 from playwright.sync_api import Page
+
+from tests.browser.conftest import Launch
 
 RATE = 24_000
 QUANTUM = 128
@@ -16,10 +19,18 @@ STEADY = 0.06
 RENDER = """
 async ({ seconds, steps }) => {
   const context = new OfflineAudioContext(1, seconds * 24000, 24000);
-  await context.audioWorklet.addModule("/static/js/audio/playback-worklet.js");
-  const node = new AudioWorkletNode(context, "playback", { numberOfInputs: 0, outputChannelCount: [1] });
+  const module = await (await fetch("/static/js/audio/playback-worklet.js")).text();
+  const answering = `class Answering extends Playback { ask() { this.port.postMessage("taken"); } }
+    registerProcessor("answering", Answering);`;
+  await context.audioWorklet.addModule(URL.createObjectURL(new Blob([module, answering], { type: "text/javascript" })));
+  const node = new AudioWorkletNode(context, "answering", { numberOfInputs: 0, outputChannelCount: [1] });
   const reports = [];
-  node.port.onmessage = ({ data }) => reports.push(data);
+  let taken = null;
+  node.port.onmessage = ({ data }) => (data === "taken" ? taken() : reports.push(data));
+  const untilTaken = () => {
+    node.port.postMessage({ do: "ask" });
+    return new Promise((resolve) => (taken = resolve));
+  };
   node.connect(context.destination);
   const perform = ([, kind, reply, length]) => {
     if (kind !== "audio") return node.port.postMessage({ do: kind, reply });
@@ -31,21 +42,31 @@ async ({ seconds, steps }) => {
     // Not at 0: rendering could begin, and be over, before the audio thread has the messages.
     context.suspend(Math.max(time, 128 / 24000)).then(async () => {
       here.forEach(perform);
-      await new Promise((resolve) => setTimeout(resolve, 50)); // until the audio thread has the messages
+      await untilTaken();
       context.resume();
     });
   }
   const buffer = await context.startRendering();
-  await new Promise((resolve) => setTimeout(resolve, 50));
+  await untilTaken(); // what it reported before has come too
   return { sound: [...buffer.getChannelData(0)], reports };
 }
 """
 
 
+@pytest.fixture(scope="module")
+def page(launch: Launch, server: str) -> Iterator[Page]:
+    """Any page of the server's: the scripts are imported into it."""
+    context = launch().new_context(bypass_csp=True)
+    page = context.new_page()
+    page.goto(f"{server}/memory")
+    yield page
+    context.close()
+
+
 @pytest.fixture
-def render(talk_page: Page) -> Any:
+def render(page: Page) -> Any:
     def render_(seconds: float, *steps: tuple[object, ...]) -> tuple[np.ndarray, list[dict[str, Any]]]:
-        result = talk_page.evaluate(RENDER, {"seconds": seconds, "steps": [list(step) for step in steps]})
+        result = page.evaluate(RENDER, {"seconds": seconds, "steps": [list(step) for step in steps]})
         return np.array(result["sound"]), result["reports"]
 
     return render_
@@ -111,8 +132,8 @@ async ({ from, block, pitch }) => {
 
 
 @pytest.mark.parametrize("rate", [16_000, 24_000, 44_100, 48_000, 96_000])
-def test_the_microphone_is_resampled_cleanly(talk_page: Page, rate: int) -> None:
-    sound = np.array(talk_page.evaluate(RESAMPLE, {"from": rate, "block": 128, "pitch": 1000}))
+def test_the_microphone_is_resampled_cleanly(page: Page, rate: int) -> None:
+    sound = np.array(page.evaluate(RESAMPLE, {"from": rate, "block": 128, "pitch": 1000}))
     assert abs(len(sound) - RATE) < 100
     middle = sound[4000:20_000]
     times = np.arange(len(middle)) / RATE
@@ -122,6 +143,6 @@ def test_the_microphone_is_resampled_cleanly(talk_page: Page, rate: int) -> None
     assert np.abs(basis @ fit - middle).max() < 2e-3, "a pure tone stays one: nothing is lost between blocks"
 
 
-def test_what_24_khz_cannot_hold_is_taken_out(talk_page: Page) -> None:
-    sound = np.array(talk_page.evaluate(RESAMPLE, {"from": 48_000, "block": 128, "pitch": 15_000}))
+def test_what_24_khz_cannot_hold_is_taken_out(page: Page) -> None:
+    sound = np.array(page.evaluate(RESAMPLE, {"from": 48_000, "block": 128, "pitch": 15_000}))
     assert np.abs(sound[1000:-1000]).max() < 2e-3

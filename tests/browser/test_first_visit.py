@@ -119,6 +119,7 @@ def test_one_button_leads_from_the_small_engines_to_the_real_ones(
         page.goto("about:blank")
 
 
+@pytest.mark.slow
 def test_with_a_small_mind_nothing_is_left_to_do(launch: Launch, open_page: Opener, hub: Hub, tmp_path: Path) -> None:
     with serving(tmp_path / "data") as address:
         page = first_visit(launch, open_page, address, SMALL_MIND)

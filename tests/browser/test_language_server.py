@@ -6,13 +6,12 @@ import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from pathlib import Path
 from threading import Thread
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import READY_WITHIN, Launch, serving, wait_until_ready
+from tests.browser.conftest import READY_WITHIN, Launch, change, wait_until_ready
 from tests.support.chat_server import ChatServer, chat_server
 
 Opener = Callable[..., Page]
@@ -42,12 +41,12 @@ def language_server() -> Iterator[ChatServer]:
 
 
 @pytest.fixture
-def address(tmp_path: Path) -> Iterator[str]:
-    data = tmp_path / "data"
-    data.mkdir()
-    (data / "settings.json").write_text('{"set_up": true}')
-    with serving(data) as address:
-        yield address
+def setup_page(launch: Launch, open_page: Opener, server: str) -> Iterator[Page]:
+    """With the built-in mind and no address, before and afterwards."""
+    page = open_page(launch(), f"{server}/setup")
+    expect(page.locator("[data-health='mind builtin']")).to_contain_text("Ready", timeout=READY_WITHIN)
+    yield page
+    change(page, mind={"engine": "builtin", "url": "", "model": "", "api_key": ""})
 
 
 def say(page: Page, words: str) -> None:
@@ -55,11 +54,10 @@ def say(page: Page, words: str) -> None:
     page.get_by_role("button", name="Send").click()
 
 
-def test_from_an_address_to_a_reply(launch: Launch, open_page: Opener, address: str) -> None:
-    with language_server() as server:
-        page = open_page(launch(), f"{address}/setup")
+def test_from_an_address_to_a_reply(setup_page: Page, server: str) -> None:
+    page = setup_page
+    with language_server() as theirs:
         builtin = page.locator("[data-health='mind builtin']")
-        expect(builtin).to_contain_text("Ready", timeout=READY_WITHIN)
         url, key, model = (page.get_by_label(name, exact=True) for name in ("Server address", "Key", "Mind: model"))
         asks, line = page.get_by_role("button", name="Ask the server for its models"), page.locator("#ask-line")
         choice, error = page.locator("input[name='mind.engine'][value='openai']"), page.locator("#error-mind-engine")
@@ -77,7 +75,7 @@ def test_from_an_address_to_a_reply(launch: Launch, open_page: Opener, address: 
             url.fill(wrong)
             asks.click()
             expect(line).to_contain_text(words)
-        url.fill(server.url)
+        url.fill(theirs.url)
         for wrong in ("", "wrong"):
             key.fill(wrong)
             asks.click()
@@ -88,10 +86,10 @@ def test_from_an_address_to_a_reply(launch: Launch, open_page: Opener, address: 
         expect(choice).to_be_checked()
         expect(error).to_be_empty()
         expect(ready).to_have_text("Ready.")
-        server.models = {"data": []}
+        theirs.models = {"data": []}
         asks.click()
         expect(line).to_contain_text("It has no model loaded")
-        server.models = MODELS
+        theirs.models = MODELS
         model.fill("huge")
         model.blur()
         expect(page.locator("#error-mind-model")).to_contain_text("has no model 'huge'; it offers tiny")
@@ -103,45 +101,42 @@ def test_from_an_address_to_a_reply(launch: Launch, open_page: Opener, address: 
         expect(page.locator("#loaded li", has_text="Mind")).to_contain_text("A server of yours, tiny")
         expect(key).to_have_value("right")
 
-        page.goto(f"{address}/talk")
+        page.goto(f"{server}/talk")
         wait_until_ready(page)
         expect(page.locator("#mind")).to_be_hidden()
         say(page, "Who are you?")
         expect(page.locator(".companion .said").last).to_have_text("Hello there.")
-        assert server.requests[-1]["model"] == "tiny"
+        assert theirs.requests[-1]["model"] == "tiny"
 
         # It goes wrong in the middle of a conversation: said, and the conversation goes on.
-        server.status, server.body = 500, '{"error": {"message": "out of memory"}}'
+        theirs.status, theirs.body = 500, '{"error": {"message": "out of memory"}}'
         expect(page.locator("#state")).to_have_text("Ready when you are")
         say(page, "And now?")
         expect(page.locator(".notice.error")).to_contain_text("answered 500 (out of memory)")
-        server.status = 200
+        theirs.status = 200
         expect(page.locator("#state")).to_have_text("Ready when you are")
         say(page, "Again?")
         expect(page.locator(".companion .said").last).to_have_text("Hello there.")
         expect(page.locator(".notice.error")).to_have_count(0)
-        page.goto("about:blank")
 
 
-def test_a_key_is_kept_for_its_server_alone(launch: Launch, open_page: Opener, address: str) -> None:
-    with language_server() as server:
-        page = open_page(launch(), f"{address}/setup")
-        expect(page.locator("[data-health='mind builtin']")).to_contain_text("Ready", timeout=READY_WITHIN)
+def test_a_key_is_kept_for_its_server_alone(setup_page: Page) -> None:
+    page = setup_page
+    with language_server() as theirs:
         url, key = page.get_by_label("Server address"), page.get_by_label("Key", exact=True)
         page.locator("input[name='mind.engine'][value='openai']").click()
-        url.fill(server.url)
+        url.fill(theirs.url)
         key.fill("right")
         key.blur()
         expect(page.locator("[data-health='mind openai']")).to_contain_text("Ready")
         page.reload()
         expect(key).to_have_value("")
         expect(key).to_have_attribute("placeholder", "a key is kept")
-        url.fill(f"{server.url}/")
+        url.fill(f"{theirs.url}/")
         url.blur()
         expect(page.locator("#saved")).to_contain_text("Saved")
         expect(key).to_have_attribute("placeholder", "a key is kept")
-        url.fill(server.url.replace("127.0.0.1", "localhost"))
+        url.fill(theirs.url.replace("127.0.0.1", "localhost"))
         url.blur()
         expect(page.locator("[data-error='mind.engine'], [data-error='mind.url'], .notice.error")).not_to_have_count(0)
         expect(page.locator("body")).to_contain_text("refused the key")
-        page.goto("about:blank")

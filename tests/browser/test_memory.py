@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Launch, serving, wait_until_ready
+from tests.browser.conftest import Launch, wait_until_ready
 
 MARKUP = "My cat likes <script>document.title = 'broken in'</script> and <b>fish</b>."
-
-
-@pytest.fixture(scope="module")
-def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    data = tmp_path_factory.mktemp("memory") / "data"
-    with serving(data) as address:
-        yield address
+EMPTY = """() => fetch("/api/memory", {
+  method: "DELETE", headers: { "Content-Type": "application/json" }, body: '{"everything": true}',
+})"""
 
 
 def tell(page: Page, server: str, *sentences: str) -> None:
@@ -34,10 +30,12 @@ def tell(page: Page, server: str, *sentences: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def said(launch: Launch, own_server: str) -> str:
+def said(launch: Launch, server: str) -> str:
     """What the memory keeps of two sentences that were typed, as it is exported."""
     page = launch().new_page()
-    tell(page, own_server, "My dog is called Rufus.", MARKUP)
+    page.goto(f"{server}/memory")
+    page.evaluate(EMPTY)
+    tell(page, server, "My dog is called Rufus.", MARKUP)
     lines = page.evaluate("""async () => {
       for (;;) {
         const text = await (await fetch("/api/memory/export")).text();
@@ -49,16 +47,13 @@ def said(launch: Launch, own_server: str) -> str:
 
 
 @pytest.fixture
-def memory_page(launch: Launch, open_page: Callable[..., Page], own_server: str, said: str) -> Page:
+def memory_page(launch: Launch, open_page: Callable[..., Page], server: str, said: str) -> Page:
     """The memory of somebody who has said two things."""
-    page = open_page(launch(), f"{own_server}/memory")
+    page = open_page(launch(), f"{server}/memory")
+    page.evaluate(EMPTY)
     page.evaluate(
-        """async (lines) => {
-          const send = (method, path, type, body) =>
-            fetch(path, { method, headers: { "Content-Type": type }, body });
-          await send("DELETE", "/api/memory", "application/json", '{"everything": true}');
-          await send("POST", "/api/memory/import", "application/jsonl", lines);
-        }""",
+        """(body) =>
+          fetch("/api/memory/import", { method: "POST", headers: { "Content-Type": "application/jsonl" }, body })""",
         said,
     )
     page.reload()
@@ -122,12 +117,12 @@ def test_a_day_is_deleted_as_a_whole(memory_page: Page) -> None:
     expect(memory_page.locator("#page-title")).to_have_text("Nothing yet")
 
 
-def test_remembering_is_paused(memory_page: Page, own_server: str) -> None:
+def test_remembering_is_paused(memory_page: Page, server: str) -> None:
     page = memory_page
     page.get_by_role("button", name="Pause remembering").click()
     expect(page.locator("#size")).to_contain_text("Paused")
-    tell(page, own_server, "My hamster is called Zebulon.")
-    page.goto(f"{own_server}/memory")
+    tell(page, server, "My hamster is called Zebulon.")
+    page.goto(f"{server}/memory")
     expect(page.locator("#turns")).to_contain_text("Rufus")
     expect(page.locator("#turns")).not_to_contain_text("Zebulon")
     page.get_by_role("button", name="Pause remembering").click()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.browser.conftest import READY_WITHIN, Launch, question, serving, wait_until_ready
+from tests.browser.conftest import READY_WITHIN, Launch, change, question, serving, wait_until_ready
 from tests.support.hub import Hub, serve
 from tests.support.tiny_models import HEARD, write_whisper
 
@@ -31,25 +30,28 @@ def whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_whisper(tmp_path_factory.mktemp("whisper") / "tiny")
 
 
-@pytest.fixture
-def hub(tmp_path: Path, whisper: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory, whisper: Path) -> Iterator[Hub]:
     """Whisper tiny and a model of somebody's work; Whisper base is noise."""
-    noise = tmp_path / "noise"
+    folder = tmp_path_factory.mktemp("hub")
+    noise = folder / "noise"
     noise.mkdir()
     (noise / "config.json").write_text("{}")
     (noise / "model.bin").write_bytes(os.urandom(WEIGHTS))
-    with serve({TINY: whisper, BASE: noise, "someone/whisper": whisper}) as hub:
+    repositories = {TINY: whisper, BASE: noise, "someone/whisper": whisper}
+    with serve(repositories) as hub, pytest.MonkeyPatch.context() as monkeypatch:
         for name in [name for name in os.environ if name.startswith("HF_")]:
             monkeypatch.delenv(name)
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
-        monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+        monkeypatch.setenv("HF_HOME", str(folder / "home"))
         monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "120")  # a hub that says nothing is waited for
         yield hub
 
 
-@contextmanager
-def set_up(tmp_path: Path) -> Iterator[str]:
-    data = tmp_path / "data"
+@pytest.fixture(scope="module")
+def address(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Of a server that knows no other hub."""
+    data = tmp_path_factory.mktemp("models") / "data"
     data.mkdir()
     (data / "settings.json").write_text('{"set_up": true}')
     with serving(data) as address:
@@ -72,107 +74,103 @@ WATCH = """(selector) => {
 }"""
 
 
-def test_a_model_is_put_to_use_while_one_talks(launch: Launch, open_page: Opener, hub: Hub, tmp_path: Path) -> None:
+def test_a_model_is_put_to_use_while_one_talks(launch: Launch, open_page: Opener, address: str) -> None:
     asked = np.concatenate([question(after=5) for _ in range(20)])
-    with set_up(tmp_path) as address:
-        talk = open_page(launch(asked, key="again and again"), f"{address}/talk")
-        wait_until_ready(talk)
-        talk.get_by_role("button", name="Start talking").click()
-        expect(talk.locator(".you .said").last).to_contain_text("weather in paris")
+    talk = open_page(launch(asked, key="again and again"), f"{address}/talk")
+    wait_until_ready(talk)
+    talk.get_by_role("button", name="Start talking").click()
+    expect(talk.locator(".you .said").last).to_contain_text("weather in paris")
 
-        page = opened(open_page(launch(), f"{address}/setup"))
-        tiny = row(page, "Whisper tiny")
-        tiny.get_by_role("button", name="Fetch Whisper tiny, 80 MB").click()
-        expect(page.locator("#download-line")).to_have_text("All of it has come, and is checked.")
-        use = tiny.get_by_role("button", name="Use Whisper tiny")
-        expect(use).to_be_focused()
-        page.evaluate(WATCH, "[data-health='ears whisper']")
-        use.press("Enter")
-        expect(tiny).to_contain_text("In use", timeout=READY_WITHIN)
-        expect(page.locator("[data-health='ears whisper']")).to_contain_text("Ready")
-        assert any(line.startswith("Getting ready: ") for line in page.evaluate("window.lines"))
-        expect(page.locator("#loaded li", has_text="Ears")).to_contain_text("Whisper, tiny.en")
-        expect(talk.locator(".you .said").last).to_contain_text(" ".join(HEARD), timeout=READY_WITHIN)
+    page = opened(open_page(launch(), f"{address}/setup"))
+    tiny = row(page, "Whisper tiny")
+    tiny.get_by_role("button", name="Fetch Whisper tiny, 80 MB").click()
+    expect(page.locator("#download-line")).to_have_text("All of it has come, and is checked.")
+    use = tiny.get_by_role("button", name="Use Whisper tiny")
+    expect(use).to_be_focused()
+    page.evaluate(WATCH, "[data-health='ears whisper']")
+    use.press("Enter")
+    expect(tiny).to_contain_text("In use", timeout=READY_WITHIN)
+    expect(page.locator("[data-health='ears whisper']")).to_contain_text("Ready")
+    assert any(line.startswith("Getting ready: ") for line in page.evaluate("window.lines"))
+    expect(page.locator("#loaded li", has_text="Ears")).to_contain_text("Whisper, tiny.en")
+    expect(talk.locator(".you .said").last).to_contain_text(" ".join(HEARD), timeout=READY_WITHIN)
 
-        # A model of one's own by its name: it is not here, so it is offered to be fetched, and then used.
-        model = page.get_by_label("Ears: model", exact=True)
-        model.fill("someone/whisper")
-        model.blur()
-        error = page.locator("#error-ears-engine")
-        expect(error).to_contain_text("someone/whisper is not on this computer yet: fetch it first.")
-        error.get_by_role("button", name="Fetch someone/whisper").click()
-        expect(page.locator("#loaded li", has_text="Ears")).to_contain_text("Whisper, someone/whisper")
-        expect(error).to_be_empty()
-        # One that nobody has: one sentence, and the ears go on.
-        model.fill(OWN)
-        model.blur()
-        error.get_by_role("button", name=f"Fetch {OWN}").click()
-        expect(page.locator("#download-line")).to_contain_text("is no model’s name")
-        expect(page.locator("[data-health='ears whisper']")).to_contain_text("Ready")
-        page.goto("about:blank")
-        talk.goto("about:blank")
+    # A model of one's own by its name: it is not here, so it is offered to be fetched, and then used.
+    model = page.get_by_label("Ears: model", exact=True)
+    model.fill("someone/whisper")
+    model.blur()
+    error = page.locator("#error-ears-engine")
+    expect(error).to_contain_text("someone/whisper is not on this computer yet: fetch it first.")
+    error.get_by_role("button", name="Fetch someone/whisper").click()
+    expect(page.locator("#loaded li", has_text="Ears")).to_contain_text("Whisper, someone/whisper")
+    expect(error).to_be_empty()
+    # One that nobody has: one sentence, and the ears go on.
+    model.fill(OWN)
+    model.blur()
+    error.get_by_role("button", name=f"Fetch {OWN}").click()
+    expect(page.locator("#download-line")).to_contain_text("is no model’s name")
+    expect(page.locator("[data-health='ears whisper']")).to_contain_text("Ready")
+    change(page, ears={"engine": "pocketsphinx", "model": ""})
 
 
 def test_a_download_is_stopped_unlocked_gone_on_with_and_refused(
-    launch: Launch, open_page: Opener, hub: Hub, tmp_path: Path
+    launch: Launch, open_page: Opener, hub: Hub, address: str
 ) -> None:
     hub.wait_after["model.bin"] = 25_000_000
-    with set_up(tmp_path) as address:
-        page = opened(open_page(launch(), f"{address}/setup"))
-        base = row(page, "Whisper base")
-        fetch = base.get_by_role("button", name="Fetch Whisper base, 150 MB")
-        line, figures = page.locator("#download-line"), page.locator("#download-figures")
-        fetch.click()
-        expect(figures).to_contain_text(re.compile(r"\d+ MB of 40 MB, \d+\.\d MB/s"))
-        expect(page.locator("#download-files")).to_contain_text(re.compile(r"model\.bin\d+ MB of 40 MB"))
-        expect(page.get_by_role("progressbar", name="In all")).to_be_visible()
-        expect(page.get_by_role("progressbar", name="model.bin")).to_be_visible()
-        expect(page.locator("#download-share")).to_have_text(re.compile(r"^(0|25|50) % has come\.$"))
-        expect(fetch).to_be_disabled()
+    page = opened(open_page(launch(), f"{address}/setup"))
+    base = row(page, "Whisper base")
+    fetch = base.get_by_role("button", name="Fetch Whisper base, 150 MB")
+    line, figures = page.locator("#download-line"), page.locator("#download-figures")
+    fetch.click()
+    expect(figures).to_contain_text(re.compile(r"\d+ MB of 40 MB, \d+\.\d MB/s"))
+    expect(page.locator("#download-files")).to_contain_text(re.compile(r"model\.bin\d+ MB of 40 MB"))
+    expect(page.get_by_role("progressbar", name="In all")).to_be_visible()
+    expect(page.get_by_role("progressbar", name="model.bin")).to_be_visible()
+    expect(page.locator("#download-share")).to_have_text(re.compile(r"^(0|25|50) % has come\.$"))
+    expect(fetch).to_be_disabled()
 
-        # Another window finds it under way.
-        other = opened(open_page(launch(), f"{address}/setup"))
-        expect(other.locator("#download-figures")).to_contain_text("MB of 40 MB")
-        page.get_by_role("button", name="Stop").click()
-        expect(line).to_have_text("Stopped. What has come is kept.")
-        expect(other.locator("#download-line")).to_have_text("Stopped. What has come is kept.")
-        other.close()
+    # Another window finds it under way.
+    other = opened(open_page(launch(), f"{address}/setup"))
+    expect(other.locator("#download-figures")).to_contain_text("MB of 40 MB")
+    page.get_by_role("button", name="Stop").click()
+    expect(line).to_have_text("Stopped. What has come is kept.")
+    expect(other.locator("#download-line")).to_have_text("Stopped. What has come is kept.")
+    other.close()
 
-        hub.gated.add(BASE)
-        hub.tokens.add("hf_right")
-        fetch.click()
-        expect(line).to_contain_text("has terms to accept")
-        expect(page.locator("#licence")).to_have_attribute("href", f"{hub.url}/{BASE}")
-        token = page.get_by_label("Token")
-        expect(token).to_be_focused()
-        token.fill("hf_wrong")
-        token.press("Enter")
-        expect(line).to_contain_text("The token is wrong")
-        page.get_by_role("button", name="Stop").click()
-        expect(page.locator("#token-form")).to_be_hidden()
-        fetch.click()
-        expect(line).to_contain_text("has terms to accept")
-        token.fill("hf_right")
-        token.press("Enter")
-        expect(line).to_have_text("All of it has come, and is checked.")
-        expect(page.locator("#token-form")).to_be_hidden()
-        assert hub.sent["model.bin"] < 1.5 * WEIGHTS, "it went on where it had been stopped"
+    hub.gated.add(BASE)
+    hub.tokens.add("hf_right")
+    fetch.click()
+    expect(line).to_contain_text("has terms to accept")
+    expect(page.locator("#licence")).to_have_attribute("href", f"{hub.url}/{BASE}")
+    token = page.get_by_label("Token")
+    expect(token).to_be_focused()
+    token.fill("hf_wrong")
+    token.press("Enter")
+    expect(line).to_contain_text("The token is wrong")
+    page.get_by_role("button", name="Stop").click()
+    expect(page.locator("#token-form")).to_be_hidden()
+    fetch.click()
+    expect(line).to_contain_text("has terms to accept")
+    token.fill("hf_right")
+    token.press("Enter")
+    expect(line).to_have_text("All of it has come, and is checked.")
+    expect(page.locator("#token-form")).to_be_hidden()
+    assert hub.sent["model.bin"] < 1.5 * WEIGHTS, "it went on where it had been stopped"
 
-        # It is noise, so it cannot be used: one sentence, and the old ears go on.
-        base.get_by_role("button", name="Use Whisper base").click()
-        expect(page.locator("#error-ears-engine")).to_contain_text("The settings were not changed")
-        expect(page.get_by_role("radio", name="PocketSphinx")).to_be_checked()
-        expect(page.locator("[data-health='ears pocketsphinx']")).to_contain_text("Ready")
-        page.goto("about:blank")
+    # It is noise, so it cannot be used: one sentence, and the old ears go on.
+    base.get_by_role("button", name="Use Whisper base").click()
+    expect(page.locator("#error-ears-engine")).to_contain_text("The settings were not changed")
+    expect(page.get_by_role("radio", name="PocketSphinx")).to_be_checked()
+    expect(page.locator("[data-health='ears pocketsphinx']")).to_contain_text("Ready")
 
 
-def test_without_room_on_the_disk_there_is_nothing_to_press(launch: Launch, open_page: Opener, server: str) -> None:
+def test_without_room_on_the_disk_there_is_nothing_to_press(launch: Launch, open_page: Opener, address: str) -> None:
     def full(route: Route) -> None:
         told = route.fetch().json()
         for model in told["models"]:
             model |= {"room": False, "room_why": "The disk has 3 MB free."}
         route.fulfill(json=told)
 
-    page = open_page(launch(), f"{server}/setup", before=lambda page: page.route("**/api/hardware", full))
+    page = open_page(launch(), f"{address}/setup", before=lambda page: page.route("**/api/hardware", full))
     expect(row(page, "Whisper tiny")).to_contain_text("The disk has 3 MB free.")
     expect(page.get_by_role("button", name="Fetch")).to_have_count(0)

@@ -11,7 +11,7 @@ import soxr
 from playwright.sync_api import Locator, Page, WebSocketRoute, expect
 
 from config.places import ROOT
-from tests.browser.conftest import Launch, question, wait_until_ready
+from tests.browser.conftest import Launch, change, question, wait_until_ready
 
 Opener = Callable[..., Page]
 HTML = """<img src="/nowhere" onerror="document.title='broken in'"> & <b>bold</b>"""
@@ -237,18 +237,21 @@ def test_the_theme_follows_the_switch_and_is_kept(talk_page: Page) -> None:
 
 
 def test_without_a_sound_card_it_says_so_and_does_not_pretend_to_listen(
-    launch: Launch, open_page: Opener, troubled_server: Callable[[str], str]
+    launch: Launch, open_page: Opener, server: str
 ) -> None:
-    address = troubled_server('{"set_up": true, "audio": {"place": "soundcard"}}')
-    page = open_page(launch(), f"{address}/talk")
-    wait_until_ready(page)
-    devices = page.evaluate("async () => (await fetch('/api/soundcard/devices')).json()")
-    if devices.get("inputs"):
+    page = open_page(launch(), f"{server}/setup")
+    if page.request.get(f"{server}/api/soundcard/devices").json().get("inputs"):
         pytest.skip("this computer has a sound card")
-    press_start(page)
-    expect(page.locator(".notice.error")).not_to_be_empty()
-    expect(page.get_by_role("button", name="Start talking")).to_be_visible()
-    expect(page.locator("#state")).to_have_text("Ready when you are")
+    change(page, audio={"place": "soundcard"})
+    try:
+        page.goto(f"{server}/talk")
+        wait_until_ready(page)
+        press_start(page)
+        expect(page.locator(".notice.error")).not_to_be_empty()
+        expect(page.get_by_role("button", name="Start talking")).to_be_visible()
+        expect(page.locator("#state")).to_have_text("Ready when you are")
+    finally:
+        change(page, audio={"place": "browser"})
 
 
 def test_with_reduced_motion_nothing_moves_by_itself(launch: Launch, open_page: Opener, server: str) -> None:
