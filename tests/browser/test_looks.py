@@ -42,7 +42,7 @@ def test_axe_finds_nothing(launch: Launch, open_page: Callable[..., Page], serve
     page.wait_for_load_state("networkidle")
     page.evaluate(axe)
     for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]  # one of the two
+        page.emulate_media(color_scheme=scheme)
         assert page.evaluate(VIOLATIONS) == [], scheme
 
 
