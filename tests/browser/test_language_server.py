@@ -71,7 +71,7 @@ def test_from_an_address_to_a_reply(setup_page: Page, server: str) -> None:
         expect(page.locator("input[name='mind.engine'][value='builtin']")).to_be_checked()
         expect(builtin).to_contain_text("Ready")
 
-        for wrong, words in (("http://127.0.0.1:9/v1", "No server answers at"), ("ftp:/x", "is no address")):
+        for wrong, words in (("http://127.0.0.1:9/v1", "No server answers at"), ("ftp:/x", "is not an address")):
             url.fill(wrong)
             asks.click()
             expect(line).to_contain_text(words)

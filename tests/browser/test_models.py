@@ -172,5 +172,5 @@ def test_without_room_on_the_disk_there_is_nothing_to_press(launch: Launch, open
         route.fulfill(json=told)
 
     page = open_page(launch(), f"{address}/setup", before=lambda page: page.route("**/api/hardware", full))
-    expect(row(page, "Whisper tiny")).to_contain_text("The disk has 3 MB free.")
+    expect(row(page, "Whisper small")).to_contain_text("The disk has 3 MB free.")
     expect(page.get_by_role("button", name="Fetch")).to_have_count(0)
