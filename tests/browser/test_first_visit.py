@@ -75,7 +75,8 @@ def first_visit(launch: Launch, open_page: Opener, address: str, mind: tuple[str
     return page
 
 
-def test_one_button_leads_from_the_small_engines_to_the_real_ones(
+@pytest.mark.parametrize("hub", [WHISPER], indirect=True)
+def test_one_button_leads_to_the_real_engines_but_for_those_that_cannot_be_used(
     launch: Launch, open_page: Opener, hub: Hub, tmp_path: Path
 ) -> None:
     hub.gated.add(CSM)
@@ -104,11 +105,11 @@ def test_one_button_leads_from_the_small_engines_to_the_real_ones(
         page.get_by_label("Token").press("Enter")
         expect(line).to_have_text("All of it has come, and is checked.", timeout=READY_WITHIN)
         said = page.locator("#real-line")
-        expect(said).to_contain_text("In use, but not: A server of yours.", timeout=READY_WITHIN)
-        expect(rows.nth(0)).to_contain_text("In use.")
+        expect(said).to_contain_text("In use, but not: Whisper base, A server of yours.", timeout=READY_WITHIN)
+        expect(rows.nth(0)).to_contain_text("PocketSphinx")
+        expect(rows.nth(0)).to_contain_text("The settings were not changed:")
         expect(rows.nth(2)).to_contain_text("In use.")
         expect(page.locator("#real-why")).to_contain_text("Nothing more is to be downloaded.")
-        expect(button).to_be_disabled()
 
         page.get_by_role("link", name="Enter its address, or choose another.").click()
         expect(page.get_by_role("heading", name="Engines", exact=True)).to_be_visible()
@@ -128,23 +129,9 @@ def test_with_a_small_mind_nothing_is_left_to_do(launch: Launch, open_page: Open
         rows = page.locator("#swaps li")
         for row in rows.all():
             expect(row).to_contain_text("In use.", timeout=READY_WITHIN)
+        expect(page.locator("#real-why")).to_contain_text("Nothing more is to be downloaded.")
+        expect(page.get_by_role("button", name="Use the real engines")).to_be_disabled()
         expect(page.locator("#loaded li", has_text="Mind")).to_contain_text(f"Transformers, {SMALL_MIND[1]}")
-        page.goto("about:blank")
-
-
-@pytest.mark.parametrize("hub", [WHISPER], indirect=True)
-def test_what_cannot_be_used_says_why_and_the_others_are(
-    launch: Launch, open_page: Opener, hub: Hub, tmp_path: Path
-) -> None:
-    with serving(tmp_path / "data") as address:
-        page = first_visit(launch, open_page, address)
-        page.get_by_role("button", name="Use the real engines").click()
-        said = page.locator("#real-line")
-        expect(said).to_contain_text("In use, but not: Whisper base, A server of yours.", timeout=READY_WITHIN)
-        rows = page.locator("#swaps li")
-        expect(rows.nth(0)).to_contain_text("The settings were not changed:")
-        expect(rows.nth(0)).to_contain_text("PocketSphinx")
-        expect(rows.nth(2)).to_contain_text("In use.")
         page.goto("about:blank")
 
 
