@@ -49,7 +49,7 @@ def generate_streaming_audio(
     generator: Generator,
     text: str,
     speaker: int,
-    context: Sequence[Segment],
+    context: Sequence[Segment] | None,
     output_file: str | Path,
     max_audio_length_ms: float = 90_000,
     temperature: float = 0.9,

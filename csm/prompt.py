@@ -53,10 +53,15 @@ class Segment:
 def speakable(text: str) -> str:
     """`text` without what the model stumbles over: brackets, emoji, control characters, the colon of "10:30".
 
-    Raises InvalidText if no letter and no digit is left.
+    Raises InvalidText if no letter and no digit is left, or if it begins as the model's own prompts do, with "[0]".
     """
     if not isinstance(text, str):
         raise InvalidText(f"The text must be a string, not {type(text).__name__}.")
+    if marked := re.match(r"\s*\[(\d+)\]", text):
+        raise InvalidText(
+            f"The text begins with {marked[0].strip()}, but the speaker is an argument of its own: "
+            f"give speaker={marked[1]}, and the words alone."
+        )
     joiners, dropped = "\u200c\u200d", "\ufe0e\ufe0f\u20e3"
     characters = (
         " " if (unicodedata.category(c) in _UNSPOKEN and c not in joiners) or c in dropped else c

@@ -56,7 +56,7 @@ class Generator:
         self,
         text: str,
         speaker: int,
-        context: Sequence[Segment] = (),
+        context: Sequence[Segment] | None = (),
         max_audio_length_ms: float = 90_000,
         temperature: float = 0.9,
         topk: int = 50,
@@ -67,7 +67,8 @@ class Generator:
     ) -> Tensor:
         """Speech for `text`: float32 [samples] at `sample_rate`, on the host.
 
-        `stream` is accepted because it is established; sound is always decoded while it is made, and is the same.
+        `context` is what was said before; None is nothing. `stream` is accepted because it is established; sound is
+        always decoded while it is made, and is the same.
         `cancelled` is asked before each frame; what was said until then is returned.
 
         Raises InvalidText, InvalidSpeaker, InvalidAudio, ContextTooLong, NoSpeech, OutOfMemory, and ValueError for a
@@ -82,7 +83,7 @@ class Generator:
         self,
         text: str,
         speaker: int,
-        context: Sequence[Segment] = (),
+        context: Sequence[Segment] | None = (),
         max_audio_length_ms: float = 90_000,
         temperature: float = 0.9,
         topk: int = 50,
@@ -105,7 +106,7 @@ class Generator:
         self,
         texts: Sequence[str],
         speakers: Sequence[int],
-        contexts: Sequence[Sequence[Segment]] | None = None,
+        contexts: Sequence[Sequence[Segment] | None] | None = None,
         max_audio_length_ms: float = 90_000,
         temperature: float = 0.9,
         topk: int = 50,
@@ -131,7 +132,7 @@ class Generator:
             return [_decode(decoder, frames) for frames in spoken]
 
     def prompt(
-        self, text: str, speaker: int, context: Sequence[Segment], max_audio_length_ms: float
+        self, text: str, speaker: int, context: Sequence[Segment] | None, max_audio_length_ms: float
     ) -> tuple[Tensor, int]:
         """The rows of a request, and how many frames it may take: as asked, but no more than the text can need.
 
@@ -140,7 +141,7 @@ class Generator:
         # The text first: its mistakes are found before any recording is encoded.
         target = self.prompter.text(text, speaker)
         most = frames_asked(speakable(text), max_audio_length_ms)
-        rows = torch.cat([*(self.prompter.segment(segment) for segment in context), target])
+        rows = torch.cat([*(self.prompter.segment(segment) for segment in context or ()), target])
         if len(rows) >= (limit := self.context - most):
             raise ContextTooLong(
                 f"Inputs too long, must be below max_seq_len - max_generation_len: {limit}. "

@@ -76,4 +76,4 @@ class Script:
             try:
                 speakable(line.text)
             except ValueError as error:
-                raise ScriptError(f"Line {line.number}: {line.character} says nothing. {error}") from error
+                raise ScriptError(f"Line {line.number}: {line.character} cannot say this. {error}") from error

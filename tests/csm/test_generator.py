@@ -94,6 +94,13 @@ def test_the_cap_is_the_shorter_of_what_was_asked_and_what_the_text_needs(genera
     assert len(generator.generate("Hi.", 0, [], max_audio_length_ms=100, seed=1)) == FRAME
 
 
+def test_no_context_is_the_empty_context(generator: Generator) -> None:
+    said = generator.generate("Hi.", 0, [], seed=1, **SHORT)
+    assert torch.equal(generator.generate("Hi.", 0, None, seed=1, **SHORT), said)
+    together = generator.generate_batch(["Hi."], [0], [None], seed=1, **SHORT)
+    torch.testing.assert_close(together[0], said, atol=1e-5, rtol=0)
+
+
 def test_a_batch_is_what_each_is_alone(generator: Generator) -> None:
     texts, speakers = ["Hi.", "A longer one, to be said together with it.", "Hm"], [0, 1, 2]
     contexts = [[Segment("A voice.", 0, voice(1.0))], [], [Segment("Some words.", 1)]]

@@ -113,6 +113,12 @@ def test_text_without_a_word_is_refused(text: str) -> None:
         speakable(text)
 
 
+@pytest.mark.parametrize("text", ["[0]Hello from Sesame.", " [12] Hello."])
+def test_a_speaker_in_the_text_is_told_to_be_an_argument(text: str) -> None:
+    with pytest.raises(InvalidText, match=r"give speaker=(0|12), and the words alone"):
+        speakable(text)
+
+
 def test_text_that_is_no_string_is_refused() -> None:
     with pytest.raises(InvalidText, match="must be a string, not NoneType"):
         speakable(None)  # type: ignore[arg-type]

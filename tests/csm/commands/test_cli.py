@@ -281,7 +281,7 @@ Ben: So be it.
         [
             ("", "Nobody says anything"),
             ("Anna: Hello.\nWhat is this", "Line 2 should be"),
-            ("Anna: \N{GRINNING FACE}", "Line 1: Anna says nothing"),
+            ("Anna: \N{GRINNING FACE}", "Line 1: Anna cannot say this"),
             ("Anna = nobody\nAnna: Hello.", "no voice 'nobody'"),
             ("Anna = a\nAnna = b\nAnna: Hello.", "Line 2: Anna has the voice a already"),
         ],
