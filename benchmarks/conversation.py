@@ -23,6 +23,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks import intrusions
 from benchmarks.simulated_user import RATE, ROOT, Headset, Samples, headset, load, machine, parley, trimmed
 from benchmarks.voice_to_voice import ask
 from config import Settings
@@ -273,7 +274,13 @@ def main() -> None:
     options.add_argument("--profile", default="offline")
     options.add_argument("--peer", choices=("pipecat",), help="the same user talks with this one too")
     options.add_argument("--peer-python", default=sys.executable, help="an interpreter with the peer's dependencies")
+    options.add_argument("--intrusions", action="store_true", help="only what is said over a reply, judged as heard")
+    options.add_argument("--whisper", default="base", help="the model that hears intrusions")
     chosen = options.parse_args()
+    if chosen.intrusions:
+        rounds = min(chosen.rounds, len(intrusions.VOICES))
+        print(intrusions.table(asyncio.run(intrusions.judged(chosen.whisper, rounds)), chosen.whisper))
+        return
     found: dict[str, Findings] = {}
     with parley("--profile", chosen.profile) as port:
         found["Parley"] = asyncio.run(measure(port, chosen.rounds))
