@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from config.settings import Settings
+from config.text import parsed
 
 FILE_NAME = "settings.json"
 
@@ -62,11 +63,13 @@ class SettingsStore:
         except OSError as error:
             raise SettingsError(f"{self.path} cannot be read ({error.strerror}): check its owner and mode.") from error
         try:
-            return Loaded(Settings.model_validate_json(text))
+            return Loaded(Settings.model_validate(parsed(text)))
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "the file"
             return self._set_aside(f"{where}: {first['msg']}")
+        except (ValueError, RecursionError) as error:
+            return self._set_aside(f"it is not JSON: {error}")
 
     def save(self, settings: Settings) -> None:
         """Raises SettingsError: the folder is read-only or the disk is full; the old file is untouched."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import threading
 import uuid
 from collections.abc import Iterator
@@ -161,12 +162,22 @@ class Memory:
             day=day,
             before=None if before is None else _aware(before),
         )
+        if everything:
+            self._drop_set_aside()
         if not self._turns.find(which, limit=1):
             return 0
         self._indexer.due()  # first, so that a crash between texts and vectors is put right at the next start
         removed = self._turns.remove(which)
         self._indexer.drop()
         return removed
+
+    def _drop_set_aside(self) -> None:
+        """What was damaged was kept, words and all, for whoever might rescue more of it."""
+        for aside in self._folder.glob("*.damaged-*"):
+            if aside.is_dir():
+                shutil.rmtree(aside)
+            else:
+                aside.unlink()
 
     def correct(self, id: str, text: str) -> None:
         """Replace what a turn says.
@@ -301,11 +312,11 @@ def _read_jsonl(file: Path) -> Iterator[Remembered]:
             try:
                 entry = json.loads(line)
                 yield Remembered(
-                    str(entry.get("id") or uuid.uuid4().hex),
+                    _tidy(str(entry.get("id") or "")) or uuid.uuid4().hex,
                     _clean(entry["speaker"], "speaker"),
                     _clean(entry["text"], "text"),
                     _aware(datetime.fromisoformat(entry["at"])),
-                    str(entry["conversation"]),
+                    _tidy(str(entry["conversation"])),
                 )
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise ValueError(f"Line {number} of {os.fspath(file)} is not a turn of memory: {error}") from error

@@ -19,6 +19,8 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
+from config.text import printable
+
 FILE_NAME = "parley.log"
 MAX_BYTES = 5_000_000
 KEPT = 3
@@ -72,7 +74,7 @@ class LineFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created)
-        return f"{at:%H:%M:%S} {record.levelname.lower():8} {record.getMessage()}"
+        return f"{at:%H:%M:%S} {record.levelname.lower():8} {printable(record.getMessage())}"
 
 
 class LogFile(RotatingFileHandler):

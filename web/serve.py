@@ -20,10 +20,12 @@ from types import FrameType
 import uvicorn
 from filelock import FileLock, Timeout
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from config import Settings, SettingsError, SettingsStore
 from config.nvidia import one_card
 from config.profiles import PROFILES
+from config.text import printable
 from pipeline.engines.running import Engines
 from web import logs
 from web.app import create_app
@@ -36,6 +38,8 @@ TOKEN_FILE = "token"
 LOCK_FILE = ".lock"
 REQUEST_S = 10.0
 """Within which the head of a request must come."""
+UNREAD = 1 << 20
+"""Bytes that may wait for a client which goes on asking."""
 HANG_UP: int | None = getattr(signal, "SIGHUP", None)
 GRACE = 3
 """Seconds that connections have to end after Ctrl-C."""
@@ -72,7 +76,7 @@ def serve(options: ServeOptions) -> int:
             server = Server(server_config(app), lambda: welcome(address, service, options))
             asyncio.run(server.serve(sockets=[listener]))
     except (ServeError, SettingsError) as error:
-        print(f"Parley cannot start: {error}", file=sys.stderr)
+        print(f"Parley cannot start: {printable(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:  # uvicorn raises the signal again when it is done
         pass
@@ -86,7 +90,7 @@ def server_config(app: object) -> uvicorn.Config:
         log_config=None,
         http=Http,
         lifespan="on",
-        ws="websockets-sansio",
+        ws=Socket,
         ws_max_size=MAX_MESSAGE,
         ws_per_message_deflate=False,  # base64 of sound hardly shrinks, and deflate costs time and memory
         timeout_graceful_shutdown=GRACE,
@@ -124,6 +128,15 @@ class Http(HttpToolsProtocol):
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None
+
+
+class Socket(WebSocketsSansIOProtocol):
+    """uvicorn's, which ends a connection whose client asks for signs of life and never reads them."""
+
+    def handle_ping(self) -> None:
+        super().handle_ping()
+        if self.transport.get_write_buffer_size() > UNREAD:
+            self.transport.abort()
 
 
 class Server(uvicorn.Server):

@@ -8,8 +8,8 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -25,6 +25,7 @@ from config.nvidia import one_card
 from config.places import DATA
 from config.profiles import PROFILES, Name
 from config.store import SettingsError, SettingsStore
+from config.text import printable
 from pipeline.audio import MOUTH_RATE, Samples
 from pipeline.audio.portaudio import SoundCardError
 from pipeline.conversation.conversation import Conversation
@@ -88,33 +89,40 @@ def main(argv: Sequence[str]) -> int:
     options = Options(**vars(arguments.parse_args(argv)))
     if not options.inputs and (options.output or options.as_json or options.realtime):
         arguments.error("--output, --json and --realtime go with --input FILE.")
-    _end_in_good_order()
     try:
         # Before the loop, so that Ctrl-C ends a wait for a pipe that nobody writes to.
         recordings = _inputs(options)
-        return asyncio.run(talk(options, recordings))
+        with _ending_in_good_order():
+            return asyncio.run(talk(options, recordings))
     except (AudioFileError, SettingsError) as error:
-        print(error, file=sys.stderr)
+        print(printable(str(error)), file=sys.stderr)
         return BAD_INPUT
     except (EngineError, SoundCardError) as error:
-        print(error, file=sys.stderr)
+        print(printable(str(error)), file=sys.stderr)
         return NOTHING_SAID
     except KeyboardInterrupt:
         print("\nGoodbye.", file=sys.stderr)
         return DONE
 
 
-def _end_in_good_order() -> None:
+@contextmanager
+def _ending_in_good_order() -> Iterator[None]:
     """A closed terminal and `kill` end the talk as Ctrl-C does; what is ignored already (nohup) stays ignored."""
 
     def end(number: int, _: FrameType | None) -> None:
         signal.signal(number, signal.SIG_IGN)  # a terminal that closes says so twice, and twice Ctrl-C does not wait
         signal.raise_signal(signal.SIGINT)
 
-    for name in ("SIGTERM", "SIGHUP", "SIGBREAK"):
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    ours = [number for number, handler in before.items() if handler is signal.SIG_DFL]
+    try:
+        for number in ours:
             signal.signal(number, end)
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _inputs(options: Options) -> list[Samples]:
@@ -170,16 +178,16 @@ async def _at_the_sound_card(options: Options) -> int:
 def _print_live(console: Console, event: Event) -> None:
     match event:
         case UserSaid(_, _, text) if text:
-            console.print(Text.assemble(("You     ", "bold cyan"), text))
+            console.print(Text.assemble(("You     ", "bold cyan"), printable(text)))
         case ReplyText(_, _, text):
-            console.print(Text.assemble(("Parley  ", "bold magenta"), text))
+            console.print(Text.assemble(("Parley  ", "bold magenta"), printable(text)))
         case Notice(_, _, _, text):
-            console.print(Text(text, "yellow"))
+            console.print(Text(printable(text), "yellow"))
 
 
 def _print(held: Held, options: Options) -> None:
     for text in dict.fromkeys(notice.text for notice in held.notices):
-        print(text, file=sys.stderr)
+        print(printable(text), file=sys.stderr)
     if not held.records:
         print("No speech was heard in what was played.", file=sys.stderr)
     if options.as_json:
@@ -187,8 +195,10 @@ def _print(held: Held, options: Options) -> None:
         return
     console = Console()
     for record in held.records:
-        console.print(Text.assemble(("You     ", "bold cyan"), record.user or "(not understood)"))
-        console.print(Text.assemble(("Parley  ", "bold magenta"), record.heard or f"({record.why or 'silent'})"))
+        console.print(Text.assemble(("You     ", "bold cyan"), printable(record.user) or "(not understood)"))
+        console.print(
+            Text.assemble(("Parley  ", "bold magenta"), printable(record.heard or f"({record.why or 'silent'})"))
+        )
     if held.records:
         console.print(times_table(held.records))
     if options.output and len(held.sound):

@@ -11,6 +11,7 @@ import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
+from config.text import whole_characters
 from pipeline.llm import Truncated
 from pipeline.llm.reasoning import Reasoning
 from pipeline.tools.calls import ToolCall
@@ -205,11 +206,6 @@ def end_of_json(text: str) -> int | None:
             if depth <= 0:
                 return at + 1
     return None
-
-
-def whole_characters(text: str) -> str:
-    """Text without half characters: a pair of surrogates becomes its character, a lone one the replacement sign."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 async def cleaned(

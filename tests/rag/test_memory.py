@@ -123,6 +123,17 @@ def test_forgetting_one_a_day_a_conversation_a_past_and_all(memory: Memory) -> N
     assert memory.turns() == [] and memory.conversations() == [] and not memory.recall("thing 4")
 
 
+def test_forgetting_everything_takes_along_what_was_set_aside_as_damaged(tmp_path: Path, memory: Memory) -> None:
+    memory.remember("Ann", "a secret")
+    (folder,) = {path.parent for path in tmp_path.rglob("turns.sqlite3")}
+    aside = [folder / f"{name}.damaged-20261120-120000" for name in ("vectors", "turns.sqlite3")]
+    aside[0].mkdir()
+    (aside[0] / "data").write_text("a secret")
+    aside[1].write_text("a secret")
+    memory.forget(everything=True)
+    assert not any(path.exists() for path in aside)
+
+
 def test_people_have_memories_of_their_own(tmp_path: Path, words: WordEmbedder) -> None:
     names = ["ann", "Ann", "../ann", "안", "a/b", "a%2f.b", "con."]
     memories = [Memory(tmp_path / "all", owner=name, embedder=words) for name in names]

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ValidationError
 
 from config import SettingsError
+from config.text import parsed
 from pipeline.engine import EngineError
 from web.changes import SettingsInvalid, SettingsRefused
 from web.validation import explain, sentence
@@ -30,7 +31,7 @@ class Problem(Exception):
 async def json_object(request: Request) -> dict[str, Any]:
     """Raises Problem for a body that is not a JSON object."""
     try:
-        body = await request.json()
+        body = parsed(await request.body())
     except (ValueError, RecursionError):
         raise Problem(422, "The body is not JSON.") from None
     if not isinstance(body, dict):

@@ -71,7 +71,7 @@ def memory_api(service: Service) -> APIRouter:
     ) -> dict[str, Any]:
         return {"turns": [asdict(turn) for turn in await memory().search(q, limit=limit)]}
 
-    @router.put("/turns/{id}")
+    @router.put("/turns/{id:path}")
     async def correct(id: str, request: Request) -> dict[str, Any]:
         text = checked(Correction, await json_object(request)).text
         try:
@@ -80,11 +80,11 @@ def memory_api(service: Service) -> APIRouter:
             raise Problem(404, "There is no such turn in the memory; it may have been forgotten.") from None
         return {"id": id, "text": text}
 
-    @router.delete("/turns/{id}")
+    @router.delete("/turns/{id:path}")
     async def forget_turn(id: str) -> dict[str, Any]:
         return await forgotten(id=id)
 
-    @router.delete("/conversations/{id}")
+    @router.delete("/conversations/{id:path}")
     async def forget_conversation(id: str) -> dict[str, Any]:
         return await forgotten(conversation=id)
 

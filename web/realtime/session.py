@@ -7,7 +7,6 @@ runs it beside that (`run`) until one side ends.
 from __future__ import annotations
 
 import asyncio
-import json
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -16,6 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from config import Settings
+from config.text import parsed
 from pipeline.cleanup import uninterrupted
 from pipeline.conversation.conversation import Conversation
 from pipeline.conversation.events import Event, ReplyPaused, ReplyResumed, Severity
@@ -137,7 +137,7 @@ class Call:
         if text is None:
             return [failure("invalid_message", "Send events as text messages in JSON; sound goes in base64.")]
         try:
-            tree = json.loads(text)
+            tree = parsed(text)
         except (ValueError, RecursionError):
             return [failure("invalid_json", "This message is not JSON.")]
         if not isinstance(tree, dict):
