@@ -11,8 +11,18 @@ from datetime import date, timedelta
 DAY = timedelta(days=1)
 MONTHS = "january february march april may june july august september october november december".split()
 WEEKDAYS = "monday tuesday wednesday thursday friday saturday sunday".split()
-NUMBERS = {"a": 1, "an": 1, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8,
-           "nine": 9, "ten": 10, "couple of": 2, "a couple of": 2, "few": 3, "a few": 3, "several": 4}  # fmt: skip
+ONES = "one two three four five six seven eight nine".split()
+TENS = {word: 10 * ten for ten, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)}
+NUMBERS = (
+    {"a": 1, "an": 1, "couple of": 2, "a couple of": 2, "few": 3, "a few": 3, "several": 4}
+    | TENS
+    | {
+        word: number
+        for number, word in enumerate(
+            [*ONES, *"ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()], 1
+        )
+    }
+)
 SEASONS = {"spring": 3, "summer": 6, "autumn": 9, "fall": 9, "winter": 12}
 """First month, in the northern hemisphere."""
 FEASTS = {"christmas": (12, 25), "christmas eve": (12, 24), "new year's eve": (12, 31), "new year's day": (1, 1),
@@ -69,7 +79,7 @@ def phrases(text: str, said: date) -> list[Phrase]:
                 continue
             if span is not None:
                 found.append(Phrase(match.start(), match.end(), span))
-    return sorted(found, key=lambda phrase: phrase.start)
+    return [_extended(phrase, text, said) for phrase in sorted(found, key=lambda phrase: phrase.start)]
 
 
 def spans(text: str, said: date) -> list[Span]:
@@ -118,15 +128,41 @@ def _relative_day(match: re.Match[str], said: date) -> Span:
 
 
 def _ago(match: re.Match[str], said: date) -> Span:
-    count, unit = _number(match["count"]), match["unit"].lower()
-    if unit == "day":
-        return Span(said - count * DAY, said - count * DAY)
-    if unit == "week":
-        middle = said - 7 * count * DAY
-        return Span(middle - 3 * DAY, middle + 3 * DAY)
-    if unit == "month":
-        return _whole_month(*_months_from(said, -count))
-    return Span(date(said.year - count, 1, 1), date(said.year - count, 12, 31))
+    return _away(said, -_number(match["count"]), match["unit"].lower())
+
+
+def _ahead(match: re.Match[str], said: date) -> Span:
+    return _away(said, _number(match["count"]), match["unit"].lower())
+
+
+def _half_years_ago(match: re.Match[str], said: date) -> Span:
+    years = _number(match["years"]) if match["years"] else 0
+    return _whole_month(*_months_from(said, -12 * years - 6))
+
+
+def _weekdays_ago(match: re.Match[str], said: date) -> Span:
+    """ "Two Fridays ago", "the Friday before last"."""
+    back = (said.weekday() - WEEKDAYS.index(match["weekday"].lower())) % 7 or 7
+    count = _number(match["count"]) if "count" in match.groupdict() else 2
+    on = said - (back + 7 * (count - 1)) * DAY
+    return Span(on, on)
+
+
+def _weekday_of_week(match: re.Match[str], said: date) -> Span:
+    step = {"last": -1, "this": 0, "next": 1}[match["which"].lower()]
+    on = said + (WEEKDAYS.index(match["weekday"].lower()) - said.weekday() + 7 * step) * DAY
+    return Span(on, on)
+
+
+def _day_of_month(match: re.Match[str], said: date) -> Span:
+    month = _months_from(said, {"last": -1, "this": 0, "next": 1}[match["which"].lower()])
+    on = date(*month, int(match["day"]))
+    return Span(on, on)
+
+
+def _decade(match: re.Match[str], said: date) -> Span:
+    first = int(match["year"] or 1900 + (int(match["short"]) if match["short"] else _DECADES[match["name"].lower()]))
+    return Span(date(first, 1, 1), date(first + 9, 12, 31))
 
 
 def _in_the_last(match: re.Match[str], said: date) -> Span:
@@ -152,7 +188,9 @@ def _weekday(match: re.Match[str], said: date) -> Span:
 def _relative_unit(match: re.Match[str], said: date) -> Span:
     unit = match["unit"].lower()
     which = match["which"].lower()
-    step = {"this": 0, "current": 0, "next": 1, "coming": 1, "upcoming": 1}.get(which, -1)
+    step = {"this": 0, "current": 0, "next": 1, "coming": 1, "upcoming": 1, "before last": -2, "after next": 2}.get(
+        " ".join(which.split()), -1
+    )
     monday = said - said.weekday() * DAY
     if unit == "week":
         return Span(monday + 7 * step * DAY, monday + (7 * step + 6) * DAY)
@@ -164,6 +202,9 @@ def _relative_unit(match: re.Match[str], said: date) -> Span:
     if unit == "year":
         return Span(date(said.year + step, 1, 1), date(said.year + step, 12, 31))
     first = _season(said.year, unit)
+    if abs(step) == 2:
+        before = first.last < said if step < 0 else first.first > said
+        return _season(said.year + step + (before if step < 0 else -before), unit)
     if step < 0 and first.last >= said:
         return _season(said.year - 1, unit)
     if step > 0 and first.first <= said:
@@ -184,7 +225,45 @@ def _feast(match: re.Match[str], said: date) -> Span:
     return Span(on, on, yearly=not year)
 
 
+# What stands before a phrase and moves it
+
+
+def _extended(phrase: Phrase, text: str, said: date) -> Phrase:
+    """ "The day after Christmas", "two weeks before May 5th", "since Christmas": the phrase with what moves it."""
+    if shift := _SHIFT.search(text, 0, phrase.start):
+        side = 1 if shift["side"].lower() == "after" else -1
+        near = phrase.span.last if side > 0 else phrase.span.first
+        if shift["unit"].lower() == "week" and not shift["count"]:  # "the week after" it
+            first, last = sorted((near + side * DAY, near + 7 * side * DAY))
+        else:
+            weeks = shift["unit"].lower() == "week"
+            on = near + side * (_number(shift["count"]) if shift["count"] else 1) * (7 if weeks else 1) * DAY
+            first, last = (on - 3 * DAY, on + 3 * DAY) if weeks else (on, on)
+        return Phrase(shift.start(), phrase.end, Span(first, last, phrase.span.yearly))
+    since = _SINCE.search(text, 0, phrase.end if text[phrase.start :].lower().startswith("since") else phrase.start)
+    if since or text[phrase.start : phrase.start + 6].lower() == "since ":
+        first = phrase.span.first
+        if phrase.span.yearly and first > said:
+            first = _in_year(first, said.year - 1)
+        if first <= said:
+            return Phrase(since.start() if since else phrase.start, phrase.end, Span(first, said))
+    return phrase
+
+
 # The calendar
+
+
+def _away(said: date, count: int, unit: str) -> Span:
+    """So many days, weeks, months or years from a day, as exactly as people mean it."""
+    if unit == "day":
+        return Span(said + count * DAY, said + count * DAY)
+    if unit in {"week", "fortnight"}:
+        middle = said + (14 if unit == "fortnight" else 7) * count * DAY
+        return Span(middle - 3 * DAY, middle + 3 * DAY)
+    if unit == "month":
+        return _whole_month(*_months_from(said, count))
+    year = said.year + (10 if unit == "decade" else 1) * count
+    return Span(date(year, 1, 1), date(year, 12, 31))
 
 
 def _moved(span: Span, year: int) -> tuple[date, date]:
@@ -202,7 +281,9 @@ def _month(name: str) -> int:
 
 def _number(words: str) -> int:
     words = " ".join(words.lower().split())
-    return int(words) if words.isdigit() else NUMBERS[words]
+    if words.isdigit():
+        return int(words)
+    return NUMBERS[words] if words in NUMBERS else sum(NUMBERS[word] for word in re.split("[ -]", words))
 
 
 def _months_from(said: date, months: int) -> tuple[int, int]:
@@ -225,7 +306,13 @@ _MONTH = r"(?P<month>jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|
          r"|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)\.?"  # fmt: skip
 _FULL_MONTH = rf"(?P<month>{'|'.join(MONTHS)})"
 _YEAR = r"(?P<year>(?:19|20)\d\d)"
-_COUNT = rf"(?P<count>\d{{1,4}}|{'|'.join(sorted(NUMBERS, key=len, reverse=True))})"
+_COUNTED = rf"\d{{1,4}}|(?:{'|'.join(TENS)})[ -](?:{'|'.join(ONES)})|{'|'.join(sorted(NUMBERS, key=len, reverse=True))}"
+_COUNT = rf"(?P<count>{_COUNTED})"
+_UNIT = r"(?P<unit>day|week|fortnight|month|year|decade)s?"
+_WEEKDAY = rf"(?P<weekday>{'|'.join(WEEKDAYS)})"
+_DECADES = {"twenties": 20, "thirties": 30, "forties": 40, "fifties": 50, "sixties": 60, "seventies": 70,
+            "eighties": 80,
+            "nineties": 90}  # fmt: skip
 _LAST = r"(?P<which>last|past|previous|this|current|next|coming|upcoming)"
 _FEASTS = "|".join(sorted(FEASTS, key=len, reverse=True)).replace("'", "['’]")
 
@@ -239,9 +326,19 @@ _PHRASES: list[tuple[re.Pattern[str], _Meaning]] = [
         (rf"{_MONTH}(?: of|,)? {_YEAR}", _month_of_year),
         (rf"(?P<feast>{_FEASTS})(?: {_YEAR})?", _feast),
         (rf"(?P<season>{'|'.join(SEASONS)})(?: of)? {_YEAR}", _season_alone),
+        (rf"{_COUNT} {_UNIT} from (?:now|today)", _ahead),
         (r"(?:the )?day before yesterday|(?:the )?day after tomorrow|yesterday|last night|today|tonight|tomorrow"
          r"|this (?:morning|afternoon|evening)", _relative_day),
-        (rf"{_COUNT} (?P<unit>day|week|month|year)s? ago", _ago),
+        (rf"(?:(?P<years>{_COUNTED}) years? and a half|half a year) ago", _half_years_ago),
+        (rf"{_COUNT} {_UNIT} ago", _ago),
+        (rf"{_COUNT} {_WEEKDAY}s ago", _weekdays_ago),
+        (rf"(?:the )?{_WEEKDAY} before last", _weekdays_ago),
+        (rf"(?:(?<!once )(?<!twice )(?<!times )in {_COUNT} {_UNIT})(?! of)", _ahead),
+        (rf"{_WEEKDAY} (?:of )?(?P<which>last|this|next) week", _weekday_of_week),
+        (r"(?:the )?(?P<day>\d{1,2})(?:st|nd|rd|th) of (?P<which>last|this|next) month", _day_of_month),
+        (rf"(?:the )?(?P<unit>week|weekend|month|year|{'|'.join(SEASONS)}) (?P<which>before last|after next)",
+         _relative_unit),
+        (rf"the (?:(?P<year>(?:19|20)\d0)'?s|'?(?P<short>[2-9]0)'?s|(?P<name>{'|'.join(_DECADES)}))", _decade),
         (rf"(?:in|over|for|during) the (?:last|past) {_COUNT} (?P<unit>day|week|month|year)s?", _in_the_last),
         (rf"{_LAST} (?P<unit>week|weekend|month|year|{'|'.join(SEASONS)})", _relative_unit),
         (r"recently|lately|the other day", _recently),
@@ -254,3 +351,5 @@ _PHRASES: list[tuple[re.Pattern[str], _Meaning]] = [
         (rf"(?:in|since|during|of|from|until|by|year) {_YEAR}", _year),
     ]
 ]  # fmt: skip
+_SHIFT = re.compile(rf"(?:the|\b{_COUNT}) (?P<unit>day|week)s? (?P<side>before|after) (?:the )?$", re.IGNORECASE)
+_SINCE = re.compile(r"\bsince (?:the )?$", re.IGNORECASE)
