@@ -106,10 +106,11 @@ class Memory:
         found = self.find(query, now=now, exclude_conversation=exclude_conversation, asker=asker)
         if not found.rows or not fits(found.features):
             return Recall("", ())
-        scores, older_of = renewed(found.rows, found.scores)
+        scores, older_of, past = renewed(found.rows, found.scores, found.claims)
         kept = np.where(scores >= scores.max() - RELEVANT, scores, -np.inf)
-        text, taken = pack(found.rows, kept, budget_chars, found.question.terms)
-        return Recall(text, tuple(_recalled(found, index, older_of.get(index)) for index in taken))
+        text, taken = pack(found.rows, kept, budget_chars, found.question.terms, past)
+        items = (_recalled(found, index, older_of.get(index), past.get(index, "")) for index in taken)
+        return Recall(text, tuple(items))
 
     def find(
         self,
@@ -295,11 +296,13 @@ def _fts_query(text: str) -> str:
     return " OR ".join(f'"{word}"' for word in dict.fromkeys(words))
 
 
-def _recalled(found: Found, index: int, older: int | None) -> Recalled:
+def _recalled(found: Found, index: int, older: int | None, past: str) -> Recalled:
     row, best = found.rows[index], float(found.scores.max())
     why = reasons(found, index)
     if older is not None:
         why += f", newer than what was said on {found.rows[older].at:%Y-%m-%d}"
+    if past:
+        why += f", since changed: {past}"
     score = float(np.exp(found.scores[index] - best))
     return Recalled(row.id, row.speaker, row.text, row.at, row.conversation, score=score, why=why)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -25,9 +25,13 @@ def header(row: Row) -> str:
     return f"[{row.at.day} {row.at:%b %Y}]"
 
 
-def line(row: Row, terms: Sequence[str] = ()) -> str:
-    """One line whatever was said, so that no text can pass for another turn or another day."""
-    return f"{' '.join(row.speaker.split())}: {excerpt(row.text, terms)}"
+def line(row: Row, terms: Sequence[str] = (), past: str = "") -> str:
+    """One line whatever was said, so that no text can pass for another turn or another day.
+
+    `past`: what was said there and is no longer so.
+    """
+    since = f" (since changed: {past})" if past else ""
+    return f"{' '.join(row.speaker.split())}{since}: {excerpt(row.text, terms)}"
 
 
 def excerpt(text: str, terms: Sequence[str]) -> str:
@@ -48,12 +52,15 @@ def excerpt(text: str, terms: Sequence[str]) -> str:
     return " ".join(gap + sentences[index] for gap, index in zip(gaps, sorted(kept), strict=True))
 
 
-def pack(rows: Sequence[Row], scores: Floats, budget: int, terms: Sequence[str] = ()) -> tuple[str, list[int]]:
+def pack(
+    rows: Sequence[Row], scores: Floats, budget: int, terms: Sequence[str] = (), past: Mapping[int, str] | None = None
+) -> tuple[str, list[int]]:
     """The text, at most `budget` characters, by day in the order of saying; and which rows are in it, best first.
 
     A row whose score is minus infinity is left out. `terms`: the question's words, for cutting endless turns.
+    `past`: by row, what of it is no longer so.
     """
-    lines = [line(row, terms) for row in rows]
+    lines = [line(row, terms, (past or {}).get(index, "")) for index, row in enumerate(rows)]
     worth = scores - BREVITY * np.log([len(text) + 8 for text in lines])
     used, days, taken = 0, set[str](), []
     for index in np.argsort(-worth):

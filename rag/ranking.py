@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rag.catalogue import Catalogue
+from rag.claims import Claim, claims
+from rag.embedding import LONGEST
 from rag.question import Question
 from rag.store import Row
 from rag.vocabulary import Vocabulary, best_likeness
@@ -158,6 +160,10 @@ class Candidate:
     row: Row
     words: NDArray[np.intp]
     """The numbers of its words in the vocabulary."""
+
+    @cached_property
+    def claims(self) -> tuple[Claim, ...]:
+        return tuple(claims(self.row.text[:LONGEST]))
 
     @cached_property
     def about_oneself(self) -> bool:

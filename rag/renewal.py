@@ -1,11 +1,13 @@
-"""What was said again, later and differently: the newer word counts."""
+"""What was said again, later and differently: the newer word counts, and what it ends is past."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from rag.claims import MANY, Claim, resolved, standing
 from rag.lexical import EMPTY, words
 from rag.ranking import Floats
 from rag.store import Row
@@ -16,14 +18,56 @@ SAME = 0.8
 """From which the older one adds nothing."""
 COMPARED = 40
 """How many of the best turns are compared with each other."""
+SOON = 4
+"""Turns within which a correction ("Actually it's Turku") follows what it corrects."""
 
 
-def renewed(rows: Sequence[Row], scores: Floats) -> tuple[Floats, dict[int, int]]:
-    """Scores in which a newer turn never stands behind an older one like it; and the older for each such newer.
+@dataclass(frozen=True)
+class Ended:
+    """A claim that is no longer so: whose turn it stands in, and the turn that ended it; both by index."""
+
+    older: int
+    claim: Claim
+    newer: int
+
+
+def ended(turns: Sequence[tuple[str, str, int, Sequence[Claim]]]) -> list[Ended]:
+    """Of turns in the order of saying, as (speaker, conversation, place in the order, claims)."""
+    found: list[Ended] = []
+    standing_of: dict[str, list[tuple[int, Claim]]] = {}
+    for newer, (speaker, conversation, seq, read) in enumerate(turns):
+        held = standing_of.setdefault(speaker, [])
+        near = [claim for index, claim in held if turns[index][1] == conversation and turns[index][2] >= seq - SOON]
+        said = [claim for one in read if (claim := resolved(one, near)) is not None]
+        for claim in said:
+            over = [(older, past) for older, past in held if claim.ends(past)]
+            found += [Ended(older, past, newer) for older, past in over]
+            held[:] = [entry for entry in held if entry not in over]
+        held += [(newer, claim) for claim in standing(said)]
+    return found
+
+
+def renewed(
+    rows: Sequence[Row], scores: Floats, claims: Sequence[Sequence[Claim]]
+) -> tuple[Floats, dict[int, int], dict[int, str]]:
+    """Scores in which a newer turn never stands behind an older one like it, or one whose claim it ends; the older for
+    each such newer; and for each turn with a claim that is past, what that was about: "home".
 
     Only turns of one speaker are compared. What is said again nearly word for word is shown once, the newest time.
+
+    Args:
+        claims: of each row, as `rag.claims.claims` reads them.
     """
     adjusted, older_of = scores.copy(), dict[int, int]()
+    past: dict[int, list[str]] = {}
+    order = sorted(range(len(rows)), key=lambda index: rows[index].seq)
+    turns = [(rows[index].speaker, rows[index].conversation, rows[index].seq, claims[index]) for index in order]
+    for end in ended(turns):
+        older, newer = order[end.older], order[end.newer]
+        adjusted[newer] = max(adjusted[newer], adjusted[older] + 0.01)
+        older_of[newer] = older
+        for index in (older, *_echoes(rows, older, newer, end.claim)):
+            past.setdefault(index, []).append(end.claim.label)
     best = [int(index) for index in np.argsort(-scores)[:COMPARED]]
     alike = _alike([set(words(rows[index].text[:2000])) - EMPTY for index in best])
     pairs = [(best[newer], best[older], alike[newer, older]) for newer, older in np.argwhere(alike >= ALIKE).tolist()]
@@ -34,7 +78,19 @@ def renewed(rows: Sequence[Row], scores: Floats) -> tuple[Floats, dict[int, int]
         older_of[newer] = older
         if likeness >= SAME:
             adjusted[older] = -np.inf
-    return adjusted, older_of
+    return adjusted, older_of, {index: ", ".join(dict.fromkeys(labels)) for index, labels in past.items()}
+
+
+def _echoes(rows: Sequence[Row], older: int, newer: int, claim: Claim) -> Iterable[int]:
+    """Turns in which somebody else told it back to the speaker ("You live in Oslo. What is it like there?")."""
+    told = set(words(claim.value)) - EMPTY
+    if not told or claim.attribute in MANY:
+        return
+    for index, row in enumerate(rows):
+        if row.speaker != rows[older].speaker and rows[older].seq < row.seq < rows[newer].seq:
+            said = set(words(row.text[:2000]))
+            if told <= said and not said.isdisjoint({"you", "your"}):
+                yield index
 
 
 def _alike(texts: Sequence[set[str]]) -> Floats:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rag.catalogue import Catalogue
+from rag.claims import Claim
 from rag.embedding import LONGEST
 from rag.lexical import ASKING, EMPTY, Stemmer, words
 from rag.question import Question
@@ -38,6 +39,7 @@ class Found:
     rows: list[Row]
     features: dict[str, Floats]
     scores: Floats
+    claims: list[tuple[Claim, ...]]
 
 
 class Retriever:
@@ -109,8 +111,9 @@ class Retriever:
         )
         turns = self._looked_at(around[around >= 0])
         features = known | describe(question, catalogue, candidates, turns, hits=hits, vocabulary=self._vocabulary)
-        chosen = [turns[here].row for here in candidates.tolist()]
-        return Found(question, chosen, features, score(features, weights))
+        chosen = [turns[here] for here in candidates.tolist()]
+        scores = score(features, weights)
+        return Found(question, [turn.row for turn in chosen], features, scores, [turn.claims for turn in chosen])
 
     def _looked_at(self, positions: Positions) -> dict[int, Candidate]:
         """The turns there; each is read once, as long as all of its words are known."""
