@@ -1,7 +1,8 @@
 """The built-in replies: a small rule-based companion that needs no download, and says that it is one.
 
-`words` makes what was heard comparable, `facts` reads what the user told and asked about themselves, `arithmetic`
-calculates, and `rules` is the table of everything it can answer.
+`words` makes what was heard comparable, `facts` reads what the user told and asked about themselves, `knowledge`
+keeps the newest of it, `arithmetic` calculates, `places` knows the time elsewhere, and `rules` is the table of
+everything it can answer.
 """
 
 from __future__ import annotations

@@ -6,10 +6,12 @@ One that returns None has no answer after all, and the next rule may try.
 from __future__ import annotations
 
 import re
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 from pipeline.llm.builtin import facts
 from pipeline.llm.builtin.arithmetic import NotCalculable, calculate
+from pipeline.llm.builtin.knowledge import known
+from pipeline.llm.builtin.places import time_in
 from pipeline.llm.builtin.turn import Turn
 from pipeline.llm.builtin.words import alike, content_words, some_time_ago
 
@@ -45,7 +47,24 @@ def goodbye(turn: Turn, match: re.Match[str]) -> str:
 
 
 def clock(turn: Turn, match: re.Match[str]) -> str:
-    return f"It is {(turn.now.hour - 1) % 12 + 1}:{turn.now.minute:02} {'a.m.' if turn.now.hour < 12 else 'p.m.'}"
+    return f"It is {_spoken(turn.now)}"
+
+
+def clock_in(turn: Turn, match: re.Match[str]) -> str | None:
+    place = re.sub(rf"{NOW_AND_PLEASE}$", "", match["place"], flags=re.IGNORECASE)
+    if place.lower() in _HERE:
+        return clock(turn, match)
+    there = time_in(place, turn.now)
+    named = re.sub(r"(?<![\w'])[a-z]", lambda letter: letter[0].upper(), place)
+    return f"In {named} it is {_spoken(there)}" if there else f"I do not know what time it is in {named}."
+
+
+NOW_AND_PLEASE = r"(?: please| now| right now| at the moment| today| again| parley)*"
+_HERE = frozenset({"here", "my town", "my city", "this place", "this room"})
+
+
+def _spoken(at: datetime) -> str:
+    return f"{(at.hour - 1) % 12 + 1}:{at.minute:02} {'a.m.' if at.hour < 12 else 'p.m.'}"
 
 
 _DAYS = {"yesterday": -1, "today": 0, "tomorrow": 1, "the day after tomorrow": 2, "the day before yesterday": -2}
@@ -90,8 +109,11 @@ def asked_fact(turn: Turn, match: re.Match[str]) -> str | None:
     wanted = facts.asked_for(turn.said)
     if answer := facts.look_up(wanted, turn.known):
         return answer
+    if wanted and (denial := turn.knowledge.denial(*wanted[0])):
+        single = wanted[0][0].attribute and not wanted[0][0].many
+        return "You told me that this has changed, but not what it is now." if single else _quoted(turn, denial)
     thing = next((thing for _, thing in wanted if thing), "")
-    if found := thing and facts.recollection(thing, turn.told):
+    if found := thing and facts.recollection(thing, turn.still_so):
         return _quoted(turn, found)
     return None
 
@@ -105,11 +127,12 @@ def untold_fact(turn: Turn, match: re.Match[str]) -> str | None:
 
 def told_fact(turn: Turn, match: re.Match[str]) -> str | None:
     last = turn.prompt.history[-2].text if len(turn.prompt.history) > 1 else ""
-    things = [fact.thing for fact in turn.known if fact.thing]
     said = turn.prompt.history[-1].text
-    new = list(facts.read(facts.Statement(said, turn.now, here=True, after=last), things[-1] if things else ""))
+    knowledge = known(turn.told)
+    new = knowledge.hear(facts.Statement(said, turn.now, here=True, after=last))
     if not new:
-        return None
+        taken_back = len(knowledge.past) > len(turn.knowledge.past)
+        return "I will go by that from now on. How is it now?" if taken_back else None
     first = new[0]
     reply = first.relation.noted.format(thing=first.thing, value=first.value)
     return reply[0].upper() + reply[1:]
@@ -136,7 +159,7 @@ def note(turn: Turn, match: re.Match[str]) -> str | None:
 def recollection(turn: Turn, match: re.Match[str]) -> str | None:
     if facts.asked_for(turn.said) or not re.search(r"\b(?:i|my|me|we|our)\b", turn.said, re.IGNORECASE):
         return None
-    found = facts.recollection(turn.said, turn.told)
+    found = facts.recollection(turn.said, turn.still_so)
     return _quoted(turn, found) if found else None
 
 

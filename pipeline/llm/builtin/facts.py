@@ -13,6 +13,7 @@ from datetime import datetime
 
 from pipeline.llm import Prompt
 from pipeline.llm.builtin.words import alike, as_name, content_words, tidy, without_lead_in
+from rag.claims import Claim, attribute_named
 
 _THING = r"(?P<thing>[^\W\d_][\w-]*?(?: [^\W\d_][\w-]*?){0,3}?)"
 _OWNER = r"(?:my|our)"
@@ -34,6 +35,10 @@ class Relation:
     """The value is a name, to be written with a capital."""
     many: bool = False
     """Newer facts join the older ones instead of replacing them."""
+    attribute: str = ""
+    """What `rag.claims` calls it, which then reads how it is told of the user."""
+    holds: bool = True
+    """Whether it is a claim that something is so, or that it is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,17 @@ class Fact:
     relation: Relation
     thing: str
     value: str
+
+    @property
+    def claim(self) -> Claim:
+        """The same as `rag.claims` puts it, which knows what ends what."""
+        if self.relation is CALLED:
+            return Claim(self.thing, "name", self.value)
+        if self.relation is WHEN:
+            return Claim(self.thing, "time", self.value)
+        if self.relation is FAVOURITE:
+            return Claim("", f"favourite {self.thing}", self.value)
+        return Claim("", self.relation.attribute or self.thing, self.value, self.relation.holds)
 
     def sentence(self) -> str:
         return self.relation.says.format(thing=self.thing, value=self.value)
@@ -59,11 +75,8 @@ class Statement:
 
 
 OWN_NAME = Relation(
-    told=(
-        r"my (?:first )?name is (?P<value>.+)",
-        r"(?:you (?:can|may) )?(?:just )?call me (?P<value>.+)",
-        r"i am called (?P<value>.+)",
-    ),
+    told=(),
+    attribute="name",
     asked=(
         r".*\b(?:what is|know|remember|tell me|say) my (?:first )?name$",
         r"(?:do you know |do you remember )?who (?:am i|i am)$",
@@ -100,7 +113,8 @@ FAVOURITE = Relation(
     noted="So your favourite {thing} is {value}. What do you like about it?",
 )
 HOME = Relation(
-    told=(r"(?:i|we) (?:now )?live in (?P<value>.+)", r"(?:i|we) (?:just |have )?moved to (?P<value>.+)"),
+    told=(),
+    attribute="home",
     asked=(
         r".*\bwhere (?:do )?(?:i|we) live",
         r".*\bwh(?:at|ich) (?:city|town|country|village|place|street) (?:do )?(?:i|we) live in",
@@ -118,7 +132,8 @@ ORIGIN = Relation(
     name=True,
 )
 WORK = Relation(
-    told=(r"i (?:now )?work (?P<value>(?:as|at|for|in|with) .+)",),
+    told=(),
+    attribute="work",
     asked=(
         r".*\bwhere (?:do )?i work",
         r".*\bwhat (?:do )?i do for (?:a living|work)",
@@ -127,26 +142,32 @@ WORK = Relation(
     says="You work {value}.",
     noted="So you work {value}. What was the best part of it lately?",
 )
+OUT_OF_WORK = Relation(
+    told=(),
+    attribute="work",
+    asked=(r"(?:am i|do i) (?:still )?(?:retired|unemployed|work\b.*)", *WORK.asked),
+    says="You are {value}.",
+    noted="So you are {value}. What do you do with your time?",
+)
 AGE = Relation(
-    told=(r"i am (?P<value>[\w -]+) years old",),
+    told=(),
+    attribute="age",
     asked=(r".*\bhow old (?:am i|i am)", r"what is my age"),
     says="You are {value} years old.",
     noted="{value} years, and still curious. I like that.",
 )
 LIKES = Relation(
-    told=(
-        r"i (?:really |also |do |just )*(?:like|love|enjoy|adore) (?!to know|you\b|it\b|that\b|this\b)(?P<value>.+)",
-    ),
+    told=(),
+    attribute="likes",
     asked=(r".*\bwhat (?:else )?(?:do )?i (?:like|love|enjoy)", r"what are my (?:hobbies|interests)"),
     says="You like {value}.",
     noted="You like {value}. How did that begin?",
     many=True,
 )
 DISLIKES = Relation(
-    told=(
-        r"i (?:really |also |just )*(?:hate|dislike|do not like|can not stand) "
-        r"(?!you\b|it\b|that\b|this\b)(?P<value>.+)",
-    ),
+    told=(),
+    attribute="likes",
+    holds=False,
     asked=(r".*\bwhat (?:else )?(?:do i|i|do) (?:not i |not |hate|dislike)+(?:like)?",),
     says="You do not like {value}.",
     noted="No {value}, then. What would you rather have?",
@@ -174,7 +195,54 @@ ATTRIBUTE = Relation(
     says="You told me that your {thing} is {value}.",
     noted="So your {thing} is {value}. Tell me more.",
 )
-RELATIONS = (OWN_NAME, CALLED, FAVOURITE, HOME, ORIGIN, WORK, AGE, LIKES, DISLIKES, NOTE, ATTRIBUTE)
+WHEN = Relation(
+    told=(),
+    asked=(
+        rf"(?:when|(?:what|which) (?:day|time)|at what time) (?:is|are) (?:my|our|the) {_THING}(?: appointment| now)?$",
+    ),
+    says="You told me that the {thing} is {value}.",
+    noted="The {thing} is {value}. I will keep it in mind.",
+    attribute="time",
+)
+MARRIAGE = Relation(
+    told=(),
+    asked=(r"(?:am i|are we) (?:still )?(?:married|single|divorced|engaged)", r"what is my marital status"),
+    says="You told me that you are {value}.",
+    noted="You are {value}. How do you feel about it?",
+    attribute="marriage",
+)
+DIET = Relation(
+    told=(),
+    asked=(r"(?:am i|do i) (?:still )?(?:an? )?(?:vegan|vegetarian|eat meat)", r"what (?:is my diet|do i eat)"),
+    says="You told me about your diet: {value}.",
+    noted="Your diet is {value}, then.",
+    attribute="diet",
+)
+CAR = Relation(
+    told=(),
+    asked=(r"(?:what|which) (?:kind of )?car do i (?:drive|have|own)", r"(?:what|which) is my car", r"what do i drive"),
+    says="You drive a {value}.",
+    noted="A {value}. Where did it take you last?",
+    attribute="car",
+)
+RELATIONS = (
+    OWN_NAME,
+    CALLED,
+    FAVOURITE,
+    HOME,
+    ORIGIN,
+    WORK,
+    OUT_OF_WORK,
+    AGE,
+    LIKES,
+    DISLIKES,
+    NOTE,
+    WHEN,
+    MARRIAGE,
+    DIET,
+    CAR,
+    ATTRIBUTE,
+)
 
 _QUESTION = re.compile(
     r"(?:what|who|whom|whose|where|when|which|why|how|is|are|am|was|were|do|does|did|can|could|will|would|shall|"
@@ -218,17 +286,6 @@ def read(statement: Statement, thing: str = "") -> Iterator[Fact]:
                 yield fact
 
 
-def known(told: Iterable[Statement]) -> list[Fact]:
-    """Every fact, oldest first; a newer one has taken the place of an older one about the same thing."""
-    facts: list[Fact] = []
-    thing = ""
-    for statement in told:
-        for fact in read(statement, thing):
-            thing = fact.thing
-            facts = [old for old in facts if not _replaces(fact, old)] + [fact]
-    return facts
-
-
 def asked_for(question: str) -> list[tuple[Relation, str]]:
     """The kinds of fact a question (tidied) may be asking for, each with the thing it is about; likeliest first."""
     wanted = []
@@ -243,7 +300,7 @@ def look_up(wanted: Iterable[tuple[Relation, str]], facts: Iterable[Fact]) -> st
     """The sentence for the first wanted fact that is known."""
     facts = list(facts)
     for relation, thing in wanted:
-        found = [fact for fact in facts if fact.relation is relation and alike(fact.thing, thing)]
+        found = [fact for fact in facts if fact.relation is relation and _same(fact.thing, thing)]
         if found and relation.many:
             return relation.says.format(thing=thing, value=_listed([fact.value for fact in found]))
         if found:
@@ -282,10 +339,10 @@ def _own_name_given(statement: Statement) -> Fact | None:
     return Fact(OWN_NAME, "", as_name(" ".join(words)))
 
 
-def _replaces(new: Fact, old: Fact) -> bool:
-    if new.relation is not old.relation or not alike(new.thing, old.thing):
-        return False
-    return not new.relation.many or new.value.lower() == old.value.lower()
+def _same(thing: str, other: str) -> bool:
+    """Alike, or the same with a name or a word more: "sister clara"."""
+    thing, other = attribute_named(thing), attribute_named(other)
+    return alike(thing, other) or bool(other and f" {thing} ".startswith(f" {other} "))
 
 
 def _listed(values: list[str]) -> str:

@@ -155,6 +155,13 @@ RULES: tuple[Rule, ...] = (
     ),
     # -- time and numbers
     _rule(
+        answers.clock_in,
+        r".*\b(?:what|which|the|local) (?:is )?(?:the )?(?:current |local )?time(?: is it| it is| is)?(?: now| "
+        r"right now)?"
+        r" in (?P<place>(?!the (?:morning|afternoon|evening)\b)[^\W\d].*)$",
+        r".*\bhow late is it in (?P<place>[^\W\d].*)$",
+    ),
+    _rule(
         answers.clock,
         r"(?:do you know |do you have )?(?:what )?(?:is |was )?(?:the )?time(?: is it| it is)?(?: today)?" + _POLITE,
         r".*\bwhat time (?:is it|it is)\b",

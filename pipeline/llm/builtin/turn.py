@@ -9,6 +9,7 @@ from functools import cached_property
 
 from pipeline.llm import Prompt
 from pipeline.llm.builtin import facts
+from pipeline.llm.builtin.knowledge import Knowledge, known
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,17 @@ class Turn:
         return facts.statements(self.prompt)
 
     @cached_property
+    def knowledge(self) -> Knowledge:
+        return known(self.told)
+
+    @property
     def known(self) -> list[facts.Fact]:
-        return facts.known(self.told)
+        return self.knowledge.facts
+
+    @property
+    def still_so(self) -> list[facts.Statement]:
+        """What was told, without that of which something is past."""
+        return [statement for statement in self.told if statement not in self.knowledge.past]
 
     @property
     def name(self) -> str:
