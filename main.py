@@ -60,7 +60,7 @@ def main(argv: list[str]) -> int:
 
         return talk(argv[1:])
     from config.hardware import look
-    from web.first_start import first_profile
+    from pipeline.commands.first_start import first_profile
     from web.serve import ServeOptions, serve
 
     return serve(

@@ -53,7 +53,6 @@ WEB = (
     "guard.py",  # who may talk to the server
     "app.py",
     "serve.py",
-    "first_start.py",
 )
 """The files and folders of web, each of which may import those above it."""
 CSM = (

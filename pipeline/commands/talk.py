@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from config.hardware import look
 from config.nvidia import one_card
 from config.places import DATA
 from config.profiles import PROFILES, Name
@@ -28,6 +29,7 @@ from config.store import SettingsError, SettingsStore
 from config.text import printable
 from pipeline.audio import MOUTH_RATE, Samples
 from pipeline.audio.portaudio import SoundCardError
+from pipeline.commands.first_start import first_profile
 from pipeline.conversation.conversation import Conversation
 from pipeline.conversation.events import Event, Notice, ReplyText, UserSaid
 from pipeline.ends.file import AudioFileError, Held, check_writable, hold, read_sound, write_sound
@@ -77,7 +79,11 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--realtime", action="store_true",
                         help="at the pace of speech, not as fast as the engines go")  # fmt: skip
     parser.add_argument("--data", type=Path, default=DATA, metavar="DIR", help="folder for settings and memory")
-    parser.add_argument("--profile", choices=tuple(PROFILES), help="set of engines, for this conversation only")
+    parser.add_argument(
+        "--profile",
+        choices=tuple(PROFILES),
+        help="set of engines, for this conversation only; without settings: small, where it runs well",
+    )
     parser.add_argument("--microphone", metavar="NAME", help="sound card: (part of) the microphone's name")
     parser.add_argument("--headset", metavar="NAME", help="sound card: (part of) the output's name")
     return parser
@@ -151,8 +157,9 @@ async def conversing(options: Options) -> AsyncIterator[Conversation]:
     if loaded.notice:
         print(loaded.notice, file=sys.stderr)
     settings = loaded.settings
-    if options.profile:
-        settings = PROFILES[options.profile].applied_to(settings)
+    profile = options.profile or await asyncio.to_thread(first_profile, options.data, look(), out=sys.stderr)
+    if profile:
+        settings = PROFILES[profile].applied_to(settings)
     os.environ.update(await asyncio.to_thread(one_card))
     engines = Engines(settings, options.data)
     try:

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar, TextIO
 
 import numpy as np
 import pytest
@@ -33,10 +34,11 @@ class ScriptedEngines:
 
     scene = Scene()
     stopped = 0
+    started: ClassVar[list[Settings]] = []
     failure: EngineError | None = None
 
     def __init__(self, settings: Settings, data: Path) -> None:
-        self.settings = settings
+        self.started.append(settings)
 
     async def start(self) -> None: ...
 
@@ -53,10 +55,12 @@ class ScriptedEngines:
 @pytest.fixture
 def engines(monkeypatch: pytest.MonkeyPatch) -> type[ScriptedEngines]:
     class Fresh(ScriptedEngines):
+        started: ClassVar[list[Settings]] = []
         scene = Scene(ears_delay=0, first_token=0, per_token=0, first_sample=0, voice_factor=0, memory_delay=0)
 
     Fresh.scene.user(0.0, 1.0, "what time is it")
     monkeypatch.setattr(talk, "Engines", Fresh)
+    monkeypatch.setattr(talk, "first_profile", lambda data, machine, out: None)  # it would fetch models
     return Fresh
 
 
@@ -94,6 +98,24 @@ def test_json_is_for_programs(
     assert [(turn["user"], turn["heard"]) for turn in told["turns"]] == [("what time is it", "That is good to hear.")]
     assert set(told["turns"][0]["milliseconds"]) == set(talk.STAGES)
     assert (told["output"], told["spoken_seconds"]) == (None, 1.5)
+
+
+def test_a_first_start_takes_the_profile_that_the_page_would_take_and_tells_of_it_beside_the_json(
+    engines: type[ScriptedEngines], question: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def first_profile(data: Path, machine: object, out: TextIO) -> str:
+        print("The first start fetches models.", file=out)
+        return "small"
+
+    monkeypatch.setattr(talk, "first_profile", first_profile)
+    assert run(tmp_path, "--input", question, "--json") == 0
+    assert [settings.profile for settings in engines.started] == ["small"]
+    told = capsys.readouterr()
+    assert json.loads(told.out)["turns"]
+    assert told.err == "The first start fetches models.\n"
+    assert run(tmp_path, "--input", question, "--profile", "offline") == 0
+    assert engines.started[-1].profile == "offline"
 
 
 def test_silence_is_said_and_nothing_is_written(

@@ -1,4 +1,4 @@
-"""The very first start: what the profile small needs is fetched, with sizes and progress, before the page opens."""
+"""The very first start: what the profile small needs is fetched, with sizes and progress, before anything else."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO
 
 from config.cache import is_here
 from config.engines import fetches
@@ -18,26 +19,36 @@ from config.store import FILE_NAME
 SMALL: Name = "small"
 
 
-def fetch_at_the_terminal() -> int:
+def fetch_at_the_terminal(out: TextIO) -> int:
     """By the command for it, in a process of its own, so that the server imports nothing of it. Its exit status."""
+    out.flush()
     command = [sys.executable, "-P", "-m", "pipeline.commands.models", "--profile", SMALL, "--yes"]
-    return subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False).returncode
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, env=environment, stdout=out, check=False).returncode
 
 
-def first_profile(data: Path, machine: Hardware, fetch: Callable[[], int] = fetch_at_the_terminal) -> Name | None:
+def first_profile(
+    data: Path,
+    machine: Hardware,
+    fetch: Callable[[TextIO], int] = fetch_at_the_terminal,
+    out: TextIO | None = None,
+) -> Name | None:
     """The profile to begin with; None where there are settings already, and where only the offline one can be had.
+
+    What it does is told on `out`, by default stdout.
 
     Raises KeyboardInterrupt where the user stopped the fetching.
     """
     if (data / FILE_NAME).exists() or not runs_small(machine):
         return None
+    out = out or sys.stdout
     choices = PROFILES[SMALL].choices
     if not all(is_here(file) for stage, choice in choices for file in fetches(stage, choice.engine, choice.model)):
-        print("The first start fetches what Parley hears, thinks and speaks with, once.", flush=True)
-        status = fetch()
+        print("The first start fetches what Parley hears, thinks and speaks with, once.", file=out)
+        status = fetch(out)
         if status == 130:
             raise KeyboardInterrupt
         if status:
-            print("Parley starts with engines that need no download; the next start tries again.", flush=True)
+            print("Parley starts with engines that need no download; the next start tries again.", file=out)
             return None
     return SMALL

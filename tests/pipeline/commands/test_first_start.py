@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
 from config.hardware import GB, Hardware
-from web.first_start import first_profile
+from pipeline.commands.first_start import first_profile
 
 MACHINE = Hardware("Linux", "a small computer", 2, frozenset({"avx2"}), 4 * GB, 2 * GB, free_disk_bytes=9 * GB)
 
@@ -19,8 +20,8 @@ def no_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
 
 
-def fetching(status: int, asked: list[int]) -> Callable[[], int]:
-    def fetch() -> int:
+def fetching(status: int, asked: list[int]) -> Callable[[TextIO], int]:
+    def fetch(out: TextIO) -> int:
         asked.append(status)
         return status
 
@@ -34,7 +35,7 @@ def test_what_is_fetched_is_used(tmp_path: Path) -> None:
 
 
 def test_what_is_here_is_not_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("web.first_start.is_here", lambda source: True)
+    monkeypatch.setattr("pipeline.commands.first_start.is_here", lambda source: True)
     asked: list[int] = []
     assert first_profile(tmp_path, MACHINE, fetching(1, asked)) == "small"
     assert not asked
