@@ -18,6 +18,7 @@ import soundfile
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect, sync_playwright
 
 from config.places import ROOT
+from config.profiles import Name
 from tests.support.recordings import recording
 
 WEATHER = recording("weather_question.wav")
@@ -58,10 +59,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @contextmanager
-def serving(data: Path) -> Iterator[str]:
+def serving(data: Path, profile: Name = "offline") -> Iterator[str]:
     """`main.py` on a free port; gives its address. Ended as a user ends it, and killed if that does not help."""
     log = (data.parent / f"{data.name}.log").open("w+")
-    place = ["--data", str(data), "--profile", "offline"]  # a first start would take the small one
+    place = ["--data", str(data), "--profile", profile]  # a first start would take the small one
     command = [sys.executable, str(ROOT / "main.py"), "--no-browser", "--port", "0", *place]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True)
     assert process.stdout is not None
