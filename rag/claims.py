@@ -110,14 +110,14 @@ _SENTENCE = re.compile(r"[^.!?;\n]+(?:[.](?=\w)[^.!?;\n]*)*[.!?;]?")
 _PRONOUN = r"(?:i|we|my|our|he|she|they|it|his|her|their|its|the)\b"
 _OPENING = re.compile(r"^\s*((?:(?:actually|no|sorry|wait|oh|well|correction)\b,? )+)", re.IGNORECASE)
 _UNREAL = "".join(
-    rf"(?<!\b{word})"
+    rf"(?<!\b{word} )"
     for word in "if when whether wish that where said think hope until before while unless than who which".split()
 )
 _CLAUSE = re.compile(
     rf",?\s+(?:and|but|because|so|then)\s+(?=(?:now )?{_PRONOUN})|,\s*(?=(?:now |but now |and now )?(?:{_PRONOUN}|"
     rf"call me\b))"
-    rf"|{_UNREAL} (?=(?:now )?(?:i|we) (?:now |do not |no longer )?(?:live|moved|work|am|go by|like|hate|have)\b"
-    r"|my name is\b)",
+    r"| (?=(?:now )?(?:i|we) (?:now |do not |no longer )?(?:live|moved|work|am|go by|like|hate|have)\b|my name is\b)"
+    rf"{_UNREAL}",  # last, since few blanks get so far
     re.IGNORECASE,
 )  # fmt: skip
 _ASKS = re.compile(

@@ -56,7 +56,7 @@ def renewed(
     Only turns of one speaker are compared. What is said again nearly word for word is shown once, the newest time.
 
     Args:
-        claims: of each row, as `rag.claims.claims` reads them.
+        claims: of each row, as `rag.claims.claims` reads them; none of those that are not looked at.
     """
     adjusted, older_of = scores.copy(), dict[int, int]()
     past: dict[int, list[str]] = {}
