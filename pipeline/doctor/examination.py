@@ -8,6 +8,8 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from pathlib import Path
 
+from config.cache import is_here
+from config.packages import KOKORO
 from config.settings import Settings
 from pipeline.audio.portaudio import SoundCardError
 from pipeline.doctor.answering import answering, remembering
@@ -16,7 +18,7 @@ from pipeline.doctor.computer import fetched, missing, room, suited
 from pipeline.doctor.finding import Begun, Finding, Step, Verdict, Working
 from pipeline.doctor.hearing import heard_back, noticing, understanding
 from pipeline.doctor.sound import headphones, microphone
-from pipeline.doctor.speaking import precisions, speaking
+from pipeline.doctor.speaking import kokoro, precisions, speaking
 from pipeline.ends.file import AudioFileError
 from pipeline.engine import EngineError
 from pipeline.engines.running import Engines
@@ -36,6 +38,7 @@ CHECKS = (
     Check("memory", "Remembering", remembering, "memory"),
     Check("room", "Memory of the computer", room),
 )
+KOKORO_TRIED = Check("kokoro", "Kokoro’s voices", kokoro)
 PRECISIONS = Check("precisions", "The voice in each precision", precisions, "voice")
 
 PARTS = {"vad": "the voice detection", "turns": "the turn model", "ears": "the ears", "mind": "the mind",
@@ -69,7 +72,12 @@ async def examine(
             async for step in steps:
                 yield step
         out_of_action |= {part for part, status in engines.health().items() if status.state == "failed"}
-    for check in (*CHECKS, PRECISIONS) if settings.voice.engine == "csm" else CHECKS:
+    further: tuple[Check, ...] = ()
+    if settings.voice.engine == "csm":
+        further = (PRECISIONS,)
+    elif settings.voice.engine != "kokoro" and await asyncio.to_thread(is_here, KOKORO):
+        further = (KOKORO_TRIED,)
+    for check in (*CHECKS, *further):
         if check.needs in out_of_action:
             yield Finding(check.name, check.title, "skipped", "Its engine is not loaded: see above.")
             continue

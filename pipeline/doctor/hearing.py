@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 
+from config.cache import is_here
+from config.engines import CATALOGUE
+from config.packages import WHISPER_BASE
 from pipeline.audio import EAR_RATE, Samples
-from pipeline.doctor.check import Patient, Tell
+from pipeline.doctor.check import LOADING_S, Patient, Tell
 from pipeline.doctor.finding import Verdict
 from pipeline.doctor.speaking import SENTENCE
 from pipeline.ends.file import read_sound
+from pipeline.engines.catalogue import create
 from pipeline.engines.trial import shortened, transcribe, words_right
 from pipeline.stt import SpeechToText
 from pipeline.turns.vad import FRAME, VoiceActivityLike
@@ -73,12 +78,31 @@ async def understanding(patient: Patient, tell: Tell) -> Verdict:
 
 
 async def heard_back(patient: Patient, tell: Tell) -> Verdict:
-    """The ears listen to what the voice said. Only ears that are known to understand can judge it."""
+    """The ears listen to what the voice said. Only ears that are known to understand can judge it: where the chosen
+    ones are no judges, Whisper base is loaded for this alone, if it is on this computer."""
     if patient.spoken is None:
         return Verdict("skipped", "There is no speech to listen to.")
+    judges = patient.settings.ears.engine in JUDGES
+    if judges or patient.talking() or not await asyncio.to_thread(is_here, WHISPER_BASE):
+        return await _judged(patient, patient.spoken, _ears(patient))
+    tell("loading Whisper to listen to the voice", LOADING_S)
+    ears = patient.settings.ears.model_copy(update={"engine": "whisper", "model": "base", "language": "en"})
+    settings = patient.settings.model_copy(update={"ears": ears})
+    whisper = cast(SpeechToText, create(CATALOGUE["ears", "whisper"], settings, patient.data))
+    try:
+        await whisper.start(lambda progress: None)
+        heard, _ = await transcribe(whisper, await asyncio.to_thread(read_sound, RECORDING), patient.clock)
+        share, _, _ = _compared(SAID, heard)
+        by_whisper = replace(patient, settings=settings, understands=share >= WORDS_GOOD)
+        return await _judged(by_whisper, patient.spoken, whisper)
+    finally:
+        await whisper.stop()
+
+
+async def _judged(patient: Patient, spoken: Samples, ears: SpeechToText) -> Verdict:
     quiet = np.zeros(EAR_RATE // 3, np.float32)
-    sound = np.concatenate([quiet, patient.spoken, quiet])
-    heard, seconds = await transcribe(_ears(patient), sound, patient.clock)
+    sound = np.concatenate([quiet, spoken, quiet])
+    heard, seconds = await transcribe(ears, sound, patient.clock)
     share, told, figures = _compared(SENTENCE, heard)
     if share >= WORDS_GOOD:
         return Verdict("good", f"{told}.", seconds, figures)

@@ -33,6 +33,11 @@ FIRST_SOUND_GOOD_S = 0.6
 
 ON_GPU = ("bf16",)
 
+KOKORO_PACE = 0.7
+"""The real-time factor up to which Kokoro is proposed: ears and mind compute beside it in talk."""
+
+BUSY = "It would take the computer from a conversation: close the talk page, then check again."
+
 SAMPLE_S, SAMPLE_WORK_S = 2.0, 20.0
 """A precision is timed by this much sound, or by what it makes in this much time."""
 
@@ -64,12 +69,31 @@ async def speaking(patient: Patient, tell: Tell) -> Verdict:
     return Verdict("good", f"{text}.", said.seconds, figures)
 
 
+async def kokoro(patient: Patient, tell: Tell) -> Verdict:
+    """Would this computer keep pace with a more natural voice? Loaded for this alone."""
+    if patient.talking():
+        return Verdict("skipped", BUSY)
+    tell("loading Kokoro", LOADING_S)
+    voice = patient.settings.voice.model_copy(update={"engine": "kokoro", "model": ""})
+    settings = patient.settings.model_copy(update={"voice": voice})
+    engine = cast(TextToSpeech, create(CATALOGUE["voice", "kokoro"], settings, patient.data))
+    try:
+        await engine.start(lambda progress: None)
+        said = await speak(engine, SENTENCE, patient.clock)
+    finally:
+        await engine.stop()
+    figures = {"real_time_factor": round(said.factor, 3)}
+    if said.factor <= KOKORO_PACE:
+        return Verdict("good", f"It keeps pace here (real-time factor {said.factor:.2f}): for a more natural voice "
+                       "choose Kokoro on the setup page, under Engines.", said.seconds, figures)  # fmt: skip
+    return Verdict("good", f"It would not keep pace here (real-time factor {said.factor:.2f}): keep the voice that you "
+                   "have.", said.seconds, figures)  # fmt: skip
+
+
 async def precisions(patient: Patient, tell: Tell) -> Verdict:
     """Load the speech model in each precision that suits the machine, one after the other, and never two at once."""
     if patient.talking():
-        return Verdict(
-            "skipped", "It would take the computer from a conversation: close the talk page, then check again."
-        )
+        return Verdict("skipped", BUSY)
     factors: dict[str, float] = {}
     failed: dict[str, str] = {}
     has_gpu = bool(await asyncio.to_thread(ask_nvidia))

@@ -20,14 +20,16 @@ import pytest
 from rich.console import Console
 
 from config import Settings
+from config.engines import EngineSpec
+from config.packages import KOKORO, WHISPER_BASE
 from config.places import ROOT
 from pipeline.audio import EAR_RATE, MOUTH_RATE
 from pipeline.commands.doctor import Lines
-from pipeline.doctor import Begun, Finding, Working, check, examination, examine
+from pipeline.doctor import Begun, Finding, Working, check, examination, examine, hearing, speaking
 from pipeline.doctor.check import Patient
 from pipeline.doctor.hearing import heard_back
 from pipeline.engine import EngineError, EngineStatus
-from pipeline.engines.trial import speak, words_right
+from pipeline.engines.trial import Said, speak, words_right
 from pipeline.tts import Spoken
 from pipeline.turns.vad import VoiceActivityLike
 from tests.web.scripted import Loudness, ScriptedEngines, ScriptedVoice
@@ -136,6 +138,12 @@ class Memories:
             items = ()
 
         return Nothing()
+
+
+@pytest.fixture(autouse=True)
+def no_models_beside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of this machine's models is tried beside what is chosen."""
+    monkeypatch.setenv("HF_HOME", "nowhere")
 
 
 async def verdicts(
@@ -308,6 +316,53 @@ async def test_only_ears_that_understand_judge_the_voice(
     patient.spoken = np.zeros(EAR_RATE, np.float32)
     found = await heard_back(patient, lambda text, patience_s=check.PATIENCE_S, *, passing=False: None)
     assert found.grade == grade
+    assert words in found.text
+
+
+@pytest.mark.parametrize(("a_person", "grade"), [("What is the weather in Paris?", "bad"), ("hm", "open")])
+async def test_where_the_ears_are_no_judge_whisper_on_this_computer_listens(
+    monkeypatch: pytest.MonkeyPatch, a_person: str, grade: str
+) -> None:
+    """It hears a person, and then the voice, of which nobody could understand a word."""
+    engines: Any = ScriptedEngines()
+    await engines.start()
+    whisper: Any = ScriptedEngines()
+    await whisper.start()
+    asked: list[tuple[str, str]] = []
+
+    def create(spec: EngineSpec, settings: Settings, data: Path) -> Any:
+        asked.append((spec.name, settings.ears.model))
+        return whisper.ears
+
+    words = iter((a_person, "hm"))
+
+    async def transcribe(ears: object, sound: object, clock: object) -> tuple[str, float]:
+        assert ears is whisper.ears
+        return next(words), 0.1
+
+    monkeypatch.setattr(hearing, "is_here", lambda model: model is WHISPER_BASE)
+    monkeypatch.setattr(hearing, "create", create)
+    monkeypatch.setattr(hearing, "transcribe", transcribe)
+    patient = Patient(engines, Settings(), Path("nowhere"), time.monotonic, lambda: False)
+    patient.spoken = np.zeros(EAR_RATE, np.float32)
+    found = await heard_back(patient, lambda text, patience_s=check.PATIENCE_S, *, passing=False: None)
+    assert asked == [("whisper", "base")]
+    assert found.grade == grade
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(0.4, "choose Kokoro on the setup page"), (0.9, "would not keep pace")])
+async def test_kokoro_is_proposed_where_it_was_measured_to_keep_pace(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, words: str
+) -> None:
+    async def speak(voice: object, text: str, *options: object) -> Said:
+        return Said(np.zeros(MOUTH_RATE, np.float32), 0.1, seconds)
+
+    tried = ScriptedVoice()
+    monkeypatch.setattr(speaking, "create", lambda spec, settings, data: tried)
+    monkeypatch.setattr(speaking, "speak", speak)
+    monkeypatch.setattr(examination, "is_here", lambda model: model is KOKORO)
+    found = (await verdicts(talkative()))["kokoro"]
+    assert found.grade == "good"
     assert words in found.text
 
 
