@@ -88,7 +88,7 @@ MODELS = (
               8.1, 12.0, 11.0, "no", 8),
     _language("vllm", "Qwen/Qwen2.5-7B-Instruct", "Qwen2.5 7B, by vLLM", "The best of these, for a large card.",
               15.3, 20.0, 19.0, "no", 8),
-    _language("llama", SMOLLM2_135M.name, "SmolLM2 135M", "A very small model: it chats in English, and knows little.",
+    _language("llama", SMOLLM2_135M.name, "SmolLM2 135M", "A very small model: it chats in English only.",
               0.093, 0.5, 0, "well", 2),
     _language("llama", "bartowski/Llama-3.2-1B-Instruct-GGUF/Llama-3.2-1B-Instruct-Q4_K_M.gguf", "Llama 3.2 1B",
               "Simple talk.", 0.81, 1.3, 0, "well", 2),

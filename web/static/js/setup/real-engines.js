@@ -34,7 +34,11 @@ export class RealEngines {
   #show() {
     const { proposal } = this.#models.told;
     const { settings, defaults } = this.#form;
-    const small = Object.keys(STAGES).some((stage) => settings[stage].engine === defaults[stage].engine);
+    const least = Object.keys(STAGES).filter((stage) => settings[stage].engine === defaults[stage].engine);
+    const small = least.length > 0;
+    if (small && least.length < Object.keys(STAGES).length) {
+      byId("real-now").textContent = "Some engines here are the small ones, with nothing downloaded. Others do better.";
+    }
     byId("real").hidden = !small && !this.#said; // who has chosen otherwise is not asked again
     if (proposal.profile === "offline") return this.#tooSmall(proposal.why);
     byId("swaps").replaceChildren(...this.#choices.map((choice) => this.#row(choice)));
