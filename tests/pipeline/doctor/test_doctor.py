@@ -83,7 +83,7 @@ def test_models_that_are_not_here_are_named_with_the_command_that_fetches_them(t
     done = run_doctor(tmp_path, "--profile", "cpu", "--json")
     assert done.returncode == 1
     found = told(done)["findings"]
-    assert "Whisper base (0.1 GB), Qwen2.5 0.5B (1.0 GB) and CSM-1B" in found["models"]["text"]
+    assert "Whisper base (150 MB), Qwen2.5 1.5B (1.1 GB) and CSM-1B" in found["models"]["text"]
     assert "`python3 setup.py models --profile cpu`" in found["models"]["text"]
     assert "load-ears" not in found, "an engine whose model is not here is not started"
     assert found["vad"]["grade"] == "good", "one that is not here stops no other"
