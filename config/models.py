@@ -100,7 +100,7 @@ MODELS = (
               0.73, 2.1, 1.5, "well", 4),
     _language("transformers", "Qwen/Qwen2.5-0.5B-Instruct", "Qwen2.5 0.5B", "Simple talk.",
               1.0, 2.6, 2.0, "well", 4),
-    _language("transformers", "Qwen/Qwen2.5-1.5B-Instruct", "Qwen2.5 1.5B", "Everyday talk.",
+    _language("transformers", "Qwen/Qwen2.5-1.5B-Instruct", "Qwen2.5 1.5B, by Transformers", "Everyday talk.",
               3.1, 6.8, 4.5, "slowly", 8),
     _own("voice", "espeak", memory=GB // 20),
     Model("voice", "piper", PIPER, "Piper, the voice Joe", "Clear, and soon enough on two cores. American English.",

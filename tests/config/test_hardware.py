@@ -35,6 +35,11 @@ def test_this_machine_has_what_every_machine_has() -> None:
     assert found.processor
 
 
+def test_no_two_models_of_a_stage_have_one_name() -> None:
+    shown = [(model.stage, model.label) for model in MODELS]
+    assert sorted(set(shown)) == sorted(shown)
+
+
 def test_bytes_as_people_say_them() -> None:
     sizes = (0, 1, 23_400, 12_340_000, 50_000_000, 999_499_999, 999_500_000, 1_620_000_000, 24 * GB)
     assert [in_words(size) for size in sizes] == [

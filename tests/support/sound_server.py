@@ -167,7 +167,7 @@ class SoundServer:
             yield recording
         finally:
             process.terminate()
-            await process.wait()
+            await process.communicate()  # it has not ended for asyncio before what it wrote is read (gh-119710)
 
     def _pactl(self, *arguments: str) -> str:
         done = subprocess.run(
