@@ -61,10 +61,10 @@ def test_settings_are_taken_along_and_brought_back(setup_page: Page, tmp_path: P
 
 
 def reveal_recordings(page: Page) -> None:
-    """They show with a voice that takes them, and are the same behind any."""
+    """They show with a voice that takes them, and are the same behind any. The page may not hide them again."""
     page.evaluate(
         "() => { for (let part = document.getElementById('references'); part; part = part.parentElement)"
-        " part.hidden = false; }"
+        " Object.defineProperty(part, 'hidden', { value: part.removeAttribute('hidden'), writable: true }); }"
     )
 
 

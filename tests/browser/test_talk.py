@@ -56,15 +56,16 @@ def test_a_question_asked_aloud_is_shown_answered_and_heard(launch: Launch, open
 
 
 def test_speech_over_a_reply_stops_it_and_is_heard(launch: Launch, open_page: Opener, server: str) -> None:
+    """The words come again and again: on a busy machine the first reply may come late."""
     more, rate = soundfile.read(ROOT / "tests" / "audio" / "austen_0870.wav")
-    sound = np.concatenate([question(after=2.6), soxr.resample(more[: 5 * rate], rate, 24_000), np.zeros(20 * 24_000)])
-    page = open_page(launch(sound, key="interruption"), f"{server}/talk")
+    words = soxr.resample(more[: 5 * rate], rate, 24_000)
+    again = [part for pause in (3, 5, 7) * 3 for part in (words, np.zeros(pause * 24_000))]
+    page = open_page(launch(np.concatenate([question(after=2.6), *again]), key="interruption"), f"{server}/talk")
     wait_until_ready(page)
     press_start(page)
-    reply = page.get_by_role("log").locator(".companion").first
-    expect(reply.locator(".unheard")).not_to_be_empty()
-    expect(reply.locator(".aside").last).to_contain_text("Not heard to the end")
-    expect(page.locator(".you.final")).to_have_count(2)
+    stopped = page.get_by_role("log").locator(".companion").filter(has=page.locator(".unheard:not(:empty)")).first
+    expect(stopped.locator(".aside").last).to_contain_text("Not heard to the end")
+    expect(page.locator(".you.final").nth(1)).to_be_visible()
     expect(replies(page).nth(1)).not_to_be_empty()
 
 
