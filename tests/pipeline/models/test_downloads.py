@@ -298,8 +298,8 @@ def test_in_a_pipe_a_line_tells_of_each_file(hub: Hub, tmp_path: Path) -> None:
     )  # fmt: skip
     heading, row, size, *lines, end = [line.strip() for line in done.stdout.splitlines()]
     assert heading.split() == ["model", "files", "size", "here"]
-    assert row.split() == [NAME, "4", "32.0", "MB"]
-    assert size == "32.0 MB to fetch."
+    assert row.split() == [NAME, "4", "32", "MB"]
+    assert size == "32 MB to fetch."
     assert [line.partition(" fetched;")[0] for line in lines] == [
         f"{NAME}/{name}" for name in ("config.json", "model.bin", "tokenizer.json", "vocabulary.txt")
     ]
