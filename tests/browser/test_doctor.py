@@ -33,7 +33,7 @@ def test_the_check_tells_its_verdicts(setup_page: Page) -> None:
     ears = setup_page.locator(".finding", has_text="Understanding")
     expect(ears).to_contain_text("6 of 6 words right")
     expect(setup_page.locator(".finding.good .icon use[href$='#check']")).not_to_have_count(0)
-    expect(setup_page.locator(".finding")).to_have_count(11)
+    expect(setup_page.locator(".finding").filter(has_not_text="Kokoro’s voices")).to_have_count(11)  # where it is here
 
 
 BEGUN = {"check": "computer", "title": "This computer"}

@@ -81,5 +81,5 @@ def test_a_recording_is_added_corrected_and_removed(setup_page: Page) -> None:
     expect(words).to_have_value("What is the weather in Paris?")
     expect(setup_page.locator("[data-health='voice espeak']")).to_contain_text("Ready")  # the page has settled
     reveal_recordings(setup_page)
-    setup_page.get_by_role("button", name="Remove weather_question.wav").click()
+    setup_page.get_by_role("button", name="Remove weather_question.flac").click()
     expect(setup_page.locator(".reference")).to_have_count(0)
