@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.conversation.answering import ATTEMPTS
 from pipeline.conversation.events import ReplyAudio, ReplyDone, ReplyStarted, SpeechStarted, SpeechStopped, UserSaid
 from tests.support.scene import Scene, Told
 
@@ -118,7 +119,8 @@ def check_every_turn_has_one_record(told: Told) -> None:
 def check_speculation_is_bounded(scene: Scene, told: Told) -> None:
     allowed = scene.settings.turns.speculations
     assert all(record.speculations <= allowed for record in told.records)
-    assert len(scene.prompts) <= (allowed + 1) * len(told.of(SpeechStarted)) + len(scene.acts)
+    answers = (allowed + 1) * len(told.of(SpeechStarted)) + len(scene.acts)
+    assert len(scene.prompts) <= ATTEMPTS * answers  # a reply without words is asked for once more
 
 
 @settings(max_examples=200)
