@@ -6,13 +6,11 @@ import re
 
 from num2words import num2words
 
-from pipeline.tts.numbers import DASH, YEAR, Step, counted, number_words, ordinal, steps, year_words
+from pipeline.tts.numbers import COUNTED_THINGS, DASH, YEAR, Step, counted, number_words, ordinal, steps, year_words
 
 _MONTHS = "January February March April May June July August September October November December".split()
 MONTH = "|".join(f"{month}|{month[:3]}\\b\\.?" for month in _MONTHS)
 _BEFORE_A_YEAR = "in|since|after|before|under|year|from|until|till|by|circa|during|of"
-_THINGS = r"(?! (?!was\b|is\b|has\b|its\b|this\b|as\b|does\b)[a-z]+s\b)"
-"""Not before a plural: "in 2000 cases" is a quantity."""
 
 
 def _clock(match: re.Match[str]) -> str:
@@ -122,10 +120,10 @@ DATES: tuple[Step, ...] = steps(
     (rf"\b({MONTH}) (\d{{1,2}})(?:st|nd|rd|th)?\b(?!:|\.\d)(?:,? (\d{{4}})\b)?", _month_day),
     (rf"\b(?:the )?(\d{{1,2}})(?:st|nd|rd|th)?(?: of)? ({MONTH})\b(?:,? (\d{{4}})\b)?", _day_month),
     (rf"(\b(?:{MONTH}),? )({YEAR})\b(?![.,]?\d)", lambda m: m[1] + year_words(m[2])),
-    (rf"\b({YEAR})( ?{DASH} ?| (?:to|and|or|until|through) )({YEAR})\b(?![.,]?\d)" + _THINGS,
+    (rf"\b({YEAR})( ?{DASH} ?| (?:to|and|or|until|through) )({YEAR})\b(?![.,]?\d)" + COUNTED_THINGS,
      lambda m: f"{year_words(m[1])} {m[2].strip() if m[2].strip().isalpha() else 'to'} {year_words(m[3])}"),
     (rf"(?<=\()({YEAR})(?=[),;])", lambda m: year_words(m[1])),
-    (rf"(?i)(\b(?:{_BEFORE_A_YEAR}) )({YEAR})\b(?![.,]?\d)" + _THINGS,
+    (rf"(?i)(\b(?:{_BEFORE_A_YEAR}) )({YEAR})\b(?![.,]?\d)" + COUNTED_THINGS,
      lambda m: m[1] + year_words(m[2])),
     (r"\b((?:1[1-9]|20)\d0|[1-9]0)'?s\b", _decade),
 )  # fmt: skip

@@ -70,7 +70,7 @@ _CODES = (
 """Words after which digits are said one by one."""
 _LEADING = r"((?:(?: (?:is|was|number|no\.?|code|now)\b)?[:#.]?){1,3} ?)"
 _HOTLINES = "911|112|999|988|111|116|101|311|411|110|118|119"
-_COUNTED_THINGS = r"(?! (?!was\b|is\b|has\b|its\b|this\b|as\b|does\b)[a-z]+s\b)"
+COUNTED_THINGS = r"(?! (?!was\b|is\b|has\b|its\b|this\b|as\b|does\b)[a-z]+s\b)"
 """Not before a plural: "in 2000 cases" and "the code is 200 lines" are quantities."""
 
 
@@ -234,9 +234,9 @@ def one_of(words: dict[str, str]) -> str:
 
 IDENTIFIERS: tuple[Step, ...] = steps(
     (rf"(?i)\b({_CODES}){_LEADING}(\d[\d -]{{0,30}}\d)\b(?!\w|[.,]\d)"
-     + _COUNTED_THINGS, lambda m: f"{m[1]}{m[2]}{digit_words(m[3])}"),
+     + COUNTED_THINGS, lambda m: f"{m[1]}{m[2]}{digit_words(m[3])}"),
     (r"(?i)\b(dial|call|phone|ring|text) (\d{3})\b(?![.,]?\d| \w|-)", lambda m: f"{m[1]} {digit_words(m[2])}"),
-    (rf"(?i)\b(dial|call|phone|ring|text) ({_HOTLINES})\b(?![.,]?\d|-)" + _COUNTED_THINGS,
+    (rf"(?i)\b(dial|call|phone|ring|text) ({_HOTLINES})\b(?![.,]?\d|-)" + COUNTED_THINGS,
      lambda m: f"{m[1]} {digit_words(m[2])}"),
     (r"(?<![\w-])(?:\+?\d{1,3}[ .-])?(?:\(\d{2,4}\) ?|\d{3}[-.])\d{3}[-.]\d{4}(?![\w-])", lambda m: digit_words(m[0])),
     (r"\+\d[\d ()-]{6,24}\d\b", lambda m: digit_words(m[0])),
