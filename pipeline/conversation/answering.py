@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Collection
+from contextlib import aclosing, suppress
 from datetime import datetime
 from typing import Any
 
 from config.settings import MindSettings
 from pipeline.conversation.recollection import Recollection
 from pipeline.engine import EngineError
-from pipeline.llm import LanguageModel, Message, Prompt, Truncated
+from pipeline.llm import LanguageModel, Message, Prompt, ReadsAhead, Truncated
 from pipeline.llm.cleaning import cleaned
 from pipeline.tools.calls import ToolCall
 from pipeline.tts.speakable import speakable
@@ -30,15 +30,15 @@ async def answer(
     now: Callable[[], datetime],
     *,
     turn: UserTurn | None = None,
-    after: asyncio.Task[Any] | None = None,
+    after: Collection[asyncio.Task[Any]] = (),
     on_transcript: Callable[[], None],
     on_recall: Callable[[Recall], None],
 ) -> AsyncGenerator[str | Truncated, None]:
     """Pieces of the reply, the last one Truncated where it is not whole.
 
     `turn` is the user's while its words are not history yet; nothing is said to no words. `history` gives what was said
-    before it, once `after` is done. There are no tools yet: a call is not said. A model that has no words is asked once
-    more. Raises EngineError (while iterating), also where it has none again.
+    before it, once all of `after` is done. There are no tools yet: a call is not said. A model that has no words is
+    asked once more. Raises EngineError (while iterating), also where it has none again.
     """
     said, spoken = "", False
     if turn is not None:
@@ -46,8 +46,8 @@ async def answer(
         on_transcript()
         if not said:
             return
-    if after is not None:
-        await asyncio.wait([after])
+    if after:
+        await asyncio.wait(after)
     messages = (*history(), Message("user", said)) if said else history()
     recalled = await recollection.recall(messages[-1].text if messages else "")
     if recalled is not None:
@@ -73,6 +73,14 @@ async def answer(
             f"The language model asked for the tool “{call.name[:40]}”, which it does not have: ask in other words."
         )
     raise EngineError("The language model had no words for that: ask again, or choose another model.")
+
+
+async def read_ahead(mind: LanguageModel, settings: MindSettings, history: tuple[Message, ...], now: datetime) -> None:
+    """While nobody waits for it, the mind reads what the next prompt begins with, if that saves it time."""
+    if isinstance(mind, ReadsAhead):
+        prompt = Prompt(settings.persona, history, None, now, settings.temperature, settings.max_tokens)
+        with suppress(EngineError):  # the reply will meet the same trouble, and say so
+            await mind.read_ahead(prompt)
 
 
 async def fixed(text: str) -> AsyncGenerator[str | Truncated, None]:

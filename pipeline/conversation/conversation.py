@@ -16,7 +16,7 @@ from typing import Self
 from config import Settings
 from pipeline.audio import EAR_RATE, Samples
 from pipeline.cleanup import uninterrupted
-from pipeline.conversation.answering import answer, fixed
+from pipeline.conversation.answering import answer, fixed, read_ahead
 from pipeline.conversation.events import Event, Outcome, Recalled, ReplyResumed, State, StateChanged, UserSaid
 from pipeline.conversation.history import History
 from pipeline.conversation.recollection import Recollection
@@ -84,6 +84,8 @@ class Conversation:
         self._listening: asyncio.Task[None] | None = None
         self._settling: asyncio.Task[TurnRecord | None] | None = None
         """The last turn that has ended, while its words are not history yet."""
+        self._reading: asyncio.Task[None] | None = None
+        """The mind's, of what was said so far."""
         self._ended_turn: UserTurn | None = None
         """The last one spoken; if a reply answers it, its user might still go on."""
         self._unkept = ""
@@ -96,6 +98,7 @@ class Conversation:
 
     async def __aenter__(self) -> Self:
         self._listening = self._scope.spawn(self._listen())
+        self._read_ahead()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -370,9 +373,17 @@ class Conversation:
             lambda: self.history.without(turn.number) if turn is not None else self.history.messages,
             self._now,
             turn=turn,
-            after=self._settling if turn is not None else None,
+            after=[task for task in (self._reading, self._settling if turn is not None else None) if task is not None],
             on_transcript=lambda: record.mark("transcript_final", self._scope.clock()),
             on_recall=recalled,
+        )
+
+    def _read_ahead(self) -> None:
+        """The next prompt begins with what was said so far: the mind reads it while nobody waits for a reply."""
+        if self._reading is not None:
+            self._reading.cancel()
+        self._reading = self._scope.spawn(
+            read_ahead(self._stages.mind, self._settings.mind, self.history.messages, self._now())
         )
 
     # -- what becomes history ---------------------------------------------------------------------------------------
@@ -400,6 +411,7 @@ class Conversation:
         if reply.heard:
             self.history.add("assistant", reply.heard, reply.turn, interrupted=outcome == "interrupted")
             self._recollection.keep("assistant", reply.heard)
+        self._read_ahead()
 
     def _tell_state(self) -> None:
         if (state := self.state) != self._told:

@@ -9,7 +9,7 @@ from typing import Self, TypeVar
 
 from pipeline.audio import Samples
 from pipeline.engine import Engine, EngineFace
-from pipeline.llm import LanguageModel, Prompt, Truncated
+from pipeline.llm import LanguageModel, Prompt, ReadsAhead, Truncated
 from pipeline.stt import Hearing, SpeechToText, Transcript
 from pipeline.tools.calls import ToolCall
 from pipeline.tts import ContextualSpeaker, Speaker, Spoken, TextToSpeech
@@ -67,6 +67,15 @@ class LeasedMind(Lease[LanguageModel]):
                     yield piece
         finally:
             lease.given_back()
+
+    async def read_ahead(self, prompt: Prompt) -> None:
+        lease = self.current
+        if isinstance(lease.engine, ReadsAhead):
+            lease.taken()
+            try:
+                await lease.engine.read_ahead(prompt)
+            finally:
+                lease.given_back()
 
 
 class LeasedVoice(Lease[TextToSpeech]):

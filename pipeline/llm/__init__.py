@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from pipeline.engine import Engine
 from pipeline.tools.calls import ToolCall
@@ -48,4 +48,18 @@ class LanguageModel(Engine, Protocol):
         """Pieces of text as they are made, then calls of tools. Closing the generator stops the work, at a server too.
 
         Raises EngineError (while iterating).
+        """
+
+
+@runtime_checkable
+class ReadsAhead(Protocol):
+    """What a mind adds that keeps what it has read of a prompt."""
+
+    async def read_ahead(self, prompt: Prompt) -> None:
+        """Read all that stands before the user's next words, so that only those are left to read when they come.
+
+        Args:
+            prompt: of the reply to come; its history ends before what that will answer.
+
+        Raises EngineError.
         """

@@ -13,6 +13,8 @@ import queue
 import secrets
 import threading
 from collections.abc import Iterator
+from contextlib import aclosing
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ import psutil
 
 from config.hardware import GB, instructions
 from pipeline.engine import EngineError, Progress, Report
-from pipeline.llm import Prompt, Truncated
+from pipeline.llm import Message, Prompt, Truncated, small
 from pipeline.llm.chat import ChatMessage, fitted
 from pipeline.llm.gguf import Header, read
 from pipeline.llm.gguf_files import file_of
@@ -92,6 +94,12 @@ class Mind:
             raise EngineError(f"{self._name} reasoned until its reply was full: choose a model that does not reason.")
         if truncated:
             yield Truncated()
+
+    def read(self, prompt: Prompt) -> Iterator[str]:
+        """Keep the prompt as read, in parts: after each one the generator may be closed."""
+        messages = fitted(prompt, self._context, self._name, self._count, self._whole)
+        for _ in self._written(messages, 0.0, 1):
+            yield ""
 
     def _written(self, messages: list[ChatMessage], temperature: float, most: int) -> Iterator[dict[str, Any]]:
         """What the reply goes on with, an empty one for each part of the prompt that was read. Raises EngineError."""
@@ -227,3 +235,10 @@ class Llama(PlacedMind):
         """
         arguments = {"model": model, "context": context, "threads": threads}
         super().__init__(place("llama", f"{__name__}:Mind", arguments, concurrency=4 * TALKERS))
+
+    async def read_ahead(self, prompt: Prompt) -> None:
+        nothing_said = replace(prompt, history=(*prompt.history, Message("user", "")))
+        asked = small.asked(nothing_said, prompt.temperature) if self._small else nothing_said
+        async with aclosing(self._place.stream("read", asked)) as parts:
+            async for _ in parts:
+                pass

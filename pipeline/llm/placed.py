@@ -21,10 +21,14 @@ class PlacedMind(PlacedEngine[Place]):
         self._parameters = await self._place.call("parameters")
 
     async def reply(self, prompt: Prompt) -> AsyncGenerator[str | Truncated, None]:
-        written = small.reply(prompt, self.written) if self._parameters < small.SMALL else self.written(prompt)
+        written = small.reply(prompt, self.written) if self._small else self.written(prompt)
         async with aclosing(written) as pieces:
             async for piece in pieces:
                 yield piece
+
+    @property
+    def _small(self) -> bool:
+        return self._parameters < small.SMALL
 
     async def written(self, prompt: Prompt) -> AsyncGenerator[str | Truncated, None]:
         """What the model itself makes of the prompt."""

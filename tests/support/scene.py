@@ -150,6 +150,15 @@ class _Mind(_Engine):
         finally:
             scene.minds_running -= 1
 
+    async def read_ahead(self, prompt: Prompt) -> None:
+        scene = self._scene
+        scene.read.append([message.text for message in prompt.history])
+        scene.minds_running += 1
+        try:
+            await asyncio.sleep(scene.reading)
+        finally:
+            scene.minds_running -= 1
+
 
 class _Speaker:
     def __init__(self, scene: Scene) -> None:
@@ -261,6 +270,8 @@ class Scene:
     first_token: float = 0.1
     per_token: float = 0.02
     first_sample: float = 0.05
+    reading: float = 0.0
+    """How long the mind reads what was said so far, while nobody waits for it."""
     seconds_per_word: float = 0.3
     voice_factor: float = 0.2
     memory_delay: float = 0.01
@@ -284,6 +295,8 @@ class Scene:
     replies: dict[str, str] = field(default_factory=dict)
     acts: list[tuple[float, Callable[[Conversation], object]]] = field(default_factory=list)
     prompts: list[Prompt] = field(default_factory=list)
+    read: list[list[str]] = field(default_factory=list)
+    """What the mind read ahead, each time."""
     context: list[tuple[str, float]] = field(default_factory=list)
     remembered: list[str] = field(default_factory=list)
     recalled: list[str] = field(default_factory=list)
@@ -305,6 +318,7 @@ class Scene:
             "replies",
             "acts",
             "prompts",
+            "read",
             "context",
             "remembered",
             "recalled",

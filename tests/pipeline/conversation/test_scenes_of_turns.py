@@ -29,6 +29,35 @@ def test_an_answer_does_not_wait_for_more_than_a_fifth_of_a_second() -> None:
     assert told.sound_begins() - 1.5 < 0.3
 
 
+def test_the_mind_reads_what_was_said_so_far_before_it_is_asked() -> None:
+    scene = quick(reading=0.4)
+    scene.user(0.5, 1.5, "what time is it")
+    scene.reply("It is noon.")
+    scene.user(4.0, 5.0, "and tomorrow")
+    told = scene.play(until=9.0)
+    assert told.outcomes == ["completed", "completed"]
+    assert told.sound_begins(4.0) - 5.0 < 0.3, "it was read while nobody waited"
+    assert scene.read == [
+        [],
+        ["what time is it", "It is noon."],
+        ["what time is it", "It is noon.", "and tomorrow", "It is noon."],
+    ]
+
+
+def test_a_reply_waits_for_its_own_beginning_to_be_read_and_for_no_other() -> None:
+    scene = quick(reading=3.0)
+    scene.user(0.5, 1.5, "what time is it")
+    told = scene.play(until=2.9)
+    assert not told.sounding, "nothing else would read it sooner"
+    scene = quick(reading=3.0)
+    scene.user(4.0, 5.0, "tell me a story")
+    scene.reply(STORY)
+    scene.user(6.5, 7.5, "stop and tell me another one please")
+    told = scene.play(until=14.0)
+    assert told.outcomes[0] == "interrupted"
+    assert told.sound_begins(7.5) < 11.0, "3 s from the interruption on, and not after a reading of what came before"
+
+
 def test_sound_begins_while_the_reply_is_still_being_written() -> None:
     scene = Scene(per_token=0.3)
     scene.user(0.5, 1.5, "tell me a story")

@@ -18,6 +18,8 @@ from pipeline.engine import EngineError
 from pipeline.engines.catalogue import create
 from pipeline.llm import Message, Prompt
 from pipeline.llm.llama import Llama, Mind
+from pipeline.llm.small import SMALL
+from pipeline.llm.small import asked as simplified
 from pipeline.workers.process import WINDOW
 from pipeline.workers.worker import Worker
 from tests.pipeline.llm.test_gguf import TALKS, write
@@ -122,6 +124,20 @@ async def test_a_turn_reads_only_what_is_new_also_between_two_talkers(worker: Wo
     begun = first["cache_n"] + first["prompt_n"] - 45  # the time and the question, which change, come last
     assert again["cache_n"] >= begun and others["cache_n"] >= begun
     assert again["prompt_n"] < 70 and others["prompt_n"] < 70
+
+
+@pytest.mark.parametrize("small", [False, True])
+async def test_what_was_read_ahead_is_not_read_again(worker: Worker, small: bool) -> None:
+    mind = Llama(str(smollm2()), place=lambda *_, **__: worker)
+    mind._parameters = SMALL - 1 if small else SMALL
+    persona = f"You are a {'small' if small else 'large'} teacher of sailors, who are patient. " * 3
+    await mind.read_ahead(prompt("What is a keel?", "The spine of a ship.", persona=persona))
+    asked = prompt("What is a keel?", "The spine of a ship.", "And what is a mast?", persona=persona)
+    async for _ in worker.stream("reply", simplified(asked, 0.0) if small else asked):
+        pass
+    timings, _, _ = await worker.call("told")
+    assert timings["cache_n"] > 70
+    assert timings["prompt_n"] <= (12 if small else 35), "the question, and the time where it is told"
 
 
 async def test_two_are_answered_at_a_time(worker: Worker) -> None:
