@@ -10,7 +10,8 @@ from typing import Protocol
 from config.settings import Settings
 from pipeline.audio import Samples
 from pipeline.doctor.finding import Verdict
-from pipeline.engines.running import Engines, Part
+from pipeline.engines.running import Engines
+from pipeline.engines.slot import Part
 from pipeline.engines.trial import Clock
 
 PATIENCE_S = 120.0

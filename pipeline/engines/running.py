@@ -6,19 +6,19 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NoReturn, cast
+from typing import Any, NoReturn, cast
 
 from config.engines import CATALOGUE, Stage
 from config.settings import Settings
 from pipeline.audio import Samples
 from pipeline.conversation.stages import Stages
-from pipeline.engine import Engine, EngineError, EngineState, EngineStatus, Progress, Report
+from pipeline.engine import Engine, EngineError, EngineStatus, Report
 from pipeline.engines.catalogue import create
-from pipeline.engines.lease import Lease, LeasedEars, LeasedMind, LeasedVoice
+from pipeline.engines.lease import LeasedEars, LeasedMind, LeasedVoice
 from pipeline.engines.memory import WorkerMemory
+from pipeline.engines.slot import TITLES, Part, Plan, Slot
 from pipeline.tts import ManyVoiced, VoiceChoice
 from pipeline.turns.model import WorkerTurnModel
 from pipeline.turns.vad import VoiceActivity, VoiceActivityLike, load_model
@@ -28,11 +28,6 @@ from rag import ChromaServer
 
 log = logging.getLogger(__name__)
 
-Part = Literal["vad", "turns", "ears", "mind", "voice", "memory"]
-
-LINGER_S = 120.0
-"""After which an engine that has a successor is stopped even in the middle of a turn."""
-
 _LEASES: dict[Stage, Callable[[Any], Engine]] = {"ears": LeasedEars, "mind": LeasedMind, "voice": LeasedVoice}
 
 PEER_S = 45.0
@@ -41,15 +36,6 @@ of which it may take 30 to load its model."""
 
 STAND_INS: dict[Part, str] = {"ears": "pocketsphinx", "mind": "builtin", "voice": "espeak"}
 """Engines that need nothing but this computer."""
-
-_TITLES: dict[Part, str] = {
-    "vad": "The voice detection",
-    "turns": "The turn model",
-    "ears": "The speech recognition",
-    "mind": "The mind",
-    "voice": "The voice",
-    "memory": "The memory",
-}
 
 
 class _SmallModel:
@@ -71,118 +57,6 @@ class _SmallModel:
         return EngineStatus(self._engine, "stopped" if self.model is None else "ready")
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """What a part is to be. Equal plans make equal engines."""
-
-    engine: str
-    create: Callable[[], Engine] = field(compare=False)
-    made_of: object = None
-    alone: bool = False
-    """Whether the old one must be gone before the new one comes, since both would write the same files."""
-    patience_s: float | None = field(default=None, compare=False)
-    """For a start that depends on a server elsewhere."""
-
-
-class _Slot:
-    """A part of the running set: what it is to be, and the engine once there is one."""
-
-    def __init__(
-        self, part: Part, plan: _Plan, changed: Callable[[], None], *, instead_of: _Slot | None = None
-    ) -> None:
-        self.part = part
-        self.plan = plan
-        self.instead_of = instead_of
-        """The one that was asked for and could not be started."""
-        self.engine: Engine | None = None
-        self._changed = changed
-        self._state: EngineState = "stopped"
-        self._error: str | None = None
-        self._progress: Progress | None = None
-
-    async def start(self) -> None:
-        """Raises EngineError, and keeps its sentence for the status. After a stop the same engine starts again."""
-        self._turn("loading")
-        try:
-            async with asyncio.timeout(self.plan.patience_s) as limit:
-                self.engine = self.engine or self.plan.create()
-                await self.engine.start(self._report)
-        except EngineError as error:
-            self._failed(str(error))
-            raise
-        except Exception as error:
-            if limit.expired():
-                await self.stop()
-                why = f"gave no whole answer within {self.plan.patience_s:.0f} s: start it anew, or choose another"
-                self._failed(f"The server for {_TITLES[self.part].lower()} {why}.")
-            else:
-                log.exception("%s could not be started", self.plan.engine)
-                self._failed(f"{_TITLES[self.part]} ({self.plan.engine}) could not be started: {_line(error)}.")
-            raise EngineError(cast(str, self._error)) from error
-        except BaseException:
-            self._turn("stopped")
-            raise
-        self._turn("ready")
-
-    async def stop(self) -> None:
-        if self.engine is not None:
-            await self.engine.stop()
-        self._turn("stopped")
-
-    @property
-    def status(self) -> EngineStatus:
-        """The engine's own while it runs, since it may die and come back; before and after, how far we came."""
-        status = EngineStatus(self.plan.engine, self._state) if self.engine is None else self.engine.status
-        state = status.state if self._state == "ready" else self._state
-        progress = (status.progress or self._progress) if state == "loading" else None
-        error = status.last_error or self._error
-        if error is None and self.instead_of is not None:
-            error = self.instead_of.status.last_error
-        return replace(status, engine=self.plan.engine, state=state, progress=progress, last_error=error)
-
-    @property
-    def wanted(self) -> _Plan:
-        """What the settings ask for, which is not what is here where another stands in."""
-        return self.plan if self.instead_of is None else self.instead_of.plan
-
-    @property
-    def lacking(self) -> bool:
-        """Whether what the settings ask for is not here."""
-        return self.instead_of is not None or self.status.state == "failed"
-
-    @property
-    def in_use(self) -> bool:
-        return isinstance(self.engine, Lease) and not self.engine.idle
-
-    def give_way(self, successor: _Slot) -> None:
-        """New work goes to the successor."""
-        if isinstance(self.engine, Lease) and isinstance(successor.engine, Lease):
-            self.engine.succeeded_by(successor.engine)
-
-    async def stop_when_idle(self) -> None:
-        """What is under way may end, within LINGER_S."""
-        try:
-            if isinstance(self.engine, Lease):
-                async with asyncio.timeout(LINGER_S):
-                    await self.engine.until_idle()
-        except TimeoutError:
-            log.warning("%s is stopped in the middle of a turn.", self.plan.engine)
-        finally:
-            await self.stop()
-
-    def _report(self, progress: Progress) -> None:
-        self._progress = progress
-        self._changed()
-
-    def _failed(self, why: str) -> None:
-        self._error = why
-        self._turn("failed")
-
-    def _turn(self, state: EngineState) -> None:
-        self._state = state
-        self._changed()
-
-
 class Engines:
     def __init__(self, settings: Settings, data: Path, place: MakePlace = Worker, *, peer_s: float = PEER_S) -> None:
         """
@@ -195,9 +69,9 @@ class Engines:
         self._peer_s = peer_s
         self._change = asyncio.Event()
         self._stopped = False
-        self._slots = {part: _Slot(part, plan, self._changed) for part, plan in self._plans(settings).items()}
+        self._slots = {part: Slot(part, plan, self._changed) for part, plan in self._plans(settings).items()}
         self._changing = {part: asyncio.Lock() for part in self._slots}
-        self._fresh: dict[Part, _Slot] = {}
+        self._fresh: dict[Part, Slot] = {}
         """Those that apply() is starting."""
         self._going: set[asyncio.Task[None]] = set()
         """Engines that have a successor, and end with what they do just now."""
@@ -226,7 +100,7 @@ class Engines:
             if slot.status.state != "failed":  # a change has mended it meanwhile
                 return None
             plan = self._chosen(cast(Stage, part), STAND_INS[part], Settings())
-            other = _Slot(part, plan, self._changed, instead_of=slot)
+            other = Slot(part, plan, self._changed, instead_of=slot)
             try:
                 await other.start()
                 await self._take_over({part: other})
@@ -273,7 +147,7 @@ class Engines:
             # who had a part until now may have brought what is asked for
             asked = {part for part in mine if plans[part] != self._slots[part].wanted}
             again = {part for part in mine if self._slots[part].lacking} - asked
-            fresh = {part: _Slot(part, plans[part], self._changed) for part in mine if part in asked | again}
+            fresh = {part: Slot(part, plans[part], self._changed) for part in mine if part in asked | again}
             alone = [self._slots[part] for part in fresh if self._slots[part].plan.alone]
             self._fresh |= fresh
             try:
@@ -293,7 +167,7 @@ class Engines:
             await self._take_over(fresh)
             return list(fresh)
 
-    def _concerned(self, plans: Mapping[Part, _Plan]) -> list[Part]:
+    def _concerned(self, plans: Mapping[Part, Plan]) -> list[Part]:
         """The parts that are to be loaded, in an order that is the same for all: no two wait for each other.
 
         What had failed for a server elsewhere, and is not what is changed, is tried beside it: nobody waits for that.
@@ -311,8 +185,8 @@ class Engines:
                 self._retries[part] = asyncio.create_task(self._retry(part, plan))
         return concerned
 
-    async def _retry(self, part: Part, plan: _Plan) -> None:
-        slot = _Slot(part, plan, self._changed)
+    async def _retry(self, part: Part, plan: Plan) -> None:
+        slot = Slot(part, plan, self._changed)
         try:
             async with self._changing[part]:
                 if plan.alone:
@@ -326,7 +200,7 @@ class Engines:
             if self._slots[part] is not slot:
                 await slot.stop()
 
-    async def _take_over(self, fresh: Mapping[Part, _Slot]) -> None:
+    async def _take_over(self, fresh: Mapping[Part, Slot]) -> None:
         """New work goes to the fresh ones; the old ones go when they have ended what is under way."""
         old = {part: self._slots[part] for part in fresh}
         for part, slot in fresh.items():
@@ -377,8 +251,8 @@ class Engines:
         if status.state == "ready" and slot.engine is not None:
             return slot.engine
         if status.state == "loading":
-            raise EngineError(f"{_TITLES[part]} ({status.engine}) is not ready yet: try again in a moment.")
-        raise EngineError(status.last_error or f"{_TITLES[part]} ({status.engine}) is not running.")
+            raise EngineError(f"{TITLES[part]} ({status.engine}) is not ready yet: try again in a moment.")
+        raise EngineError(status.last_error or f"{TITLES[part]} ({status.engine}) is not running.")
 
     def memory(self) -> WorkerMemory:
         """To be read and corrected, whatever the other parts do. Its calls wait while it loads.
@@ -431,46 +305,41 @@ class Engines:
         change, self._change = self._change, asyncio.Event()
         change.set()
 
-    def _plans(self, settings: Settings) -> dict[Part, _Plan]:
+    def _plans(self, settings: Settings) -> dict[Part, Plan]:
         memory = settings.memory
         chroma = ChromaServer(memory.chroma_host, memory.chroma_port) if memory.chroma_host else None
         open_memory = partial(WorkerMemory, self._data / "memory", owner=memory.owner, chroma=chroma, place=self._place)
         return {
-            "vad": _Plan("silero", partial(_SmallModel, "silero", load_model)),
-            "turns": _Plan("smart-turn", partial(WorkerTurnModel, self._place)),
+            "vad": Plan("silero", partial(_SmallModel, "silero", load_model)),
+            "turns": Plan("smart-turn", partial(WorkerTurnModel, self._place)),
             "ears": self._chosen("ears", settings.ears.engine, settings),
             "mind": self._chosen("mind", settings.mind.engine, settings),
             "voice": self._chosen("voice", settings.voice.engine, settings),
-            "memory": _Plan("memory", open_memory, (memory.owner, chroma), alone=True,
+            "memory": Plan("memory", open_memory, (memory.owner, chroma), alone=True,
                             patience_s=self._peer_s if chroma else None),
         }  # fmt: skip
 
-    def _chosen(self, stage: Stage, name: str, settings: Settings) -> _Plan:
+    def _chosen(self, stage: Stage, name: str, settings: Settings) -> Plan:
         spec = CATALOGUE.get((stage, name))
         if spec is None:
-            return _Plan(name, partial(_refuse, stage, name))
+            return Plan(name, partial(_refuse, stage, name))
 
         def leased() -> Engine:
             return _LEASES[stage](create(spec, settings, self._data, self._place))
 
         arguments = spec.arguments(settings, self._data)
-        return _Plan(name, leased, arguments, patience_s=self._peer_s if "url" in arguments else None)
+        return Plan(name, leased, arguments, patience_s=self._peer_s if "url" in arguments else None)
 
 
-async def _wake(slot: _Slot) -> None:
+async def _wake(slot: Slot) -> None:
     with suppress(EngineError):  # its status says so
         await slot.start()
 
 
-async def _stop(slots: list[_Slot]) -> None:
+async def _stop(slots: list[Slot]) -> None:
     await asyncio.gather(*(slot.stop() for slot in slots))
 
 
 def _refuse(stage: Stage, name: str) -> NoReturn:
     known = ", ".join(spec.name for spec in CATALOGUE.values() if spec.stage == stage)
-    raise EngineError(f"There is no engine {name!r} for {_TITLES[stage].lower()}: choose one of {known}.")
-
-
-def _line(error: Exception) -> str:
-    """The first line of what a library says, or the kind of its error."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160].rstrip(".")
+    raise EngineError(f"There is no engine {name!r} for {TITLES[stage].lower()}: choose one of {known}.")

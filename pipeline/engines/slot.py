@@ -1,0 +1,143 @@
+"""A part of the running set of engines: what it is to be, and how far it has come."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Literal, cast
+
+from pipeline.engine import Engine, EngineError, EngineState, EngineStatus, Progress
+from pipeline.engines.lease import Lease
+
+log = logging.getLogger(__name__)
+
+Part = Literal["vad", "turns", "ears", "mind", "voice", "memory"]
+
+LINGER_S = 120.0
+"""After which an engine that has a successor is stopped even in the middle of a turn."""
+
+TITLES: dict[Part, str] = {
+    "vad": "The voice detection",
+    "turns": "The turn model",
+    "ears": "The speech recognition",
+    "mind": "The mind",
+    "voice": "The voice",
+    "memory": "The memory",
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a part is to be. Equal plans make equal engines."""
+
+    engine: str
+    create: Callable[[], Engine] = field(compare=False)
+    made_of: object = None
+    alone: bool = False
+    """Whether the old one must be gone before the new one comes, since both would write the same files."""
+    patience_s: float | None = field(default=None, compare=False)
+    """For a start that depends on a server elsewhere."""
+
+
+class Slot:
+    """A part of the running set: what it is to be, and the engine once there is one."""
+
+    def __init__(self, part: Part, plan: Plan, changed: Callable[[], None], *, instead_of: Slot | None = None) -> None:
+        self.part = part
+        self.plan = plan
+        self.instead_of = instead_of
+        """The one that was asked for and could not be started."""
+        self.engine: Engine | None = None
+        self._changed = changed
+        self._state: EngineState = "stopped"
+        self._error: str | None = None
+        self._progress: Progress | None = None
+
+    async def start(self) -> None:
+        """Raises EngineError, and keeps its sentence for the status. After a stop the same engine starts again."""
+        self._turn("loading")
+        try:
+            async with asyncio.timeout(self.plan.patience_s) as limit:
+                self.engine = self.engine or self.plan.create()
+                await self.engine.start(self._report)
+        except EngineError as error:
+            self._failed(str(error))
+            raise
+        except Exception as error:
+            if limit.expired():
+                await self.stop()
+                why = f"gave no whole answer within {self.plan.patience_s:.0f} s: start it anew, or choose another"
+                self._failed(f"The server for {TITLES[self.part].lower()} {why}.")
+            else:
+                log.exception("%s could not be started", self.plan.engine)
+                self._failed(f"{TITLES[self.part]} ({self.plan.engine}) could not be started: {_line(error)}.")
+            raise EngineError(cast(str, self._error)) from error
+        except BaseException:
+            self._turn("stopped")
+            raise
+        self._turn("ready")
+
+    async def stop(self) -> None:
+        if self.engine is not None:
+            await self.engine.stop()
+        self._turn("stopped")
+
+    @property
+    def status(self) -> EngineStatus:
+        """The engine's own while it runs, since it may die and come back; before and after, how far we came."""
+        status = EngineStatus(self.plan.engine, self._state) if self.engine is None else self.engine.status
+        state = status.state if self._state == "ready" else self._state
+        progress = (status.progress or self._progress) if state == "loading" else None
+        error = status.last_error or self._error
+        if error is None and self.instead_of is not None:
+            error = self.instead_of.status.last_error
+        return replace(status, engine=self.plan.engine, state=state, progress=progress, last_error=error)
+
+    @property
+    def wanted(self) -> Plan:
+        """What the settings ask for, which is not what is here where another stands in."""
+        return self.plan if self.instead_of is None else self.instead_of.plan
+
+    @property
+    def lacking(self) -> bool:
+        """Whether what the settings ask for is not here."""
+        return self.instead_of is not None or self.status.state == "failed"
+
+    @property
+    def in_use(self) -> bool:
+        return isinstance(self.engine, Lease) and not self.engine.idle
+
+    def give_way(self, successor: Slot) -> None:
+        """New work goes to the successor."""
+        if isinstance(self.engine, Lease) and isinstance(successor.engine, Lease):
+            self.engine.succeeded_by(successor.engine)
+
+    async def stop_when_idle(self) -> None:
+        """What is under way may end, within LINGER_S."""
+        try:
+            if isinstance(self.engine, Lease):
+                async with asyncio.timeout(LINGER_S):
+                    await self.engine.until_idle()
+        except TimeoutError:
+            log.warning("%s is stopped in the middle of a turn.", self.plan.engine)
+        finally:
+            await self.stop()
+
+    def _report(self, progress: Progress) -> None:
+        self._progress = progress
+        self._changed()
+
+    def _failed(self, why: str) -> None:
+        self._error = why
+        self._turn("failed")
+
+    def _turn(self, state: EngineState) -> None:
+        self._state = state
+        self._changed()
+
+
+def _line(error: Exception) -> str:
+    """The first line of what a library says, or the kind of its error."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160].rstrip(".")
