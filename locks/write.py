@@ -89,8 +89,8 @@ def compiled(lock: Lock) -> str:
             "uv", "pip", "compile", "--quiet", "--universal", "--generate-hashes", "--python-version", "3.11",
             "--no-header", "--no-annotate", "--override", str(override), "--output-file", str(written), *lock.options,
         ]  # fmt: skip
-        for file in lock.constraints:
-            command += ["--constraint", str(ROOT / file)]
+        for constraint in lock.constraints:
+            command += ["--constraint", str(ROOT / constraint)]
         for name in lock.without:
             command += ["--no-emit-package", name]
         scripts = str(Path(sys.executable).parent)
