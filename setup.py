@@ -162,12 +162,13 @@ def install(python: Path, title: str, arguments: list[str], venv: Path) -> None:
     environment = dict(os.environ, PYTHONUNBUFFERED="1")
     line = ProgressLine(title)
     tail: list[str] = []
-    with (
-        log.open("a", encoding="utf-8") as kept,
-        subprocess.Popen(
-            command + arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
-        ) as pip,
-    ):
+    with contextlib.ExitStack() as opened:  # one `with` for several is syntax that an old Python cannot read
+        kept = opened.enter_context(log.open("a", encoding="utf-8"))
+        pip = opened.enter_context(
+            subprocess.Popen(
+                command + arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+            )
+        )
         assert pip.stdout is not None
         for text in pip.stdout:
             kept.write(text)

@@ -92,7 +92,8 @@ class VoiceSettings(_Tree):
 
 class MemorySettings(_Tree):
     enabled: bool = True
-    owner: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = "default"
+    owner: Annotated[str, Field(pattern=r"^\w(?:[\w '’-]{0,62}\w)?$")] = "default"
+    """A name as people write theirs: letters of any script, with spaces, hyphens and apostrophes between them."""
     budget_chars: Annotated[int, Field(ge=200, le=20_000)] = 2400
     chroma_host: str = Field("", description="a Chroma server's host; empty keeps the memory in the data folder")
     chroma_port: Annotated[int, Field(ge=1, le=65535)] = 8001

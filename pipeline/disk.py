@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Generic, TextIO, TypeVar
 
 from pipeline.cleanup import uninterrupted
 
@@ -45,3 +47,15 @@ class Appender(Generic[T]):
     def _done(self, items: list[T]) -> None:
         for _ in items:
             self._waiting.task_done()
+
+
+@contextmanager
+def rewriting(path: Path) -> Iterator[TextIO]:
+    """A file's new text: it takes the old one's place when the block ends well, and not otherwise. Raises OSError."""
+    new = path.with_name(f".{path.name}.new")
+    try:
+        with new.open("w", encoding="utf-8") as file:
+            yield file
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import shutil
 import threading
+import unicodedata
 import uuid
 from collections.abc import Iterator
 from datetime import date, datetime
@@ -27,6 +29,8 @@ from rag.vectors import ChromaServer
 
 LONGEST_QUERY = 2_000
 """Characters of a question that are looked at."""
+LONGEST_NAME = 200
+"""Characters of an owner's folder; file systems take 255 bytes."""
 LONGEST_TEXT = 1_048_576
 """Characters of one turn: an hour of talk is 60,000."""
 
@@ -130,14 +134,23 @@ class Memory:
                 query, nearest, now=_aware(now), asker=asker, exclude_conversation=exclude_conversation
             )
 
-    def search(self, query: str, *, limit: int = 50) -> list[Remembered]:
-        """Turns that hold the words of `query`, best first."""
+    def search(self, query: str, *, limit: int = 50, offset: int = 0) -> list[Remembered]:
+        """Turns that hold words of `query`, best first; then those that hold all of it as parts of words, newest first.
+
+        The second finds what is written without spaces, too, as Chinese is.
+        """
         words = _fts_query(query)
         if not words:
             return []
-        found = self._turns.match(words, limit)
-        rows = {row.id: row for row in self._turns.get(list(found))}
-        return [rows[id] for id in found]
+        end = offset + limit
+        found = list(self._turns.match(words, end))
+        if len(found) < end:
+            parts = folded(_tidy(query)).split()
+            known = set(found)
+            found += [id for id in self._turns.containing(parts, end, folded) if id not in known]
+        wanted = found[offset:end]
+        rows = {row.id: row for row in self._turns.get(wanted)}
+        return [rows[id] for id in wanted if id in rows]
 
     # The user's own
 
@@ -269,7 +282,10 @@ def _folder_name(owner: str) -> str:
     """Readable where it can be, and never a way out of the memory's folder."""
     if not owner.strip():
         raise ValueError("The owner of a memory needs a name.")
-    return "".join(c if c.isascii() and (c.isalnum() or c in "-_") else f"%{ord(c):x}." for c in owner)[:200]
+    name = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else f"%{ord(c):x}." for c in owner)
+    if len(name) <= LONGEST_NAME:
+        return name
+    return f"{name[: LONGEST_NAME - 33]}-{hashlib.blake2b(owner.encode(), digest_size=16).hexdigest()}"
 
 
 def _clean(text: str, what: str) -> str:
@@ -289,6 +305,12 @@ def _tidy(text: str) -> str:
 
 def _aware(at: datetime | None) -> datetime:
     return datetime.now().astimezone() if at is None else at if at.tzinfo else at.astimezone()
+
+
+def folded(text: str) -> str:
+    """Without what a search does not look at: case, accents, and how a character is composed."""
+    plain = unicodedata.normalize("NFKD", text).casefold()
+    return re.sub("[\u0300-\u036f]", "", plain)
 
 
 def _fts_query(text: str) -> str:
@@ -313,13 +335,30 @@ def _read_jsonl(file: Path) -> Iterator[Remembered]:
             if not line.strip():
                 continue
             try:
-                entry = json.loads(line)
-                yield Remembered(
-                    _tidy(str(entry.get("id") or "")) or uuid.uuid4().hex,
-                    _clean(entry["speaker"], "speaker"),
-                    _clean(entry["text"], "text"),
-                    _aware(datetime.fromisoformat(entry["at"])),
-                    _tidy(str(entry["conversation"])),
-                )
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                yield _read_turn(line)
+            except ValueError as error:
                 raise ValueError(f"Line {number} of {os.fspath(file)} is not a turn of memory: {error}") from error
+
+
+def _read_turn(line: str) -> Remembered:
+    """Raises ValueError, with a sentence."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        raise ValueError("it is not JSON.") from None
+    if not isinstance(entry, dict):
+        raise ValueError("it is not a JSON object.")
+    for name in ("speaker", "text", "at", "conversation"):
+        if not isinstance(entry.get(name), str):
+            raise ValueError(f"its “{name}” is missing, or is not text.")
+    try:
+        at = datetime.fromisoformat(entry["at"])
+    except ValueError:
+        raise ValueError("its “at” is not a time such as 2026-05-31T18:30:00+02:00.") from None
+    return Remembered(
+        _tidy(str(entry.get("id") or "")) or uuid.uuid4().hex,
+        _clean(entry["speaker"], "speaker"),
+        _clean(entry["text"], "text"),
+        _aware(at),
+        _tidy(entry["conversation"]),
+    )

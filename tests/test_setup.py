@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -37,7 +38,7 @@ def test_help_needs_nothing_installed(script: str, words: str) -> None:
 def test_both_files_can_be_read_by_an_old_python() -> None:
     """So that it gets as far as the sentence that tells it so."""
     for name in ("main.py", "setup.py"):
-        compile((ROOT / name).read_text(), name, "exec", dont_inherit=True, _feature_version=7)
+        ast.parse((ROOT / name).read_text(), name, feature_version=(3, 7))
 
 
 @pytest.mark.parametrize("version", [(3, 10, 4), (3, 14, 0)])

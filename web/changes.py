@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from config import Settings
 from config.cache import is_here
 from config.engines import CATALOGUE, Stage, fetches
+from pipeline.llm.vllm import PYTHON
 
 STAGES: tuple[Stage, ...] = ("ears", "mind", "voice")
 NO_ADDRESS = "This is not an address: it should look like http://localhost:11434/v1."
@@ -104,12 +105,21 @@ def fits_a_header(key: str) -> bool:
     return key.isascii() and key.isprintable()
 
 
+def not_installed(engine: str) -> str | None:
+    """What an engine lacks besides a model, so that fetching one would be in vain; and what to do."""
+    if engine == "vllm" and not PYTHON.exists():
+        return "vLLM is not installed yet: run `python3 setup.py vllm` once, then choose it again."
+    return None
+
+
 def check_models(old: Settings, new: Settings) -> None:
     """Nothing is fetched behind the user's back: a choice is taken once its model is here."""
     for stage in STAGES:
         choice = getattr(new, stage)
         if (choice.engine, choice.model) == (getattr(old, stage).engine, getattr(old, stage).model):
             continue
+        if why := not_installed(choice.engine):
+            raise SettingsRefused(why, f"{stage}.engine")
         for fetch in fetches(stage, choice.engine, choice.model):
             if not is_here(fetch):
                 raise SettingsRefused(

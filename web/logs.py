@@ -14,12 +14,15 @@ import json
 import logging
 import sys
 import traceback
-from datetime import datetime
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from datetime import date, datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
 from config.text import printable
+from pipeline.disk import rewriting
 
 FILE_NAME = "parley.log"
 MAX_BYTES = 5_000_000
@@ -82,10 +85,49 @@ class LogFile(RotatingFileHandler):
 
     _told = False
 
+    @contextmanager
+    def let_go(self) -> Iterator[None]:
+        """Nothing is written meanwhile, and the file may be another one afterwards."""
+        with self.lock or nullcontext():
+            if self.stream is not None:
+                self.stream.close()
+                self.stream = None  # type: ignore[assignment]  # opened again for the next record, as after a rollover
+            yield
+
     def handleError(self, record: logging.LogRecord) -> None:
         if not self._told:
             self._told = True
             print(f"The log {self.baseFilename} cannot be written: {sys.exc_info()[1]}.", file=sys.stderr)
+
+
+def forget(data: Path, *, conversation: str | None = None, day: date | None = None, everything: bool = False) -> None:
+    """Take what was said out of the logs: of a conversation, of a day, or of all. The other fields stay.
+
+    Where words are logged, the text of an exception may quote any of them, so that goes too. Raises OSError.
+    """
+
+    def meant(line: dict[str, Any]) -> bool:
+        of_day = day is not None and str(line.get("at", ""))[:10] == day.isoformat()
+        return everything or of_day or line.get("conversation") == conversation
+
+    with ExitStack() as held:
+        for handler in logging.getLogger().handlers:
+            if isinstance(handler, LogFile):
+                held.enter_context(handler.let_go())
+        for file in data.glob(f"{FILE_NAME}*"):
+            _forget_in(file, meant)
+
+
+def _forget_in(file: Path, meant: Callable[[dict[str, Any]], bool]) -> None:
+    with file.open(encoding="utf-8", errors="replace") as old, rewriting(file) as new:
+        for text in old:
+            try:
+                line = json.loads(text)
+            except ValueError:
+                continue  # cut off by a power cut: nobody can say what it holds
+            if isinstance(line, dict) and meant(line):
+                line = {name: value for name, value in line.items() if name not in ("words", "exception")}
+            new.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
 def configure(data: Path, *, level: str, words: bool) -> None:

@@ -257,7 +257,7 @@ def load_settings(data: Path, profile: str | None) -> tuple[Settings, SettingsSt
     """
     store = SettingsStore(data)
     loaded = store.load()
-    if profile is None or profile == loaded.settings.profile:
+    if profile is None:
         return loaded.settings, store, loaded.notice
     chosen = next((each for each in PROFILES.values() if each.name == profile), None)
     if chosen is None:

@@ -184,6 +184,21 @@ class Service:
         for changed in tuple(self._watchers):
             changed(settings)
 
+    async def forget(self, **what: Any) -> int:
+        """What lies beside the memory of a `conversation`, a `day` or `everything`: its sound, and words in the logs.
+
+        Returns how many recordings there were.
+        """
+        sound = await asyncio.to_thread(self.recordings.forget, **what)
+        await self.turns.written()
+        try:
+            await asyncio.to_thread(self.turns.forget, **what)
+            await asyncio.to_thread(logs.forget, self.data, **what)
+        except OSError as error:
+            self.tell("error", f"What was said could not be taken out of the logs in {self.data} ({error.strerror}): "
+                               "delete turns.jsonl and the files parley.log there yourself.")  # fmt: skip
+        return sound
+
     def begin(self, *, keep: bool = False) -> None:
         """Load the engines, beside everything else. `keep`: the settings are new, and saved once they are in use."""
         self._loading = asyncio.create_task(self._load(keep))

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import date
 from pathlib import Path
 from statistics import median
 from typing import Any, BinaryIO
 
-from pipeline.disk import Appender
-from pipeline.turns.record import MARKS, TurnRecord
+from pipeline.disk import Appender, rewriting
+from pipeline.turns.record import MARKS, TurnRecord, wordless
 
 FILE_NAME = "turns.jsonl"
 KEPT = 200
@@ -29,6 +31,7 @@ class TurnLog:
         self._words = words
         self._last: deque[TurnRecord] = deque(maxlen=KEPT)
         self._disk = Appender(self._append)
+        self._file = threading.Lock()
 
     def add(self, record: TurnRecord) -> None:
         """Never blocks: `write` brings it to disk."""
@@ -63,6 +66,26 @@ class TurnLog:
                     if isinstance(record, dict) and {"turn", "conversation"} <= record.keys():
                         yield record
 
+    def forget(self, conversation: str | None = None, day: date | None = None, everything: bool = False) -> None:
+        """Take the words out of what was kept of a conversation, a day or all; the times stay, for finding faults.
+
+        Call `written` first. Raises OSError.
+        """
+
+        def meant(name: str, at: str) -> bool:
+            return everything or name == conversation or (day is not None and at[:10] == day.isoformat())
+
+        for record in self._last:
+            if meant(record.conversation, record.at):
+                record.user = record.reply = record.heard = ""
+        with self._file:
+            if not self.path.exists():
+                return
+            with rewriting(self.path) as file:
+                for record in self._lines():
+                    gone = meant(str(record["conversation"]), str(record.get("at", "")))
+                    file.write(json.dumps(wordless(record) if gone else record, ensure_ascii=False) + "\n")
+
     def medians(self) -> dict[str, float]:
         """Seconds from the end of speech to each mark, over the records kept; marks nobody reached are left out."""
         figures = {
@@ -83,7 +106,7 @@ class TurnLog:
         words = self._words()
         lines = (json.dumps(record.as_dict(words=words), ensure_ascii=False) + "\n" for record in records)
         try:
-            with self.path.open("ab+") as file:
+            with self._file, self.path.open("ab+") as file:
                 if file.tell() and _last_byte(file) != b"\n":  # cut off: the next one must not be spoilt with it
                     file.write(b"\n")
                 file.writelines(line.encode() for line in lines)

@@ -47,12 +47,19 @@ def sentence(field: str, kind: str, limits: Mapping[str, Any], otherwise: str) -
             return f"{name} must be {limits['expected']}."
         case "string_too_long":
             return f"{name} may have at most {limits['max_length']} characters."
+        case "string_too_short" | "too_short":
+            return f"{name} must not be empty."
+        case "string_unicode":
+            return f"{name} has half a character in it: type it again."
         case "too_long" if limits["max_length"] == 0:
             return f"{name} must be empty: this is not supported here."
         case "too_long":
             return f"{name} may have at most {limits['max_length']} entries."
         case "string_pattern_mismatch":
-            return f"{name} may only have letters, digits, - and _, at most 64."
+            return (
+                f"{name} has a character that cannot be used here, or is too long: "
+                "use letters, digits, spaces, hyphens and apostrophes."
+            )
         case "none_required":
             return f"{name} is not supported here; leave it out."
         case "bool_parsing" | "bool_type":
@@ -67,4 +74,6 @@ def sentence(field: str, kind: str, limits: Mapping[str, Any], otherwise: str) -
             return f"{name} must be a list."
         case "model_type" | "model_attributes_type" | "dict_type":
             return f"{name} must be an object with fields."
-    return f"{name}: {otherwise}."
+    if kind.startswith("date"):
+        return f"{name} must be a date such as 2026-05-31."
+    return f"{name} has a value that cannot be used here ({otherwise[:1].lower()}{otherwise[1:]})."

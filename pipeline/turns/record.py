@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -20,6 +21,12 @@ MARKS = (
     "reply_made",
     "reply_done",
 )
+
+
+WORDS = ("user", "reply", "heard")
+"""The fields of a record that hold what was said."""
+LENGTH = re.compile(r"\d+ characters")
+"""What stands there instead where words are not kept."""
 
 
 @dataclass(slots=True)
@@ -57,13 +64,18 @@ class TurnRecord:
 
     def as_dict(self, *, words: bool = True) -> dict[str, Any]:
         """For JSON; without words nothing that was said is in it."""
-        record = asdict(self)
-        if not words:
-            for name in ("user", "reply", "heard"):
-                record[name] = f"{len(record[name])} characters"
-        return record
+        return asdict(self) if words else wordless(asdict(self))
 
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> TurnRecord:
         names = {entry.name for entry in fields(cls)}
         return cls(**{name: value for name, value in record.items() if name in names})
+
+
+def wordless(record: dict[str, Any]) -> dict[str, Any]:
+    """A record as `as_dict` gives it, with how long each of its texts was in place of the text."""
+    return {name: _length(value) if name in WORDS else value for name, value in record.items()}
+
+
+def _length(text: str) -> str:
+    return text if LENGTH.fullmatch(text) else f"{len(text)} characters"

@@ -92,6 +92,19 @@ def test_search_finds_words_in_any_form(memory: Memory) -> None:
     assert memory.search("") == memory.search("?!") == []
 
 
+def test_search_finds_parts_of_words_any_script_and_all_there_is(memory: Memory) -> None:
+    for text in ("我昨天在北京吃了烤鸭。", "Grüße an Frau Müller!", "Ёлка стоит в углу.", "The snowboarding was fun."):
+        memory.remember("user", text)
+    for part, text in (("北京", "北京"), ("muller", "Müller"), ("ЁЛК", "Ёлка"), ("owboard", "snowboarding")):
+        assert [text in turn.text for turn in memory.search(part)] == [True], part
+    assert memory.search("100%") == []
+    for number in range(120):
+        memory.remember("user", f"Sheep number {number}.")
+    pages = [memory.search("sheep", limit=50, offset=offset) for offset in (0, 50, 100)]
+    assert [len(page) for page in pages] == [50, 50, 20]
+    assert len({turn.id for page in pages for turn in page}) == 120
+
+
 def test_a_correction_replaces_words_and_meaning(memory: Memory) -> None:
     id = memory.remember("Ann", "My bicycle is red.")
     memory.settle()

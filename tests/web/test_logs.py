@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -86,3 +87,34 @@ async def test_records_reach_the_disk_without_words_and_outlive_a_full_disk(tmp_
     assert ("my secret" in kept) is words
     assert [each.turn for each in log.last(2)] == [3, 2]
     assert log.medians() == pytest.approx({"speech_ended": 0, "first_heard": 0.2})
+
+
+async def test_what_was_said_leaves_logs_and_records_with_the_memory_of_it(tmp_path: Path) -> None:
+    logs.configure(tmp_path, level="INFO", words=True)
+    turns = TurnLog(tmp_path, lambda: True)
+    writing = asyncio.create_task(turns.write())
+    for name, secret in (("first", "violet"), ("second", "crimson")):
+        turns.add(TurnRecord(name, 1, at="2026-03-02T09:00:00+00:00", user=secret, heard=secret, reply=secret))
+        try:
+            raise ValueError(secret)
+        except ValueError:
+            logging.getLogger("web").exception("trouble", extra={"conversation": name})
+    await turns.written()
+    kept = [tmp_path / "turns.jsonl", tmp_path / "parley.log"]
+    assert all({"violet", "crimson"} <= set(re.findall(r"violet|crimson", file.read_text())) for file in kept)
+
+    turns.forget(conversation="first")
+    logs.forget(tmp_path, conversation="first")
+    for file in kept:
+        assert "violet" not in file.read_text()
+        assert "crimson" in file.read_text()
+    assert [record["user"] for record in turns.of("first")] == [""], "nor does the export of a talk have it"
+
+    turns.forget(everything=True)
+    logs.forget(tmp_path, everything=True)
+    logging.getLogger("web").info("it goes on", extra={"conversation": "third"})
+    assert [record["user"] for record in lines(kept[0])] == ["6 characters", "7 characters"]
+    assert "crimson" not in kept[1].read_text()
+    assert [line["message"] for line in lines(kept[1])][-2:] == ["trouble", "it goes on"]
+    writing.cancel()
+    await asyncio.gather(writing, return_exceptions=True)

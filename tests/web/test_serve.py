@@ -17,6 +17,7 @@ import pytest
 
 from config import Settings, SettingsStore
 from config.places import ROOT
+from config.settings import MindSettings
 from web.guard import Address
 from web.serve import ServeError, access_token, data_folder, listen, load_settings
 
@@ -135,6 +136,10 @@ def test_a_profile_is_chosen_or_refused_and_nothing_is_kept_of_it_yet(tmp_path: 
     settings, store, _ = load_settings(tmp_path, "offline")
     assert (settings.profile, settings.mind.engine) == ("offline", "builtin")
     assert store.load().settings.profile == "cpu"
+    chosen = Settings(profile="offline", mind=MindSettings(engine="openai", url="http://localhost:11434/v1"))
+    SettingsStore(tmp_path).save(chosen)
+    settings, _, _ = load_settings(tmp_path, "offline")
+    assert settings.mind.engine == "builtin", "also where another engine was chosen since"
 
 
 def test_the_token_is_kept_for_its_owner_alone(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def memory_api(service: Service) -> APIRouter:
 
     async def forgotten(**what: Any) -> dict[str, Any]:
         count = await memory().forget(**what)
-        sound = await asyncio.to_thread(service.recordings.forget, **what) if "id" not in what else 0
+        sound = 0 if "id" in what else await service.forget(**what)
         if not count + sound:
             raise Problem(404, "There is nothing of that in the memory; it may have been forgotten already.")
         return {"forgotten": count}
@@ -67,9 +67,13 @@ def memory_api(service: Service) -> APIRouter:
 
     @router.get("/search")
     async def search(
-        q: Annotated[str, Query(min_length=1, max_length=500)], limit: Annotated[int, Query(ge=1, le=200)] = 50
+        q: Annotated[str, Query(min_length=1, max_length=500)],
+        limit: Annotated[int, Query(ge=1, le=200)] = 50,
+        offset: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
     ) -> dict[str, Any]:
-        return {"turns": [asdict(turn) for turn in await memory().search(q, limit=limit)]}
+        """The best first; `more`: whether there are others after these."""
+        found = await memory().search(q, limit=limit + 1, offset=offset)
+        return {"turns": [asdict(turn) for turn in found[:limit]], "more": len(found) > limit}
 
     @router.put("/turns/{id:path}")
     async def correct(id: str, request: Request) -> dict[str, Any]:
@@ -98,7 +102,7 @@ def memory_api(service: Service) -> APIRouter:
         if not checked(Everything, await json_object(request)).everything:
             raise Problem(422, "everything must be true to forget everything.", "everything")
         forgotten = await memory().forget(everything=True)
-        await asyncio.to_thread(service.recordings.forget, everything=True)
+        await service.forget(everything=True)
         return {"forgotten": forgotten}
 
     @router.post("/pause")

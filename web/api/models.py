@@ -17,10 +17,9 @@ from config.models import MODELS, Model, is_downloaded, licence, room_for, verdi
 from config.profiles import Proposal, propose
 from config.settings import Settings
 from pipeline.llm.openai import OpenAIChat
-from pipeline.llm.vllm import PYTHON
 from web.api.downloads import Downloads
 from web.api.http import Problem, checked, json_object
-from web.changes import NO_ADDRESS, NO_KEY, NO_MODEL, fits_a_header, is_address, is_model_name
+from web.changes import NO_ADDRESS, NO_KEY, NO_MODEL, fits_a_header, is_address, is_model_name, not_installed
 from web.service import Service
 
 MODELS_S = 20.0
@@ -159,8 +158,6 @@ def _row(model: Model, machine: Hardware, settings: Settings) -> dict[str, Any]:
 
 def _missing(engine: str, settings: Settings) -> str | None:
     """What else an engine needs before it can be chosen, in one sentence."""
-    if engine == "vllm" and not PYTHON.exists():
-        return "vLLM is not installed yet: run `python3 setup.py vllm` once."
     if engine == "openai" and not settings.mind.url:
         return "Enter its address, or choose another."
-    return None
+    return not_installed(engine)

@@ -48,6 +48,12 @@ async def test_settings_are_saved_and_applied(running: Running) -> None:
         ({"mind": {"persona": "x" * 8001}}, "mind.persona", "mind.persona may have at most 8000 characters."),
         ({"turns": 5}, "turns", "turns must be an object with fields."),
         ({"memory": {"enabled": "perhaps"}}, "memory.enabled", "memory.enabled must be true or false."),
+        (
+            {"memory": {"owner": "../anna"}},
+            "memory.owner",
+            "memory.owner has a character that cannot be used here, or is "
+            "too long: use letters, digits, spaces, hyphens and apostrophes.",
+        ),
         ({"mind": {"api_key": 5}}, "mind.api_key", "mind.api_key must be text."),
     ],
 )
@@ -59,6 +65,13 @@ async def test_what_cannot_be_set_is_said_in_a_sentence(
     assert answer.status_code == 422
     assert answer.json() == {"error": {"message": sentence, "field": field}}
     assert not running.engines.applied
+
+
+async def test_an_owner_may_have_any_name(running: Running) -> None:
+    async with running.client() as client:
+        for name in ("Jürgen Müller", "李小龍", "O’Brien", "Anne-Marie"):
+            answer = await client.put("/api/settings", json={"memory": {"owner": name}})
+            assert answer.json()["settings"]["memory"]["owner"] == name
 
 
 async def test_an_engine_that_does_not_exist_is_refused_with_those_that_do(running: Running) -> None:

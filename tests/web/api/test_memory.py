@@ -75,6 +75,10 @@ async def test_an_overview_and_what_was_said(client: httpx.AsyncClient) -> None:
     assert await texts(client, before=latest[0]["id"], limit=1) == ["What a good name."]
     found = (await client.get("/api/memory/search", params={"q": "Rufus"})).json()["turns"]
     assert [turn["text"] for turn in found] == ["My dog is called Rufus."]
+    page = (await client.get("/api/memory/search", params={"q": "a", "limit": 1})).json()
+    assert (len(page["turns"]), page["more"]) == (1, True)
+    rest = (await client.get("/api/memory/search", params={"q": "a", "offset": 1})).json()
+    assert page["turns"][0] not in rest["turns"] and not rest["more"]
 
 
 async def test_correcting_a_turn(client: httpx.AsyncClient) -> None:
@@ -83,7 +87,10 @@ async def test_correcting_a_turn(client: httpx.AsyncClient) -> None:
     assert (await texts(client, conversation="first"))[0] == "My dog is called Bruno."
     assert (await client.put("/api/memory/turns/nobody", json={"text": "x"})).status_code == 404
     answer = await client.put(f"/api/memory/turns/{id}", json={"text": ""})
-    assert (answer.status_code, answer.json()["error"]["field"]) == (422, "text")
+    assert (answer.status_code, answer.json()["error"]) == (
+        422,
+        {"field": "text", "message": "text must not be empty."},
+    )
 
 
 async def test_forgetting_one_turn_a_day_a_conversation_and_everything(client: httpx.AsyncClient) -> None:
@@ -114,6 +121,14 @@ async def test_taking_it_away_and_bringing_it_back(client: httpx.AsyncClient) ->
     message = answer.json()["error"]["message"]
     assert "the file" in message
     assert "import.jsonl" not in message
+    for content in (
+        b"[1]",
+        b'{"speaker": "user", "at": 5}',
+        b'{"speaker": [], "text": "x", "at": "", "conversation": ""}',
+    ):
+        answer = await client.post("/api/memory/import", content=content, headers=headers)
+        message = answer.json()["error"]["message"]
+        assert message.startswith("Line 1 of the file is not a turn of memory: it") and "object has no" not in message
 
 
 async def test_pausing_is_a_setting(client: httpx.AsyncClient, remembering: Running) -> None:

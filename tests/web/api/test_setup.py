@@ -329,6 +329,20 @@ def test_a_model_that_is_not_here_cannot_be_chosen(tmp_path: Path, monkeypatch: 
     check_models(old, new)  # a folder of the user's
 
 
+def test_a_model_is_not_offered_for_a_program_that_is_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    old, new = Settings(), Settings()
+    new.mind.engine = "vllm"
+    for python, lacking in ((tmp_path / "nowhere", None), (tmp_path, {"stage": "mind", "engine": "vllm", "model": ""})):
+        monkeypatch.setattr("web.changes.PYTHON", python)
+        with pytest.raises(SettingsRefused) as refused:
+            check_models(old, new)
+        assert refused.value.lacking == lacking
+    assert "vLLM is not installed yet" not in str(refused.value)
+
+
 def test_a_profile_whose_models_are_not_here_is_refused_at_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
