@@ -140,12 +140,12 @@ class TurnStore:
         return dict(found)
 
     def containing(self, parts: list[str], count: int, folded: Callable[[str], str]) -> list[str]:
-        """The ids of the newest `count` turns whose `folded` text holds each part. It reads every text."""
+        """The ids of the newest `count` indexed turns whose `folded` text holds each part. It reads every text."""
         condition = " AND ".join(["instr(folded(text), ?)"] * len(parts))
         with self._lock:
             self._db.create_function("folded", 1, folded, deterministic=True)
             found = self._db.execute(
-                f"SELECT id FROM turns WHERE {condition} ORDER BY seq DESC LIMIT ?", (*parts, count)
+                f"SELECT id FROM turns WHERE repeats IS NULL AND {condition} ORDER BY seq DESC LIMIT ?", (*parts, count)
             ).fetchall()
         return [id for (id,) in found]
 
