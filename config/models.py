@@ -66,6 +66,7 @@ def _language(
     )  # fmt: skip
 
 
+LLAMA_1B = "bartowski/Llama-3.2-1B-Instruct-GGUF/Llama-3.2-1B-Instruct-Q4_K_M.gguf"
 QWEN_1_5B = "Qwen/Qwen2.5-1.5B-Instruct-GGUF/qwen2.5-1.5b-instruct-q4_k_m.gguf"
 QWEN_4B = "unsloth/Qwen3-4B-Instruct-2507-GGUF/Qwen3-4B-Instruct-2507-Q4_K_M.gguf"
 
@@ -90,8 +91,7 @@ MODELS = (
               15.3, 20.0, 19.0, "no", 8),
     _language("llama", SMOLLM2_135M.name, "SmolLM2 135M", "A very small model: it chats in English only.",
               0.093, 0.5, 0, "well", 2),
-    _language("llama", "bartowski/Llama-3.2-1B-Instruct-GGUF/Llama-3.2-1B-Instruct-Q4_K_M.gguf", "Llama 3.2 1B",
-              "Simple talk.", 0.81, 1.3, 0, "well", 2),
+    _language("llama", LLAMA_1B, "Llama 3.2 1B", "Simple talk.", 0.81, 1.3, 0, "well", 2),
     _language("llama", QWEN_1_5B, "Qwen2.5 1.5B", "Everyday talk.", 1.12, 1.6, 0, "well", 4),
     _language("llama", "bartowski/Llama-3.2-3B-Instruct-GGUF/Llama-3.2-3B-Instruct-Q4_K_M.gguf", "Llama 3.2 3B",
               "Good talk.", 2.02, 3.2, 0, "well", 8),
@@ -137,23 +137,27 @@ def verdict(model: Model, hardware: Hardware) -> Verdict:
     gpu = hardware.gpu
     if model.gpu_bytes and gpu is not None and gpu.free_bytes >= model.gpu_bytes:
         free = in_words(gpu.free_bytes)
-        return Verdict("well", f"Takes {in_words(model.gpu_bytes)} of the {free} free on the {gpu.name}.")
+        return Verdict("well", f"Uses {in_words(model.gpu_bytes)} of the {free} free on the {gpu.name}.")
     if hardware.memory_bytes < model.memory_bytes:
         need, have = in_words(model.memory_bytes), in_words(hardware.memory_bytes)
-        return Verdict("no", f"Needs {need} of memory; here are {have}.")
+        return Verdict("no", f"Needs {need} of memory, and this computer has {have}.")
     if model.on_processor == "no":
-        found = "there is none here" if gpu is None else f"the {gpu.name} has {in_words(gpu.free_bytes)}"
-        return Verdict("no", f"Needs a graphics card of NVIDIA with {in_words(model.gpu_bytes)} free; {found}.")
+        found = "none was found" if gpu is None else f"the {gpu.name} has {in_words(gpu.free_bytes)}"
+        return Verdict("no", f"Needs an NVIDIA graphics card with {in_words(model.gpu_bytes)} free; {found}.")
     if model.engine in ("csm", "llama") and not hardware.instructions & {"avx2", "neon"}:
         return Verdict("no", "Needs a processor with AVX2 or NEON.")
     if hardware.cores < model.cores:
-        return Verdict("slowly", f"Wants {model.cores} cores to keep up with speech; here are {hardware.cores}.")
+        return Verdict(
+            "slowly", f"Needs {model.cores} cores to keep up with speech, and this computer has {hardware.cores}."
+        )
     if model.on_processor == "slowly":
         if model.engine == "csm":
-            return Verdict("slowly", "On a processor it speaks in 4 bits, at about the pace of speech at best.")
-        return Verdict("slowly", "Works on a processor, with a pause before each answer; made for a graphics card.")
+            return Verdict(
+                "slowly", "Without a graphics card it speaks in 4 bits, at about the pace of speech at best."
+            )
+        return Verdict("slowly", "Works without a graphics card, with a pause before each answer.")
     return Verdict(
-        "well", f"Takes {in_words(model.memory_bytes)} of memory." if model.memory_bytes else "Needs next to nothing."
+        "well", f"Uses {in_words(model.memory_bytes)} of memory." if model.memory_bytes else "Needs hardly any memory."
     )
 
 

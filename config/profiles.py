@@ -9,7 +9,7 @@ from typing import Literal
 
 from config.engines import PIPER
 from config.hardware import GB, Hardware, in_words
-from config.models import QWEN_1_5B, QWEN_4B, find
+from config.models import LLAMA_1B, QWEN_1_5B, QWEN_4B, find
 from config.packages import SMOLLM2_135M
 from config.settings import Settings
 
@@ -111,6 +111,8 @@ LARGER_MEMORY, LARGER_CORES = 16 * GB, 8
 """From here on its mind is the larger one: 3.9 GB, and three times the work for each word."""
 
 
+LLAMA_MEMORY = int(5.5 * GB)
+"""From here on two cores are offered a mind of a billion parameters: 1.3 GB, and half of this stays free."""
 SMALL_MEMORY, SMALL_CORES = int(3.6 * GB), 2
 """What the profile small wants: a machine that is sold with 4 GB, of which the system keeps some back. Its engines take
 1.4 GB together, Parley 1 GB."""
@@ -130,13 +132,17 @@ def propose(hardware: Hardware) -> Proposal:
     no_card = _why_no_card(hardware)
     cores, memory = hardware.cores, f"{hardware.memory_bytes / GB:.0f} GB of memory"
     least = PROFILES["small" if runs_small(hardware) else "offline"]
+    if least.name == "small" and hardware.memory_bytes >= LLAMA_MEMORY:
+        least = replace(least, mind=Choice("llama", LLAMA_1B))
     if cores < CPU_CORES:
-        return Proposal(least, f"{no_card} CSM wants {CPU_CORES} cores; here are {cores}.")
+        return Proposal(least, f"{no_card} CSM needs {CPU_CORES} cores, and this computer has {cores}.")
     if hardware.memory_bytes < CPU_MEMORY:
-        wanted = f"Whisper, a language model and CSM want {CPU_MEMORY / GB:.0f} GB of memory"
-        return Proposal(least, f"{no_card} {wanted}; here are {hardware.memory_bytes / GB:.0f} GB.")
+        wanted = f"Whisper, a language model and CSM need {CPU_MEMORY / GB:.0f} GB of memory"
+        return Proposal(least, f"{no_card} {wanted}, and this computer has {hardware.memory_bytes / GB:.0f} GB.")
     if not hardware.instructions & {"avx2", "neon"}:
-        return Proposal(least, f"{no_card} The processor has neither AVX2 nor NEON, which larger engines need.")
+        return Proposal(
+            least, f"{no_card} Larger engines need a processor with AVX2 or NEON, and this one has neither."
+        )
     profile = PROFILES["cpu"]
     if cores >= LARGER_CORES and hardware.memory_bytes >= LARGER_MEMORY:
         profile = replace(profile, mind=Choice("llama", QWEN_4B))
@@ -172,7 +178,7 @@ def _for_card(hardware: Hardware) -> Proposal | None:
 def _why_no_card(hardware: Hardware) -> str:
     gpu = hardware.gpu
     if gpu is None:
-        return hardware.gpu_trouble or "There is no NVIDIA card here."
+        return hardware.gpu_trouble or "No NVIDIA graphics card was found."
     if gpu.capability and gpu.capability < OLDEST_CARD:
         return f"The {gpu.name} is too old for today’s engines."
     ears, mind = CARD_SETS[-1]

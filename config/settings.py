@@ -56,6 +56,13 @@ class TurnSettings(_Tree):
     )
 
 
+class Persona(_Tree):
+    """Words of the user's own for who the language model is, by a name."""
+
+    name: Annotated[str, Field(min_length=1, max_length=60)]
+    text: Annotated[str, Field(max_length=8000)]
+
+
 class MindSettings(_Tree):
     engine: str = "builtin"
     model: str = ""
@@ -64,6 +71,9 @@ class MindSettings(_Tree):
     temperature: Annotated[float, Field(ge=0.0, le=2.0)] = 0.7
     max_tokens: Annotated[int, Field(ge=16, le=4096)] = 300
     persona: Annotated[str, Field(max_length=8000)] = DEFAULT_PERSONA
+    personas: Annotated[list[Persona], Field(max_length=50)] = Field(
+        default_factory=list, description="personas that the user has saved, to choose from"
+    )
 
     @field_serializer("api_key", when_used="json")
     def _write_key(self, key: SecretStr) -> str:

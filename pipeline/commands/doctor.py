@@ -78,10 +78,17 @@ def main(argv: list[str]) -> int:
     grades = {finding.grade for finding in findings}
     if options.json:
         print(json.dumps(_as_data(settings, findings), indent=2))
-    console.print("Something does not work: see above." if "bad" in grades else
-                  "All works; some of it could be better." if "fair" in grades else "All is well.",
-                  style="bold")  # fmt: skip
+    console.print(_summary(findings), style="bold")
     return ILL if "bad" in grades else WELL
+
+
+def _summary(findings: list[Finding]) -> str:
+    grades = {finding.grade for finding in findings}
+    if "bad" in grades:
+        return "Something isn’t working: see above."
+    works = "Everything works, but some of it could be better." if "fair" in grades else "Everything works."
+    untried = any(finding.check == "microphone" and finding.grade == "skipped" for finding in findings)
+    return f"{works} The microphone wasn’t tried." if untried else works
 
 
 async def _examined(console: Console, settings: Settings, data: Path) -> list[Finding]:

@@ -75,7 +75,7 @@ def picture(browser: Browser, address: str, folder: Path, name: str, look: dict[
     expect(page.locator("[data-health='voice espeak']")).to_contain_text("Ready", timeout=READY_WITHIN)
     keep("first-visit")
     remember(page)
-    page.get_by_role("button", name="Show everything there is to set").click()
+    page.get_by_role("button", name="Show all settings").click()
     keep("setup", full=True)
 
     page.goto(f"{address}/talk")

@@ -88,14 +88,13 @@ def test_one_button_leads_to_the_real_engines_but_for_those_that_cannot_be_used(
         for row, now, then in zip(
             rows.all(),
             ("PocketSphinx", "Built-in replies", "eSpeak NG"),
-            ("150 MB", "Enter its address, or choose another.", "6.6 GB"),
+            ("Download 150 MB", "Enter its address, or choose another.", "Download 6.6 GB"),
             strict=True,
         ):
             expect(row).to_contain_text(now)
             expect(row).to_contain_text(then)
-        expect(page.locator("#real-why")).to_contain_text("6.8 GB to download, once.")
-        button = page.get_by_role("button", name="Use the real engines")
-        expect(button).to_be_in_viewport()
+        expect(page.locator("#real-why")).to_contain_text("6.8 GB to download.")
+        button = page.get_by_role("button", name="Install better engines")
 
         button.press("Enter")
         line = page.locator("#download-line")
@@ -103,13 +102,15 @@ def test_one_button_leads_to_the_real_engines_but_for_those_that_cannot_be_used(
         assert hub.sent["model.bin"] == 0, "terms are asked for before anything is fetched"
         page.get_by_label("Token").fill("hf_right")
         page.get_by_label("Token").press("Enter")
-        expect(line).to_have_text("All of it has come, and is checked.", timeout=READY_WITHIN)
+        expect(line).to_have_text("Downloaded and verified.", timeout=READY_WITHIN)
         said = page.locator("#real-line")
-        expect(said).to_contain_text("In use, but not: Whisper base, A server of yours.", timeout=READY_WITHIN)
+        expect(said).to_contain_text(
+            "Whisper base couldn’t be used; you still have what you had before.", timeout=READY_WITHIN
+        )
         expect(rows.nth(0)).to_contain_text("PocketSphinx")
         expect(rows.nth(0)).to_contain_text("The settings were not changed:")
-        expect(rows.nth(2)).to_contain_text("In use.")
-        expect(page.locator("#real-why")).to_contain_text("Nothing more is to be downloaded.")
+        expect(rows.nth(2)).to_contain_text("This suits your computer best.")
+        expect(page.locator("#real-why")).to_contain_text("Nothing to download.")
 
         page.get_by_role("link", name="Enter its address, or choose another.").click()
         expect(page.get_by_role("heading", name="Engines", exact=True)).to_be_visible()
@@ -124,13 +125,13 @@ def test_one_button_leads_to_the_real_engines_but_for_those_that_cannot_be_used(
 def test_with_a_small_mind_nothing_is_left_to_do(launch: Launch, open_page: Opener, hub: Hub, tmp_path: Path) -> None:
     with serving(tmp_path / "data") as address:
         page = first_visit(launch, open_page, address, SMALL_MIND)
-        page.get_by_role("button", name="Use the real engines").click()
-        expect(page.locator("#download-line")).to_have_text("All of it has come, and is checked.", timeout=READY_WITHIN)
+        page.get_by_role("button", name="Install better engines").click()
+        expect(page.locator("#download-line")).to_have_text("Downloaded and verified.", timeout=READY_WITHIN)
         rows = page.locator("#swaps li")
         for row in rows.all():
-            expect(row).to_contain_text("In use.", timeout=READY_WITHIN)
-        expect(page.locator("#real-why")).to_contain_text("Nothing more is to be downloaded.")
-        expect(page.get_by_role("button", name="Use the real engines")).to_be_disabled()
+            expect(row).to_contain_text("This suits your computer best.", timeout=READY_WITHIN)
+        expect(page.locator("#real-why")).to_contain_text("You’re using what suits this computer best.")
+        expect(page.get_by_role("button", name="Install better engines")).to_be_hidden()
         expect(page.locator("#loaded li", has_text="Mind")).to_contain_text(f"Transformers, {SMALL_MIND[1]}")
         page.goto("about:blank")
 
@@ -142,5 +143,7 @@ def test_a_small_machine_is_told_why(launch: Launch, open_page: Opener, server: 
         route.fulfill(json=told)
 
     page = open_page(launch(), f"{server}/setup", before=lambda page: page.route("**/api/hardware", small))
-    expect(page.locator("#real-why")).to_contain_text("2 cores are few for a speech model. These small engines suit it")
-    expect(page.get_by_role("button", name="Use the real engines")).to_be_hidden()
+    expect(page.locator("#real-why")).to_have_text(
+        "2 cores are few for a speech model. You’re using what suits this computer best."
+    )
+    expect(page.get_by_role("button", name="Install better engines")).to_be_hidden()

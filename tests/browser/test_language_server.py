@@ -59,7 +59,7 @@ def test_from_an_address_to_a_reply(setup_page: Page, server: str) -> None:
     with language_server() as theirs:
         builtin = page.locator("[data-health='mind builtin']")
         url, key, model = (page.get_by_label(name, exact=True) for name in ("Server address", "Key", "Mind: model"))
-        asks, line = page.get_by_role("button", name="Ask the server for its models"), page.locator("#ask-line")
+        asks, line = page.get_by_role("button", name="List the server’s models"), page.locator("#ask-line")
         choice, error = page.locator("input[name='mind.engine'][value='openai']"), page.locator("#error-mind-engine")
 
         ready = page.locator("[data-health='mind openai']")
@@ -131,11 +131,11 @@ def test_a_key_is_kept_for_its_server_alone(setup_page: Page) -> None:
         expect(page.locator("[data-health='mind openai']")).to_contain_text("Ready")
         page.reload()
         expect(key).to_have_value("")
-        expect(key).to_have_attribute("placeholder", "a key is kept")
+        expect(key).to_have_attribute("placeholder", "saved")
         url.fill(f"{theirs.url}/")
         url.blur()
         expect(page.locator("#saved")).to_contain_text("Saved")
-        expect(key).to_have_attribute("placeholder", "a key is kept")
+        expect(key).to_have_attribute("placeholder", "saved")
         url.fill(theirs.url.replace("127.0.0.1", "localhost"))
         url.blur()
         expect(page.locator("[data-error='mind.engine'], [data-error='mind.url'], .notice.error")).not_to_have_count(0)

@@ -39,7 +39,7 @@ def test_what_is_loaded_is_listed_with_its_memory(setup_page: Page) -> None:
 
 def test_settings_are_taken_along_and_brought_back(setup_page: Page, tmp_path: Path) -> None:
     with setup_page.expect_download() as download:
-        setup_page.get_by_role("link", name="Take them along").click()
+        setup_page.get_by_role("link", name="Export settings").click()
     tree: dict[str, Any] = json.loads(Path(download.value.path()).read_text())
     assert "api_key" not in tree["mind"]
     before = tree["voice"]["pitch"]

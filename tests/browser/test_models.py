@@ -83,8 +83,8 @@ def test_a_model_is_put_to_use_while_one_talks(launch: Launch, open_page: Opener
 
     page = opened(open_page(launch(), f"{address}/setup"))
     tiny = row(page, "Whisper tiny")
-    tiny.get_by_role("button", name="Fetch Whisper tiny, 80 MB").click()
-    expect(page.locator("#download-line")).to_have_text("All of it has come, and is checked.")
+    tiny.get_by_role("button", name="Download 80 MB: Whisper tiny").click()
+    expect(page.locator("#download-line")).to_have_text("Downloaded and verified.")
     use = tiny.get_by_role("button", name="Use Whisper tiny")
     expect(use).to_be_focused()
     page.evaluate(WATCH, "[data-health='ears whisper']")
@@ -101,13 +101,13 @@ def test_a_model_is_put_to_use_while_one_talks(launch: Launch, open_page: Opener
     model.blur()
     error = page.locator("#error-ears-engine")
     expect(error).to_contain_text("someone/whisper is not on this computer yet: fetch it first.")
-    error.get_by_role("button", name="Fetch someone/whisper").click()
+    error.get_by_role("button", name="Download someone/whisper").click()
     expect(page.locator("#loaded li", has_text="Ears")).to_contain_text("Whisper, someone/whisper")
     expect(error).to_be_empty()
     # One that nobody has: one sentence, and the ears go on.
     model.fill(OWN)
     model.blur()
-    error.get_by_role("button", name=f"Fetch {OWN}").click()
+    error.get_by_role("button", name=f"Download {OWN}").click()
     expect(page.locator("#download-line")).to_contain_text("is no model’s name")
     expect(page.locator("[data-health='ears whisper']")).to_contain_text("Ready")
     change(page, ears={"engine": "pocketsphinx", "model": ""})
@@ -119,7 +119,7 @@ def test_a_download_is_stopped_unlocked_gone_on_with_and_refused(
     hub.wait_after["model.bin"] = 25_000_000
     page = opened(open_page(launch(), f"{address}/setup"))
     base = row(page, "Whisper base")
-    fetch = base.get_by_role("button", name="Fetch Whisper base, 150 MB")
+    fetch = base.get_by_role("button", name="Download 150 MB: Whisper base")
     line, figures = page.locator("#download-line"), page.locator("#download-figures")
     fetch.click()
     expect(figures).to_contain_text(re.compile(r"\d+ MB of 40 MB, \d+\.\d MB/s"))
@@ -133,8 +133,8 @@ def test_a_download_is_stopped_unlocked_gone_on_with_and_refused(
     other = opened(open_page(launch(), f"{address}/setup"))
     expect(other.locator("#download-figures")).to_contain_text("MB of 40 MB")
     page.get_by_role("button", name="Stop").click()
-    expect(line).to_have_text("Stopped. What has come is kept.")
-    expect(other.locator("#download-line")).to_have_text("Stopped. What has come is kept.")
+    expect(line).to_have_text("Stopped. Your progress is saved.")
+    expect(other.locator("#download-line")).to_have_text("Stopped. Your progress is saved.")
     other.close()
 
     hub.gated.add(BASE)
@@ -153,7 +153,7 @@ def test_a_download_is_stopped_unlocked_gone_on_with_and_refused(
     expect(line).to_contain_text("has terms to accept")
     token.fill("hf_right")
     token.press("Enter")
-    expect(line).to_have_text("All of it has come, and is checked.")
+    expect(line).to_have_text("Downloaded and verified.")
     expect(page.locator("#token-form")).to_be_hidden()
     assert hub.sent["model.bin"] < 1.5 * WEIGHTS, "it went on where it had been stopped"
 

@@ -48,12 +48,13 @@ def test_the_first_visit_leads_by_three_steps_to_a_talk(launch: Launch, open_pag
     page = open_page(launch(TONE, key="tone"), f"{fresh_server}/")
     expect(page).to_have_url(f"{fresh_server}/setup")
     expect(page.get_by_role("heading", name="Put on your headset")).to_be_visible()
-    expect(page.get_by_role("heading", name="Engines", exact=True)).to_be_hidden()
-    page.get_by_role("button", name="Show everything there is to set").click()
+    shown = page.get_by_role("heading", level=2)
+    expect(shown).to_have_text(["1Microphone", "2Sound", "3Start", "Better engines"])
+    page.get_by_role("button", name="Show all settings").click()
     expect(page.get_by_role("heading", name="Engines", exact=True)).to_be_visible()
-    page.get_by_role("button", name="Start the first talk").click()
+    page.get_by_role("button", name="Start talking").click()
     expect(page).to_have_url(f"{fresh_server}/talk")
-    wait_until_ready(page)
+    expect(page.locator("#state")).to_have_text("Listening", timeout=READY_WITHIN)
     page.goto(f"{fresh_server}/")
     expect(page).to_have_url(f"{fresh_server}/talk")
 
@@ -139,9 +140,9 @@ def test_chosen_headphones_are_the_ones_that_play(launch: Launch, open_page: Ope
     [
         ("Speed", "220", ("voice", "words_per_minute", 220)),
         ("Pitch", "30", ("voice", "pitch", 30)),
-        ("Waits this long when you seem to be thinking", "2496", ("turns", "longest_ms", 2496)),
-        ("Answers after this silence when you have clearly finished", "132", ("turns", "shortest_ms", 132)),
-        ("In your own words", "You are a pirate.", ("mind", "persona", "You are a pirate.")),
+        ("Pause before answering when you seem to be thinking", "2496", ("turns", "longest_ms", 2496)),
+        ("Pause before answering when you’ve clearly finished", "132", ("turns", "shortest_ms", 132)),
+        ("Persona", "You are a pirate.", ("mind", "persona", "You are a pirate.")),
     ],
 )
 def test_what_is_set_is_kept_and_shown_again(
@@ -159,7 +160,7 @@ def test_what_is_set_is_kept_and_shown_again(
 
 
 def test_a_silence_is_shown_as_the_frames_that_it_takes(setup_page: Page) -> None:
-    silence = setup_page.get_by_label("Answers after this silence when you have clearly finished")
+    silence = setup_page.get_by_label("Pause before answering when you’ve clearly finished")
     shown = setup_page.locator("output[for='turns.shortest_ms']")
     expect(shown).to_have_text("0.13 s")
     saved(setup_page, lambda: silence.press("ArrowRight"))
@@ -170,8 +171,8 @@ def test_a_silence_is_shown_as_the_frames_that_it_takes(setup_page: Page) -> Non
 
 def test_what_is_kept_is_off_until_it_is_asked_for(setup_page: Page) -> None:
     for name, (branch, leaf) in {
-        "Keep the sound of our conversations": ("recording", "enabled"),
-        "Write what was said into the logs": ("log", "words"),
+        "Record our conversations": ("recording", "enabled"),
+        "Write what was said to the logs": ("log", "words"),
     }.items():
         switch = setup_page.get_by_role("checkbox", name=name)
         expect(switch).not_to_be_checked()
@@ -185,7 +186,7 @@ def test_what_is_kept_is_off_until_it_is_asked_for(setup_page: Page) -> None:
 
 def test_words_of_any_kind_are_shown_as_they_are(setup_page: Page) -> None:
     before = settings(setup_page)["mind"]["persona"]
-    persona = setup_page.get_by_label("In your own words")
+    persona = setup_page.get_by_label("Persona")
     for words in (
         "<img src=x onerror=document.title='hacked'> & \"quotes\"",
         "أنت رفيق لطيف. أجب بجملة قصيرة.",
@@ -195,7 +196,7 @@ def test_words_of_any_kind_are_shown_as_they_are(setup_page: Page) -> None:
         enter(setup_page, persona, words)
         setup_page.reload()
         expect(persona).to_have_value(words)
-        expect(setup_page.get_by_label("Begin with").locator("option:checked")).to_have_text("Your own words")
+        expect(setup_page.get_by_label("Start from").locator("option:checked")).to_have_text("Not saved yet")
         assert setup_page.title() == "Setup – Parley"
         assert setup_page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         rtl = persona.evaluate("area => getComputedStyle(area).direction")
@@ -263,7 +264,7 @@ def test_what_is_wrong_is_said_at_its_field_and_not_kept(setup_page: Page) -> No
 
 
 def test_a_voice_is_chosen_from_those_of_the_engine(setup_page: Page) -> None:
-    accent = setup_page.get_by_label("Which voice")
+    accent = setup_page.get_by_label("Voice")
     expect(accent.locator("option")).not_to_have_count(1)
     saved(setup_page, lambda: accent.select_option(value="en-gb-scotland"))
     assert settings(setup_page)["voice"]["name"] == "en-gb-scotland"
@@ -274,10 +275,10 @@ def test_a_voice_is_chosen_from_those_of_the_engine(setup_page: Page) -> None:
 
 def test_a_preset_fills_the_persona(setup_page: Page) -> None:
     before = settings(setup_page)["mind"]["persona"]
-    preset = setup_page.get_by_label("Begin with")
+    preset = setup_page.get_by_label("Start from")
     saved(setup_page, lambda: preset.select_option(label="A storyteller"))
     assert "storyteller" in settings(setup_page)["mind"]["persona"]
-    expect(setup_page.get_by_label("In your own words")).to_have_value(settings(setup_page)["mind"]["persona"])
+    expect(setup_page.get_by_label("Persona")).to_have_value(settings(setup_page)["mind"]["persona"])
     saved(setup_page, lambda: preset.select_option(label="Parley"))
     assert settings(setup_page)["mind"]["persona"] == before
 

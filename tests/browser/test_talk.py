@@ -64,7 +64,7 @@ def test_speech_over_a_reply_stops_it_and_is_heard(launch: Launch, open_page: Op
     wait_until_ready(page)
     press_start(page)
     stopped = page.get_by_role("log").locator(".companion").filter(has=page.locator(".unheard:not(:empty)")).first
-    expect(stopped.locator(".aside").last).to_contain_text("Not heard to the end")
+    expect(stopped.locator(".aside").last).to_contain_text("You")
     expect(page.locator(".you.final").nth(1)).to_be_visible()
     expect(replies(page).nth(1)).not_to_be_empty()
 
@@ -101,7 +101,7 @@ def test_the_keyboard_does_it_all(talk_page: Page) -> None:
     expect(page.get_by_role("button", name="Mute")).to_have_attribute("aria-pressed", "false")
     page.locator("body").click(position={"x": 2, "y": 2})
     page.keyboard.press(" ")
-    expect(page.get_by_role("button", name="Stop talking")).to_be_visible()
+    expect(page.get_by_role("button", name="End conversation")).to_be_visible()
     expect(page.locator("#state")).to_have_text("Listening")
     page.keyboard.press(" ")
     expect(page.get_by_role("button", name="Start talking")).to_be_visible()
@@ -117,7 +117,7 @@ def test_escape_stops_the_reply_and_shows_what_was_not_heard(talk_page: Page) ->
     talk_page.wait_for_function("() => Number(document.querySelector('.companion')?.dataset.played ?? 0) > 0")
     talk_page.keyboard.press("Escape")
     expect(talk_page.locator(".companion .unheard")).not_to_be_empty()
-    expect(talk_page.locator(".companion .aside").last).to_contain_text("Not heard to the end")
+    expect(talk_page.locator(".companion .aside").last).to_contain_text("You")
     expect(talk_page.locator("#state")).to_have_text("Ready when you are")
 
 
@@ -137,7 +137,7 @@ def test_a_refused_microphone_is_explained(launch: Launch, open_page: Opener, se
     page = open_page(launch(grant=False, key="refused"), f"{server}/talk")
     wait_until_ready(page)
     press_start(page)
-    expect(page.locator(".notice.error")).to_contain_text("The browser may not use the microphone.")
+    expect(page.locator(".notice.error")).to_contain_text("Your browser is blocking the microphone.")
     expect(page.get_by_role("button", name="Start talking")).to_be_visible()
     say(page, "Hello!")
     expect(replies(page).first).not_to_be_empty()
@@ -197,7 +197,7 @@ def test_a_lost_connection_is_said_and_found_again(launch: Launch, open_page: Op
     }""")
     connections[0].close()
     wait_until_ready(page)
-    page.wait_for_function("seen => seen.some((text) => text.includes('server is lost'))", arg=seen)
+    page.wait_for_function("seen => seen.some((text) => text.includes('Lost the connection'))", arg=seen)
     expect(page.locator("#notices")).to_be_empty()
     say(page, "Are you there?")
     expect(replies(page).first).not_to_be_empty()

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from config.hardware import GB, Gpu, Hardware
-from config.models import QWEN_1_5B, QWEN_4B
-from config.profiles import CARD_SETS, PROFILES, propose
+from config.models import LLAMA_1B, QWEN_1_5B, QWEN_4B
+from config.profiles import CARD_SETS, PROFILES, Choice, propose
 
 MIB = 1024**2
 LAPTOP = Hardware("Linux", "a laptop", 8, frozenset({"avx2"}), int(16.7 * GB), 9 * GB, free_disk_bytes=100 * GB)
@@ -33,19 +33,37 @@ CROWDED = card("RTX 4090", 24564, 400, 8.9)
 @pytest.mark.parametrize(
     ("hardware", "profile", "ears", "mind", "why"),
     [
-        (SMALL_LAPTOP, "small", "base", "llama", "Whisper, a language model and CSM want 12 GB of memory; here are 8"),
-        (replace(LAPTOP, cores=2, memory_bytes=int(3.9 * GB)), "small", "base", "llama", "wants 4 cores; here are 2."),
-        (replace(LAPTOP, cores=1), "offline", "", "builtin", "wants 4 cores; here are 1."),
-        (replace(SMALL_LAPTOP, memory_bytes=3 * GB), "offline", "", "builtin", "12 GB of memory; here are 3"),
-        (replace(LAPTOP, instructions=frozenset()), "offline", "", "builtin", "neither AVX2 nor NEON"),
+        (
+            SMALL_LAPTOP,
+            "small",
+            "base",
+            "llama",
+            "Whisper, a language model and CSM need 12 GB of memory, and this computer has 8",
+        ),
+        (
+            replace(LAPTOP, cores=2, memory_bytes=int(3.9 * GB)),
+            "small",
+            "base",
+            "llama",
+            "needs 4 cores, and this computer has 2.",
+        ),
+        (replace(LAPTOP, cores=1), "offline", "", "builtin", "needs 4 cores, and this computer has 1."),
+        (
+            replace(SMALL_LAPTOP, memory_bytes=3 * GB),
+            "offline",
+            "",
+            "builtin",
+            "12 GB of memory, and this computer has 3",
+        ),
+        (replace(LAPTOP, instructions=frozenset()), "offline", "", "builtin", "this one has neither"),
         (
             LAPTOP,
             "cpu",
             "base.en",
             "llama",
-            "There is no NVIDIA card here. 8 cores and 17 GB of memory are enough",
+            "No NVIDIA graphics card was found. 8 cores and 17 GB of memory are enough",
         ),
-        (MACBOOK, "cpu", "base.en", "llama", "There is no NVIDIA card here."),
+        (MACBOOK, "cpu", "base.en", "llama", "No NVIDIA graphics card was found."),
         (with_cards(RTX_3060), "gpu", "large-v3-turbo", "Qwen/Qwen2.5-1.5B-Instruct", "has 12.5 GB free; Whisper"),
         (with_cards(card("RTX 3060", 12288, 11000)), "gpu", "small", "Qwen/Qwen2.5-1.5B-Instruct", "take 11.2 GB."),
         (with_cards(card("RTX 3070", 8192, 7700)), "gpu", "large-v3-turbo", "openai", "server such as Ollama."),
@@ -100,6 +118,12 @@ def test_more_cores_and_memory_get_a_larger_mind() -> None:
     usual = propose(replace(LAPTOP, cores=4)).profile.mind.model
     assert usual == propose(replace(LAPTOP, memory_bytes=12 * GB)).profile.mind.model == QWEN_1_5B
     assert propose(LAPTOP).profile.mind.model == QWEN_4B
+
+
+def test_two_cores_are_offered_more_than_they_begin_with() -> None:
+    begun = PROFILES["small"]
+    assert propose(replace(SMALL_LAPTOP, cores=2)).profile == replace(begun, mind=Choice("llama", LLAMA_1B))
+    assert propose(replace(SMALL_LAPTOP, cores=2, memory_bytes=4 * GB)).profile == begun
 
 
 def test_the_sets_for_a_card_go_from_the_largest_to_the_smallest() -> None:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from config.engines import Stage, fetches, named
 from config.hardware import Hardware, look
 from config.models import MODELS, Model, is_downloaded, licence, room_for, verdict
-from config.profiles import Proposal, propose
+from config.profiles import PROFILES, Proposal, propose
 from config.settings import Settings
 from pipeline.llm.openai import OpenAIChat
 from web.api.downloads import Downloads
@@ -22,6 +22,12 @@ from web.api.http import Problem, checked, json_object
 from web.changes import NO_ADDRESS, NO_KEY, NO_MODEL, fits_a_header, is_address, is_model_name, not_installed
 from web.service import Service
 
+STARTERS = {
+    (stage, choice.engine, named(stage, choice.engine, choice.model))
+    for name in ("offline", "small")
+    for stage, choice in PROFILES[name].choices
+}
+"""What a first start takes by itself: as stage, engine and model."""
 MODELS_S = 20.0
 """For the whole of a server's list of models."""
 
@@ -142,6 +148,7 @@ def _row(model: Model, machine: Hardware, settings: Settings) -> dict[str, Any]:
         "stage": model.stage,
         "engine": model.engine,
         "name": model.name,
+        "starter": (model.stage, model.engine, model.name) in STARTERS,
         "default": model.name == named(model.stage, model.engine, ""),
         "label": model.label,
         "line": model.line,

@@ -32,7 +32,7 @@ def test_a_computer_that_suits_its_engines() -> None:
 def test_the_profile_for_a_card_without_one() -> None:
     grade, text = judge(DESKTOP, "gpu")
     assert grade == "bad"
-    assert "Needs a graphics card of NVIDIA with 11.0 GB free; there is none here." in text
+    assert "Needs an NVIDIA graphics card with 11.0 GB free; none was found." in text
     assert text.endswith("choose it with `python3 main.py --profile cpu`.")
 
 

@@ -1,6 +1,6 @@
 // The microphone: opened with echo cancellation, watched, and opened again by itself when it comes back.
 
-const ADDRESS_HINT = "Allow it with the icon beside the page’s address, then press Start talking again.";
+const ADDRESS_HINT = "Allow it with the icon next to the page’s address, then press Start talking again.";
 
 /** Why there is no microphone, in one sentence for the user. `lasting`: waiting will not help. */
 export class MicrophoneError extends Error {
@@ -14,18 +14,18 @@ function explain(error) {
   switch (error.name) {
     case "NotAllowedError":
     case "SecurityError":
-      return new MicrophoneError(`The browser may not use the microphone. ${ADDRESS_HINT}`, true);
+      return new MicrophoneError(`Your browser is blocking the microphone. ${ADDRESS_HINT}`, true);
     case "NotFoundError":
     case "OverconstrainedError":
-      return new MicrophoneError("No microphone was found. Plug one in: Parley goes on by itself.", false);
+      return new MicrophoneError("No microphone found. Plug one in, and Parley will carry on.", false);
     case "NotReadableError":
     case "AbortError":
       return new MicrophoneError(
-        "The microphone is in use by another program. Close that one: Parley goes on by itself.",
+        "Another program is using the microphone. Close it, and Parley will carry on.",
         false,
       );
     default:
-      return new MicrophoneError(`The microphone could not be opened (${error.message || error.name}).`, true);
+      return new MicrophoneError(`The microphone couldn’t be opened (${error.message || error.name}).`, true);
   }
 }
 
@@ -130,7 +130,7 @@ export class Microphone extends EventTarget {
   #lose(stream) {
     if (stream !== this.#stream) return;
     this.#close();
-    this.#emit("lost", { message: "The microphone is gone. Plug it in again: Parley goes on by itself." });
+    this.#emit("lost", { message: "The microphone was unplugged. Plug it back in, and Parley will carry on." });
     this.#retry();
   }
 

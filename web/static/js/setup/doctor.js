@@ -27,8 +27,8 @@ export class Doctor extends EventTarget {
         if (begun) {
           row = pending(begun.title);
           byId("findings").append(row);
-          line.textContent = `${begun.title} …`;
-        } else if (working) row.querySelector(".text").textContent = `${working.text} …`;
+          line.textContent = `${begun.title}…`;
+        } else if (working) row.querySelector(".text").textContent = `${working.text}…`;
         else {
           found.push(finding);
           if (row) row.replaceWith(verdict(finding));
@@ -65,7 +65,7 @@ function pending(title) {
     { className: "finding pending" },
     element("span", { className: "spinner" }),
     element("b", { textContent: title }),
-    element("span", { className: "small quiet text", textContent: "Looking …" }),
+    element("span", { className: "small quiet text", textContent: "Checking…" }),
     clock,
   );
   const began = performance.now();
@@ -96,6 +96,8 @@ const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 function summary(found) {
   const bad = found.filter(({ grade }) => grade === "bad").length;
-  if (bad) return bad === 1 ? "One thing does not work." : `${bad} things do not work.`;
-  return found.some(({ grade }) => grade === "fair") ? "All works; some of it could be better." : "All is well.";
+  if (bad) return bad === 1 ? "One thing isn’t working." : `${bad} things aren’t working.`;
+  const works = found.some(({ grade }) => grade === "fair") ? "Everything works, but some of it could be better." : "Everything works.";
+  const untried = found.some(({ check, grade }) => check === "microphone" && grade === "skipped");
+  return untried ? `${works} The microphone wasn’t tried: use “Try it” under Microphone above.` : works;
 }

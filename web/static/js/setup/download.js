@@ -46,7 +46,7 @@ export class Download extends EventTarget {
   async join(place) {
     const status = await call("GET", "/api/downloads");
     if (status.state !== "asking" && status.state !== "fetching") return false;
-    this.#open("What was begun before", place);
+    this.#open("Earlier download", place);
     return this.#run(() => this.#follow(status));
   }
 
@@ -63,7 +63,7 @@ export class Download extends EventTarget {
     try {
       const status = await work();
       const done = status?.state === "done";
-      this.#end(done ? "All of it has come, and is checked." : (status?.message ?? "Stopped. What has come is kept."));
+      this.#end(done ? "Downloaded and verified." : (status?.message ?? "Stopped. Your progress is saved."));
       return done;
     } catch (error) {
       this.#end(error.message);
@@ -99,11 +99,11 @@ export class Download extends EventTarget {
     byId("token-form").hidden = !licence;
     byId("licence").href = licence ?? "";
     byId("licence").textContent = licence ?? "";
-    if (state === "asking") this.#line.textContent = "Asking for its size …";
-    else if (waiting) this.#line.textContent = "The connection is lost; it is tried again …";
-    else this.#line.textContent = checking ? `Checking ${checking} …` : (message ?? "");
+    if (state === "asking") this.#line.textContent = "Checking the size…";
+    else if (waiting) this.#line.textContent = "Connection lost. Retrying…";
+    else this.#line.textContent = checking ? `Verifying ${checking}…` : (message ?? "");
     // For those who hear the page: at every quarter.
-    byId("download-share").textContent = all && !bar.hidden ? `${Math.floor((4 * have) / all) * 25} % has come.` : "";
+    byId("download-share").textContent = all && !bar.hidden ? `${Math.floor((4 * have) / all) * 25}% downloaded.` : "";
   }
 
   /** What is entered, or null when it is given up. */

@@ -55,7 +55,7 @@ export class EngineChoices extends EventTarget {
     const name_ = `${stage}.engine`;
     const radio = element("input", { type: "radio", name: name_, value: name });
     radio.dataset.setting = name_;
-    const words = downloads ? `${line} Downloads a model once.` : line;
+    const words = downloads ? `${line} Needs a model to be downloaded once.` : line;
     const health = element("span", { className: "small quiet health", hidden: true });
     health.dataset.health = `${stage} ${name}`;
     return element(
@@ -86,7 +86,7 @@ export class EngineChoices extends EventTarget {
     }
     for (const [stage, engines] of Object.entries(this.#stages)) {
       const { model } = engines.find(({ name }) => name === (this.#tried[stage] ?? settings[stage].engine)) ?? {};
-      byId(`${stage}.model`).placeholder = model || "the first that it has";
+      byId(`${stage}.model`).placeholder = model || "the server’s first model";
     }
     byId("builtin-note").hidden = settings.mind.engine !== "builtin";
     this.showHealth();
@@ -137,7 +137,7 @@ export class EngineChoices extends EventTarget {
       );
     byId("loaded").replaceChildren(...rows);
     const bytes = Object.values(engines).reduce((sum, { memory_bytes: each }) => sum + (each ?? 0), 0);
-    byId("loaded-sum").textContent = bytes ? `In all ${size(bytes)} of this computer’s memory.` : "";
+    byId("loaded-sum").textContent = bytes ? `${size(bytes)} of this computer’s memory in total.` : "";
   }
 
   /** An engine as the catalogue calls it, with its model. */
@@ -182,8 +182,8 @@ export class EngineChoices extends EventTarget {
 const NAMES = { silero: "Silero VAD", "smart-turn": "smart-turn", memory: "all-MiniLM-L6-v2, Chroma" };
 
 function sentence({ state, last_error: error, progress, memory_bytes: bytes }) {
-  if (state === "failed") return `Does not work: ${error}`;
+  if (state === "failed") return `Not working: ${error}`;
   if (state === "loading") return `Getting ready: ${progress?.what ?? "loading"}…`;
-  if (state !== "ready") return "Not started.";
+  if (state !== "ready") return "Not running.";
   return bytes ? `Ready, ${size(bytes)} of memory.` : "Ready.";
 }

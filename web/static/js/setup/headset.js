@@ -80,9 +80,9 @@ export class Headset {
     byId("output").disabled = !Playback.canChooseOutput;
     if (!Playback.canChooseOutput) {
       byId("output-line").textContent =
-        "This browser plays through the system’s output; choose it in the system’s sound settings.";
+        "This browser plays through your system’s default output. Change it in your system’s sound settings.";
     } else if (!inputs.some(({ label }) => label)) {
-      byId("output-line").textContent = "The devices get their names once the microphone is allowed.";
+      byId("output-line").textContent = "Device names appear once you allow the microphone.";
     }
   }
 
@@ -143,7 +143,7 @@ export class Headset {
     this.#realtime = null;
     this.#show(false);
     byId("likelihood-now").textContent = "Full bars count as speech.";
-    this.#say("Press “Try it” and say something: the bar moves with your voice.");
+    this.#say("Press “Try it” and say something. The bar moves as you speak.");
   }
 
   #show(listening) {
@@ -157,7 +157,7 @@ export class Headset {
   }
 
   async #found(label) {
-    this.#say(`Listening with ${label || "the system’s microphone"}.`);
+    this.#say(`Listening with ${label || "the default microphone"}.`);
     await this.#listBrowser();
   }
 
@@ -178,8 +178,13 @@ export class Headset {
     });
     realtime.addEventListener("parley.level", ({ detail: { peak, speech_probability: probability } }) => {
       this.#likelihood.add(probability);
-      byId("likelihood-now").textContent = `Now ${Math.round(probability * 100)} %.`;
+      byId("likelihood-now").textContent = `Now ${Math.round(probability * 100)}%.`;
       if (!this.#inBrowser) this.#peak = Math.max(this.#peak, peak);
+    });
+    realtime.addEventListener("parley.notice", ({ detail: { severity, text } }) => {
+      if (severity !== "error") return;
+      this.#stop();
+      this.#say(text);
     });
     realtime.addEventListener("error", ({ detail: { error } }) => this.#say(error.message));
     realtime.connect();
@@ -193,7 +198,7 @@ export class Headset {
       if (this.#inBrowser) await playSample(chime(), chosenDevices().output);
       else await call("POST", "/api/soundcard/test", {});
       byId("output-line").textContent =
-        "You should have heard three notes. If not, choose another device and try again.";
+        "You should have heard three notes. If you didn’t, choose another device and try again.";
     } catch (error) {
       byId("output-line").textContent = error.message;
     } finally {
@@ -204,10 +209,10 @@ export class Headset {
 
 /** Options for a select; one that is chosen and not there now stays, and is said to be missing. */
 function fill(select, devices, chosen) {
-  const options = [new Option("The system’s choice", "", false, chosen === "")];
+  const options = [new Option("System default", "", false, chosen === "")];
   for (const [value, label] of devices) options.push(new Option(label, value, false, value === chosen));
   if (chosen && !devices.some(([value]) => value === chosen)) {
-    options.push(new Option("The chosen device (not connected)", chosen, false, true));
+    options.push(new Option("Your chosen device (not connected)", chosen, false, true));
   }
   select.replaceChildren(...options);
 }

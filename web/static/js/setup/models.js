@@ -6,7 +6,7 @@ import { byId, element } from "../shared/dom.js";
 import { tell } from "../shared/notices.js";
 
 export const STAGES = { ears: "Ears", mind: "Mind", voice: "Voice" };
-export const RUNS = { well: "Runs well", slowly: "Slowly", no: "Not here" };
+export const RUNS = { well: "Runs well", slowly: "Runs slowly", no: "Can’t run" };
 
 /** Event: `told` when something new is known of the machine. */
 export class Models extends EventTarget {
@@ -73,7 +73,7 @@ export class Models extends EventTarget {
     const cards = hardware.gpus.map((gpu) => `${gpu.name} with ${size(gpu.free_bytes)} free`);
     byId("machine-line").textContent =
       `${hardware.processor}, ${hardware.cores} cores, ${size(hardware.memory_bytes)} of memory, ` +
-      `${cards.join(" and ") || "no NVIDIA card"}, ${size(hardware.free_disk_bytes)} of disk free.`;
+      `${cards.join(" and ") || "no NVIDIA graphics card"}, ${size(hardware.free_disk_bytes)} of free disk space.`;
     for (const stage of Object.keys(STAGES)) {
       const names = this.told.models.filter((model) => model.stage === stage && model.name);
       byId(`${stage}-models`).replaceChildren(...names.map(({ name, label }) => new Option(label, name)));
@@ -118,8 +118,8 @@ export class Models extends EventTarget {
     if (model.download_bytes && !model.here) {
       if (model.runs === "no") return words(size(model.download_bytes));
       if (!model.room) return words(model.room_why);
-      const text = `Fetch ${size(model.download_bytes)}`;
-      return button(text, `Fetch ${model.label}, ${size(model.download_bytes)}`, this.#download.busy, () =>
+      const text = `Download ${size(model.download_bytes)}`;
+      return button(text, `${text}: ${model.label}`, this.#download.busy, () =>
         this.fetch([model], byId("machine-download")),
       );
     }
@@ -135,7 +135,8 @@ export class Models extends EventTarget {
     const place = document.querySelector(`[data-error="${stage}.engine"]`);
     const known = this.told.models.find((row) => same(row, stage, engine, model));
     const wanted = known ?? { stage, engine, name: model, label: model };
-    const text = known ? `Fetch ${known.label}, ${size(known.download_bytes)}` : `Fetch ${model}`;
+    if (known?.runs === "no") return place.append(" ", known.why);
+    const text = known ? `Download ${known.label}, ${size(known.download_bytes)}` : `Download ${model}`;
     const fetch = button(text, text, this.#download.busy, async () => {
       fetch.disabled = true;
       if (await this.fetch([wanted], place.parentElement)) await this.use(wanted);

@@ -1,5 +1,5 @@
-// The first thing on the page: what Parley talks with now, what this computer could run instead, and one button that
-// fetches what is lacking and puts it to use, stage by stage.
+// What this computer could talk with instead, stage by stage: each has a button that downloads what is lacking and puts
+// it to use, and one button does all of them.
 
 import { size } from "./download.js";
 import { byId, element } from "../shared/dom.js";
@@ -8,97 +8,113 @@ import { RUNS, STAGES } from "./models.js";
 export class RealEngines {
   #form;
   #models;
-  #going = ""; // the stage that the button is changing
-  #said = false; // once it was pressed, its end is shown, too
-  #refused = {}; // by stage why the button could not change it
+  #download;
+  #going = ""; // the stage that is being changed
+  #said = false; // once a button was pressed, the end of it is shown, too
+  #refused = {}; // by stage why it could not be changed
 
   constructor(form, models, engines, download) {
     this.#form = form;
     this.#models = models;
+    this.#download = download;
     models.addEventListener("told", () => this.#show());
-    download.addEventListener("busy", () => this.#enable(download.busy));
+    download.addEventListener("busy", () => models.told && this.#show());
     engines.addEventListener("reloading", ({ detail }) => this.#going && this.#say(detail));
     form.addEventListener("refused", ({ detail }) => this.#going && (this.#refused[this.#going] = detail.message));
-    byId("use-real").addEventListener("click", () => this.#use());
+    byId("use-real").addEventListener("click", () => this.#use(this.#coming));
   }
 
   get #choices() {
     return Object.values(this.#models.told.proposal.choices);
   }
 
-  /** What the button would change now. */
+  /** What could be changed now. */
   get #coming() {
-    return this.#choices.filter((choice) => !choice.missing && !this.#models.inUse(choice));
+    return this.#choices.filter((choice) => !choice.missing && this.#better(choice));
+  }
+
+  #now(stage) {
+    return this.#models.told.models.find((row) => row.stage === stage && this.#models.inUse(row));
+  }
+
+  /** Whether it is more than what is in use. What the user chose beyond a first start's engines is left alone. */
+  #better(choice) {
+    const more = choice.download_bytes > 0 || choice.missing;
+    return !this.#models.inUse(choice) && more && this.#now(choice.stage)?.starter;
   }
 
   #show() {
     const { proposal } = this.#models.told;
     const { settings, defaults } = this.#form;
-    const least = Object.keys(STAGES).filter((stage) => settings[stage].engine === defaults[stage].engine);
-    const small = least.length > 0;
-    if (small && least.length < Object.keys(STAGES).length) {
-      byId("real-now").textContent = "Some engines here are the small ones, with nothing downloaded. Others do better.";
-    }
-    byId("real").hidden = !small && !this.#said; // who has chosen otherwise is not asked again
-    if (proposal.profile === "offline") return this.#tooSmall(proposal.why);
+    const plain = Object.keys(STAGES).some((stage) => settings[stage].engine === defaults[stage].engine);
+    const better = this.#choices.filter((choice) => this.#better(choice));
+    byId("real").hidden = settings.set_up && !plain && !better.length && !this.#said;
     byId("swaps").replaceChildren(...this.#choices.map((choice) => this.#row(choice)));
-    byId("real-why").textContent = `${proposal.why} ${this.#price(proposal)}`;
-    this.#enable(this.#going);
+    byId("real-why").textContent = `${proposal.why} ${better.length ? this.#price(proposal, better) : BEST}`;
+    byId("use-real").hidden = this.#coming.length < 2;
+    byId("use-real").disabled = this.#busy || (proposal.download_bytes > 0 && !proposal.room);
   }
 
-  #tooSmall(why) {
-    byId("swaps").parentElement.hidden = true;
-    byId("use-real").hidden = true;
-    byId("real-why").textContent = `${why} These small engines suit it best.`;
+  get #busy() {
+    return this.#download.busy || this.#going !== "";
   }
 
-  #price({ download_bytes: bytes, room, room_why: why }) {
-    if (!bytes) return "Nothing more is to be downloaded.";
-    return room ? `${size(bytes)} to download, once. What you have now goes on until each is ready.` : why;
+  /** What there is to download, so that it adds up with the rows. */
+  #price({ room, room_why: why }, better) {
+    const sum = (rows) => rows.filter(({ here }) => !here).reduce((all, row) => all + row.download_bytes, 0);
+    const now = sum(better.filter(({ missing }) => !missing));
+    const later = better.filter(({ missing, download_bytes: bytes, here }) => missing && bytes && !here);
+    if (now && !room) return why;
+    const words = now ? `${size(now)} to download` : "Nothing to download";
+    if (!later.length) return `${words}.`;
+    return `${words} now, and ${size(sum(later))} for ${later.map(({ label }) => label).join(", ")} after that.`;
   }
 
   #row(choice) {
     const { stage } = choice;
-    const now = this.#models.told.models.find((row) => row.stage === stage && this.#models.inUse(row));
+    const now = this.#now(stage);
     const error = element("span", { className: "field-error", textContent: this.#refused[stage] ?? "" });
+    const title = element("h3", { textContent: STAGES[stage] });
+    const present = side("Now", now?.label ?? this.#form.settings[stage].engine, now?.line ?? "");
+    if (!this.#better(choice)) {
+      const words = this.#models.inUse(choice) ? "This suits your computer best." : "";
+      return element("li", {}, title, present, element("p", { className: "small quiet", textContent: words }), error);
+    }
     const missing = choice.missing && element("a", { href: "#mind", textContent: choice.missing });
-    return element(
-      "li",
-      {},
-      element("h3", { textContent: STAGES[stage] }),
-      side("Now:", now?.label ?? this.#form.settings[stage].engine, now?.line ?? ""),
-      this.#models.inUse(choice)
-        ? side("Instead:", choice.label, "In use.")
-        : side("Instead:", choice.label, terms(choice), missing, error),
-    );
+    return element("li", {}, title, present, side("Better", choice.label, terms(choice), missing, this.#button(choice), error));
   }
 
-  #enable(busy) {
-    const { room, download_bytes: bytes } = this.#models.told?.proposal ?? {};
-    byId("use-real").disabled = busy || this.#going || !this.#coming.length || (bytes > 0 && !room);
+  #button(choice) {
+    if (choice.missing) return null;
+    const text = choice.download_bytes && !choice.here ? `Download ${size(choice.download_bytes)}` : "Use it";
+    const button = element("button", { type: "button", "aria-label": `${text}: ${choice.label}`, textContent: text });
+    button.disabled = this.#busy || !choice.room;
+    button.addEventListener("click", () => this.#use([choice]));
+    return button;
   }
 
-  async #use() {
-    const wanted = this.#coming;
+  async #use(wanted) {
     const lacking = wanted.filter(({ download_bytes: bytes, here }) => bytes && !here);
     this.#refused = {};
     this.#say("");
     if (lacking.length && !(await this.#models.fetch(lacking, byId("real-download")))) return;
     for (const choice of wanted) {
       this.#going = choice.stage;
-      this.#enable(true);
-      this.#say(`${STAGES[choice.stage]}: loading ${choice.label} …`);
+      this.#show();
+      this.#say(`${STAGES[choice.stage]}: loading ${choice.label}…`);
       await this.#models.use(choice);
     }
     this.#going = "";
     this.#show();
-    await this.#tell();
+    await this.#tell(wanted);
   }
 
-  async #tell() {
-    const others = this.#choices.filter((choice) => !this.#models.inUse(choice)).map(({ label }) => label);
-    if (others.length) return this.#say(`In use, but not: ${others.join(", ")}. There the old choice goes on.`);
-    if (await this.#form.save("profile", this.#models.told.proposal.profile)) this.#say("All of them are in use.");
+  async #tell(wanted) {
+    const others = wanted.filter((choice) => !this.#models.inUse(choice)).map(({ label }) => label);
+    if (others.length) return this.#say(`${others.join(" and ")} couldn’t be used; you still have what you had before.`);
+    const all = this.#choices.every((choice) => this.#models.inUse(choice));
+    if (all) await this.#form.save("profile", this.#models.told.proposal.profile);
+    this.#say(wanted.length === 1 ? `You’re now using ${wanted[0].label}.` : "You’re now using all of them.");
   }
 
   #say(text) {
@@ -107,16 +123,17 @@ export class RealEngines {
   }
 }
 
-function terms({ download_bytes: bytes, here, runs, why }) {
-  const price = bytes ? `${here ? "Is here" : size(bytes)}. ` : "";
-  return `${price}${RUNS[runs]}. ${why}`;
+const BEST = "You’re using what suits this computer best.";
+
+function terms({ runs, why, line }) {
+  return `${line} ${RUNS[runs]}. ${why}`;
 }
 
 function side(prefix, label, line, ...more) {
   return element(
     "div",
     {},
-    element("span", { className: "for-readers", textContent: prefix }),
+    element("span", { className: "small quiet", textContent: prefix }),
     element("b", { textContent: label }),
     element("span", { className: "small quiet", textContent: line }),
     ...more,

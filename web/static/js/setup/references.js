@@ -25,7 +25,7 @@ export class References {
 
   #row({ recording, text }) {
     const path = `/api/voice/references/${encodeURIComponent(recording)}`;
-    const name = { "aria-label": `What ${recording} says` };
+    const name = { "aria-label": `Transcript of ${recording}` };
     const words = element("textarea", { value: text, rows: 2, maxLength: 2000, dir: "auto", ...name });
     words.addEventListener("change", () => this.#do(() => call("PUT", path, { text: words.value }), "Saved."));
     const hear = button("play", `Hear ${recording}`, () =>
@@ -41,10 +41,10 @@ export class References {
     const [file] = byId("reference-file").files;
     byId("reference-file").value = "";
     if (!file) return;
-    this.#say(`Listening to ${file.name} …`);
+    this.#say(`Listening to ${file.name}…`);
     await this.#do(async () => {
       const { text } = await call("POST", "/api/voice/references", { name: file.name, data: await base64(file) });
-      this.#say(text ? "Added. Correct its words where they are wrong." : "Added. Write down what it says.");
+      this.#say(text ? "Added. Check the transcript and correct any mistakes." : "Added. Type what is said in it.");
     });
   }
 
@@ -73,7 +73,7 @@ async function base64(file) {
   const url = await new Promise((resolve, reject) => {
     const reader = new FileReader();
     reader.addEventListener("load", () => resolve(reader.result));
-    reader.addEventListener("error", () => reject(new Error("The file cannot be read.")));
+    reader.addEventListener("error", () => reject(new Error("The file can’t be read.")));
     reader.readAsDataURL(file);
   });
   return url.slice(url.indexOf(",") + 1);

@@ -20,8 +20,8 @@ export function settingsFile(form) {
       const missing = answer.missing_recordings;
       tell(
         missing.length
-          ? `The settings are back, without recordings that are not here: ${missing.join(", ")}.`
-          : "The settings are back, and in use.",
+          ? `Settings imported. These recordings aren’t on this computer: ${missing.join(", ")}.`
+          : "Settings imported.",
         { key: "settings" },
       );
     } catch (error) {
@@ -34,11 +34,11 @@ function parsed(text) {
   try {
     return JSON.parse(text);
   } catch {
-    throw new Error("This is not a file of Parley’s settings: choose one that was taken along from here.");
+    throw new Error("This isn’t a Parley settings file. Choose one that was exported from this page.");
   }
 }
 
-/** "Ask the server for its models": they come into the list of the model's field. */
+/** "List the server's models": they come into the list of the model's field. */
 export function askingForModels() {
   byId("ask-models").addEventListener("click", async ({ currentTarget: button }) => {
     button.disabled = true;
@@ -48,8 +48,8 @@ export function askingForModels() {
       const { models } = await call("POST", "/api/mind/models", server);
       byId("mind-models").replaceChildren(...models.map((name) => new Option(name, name)));
       byId("ask-line").textContent = models.length
-        ? `It has ${models.slice(0, 5).join(", ")}${models.length > 5 ? " and more" : ""}.`
-        : "It has no model loaded: load one there.";
+        ? `The server has ${models.slice(0, 5).join(", ")}${models.length > 5 ? " and more" : ""}.`
+        : "The server has no model loaded. Load one there first.";
     } catch (error) {
       byId("ask-line").textContent = error.message;
     } finally {

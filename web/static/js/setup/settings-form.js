@@ -10,12 +10,12 @@ const FRAME = 32; // ms: silence is counted in these
 const silence = (milliseconds) => `${((Math.ceil(milliseconds / FRAME) * FRAME) / 1000).toFixed(2)} s`;
 const UNITS = {
   "voice.words_per_minute": (value) => `${value} words a minute`,
-  "voice.volume": (value) => `${Math.round(value * 100)} %`,
+  "voice.volume": (value) => `${Math.round(value * 100)}%`,
   "turns.silence_ms": silence,
   "turns.shortest_ms": silence,
   "turns.longest_ms": silence,
-  "ears.sensitivity": (value) => `${Math.round(value * 100)} %`,
-  "memory.budget_chars": (value) => `${value} letters`,
+  "ears.sensitivity": (value) => `${Math.round(value * 100)}%`,
+  "memory.budget_chars": (value) => `${value.toLocaleString()} characters`,
   "mind.max_tokens": (value) => `${value} tokens`,
 };
 
@@ -55,7 +55,7 @@ export class SettingsForm extends EventTarget {
   #take({ settings, defaults, api_key_set: keySet }) {
     this.settings = settings;
     this.defaults = defaults;
-    byId("mind.api_key").placeholder = keySet ? "a key is kept" : "none";
+    byId("mind.api_key").placeholder = keySet ? "saved" : "none";
     this.show();
     this.dispatchEvent(new Event("change"));
   }
@@ -154,7 +154,7 @@ export class SettingsForm extends EventTarget {
 
   #praise(applied) {
     const anew = applied.map((stage) => PARTS[stage] ?? stage).join(" and ");
-    byId("saved").textContent = anew ? `Saved, and loaded anew: ${anew}.` : "Saved.";
+    byId("saved").textContent = anew ? `Saved. Now in use: ${anew}.` : "Saved.";
     clearTimeout(this.#clear);
     this.#clear = setTimeout(() => (byId("saved").textContent = ""), 4000);
   }

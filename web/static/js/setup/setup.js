@@ -3,6 +3,7 @@
 import { call } from "../shared/api.js";
 import { playSample } from "../audio/sample.js";
 import { chosenDevices } from "../audio/devices.js";
+import { Companion } from "./companion.js";
 import { Doctor } from "./doctor.js";
 import { Download } from "./download.js";
 import { byId } from "../shared/dom.js";
@@ -11,7 +12,6 @@ import { Headset } from "./headset.js";
 import { languageOptions } from "./languages.js";
 import { Models } from "./models.js";
 import { tell, tellKept } from "../shared/notices.js";
-import { PERSONAS } from "./personas.js";
 import { RealEngines } from "./real-engines.js";
 import { References } from "./references.js";
 import { askingForModels, settingsFile } from "./settings-file.js";
@@ -24,43 +24,17 @@ const download = new Download();
 const models = new Models(form, download);
 new RealEngines(form, models, engines, download);
 new Doctor().addEventListener("step", () => engines.showHealth());
+new Companion(form);
 new References(form);
 settingsFile(form);
 askingForModels();
-
-// --- persona ---------------------------------------------------------------------------------------------------------
-
-const persona = byId("mind.persona");
-const preset = byId("preset");
-
-const presets = () => [{ name: "Parley", text: form.defaults.mind.persona }, ...PERSONAS];
-
-function showPreset() {
-  const options = presets().map(({ name, text }) => new Option(name, name, false, text === form.settings.mind.persona));
-  const own = new Option("Your own words", "", false, !options.some((option) => option.selected));
-  preset.replaceChildren(...options, own);
-  byId("persona-note").textContent =
-    form.settings.mind.engine === "builtin"
-      ? "The built-in replies cannot follow this; a language model will."
-      : "The language model is told this before every reply.";
-}
-
-preset.addEventListener("change", async () => {
-  const chosen = presets().find(({ name }) => name === preset.value);
-  if (chosen) {
-    persona.value = chosen.text;
-    await form.save("mind.persona", chosen.text);
-  } else {
-    persona.focus();
-  }
-});
 
 // --- voice -----------------------------------------------------------------------------------------------------------
 
 function showVoices() {
   const select = byId("voice.name");
   const { name } = form.settings.voice;
-  const options = [new Option("The engine’s own", "", false, name === "")];
+  const options = [new Option("Default voice", "", false, name === "")];
   for (const voice of engines.voices) options.push(new Option(voice.label, voice.name, false, voice.name === name));
   if (!options.some((option) => option.selected)) options.push(new Option(name, name, false, true));
   select.replaceChildren(...options);
@@ -85,12 +59,12 @@ byId("hear").addEventListener("click", async ({ currentTarget: button }) => {
 // --- the first visit -------------------------------------------------------------------------------------------------
 
 byId("go").addEventListener("click", async () => {
-  if (await form.save("set_up", true)) location.assign("/talk");
+  if (await form.save("set_up", true)) location.assign("/talk#start");
 });
 byId("more").addEventListener("click", () => {
   byId("sections").classList.add("everything");
-  byId("persona").scrollIntoView();
-  byId("preset").focus({ preventScroll: true });
+  byId("voice").scrollIntoView();
+  byId("voice").querySelector("select, input").focus({ preventScroll: true });
 });
 
 /** A link to a part of the page; on the first visit it shows them all. */
@@ -106,7 +80,6 @@ addEventListener("hashchange", follow);
 
 form.addEventListener("change", () => {
   showVoices();
-  showPreset();
   const { language: spoken } = form.settings.ears;
   if (language.value !== spoken && spoken) language.append(new Option(spoken, spoken, false, true));
 });

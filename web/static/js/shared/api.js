@@ -33,7 +33,7 @@ export async function call(method, path, body) {
   try {
     response = await fetch(path, { method, headers, body: sent });
   } catch {
-    throw new ApiError("Parley’s server cannot be reached. Is it still running?");
+    throw new ApiError("Can’t reach Parley. Check that it’s still running.");
   }
   if (!response.ok) throw await failure(response);
   if (response.status === 204) return null;
@@ -47,7 +47,7 @@ export async function* callLines(method, path, signal) {
   try {
     response = await fetch(path, { method, headers: { "Content-Type": "application/json" }, body: "{}", signal });
   } catch {
-    throw new ApiError("Parley’s server cannot be reached. Is it still running?");
+    throw new ApiError("Can’t reach Parley. Check that it’s still running.");
   }
   if (!response.ok) throw await failure(response);
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();

@@ -15,20 +15,20 @@ export function element(tag, properties = {}, ...children) {
   return node;
 }
 
-/** One of the drawings in icons.svg. */
+/** One of the drawings that every page brings with it. */
 export function icon(name) {
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("class", "icon");
   svg.setAttribute("aria-hidden", "true");
   const use = document.createElementNS(SVG, "use");
-  use.setAttribute("href", `/static/icons/icons.svg#${name}`);
+  use.setAttribute("href", `#icon-${name}`);
   svg.append(use);
   return svg;
 }
 
 /** Change the drawing within `node`. */
 export function setIcon(node, name) {
-  node.querySelector("use").setAttribute("href", `/static/icons/icons.svg#${name}`);
+  node.querySelector("use").setAttribute("href", `#icon-${name}`);
 }
 
 /** Show a level of 0 to 1 on a `.meter`, on a scale that follows the ear: 0 is -50 dB and less. */

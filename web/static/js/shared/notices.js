@@ -75,7 +75,7 @@ export function tellEngines(engines) {
     const key = `failed-${stage}`;
     if (engine.state === "failed") {
       const link = { href: `/setup#${STAGE_FIELDS[stage] ?? "engines"}`, text: "Choose another in Setup." };
-      const why = engine.last_error ?? `${engine.engine} did not start.`;
+      const why = engine.last_error ?? `${engine.engine} didn’t start.`;
       failures.set(stage, why);
       for (const said of shown.keys()) if (!said.startsWith("failed-") && isFailure(said)) withdraw(said);
       tell(`${PARTS[stage] ?? stage}: ${why}`, { key, severity: "error", link, lasting: true });

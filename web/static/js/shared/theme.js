@@ -1,7 +1,7 @@
 // A classic script in the head, so that the chosen theme is there before the first paint.
 (() => {
   const names = ["auto", "light", "dark"];
-  const words = { auto: "as the system", light: "light", dark: "dark" };
+  const words = { auto: "same as system", light: "light", dark: "dark" };
   const read = () => {
     const kept = localStorage.getItem("parley.theme");
     return names.includes(kept) ? kept : "auto";
@@ -16,7 +16,7 @@
     const button = document.getElementById("theme");
     const show = () => {
       const theme = read();
-      button.querySelector("use").setAttribute("href", `/static/icons/icons.svg#theme-${theme}`);
+      button.querySelector("use").setAttribute("href", `#icon-theme-${theme}`);
       button.querySelector("span").textContent = `Theme: ${words[theme]}`;
       button.title = `Theme: ${words[theme]}`;
     };

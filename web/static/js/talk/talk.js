@@ -33,7 +33,7 @@ let typed = []; // items that wait for the reply before them to end
 /** [form of the circle, what it is called, a further word] for the state of everything. */
 function appearance() {
   if (!realtime.open) return ["waiting", "Connecting…", ""];
-  if (!realtime.ready && failed) return ["waiting", "Not ready", "The line at the top says why."];
+  if (!realtime.ready && failed) return ["waiting", "Not ready", "See the message at the top."];
   if (!realtime.ready) return ["waiting", "Getting ready…", ""];
   if (talking && place === "browser" && !microphone.open) {
     return ["waiting", waitingFor ? "Waiting for the microphone" : "Opening the microphone…", waitingFor];
@@ -41,7 +41,7 @@ function appearance() {
   if (phase === "speaking") return ["speaking", "Speaking", "Talk over it to interrupt"];
   if (phase === "thinking") return ["thinking", "Thinking", ""];
   if (!talking) return ["resting", "Ready when you are", ""];
-  if (microphone.muted) return ["waiting", "Muted", "Parley cannot hear you"];
+  if (microphone.muted) return ["waiting", "Muted", "Parley can’t hear you"];
   return ["listening", "Listening", ""];
 }
 
@@ -51,7 +51,7 @@ function show() {
   byId("talk").dataset.filled = String(form === "resting" || form === "speaking");
   if (byId("state").textContent !== name) byId("state").textContent = name;
   byId("state-more").textContent = more;
-  byId("talk-label").textContent = talking ? "Stop talking" : "Start talking";
+  byId("talk-label").textContent = talking ? "End conversation" : "Start talking";
   setIcon(byId("talk"), talking ? "stop" : "mic");
   byId("mute").setAttribute("aria-pressed", String(microphone.muted));
   setIcon(byId("mute"), microphone.muted ? "mic-off" : "mic");
@@ -111,9 +111,9 @@ function mute() {
 }
 
 function type(text) {
-  const id = `item_${crypto.randomUUID().replaceAll("-", "").slice(0, 20)}`;
+  const id = `item_${[...crypto.getRandomValues(new Uint8Array(10))].map(hex).join("")}`;
   if (!realtime.ready) {
-    tell("Parley is not ready yet; your words are still in the line.", { key: "words", severity: "warning" });
+    tell("Parley isn’t ready yet. Your message is still in the box: send it again in a moment.", { key: "words", severity: "warning" });
     return false;
   }
   withdraw("words");
@@ -124,6 +124,8 @@ function type(text) {
   if (!reply) sendTyped();
   return true;
 }
+
+const hex = (byte) => byte.toString(16).padStart(2, "0");
 
 /** One reply at a time: what was typed over a reply is sent when that one has ended. */
 function sendTyped() {
@@ -172,13 +174,13 @@ const messages = {
   closed({ reason }) {
     if (reply) {
       playback.drop(reply.id);
-      transcript.remark("The connection was lost while Parley was answering.");
+      transcript.remark("The connection was lost during this reply.");
     }
     reply = null;
     typed = [];
     phase = "listening";
     const why = reason ? ` (${reason})` : "";
-    tell(`The connection to Parley’s server is lost${why}. Trying again…`, {
+    tell(`Lost the connection to Parley${why}. Reconnecting…`, {
       key: "socket",
       severity: "warning",
       lasting: true,
@@ -280,6 +282,12 @@ byId("composer").addEventListener("submit", (event) => {
   if (text && type(text)) byId("words").value = "";
 });
 
+const SINGLE_KEYS = "parley.keys"; // "off" where the user does not want single letters to do anything
+byId("single-keys").checked = localStorage.getItem(SINGLE_KEYS) !== "off";
+byId("single-keys").addEventListener("change", ({ target }) =>
+  localStorage.setItem(SINGLE_KEYS, target.checked ? "on" : "off"),
+);
+
 const keys = {
   " ": () => (talking ? stop() : start()),
   m: mute,
@@ -293,6 +301,7 @@ document.addEventListener("keydown", (event) => {
   // A control that has the focus takes its own keys first; only Escape reaches through.
   const taken = typing || (key === " " && event.target.closest("button, a, input, summary, select"));
   if (event.repeat || event.ctrlKey || event.metaKey || event.altKey || !Object.hasOwn(keys, key)) return;
+  if (key !== "Escape" && !byId("single-keys").checked) return;
   if (document.querySelector("dialog[open]") || (taken && key !== "Escape")) return;
   event.preventDefault();
   keys[key]();
@@ -313,4 +322,8 @@ playback.chooseOutput(output);
 byId("volume").value = String(volume * 100);
 realtime.connect();
 show();
+if (location.hash === "#start") {
+  history.replaceState(null, "", location.pathname); // a reload is no new start
+  start();
+}
 tellKept().catch((error) => tell(error.message, { key: "socket", severity: "error" }));

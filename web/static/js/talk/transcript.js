@@ -3,7 +3,12 @@
 import { element, speakerName } from "../shared/dom.js";
 
 // Causes of the end of a reply, as the user of this page sees them.
-const CAUSES = { "the client cancelled": "you stopped it", "the user typed": "you typed" };
+const CAUSES = {
+  "the client cancelled": "You stopped it",
+  "the user typed": "You interrupted by typing",
+};
+const cause = (why) => CAUSES[why] ?? (why.startsWith("the user") ? "You interrupted" : capital(why));
+const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 const AT_END = 80; // px from the end that still count as being there
 
 export class Transcript {
@@ -136,7 +141,7 @@ export class Transcript {
         reply.said.append(unheard, element("span", { className: "for-readers", textContent: " (not heard)" }));
       }
       if (outcome !== "completed") {
-        const words = outcome === "failed" ? `Failed: ${why}` : `Not heard to the end: ${CAUSES[why] ?? why}`;
+        const words = outcome === "failed" ? `This reply failed: ${why}` : cause(why);
         reply.entry.append(element("p", { className: "aside", textContent: words }));
       }
     });
