@@ -21,6 +21,7 @@ from pipeline.engines.running import Engines
 from web import logs
 from web.changes import SettingsRefused, check
 from web.recordings import Recordings
+from web.talks import Talks
 from web.turn_log import TurnLog
 
 logger = logging.getLogger(__name__)
@@ -84,6 +85,7 @@ class Service:
         self.settings = settings
         self.turns = TurnLog(data, lambda: self.settings.log.words)
         self.recordings = Recordings(data)
+        self.talks = Talks(engines, self.turns)
         self.notices: deque[Told] = deque(maxlen=NOTICES)
         self.conversations = 0
         """How many run now."""
@@ -189,6 +191,7 @@ class Service:
 
         Returns how many recordings there were.
         """
+        self.talks.forget(what.get("conversation"))
         sound = await asyncio.to_thread(self.recordings.forget, **what)
         await self.turns.written()
         try:

@@ -18,7 +18,7 @@ from pipeline.audio import EAR_RATE, Samples
 from pipeline.cleanup import uninterrupted
 from pipeline.conversation.answering import answer, fixed, read_ahead
 from pipeline.conversation.events import Event, Outcome, Recalled, ReplyResumed, State, StateChanged, UserSaid
-from pipeline.conversation.history import History
+from pipeline.conversation.history import FIRST, History, Past
 from pipeline.conversation.recollection import Recollection
 from pipeline.conversation.recording import Recording
 from pipeline.conversation.reply import Reply
@@ -58,19 +58,20 @@ class Conversation:
         mode: Mode = "automatic",
         on_record: Callable[[TurnRecord], None] | None = None,
         recording: Recording | None = None,
+        past: Past = FIRST,
         now: Callable[[], datetime] = local_now,
     ) -> None:
-        """`name` identifies the conversation in memory and records; `now` is the wall clock.
+        """`name` identifies the conversation in memory and records; `now` is the wall clock; it goes on after `past`.
 
         `recording` gets what is heard of both sides; the replies' sound reaches it with the events that it follows.
         """
         self.name = name
-        self.history = History()
+        self.history = History(past)
         self._stages = stages
         self._settings = settings
         self._now = now
         self._recording = recording
-        self._scope = ConversationScope(name, now, on_record)
+        self._scope = ConversationScope(name, now, on_record, turns=past.turns)
         self._recollection = Recollection(stages.memory, settings, name=name, now=now, warn=self._scope.warn)
         self._replies = ReplySide(
             stages.voice,
@@ -125,6 +126,11 @@ class Conversation:
         self._replies.configure(self._stages.voice)
         self._recollection.configure(self._stages.memory, settings)
         self._user.configure(settings, self._stages, mode or self._user.mode)
+
+    @property
+    def past(self) -> Past:
+        """What it would go on with."""
+        return Past(self.history.entries, self._scope.turns)
 
     @property
     def state(self) -> State:

@@ -17,10 +17,23 @@ class Entry:
     interrupted: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What a conversation that goes on again begins with."""
+
+    entries: tuple[Entry, ...] = ()
+    turns: int = 0
+    """Begun so far: the next one's number follows, so that none has the number of another."""
+
+
+FIRST = Past()
+"""Of a conversation that begins."""
+
+
 class History:
-    def __init__(self) -> None:
-        self._entries: list[Entry] = []
-        self._made = 0
+    def __init__(self, past: Past = FIRST) -> None:
+        self._entries = [replace(entry, id=_id(made)) for made, entry in enumerate(past.entries, 1)]
+        self._made = len(self._entries)
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -44,7 +57,7 @@ class History:
         id: str | None = None,
     ) -> Entry:
         self._made += 1
-        entry = Entry(id or f"item_{self._made:06d}", role, text, turn, interrupted)
+        entry = Entry(id or _id(self._made), role, text, turn, interrupted)
         self._entries.append(entry)
         return entry
 
@@ -70,3 +83,7 @@ class History:
                 self._entries[place] = replace(entry, text=text, interrupted=True)
                 return True
         return False
+
+
+def _id(made: int) -> str:
+    return f"item_{made:06d}"

@@ -24,11 +24,11 @@ logger = logging.getLogger(__name__)
 
 class Recording:
     def __init__(self, folder: Path) -> None:
-        """The folder is made with the first sound."""
+        """The folder is made with the first sound; one that is there already goes on."""
         self.folder = folder
-        self._heard = 0
+        self._heard = _samples(folder / USER)
         """Samples (16 kHz) of the user so far: the recording's clock."""
-        self._written = 0
+        self._written = _samples(folder / REPLY)
         """Samples (24 kHz) of the replies so far, their silences included."""
         self._coming: deque[Samples] = deque()
         """Of the current reply: sent, and not played yet."""
@@ -90,3 +90,7 @@ class Recording:
         except OSError as error:
             self._open = False
             logger.warning("The recording of the conversation has ended: %s.", error.strerror)
+
+
+def _samples(file: Path) -> int:
+    return file.stat().st_size // 2 if file.exists() else 0

@@ -19,14 +19,21 @@ T = TypeVar("T")
 
 class ConversationScope:
     def __init__(
-        self, name: str, now: Callable[[], datetime], on_record: Callable[[TurnRecord], None] | None = None
+        self,
+        name: str,
+        now: Callable[[], datetime],
+        on_record: Callable[[TurnRecord], None] | None = None,
+        turns: int = 0,
     ) -> None:
-        """`name` is the conversation's; `now` is the wall clock; `on_record` gets the record of each finished turn."""
+        """`name` is the conversation's; `now` is the wall clock; `on_record` gets the record of each finished turn.
+
+        `turns`: how many it had before it went on.
+        """
         self.name = name
         self.now = now
         self.clock = asyncio.get_running_loop().time
         self.outbox = Outbox()
-        self.turns = 0
+        self.turns = turns
         """Begun so far, spoken or typed."""
         self._on_record = on_record
         self._tasks: set[asyncio.Task[Any]] = set()

@@ -71,7 +71,7 @@ def test_the_microphone_is_tried_and_its_level_and_likelihood_shown(
     expect(page.locator("#listen-line")).to_contain_text("Listening with Fake Default Audio Input")
     expect(page.get_by_label("Microphone", exact=True).locator("option")).not_to_have_count(1)
     page.wait_for_function("(blank) => document.getElementById('likelihood').toDataURL() !== blank", arg=blank)
-    expect(page.locator("#likelihood-now")).to_have_text(re.compile(r"^Now \d+ %\.$"))
+    expect(page.locator("#likelihood-now")).to_have_text(re.compile(r"^Now \d+%\.$"))
     page.get_by_role("button", name="Try it").click()
     expect(level).to_have_attribute("aria-valuenow", "0")
 

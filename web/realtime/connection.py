@@ -11,7 +11,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from pipeline.engine import EngineError
 from web.realtime import events as wire
-from web.realtime.session import Call, NoPlace, a_place, failure
+from web.realtime.session import Call, NoPlace, TakenOver, a_place, failure
 from web.service import Service
 
 MAX_MESSAGE = 4 << 20
@@ -20,6 +20,8 @@ PATIENCE = 10.0
 """Seconds that a client may leave one message unread."""
 NORMAL, GOING_AWAY, POLICY_VIOLATION, INTERNAL_ERROR, TRY_AGAIN_LATER = 1000, 1001, 1008, 1011, 1013
 """How a connection ends: RFC 6455, section 7.4, and IANA's registry."""
+TAKEN_OVER = 4001
+"""Ours: a page that is told so does not come back by itself."""
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +34,8 @@ def realtime(service: Service) -> APIRouter:
         await socket.accept()
         try:
             with a_place(service):
-                call = Call(service, parley=socket.query_params.get("parley") == "1")
+                query = socket.query_params
+                call = Call(service, parley=query.get("parley") == "1", conversation=query.get("conversation"))
                 await Connection(socket, call).run()
         except NoPlace as full:
             await socket.send_text(_dump(failure("too_many_conversations", str(full))))
@@ -63,6 +66,8 @@ class Connection:
             code, reason = NORMAL, ""
         except EngineError as error:
             code, reason = GOING_AWAY, str(error)
+        except TakenOver:
+            code, reason = TAKEN_OVER, "this conversation goes on in another window"
         except SlowReader:
             code, reason = POLICY_VIOLATION, f"nothing was read for {PATIENCE:.0f} s"
             logger.warning("A client stopped reading and was disconnected.", extra={"conversation": self._call.name})

@@ -478,6 +478,18 @@ class ParleyReply(_Parley[Literal["parley.reply"]]):
     why: str
 
 
+class ParleySaid(_Part):
+    role: Literal["user", "assistant", "system"]
+    text: str
+    interrupted: bool
+
+
+class ParleyPast(_Parley[Literal["parley.past"]]):
+    """What was said before, in a conversation that goes on; right after `session.created`."""
+
+    said: list[ParleySaid]
+
+
 class ParleyMemory(_Part):
     id: str
     speaker: str

@@ -49,6 +49,8 @@ class Answer:
 class Narrator:
     def __init__(self, conversation: str, *, parley: bool = False) -> None:
         self.conversation = conversation
+        self.before = 0
+        """Turns of the conversation before this client's call; its ids of replies differ from those of then."""
         self.parley = parley
         """Whether the client asked for the `parley.` messages."""
         self.manual = False
@@ -229,7 +231,7 @@ class Narrator:
     def _reply_started(self, event: events.ReplyStarted) -> Iterator[wire.ServerEvent]:
         if self.answer is not None:
             yield from self._close(self.answer, wire.StatusDetails(type="cancelled", reason="turn_detected"))
-        number = len(self._answers) + 1
+        number = f"{self.before}_{len(self._answers) + 1}" if self.before else f"{len(self._answers) + 1}"
         answer = Answer(event.turn, event.revision, f"resp_{number}", f"item_reply_{number}", self.metadata)
         self.answer, self.metadata = answer, None
         self._answers[answer.item_id] = answer

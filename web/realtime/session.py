@@ -19,6 +19,7 @@ from config.text import parsed
 from pipeline.cleanup import uninterrupted
 from pipeline.conversation.conversation import Conversation
 from pipeline.conversation.events import Event, ReplyPaused, ReplyResumed, Severity
+from pipeline.conversation.history import Past
 from pipeline.conversation.recording import Recording
 from pipeline.conversation.stages import Stages
 from pipeline.engine import EngineError, EngineStatus
@@ -56,10 +57,20 @@ def a_place(service: Service) -> Iterator[None]:
         service.conversations -= 1
 
 
+class TakenOver(Exception):
+    """The conversation goes on in another call."""
+
+
 class Call:
-    def __init__(self, service: Service, *, parley: bool) -> None:
-        """`parley`: whether the client asked for our own messages on connecting."""
+    def __init__(self, service: Service, *, parley: bool, conversation: str | None = None) -> None:
+        """
+        Args:
+            parley: whether the client asked for our own messages on connecting.
+            conversation: the one to go on with, where it is known; otherwise a new one begins.
+        """
         self.name = f"conv_{uuid.uuid4().hex[:16]}"
+        self._wanted = conversation
+        self._given_up = asyncio.Event()
         self._service = service
         self._narrator = Narrator(self.name, parley=parley)
         self._outgoing: asyncio.Queue[wire.ServerEvent] = asyncio.Queue(OUTGOING)
@@ -75,9 +86,14 @@ class Call:
         self._sounded = asyncio.Event()
 
     async def run(self) -> None:
-        """Converse until the conversation ends, or this is cancelled. Raises EngineError where there are no engines."""
+        """Converse until the conversation ends, or this is cancelled.
+
+        Raises:
+            EngineError: there are no engines.
+            TakenOver: another call goes on with it.
+        """
         with self._service.watching(self._settings_changed):
-            works = (self._converse(), self._follow(), self._watch_engines())
+            works = (self._converse(), self._follow(), self._watch_engines(), self._until_given_up())
             tasks = [asyncio.create_task(work) for work in works]
             try:
                 done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -182,28 +198,46 @@ class Call:
 
     async def _converse(self) -> None:
         stages = await self._ready()
+        talks = self._service.talks
+        if self._wanted is not None and await talks.knows(self._wanted):
+            self.name = self._narrator.conversation = self._wanted
+        async with talks.held(self.name, self._given_up.set):
+            past = await talks.past(self.name) or Past()
+            self._narrator.before = past.turns
+            await self._go_on(stages, past)
+
+    async def _go_on(self, stages: Stages, past: Past) -> None:
         settings = self._service.settings
         recording = Recording(self._service.recordings.folder(self.name)) if settings.recording.enabled else None
         conversation = Conversation(
-            stages, settings, name=self.name, on_record=self._service.turns.add, recording=recording
+            stages, settings, name=self.name, on_record=self._service.turns.add, recording=recording, past=past
         )
         writing = asyncio.create_task(recording.write()) if recording is not None else None
         commands = Commands(conversation, self._narrator, settings)
         card = Card(self._service.card_holder, conversation, self._notice, self._card_switched)
-        async with conversation:
-            self._conversation, self._commands, self._card = conversation, commands, card
-            try:
-                await self._outgoing.put(wire.SessionCreated(session=commands.session))
-                async for event in conversation.events():
-                    card.follow(event)
-                    if recording is not None:
-                        recording.follow(event)
-                    self._keep_pace(event)
-                    for told in self._narrator.tell(event):
-                        await self._outgoing.put(told)
-            finally:
-                self._conversation = self._commands = self._card = None  # what changes from here on is not for it
-                await uninterrupted(_ended(card, commands, writing))
+        try:
+            async with conversation:
+                self._conversation, self._commands, self._card = conversation, commands, card
+                try:
+                    await self._outgoing.put(wire.SessionCreated(session=commands.session))
+                    if past.entries and self._narrator.parley:
+                        await self._outgoing.put(_told_again(past))
+                    async for event in conversation.events():
+                        card.follow(event)
+                        if recording is not None:
+                            recording.follow(event)
+                        self._keep_pace(event)
+                        for told in self._narrator.tell(event):
+                            await self._outgoing.put(told)
+                finally:
+                    self._conversation = self._commands = self._card = None  # what changes from here on is not for it
+                    await uninterrupted(_ended(card, commands, writing))
+        finally:
+            self._service.talks.keep(self.name, conversation.past)
+
+    async def _until_given_up(self) -> None:
+        await self._given_up.wait()
+        raise TakenOver
 
     def _keep_pace(self, event: Event) -> None:
         """A client clears what it plays when it is told that speech has started, so the pace stops there too."""
@@ -259,6 +293,14 @@ class Call:
             if self._narrator.parley:
                 await self._outgoing.put(wire.ParleyEngines(engines=health))
         await asyncio.Event().wait()
+
+
+def _told_again(past: Past) -> wire.ParleyPast:
+    return wire.ParleyPast(
+        said=[
+            wire.ParleySaid(role=entry.role, text=entry.text, interrupted=entry.interrupted) for entry in past.entries
+        ]
+    )
 
 
 async def _ended(card: Card, commands: Commands, writing: asyncio.Task[None] | None) -> None:

@@ -429,3 +429,47 @@ async def test_while_the_engines_load_a_client_waits_and_is_told(tmp_path: Path)
         engines.failing = ""
         engines.change()
         await the(socket, "session.created")
+
+
+async def say(socket: ClientConnection, words: str) -> dict[str, Any]:
+    """Typed, answered, and the answer heard to its end, as a page reports; the events in between end with its own."""
+    await send(
+        socket,
+        "conversation.item.create",
+        item={"type": "message", "role": "user", "content": [{"type": "input_text", "text": words}]},
+    )
+    await send(socket, "response.create")
+    done = (await the(socket, "response.done"))["response"]
+    await send(socket, "parley.playback", response_id=done["id"], samples=9600)
+    return (await the(socket, "parley.reply")) | {"heard_as": done["id"]}
+
+
+async def test_a_page_comes_back_to_its_conversation(running: Running) -> None:
+    async with running.connect("?parley=1") as socket:
+        name = (await the(socket, "session.created"))["session"]["id"]
+        first = await say(socket, "My dog is called Rufus.")
+    await eventually(lambda: not running.service.conversations)
+
+    async with running.connect(f"?parley=1&conversation={name}") as socket:
+        assert (await the(socket, "session.created"))["session"]["id"] == name
+        said = (await the(socket, "parley.past"))["said"]
+        assert [(each["role"], each["text"]) for each in said] == [
+            ("user", "My dog is called Rufus."),
+            ("assistant", "It is sunny. Shall we go out?"),
+        ]
+        second = await say(socket, "What is he called?")
+        assert second["heard_as"] != first["heard_as"], "no reply has the id of an earlier one"
+        assert any("Rufus" in message.text for message in running.engines.mind.prompts[-1].history)
+        async with running.connect(f"?parley=1&conversation={name}") as other:
+            assert (await the(other, "session.created"))["session"]["id"] == name
+            assert len((await the(other, "parley.past"))["said"]) == 4
+            with pytest.raises(ConnectionClosed) as closed:
+                await the(socket, "never")
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == 4001
+    await eventually(lambda: not running.service.conversations)
+    assert [record.turn for record in running.service.turns.last(5)] == [2, 1]
+
+    await running.service.forget(conversation=name)
+    async with running.connect(f"?parley=1&conversation={name}") as socket:
+        assert (await the(socket, "session.created"))["session"]["id"] != name, "what was forgotten is no past"
