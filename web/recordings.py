@@ -21,6 +21,10 @@ class Recordings:
             raise ValueError("A conversation's name has only letters, digits, - and _.")
         return self._folder / conversation
 
+    def all(self) -> set[str]:
+        """The conversations whose sound is here."""
+        return {folder.name for folder in self._folder.glob("*") if folder.is_dir()}
+
     def forget(self, conversation: str | None = None, day: date | None = None, everything: bool = False) -> int:
         """Delete the sound of a conversation, of those that ended on a day, or of all; returns how many there were."""
         folders = [folder for folder in self._folder.glob("*") if folder.is_dir()]

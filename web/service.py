@@ -20,6 +20,7 @@ from pipeline.engine import EngineError
 from pipeline.engines.running import Engines
 from web import logs
 from web.changes import SettingsRefused, check
+from web.names import Names
 from web.recordings import Recordings
 from web.talks import Talks
 from web.turn_log import TurnLog
@@ -86,6 +87,7 @@ class Service:
         self.turns = TurnLog(data, lambda: self.settings.log.words)
         self.recordings = Recordings(data)
         self.talks = Talks(engines, self.turns)
+        self.names = Names(data)
         self.notices: deque[Told] = deque(maxlen=NOTICES)
         self.conversations = 0
         """How many run now."""

@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import tempfile
 import wave
 import zipfile
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import IO, Annotated, Any
 
-from fastapi import APIRouter
+import numpy as np
+import soundfile
+import soxr
+from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.background import BackgroundTask
 
-from pipeline.audio import EAR_RATE, MOUTH_RATE
+from pipeline.audio import EAR_RATE, MOUTH_RATE, Samples
 from pipeline.conversation.recording import REPLY, USER
 from pipeline.engine import EngineError
 from rag import Remembered
-from web.api.http import Problem
+from web.api.http import Problem, checked, json_object
 from web.service import Service
 
 MOST_TURNS = 100_000
 _CHUNK = 1 << 20
+
+
+class Named(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    name: Annotated[str, Field(max_length=100)]
 
 
 def export_api(service: Service) -> APIRouter:
@@ -49,7 +60,58 @@ def export_api(service: Service) -> APIRouter:
             file, media_type="application/zip", filename=f"parley-{id}.zip", background=BackgroundTask(os.unlink, file)
         )
 
+    @router.put("/api/conversations/{id}")
+    async def rename(id: str, request: Request) -> dict[str, Any]:
+        """Give it a name, to be found by; an empty one takes it away."""
+        name = checked(Named, await json_object(request)).name.strip()
+        if not await service.engines.memory().turns(conversation=id, limit=1):
+            raise Problem(404, f"There is no conversation {id}; it may have been forgotten.")
+        try:
+            await asyncio.to_thread(service.names.give, id, name)
+        except OSError as error:
+            raise Problem(507, f"The name could not be saved ({error.strerror}): free some space.") from error
+        return {"name": name}
+
+    @router.get("/api/conversations/{id}/sound")
+    async def sound(id: str) -> FileResponse:
+        """Both sides of a recorded conversation together, as a WAV file at 24 kHz."""
+        try:
+            folder = service.recordings.folder(id)
+        except ValueError as error:
+            raise Problem(404, str(error)) from None
+        if not folder.is_dir():
+            raise Problem(404, "This conversation was not recorded.")
+        file = await asyncio.to_thread(mixed, folder)
+        return FileResponse(file, media_type="audio/wav", background=BackgroundTask(os.unlink, file))
+
     return router
+
+
+def mixed(folder: Path) -> str:
+    """A temporary WAV file of both sides, made a second at a time: an hour of it has 170 MB."""
+    to_reply = soxr.ResampleStream(EAR_RATE, MOUTH_RATE, 1)
+    with (
+        tempfile.NamedTemporaryFile(suffix=".wav", delete=False) as file,
+        soundfile.SoundFile(file, "w", MOUTH_RATE, 1, "PCM_16", format="WAV") as out,
+        ExitStack() as opened,
+    ):
+        user, reply = (opened.enter_context(each.open("rb")) if each.exists() else io.BytesIO() for each in
+                       (folder / USER, folder / REPLY))  # fmt: skip
+        last = False
+        while not last:
+            heard, said = _second(user, EAR_RATE), _second(reply, MOUTH_RATE)
+            last = not len(heard) and not len(said)
+            theirs = to_reply.resample_chunk(heard, last=last)
+            both = np.zeros(max(len(theirs), len(said)), np.float32)
+            both[: len(theirs)] += theirs
+            both[: len(said)] += said
+            out.write(np.clip(both, -1, 1))
+    return file.name
+
+
+def _second(file: IO[bytes], rate: int) -> Samples:
+    data = file.read(2 * rate)
+    return np.frombuffer(data[: len(data) // 2 * 2], "<i2").astype(np.float32) / 32768
 
 
 def transcript(records: list[dict[str, Any]], remembered: list[Remembered]) -> str:

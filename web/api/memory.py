@@ -44,13 +44,18 @@ def memory_api(service: Service) -> APIRouter:
     async def forgotten(**what: Any) -> dict[str, Any]:
         count = await memory().forget(**what)
         sound = 0 if "id" in what else await service.forget(**what)
+        await asyncio.to_thread(service.names.keep_only, {each.id for each in await memory().conversations()})
         if not count + sound:
             raise Problem(404, "There is nothing of that in the memory; it may have been forgotten already.")
         return {"forgotten": count}
 
     @router.get("")
     async def overview() -> dict[str, Any]:
-        conversations = [asdict(summary) for summary in await memory().conversations()]
+        names, recorded = await asyncio.to_thread(lambda: (service.names.all(), service.recordings.all()))
+        conversations = [
+            asdict(summary) | {"name": names.get(summary.id, ""), "recorded": summary.id in recorded}
+            for summary in await memory().conversations()
+        ]
         size = asdict(await memory().size())
         return {"paused": not service.settings.memory.enabled, "size": size, "conversations": conversations}
 
@@ -103,6 +108,7 @@ def memory_api(service: Service) -> APIRouter:
             raise Problem(422, "everything must be true to forget everything.", "everything")
         forgotten = await memory().forget(everything=True)
         await service.forget(everything=True)
+        await asyncio.to_thread(service.names.keep_only, set())
         return {"forgotten": forgotten}
 
     @router.post("/pause")

@@ -2,6 +2,10 @@
 
 const ADDRESS_HINT = "Allow it with the icon next to the page’s address, then press Start talking again.";
 
+export const INSECURE =
+  "Browsers only allow the microphone on secure pages. Open Parley over https, or on the computer it runs on. " +
+  "You can still type.";
+
 /** Why there is no microphone, in one sentence for the user. `lasting`: waiting will not help. */
 export class MicrophoneError extends Error {
   constructor(message, lasting) {
@@ -55,6 +59,10 @@ export class Microphone extends EventTarget {
     return this.#stream !== null;
   }
 
+  get asleep() {
+    return this.#context?.state === "suspended";
+  }
+
   get muted() {
     return this.#muted;
   }
@@ -71,7 +79,7 @@ export class Microphone extends EventTarget {
    */
   async start(id = null) {
     if (!navigator.mediaDevices?.getUserMedia) {
-      throw new MicrophoneError("Browsers give the microphone only to pages on localhost or https.", true);
+      throw new MicrophoneError(INSECURE, true);
     }
     this.#wanted = { id };
     navigator.mediaDevices.addEventListener("devicechange", this.#onDevices);
@@ -123,7 +131,7 @@ export class Microphone extends EventTarget {
     const node = new AudioWorkletNode(context, "capture", { numberOfOutputs: 0 });
     node.port.onmessage = ({ data }) => this.#emit("block", data);
     context.createMediaStreamSource(stream).connect(node);
-    await context.resume();
+    context.resume(); // not awaited: it waits for a click where the page has begun by itself
     this.#emit("found", { label: track.label });
   }
 

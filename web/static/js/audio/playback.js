@@ -1,7 +1,16 @@
 // The headset: one audio context at 24 kHz, whose worklet queues a reply and tells how much of it was heard.
 
+import { playerOnThePage } from "./playback-on-page.js";
+
 const RATE = 24000;
 const QUANTUM = 128;
+
+/** The queue on the audio thread; on the page's own where an insecure page has no other. */
+async function player(context) {
+  if (!context.audioWorklet) return playerOnThePage(context);
+  await context.audioWorklet.addModule("/static/js/audio/playback-worklet.js");
+  return new AudioWorkletNode(context, "playback", { numberOfInputs: 0, outputChannelCount: [1] });
+}
 
 /** Events: `progress` ({reply, played: samples heard so far, fresh, peak, queued}), about ten times a second. */
 export class Playback extends EventTarget {
@@ -16,17 +25,20 @@ export class Playback extends EventTarget {
   #frame = new Float32Array(512);
   #early = []; // what came before the audio thread was there
 
-  /** Must be called from a click or a key, once: browsers keep pages silent until then. */
+  /** Best called from a click or a key: browsers keep a page `asleep` until there was one. */
   async start() {
     this.#starting ??= this.#open();
     await this.#starting;
-    await this.wake();
+    this.wake(); // not awaited: it may wait for that click
+  }
+
+  get asleep() {
+    return this.#context?.state === "suspended";
   }
 
   async #open() {
     const context = new AudioContext({ sampleRate: RATE, latencyHint: "interactive" });
-    await context.audioWorklet.addModule("/static/js/audio/playback-worklet.js");
-    const node = new AudioWorkletNode(context, "playback", { numberOfInputs: 0, outputChannelCount: [1] });
+    const node = await player(context);
     this.#gain = new GainNode(context, { gain: this.#volume });
     this.#analyser = new AnalyserNode(context, { fftSize: 512 });
     node.connect(this.#gain).connect(this.#analyser);

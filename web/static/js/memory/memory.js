@@ -2,9 +2,12 @@
 
 import { call } from "../shared/api.js";
 import { byId, confirmDialog, element, icon, speakerName } from "../shared/dom.js";
+import { roving } from "../shared/roving.js";
 import { tell, tellKept, withdraw } from "../shared/notices.js";
 
 const PAGE = 200;
+const FOUND = 50; // results of a search at a time
+const COUNT_EVERY = 2000; // ms
 
 const dayWords = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeZone: "UTC" });
 const timeOf = (at) => at.slice(11, 16); // as the speaker's clock showed it
@@ -14,6 +17,7 @@ const count = (number, one, many) => `${number.toLocaleString()} ${number === 1 
 
 let conversations = [];
 let exported = "";
+let counting = null; // the timer of the next look at what is still to index
 let shown = null; // {kind: "day" | "conversation" | "search", value}
 
 /** Do something that may fail, and say so at the head of the page. */
@@ -32,20 +36,26 @@ async function attempt(action) {
 async function refresh() {
   const overview = await call("GET", "/api/memory");
   conversations = overview.conversations;
-  const { turns, disk_bytes: bytes, waiting } = overview.size;
+  showSize(overview);
+  byId("pause").setAttribute("aria-pressed", String(overview.paused));
+  byId("everything").disabled = overview.size.turns === 0;
+  byId("export").disabled = overview.size.turns === 0;
+  showDays();
+}
+
+/** What is still being indexed counts down by itself. */
+function showSize({ size: { turns, disk_bytes: bytes, waiting }, paused }) {
+  clearTimeout(counting);
   const parts = [
     count(turns, "sentence", "sentences"),
     count(conversations.length, "conversation", "conversations"),
     `${size(bytes)} on this computer`,
   ];
-  if (waiting) parts.push(`${waiting} still being taken in`);
-  byId("size").textContent = overview.paused
-    ? `Paused: nothing new is remembered. ${parts.join(" · ")}`
-    : parts.join(" · ");
-  byId("pause").setAttribute("aria-pressed", String(overview.paused));
-  byId("everything").disabled = turns === 0;
-  byId("export").disabled = turns === 0;
-  showDays();
+  if (waiting) {
+    parts.push(`${waiting.toLocaleString()} still to index`);
+    counting = setTimeout(() => attempt(async () => showSize(await call("GET", "/api/memory"))), COUNT_EVERY);
+  }
+  byId("size").textContent = paused ? `Paused: nothing new is stored. ${parts.join(" · ")}` : parts.join(" · ");
 }
 
 function size(bytes) {
@@ -67,8 +77,8 @@ function showDays() {
         element(
           "ul",
           {},
-          ...those.map(({ id, first, opening }) =>
-            element("li", {}, shelf("conversation", id, `${timeOf(first)}  ${opening}`)),
+          ...those.map(({ id, first, opening, name }) =>
+            element("li", {}, shelf("conversation", id, `${timeOf(first)}  ${name || opening}`)),
           ),
         ),
       ),
@@ -89,55 +99,93 @@ async function open(what) {
   shown = what;
   byId("turns").replaceChildren();
   if (what.kind !== "search") byId("query").value = "";
-  const titles = {
-    day: () => day(what.value),
-    conversation: () => {
-      const { first } = conversations.find(({ id }) => id === what.value) ?? {};
-      return first ? `${day(dayOf(first))}, ${timeOf(first)}` : "A conversation";
-    },
-    search: () => `“${what.value}”`,
-  };
-  byId("page-title").textContent = titles[what.kind]();
+  const conversation = what.kind === "conversation" ? conversations.find(({ id }) => id === what.value) : null;
+  byId("page-title").textContent = title(what, conversation);
   byId("forget-page").hidden = what.kind === "search";
   byId("forget-page").querySelector("span").textContent =
     what.kind === "day" ? "Delete this day" : "Delete this conversation";
+  showConversation(what, conversation);
   showDays();
   await more();
 }
 
-/** The turns before the first one shown. */
+function title({ kind, value }, conversation) {
+  if (kind === "day") return day(value);
+  if (kind === "search") return `“${value}”`;
+  if (!conversation) return "A conversation";
+  return conversation.name || `${day(dayOf(conversation.first))}, ${timeOf(conversation.first)}`;
+}
+
+/** What can be done with one conversation. */
+function showConversation({ kind, value }, conversation) {
+  const id = encodeURIComponent(value);
+  byId("conversation-acts").hidden = kind !== "conversation";
+  byId("name-form").hidden = true;
+  byId("go-on").href = `/talk?conversation=${id}`;
+  byId("download").href = `/api/conversations/${id}/export`;
+  byId("name").value = conversation?.name ?? "";
+  byId("sound").hidden = !conversation?.recorded;
+  byId("sound").pause();
+  if (conversation?.recorded) byId("sound").src = `/api/conversations/${id}/sound`;
+  else byId("sound").removeAttribute("src");
+}
+
+/** The conversation of a turn that was found, with that turn in view. */
+async function openAt({ id, conversation }) {
+  await open({ kind: "conversation", value: conversation });
+  const find = () => [...byId("turns").children].find(({ dataset }) => dataset.id === id);
+  while (!find() && !byId("earlier").hidden) await more();
+  const row = find();
+  row?.scrollIntoView({ block: "center" });
+  row?.focus({ preventScroll: true });
+}
+
+/** The turns before the first one shown; of a search those after the last one. */
 async function more() {
   const { kind, value } = shown;
   const [first] = byId("turns").children;
-  const query = new URLSearchParams(kind === "search" ? { q: value } : { [kind]: value, limit: PAGE });
-  if (first && kind !== "search") query.set("before", first.dataset.id);
-  const { turns } = await call("GET", `/api/memory/${kind === "search" ? "search" : "turns"}?${query}`);
-  byId("turns").prepend(...turns.map(row));
-  byId("earlier").hidden = kind === "search" || turns.length < PAGE;
+  const searching = kind === "search";
+  const offset = byId("turns").children.length;
+  const query = new URLSearchParams(searching ? { q: value, limit: FOUND, offset } : { [kind]: value, limit: PAGE });
+  if (first && !searching) query.set("before", first.dataset.id);
+  const found = await call("GET", `/api/memory/${searching ? "search" : "turns"}?${query}`);
+  const rows = found.turns.map(row);
+  if (searching) byId("turns").append(...rows);
+  else byId("turns").prepend(...rows);
+  byId("earlier").hidden = searching || rows.length < PAGE;
+  byId("more").hidden = !found.more;
   byId("empty").hidden = byId("turns").children.length > 0;
-  byId("empty").textContent = kind === "search" ? "Nothing that was said fits this." : "Nothing is remembered here.";
+  byId("empty").textContent = searching ? "Nothing found." : "Nothing is remembered here.";
 }
 
 function row(turn) {
   const companion = turn.speaker === "assistant";
   const said = element("p", { className: "said", dir: "auto", textContent: turn.text });
-  const when = shown.kind === "search" ? `${day(dayOf(turn.at))}, ${timeOf(turn.at)}` : timeOf(turn.at);
+  const when = element("p", { className: "when figures", textContent: timeOf(turn.at) });
+  if (shown.kind === "search") {
+    const where = element("button", { type: "button", className: "link", textContent: `${day(dayOf(turn.at))}, ${timeOf(turn.at)}` });
+    where.addEventListener("click", () => attempt(() => openAt(turn)));
+    when.replaceChildren("Open conversation: ", where);
+  }
   const edit = element(
     "button",
-    { type: "button", className: "bare only-icon", "aria-label": "Correct", title: "Correct" },
+    { type: "button", className: "bare only-icon", "aria-label": `Correct: ${turn.text}`, title: "Correct" },
     icon("edit"),
   );
   const bin = element(
     "button",
-    { type: "button", className: "bare only-icon", "aria-label": "Delete", title: "Delete" },
+    { type: "button", className: "bare only-icon", "aria-label": `Delete: ${turn.text}`, title: "Delete" },
     icon("bin"),
   );
   const node = element(
     "li",
-    { className: `turn ${companion ? "companion" : "you"}` },
+    {
+      className: `turn ${companion ? "companion" : "you"}`,
+      "aria-label": `${speakerName(turn.speaker)}: ${turn.text}`,
+    },
     element("p", { className: "who", textContent: speakerName(turn.speaker) }),
     said,
-    element("p", { className: "when figures", textContent: when }),
+    when,
     element("div", { className: "acts" }, edit, bin),
   );
   node.dataset.id = turn.id;
@@ -197,7 +245,7 @@ async function forgetTurn(turn, node) {
 byId("forget-page").addEventListener("click", async () => {
   const { kind, value } = shown;
   const title = kind === "day" ? `Delete ${day(value)}?` : "Delete this conversation?";
-  const text = "It is really gone then: words, search and export. There is no way back.";
+  const text = "This permanently deletes it, with its recordings. You can’t undo this.";
   if (!(await confirmDialog({ title, text, yes: "Delete" }))) return;
   await attempt(async () => {
     await call("DELETE", `/api/memory/${kind === "day" ? "days" : "conversations"}/${encodeURIComponent(value)}`);
@@ -207,7 +255,9 @@ byId("forget-page").addEventListener("click", async () => {
 });
 
 byId("everything").addEventListener("click", async () => {
-  const text = "Parley forgets all that was ever said. There is no way back; export first if you may want it again.";
+  const text =
+    "This permanently deletes everything Parley remembers, with all recordings, and what was said in the logs. " +
+    "Export it first if you might want it again.";
   if (!(await confirmDialog({ title: "Delete everything?", text, yes: "Delete everything" }))) return;
   await attempt(async () => {
     await call("DELETE", "/api/memory", { everything: true });
@@ -244,8 +294,8 @@ byId("file").addEventListener("change", () =>
     const { added } = await call("POST", "/api/memory/import", file);
     tell(
       added
-        ? `${count(added, "sentence is", "sentences are")} new in the memory.`
-        : "All of that was in the memory already.",
+        ? `Imported ${count(added, "sentence", "sentences")}.`
+        : "Everything in this file was already in memory.",
       {
         key: "imported",
       },
@@ -266,6 +316,26 @@ byId("query").addEventListener("search", () => {
   if (!byId("query").value) attempt(openNewest);
 });
 byId("earlier").addEventListener("click", () => attempt(more));
+byId("more").addEventListener("click", () => attempt(more));
+roving(byId("turns"), ".turn");
+roving(byId("days"), "button");
+
+byId("rename").addEventListener("click", () => {
+  byId("name-form").hidden = !byId("name-form").hidden;
+  byId("name").focus();
+});
+byId("name-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  attempt(async () => {
+    const { value } = shown;
+    await call("PUT", `/api/conversations/${encodeURIComponent(value)}`, { name: byId("name").value.trim() });
+    await refresh();
+    const conversation = conversations.find(({ id }) => id === value);
+    byId("page-title").textContent = title(shown, conversation);
+    byId("name-form").hidden = true;
+    byId("rename").focus();
+  });
+});
 
 async function openNewest() {
   const [newest] = conversations.toSorted((a, b) => b.first.localeCompare(a.first));
@@ -276,10 +346,9 @@ async function openNewest() {
   shown = null;
   byId("turns").replaceChildren();
   byId("page-title").textContent = "Nothing yet";
-  byId("forget-page").hidden = true;
-  byId("earlier").hidden = true;
+  for (const id of ["forget-page", "earlier", "more", "conversation-acts", "name-form", "sound"]) byId(id).hidden = true;
   byId("empty").hidden = false;
-  byId("empty").textContent = "What you and Parley say is kept here, on this computer, and nowhere else.";
+  byId("empty").textContent = "What you and Parley say is stored here, on this computer and nowhere else.";
 }
 
 await attempt(async () => {

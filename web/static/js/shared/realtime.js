@@ -2,9 +2,10 @@
 
 const FIRST_WAIT = 500; // ms
 const LONGEST_WAIT = 8000;
+const TAKEN_OVER = 4001; // how a connection ends whose conversation goes on in another window
 
 /**
- * Events: every message of the server under its own `type`, and `open`, `closed` ({reason}). The conversation begins
+ * Events: every message of the server under its own `type`, and `open`, `closed` ({reason, taken}). The conversation begins
  * with `session.created`, once the engines have loaded.
  */
 export class Realtime extends EventTarget {
@@ -12,6 +13,8 @@ export class Realtime extends EventTarget {
   #wait = FIRST_WAIT;
   #timer = null;
   #ready = false;
+  /** The conversation to go on with, by its id; without one, or where it is not known any more, a new one begins. */
+  conversation = null;
 
   constructor() {
     super();
@@ -39,7 +42,8 @@ export class Realtime extends EventTarget {
   connect() {
     clearTimeout(this.#timer);
     const scheme = location.protocol === "https:" ? "wss" : "ws";
-    const socket = new WebSocket(`${scheme}://${location.host}/v1/realtime?parley=1`);
+    const wanted = this.conversation ? `&conversation=${encodeURIComponent(this.conversation)}` : "";
+    const socket = new WebSocket(`${scheme}://${location.host}/v1/realtime?parley=1${wanted}`);
     this.#socket = socket;
     socket.addEventListener("open", () => this.#emit("open"));
     socket.addEventListener("message", ({ data }) => {
@@ -50,13 +54,24 @@ export class Realtime extends EventTarget {
       }
       this.#emit(message.type, message);
     });
-    socket.addEventListener("close", ({ reason }) => {
+    socket.addEventListener("close", ({ code, reason }) => {
       if (socket !== this.#socket) return;
       this.#ready = false;
-      this.#emit("closed", { reason });
+      const taken = code === TAKEN_OVER;
+      if (taken) this.#socket = null;
+      this.#emit("closed", { reason, taken });
+      if (taken) return; // to come back would take it from the other window again
       this.#timer = setTimeout(() => this.connect(), this.#wait);
       this.#wait = Math.min(LONGEST_WAIT, this.#wait * 2);
     });
+  }
+
+  /** Go on with another conversation, or a new one. */
+  change(conversation) {
+    this.conversation = conversation;
+    this.close();
+    this.#ready = false;
+    this.connect();
   }
 
   /** For good: no way back is tried. */

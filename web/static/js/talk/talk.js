@@ -1,6 +1,6 @@
 // The talk page: the microphone, the socket, the headset, and what is shown of them.
 
-import { Microphone } from "../audio/capture.js";
+import { INSECURE, Microphone } from "../audio/capture.js";
 import { chooseDevices, chosenDevices } from "../audio/devices.js";
 import { decode, encode } from "../audio/pcm.js";
 import { Playback } from "../audio/playback.js";
@@ -11,12 +11,17 @@ import { Realtime } from "../shared/realtime.js";
 import { showTiming } from "./timing.js";
 import { Transcript } from "./transcript.js";
 
+const SETTLING = 1000; // ms in which a page that may have sound has it
 const BACKLOG = 200_000; // bytes waiting to leave: beyond it the connection is stuck and sound is let go
+
+// Of this tab: a reload, or a look at another page, ends neither the conversation nor the talking.
+const CONVERSATION = "parley.conversation";
+const TALKING = "parley.talking";
 
 const realtime = new Realtime();
 const microphone = new Microphone();
 const playback = new Playback();
-const transcript = new Transcript(byId("transcript"), byId("opening"));
+const transcript = new Transcript(byId("transcript"), byId("opening"), byId("announced"));
 
 let place = byId("room").dataset.place; // "browser" or "soundcard"
 let talking = false; // the user pressed Start
@@ -25,6 +30,8 @@ let phase = "listening"; // of the conversation, as the server tells it
 let failed = false; // whether a stage does not work
 let inPeak = 0;
 let reply = null; // {id, made: samples received} of the reply under way
+let asleep = false; // whether the browser keeps sound from the page until it is clicked
+let elsewhere = false; // whether this conversation is open in another window
 let broken = null; // why the last reply failed
 let typed = []; // items that wait for the reply before them to end
 
@@ -32,9 +39,11 @@ let typed = []; // items that wait for the reply before them to end
 
 /** [form of the circle, what it is called, a further word] for the state of everything. */
 function appearance() {
+  if (elsewhere) return ["resting", "Open in another window", "Press the circle to bring it here"];
   if (!realtime.open) return ["waiting", "Connecting…", ""];
   if (!realtime.ready && failed) return ["waiting", "Not ready", "See the message at the top."];
   if (!realtime.ready) return ["waiting", "Getting ready…", ""];
+  if (talking && asleep) return ["waiting", "Press the circle to go on", "Your browser wants a click before there is sound"];
   if (talking && place === "browser" && !microphone.open) {
     return ["waiting", waitingFor ? "Waiting for the microphone" : "Opening the microphone…", waitingFor];
   }
@@ -51,7 +60,8 @@ function show() {
   byId("talk").dataset.filled = String(form === "resting" || form === "speaking");
   if (byId("state").textContent !== name) byId("state").textContent = name;
   byId("state-more").textContent = more;
-  byId("talk-label").textContent = talking ? "End conversation" : "Start talking";
+  byId("talk-label").textContent = !talking ? "Start talking" : asleep ? "Go on" : "End conversation";
+  byId("new").hidden = talking || !transcript.begun;
   setIcon(byId("talk"), talking ? "stop" : "mic");
   byId("mute").setAttribute("aria-pressed", String(microphone.muted));
   setIcon(byId("mute"), microphone.muted ? "mic-off" : "mic");
@@ -70,7 +80,10 @@ const orb = new Orb(byId("orb"), () => {
 // --- talking -------------------------------------------------------------------------------------------------------
 
 async function start() {
+  if (elsewhere) realtime.connect();
+  elsewhere = false;
   talking = true;
+  sessionStorage.setItem(TALKING, "yes");
   show();
   try {
     await playback.start();
@@ -79,13 +92,28 @@ async function start() {
     withdraw("microphone");
   } catch (error) {
     talking = false;
+    sessionStorage.removeItem(TALKING);
     tell(error.message, { key: "microphone", severity: "error" });
   }
   show();
 }
 
+/** A page that begins by itself may have been given no sound. */
+function lookWhetherAsleep() {
+  asleep = talking && (playback.asleep || microphone.asleep);
+  show();
+}
+
+function wake() {
+  asleep = false;
+  microphone.wake();
+  playback.wake();
+  show();
+}
+
 function stop() {
   talking = false;
+  sessionStorage.removeItem(TALKING);
   waitingFor = "";
   withdraw("microphone");
   if (place === "soundcard") realtime.send("parley.soundcard.stop");
@@ -94,6 +122,20 @@ function stop() {
   realtime.send("input_audio_buffer.clear");
   inPeak = 0;
   show();
+}
+
+function begin(conversation = null) {
+  stop();
+  transcript.clear();
+  sessionStorage.removeItem(CONVERSATION);
+  realtime.change(conversation);
+  show();
+}
+
+function press() {
+  if (talking && asleep) wake();
+  else if (talking) stop();
+  else start();
 }
 
 function stopReply() {
@@ -167,11 +209,19 @@ const messages = {
   open() {
     withdraw("socket");
   },
-  "session.created"() {
+  "session.created"({ session }) {
+    if (realtime.conversation && realtime.conversation !== session.id && transcript.begun) {
+      transcript.remark("Parley has lost what came before. A new conversation begins here.");
+    }
+    realtime.conversation = session.id;
+    sessionStorage.setItem(CONVERSATION, session.id);
     if (talking && place === "soundcard") realtime.send("parley.soundcard.start");
     phase = "listening";
   },
-  closed({ reason }) {
+  "parley.past"({ said }) {
+    if (!transcript.begun) transcript.past(said);
+  },
+  closed({ reason, taken }) {
     if (reply) {
       playback.drop(reply.id);
       transcript.remark("The connection was lost during this reply.");
@@ -179,6 +229,11 @@ const messages = {
     reply = null;
     typed = [];
     phase = "listening";
+    if (taken) {
+      elsewhere = true;
+      stop();
+      return;
+    }
     const why = reason ? ` (${reason})` : "";
     tell(`Lost the connection to Parley${why}. Reconnecting…`, {
       key: "socket",
@@ -268,7 +323,8 @@ for (const [name, handle] of Object.entries(messages)) {
 
 // --- what the user does --------------------------------------------------------------------------------------------
 
-byId("talk").addEventListener("click", () => (talking ? stop() : start()));
+byId("talk").addEventListener("click", press);
+byId("new").addEventListener("click", () => begin());
 byId("mute").addEventListener("click", mute);
 byId("stop").addEventListener("click", stopReply);
 byId("help").addEventListener("click", () => byId("help-dialog").showModal());
@@ -289,7 +345,7 @@ byId("single-keys").addEventListener("change", ({ target }) =>
 );
 
 const keys = {
-  " ": () => (talking ? stop() : start()),
+  " ": press,
   m: mute,
   Escape: stopReply,
   "/": () => byId("words").focus(),
@@ -307,11 +363,7 @@ document.addEventListener("keydown", (event) => {
   keys[key]();
 });
 
-document.addEventListener("visibilitychange", () => {
-  if (document.hidden) return;
-  microphone.wake();
-  playback.wake();
-});
+document.addEventListener("visibilitychange", () => document.hidden || wake());
 
 // --- to begin with -------------------------------------------------------------------------------------------------
 
@@ -320,10 +372,14 @@ const { output, volume } = chosenDevices();
 playback.volume = volume;
 playback.chooseOutput(output);
 byId("volume").value = String(volume * 100);
+realtime.conversation = new URLSearchParams(location.search).get("conversation") ?? sessionStorage.getItem(CONVERSATION);
 realtime.connect();
 show();
-if (location.hash === "#start") {
-  history.replaceState(null, "", location.pathname); // a reload is no new start
+if (!window.isSecureContext) tell(INSECURE, { key: "insecure", severity: "warning" });
+const goOn = location.hash === "#start" || sessionStorage.getItem(TALKING);
+history.replaceState(null, "", location.pathname); // a reload is no new start
+if (goOn) {
   start();
+  setTimeout(lookWhetherAsleep, SETTLING);
 }
 tellKept().catch((error) => tell(error.message, { key: "socket", severity: "error" }));

@@ -9,6 +9,7 @@ const CAUSES = {
 };
 const cause = (why) => CAUSES[why] ?? (why.startsWith("the user") ? "You interrupted" : capital(why));
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+const ANNOUNCED = 20; // sentences
 const AT_END = 80; // px from the end that still count as being there
 
 export class Transcript {
@@ -17,10 +18,45 @@ export class Transcript {
   #turns = new Map(); // the user's item id → entry
   #replies = new Map(); // response id → {entry, text, made, heard}
   #recalled = [];
+  #announced;
+  #followed = true; // whether it moves on by itself, which ends when the reader scrolls away
+  #top = 0; // where it was moved to last
 
-  constructor(log, opening) {
+  /** @param {HTMLElement} announced where whole sentences are put for those who hear the page */
+  constructor(log, opening, announced) {
     this.#log = log;
     this.#opening = opening;
+    this.#announced = announced;
+  }
+
+  /** Whether anything stands in it. */
+  get begun() {
+    return this.#opening.hidden;
+  }
+
+  /** An empty page again. */
+  clear() {
+    for (const entry of this.#log.querySelectorAll(".entry")) entry.remove();
+    this.#turns.clear();
+    this.#replies.clear();
+    this.#recalled = [];
+    this.#opening.hidden = false;
+    this.#log.closest(".room").classList.remove("begun");
+  }
+
+  /** What was said before this page was opened: {role, text, interrupted}. */
+  past(said) {
+    for (const { role, text, interrupted } of said) {
+      const mine = role === "user";
+      const { entry, said: words } = this.#entry(mine ? "You" : "Parley", mine ? "you final" : "companion");
+      words.textContent = text;
+      if (interrupted) entry.append(element("p", { className: "aside", textContent: "You interrupted" }));
+    }
+  }
+
+  #announce(who, text) {
+    this.#announced.append(element("p", { textContent: `${who}: ${text}`, dir: "auto" }));
+    while (this.#announced.children.length > ANNOUNCED) this.#announced.firstChild.remove();
   }
 
   #entry(who, kind) {
@@ -41,12 +77,26 @@ export class Transcript {
     this.#log.closest(".room").classList.add("begun");
   }
 
-  /** Change the log, then show its end if the end was being looked at. */
-  #keepEnd(change) {
+  /**
+   * Change the log, then show its end if the end was being looked at.
+   * @param {() => HTMLElement | null} focus what is to stay in view even where the end does not fit beside it
+   */
+  #keepEnd(change, focus = () => null) {
     const scroller = this.#log.scrollHeight > this.#log.clientHeight + 1 ? this.#log : document.scrollingElement;
-    const followed = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < AT_END;
+    const left = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight;
+    this.#followed = left < AT_END || (this.#followed && Math.abs(scroller.scrollTop - this.#top) < 2);
     change();
-    if (followed) requestAnimationFrame(() => scroller.scrollTo({ top: scroller.scrollHeight }));
+    if (!this.#followed) return;
+    requestAnimationFrame(() => {
+      let top = scroller.scrollHeight - scroller.clientHeight;
+      const [place] = focus()?.getClientRects() ?? [];
+      if (place) {
+        const frame = scroller === this.#log ? scroller.getBoundingClientRect().top : 0;
+        top = Math.min(top, Math.max(0, scroller.scrollTop + place.top - frame - scroller.clientHeight / 3));
+      }
+      scroller.scrollTo({ top });
+      this.#top = scroller.scrollTop;
+    });
   }
 
   /** What is understood of the running turn; the letters after `stable` may still change. */
@@ -73,6 +123,7 @@ export class Transcript {
       said.textContent = text;
       entry.classList.add("final");
     });
+    this.#announce("You", text);
   }
 
   #user(item) {
@@ -89,6 +140,7 @@ export class Transcript {
     const reply = this.#reply(id);
     reply.text += more;
     this.#paint(reply);
+    this.#announce("Parley", more.trim());
   }
 
   #reply(id) {
@@ -121,10 +173,11 @@ export class Transcript {
     const share = reply.made ? Math.min(1, reply.played / reply.made) : 0;
     let reached = Math.round(reply.text.length * share);
     while (reached < reply.text.length && reached > 0 && /\S/.test(reply.text[reached])) reached += 1;
-    this.#keepEnd(() => {
-      const ahead = element("span", { className: "ahead", textContent: reply.text.slice(reached) });
-      reply.said.replaceChildren(reply.text.slice(0, reached), ahead);
-    });
+    const ahead = element("span", { className: "ahead", textContent: reply.text.slice(reached) });
+    this.#keepEnd(
+      () => reply.said.replaceChildren(reply.text.slice(0, reached), ahead),
+      () => ahead, // what is being said
+    );
   }
 
   /** The reply is over: what was not heard is struck, and the cause is said. */
