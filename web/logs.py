@@ -91,7 +91,7 @@ class LogFile(RotatingFileHandler):
         with self.lock or nullcontext():
             if self.stream is not None:
                 self.stream.close()
-                self.stream = None  # type: ignore[assignment]  # opened again for the next record, as after a rollover
+                self.stream = None  # opened again for the next record, as after a rollover
             yield
 
     def handleError(self, record: logging.LogRecord) -> None:

@@ -82,9 +82,9 @@ class TurnLog:
             if not self.path.exists():
                 return
             with rewriting(self.path) as file:
-                for record in self._lines():
-                    gone = meant(str(record["conversation"]), str(record.get("at", "")))
-                    file.write(json.dumps(wordless(record) if gone else record, ensure_ascii=False) + "\n")
+                for line in self._lines():
+                    gone = meant(str(line["conversation"]), str(line.get("at", "")))
+                    file.write(json.dumps(wordless(line) if gone else line, ensure_ascii=False) + "\n")
 
     def medians(self) -> dict[str, float]:
         """Seconds from the end of speech to each mark, over the records kept; marks nobody reached are left out."""

@@ -112,7 +112,7 @@ def test_it_is_taken_away_deleted_and_brought_back(memory_page: Page, tmp_path: 
 
 
 def test_a_day_is_deleted_as_a_whole(memory_page: Page) -> None:
-    memory_page.get_by_role("button", name="Delete this day").click()
+    memory_page.get_by_role("button", name="Delete day").click()
     memory_page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     expect(memory_page.locator("#page-title")).to_have_text("Nothing yet")
 

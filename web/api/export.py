@@ -111,7 +111,7 @@ def mixed(folder: Path) -> str:
 
 def _second(file: IO[bytes], rate: int) -> Samples:
     data = file.read(2 * rate)
-    return np.frombuffer(data[: len(data) // 2 * 2], "<i2").astype(np.float32) / 32768
+    return np.frombuffer(data[: len(data) // 2 * 2], "<i2").astype(np.float32) / np.float32(32768)
 
 
 def transcript(records: list[dict[str, Any]], remembered: list[Remembered]) -> str:

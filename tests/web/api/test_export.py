@@ -66,6 +66,7 @@ async def test_a_recorded_one_has_both_sides_on_one_time_axis(tmp_path: Path) ->
         name = await talked(running)
         pack = await exported(running, name)
         async with running.client() as client:
+            played = await client.get(f"/api/conversations/{name}/sound")
             forgotten = await client.request("DELETE", f"/api/memory/conversations/{name}")
     with wave.open(io.BytesIO(pack.read("user.wav"))) as user, wave.open(io.BytesIO(pack.read("reply.wav"))) as reply:
         assert (user.getframerate(), reply.getframerate()) == (16_000, 24_000)
@@ -74,6 +75,11 @@ async def test_a_recorded_one_has_both_sides_on_one_time_axis(tmp_path: Path) ->
     sounding = np.flatnonzero(heard)
     assert len(sounding) == pytest.approx(0.4 * 24_000, abs=10), "two clauses of 0.2 s"
     assert sounding[0] / 24_000 > 1.0, "after the user's second of speech"
+    with wave.open(io.BytesIO(played.content)) as both:
+        mixed = np.frombuffer(both.readframes(both.getnframes()), "<i2")
+    assert len(mixed) == pytest.approx(2 * 24_000, abs=1200)
+    assert np.abs(mixed[: sounding[0]]).max() > 4000, "the user’s side"
+    assert np.abs(mixed[sounding]).max() >= np.abs(heard).max() - 4000, "and the reply’s"
     if forgotten.status_code == 200:
         assert not (tmp_path / "recordings" / name).exists()
 
@@ -82,3 +88,4 @@ async def test_a_recorded_one_has_both_sides_on_one_time_axis(tmp_path: Path) ->
 async def test_what_is_not_there_cannot_be_taken_away(running: Running, name: str) -> None:
     async with running.client() as client:
         assert (await client.get(f"/api/conversations/{name}/export")).status_code == 404
+        assert (await client.get(f"/api/conversations/{name}/sound")).status_code == 404

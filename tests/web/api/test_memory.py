@@ -143,3 +143,17 @@ async def test_a_memory_that_is_not_ready_is_a_sentence(running: Running) -> Non
         answer = await client.get("/api/memory")
     assert answer.status_code == 503
     assert answer.json()["error"]["message"].endswith(".")
+
+
+async def test_a_conversation_is_named_until_it_is_forgotten(client: httpx.AsyncClient, remembering: Running) -> None:
+    async def names() -> dict[str, str]:
+        overview = (await client.get("/api/memory")).json()
+        return {each["id"]: each["name"] for each in overview["conversations"]}
+
+    assert (await client.put("/api/conversations/first", json={"name": " Rufus 🐕 "})).json() == {"name": "Rufus 🐕"}
+    assert await names() == {"first": "Rufus 🐕", "second": ""}
+    assert (await client.put("/api/conversations/nobody", json={"name": "x"})).status_code == 404
+    assert (await client.put("/api/conversations/first", json={"name": "x" * 101})).status_code == 422
+    await client.delete("/api/memory/conversations/first")
+    assert await names() == {"second": ""}
+    assert "Rufus" not in (remembering.data / "names.json").read_text()

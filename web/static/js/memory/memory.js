@@ -103,7 +103,7 @@ async function open(what) {
   byId("page-title").textContent = title(what, conversation);
   byId("forget-page").hidden = what.kind === "search";
   byId("forget-page").querySelector("span").textContent =
-    what.kind === "day" ? "Delete this day" : "Delete this conversation";
+    what.kind === "day" ? "Delete day" : "Delete";
   showConversation(what, conversation);
   showDays();
   await more();

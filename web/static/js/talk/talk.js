@@ -43,7 +43,7 @@ function appearance() {
   if (!realtime.open) return ["waiting", "Connecting…", ""];
   if (!realtime.ready && failed) return ["waiting", "Not ready", "See the message at the top."];
   if (!realtime.ready) return ["waiting", "Getting ready…", ""];
-  if (talking && asleep) return ["waiting", "Press the circle to go on", "Your browser wants a click before there is sound"];
+  if (talking && asleep) return ["waiting", "Press the circle to go on", "Your browser needs a click before it plays sound"];
   if (talking && place === "browser" && !microphone.open) {
     return ["waiting", waitingFor ? "Waiting for the microphone" : "Opening the microphone…", waitingFor];
   }
@@ -62,7 +62,7 @@ function show() {
   byId("state-more").textContent = more;
   byId("talk-label").textContent = !talking ? "Start talking" : asleep ? "Go on" : "End conversation";
   byId("new").hidden = talking || !transcript.begun;
-  setIcon(byId("talk"), talking ? "stop" : "mic");
+  setIcon(byId("talk"), talking && !asleep ? "stop" : "mic");
   byId("mute").setAttribute("aria-pressed", String(microphone.muted));
   setIcon(byId("mute"), microphone.muted ? "mic-off" : "mic");
   const here = place === "browser"; // the sound card's own headset has its own knobs
