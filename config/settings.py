@@ -113,6 +113,15 @@ class RecordingSettings(_Tree):
     enabled: bool = Field(False, description="keep the sound of both sides in the data folder, for the export")
 
 
+class ApiSettings(_Tree):
+    """The audio API for other programs (docs/AUDIO_API.md)."""
+
+    upload_mb: Annotated[int, Field(ge=1, le=4096)] = Field(25, description="largest recording that may be sent, in MB")
+    longest_h: Annotated[float, Field(gt=0, le=24)] = Field(
+        4.0, description="longest recording that is written down, in hours"
+    )
+
+
 class LogSettings(_Tree):
     words: bool = Field(False, description="write what was said into the logs; off unless asked for")
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -128,4 +137,5 @@ class Settings(_Tree):
     voice: VoiceSettings = Field(default_factory=VoiceSettings)
     memory: MemorySettings = Field(default_factory=MemorySettings)
     recording: RecordingSettings = Field(default_factory=RecordingSettings)
+    api: ApiSettings = Field(default_factory=ApiSettings)
     log: LogSettings = Field(default_factory=LogSettings)

@@ -49,6 +49,7 @@ WEB = (
     "validation.py",  # what is wrong with an input, in a sentence
     "changes.py",  # every rule of a change of settings
     "service.py",  # what pages, API and calls share
+    "voices.py",  # made from a recording, with a consent
     "pages.py",
     "api",
     "realtime",

@@ -11,6 +11,8 @@ from pathlib import Path
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
+from web.api.audio.errors import add_refusals
+from web.api.audio.routes import FORMS, audio_api, larger_bodies
 from web.api.doctor import doctor_api
 from web.api.export import export_api
 from web.api.http import add_problems
@@ -25,7 +27,7 @@ from web.realtime.connection import realtime
 from web.service import Service
 
 STATIC = Path(__file__).parent / "static"
-LARGER_BODIES = {"/api/memory/import": MAX_IMPORT, "/api/voice/references": MAX_UPLOAD}
+LARGER_BODIES = {"/api/memory/import": lambda: MAX_IMPORT, "/api/voice/references": lambda: MAX_UPLOAD}
 VERSION: str = tomllib.loads((STATIC.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
 
 
@@ -45,10 +47,15 @@ def create_app(service: Service, address: Address) -> FastAPI:
     # No generated documentation pages: they load scripts from a foreign host.
     app = FastAPI(title="Parley", version=VERSION, lifespan=lifespan, openapi_url=None)
     app.include_router(pages(service, version=VERSION, token_needed=address.token is not None))
-    routers = (api, settings_file_api, memory_api, export_api, models_api, doctor_api, voices_api, sound_api, realtime)
+    routers = (
+        api, settings_file_api, memory_api, export_api, models_api, doctor_api, voices_api, sound_api, audio_api,
+        realtime,
+    )  # fmt: skip
     for router in routers:
         app.include_router(router(service))
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     add_problems(app)
-    app.add_middleware(Guard, address=address, larger_bodies=LARGER_BODIES)
+    add_refusals(app)
+    bounds = {**LARGER_BODIES, **larger_bodies(service)}
+    app.add_middleware(Guard, address=address, larger_bodies=bounds, forms=FORMS)
     return app

@@ -11,7 +11,7 @@ import asyncio
 import hmac
 import ipaddress
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -21,9 +21,13 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
+from web.api.audio.errors import error_response
+
 COOKIE = "parley_token"
 MAX_BODY = 1 << 20
 """Bytes of a request's body; a path in `Guard.larger_bodies` may take more."""
+API_PATHS = ("/v1/", "/audio/", "/generate_audio")
+"""Beginnings of the paths whose errors have OpenAI's shape."""
 BODY_S = 30.0
 """For each next piece of a body."""
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -135,10 +139,23 @@ class _TooSlow(Exception):
 class Guard:
     """ASGI middleware around the whole app."""
 
-    def __init__(self, app: ASGIApp, address: Address, larger_bodies: dict[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        address: Address,
+        larger_bodies: Mapping[str, Callable[[], int]] | None = None,
+        forms: Collection[str] = (),
+    ) -> None:
+        """
+        Args:
+            larger_bodies: by path, how many bytes a body may have there.
+            forms: paths that take multipart/form-data. A page elsewhere can send that without asking first, but not
+                without its Origin, which is refused.
+        """
         self.app = app
         self.address = address
         self.larger_bodies = larger_bodies or {}
+        self.forms = frozenset(forms)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -158,10 +175,10 @@ class Guard:
             await refusal(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        bound = self.larger_bodies.get(scope["path"], MAX_BODY)
+        bound = self.larger_bodies.get(scope["path"], lambda: MAX_BODY)()
         declared = headers.get("content-length", "0")
         if not declared.isdigit() or int(declared) > bound:
-            await _too_large(bound)(scope, receive, send)
+            await _too_large(scope, bound)(scope, receive, send)
             return
         read = 0
         started = False
@@ -193,24 +210,31 @@ class Guard:
             await self.app(scope, bounded, secured)
         except _TooLarge:
             if not started:
-                await _too_large(bound)(scope, receive, send)
+                await _too_large(scope, bound)(scope, receive, send)
         except _TooSlow:
             if not started:
-                text = "The rest of the request did not come: send it again."
-                await PlainTextResponse(text, 408, {"Connection": "close"})(scope, receive, send)
+                refusal = _refused(scope, "The rest of the request did not come: send it again.", 408)
+                refusal.headers["Connection"] = "close"
+                await refusal(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> Response | None:
         """The answer to a request that may not pass; None for one that may."""
         headers = Headers(scope=scope)
         if headers.getlist("host") != [headers.get("host")] or not self.address.allows_host(headers.get("host")):
-            return PlainTextResponse(f"This server is not known by that name. Open {self._plain_url()} instead.", 421)
+            return _refused(scope, f"This server is not known by that name. Open {self._plain_url()} instead.", 421)
         unsafe = scope["type"] == "websocket" or scope["method"] not in SAFE_METHODS
-        foreign = headers.get("sec-fetch-site") == "cross-site" and (unsafe or scope["path"].startswith("/api/"))
+        asking = scope["path"].startswith(("/api/", *API_PATHS))
+        foreign = headers.get("sec-fetch-site") == "cross-site" and (unsafe or asking)
         if foreign or not self.address.allows_origin(headers.get("origin"), headers["host"]):
-            return PlainTextResponse("Only this server's own pages may do that.", 403)
-        if scope["type"] == "http" and unsafe and not _is_json(headers):
-            return PlainTextResponse("Send JSON, with the header Content-Type: application/json.", 415)
+            return _refused(scope, "Only this server's own pages may do that.", 403)
+        if scope["type"] == "http" and unsafe and not self._takes(scope, headers):
+            return _refused(scope, "Send JSON, with the header Content-Type: application/json.", 415)
         return self._token_refusal(scope, headers)
+
+    def _takes(self, scope: Scope, headers: Headers) -> bool:
+        """Whether a body of this type may change something here."""
+        kind = _media_type(headers)
+        return kind in JSON_TYPES or (kind == "multipart/form-data" and scope["path"] in self.forms)
 
     def _token_refusal(self, scope: Scope, headers: Headers) -> Response | None:
         token = self.address.token
@@ -218,7 +242,10 @@ class Guard:
             return None
         query = parse_qsl(scope["query_string"].decode("latin-1"))
         if not any(_same(value, token) for name, value in query if name == "token"):
-            return PlainTextResponse("Open the address with ?token=… that Parley printed when it started.", 401)
+            how = (
+                "as Authorization: Bearer …" if scope["path"].startswith(API_PATHS) else "with the address, as ?token=…"
+            )
+            return _refused(scope, f"Send the token that Parley printed when it started, {how}.", 401)
         if scope["type"] == "websocket" or scope["method"] != "GET":
             return None
         rest = urlencode([(name, value) for name, value in query if name != "token"])
@@ -244,9 +271,9 @@ class Guard:
         headers["Cache-Control"] = "no-cache" if path.startswith("/static/") else "no-store"
 
 
-def _is_json(headers: Headers) -> bool:
+def _media_type(headers: Headers) -> str:
     """A body that a foreign page can send without asking first (a form, plain text) is never JSON by its type."""
-    return headers.get("content-type", "").split(";")[0].strip().lower() in JSON_TYPES
+    return headers.get("content-type", "").split(";")[0].strip().lower()
 
 
 def _same(given: str, token: str) -> bool:
@@ -263,5 +290,11 @@ def _given_tokens(headers: Headers) -> Iterable[str]:
         yield cookies[COOKIE]
 
 
-def _too_large(bound: int) -> Response:
-    return PlainTextResponse(f"That is larger than the {bound // 1024} KiB which may be sent here.", 413)
+def _too_large(scope: Scope, bound: int) -> Response:
+    return _refused(scope, f"That is larger than the {bound // 1024} KiB which may be sent here.", 413)
+
+
+def _refused(scope: Scope, text: str, status: int) -> Response:
+    if scope["path"].startswith(API_PATHS):
+        return error_response(status, text)
+    return PlainTextResponse(text, status)

@@ -73,13 +73,18 @@ def decode(file: IO[bytes], rate: int, longest_s: float) -> Samples:
         Undecodable: it is no recording, damaged, or has no sound in it.
         TooLong: it is longer than `longest_s`; nothing beyond was decoded.
     """
+    sound: Samples = np.concatenate([*pieces(file, rate, longest_s)])
+    return sound
+
+
+def pieces(file: IO[bytes], rate: int, longest_s: float) -> Iterator[Samples]:
+    """The same piece by piece, for what is too long to be held whole. Raises as `decode` does, maybe in the middle."""
     opened = _open(file)
     if not SLOWEST <= opened.rate <= FASTEST or opened.channels > MOST_CHANNELS:
         raise Undecodable(
             f"has {opened.channels} channels at {opened.rate} Hz, which is no recording of a voice: convert it to WAV."
         )
     mixed, resampled = Downmix(), soxr.ResampleStream(opened.rate, rate, 1, dtype="float32")
-    parts: list[Samples] = []
     most, frames = longest_s * opened.rate, 0
     too_long = TooLong(f"is longer than {_length(longest_s)}: cut it into parts.")
     if opened.promised > most:
@@ -88,11 +93,13 @@ def decode(file: IO[bytes], rate: int, longest_s: float) -> Samples:
         frames += len(block)
         if frames > most:
             raise too_long
-        parts.append(resampled.resample_chunk(mixed.mono(block)))
+        yield _clipped(resampled.resample_chunk(mixed.mono(block)))
     if not frames:
         raise Undecodable("has no sound in it: record it again.")
-    parts.append(resampled.resample_chunk(np.zeros(0, np.float32), last=True))
-    sound: Samples = np.concatenate(parts)
+    yield _clipped(resampled.resample_chunk(np.zeros(0, np.float32), last=True))
+
+
+def _clipped(sound: Samples) -> Samples:
     return np.clip(sound, -1, 1, out=sound)
 
 

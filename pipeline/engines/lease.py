@@ -3,25 +3,60 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager, suppress
 from typing import Self, TypeVar
 
 from pipeline.audio import Samples
 from pipeline.engine import Engine, EngineFace
 from pipeline.llm import LanguageModel, Prompt, ReadsAhead, Truncated
-from pipeline.stt import Hearing, SpeechToText, Transcript
+from pipeline.stt import Hearing, SpeechToText, Transcript, Wishes, WritingDown, Written
 from pipeline.tools.calls import ToolCall
 from pipeline.tts import ContextualSpeaker, Speaker, Spoken, TextToSpeech
 
 E = TypeVar("E", bound=Engine)
 
 
+class Precedence:
+    """Talks go first: work that nobody waits for face to face waits while a reply is being made, but not for ever."""
+
+    PATIENCE_S = 5.0
+    """Of a reply's making that the others wait for: what is to be heard at once is made by then."""
+
+    def __init__(self) -> None:
+        self._replies = 0
+        self._since = 0.0
+        """When the oldest of them began, on the loop's clock."""
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+
+    @contextmanager
+    def replying(self) -> Iterator[None]:
+        """Something of a reply is being made."""
+        if not self._replies:
+            self._since = asyncio.get_running_loop().time()
+        self._replies += 1
+        self._quiet.clear()
+        try:
+            yield
+        finally:
+            self._replies -= 1
+            if not self._replies:
+                self._quiet.set()
+
+    async def quiet(self) -> None:
+        """Wait until no reply is being made, or one has been for PATIENCE_S."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(self._since + self.PATIENCE_S):
+                await self._quiet.wait()
+
+
 class Lease(EngineFace[E]):
     """An engine, and how many hearings, replies and speakers of it are open."""
 
-    def __init__(self, engine: E) -> None:
+    def __init__(self, engine: E, precedence: Precedence | None = None) -> None:
         super().__init__(engine)
+        self.precedence = precedence or Precedence()
         self._successor: Self | None = None
         self._open = 0
         self._idle = asyncio.Event()
@@ -56,9 +91,45 @@ class LeasedEars(Lease[SpeechToText]):
     def listen(self) -> Hearing:
         return _Hearing(self.current)
 
+    @property
+    def writes_down(self) -> bool:
+        """Whether it knows when each word was said, and takes wishes."""
+        return isinstance(self.current.engine, WritingDown)
+
+    async def write_down(self, sound: Samples, wishes: Wishes) -> Written:
+        """A passage of a recording, 16 kHz; talks go first. What wishes there are, it must know how to fulfil."""
+        lease = self.current
+        lease.taken()
+        try:
+            await lease.precedence.quiet()
+            if isinstance(lease.engine, WritingDown):
+                return await lease.engine.write_down(sound, wishes)
+            hearing = lease.engine.listen()
+            try:
+                await hearing.feed(sound)
+                return Written((await hearing.finish()).text)
+            finally:
+                await hearing.close()
+        finally:
+            lease.given_back()
+
 
 class LeasedMind(Lease[LanguageModel]):
     async def reply(self, prompt: Prompt) -> AsyncGenerator[str | ToolCall | Truncated, None]:
+        """A talk's."""
+        with self.current.precedence.replying():
+            async with aclosing(self._reply(prompt)) as pieces:
+                async for piece in pieces:
+                    yield piece
+
+    async def write(self, prompt: Prompt) -> AsyncGenerator[str | ToolCall | Truncated, None]:
+        """A reply that nobody waits for face to face: talks go first."""
+        await self.current.precedence.quiet()
+        async with aclosing(self._reply(prompt)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def _reply(self, prompt: Prompt) -> AsyncGenerator[str | ToolCall | Truncated, None]:
         lease = self.current
         lease.taken()
         try:
@@ -85,6 +156,15 @@ class LeasedVoice(Lease[TextToSpeech]):
         kind = _ContextualSpeaker if isinstance(speaker, ContextualSpeaker) else _Speaker
         return kind(lease, speaker)
 
+    def reader(self, choose: Callable[[TextToSpeech], Speaker]) -> Speaker:
+        """Of a text that nobody waits for face to face: talks go first.
+
+        Args:
+            choose: makes the speaker, given the engine.
+        """
+        lease = self.current
+        return _Reader(lease, choose(lease.engine))
+
 
 class _Hearing:
     def __init__(self, lease: LeasedEars) -> None:
@@ -110,11 +190,15 @@ class _Hearing:
 class _Speaker:
     def __init__(self, lease: LeasedVoice, speaker: Speaker) -> None:
         self._lease: LeasedVoice | None = lease
+        self._precedence = lease.precedence
         self._speaker = speaker
         lease.taken()
 
-    def speak(self, text: str) -> AsyncGenerator[Spoken, None]:
-        return self._speaker.speak(text)
+    async def speak(self, text: str) -> AsyncGenerator[Spoken, None]:
+        with self._precedence.replying():
+            async with aclosing(self._speaker.speak(text)) as sounds:
+                async for sound in sounds:
+                    yield sound
 
     async def user_said(self, text: str, samples: Samples) -> None:
         await self._speaker.user_said(text, samples)
@@ -136,3 +220,12 @@ class _ContextualSpeaker(_Speaker):
 
     async def reply_heard(self, samples: int) -> None:
         await self._contextual.reply_heard(samples)
+
+
+class _Reader(_Speaker):
+    async def speak(self, text: str) -> AsyncGenerator[Spoken, None]:
+        await self._precedence.quiet()
+        async with aclosing(self._speaker.speak(text)) as sounds:
+            async for sound in sounds:
+                yield sound
+                await self._precedence.quiet()

@@ -16,7 +16,7 @@ from pipeline.audio import Samples
 from pipeline.conversation.stages import Stages
 from pipeline.engine import Engine, EngineError, EngineStatus, Report
 from pipeline.engines.catalogue import create
-from pipeline.engines.lease import LeasedEars, LeasedMind, LeasedVoice
+from pipeline.engines.lease import LeasedEars, LeasedMind, LeasedVoice, Precedence
 from pipeline.engines.memory import WorkerMemory
 from pipeline.engines.slot import TITLES, Part, Plan, Slot
 from pipeline.tts import ManyVoiced, VoiceChoice
@@ -28,7 +28,11 @@ from rag import ChromaServer
 
 log = logging.getLogger(__name__)
 
-_LEASES: dict[Stage, Callable[[Any], Engine]] = {"ears": LeasedEars, "mind": LeasedMind, "voice": LeasedVoice}
+_LEASES: dict[Stage, Callable[[Any, Precedence], Engine]] = {
+    "ears": LeasedEars,
+    "mind": LeasedMind,
+    "voice": LeasedVoice,
+}
 
 PEER_S = 45.0
 """For the whole of what a server elsewhere is asked while it is taken into use. One that is well has answered in 35 s,
@@ -66,6 +70,7 @@ class Engines:
         """
         self._data = data
         self._place = place
+        self._precedence = Precedence()
         self._peer_s = peer_s
         self._change = asyncio.Event()
         self._stopped = False
@@ -325,7 +330,7 @@ class Engines:
             return Plan(name, partial(_refuse, stage, name))
 
         def leased() -> Engine:
-            return _LEASES[stage](create(spec, settings, self._data, self._place))
+            return _LEASES[stage](create(spec, settings, self._data, self._place), self._precedence)
 
         arguments = spec.arguments(settings, self._data)
         return Plan(name, leased, arguments, patience_s=self._peer_s if "url" in arguments else None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol, runtime_checkable
@@ -62,4 +62,26 @@ class ReadsAhead(Protocol):
             prompt: of the reply to come; its history ends before what that will answer.
 
         Raises EngineError.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """How a server answers, before what it answers."""
+
+    status: int
+    media_type: str
+
+
+@runtime_checkable
+class Passing(Protocol):
+    """What a mind adds that has a server behind it."""
+
+    def passed(self, path: str, request: Mapping[str, object]) -> AsyncGenerator[Passed | bytes, None]:
+        """A client's own request, for the model in use: how the server answers, then its answer as it comes.
+
+        Args:
+            path: behind /v1, such as "/chat/completions".
+
+        Raises EngineError (while iterating).
         """

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from typing import Any
 
 from pipeline.engine import EngineError, EngineState, EngineStatus, Progress, Report
-from pipeline.llm import Prompt, Truncated
+from pipeline.llm import Passed, Prompt, Truncated
 from pipeline.llm.counts import Counts
 from pipeline.llm.deltas import Delta
 from pipeline.llm.reasoning import Reasoning
@@ -95,6 +95,11 @@ class OpenAIChat:
     async def models(self) -> list[dict[str, Any]]:
         """What the server offers. Raises EngineError."""
         return await self._server.models()
+
+    async def passed(self, path: str, request: Mapping[str, object]) -> AsyncGenerator[Passed | bytes, None]:
+        async with aclosing(self._server.passed(path, {**request, "model": self._model})) as pieces:
+            async for piece in pieces:
+                yield piece
 
     def _choose(self, models: list[dict[str, Any]]) -> None:
         url = self._server.url

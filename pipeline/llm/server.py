@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from pipeline.engine import EngineError
+from pipeline.llm import Passed
 from pipeline.llm.deltas import BrokenOff, Delta, body, deltas
 from pipeline.tools.calls import ToolCall
 
@@ -64,6 +65,16 @@ class ChatServer:
                 async with aclosing(deltas(answer)) as parts:
                     async for delta in parts:
                         yield delta
+        except _FORESEEN as error:
+            raise self._explained(error) from error
+
+    async def passed(self, path: str, request: Mapping[str, object]) -> AsyncGenerator[Passed | bytes, None]:
+        """A request of somebody else's: how it is answered, then the answer as it comes. Raises EngineError."""
+        try:
+            async with self._client.stream("POST", f"{self.url}{path}", json=request) as answer:
+                yield Passed(answer.status_code, answer.headers.get("content-type", "application/json"))
+                async for piece in answer.aiter_bytes():
+                    yield piece
         except _FORESEEN as error:
             raise self._explained(error) from error
 

@@ -12,7 +12,7 @@ import secrets
 import signal
 import socket
 import subprocess
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager, suppress
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from config.models import find
 from config.nvidia import roomiest
 from config.places import ROOT
 from pipeline.engine import EngineError, EngineState, EngineStatus, Progress, Report
-from pipeline.llm import Prompt, Truncated
+from pipeline.llm import Passed, Prompt, Truncated
 from pipeline.llm.checkpoint import ROOM_BESIDE, check_room, positions, weight_bytes
 from pipeline.llm.openai import OpenAIChat
 from pipeline.tools.calls import ToolCall
@@ -131,6 +131,13 @@ class Vllm:
         if self._state != "ready" or self._server is None:
             raise EngineError("vLLM is not ready yet: try again in a moment.")
         async with aclosing(self._server.reply(prompt)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def passed(self, path: str, request: Mapping[str, object]) -> AsyncGenerator[Passed | bytes, None]:
+        if self._state != "ready" or self._server is None:
+            raise EngineError("vLLM is not ready yet: try again in a moment.")
+        async with aclosing(self._server.passed(path, request)) as pieces:
             async for piece in pieces:
                 yield piece
 

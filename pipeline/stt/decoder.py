@@ -15,7 +15,7 @@ import os
 import re
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from config.engines import fetches, is_path
 from pipeline.audio import EAR_RATE, Samples
 from pipeline.engine import EngineError, Progress, Report
 from pipeline.models.fetching import fetched
+from pipeline.stt import CannotFulfil, Wishes, Word, Written
 
 WHOLE_S = 30.0
 """Whisper's own window (Radford et al. 2022, section 2.1)."""
@@ -56,6 +57,9 @@ UNSURE, BEAM = -0.25, 3
 """Mean log probability of a token below which the words are searched for anew, with so many beams. Of 40 sentences in
 noise of 10 dB it takes one in ten, and these had a third of the wrong words (docs/PERFORMANCE.md)."""
 
+WARMER = (0.4, 0.8)
+"""Temperatures at which a passage of a recording that loops is tried again: every other one of OpenAI's."""
+
 PROMPT_CHARS = 200
 """Of the words before this sound, as context."""
 
@@ -75,6 +79,20 @@ class Decoded:
     """It said one thing again and again, and `text` is empty for that."""
     ends: tuple[tuple[int, float], ...] = ()
     """Where asked for: behind how many characters of `text` a word ends, and at which second of the sound."""
+    written: Written | None = None
+    """The same as a passage of a recording, with its words where `ends` are asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """How a sound is to be decoded."""
+
+    before: str = ""
+    language: str | None = None
+    again: bool = True
+    ends: bool = False
+    wishes: Wishes | None = None
+    """Of a passage of a recording."""
 
 
 class Decoder:
@@ -97,9 +115,7 @@ class Decoder:
         self._shortest_s = shortest_s or (SHORTEST_S if self._model.model.device == "cpu" else WHOLE_S)
         report(Progress("warming up Whisper"))
         rng = np.random.default_rng(0)
-        for _ in self._look(
-            0.1 * rng.standard_normal(2 * EAR_RATE, np.float32), "", None, self._shortest_s, False, False
-        ):
+        for _ in self._look(0.1 * rng.standard_normal(2 * EAR_RATE, np.float32), self._shortest_s, _Asked(again=False)):
             pass
 
     def decode(
@@ -116,38 +132,75 @@ class Decoder:
         if not self._voice_in(sound):
             yield Decoded("")
             return
+        yield from self._looks(sound, _Asked(before, language, again, ends))
+
+    def write_down(self, sound: Samples, wishes: Wishes) -> Iterator[Written | None]:
+        """A passage of a recording, up to 30 s; the last item is the answer. Where it loops, it is decoded warmer.
+
+        Raises:
+            CannotFulfil: this model does not know the language, or cannot translate.
+        """
+        self._check(wishes)
+        if not self._voice_in(sound):
+            yield Written("", no_speech=1.0)
+            return
+        answer: Decoded | None = None
+        for warmer in (0.0, *WARMER):
+            if warmer and (answer is None or not answer.loop or warmer <= wishes.temperature):
+                continue
+            tried = replace(wishes, temperature=max(warmer, wishes.temperature))
+            asked = _Asked(wishes.before, wishes.language, True, True, tried)
+            for answer in self._looks(sound, asked):
+                if answer is None:
+                    yield None
+        yield answer.written if answer is not None and answer.written is not None else Written("")
+
+    def _check(self, wishes: Wishes) -> None:
+        model = self._model
+        if not model.model.is_multilingual and (wishes.translate or wishes.language not in (None, "en")):
+            raise CannotFulfil(
+                "This Whisper model knows English only: choose one without “.en” in its name on the setup page."
+            )
+        if wishes.language is not None and wishes.language not in model.supported_languages:
+            raise CannotFulfil(f"Whisper does not know the language {wishes.language!r}: give a code such as en or de.")
+
+    def _looks(self, sound: Samples, asked: _Asked) -> Iterator[Decoded | None]:
         seconds = len(sound) / EAR_RATE
         window = min(WHOLE_S, max(self._shortest_s, seconds + MARGIN_S))
         answer: Decoded | None = None
-        for answer in self._look(sound, before, language, window, ends, again):
+        for answer in self._look(sound, window, asked):
             if answer is None:
                 yield None
-        if answer is not None and answer.loop and again and window < WHOLE_S:
-            for answer in self._look(sound, before, language, WHOLE_S, ends, again):
+        if answer is not None and answer.loop and asked.again and window < WHOLE_S:
+            for answer in self._look(sound, WHOLE_S, asked):
                 if answer is None:
                     yield None
         yield answer
 
-    def _look(
-        self, sound: Samples, before: str, language: str | None, window: float, ends: bool, again: bool
-    ) -> Iterator[Decoded | None]:
+    def _look(self, sound: Samples, window: float, asked: _Asked) -> Iterator[Decoded | None]:
         """One decoding with a window of so many seconds; `again` with beams where it is unsure."""
         from faster_whisper.tokenizer import Tokenizer
 
+        wishes = asked.wishes or Wishes()
         model, seconds = self._model, len(sound) / EAR_RATE
         frames = 2 * round(50 * window)
         padded = np.zeros(160 * frames, np.float32)
         padded[: len(sound)] = sound[: len(padded)]
         encoded = model.encode(model.feature_extractor(padded, padding=0)[:, :frames])
         yield None
-        spoken, certain = language or self._language, 1.0
-        if spoken is None and model.model.is_multilingual:
+        spoken, certain = asked.language or self._language, 1.0
+        found_out = asked.language is None if asked.wishes is not None else spoken is None
+        if found_out and model.model.is_multilingual:
             token, certain = model.model.detect_language(encoded)[0][0]
-            spoken = token.strip("<|>")
+            if spoken is None or (certain >= CERTAIN and seconds >= CERTAIN_S):
+                spoken = token.strip("<|>")
         tokenizer = Tokenizer(
-            model.hf_tokenizer, model.model.is_multilingual, task="transcribe", language=spoken or "en"
+            model.hf_tokenizer,
+            model.model.is_multilingual,
+            task="translate" if wishes.translate else "transcribe",
+            language=spoken or "en",
         )
-        context = tokenizer.encode(" " + before[-PROMPT_CHARS:].strip()) if before else []
+        context = tokenizer.encode(" " + asked.before[-PROMPT_CHARS:].strip()) if asked.before else []
         prompt = model.get_prompt(tokenizer, context, without_timestamps=True)
         longest = round(1.5 * (WORDS_A_SECOND * seconds + WORDS_AT_ONCE))
         options = {
@@ -155,22 +208,28 @@ class Decoder:
             "return_scores": True,
             "return_no_speech_prob": True,
         }
+        if wishes.temperature:
+            options |= {"sampling_temperature": wishes.temperature, "sampling_topk": 0}
         (result,) = model.model.generate(encoded, [prompt], beam_size=1, **options)
-        if again and result.scores[0] < UNSURE:
+        if asked.again and not wishes.temperature and result.scores[0] < UNSURE:
             yield None
             (result,) = model.model.generate(encoded, [prompt], beam_size=BEAM, **options)
         tokens = [token for token in result.sequences_ids[0] if token < tokenizer.eot]
         text = tokenizer.decode(tokens)
         likelihood = result.scores[0] * len(tokens) / (len(tokens) + 1)
         sure = spoken if certain >= CERTAIN and seconds >= CERTAIN_S else None
+        written = Written("", (), spoken or "en", likelihood, result.no_speech_prob)
         if len(tokens) >= longest or loops(text, seconds) or (window < WHOLE_S and repeats(text)):
-            yield Decoded("", sure, loop=True)
+            yield Decoded("", sure, loop=True, written=written)
         elif invented(result.no_speech_prob, likelihood):
-            yield Decoded("", sure)
-        elif ends:
+            yield Decoded("", sure, written=written)
+        elif asked.ends:
             yield None
             found = model.find_alignment(tokenizer, [tokens], encoded, min(frames, round(100 * seconds)))[0]
-            yield Decoded(text.strip(), sure, ends=_ends(text, [(word["word"], float(word["end"])) for word in found]))
+            words = tuple(Word(word["word"], float(word["start"]), float(word["end"])) for word in found)
+            written = replace(written, text=text.strip(), words=words)
+            ends = _ends(text, [(word.text, word.end) for word in words])
+            yield Decoded(text.strip(), sure, ends=ends, written=written)
         else:
             yield Decoded(text.strip(), sure)
 

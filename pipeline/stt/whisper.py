@@ -23,7 +23,7 @@ import numpy as np
 
 from pipeline.audio import EAR_RATE, Samples
 from pipeline.engine import EngineError
-from pipeline.stt import Transcript
+from pipeline.stt import CannotFulfil, Transcript, Wishes, Written
 from pipeline.stt.decoder import Decoded
 from pipeline.workers.place import MakePlace, Place, PlacedEngine, WorkerDied
 from pipeline.workers.worker import Worker
@@ -37,6 +37,9 @@ sound: Silero lets go after 20 to 50 ms, and three frames more make a pause (pip
 
 PACE = 0.3
 """Weight of the newest step in their mean."""
+
+YIELDS = 5
+"""Times that a passage of a recording gives way to a turn's final decoding, before it goes on beside them."""
 
 STRETCH_S, OVERLAP_S = 20.0, 5.0
 """Seconds from which on a turn's beginning is decoded for good, all but its last 5 s, and is context from then on."""
@@ -102,6 +105,29 @@ class Decodings:
                 began, answer = time(), step
         assert answer is not None
         self.step_s += PACE * (longest - self.step_s) if self.step_s else longest
+        return answer
+
+    async def write_down(self, sound: Samples, wishes: Wishes) -> Written:
+        """A passage of a recording: a partial decoding as it were, begun again after a final one, but not for ever."""
+        for attempt in range(YIELDS + 1):
+            await self._place.ready()
+            writing = asyncio.create_task(self._written(sound, wishes))
+            if attempt < YIELDS:
+                self.begin(writing)
+            try:
+                await asyncio.wait([writing])
+            finally:
+                writing.cancel()
+            if not writing.cancelled() and (attempt == YIELDS or not isinstance(writing.exception(), WorkerDied)):
+                break
+        return writing.result()
+
+    async def _written(self, sound: Samples, wishes: Wishes) -> Written:
+        answer: Written | None = None
+        async with aclosing(self._place.stream("write_down", sound, wishes)) as steps:
+            async for step in steps:
+                answer = step
+        assert answer is not None
         return answer
 
 
@@ -230,11 +256,14 @@ class Whisper(PlacedEngine[Place]):
             "compute_type": compute_type,
             "shortest_s": shortest_s,
         }
-        super().__init__(place("Whisper", "pipeline.stt.decoder:Decoder", arguments))
+        super().__init__(place("Whisper", "pipeline.stt.decoder:Decoder", arguments, errors=(CannotFulfil,)))
         self._decodings = Decodings(self._place)
 
     def listen(self) -> WhisperHearing:
         return WhisperHearing(self._decodings)
+
+    async def write_down(self, sound: Samples, wishes: Wishes) -> Written:
+        return await self._decodings.write_down(sound, wishes)
 
 
 def agreed(before: str, now: str) -> int:

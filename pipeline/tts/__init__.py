@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from pipeline.audio import Samples
@@ -67,3 +68,18 @@ class ManyVoiced(Protocol):
 
     async def voices(self) -> list[VoiceChoice]:
         """Raises EngineError."""
+
+    def speaker_of(self, voice: str) -> Speaker:
+        """One that speaks with this voice, by its name in `voices`, in place of the settings'."""
+
+
+@runtime_checkable
+class Imitating(Protocol):
+    """What an engine adds that speaks as a recording does."""
+
+    def speaker_like(self, references: Sequence[tuple[Path, str]]) -> Speaker:
+        """One that speaks as these recordings do, in place of the settings'.
+
+        Args:
+            references: each recording's file, and what is said in it.
+        """

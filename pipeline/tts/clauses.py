@@ -105,6 +105,11 @@ def _abbreviated(before: str) -> bool:
     )
 
 
+def ends_sentence(text: str) -> bool:
+    """Whether a sentence ends with it, as far as its own words tell."""
+    return text.endswith(tuple(SENTENCE_ENDS)) and not (text.endswith(".") and _abbreviated(text))
+
+
 def _cut(window: str) -> int:
     """Within a sentence that is too long: after its last pause, or at its last space."""
     window = window[:LONGEST]

@@ -73,11 +73,12 @@ class Synthesizer:
         report(Progress("warming up the voice"))
         with _told(), self._generator.memory():
             self._scheduler = Scheduler(self._generator, SLOTS)
-            self._new_talk().warm_up()
+            self._new_talk(self._voice).warm_up()
 
-    def speak(self, talk: int, text: str) -> Iterator[Spoken]:
+    def speak(self, talk: int, text: str, like: Sequence[tuple[str, str]] | None = None) -> Iterator[Spoken]:
+        """Args: like: the recordings of another voice than the settings', and what is said in each."""
         with _told():
-            yield from self._talk(talk).speak(text)
+            yield from self._talk(talk, like).speak(text)
 
     def user_said(self, talk: int, text: str, samples: Samples) -> None:
         with _told():
@@ -93,17 +94,18 @@ class Synthesizer:
         if closed is not None:
             closed.close()
 
-    def _talk(self, number: int) -> Talk:
+    def _talk(self, number: int, like: Sequence[tuple[str, str]] | None = None) -> Talk:
         """After a restart of the process a conversation goes on here with the voice, but without its earlier turns."""
         with self._opening:
             if number not in self._talks:
-                self._talks[number] = self._new_talk()
+                voice = self._voice if like is None else [_reference(Path(path), text) for path, text in like]
+                self._talks[number] = self._new_talk(voice)
             return self._talks[number]
 
-    def _new_talk(self) -> Talk:
+    def _new_talk(self, voice: Sequence[Segment]) -> Talk:
         from csm import Session
 
-        return Talk(Session(self._generator, self._voice, self._scheduler.talker()))
+        return Talk(Session(self._generator, voice, self._scheduler.talker()))
 
 
 class Talk:
@@ -237,12 +239,13 @@ def _told(beginning: str = "") -> Iterator[None]:
 
 
 class CsmSpeaker:
-    def __init__(self, place: Place, talk: int) -> None:
+    def __init__(self, place: Place, talk: int, like: Sequence[tuple[str, str]] | None = None) -> None:
         self._place = place
         self._talk = talk
+        self._like = like
 
     async def speak(self, text: str) -> AsyncGenerator[Spoken, None]:
-        async with aclosing(self._place.stream("speak", self._talk, text)) as frames:
+        async with aclosing(self._place.stream("speak", self._talk, text, self._like)) as frames:
             async for spoken in frames:
                 yield spoken
 
@@ -307,6 +310,9 @@ class Csm(PlacedEngine[Place]):
 
     def speaker(self) -> CsmSpeaker:
         return CsmSpeaker(self._place, next(self._talks))
+
+    def speaker_like(self, references: Sequence[tuple[Path, str]]) -> CsmSpeaker:
+        return CsmSpeaker(self._place, next(self._talks), [(str(path), text) for path, text in references])
 
 
 def check_name(folder: Path, name: str) -> None:

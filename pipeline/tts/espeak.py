@@ -126,9 +126,10 @@ class Synthesizer:
         import espeakng_loader
 
         self._library, self._rate = loaded_library(_AUDIO_OUTPUT_SYNCHRONOUS)
-        self._choose(voice, Path(espeakng_loader.get_data_path()))
-        for parameter, value in ((_RATE, words_per_minute), (_PITCH, pitch), (_VOLUME, round(100 * volume))):
-            self._library.espeak_SetParameter(parameter, value, 0)
+        self._data = Path(espeakng_loader.get_data_path())
+        self._parameters = ((_RATE, words_per_minute), (_PITCH, pitch), (_VOLUME, round(100 * volume)))
+        self._own = self._chosen = voice
+        self._choose(voice)
         self._one_at_a_time = threading.Lock()
 
     def voices(self) -> list[VoiceChoice]:
@@ -136,11 +137,15 @@ class Synthesizer:
         voices = [VoiceChoice(code, voice.name.decode()) for code, voice in listed_voices(self._library).items()]
         return sorted(voices, key=lambda voice: (not voice.name.startswith("en"), voice.label))
 
-    def speak(self, text: str) -> Iterator[Spoken]:
-        """Sound at 24 kHz, block by block as espeak makes it. Closing the generator stops the synthesis."""
+    def speak(self, text: str, voice: str | None = None) -> Iterator[Spoken]:
+        """Sound at 24 kHz, block by block as espeak makes it. Closing the generator stops the synthesis.
+
+        Args:
+            voice: None is the settings'.
+        """
         blocks: _Blocks = SimpleQueue()
         unwanted = threading.Event()
-        synthesis = threading.Thread(target=self._synthesize, args=(text, blocks, unwanted))
+        synthesis = threading.Thread(target=self._synthesize, args=(text, voice or self._own, blocks, unwanted))
         synthesis.start()
         try:
             yield from at_mouth_rate(text, _delivered(blocks), self._rate)
@@ -148,18 +153,21 @@ class Synthesizer:
             unwanted.set()
             synthesis.join()
 
-    def _choose(self, name: str, data: Path) -> None:
+    def _choose(self, name: str) -> None:
         """Take a voice by its code, or with a variant as in "en-us+f3"; nothing else, as espeak would take a path."""
         code, plus, variant = name.partition("+")
         listed = listed_voices(self._library)
-        variants = {file.name for file in (data / "voices" / "!v").iterdir()}
+        variants = {file.name for file in (self._data / "voices" / "!v").iterdir()}
         if code not in listed or (plus and variant not in variants):
             raise EngineError(f"espeak has no voice {name!r}: choose one of its list, for example {DEFAULT_VOICE!r}.")
         identifier = listed[code].identifier + (plus + variant).encode()
         if self._library.espeak_SetVoiceByName(identifier) != 0:
             raise EngineError(f"espeak cannot load its voice {name!r}: reinstall the package espeakng-loader.")
+        for parameter, value in self._parameters:
+            self._library.espeak_SetParameter(parameter, value, 0)
+        self._chosen = name
 
-    def _synthesize(self, text: str, blocks: _Blocks, unwanted: threading.Event) -> None:
+    def _synthesize(self, text: str, voice: str, blocks: _Blocks, unwanted: threading.Event) -> None:
         def deliver(samples: Any, length: int, events: Any) -> int:
             if samples and length:
                 pcm = np.ctypeslib.as_array(samples, (length,))
@@ -170,6 +178,12 @@ class Synthesizer:
         utf8 = text.replace("\0", " ").encode("utf-8", "replace")
         size = ctypes.c_size_t(len(utf8) + 1)
         with self._one_at_a_time:
+            try:
+                if voice != self._chosen:
+                    self._choose(voice)
+            except EngineError as error:
+                blocks.put(error)
+                return
             self._library.espeak_SetSynthCallback(callback)
             failed = self._library.espeak_Synth(utf8, size, 0, _POS_CHARACTER, 0, _CHARS_UTF8 | _ENDPAUSE, None, None)
         blocks.put(EngineError(f"espeak could not say this (its error {failed}).") if failed else None)
@@ -215,11 +229,11 @@ def _delivered(blocks: _Blocks) -> Iterator[Block]:
 class EspeakSpeaker:
     """espeak has no ear and no memory: nothing of the conversation is kept."""
 
-    def __init__(self, place: Place) -> None:
-        self._place = place
+    def __init__(self, place: Place, voice: str | None = None) -> None:
+        self._place, self._voice = place, voice
 
     async def speak(self, text: str) -> AsyncGenerator[Spoken, None]:
-        async with aclosing(self._place.stream("speak", text)) as blocks:
+        async with aclosing(self._place.stream("speak", text, self._voice)) as blocks:
             async for spoken in blocks:
                 yield spoken
 
@@ -254,6 +268,9 @@ class Espeak(PlacedEngine[Place]):
 
     def speaker(self) -> EspeakSpeaker:
         return EspeakSpeaker(self._place)
+
+    def speaker_of(self, voice: str) -> EspeakSpeaker:
+        return EspeakSpeaker(self._place, voice)
 
     async def voices(self) -> list[VoiceChoice]:
         """For the setup page. Raises EngineError."""

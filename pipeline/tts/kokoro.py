@@ -51,26 +51,41 @@ class Synthesizer(NeuralSynthesizer):
             raise EngineError(f"Kokoro has no voice {voice!r}: choose one of its list, for example {DEFAULT_VOICE!r}.")
         folder = fetched(KOKORO, report)
         report(Progress(f"loading Kokoro’s voice {named(voice)}"))
-        self._styles = np.fromfile(folder / "voices" / f"{voice}.bin", np.float32).reshape(LONGEST, 1, 256)
+        self._folder, self._voice = folder, voice
+        self._styles: dict[str, Samples] = {}
         self._network = session(folder / "kokoro-v1.0.int8.onnx")
-        american = voice.startswith("a")
-        self._written = _AMERICAN if american else _BRITISH
-        super().__init__("en-us" if american else "en-gb", speed, volume)
+        super().__init__(language_of(voice), speed, volume)
         report(Progress("warming up the voice"))
         self.warm_up()
 
-    def _sound(self, phonemes: str, speed: float, run: Any) -> Samples:
-        for heard, written in self._written:
+    def _language_of(self, voice: str | None) -> str:
+        return language_of(voice or self._voice)
+
+    def _style(self, voice: str) -> Samples:
+        """[ids, 1, 256]; half a megabyte, and kept."""
+        if voice not in self._styles:
+            styles = np.fromfile(self._folder / "voices" / f"{voice}.bin", np.float32)
+            self._styles[voice] = styles.reshape(LONGEST, 1, 256)
+        return self._styles[voice]
+
+    def _sound(self, phonemes: str, speed: float, run: Any, voice: str | None) -> Samples:
+        voice = voice or self._voice
+        for heard, written in _AMERICAN if language_of(voice) == "en-us" else _BRITISH:
             phonemes = phonemes.replace(heard, written)
         ids = [IDS[symbol] for symbol in phonemes if symbol in IDS][: LONGEST - 2]
         inputs = {
             "tokens": np.array([[0, *ids, 0]], np.int64),
-            "style": self._styles[len(ids)],
+            "style": self._style(voice)[len(ids)],
             "speed": np.array([speed], np.float32),
         }
         (sound,) = self._network.run(None, inputs, run)
         made: Samples = np.ravel(sound).astype(np.float32)
         return made
+
+
+def language_of(voice: str) -> str:
+    """By espeak-ng's name."""
+    return "en-us" if voice.startswith("a") else "en-gb"
 
 
 def named(voice: str) -> str:
@@ -97,6 +112,9 @@ class Kokoro(PlacedEngine[Place]):
 
     def speaker(self) -> NeuralSpeaker:
         return NeuralSpeaker(self._place, self._numbers)
+
+    def speaker_of(self, voice: str) -> NeuralSpeaker:
+        return NeuralSpeaker(self._place, self._numbers, voice)
 
     async def voices(self) -> list[VoiceChoice]:
         return [VoiceChoice(voice, named(voice)) for voice in KOKORO_VOICES]

@@ -67,18 +67,19 @@ class NeuralSynthesizer(ABC):
         for early in (True, False):
             list(self.speak(-1, "Hello, this is how I sound, and it is long enough for now.", early))
 
-    def speak(self, number: int, text: str, early: bool) -> Iterator[Spoken]:
+    def speak(self, number: int, text: str, early: bool, voice: str | None = None) -> Iterator[Spoken]:
         """Sound at 24 kHz, block by block.
 
         Args:
             number: of the speaker's choice, for leave().
             early: whether it begins a reply.
+            voice: None is the settings', and the only one where an engine has no others.
         """
         made = 0
         run = self._running[number] = self._options()
         try:
-            for stretch in self._phonemizer.stretches(text, early):
-                sound = self._sound(stretch.phonemes, self._speed, run)
+            for stretch in self._phonemizer.stretches(text, early, self._language_of(voice)):
+                sound = self._sound(stretch.phonemes, self._speed, run, voice)
                 sound, spoken = shaped(sound, stretch.mark)
                 words = deque(timed(stretch, spoken, made))
                 for at in range(0, len(sound), BLOCK):
@@ -97,8 +98,12 @@ class NeuralSynthesizer(ABC):
         if run := self._running.get(number):
             run.terminate = True
 
+    def _language_of(self, voice: str | None) -> str | None:
+        """By espeak-ng's name; None is the one it was made with."""
+        return None
+
     @abstractmethod
-    def _sound(self, phonemes: str, speed: float, run: Any) -> Samples:
+    def _sound(self, phonemes: str, speed: float, run: Any, voice: str | None) -> Samples:
         """A stretch at 24 kHz, as the network makes it."""
 
 
@@ -155,15 +160,15 @@ def timed(stretch: Stretch, spoken: tuple[int, int], before: int) -> list[WordTi
 class NeuralSpeaker:
     """Within one conversation it knows where a reply begins: its first words are to be heard soon."""
 
-    def __init__(self, place: Place, numbers: count[int]) -> None:
-        self._place, self._numbers = place, numbers
+    def __init__(self, place: Place, numbers: count[int], voice: str | None = None) -> None:
+        self._place, self._numbers, self._voice = place, numbers, voice
         self._begins = True
 
     async def speak(self, text: str) -> AsyncGenerator[Spoken, None]:
         number, early, whole = next(self._numbers), self._begins, False
         self._begins = False
         try:
-            async with aclosing(self._place.stream("speak", number, text, early)) as blocks:
+            async with aclosing(self._place.stream("speak", number, text, early, self._voice)) as blocks:
                 async for spoken in blocks:
                     yield spoken
             whole = True

@@ -69,32 +69,40 @@ class Phonemizer:
         """Args: its code, such as "en-us". Raises EngineError where espeak-ng has no such language."""
         self._library, _ = loaded_library(_RETRIEVAL)
         self._library.espeak_TextToPhonemes.restype = ctypes.c_char_p
-        voice = listed_voices(self._library).get(language)
-        if voice is None or self._library.espeak_SetVoiceByName(voice.identifier) != 0:
-            raise EngineError(f"espeak-ng has no language {language!r}, which this voice was trained on.")
         self._one_at_a_time = threading.Lock()
+        self._own = language
+        self._choose(language)
 
-    def stretches(self, text: str, early: bool) -> list[Stretch]:
+    def stretches(self, text: str, early: bool, language: str | None = None) -> list[Stretch]:
         """
         Args:
             early: whether it begins a reply, so that its first words are wanted soon.
+            language: in place of its own. Raises EngineError as it does when it is made.
         """
         spans = [match.span() for match in re.finditer(r"\S+", text)]
-        parts = _cut(text, spans, early)
-        return [self._stretch(text, part) for part in parts if re.search(r"\w", text[part[0][0] : part[-1][1]])]
+        parts = (part for part in _cut(text, spans, early) if re.search(r"\w", text[part[0][0] : part[-1][1]]))
+        return [self._stretch(text, part, language) for part in parts]
 
-    def ipa(self, text: str) -> str:
+    def ipa(self, text: str, language: str | None = None) -> str:
         """Of words without marks."""
         words = (_SAID.get(word.lower(), word) for word in text.split())
         utf8 = ctypes.c_char_p(" ".join(words).replace("\0", " ").encode("utf-8", "replace"))
         rest = ctypes.cast(utf8, ctypes.c_void_p)
         said: list[str] = []
         with self._one_at_a_time:
+            if (language or self._own) != self._chosen:
+                self._choose(language or self._own)
             while rest.value:
                 said.append(self._library.espeak_TextToPhonemes(ctypes.byref(rest), _UTF8, _IPA).decode())
         return _OF_ANOTHER_LANGUAGE.sub("", " ".join(filter(None, said)))
 
-    def _stretch(self, text: str, spans: list[tuple[int, int]]) -> Stretch:
+    def _choose(self, language: str) -> None:
+        voice = listed_voices(self._library).get(language)
+        if voice is None or self._library.espeak_SetVoiceByName(voice.identifier) != 0:
+            raise EngineError(f"espeak-ng has no language {language!r}, which this voice was trained on.")
+        self._chosen = language
+
+    def _stretch(self, text: str, spans: list[tuple[int, int]], language: str | None) -> Stretch:
         phonemes: list[str] = []
         words: list[Word] = []
         waiting: list[str] = []
@@ -102,13 +110,13 @@ class Phonemizer:
             plain, mark = _parted(text[start:end])
             if plain:
                 waiting.append(plain)
-            weight = len(re.findall(r"\w", self.ipa(plain))) + (_PAUSE_WEIGHT if mark else 0.5)
+            weight = len(re.findall(r"\w", self.ipa(plain, language))) + (_PAUSE_WEIGHT if mark else 0.5)
             words.append(Word(start, end, weight))
             if mark and waiting:
-                phonemes.append(self.ipa(" ".join(waiting)) + mark)
+                phonemes.append(self.ipa(" ".join(waiting), language) + mark)
                 waiting.clear()
         if waiting:
-            phonemes.append(self.ipa(" ".join(waiting)))
+            phonemes.append(self.ipa(" ".join(waiting), language))
         last = _parted(text[slice(*spans[-1])])[1]
         return Stretch(" ".join(phonemes), last, tuple(words))
 

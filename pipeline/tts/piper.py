@@ -50,7 +50,7 @@ class Synthesizer(NeuralSynthesizer):
         report(Progress("warming up the voice"))
         self.warm_up()
 
-    def _sound(self, phonemes: str, speed: float, run: Any) -> Samples:
+    def _sound(self, phonemes: str, speed: float, run: Any, voice: str | None) -> Samples:
         pad = self._ids[_PAD]
         ids = [*self._ids[_BEGIN], *pad]
         for symbol in phonemes:

@@ -14,6 +14,7 @@ from config import Settings
 from pipeline.audio import MOUTH_RATE, Samples
 from pipeline.conversation.stages import ConversationMemory, Stages
 from pipeline.engine import Engine, EngineError, EngineState, EngineStatus, Report
+from pipeline.engines.lease import LeasedEars, LeasedMind, LeasedVoice, Precedence
 from pipeline.llm import Prompt
 from pipeline.stt import Transcript
 from pipeline.tts import Spoken, VoiceChoice
@@ -104,6 +105,7 @@ class ScriptedEngines:
         self.ears = ScriptedEars()
         self.mind = ScriptedMind()
         self.voice = ScriptedVoice()
+        self.precedence = Precedence()
         self.kept: ConversationMemory | None = None
         """The memory; None while it is not open."""
         self.failing = ""
@@ -157,7 +159,11 @@ class ScriptedEngines:
             raise EngineError(f"the {part} is not ready yet")
         if not self.started or self.failing:
             raise EngineError("still loading")
-        engines: dict[str, Engine] = {"ears": self.ears, "mind": self.mind, "voice": self.voice}
+        engines: dict[str, Engine] = {
+            "ears": LeasedEars(self.ears, self.precedence),
+            "mind": LeasedMind(self.mind, self.precedence),
+            "voice": LeasedVoice(self.voice, self.precedence),
+        }
         return engines[part]
 
     @asynccontextmanager

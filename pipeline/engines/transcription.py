@@ -1,0 +1,115 @@
+"""A recording of any length written down, passage by passage, as each is understood."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterator
+from dataclasses import dataclass, replace
+from typing import IO
+
+from pipeline.audio import EAR_RATE
+from pipeline.audio.decode import pieces
+from pipeline.engines.lease import LeasedEars
+from pipeline.stt import CannotFulfil, Wishes, Word, Written
+from pipeline.tts.clauses import ends_sentence
+from pipeline.turns.passages import Cutter, Passage
+from pipeline.turns.vad import VoiceActivityLike
+
+SHORT_S, SHORT_SILENCE_S = 10.0, 0.5
+"""Passages for ears that do not know when a word was said, so that it is known at least within these bounds."""
+
+LINE = 84
+"""Characters of a segment: two lines of subtitles (Netflix and BBC guidelines: 42 each, 37 to 42)."""
+BREATH_S = 0.8
+"""A pause between two words that parts segments."""
+
+UNSPACED = frozenset("zh ja th lo my km yue bo".split())
+"""Languages that are written without spaces, by ISO 639."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    start: float
+    end: float
+    """Seconds of the recording."""
+    text: str
+    words: tuple[Word, ...]
+    """Empty where the ears do not know when each was said; otherwise with times of the recording."""
+    written: Written
+    """What it is part of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """How far it has come: a passage's segments, which are none where nothing is said, and the seconds so far."""
+
+    seconds: float
+    segments: tuple[Segment, ...] = ()
+    language: str | None = None
+
+
+async def transcribed(
+    ears: LeasedEars, vad: VoiceActivityLike, file: IO[bytes], wishes: Wishes, longest_s: float
+) -> AsyncGenerator[Heard, None]:
+    """What is said in a recording; the last item has its whole length.
+
+    Args:
+        vad: for this recording alone.
+        file: any that pipeline/audio/decode.py reads.
+        longest_s: of a recording.
+
+    Raises:
+        Undecodable, TooLong: as `decode` does, perhaps in the middle.
+        CannotFulfil: the ears cannot do what is wished.
+        EngineError: they failed.
+    """
+    if not ears.writes_down and (wishes.translate or wishes.language not in (None, "en")):
+        raise CannotFulfil("The ears that run understand English only: choose Whisper on the setup page.")
+    cutter = Cutter(vad) if ears.writes_down else Cutter(vad, SHORT_S, SHORT_SILENCE_S)
+    told = wishes.before
+    cut = _cut(cutter, file, longest_s)
+    while (passages := await asyncio.to_thread(next, cut, None)) is not None:
+        for passage in passages:
+            written = await ears.write_down(passage.sound, replace(wishes, before=told))
+            if not written.text:
+                continue
+            told = f"{told} {written.text}"
+            yield Heard(cutter.seconds, tuple(segments(passage, written)), written.language)
+        yield Heard(cutter.seconds)
+
+
+def _cut(cutter: Cutter, file: IO[bytes], longest_s: float) -> Iterator[list[Passage]]:
+    for piece in pieces(file, EAR_RATE, longest_s):
+        yield cutter.feed(piece)
+    yield cutter.finish()
+
+
+def segments(passage: Passage, written: Written) -> Iterator[Segment]:
+    """A passage's sentences, long ones at a comma or a space, as subtitles want them."""
+    if not written.words:
+        yield Segment(passage.start, passage.end, written.text, (), written)
+        return
+    words = [replace(word, start=passage.start + word.start, end=passage.start + word.end) for word in written.words]
+    while words:
+        said, words = words[: (end := _end(words))], words[end:]
+        text = "".join(word.text for word in said).strip()
+        yield Segment(said[0].start, max(said[-1].end, said[0].start), text, tuple(said), written)
+
+
+def _end(words: list[Word]) -> int:
+    """How many of the words make the next segment."""
+    text, comma = "", 0
+    for index, word in enumerate(words[:-1]):
+        text, following = text + word.text, words[index + 1]
+        if following.start - word.end >= BREATH_S or (ends_sentence(text) and following.text.startswith(" ")):
+            return index + 1
+        if text.endswith((",", ";", ":")) and len(text) > LINE // 3:
+            comma = index + 1
+        if len(text + following.text) > LINE:
+            return comma or index + 1
+    return len(words)
+
+
+def joined(texts: list[str], language: str | None) -> str:
+    """As that language is written."""
+    return ("" if language in UNSPACED else " ").join(texts)

@@ -1,0 +1,253 @@
+"""`POST /v1/chat/completions` and `/v1/completions`: the mind that was chosen, so that one address serves all.
+
+A mind with a server behind it gets a client's request as it is, but for the model's name; what it answers goes back as
+it comes. The others are asked as a talk asks them, and answer in the same shape.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from datetime import datetime
+from typing import Annotated, Any, Literal, cast
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipeline.engines.lease import LeasedMind
+from pipeline.llm import Message, Passed, Passing, Prompt, Truncated
+from web.api.audio.errors import Refused, explained
+from web.api.audio.listing import MIND
+from web.api.audio.queue import Queue
+from web.api.audio.requests import checked, json_body
+from web.api.audio.streamed import EVENT_STREAM, Streamed, answered, events
+from web.service import Service
+
+Text = Annotated[str, Field(max_length=200_000)]
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+    type: str = "text"
+    text: Text = ""
+
+
+class Said(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: Text | list[Part] | None = None
+
+    @property
+    def words(self) -> str:
+        if isinstance(self.content, list):
+            return "\n".join(part.text for part in self.content if part.text)
+        return self.content or ""
+
+
+class StreamOptions(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+    include_usage: bool = False
+
+
+class _Asked(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    stream: bool | None = False
+    stream_options: StreamOptions | None = None
+
+    @property
+    def usage_wanted(self) -> bool:
+        return self.stream_options is not None and self.stream_options.include_usage
+
+
+class Chat(_Asked):
+    messages: Annotated[list[Said], Field(min_length=1, max_length=2000)]
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+
+
+class Completion(_Asked):
+    prompt: Text
+
+
+def chat_api(service: Service, queue: Queue) -> APIRouter:
+    router = APIRouter()
+
+    @router.post("/v1/chat/completions")
+    @router.post("/chat/completions")
+    async def chat(request: Request) -> Response:
+        body = await json_body(request)
+        if isinstance(running_mind(service).current.engine, Passing):
+            return await passed(request, "/chat/completions", body)
+        asked = checked(Chat, body)
+        if asked.messages[-1].role != "user":
+            raise Refused(400, "The last message must be the user’s.", "messages")
+        persona = "\n".join(said.words for said in asked.messages if said.role in ("system", "developer"))
+        history = tuple(
+            Message("user" if said.role == "user" else "assistant", said.words)
+            for said in asked.messages
+            if said.role in ("user", "assistant")
+        )
+        prompt = _prompt(service, persona, history, asked.temperature, asked.max_completion_tokens or asked.max_tokens)
+        return await reply(request, asked, prompt, _ChatShape())
+
+    @router.post("/v1/completions")
+    @router.post("/completions")
+    async def complete(request: Request) -> Response:
+        body = await json_body(request)
+        if isinstance(running_mind(service).current.engine, Passing):
+            return await passed(request, "/completions", body)
+        asked = checked(Completion, body)
+        prompt = _prompt(service, "", (Message("user", asked.prompt),), asked.temperature, asked.max_tokens)
+        return await reply(request, asked, prompt, _CompletionShape())
+
+    async def reply(request: Request, asked: _Asked, prompt: Prompt, shape: _Shape) -> Response:
+        pieces = _written(running_mind(service), prompt, queue)
+        if asked.stream:
+            return Streamed(_ended(events(_chunks(pieces, shape, asked.usage_wanted))), EVENT_STREAM)
+        return JSONResponse(await answered(request, _whole(pieces, shape)))
+
+    async def passed(request: Request, path: str, body: Mapping[str, Any]) -> Response:
+        """What the server behind the mind answers, whatever that is."""
+        engine = cast(Passing, running_mind(service).current.engine)
+        pieces = _passed(engine, path, body, queue)
+        head = await answered(request, _head(pieces))
+        return _Passed(pieces, head)
+
+    return router
+
+
+class _Passed(Streamed):
+    def __init__(self, pieces: AsyncGenerator[Passed | bytes, None], head: Passed) -> None:
+        super().__init__(_bytes(pieces), head.media_type)
+        self.status_code = head.status
+
+
+async def _passed(
+    engine: Passing, path: str, body: Mapping[str, Any], queue: Queue
+) -> AsyncGenerator[Passed | bytes, None]:
+    with explained():
+        async with queue.place(), aclosing(engine.passed(path, body)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+
+async def _head(pieces: AsyncGenerator[Passed | bytes, None]) -> Passed:
+    return cast(Passed, await anext(pieces))
+
+
+async def _bytes(pieces: AsyncGenerator[Passed | bytes, None]) -> AsyncGenerator[bytes, None]:
+    async with aclosing(pieces):
+        async for piece in pieces:
+            if isinstance(piece, bytes):
+                yield piece
+
+
+def running_mind(service: Service) -> LeasedMind:
+    """Raises Refused (503) while there is none."""
+    with explained():
+        return cast(LeasedMind, service.engines.running("mind"))
+
+
+def _prompt(
+    service: Service, persona: str, history: tuple[Message, ...], temperature: float | None, most: int | None
+) -> Prompt:
+    mind = service.settings.mind
+    return Prompt(
+        persona=persona or mind.persona,
+        history=history,
+        recalled=None,
+        now=datetime.now().astimezone(),
+        temperature=mind.temperature if temperature is None else temperature,
+        max_tokens=min(most or mind.max_tokens, 4096),
+        bare=True,
+    )
+
+
+async def _written(mind: LeasedMind, prompt: Prompt, queue: Queue) -> AsyncGenerator[str | Truncated, None]:
+    with explained():
+        async with queue.place(), aclosing(mind.write(prompt)) as pieces:
+            async for piece in pieces:
+                if isinstance(piece, str | Truncated):
+                    yield piece
+
+
+class _Shape:
+    """An answer as OpenAI's clients know it; each has one identity from its first chunk to its last."""
+
+    whole, chunk, prefix = "", "", ""
+
+    def __init__(self) -> None:
+        self.about = {"id": f"{self.prefix}-{secrets.token_hex(12)}", "created": int(time.time()), "model": MIND}
+
+    def choice(self, text: str, end: str | None) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def delta(self, text: str, end: str | None, first: bool) -> dict[str, Any]:
+        raise NotImplementedError
+
+
+class _ChatShape(_Shape):
+    whole, chunk, prefix = "chat.completion", "chat.completion.chunk", "chatcmpl"
+
+    def choice(self, text: str, end: str | None) -> dict[str, Any]:
+        return {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": end}
+
+    def delta(self, text: str, end: str | None, first: bool) -> dict[str, Any]:
+        delta = {**({"role": "assistant"} if first else {}), **({"content": text} if text or first else {})}
+        return {"index": 0, "delta": delta, "finish_reason": end}
+
+
+class _CompletionShape(_Shape):
+    whole = chunk = "text_completion"
+    prefix = "cmpl"
+
+    def choice(self, text: str, end: str | None) -> dict[str, Any]:
+        return {"index": 0, "text": text, "finish_reason": end, "logprobs": None}
+
+    def delta(self, text: str, end: str | None, first: bool) -> dict[str, Any]:
+        return self.choice(text, end)
+
+
+async def _whole(pieces: AsyncGenerator[str | Truncated, None], shape: _Shape) -> dict[str, Any]:
+    said: list[str] = []
+    end = "stop"
+    async with aclosing(pieces):
+        async for piece in pieces:
+            if isinstance(piece, Truncated):
+                end = "length"
+            else:
+                said.append(piece)
+    return {**shape.about, "object": shape.whole, "choices": [shape.choice("".join(said), end)], "usage": _usage(said)}
+
+
+async def _chunks(
+    pieces: AsyncGenerator[str | Truncated, None], shape: _Shape, usage: bool
+) -> AsyncGenerator[Mapping[str, Any], None]:
+    said: list[str] = []
+    end = "stop"
+    async with aclosing(pieces):
+        async for piece in pieces:
+            if isinstance(piece, Truncated):
+                end = "length"
+                continue
+            yield {**shape.about, "object": shape.chunk, "choices": [shape.delta(piece, None, not said)]}
+            said.append(piece)
+    yield {**shape.about, "object": shape.chunk, "choices": [shape.delta("", end, not said)]}
+    if usage:
+        yield {**shape.about, "object": shape.chunk, "choices": [], "usage": _usage(said)}
+
+
+async def _ended(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    async with aclosing(pieces):
+        async for piece in pieces:
+            yield piece
+    yield b"data: [DONE]\n\n"
+
+
+def _usage(said: list[str]) -> dict[str, int]:
+    """Pieces that were written; what was read is not counted."""
+    return {"prompt_tokens": 0, "completion_tokens": len(said), "total_tokens": len(said)}

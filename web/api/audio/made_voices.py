@@ -1,0 +1,179 @@
+"""`/v1/audio/voices` and `/v1/audio/voice_consents`: a voice made from a recording, with its owner's consent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from contextlib import aclosing, contextmanager
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.datastructures import UploadFile
+
+from pipeline.audio import MOUTH_RATE, Samples
+from pipeline.audio.decode import decode
+from pipeline.engines.transcription import transcribed
+from pipeline.stt import Wishes
+from web.api.audio.errors import Refused, explained
+from web.api.audio.requests import form_body, json_body, texts, uploaded
+from web.api.audio.transcriptions import running_ears
+from web.service import Service
+from web.voices import Consent, MadeVoice, Voices, VoicesError
+
+SHORTEST_S, LONGEST_S = 3.0, 60.0
+"""Of a sample: less says nothing about a voice, and more takes the place of what is to be said."""
+MOST = 50
+"""Voices, and consents."""
+NAMED = 100
+"""Characters of a name."""
+
+
+def made_voices_api(service: Service, voices: Voices) -> APIRouter:
+    router = APIRouter()
+
+    @router.post("/v1/audio/voices")
+    @router.post("/audio/voices")
+    async def create(request: Request) -> dict[str, Any]:
+        """A voice, from `audio_sample`, `name` and `consent`, the id of a consent; `text` is what is said in it."""
+        async with form_body(request) as form:
+            fields = texts(form)
+            if fields.get("type", "audio_sample") != "audio_sample":
+                raise Refused(400, "Voices are made from recordings here: send type audio_sample.", "type")
+            name, consent = _name(fields), _consent(voices, fields.get("consent", ""), "consent", 400)
+            if len(voices.all()) >= MOST:
+                raise Refused(409, f"There may be {MOST} voices: delete one first.")
+            if any(voice.name == name for voice in voices.all()):
+                raise Refused(409, f"There is a voice named {name} already: choose another name.", "name")
+            file = uploaded(form, "audio_sample")
+            sound = await _sound(file, "audio_sample")
+            text = fields.get("text", "").strip()[:2000] or await _words(service, file)
+            if not text:
+                raise Refused(400, "Nobody speaks in the recording: record it again.", "audio_sample")
+            with _kept():
+                return _voice(await asyncio.to_thread(voices.add, name, sound, text, consent))
+
+    @router.get("/v1/audio/voices/{id}")
+    async def tell(id: str) -> dict[str, Any]:
+        return {**_voice(made := _made(voices, id)), "text": made.text, "consent": made.consent}
+
+    @router.delete("/v1/audio/voices/{id}")
+    @router.delete("/audio/voices/{id}")
+    async def delete(id: str) -> dict[str, Any]:
+        """Its recording goes; the consent stays until it is deleted itself."""
+        voice = _made(voices, id)
+        with _kept():
+            await asyncio.to_thread(voices.remove, voice)
+        return {"id": voice.id, "object": "audio.voice.deleted", "deleted": True}
+
+    @router.post("/v1/audio/voice_consents")
+    async def agree(request: Request) -> dict[str, Any]:
+        """A consent: `recording`, in which the voice's owner says so, `name` and `language`."""
+        async with form_body(request) as form:
+            fields = texts(form)
+            name = _name(fields)
+            if len(voices.consents()) >= MOST:
+                raise Refused(409, f"There may be {MOST} consents: delete one first.")
+            file = uploaded(form, "recording")
+            sound = await _sound(file, "recording")
+            text = await _words(service, file)
+            if not text:
+                raise Refused(400, "Nobody speaks in the recording: say that you agree.", "recording")
+            with _kept():
+                language = fields.get("language", "")[:40]
+                return _told(await asyncio.to_thread(voices.add_consent, name, language, sound, text))
+
+    @router.get("/v1/audio/voice_consents")
+    async def consents() -> dict[str, Any]:
+        data = [_told(consent) for consent in voices.consents()]
+        ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {"first_id": None, "last_id": None}
+        return {"object": "list", "data": data, "has_more": False, **ends}
+
+    @router.get("/v1/audio/voice_consents/{id}")
+    async def consent(id: str) -> dict[str, Any]:
+        return _told(_consent(voices, id, "id", 404))
+
+    @router.post("/v1/audio/voice_consents/{id}")
+    async def rename(id: str, request: Request) -> dict[str, Any]:
+        found, name = _consent(voices, id, "id", 404), _name(await json_body(request))
+        with _kept():
+            return _told(await asyncio.to_thread(voices.rename_consent, found, name))
+
+    @router.delete("/v1/audio/voice_consents/{id}")
+    async def withdraw(id: str) -> dict[str, Any]:
+        found = _consent(voices, id, "id", 404)
+        with _kept():
+            await asyncio.to_thread(voices.remove_consent, found)
+        return {"id": found.id, "object": "audio.voice_consent", "deleted": True}
+
+    return router
+
+
+def _name(fields: Mapping[str, Any]) -> str:
+    name = str(fields.get("name", "")).strip()
+    if not name:
+        raise Refused(400, "name is missing: say what it is to be called.", "name")
+    if len(name) > NAMED:
+        raise Refused(400, f"name may have at most {NAMED} characters.", "name")
+    return name
+
+
+def _made(voices: Voices, id: str) -> MadeVoice:
+    if (voice := voices.find(id)) is None:
+        raise Refused(404, f"There is no voice {id[:100]!r} that was made here.", "id", "voice_not_found")
+    return voice
+
+
+def _consent(voices: Voices, id: str, param: str, status: int) -> Consent:
+    if (consent := voices.consent(id)) is None:
+        raise Refused(
+            status,
+            "There is no such consent: send a recording in which the voice’s owner agrees to /v1/audio/voice_consents, "
+            "and give its id.",
+            param,
+            "consent_not_found",
+        )
+    return consent
+
+
+async def _sound(file: UploadFile, param: str) -> Samples:
+    """24 kHz. Raises Refused for what is no recording, or too short or too long."""
+    with explained(param):
+        sound = await asyncio.to_thread(decode, file.file, MOUTH_RATE, LONGEST_S)
+    if (seconds := len(sound) / MOUTH_RATE) < SHORTEST_S:
+        raise Refused(
+            400, f"The recording is {seconds:.1f} s long: it should be {SHORTEST_S:.0f} to {LONGEST_S:.0f} s.", param
+        )
+    return sound
+
+
+async def _words(service: Service, file: UploadFile) -> str:
+    await file.seek(0)
+    said: list[str] = []
+    with explained():
+        passages = transcribed(running_ears(service), service.engines.vad(), file.file, Wishes(), LONGEST_S)
+        async with aclosing(passages):
+            async for heard in passages:
+                said += [segment.text for segment in heard.segments]
+    return " ".join(said)[:2000]
+
+
+@contextmanager
+def _kept() -> Iterator[None]:
+    try:
+        yield
+    except VoicesError as error:
+        raise Refused(409, str(error)) from error
+
+
+def _voice(voice: MadeVoice) -> dict[str, Any]:
+    return {
+        "id": voice.id, "object": "audio.voice", "type": "audio_sample", "name": voice.name,
+        "created_at": voice.created_at,
+    }  # fmt: skip
+
+
+def _told(consent: Consent) -> dict[str, Any]:
+    return {
+        "id": consent.id, "object": "audio.voice_consent", "name": consent.name, "language": consent.language,
+        "text": consent.text, "created_at": consent.created_at,
+    }  # fmt: skip

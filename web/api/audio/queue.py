@@ -1,0 +1,39 @@
+"""How many requests are worked on at once, and how many may wait: whoever is too many is told when to come again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from web.api.audio.errors import SOON_S, Refused
+
+SPEAKING = max(2, os.cpu_count() or 1)
+"""Texts that are read aloud at once: engines of the CPU have a core each, and CSM has eight slots."""
+HEARING = 1
+"""Recordings at once: Whisper takes all cores for one."""
+WRITING = 4
+"""Replies at once: as many as llama.cpp has places for, and a server has its own queue."""
+WAITING = 16
+"""Requests of a kind that may wait for a place."""
+
+
+class Queue:
+    def __init__(self, at_once: int, waiting: int = WAITING) -> None:
+        self._places = asyncio.Semaphore(at_once)
+        self._at_once, self._most = at_once, at_once + waiting
+        self._inside = 0
+
+    @asynccontextmanager
+    async def place(self) -> AsyncIterator[None]:
+        """Wait for it. Raises Refused (429) where too many wait already."""
+        if self._inside >= self._most:
+            waiting = self._most - self._at_once
+            raise Refused(429, f"{waiting} requests wait already: try again in {SOON_S} s.", None, "queue_full", SOON_S)
+        self._inside += 1
+        try:
+            async with self._places:
+                yield
+        finally:
+            self._inside -= 1

@@ -1,0 +1,82 @@
+"""What clients send, read without complaint about fields that are not known here: every client has some of its own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from fastapi import Request
+from pydantic import BaseModel, ValidationError
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from config.text import parsed, whole_characters
+from web.api.audio.errors import Refused
+from web.validation import explain
+
+Model = TypeVar("Model", bound=BaseModel)
+
+MOST_FIELDS, MOST_FILES = 100, 4
+
+
+async def json_body(request: Request) -> dict[str, Any]:
+    """Raises Refused for a body that is not a JSON object."""
+    try:
+        body = parsed(await request.body())
+    except (ValueError, RecursionError):
+        raise Refused(400, "The body is not JSON.") from None
+    if not isinstance(body, dict):
+        raise Refused(400, "The body must be a JSON object.")
+    return body
+
+
+@asynccontextmanager
+async def form_body(request: Request) -> AsyncIterator[FormData]:
+    """Multipart, or a plain form; its files are gone afterwards. Raises Refused."""
+    try:
+        form = await request.form(max_files=MOST_FILES, max_fields=MOST_FIELDS)
+    except HTTPException as error:
+        raise Refused(400, f"The form cannot be read: {error.detail}") from error
+    except ClientDisconnect:
+        raise Refused(499, "The client left.") from None
+    try:
+        yield form
+    finally:
+        await form.close()
+
+
+def checked(model: type[Model], tree: Mapping[str, Any]) -> Model:
+    """Raises Refused that names the first field that is wrong."""
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        field, message = explain(error, tree)
+        raise Refused(400, message, field or None) from None
+
+
+def texts(form: FormData) -> dict[str, Any]:
+    """A form's fields; what comes several times, or under a name that ends in [], is a list."""
+    fields: dict[str, Any] = {}
+    for name, value in form.multi_items():
+        if not isinstance(value, str):
+            continue
+        text = whole_characters(value)
+        if name.endswith("[]"):
+            fields.setdefault(name.removesuffix("[]"), []).append(text)
+        elif isinstance(earlier := fields.get(name), list):
+            earlier.append(text)
+        else:
+            fields[name] = text if earlier is None else [earlier, text]
+    return fields
+
+
+def uploaded(form: FormData, name: str) -> UploadFile:
+    """Raises Refused where it is missing or empty."""
+    file = form.get(name)
+    if not isinstance(file, UploadFile):
+        raise Refused(400, f"{name} is missing: send a recording as multipart/form-data.", name)
+    if not file.size:
+        raise Refused(400, "The file is empty: record it again.", name, "invalid_file")
+    return file

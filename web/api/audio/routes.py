@@ -1,0 +1,57 @@
+"""All of the audio API, and which of its paths take what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from fastapi import APIRouter
+
+from web.api.audio.chat import chat_api
+from web.api.audio.generate import MAX_BODY as GENERATE_BODY
+from web.api.audio.generate import generate_api
+from web.api.audio.listing import listing_api
+from web.api.audio.made_voices import made_voices_api
+from web.api.audio.queue import HEARING, SPEAKING, WRITING, Queue
+from web.api.audio.speech import speech_api
+from web.api.audio.transcriptions import transcriptions_api
+from web.service import Service
+from web.voices import Voices
+
+RECORDINGS = tuple(
+    f"{version}/audio/{name}" for version in ("/v1", "") for name in ("transcriptions", "translations")
+)  # fmt: skip
+SAMPLES = ("/v1/audio/voices", "/audio/voices", "/v1/audio/voice_consents")
+FORMS = (*RECORDINGS, *SAMPLES)
+SAMPLE_BYTES = 10 << 20
+"""Of a voice's recording; as much as OpenAI takes."""
+CHAT_BYTES = 8 << 20
+"""Of a conversation."""
+FRAME_BYTES = 64 << 10
+"""Of a form around its file."""
+
+
+def audio_api(service: Service) -> APIRouter:
+    voices = Voices(service.data)
+    speaking, hearing, writing = Queue(SPEAKING), Queue(HEARING), Queue(WRITING)
+    router = APIRouter()
+    for each in (
+        speech_api(service, voices, speaking),
+        transcriptions_api(service, hearing),
+        made_voices_api(service, voices),
+        listing_api(service, voices),
+        chat_api(service, writing),
+        generate_api(service, voices, speaking),
+    ):
+        router.include_router(each)
+    return router
+
+
+def larger_bodies(service: Service) -> Mapping[str, Callable[[], int]]:
+    """By path, how many bytes may be sent there: recordings as the settings have it."""
+    return {
+        **dict.fromkeys(RECORDINGS, lambda: (service.settings.api.upload_mb << 20) + FRAME_BYTES),
+        **dict.fromkeys(SAMPLES, lambda: SAMPLE_BYTES + FRAME_BYTES),
+        "/v1/chat/completions": lambda: CHAT_BYTES,
+        "/v1/completions": lambda: CHAT_BYTES,
+        "/generate_audio": lambda: GENERATE_BODY,
+    }

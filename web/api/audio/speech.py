@@ -1,0 +1,115 @@
+"""`POST /v1/audio/speech`: a text read aloud, in every format, leaving while it is made."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipeline.audio import Samples
+from pipeline.audio.encode import FASTEST, FORMATS, SLOWEST, Encoder
+from pipeline.cleanup import uninterrupted
+from pipeline.engines.lease import LeasedVoice
+from pipeline.tts.reading import clauses, read_aloud
+from web.api.audio.errors import Refused, explained
+from web.api.audio.queue import Queue
+from web.api.audio.requests import checked, json_body
+from web.api.audio.streamed import EVENT_STREAM, Streamed, base64_text, events
+from web.api.audio.voice_choice import Choose, chosen, running_voice
+from web.service import Service
+from web.voices import Voices
+
+LONGEST = 10_000
+"""Characters: about twelve minutes. OpenAI takes 4,096."""
+
+FormatName = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
+
+
+class VoiceId(BaseModel):
+    id: Annotated[str, Field(max_length=200)]
+
+
+class Speech(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+    input: Annotated[str, Field(max_length=LONGEST)]
+    voice: Annotated[str, Field(max_length=200)] | VoiceId = ""
+    response_format: FormatName = "mp3"
+    speed: Annotated[float, Field(ge=SLOWEST, le=FASTEST)] = 1.0
+    stream_format: Literal["audio", "sse"] = "audio"
+
+    @property
+    def voice_name(self) -> str:
+        return (self.voice if isinstance(self.voice, str) else self.voice.id).strip()
+
+
+def speech_api(service: Service, voices: Voices, queue: Queue) -> APIRouter:
+    router = APIRouter()
+
+    @router.post("/v1/audio/speech")
+    @router.post("/audio/speech")
+    async def speak(request: Request) -> Response:
+        asked = checked(Speech, await json_body(request))
+        speakable_text(asked.input, "input")
+        choose = await chosen(service, voices, asked.voice_name)
+        sounds = spoken(running_voice(service), choose, asked.input, queue)
+        pieces = encoded(sounds, asked.response_format, asked.speed)
+        if asked.stream_format == "sse":
+            return Streamed(events(_deltas(pieces, asked.input)), EVENT_STREAM)
+        return Streamed(pieces, FORMATS[asked.response_format].media_type)
+
+    return router
+
+
+def speakable_text(text: str, param: str) -> None:
+    """Raises Refused where nothing in it can be said."""
+    if not text.strip():
+        raise Refused(400, f"{param} is empty: write what is to be said.", param)
+    if not clauses(text):
+        raise Refused(400, f"Nothing in {param} can be said aloud: write it in words.", param)
+
+
+async def spoken(voice: LeasedVoice, choose: Choose, text: str, queue: Queue) -> AsyncGenerator[Samples, None]:
+    """24 kHz, as it is made; where no sound at all comes, it is tried once more. Raises Refused."""
+    with explained():
+        async with queue.place():
+            for _ in range(2):
+                made = False
+                speaker = voice.reader(choose)
+                try:
+                    async with aclosing(read_aloud(speaker, text)) as sounds:
+                        async for sound in sounds:
+                            made = True
+                            yield sound
+                finally:
+                    await uninterrupted(speaker.close())
+                if made:
+                    return
+    raise Refused(503, "The voice made no sound of this text: try again, or write it in other words.", "input")
+
+
+async def encoded(
+    sounds: AsyncGenerator[Samples, None], format: str, speed: float = 1.0
+) -> AsyncGenerator[bytes, None]:
+    encoder = Encoder(format, speed)
+    async with aclosing(sounds):
+        async for sound in sounds:
+            if data := await asyncio.to_thread(encoder.feed, sound):
+                yield data
+    if data := await asyncio.to_thread(encoder.finish):
+        yield data
+
+
+async def _deltas(pieces: AsyncGenerator[bytes, None], text: str) -> AsyncGenerator[Mapping[str, Any], None]:
+    sent = 0
+    async with aclosing(pieces):
+        async for piece in pieces:
+            sent += 1
+            yield {"type": "speech.audio.delta", "audio": base64_text(piece)}
+    words = len(text.split())
+    usage = {"input_tokens": words, "output_tokens": sent, "total_tokens": words + sent}
+    yield {"type": "speech.audio.done", "usage": usage}

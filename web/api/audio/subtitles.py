@@ -1,0 +1,53 @@
+"""Segments of a transcript as SubRip and WebVTT."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pipeline.engines.transcription import Segment
+
+SHORTEST_S = 0.1
+"""Of a subtitle: one that ends as it begins is shown by no player."""
+
+
+def srt(segments: Sequence[Segment]) -> str:
+    return "\n".join(
+        f"{number}\n{_time(start, ',')} --> {_time(end, ',')}\n{_text(segment)}\n"
+        for number, (segment, start, end) in enumerate(_shown(segments), 1)
+    )
+
+
+def vtt(segments: Sequence[Segment]) -> str:
+    """What would be markup there is escaped (WebVTT, section 4.1)."""
+    cues = [
+        f"{_time(start, '.')} --> {_time(end, '.')}\n{_escaped(_text(segment))}\n"
+        for segment, start, end in _shown(segments)
+    ]
+    return "\n".join(["WEBVTT\n", *cues])
+
+
+def _shown(segments: Sequence[Segment]) -> list[tuple[Segment, float, float]]:
+    """With when each is shown: none ends before it was seen, or behind the beginning of the next."""
+    shown = []
+    for index, segment in enumerate(segments):
+        end = max(segment.end, segment.start + SHORTEST_S)
+        if index + 1 < len(segments):
+            end = max(segment.start, min(end, segments[index + 1].start))
+        shown.append((segment, segment.start, end))
+    return shown
+
+
+def _time(seconds: float, point: str) -> str:
+    milliseconds = round(seconds * 1000)
+    minutes, rest = divmod(milliseconds, 60_000)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02}:{minutes:02}:{rest // 1000:02}{point}{rest % 1000:03}"
+
+
+def _text(segment: Segment) -> str:
+    """On one line: an empty one would end the cue, and an arrow would begin the next."""
+    return " ".join(segment.text.split()).replace("-->", "→")
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

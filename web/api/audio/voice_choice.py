@@ -1,0 +1,95 @@
+"""Which voice a client means: the settings', one of the engine's, one made from a recording, or OpenAI's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import MappingProxyType
+from typing import cast
+
+from config.packages import KOKORO_VOICES
+from pipeline.engines.lease import LeasedVoice
+from pipeline.tts import Imitating, ManyVoiced, Speaker, TextToSpeech
+from web.api.audio.errors import Refused, explained
+from web.service import Service
+from web.voices import Voices
+
+OWN = "parley"
+"""The voice of the settings, for those who must name one."""
+
+OPENAI = MappingProxyType(
+    {
+        "alloy": "af_alloy", "ash": "am_michael", "ballad": "bm_george", "cedar": "am_adam", "coral": "af_bella",
+        "echo": "am_echo", "fable": "bm_fable", "marin": "af_heart", "nova": "af_nova", "onyx": "am_onyx",
+        "sage": "af_sarah", "shimmer": "af_sky", "verse": "am_puck",
+    }
+)  # fmt: skip
+"""OpenAI's voices (API reference, November 2026), and which of Kokoro's speaks for each; six have the same name."""
+
+Choose = Callable[[TextToSpeech], Speaker]
+
+SHOWN = 12
+"""Names that are given as examples."""
+
+
+def running_voice(service: Service) -> LeasedVoice:
+    """Raises Refused (503) while there is none."""
+    with explained():
+        return cast(LeasedVoice, service.engines.running("voice"))
+
+
+async def chosen(service: Service, voices: Voices, name: str) -> Choose:
+    """How to make the speaker that a client asks for.
+
+    Args:
+        name: empty is the settings' voice.
+
+    Raises:
+        Refused: there is no such voice, or the engine that runs cannot speak with it.
+    """
+    engine = running_voice(service).current.engine
+    if name in ("", OWN):
+        return _own
+    if (made := voices.find(name)) is not None:
+        return like(engine, [(voices.sample(made), made.text)], name)
+    known = []
+    if isinstance(engine, ManyVoiced):
+        with explained():
+            known = [voice.name for voice in await engine.voices()]
+    if name.partition("+")[0] in known:
+        return _of(name)
+    if (meant := OPENAI.get(name.lower())) is not None:
+        return _of(meant) if meant in known else _own
+    if name in KOKORO_VOICES:
+        raise Refused(
+            400, f"The voice {name} is Kokoro’s: choose Kokoro on the setup page.", "voice", "voice_not_found"
+        )
+    examples = ", ".join([OWN, *known[:SHOWN], *(voice.name for voice in voices.all()[:SHOWN])])
+    raise Refused(400, f"There is no voice {name[:100]!r}: choose one such as {examples}.", "voice", "voice_not_found")
+
+
+def like(engine: TextToSpeech, references: list[tuple[Path, str]], name: str) -> Choose:
+    """Raises Refused where the engine that runs cannot imitate."""
+    if not isinstance(engine, Imitating):
+        raise Refused(
+            400, f"Only CSM-1B speaks as a recording does ({name}): choose it on the setup page.", "voice",
+            "voice_not_available",
+        )  # fmt: skip
+
+    def choose(running: TextToSpeech) -> Speaker:
+        assert isinstance(running, Imitating)
+        return running.speaker_like(references)
+
+    return choose
+
+
+def _own(running: TextToSpeech) -> Speaker:
+    return running.speaker()
+
+
+def _of(name: str) -> Choose:
+    def choose(running: TextToSpeech) -> Speaker:
+        assert isinstance(running, ManyVoiced)
+        return running.speaker_of(name)
+
+    return choose
