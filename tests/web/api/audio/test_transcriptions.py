@@ -131,7 +131,7 @@ async def test_what_is_wrong_is_told(
     assert error(answer)["param"] == param
 
 
-@pytest.mark.parametrize("file", [b"", b"no recording at all", tone()[:100], tone(format="FLAC")[:300]])
+@pytest.mark.parametrize("file", [b"", b"no recording at all", tone(format="FLAC")[:300]])
 async def test_what_is_no_recording_is_told(client: httpx.AsyncClient, ears: Writing, file: bytes) -> None:
     answer = await sent(client, file=file)
     assert answer.status_code == 400
