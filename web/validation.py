@@ -62,6 +62,8 @@ def sentence(field: str, kind: str, limits: Mapping[str, Any], otherwise: str) -
             )
         case "none_required":
             return f"{name} is not supported here; leave it out."
+        case "value_error":
+            return f"{name}: {limits['error']}."
         case "bool_parsing" | "bool_type":
             return f"{name} must be true or false."
         case "int_parsing" | "int_type" | "int_from_float":

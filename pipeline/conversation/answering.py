@@ -10,6 +10,7 @@ from typing import Any
 
 from config.settings import MindSettings
 from pipeline.conversation.recollection import Recollection
+from pipeline.conversation.request import USUAL, Request
 from pipeline.engine import EngineError
 from pipeline.llm import LanguageModel, Message, Prompt, ReadsAhead, Truncated
 from pipeline.llm.cleaning import cleaned
@@ -24,21 +25,22 @@ ATTEMPTS = 2
 
 async def answer(
     mind: LanguageModel,
-    recollection: Recollection,
+    recollection: Recollection | None,
     settings: MindSettings,
     history: Callable[[], tuple[Message, ...]],
     now: Callable[[], datetime],
     *,
+    request: Request = USUAL,
     turn: UserTurn | None = None,
     after: Collection[asyncio.Task[Any]] = (),
-    on_transcript: Callable[[], None],
-    on_recall: Callable[[Recall], None],
-) -> AsyncGenerator[str | Truncated, None]:
-    """Pieces of the reply, the last one Truncated where it is not whole.
+    on_transcript: Callable[[], None] = lambda: None,
+    on_recall: Callable[[Recall], None] = lambda _: None,
+) -> AsyncGenerator[str | ToolCall | Truncated, None]:
+    """Pieces of the reply, then the calls that it ends with; the last one Truncated where it is not whole.
 
     `turn` is the user's while its words are not history yet; nothing is said to no words. `history` gives what was said
-    before it, once all of `after` is done. There are no tools yet: a call is not said. A model that has no words is
-    asked once more. Raises EngineError (while iterating), also where it has none again.
+    before it, once all of `after` is done. A model that has no words and wants no tool that it has is asked once more.
+    Raises EngineError (while iterating), also where it has none again.
     """
     said, spoken = "", False
     if turn is not None:
@@ -48,25 +50,41 @@ async def answer(
             return
     if after:
         await asyncio.wait(after)
-    messages = (*history(), Message("user", said)) if said else history()
-    recalled = await recollection.recall(messages[-1].text if messages else "")
+    messages = history() if request.history is None else request.history
+    if said and request.history is None:
+        messages = (*messages, Message("user", said))
+    asked = next((message.text for message in reversed(messages) if message.role == "user"), "")
+    recalled = None if recollection is None else await recollection.recall(asked)
     if recalled is not None:
         on_recall(recalled)
-    prompt = Prompt(settings.persona, messages, recalled, now(), settings.temperature, settings.max_tokens)
+    prompt = Prompt(
+        settings.persona if request.persona is None else request.persona,
+        messages,
+        recalled,
+        now(),
+        settings.temperature,
+        settings.max_tokens if request.max_tokens is None else request.max_tokens,
+        tools=request.tools,
+        tool_choice=request.tool_choice,
+    )
+    called = False
     for _ in range(ATTEMPTS):
         unspoken, call = "", None
         async with aclosing(cleaned(mind.reply(prompt))) as pieces:
             async for piece in pieces:
                 if isinstance(piece, ToolCall):
+                    if any(tool.name == piece.name for tool in request.tools):
+                        called = True
+                        yield piece
                     call = call or piece
                 elif isinstance(piece, Truncated):
                     yield piece
-                elif spoken := spoken or bool(speakable(unspoken + piece)):
+                elif spoken := spoken or not request.spoken or bool(speakable(unspoken + piece)):
                     yield unspoken + piece
                     unspoken = ""
                 else:
                     unspoken += piece
-        if spoken:
+        if spoken or called:
             return
     if call is not None:
         raise EngineError(

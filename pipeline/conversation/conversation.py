@@ -17,17 +17,20 @@ from config import Settings
 from pipeline.audio import EAR_RATE, Samples
 from pipeline.cleanup import uninterrupted
 from pipeline.conversation.answering import answer, fixed, read_ahead
+from pipeline.conversation.aside import aside
 from pipeline.conversation.events import Event, Outcome, Recalled, ReplyResumed, State, StateChanged, UserSaid
 from pipeline.conversation.history import FIRST, History, Past
 from pipeline.conversation.recollection import Recollection
 from pipeline.conversation.recording import Recording
 from pipeline.conversation.reply import Reply
 from pipeline.conversation.reply_side import ReplySide
+from pipeline.conversation.request import USUAL, Request
 from pipeline.conversation.scope import ConversationScope
 from pipeline.conversation.stages import Stages
 from pipeline.conversation.user_side import Ended, Mode, Paused, SpokeOver, TurnChange, UserSide, WentOn
 from pipeline.engine import EngineError
 from pipeline.llm import Truncated
+from pipeline.tools.calls import ToolCall
 from pipeline.turns.interruption import REACTION_HEARD, InterruptionJudge, Ruling, can_react
 from pipeline.turns.listening import UserTurn
 from pipeline.turns.record import TurnRecord
@@ -69,6 +72,7 @@ class Conversation:
         self.history = History(past)
         self._stages = stages
         self._settings = settings
+        self._usual = USUAL
         self._now = now
         self._recording = recording
         self._scope = ConversationScope(name, now, on_record, turns=past.turns)
@@ -77,6 +81,7 @@ class Conversation:
             stages.voice,
             self._scope,
             user_talks=lambda: self._user.turn is not None,
+            made=self._reply_made,
             done=self._reply_done,
             changed=self._tell_state,
         )
@@ -119,9 +124,23 @@ class Conversation:
         await self._replies.speaker.close()
         self._scope.outbox.close()
 
-    def configure(self, settings: Settings, *, mode: Mode | None = None, stages: Stages | None = None) -> None:
-        """Take effect from the next turn on; what is being said is not disturbed."""
+    def configure(
+        self,
+        settings: Settings,
+        *,
+        mode: Mode | None = None,
+        stages: Stages | None = None,
+        usual: Request | None = None,
+        interruptible: bool = True,
+    ) -> None:
+        """Take effect from the next turn on; what is being said is not disturbed.
+
+        `usual` is what replies are to be like that follow from a turn by themselves. Where they are not
+        `interruptible`, what is said over one is the next turn.
+        """
         self._settings = settings
+        self._usual = usual or self._usual
+        self._user.interrupts = interruptible
         self._stages = stages or self._stages
         self._replies.configure(self._stages.voice)
         self._recollection.configure(self._stages.memory, settings)
@@ -154,8 +173,11 @@ class Conversation:
         """Wait until everything given to hear() has been listened to."""
         await self._user.ear.caught_up()
 
-    async def say(self, text: str) -> None:
-        """A turn that the user typed. It is answered at once, or when whoever is speaking just then has finished."""
+    async def say(self, text: str, request: Request | None = None) -> None:
+        """A turn that the user typed. It is answered at once, or when whoever is speaking just then has finished.
+
+        Cancelled while it waits for what was said before, it has changed nothing.
+        """
         self.cancel("the user typed")
         await self._settled()
         self.cancel("the user typed")
@@ -164,14 +186,24 @@ class Conversation:
         self._user_said(record, text)
         self._keep_user()
         record.mark("speech_ended", self._scope.clock())
-        self._replies.start(record, self._answer(record), release=self._quiet)
+        self._start(record, request or self._usual, release=self._quiet)
 
-    async def respond(self, persona: str | None = None) -> None:
-        """Reply now, to what was said last."""
+    async def respond(self, request: Request | None = None) -> None:
+        """Reply now, to what was said last. Cancelled while it waits for that, it has changed nothing."""
         record = await self._settled()
         self.cancel("a new reply was asked for")
-        record = record or self._scope.new_record()
-        self._replies.start(record, self._answer(record, persona=persona), release=True)
+        self._start(record or self._scope.new_record(), request or self._usual, release=True)
+
+    async def settled(self) -> None:
+        """Wait until all that was said is history."""
+        await self._settled()
+
+    def aside(self, request: Request) -> AsyncGenerator[Event, None]:
+        """The events of a reply outside the conversation, up to ReplyMade."""
+        mind, voice = self._stages.mind, self._stages.voice
+        messages = self.history.messages
+        text = answer(mind, None, self._settings.mind, lambda: messages, self._now, request=request)
+        return aside(text, voice.speaker(), request)
 
     def commit(self) -> None:
         """What was heard so far is the user's turn."""
@@ -230,6 +262,8 @@ class Conversation:
                 self._ended(turn)
             case SpokeOver(turn, reply):
                 intrusion = self._user.overheard(turn, reacting=self._reacting(turn, reply))
+                if not self._user.interrupts:
+                    return
                 if (ruling := self._interruptions.ruling(intrusion)) is not None:
                     self._enforce(ruling, turn, reply)
 
@@ -247,7 +281,7 @@ class Conversation:
         allowed = self._settings.turns.speculations
         if self._user.mode == "automatic" and self._replies.current is None and turn.record.speculations < allowed:
             turn.record.speculations += 1
-            self._replies.start(turn.record, self._answer(turn.record, turn), release=False)
+            self._start(turn.record, self._usual, turn=turn, release=False)
 
     def _ended(self, turn: UserTurn) -> None:
         if self._replies.current is not None and self._replies.of(turn.record) is None:
@@ -345,7 +379,7 @@ class Conversation:
         elif self._replies.current is not None or self._settling is not None:
             self._scope.close_record(record, "interrupted", "the user went on before it was answered")
         else:
-            self._replies.start(record, self._answer(record), release=self._quiet)
+            self._start(record, self._usual, release=self._quiet)
 
     def _not_understood(self, turn: UserTurn, trouble: str) -> None:
         """Ask again, once; after that a sentence on the page is enough."""
@@ -363,11 +397,12 @@ class Conversation:
             self._scope.notice("info", "Something was heard, but no words were understood.")
         self._scope.close_record(record, "not understood", trouble)
 
-    def _answer(
-        self, record: TurnRecord, turn: UserTurn | None = None, *, persona: str | None = None
-    ) -> AsyncGenerator[str | Truncated, None]:
-        own = self._settings.mind
+    def _start(self, record: TurnRecord, request: Request, *, turn: UserTurn | None = None, release: bool) -> None:
+        self._replies.start(record, self._answer(record, request, turn), release=release, request=request)
 
+    def _answer(
+        self, record: TurnRecord, request: Request, turn: UserTurn | None
+    ) -> AsyncGenerator[str | ToolCall | Truncated, None]:
         def recalled(recall: Recall) -> None:
             record.mark("recalled", self._scope.clock())
             self._scope.outbox.post(Recalled(record.turn, record.revision, recall))
@@ -375,9 +410,10 @@ class Conversation:
         return answer(
             self._stages.mind,
             self._recollection,
-            own if persona is None else own.model_copy(update={"persona": persona}),
+            self._settings.mind,
             lambda: self.history.without(turn.number) if turn is not None else self.history.messages,
             self._now,
+            request=request,
             turn=turn,
             after=[task for task in (self._reading, self._settling if turn is not None else None) if task is not None],
             on_transcript=lambda: record.mark("transcript_final", self._scope.clock()),
@@ -407,6 +443,11 @@ class Conversation:
             self._recollection.keep("user", self._unkept)
             self._unkept = ""
 
+    def _reply_made(self, reply: Reply) -> None:
+        """What it asks to have done is history at once, for its result may come before all of it was heard."""
+        if reply.calls:
+            self.history.add("assistant", "", reply.turn, calls=reply.calls)
+
     def _reply_done(self, reply: Reply, outcome: Outcome) -> None:
         """What was heard of it is history, unless it never was."""
         if outcome == "withdrawn":
@@ -415,7 +456,10 @@ class Conversation:
         if outcome == "completed":
             self._user.taking.habits.went_well()
         if reply.heard:
-            self.history.add("assistant", reply.heard, reply.turn, interrupted=outcome == "interrupted")
+            of_turn = (place for place, entry in enumerate(self.history.entries) if entry.turn == reply.turn)
+            calls = next((place for place in of_turn if self.history.entries[place].calls), None)
+            interrupted = outcome == "interrupted"
+            self.history.add("assistant", reply.heard, reply.turn, interrupted=interrupted, place=calls)
             self._recollection.keep("assistant", reply.heard)
         self._read_ahead()
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.audio import Samples
+from pipeline.tools.calls import ToolCall
 from pipeline.turns.record import TurnRecord
 from rag import Recall
 
@@ -77,12 +78,15 @@ class Recalled(Event):
 
 @dataclass(frozen=True, slots=True)
 class ReplyStarted(Event):
-    pass
+    request: str = ""
+    """The id of the request that it answers; empty where it follows from the turn by itself."""
+    spoken: bool = True
+    """False: text alone will come, piece by piece as it is written."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyText(Event):
-    """Text that is about to be spoken: a clause, in reading form."""
+    """Text that is about to be spoken: a clause, in reading form. Of a reply that is not spoken: any piece."""
 
     text: str
 
@@ -113,6 +117,10 @@ class ReplyMade(Event):
     samples: int
     failure: str | None = None
     """Why it is not whole: an engine failed on the way."""
+    truncated: bool = False
+    """Whether it had to end at its greatest length."""
+    calls: tuple[ToolCall, ...] = ()
+    """What the language model asks to have done, after what it said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +133,8 @@ class ReplyDone(Event):
     heard: str
     """What was really heard; this is history."""
     why: str
+    request: str = ""
+    """As in ReplyStarted."""
 
 
 @dataclass(frozen=True, slots=True)

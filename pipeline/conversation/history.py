@@ -6,15 +6,26 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from pipeline.llm import Message
+from pipeline.tools.calls import ToolCall
+
+Role = Literal["user", "assistant", "system", "tool"]
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
     id: str
-    role: Literal["user", "assistant", "system"]
+    role: Role
     text: str
     turn: int
     interrupted: bool = False
+    calls: tuple[ToolCall, ...] = ()
+    """What the assistant asked to have done, after what it said."""
+    call_id: str = ""
+    """Of the call that a tool's entry answers."""
+
+    @property
+    def message(self) -> Message:
+        return Message(self.role, self.text, self.interrupted, self.calls, self.call_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,32 +52,38 @@ class History:
 
     @property
     def messages(self) -> tuple[Message, ...]:
-        return tuple(Message(entry.role, entry.text, entry.interrupted) for entry in self._entries)
+        return tuple(entry.message for entry in self._entries)
 
     def without(self, turn: int) -> tuple[Message, ...]:
         """What was said in all other turns."""
-        return tuple(Message(each.role, each.text, each.interrupted) for each in self._entries if each.turn != turn)
+        return tuple(each.message for each in self._entries if each.turn != turn)
 
     def add(
         self,
-        role: Literal["user", "assistant", "system"],
+        role: Role,
         text: str,
         turn: int,
         *,
         interrupted: bool = False,
         id: str | None = None,
+        calls: tuple[ToolCall, ...] = (),
+        call_id: str = "",
+        place: int | None = None,
     ) -> Entry:
+        """At the end, or before the entry that is at `place` now."""
         self._made += 1
-        entry = Entry(id or _id(self._made), role, text, turn, interrupted)
-        self._entries.append(entry)
+        entry = Entry(id or _id(self._made), role, text, turn, interrupted, calls, call_id)
+        self._entries.insert(len(self._entries) if place is None else place, entry)
         return entry
+
+    def place(self, id: str) -> int | None:
+        """Where an entry stands."""
+        return next((place for place, entry in enumerate(self._entries) if entry.id == id), None)
 
     def put_back(self, role: Literal["user", "assistant"], text: str, turn: int) -> Entry:
         """What an earlier turn had said, in its place again, whatever was said since."""
         later = next((place for place, entry in enumerate(self._entries) if entry.turn > turn), len(self._entries))
-        entry = self.add(role, text, turn)
-        self._entries.insert(later, self._entries.pop())
-        return entry
+        return self.add(role, text, turn, place=later)
 
     def find(self, id: str) -> Entry | None:
         return next((entry for entry in self._entries if entry.id == id), None)

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from pipeline.audio import MOUTH_RATE
 from pipeline.conversation.events import Event, ReplyAudio, ReplyMade, ReplyStarted, ReplyText
 from pipeline.conversation.outbox import Outbox
+from pipeline.conversation.request import USUAL, Request
 from pipeline.engine import EngineError
 from pipeline.llm import Truncated
+from pipeline.tools.calls import ToolCall
 from pipeline.tts import ContextualSpeaker, Speaker, Spoken, WordTime
 from pipeline.tts.clauses import SENTENCE_ENDS, ClauseSplitter, reached
 from pipeline.tts.speakable import speakable
@@ -60,12 +62,14 @@ class Reply:
     def __init__(
         self,
         record: TurnRecord,
-        text: AsyncGenerator[str | Truncated, None],
+        text: AsyncGenerator[str | ToolCall | Truncated, None],
         speaker: Speaker,
         outbox: Outbox,
         clock: Callable[[], float],
+        request: Request = USUAL,
     ) -> None:
         self.record = record
+        self.request = request
         self.turn = record.turn
         self.revision = record.revision
         self.clauses: list[SpokenClause] = []
@@ -74,6 +78,9 @@ class Reply:
         self.played = 0
         self.made = False
         self.failure: EngineError | None = None
+        self.calls: tuple[ToolCall, ...] = ()
+        """What it asks to have done; told when all else of it was sent."""
+        self.truncated = False
         self.tokens = 0
         """Pieces of text that were written, heard or not."""
         self._text = text
@@ -95,17 +102,21 @@ class Reply:
 
     @property
     def text(self) -> str:
-        return " ".join(clause.text for clause in self.clauses)
+        joint = " " if self.request.spoken else ""
+        return joint.join(clause.text for clause in self.clauses).strip()
 
     @property
     def heard(self) -> str:
-        return heard_text(self.clauses, self.played)
+        """What is only read is read as it comes."""
+        if self.request.spoken:
+            return heard_text(self.clauses, self.played)
+        return self.text if self.released else ""
 
     def release(self) -> None:
         """Let it out: what was held back leaves at once."""
         if self.released:
             return
-        self._outbox.post(ReplyStarted(self.turn, self.revision))
+        self._outbox.post(ReplyStarted(self.turn, self.revision, self.request.id, self.request.spoken))
         for event in self._held:
             self._outbox.post(event)
         if any(isinstance(event, ReplyAudio) for event in self._held):
@@ -122,6 +133,40 @@ class Reply:
 
     async def run(self) -> None:
         """Write and speak until done; an engine's failure is kept in `failure`, and said aloud where possible."""
+        if not self.request.spoken:
+            await self._show()
+        else:
+            await self._say()
+        await self._released.wait()
+        self.made = True
+        self.record.mark("reply_made", self._clock())
+        failure = None if self.failure is None else str(self.failure)
+        calls = self.calls if self.failure is None else ()
+        self._outbox.post(ReplyMade(self.turn, self.revision, self.samples, failure, self.truncated, calls))
+
+    async def _show(self) -> None:
+        """Send the text as it is written; nothing is spoken."""
+        async with aclosing(self._text) as pieces:
+            try:
+                async for piece in pieces:
+                    if not isinstance(piece, str):
+                        self._beside(piece)
+                        continue
+                    self.record.mark("first_token", self._clock())
+                    self.tokens += 1
+                    self.clauses.append(SpokenClause(piece, "", 0))
+                    self._send(ReplyText(self.turn, self.revision, piece))
+            except EngineError as error:
+                self.failure = error
+
+    def _beside(self, piece: ToolCall | Truncated) -> None:
+        """What comes of a language model beside text."""
+        if isinstance(piece, Truncated):
+            self.truncated = True
+        else:
+            self.calls = (*self.calls, piece)
+
+    async def _say(self) -> None:
         clauses: asyncio.Queue[str | None] = asyncio.Queue(CLAUSES_WAITING)
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -129,11 +174,6 @@ class Reply:
                 tasks.create_task(self._speak(clauses))
         except* EngineError as failures:
             self.failure = next(error for error in failures.exceptions if isinstance(error, EngineError))
-        await self._released.wait()
-        self.made = True
-        self.record.mark("reply_made", self._clock())
-        failure = None if self.failure is None else str(self.failure)
-        self._outbox.post(ReplyMade(self.turn, self.revision, self.samples, failure))
 
     async def remember(self) -> None:
         """It is over: a voice that keeps what it said keeps what was heard of it."""
@@ -141,13 +181,13 @@ class Reply:
             await self._speaker.reply_heard(self.played)
 
     async def _write(self, clauses: asyncio.Queue[str | None]) -> None:
-        splitter, begun, whole = ClauseSplitter(), False, True
+        splitter, begun = ClauseSplitter(), False
         async with aclosing(self._text) as pieces:
             try:
                 async for piece in pieces:
-                    if isinstance(piece, Truncated):
-                        whole = False
-                        break
+                    if not isinstance(piece, str):
+                        self._beside(piece)
+                        continue
                     self.record.mark("first_token", self._clock())
                     self.tokens += 1
                     for clause in splitter.feed(piece):
@@ -156,7 +196,7 @@ class Reply:
             except EngineError as error:
                 self.failure = error
         for clause in splitter.finish():
-            if whole or not begun or clause.endswith(tuple(SENTENCE_ENDS)):
+            if not self.truncated or not begun or clause.endswith(tuple(SENTENCE_ENDS)):
                 await clauses.put(clause)
         if self.failure is not None:
             await clauses.put(f"Sorry, I cannot go on: {self.failure}")

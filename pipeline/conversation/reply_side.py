@@ -10,9 +10,11 @@ from collections.abc import AsyncGenerator, Callable
 from pipeline.audio import MOUTH_RATE
 from pipeline.conversation.events import Outcome, ReplyDone
 from pipeline.conversation.reply import Reply
+from pipeline.conversation.request import USUAL, Request
 from pipeline.conversation.scope import ConversationScope
 from pipeline.engine import EngineError
 from pipeline.llm import Truncated
+from pipeline.tools.calls import ToolCall
 from pipeline.tts import Speaker, TextToSpeech
 from pipeline.turns.record import TurnRecord
 
@@ -29,15 +31,18 @@ class ReplySide:
         scope: ConversationScope,
         *,
         user_talks: Callable[[], bool],
+        made: Callable[[Reply], None],
         done: Callable[[Reply, Outcome], None],
         changed: Callable[[], None],
     ) -> None:
-        """`done` is told of each reply that is over, before its record is closed; `changed`, of any change of state."""
+        """`made` is told of each reply that was sent in full, `done` of each that is over, before its record is closed;
+        `changed`, of any change of state."""
         self.current: Reply | None = None
         self._voice = voice
         self.speaker: Speaker = voice.speaker()
         self._scope = scope
         self._user_talks = user_talks
+        self._made = made
         self._done = done
         self._changed = changed
         self._task: asyncio.Task[None] | None = None
@@ -52,11 +57,18 @@ class ReplySide:
         """The current reply, if it answers this turn."""
         return self.current if self.current is not None and self.current.record is record else None
 
-    def start(self, record: TurnRecord, text: AsyncGenerator[str | Truncated, None], *, release: bool) -> None:
+    def start(
+        self,
+        record: TurnRecord,
+        text: AsyncGenerator[str | ToolCall | Truncated, None],
+        *,
+        release: bool,
+        request: Request = USUAL,
+    ) -> None:
         """Make a reply; until it is released nothing of it is heard."""
         if self.current is not None:
             self.finish(self.current, "interrupted", "another reply took its place")
-        reply = self.current = Reply(record, text, self.speaker, self._scope.outbox, self._scope.clock)
+        reply = self.current = Reply(record, text, self.speaker, self._scope.outbox, self._scope.clock, request)
         self._scope.outbox.only((reply.turn, reply.revision))
         self._task = self._scope.spawn(self._run(reply))
         if release:
@@ -97,7 +109,8 @@ class ReplySide:
         record.mark("reply_done", self._scope.clock())
         record.reply, record.heard = reply.text, heard
         self._done(reply, outcome)
-        self._scope.outbox.post(ReplyDone(reply.turn, reply.revision, outcome, reply.text, heard, why))
+        request = reply.request.id
+        self._scope.outbox.post(ReplyDone(reply.turn, reply.revision, outcome, reply.text, heard, why, request))
         self._scope.close_record(record, outcome, why)
         self._changed()
 
@@ -106,7 +119,7 @@ class ReplySide:
             await reply.run()
         except Exception:  # a bug in an engine: whatever it is, the user must not wait for ever
             log.exception("a reply could not be made")
-            if reply is self.current and not reply.released:
+            if reply is self.current and not reply.released and not reply.request.id:
                 self.waste(reply)  # the turn has not ended: another is made when it has
                 return
             reply.failure = EngineError("Something went wrong inside Parley; its log says what. Please say it again.")
@@ -114,6 +127,8 @@ class ReplySide:
                 self.finish(reply, "failed", str(reply.failure))
         if reply.failure is not None:
             self._scope.notice("error", str(reply.failure))
+        else:
+            self._made(reply)
         self._finish_if_over(reply)
         self._changed()
         while reply is self.current:  # an end that sleeps or breaks must not leave the turn open for ever

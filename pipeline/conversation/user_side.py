@@ -75,6 +75,8 @@ class UserSide:
         self.ear = Ear(stages.vad(), settings.ears.sensitivity, self._meter)
         self.taking = TurnTaking(settings, stages.finished, scope.warn)
         self.mode = mode
+        self.interrupts = True
+        """Whether a reply pauses for whoever speaks over it."""
         self._stages = stages
         self._settings = settings
         self._scope = scope
@@ -143,7 +145,7 @@ class UserSide:
         turn.speech_samples = SpeechDetector.ONSET * FRAME
         record.mark("speech_started", self._scope.clock())
         self._scope.outbox.post(SpeechStarted(turn.number, turn.revision, started))
-        if reply is not None and self.mode != "manual":
+        if reply is not None and self.mode != "manual" and self.interrupts:
             self._scope.outbox.post(ReplyPaused(reply.turn, reply.revision))
 
     def _partial(self, partial: Transcript) -> None:

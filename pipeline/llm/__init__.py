@@ -8,16 +8,20 @@ from datetime import datetime
 from typing import Literal, Protocol, runtime_checkable
 
 from pipeline.engine import Engine
-from pipeline.tools.calls import ToolCall
+from pipeline.tools.calls import Tool, ToolCall
 from rag import Recall
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    role: Literal["user", "assistant", "system"]
+    role: Literal["user", "assistant", "system", "tool"]
     text: str
-    """For an assistant's message that was interrupted: only what was heard."""
+    """For an assistant's message that was interrupted: only what was heard. For a tool's: what it gave back."""
     interrupted: bool = False
+    calls: tuple[ToolCall, ...] = ()
+    """What the assistant asked to have done."""
+    call_id: str = ""
+    """Of the call that a tool's message answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,10 @@ class Prompt:
     """Of the reply."""
     bare: bool = False
     """Without the time and the memories around what is asked."""
+    tools: tuple[Tool, ...] = ()
+    """What may be asked for. Engines that know of no tools pass over them."""
+    tool_choice: str = "auto"
+    """auto, none, required, or the name of the tool that must be used."""
 
 
 @dataclass(frozen=True, slots=True)

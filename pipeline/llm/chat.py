@@ -138,7 +138,7 @@ def as_chat(history: Sequence[Message]) -> Iterator[ChatMessage]:
         if cut is not None and message.role == "user":
             content = f"({_interrupted(unmarked(cut.text))})\n{content}"
         cut = message if message.role == "assistant" and message.interrupted else None
-        if message.role != "system" and content:
+        if message.role in ("user", "assistant") and content:
             yield {"role": message.role, "content": content}
 
 

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    name: str
+    description: str = ""
+    """For the language model: what it does, and when it is of use."""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    """A JSON Schema of its arguments."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,54 +4,101 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Any
 
 from config import Settings
 from pipeline.conversation.conversation import Conversation
 from pipeline.conversation.history import Entry
+from pipeline.conversation.request import Request
 from pipeline.conversation.stages import Stages
-from pipeline.engine import EngineError
+from pipeline.llm import Message
+from pipeline.tools.calls import ToolCall
 from web.realtime import events as wire
-from web.realtime.narrator import CANCELLED, Narrator, milliseconds, samples_in
+from web.realtime import parts
+from web.realtime.answer import Answer
+from web.realtime.items import ROOT
+from web.realtime.narrator import CANCELLED, CANCELLED_BY_CLIENT, Narrator, milliseconds, samples_in
 from web.realtime.options import Wishes, in_force
-from web.realtime.pcm import WIRE_RATE, SoundError, ToEar, decoded
+from web.realtime.pcm import FromMouth, SoundError, ToEar, decoded
+from web.realtime.reading import Refusal
 
 logger = logging.getLogger(__name__)
 
 MAX_ITEMS = 1000
 """Items that a client may put into one conversation."""
+MOST_ASIDES = 8
+"""Replies that are made outside a conversation at once."""
+FAILED = parts.StatusDetails(
+    type="failed",
+    error=parts.StatusError(
+        type="server_error", code="internal_error", message="Something went wrong inside Parley; its log says what."
+    ),
+)
 
 
-class Refusal(Exception):
-    """A message that cannot be followed: a code for programs, a sentence for people, and the field it is about."""
+@dataclass(slots=True)
+class Asked:
+    """A `response.create` while it waits for what was said before to be understood."""
 
-    def __init__(self, code: str, message: str, param: str | None = None) -> None:
-        super().__init__(message)
-        self.code = code
-        self.param = param
+    answer: Answer
+    typed: parts.Message | None
+    """What the user typed, which it makes a turn."""
+    task: asyncio.Task[None]
 
 
 class Commands:
-    def __init__(self, conversation: Conversation, narrator: Narrator, settings: Settings) -> None:
+    def __init__(
+        self,
+        conversation: Conversation,
+        narrator: Narrator,
+        settings: Settings,
+        wishes: Wishes,
+        tell: Callable[[wire.ServerEvent], Awaitable[None]],
+    ) -> None:
+        """`tell` sends what comes of a message later, beside the conversation's events."""
         self._conversation = conversation
         self._narrator = narrator
         self._settings = settings
-        self._wishes = Wishes()
+        self._wishes = wishes
+        self._tell = tell
         self._ear = ToEar()
         self._appended = 0
         """Samples since the last commit or clear."""
-        self._typed: wire.Item | None = None
+        self._typed: parts.Message | None = None
         """What the user typed, until `response.create` makes it a turn."""
+        self._asked: Asked | None = None
+        self._asides: dict[str, tuple[Answer, asyncio.Task[None]]] = {}
+        """What is made outside the conversation, by the response's id."""
+        self._made = 0
+        """Names given to items of the client."""
         self._tasks: set[asyncio.Task[None]] = set()
+        self._apply()
 
     @property
-    def session(self) -> wire.Session:
+    def session(self) -> parts.Session:
         return in_force(self._conversation.name, self._settings, self._wishes)
 
     def configure(self, settings: Settings, stages: Stages) -> None:
         """The user changed the settings; this client's own wishes stay."""
         self._settings = settings
-        self._conversation.configure(self._wishes.applied_to(settings), stages=stages)
+        self._apply(stages)
+
+    def _apply(self, stages: Stages | None = None) -> None:
+        wishes, narrator = self._wishes, self._narrator
+        own = wishes.applied_to(self._settings)
+        narrator.manual = wishes.mode == "manual"
+        narrator.instructions = own.mind.persona
+        if narrator.mouth.encoding is not wishes.told:
+            narrator.mouth = FromMouth(wishes.told)
+        if self._ear.encoding is not wishes.heard:
+            self._conversation.hear(self._ear.flush())
+            self._ear = ToEar(wishes.heard)
+        self._conversation.configure(
+            own, mode=wishes.turns, stages=stages, usual=wishes.request, interruptible=wishes.interruptible
+        )
 
     async def obey(self, event: wire.AnyClientEvent) -> list[wire.ServerEvent]:
         """The direct answers to a message; what follows from it comes through the conversation's events.
@@ -71,13 +118,14 @@ class Commands:
             case wire.ConversationItemCreate():
                 return self._create(event)
             case wire.ConversationItemRetrieve():
-                return [wire.ConversationItemRetrieved(item=self._item(event.item_id))]
+                item = self._item(event.item_id, "item_retrieve_invalid_item_id")
+                return [wire.ConversationItemRetrieved(item=item)]
             case wire.ConversationItemTruncate():
                 return self._truncate(event)
             case wire.ConversationItemDelete():
                 return self._delete(event.item_id)
             case wire.ResponseCreate():
-                return await self._respond(event.response or wire.ResponseOptions())
+                return self._respond(event.response or parts.ResponseOptions())
             case wire.ResponseCancel():
                 return self._cancel(event.response_id)
             case wire.ParleyPlayback():
@@ -93,21 +141,21 @@ class Commands:
 
     # -- the session and its sound ------------------------------------------------------------------------------------
 
-    def _update(self, session: wire.Session) -> list[wire.ServerEvent]:
+    def _update(self, session: parts.Session) -> list[wire.ServerEvent]:
         self._wishes = self._wishes.updated(session)
-        self._narrator.manual = self._wishes.mode == "manual"
         self._narrator.parley = self._narrator.parley or session.parley is not None
-        self._conversation.configure(self._wishes.applied_to(self._settings), mode=self._wishes.mode)
+        self._apply()
         return [wire.SessionUpdated(session=self.session)]
 
     async def _append(self, audio: str) -> list[wire.ServerEvent]:
         try:
-            samples = decoded(audio)
+            samples = decoded(audio, self._ear.encoding)
         except SoundError as error:
             raise Refusal("invalid_audio", str(error), "audio") from None
         self._appended += len(samples)
-        for start in range(0, len(samples), WIRE_RATE):
-            self._conversation.hear(self._ear.feed(samples[start : start + WIRE_RATE]))
+        second = self._ear.encoding.rate
+        for start in range(0, len(samples), second):
+            self._conversation.hear(self._ear.feed(samples[start : start + second]))
             await asyncio.sleep(0)  # a second at a time: a long message must not hold up the loop
         return []
 
@@ -132,61 +180,100 @@ class Commands:
     # -- items --------------------------------------------------------------------------------------------------------
 
     def _create(self, event: wire.ConversationItemCreate) -> list[wire.ServerEvent]:
-        narrator = self._narrator
-        if event.previous_item_id not in {None, narrator.last_item}:
-            raise Refusal("invalid_value", "An item can only be added at the end: leave previous_item_id out.")
-        if len(narrator.items) >= MAX_ITEMS:
+        items = self._narrator.items
+        after = event.previous_item_id
+        if after not in {None, ROOT} and after not in items:
+            raise Refusal(
+                "item_create_invalid_previous_item_id", f"There is no item {after!r} to follow.", "previous_item_id"
+            )
+        if len(items) >= MAX_ITEMS:
             raise Refusal("too_many_items", f"This conversation has {MAX_ITEMS} items; begin another.")
         item = event.item.model_copy(update={"status": "completed", "object": "realtime.item"})
         if item.id is None:
-            item.id = f"item_client_{len(narrator.items) + 1}"
-        if item.id in narrator.items:
-            raise Refusal("item_exists", f"There is already an item {item.id}.", "item.id")
-        if any(part.type == "input_audio" for part in item.content):
-            raise Refusal("invalid_value", "Send sound by input_audio_buffer.append.", "item.content")
-        if not _text(item):
-            raise Refusal("invalid_value", "The item has no text.", "item.content")
+            item.id = self._new_id()
+        if item.id in items:
+            raise Refusal("item_create_duplicate_item_id", f"There is already an item {item.id!r}.", "item.id")
+        if isinstance(item, parts.Message):
+            self._check(item)
         self._keep_typed()
-        if item.role == "user":
+        last = after in {None, items.last} or (after == ROOT and not items)
+        if isinstance(item, parts.Message) and item.role == "user" and last:
             self._typed = item
-            return narrator.add(item)
-        self._conversation.history.add(item.role, _text(item), 0, id=item.id)
-        return narrator.add(item)
+        else:
+            self._keep(item, None if last else after)
+        return self._narrator.add(item, after)
+
+    def _new_id(self) -> str:
+        self._made += 1
+        return f"item_client_{self._made}"
+
+    def _check(self, item: parts.Message) -> None:
+        """Raises Refusal for a message that cannot be told to the language model."""
+        if any(part.type == "input_image" for part in item.content):
+            raise Refusal("image_not_supported", "The language model here sees no images: send text.", "item.content")
+        if any(part.type == "input_audio" and not part.transcript for part in item.content):
+            raise Refusal("invalid_value", "Send sound by input_audio_buffer.append.", "item.content")
+        if not item.text:
+            raise Refusal("invalid_value", "The item has no text.", "item.content")
+
+    def _keep(self, item: parts.Item, after: str | None = None) -> None:
+        """It is history: at the end, or after an item or ROOT."""
+        message = _message(item)
+        self._conversation.history.add(
+            message.role,
+            message.text,
+            0,
+            id=item.id,
+            calls=message.calls,
+            call_id=message.call_id,
+            place=None if after is None else self._place_after(after),
+        )
+
+    def _place_after(self, item_id: str) -> int:
+        """Among what is history, which has not every item."""
+        history, ids = self._conversation.history, self._narrator.items.ids
+        for earlier in reversed(ids[: ids.index(item_id) + 1] if item_id != ROOT else []):
+            if (entry := self._entry(earlier)) is not None and (place := history.place(entry.id)) is not None:
+                return place + 1
+        return 0
 
     def _keep_typed(self) -> None:
         """What was typed and not answered before the conversation went on is history, nothing more."""
         if self._typed is not None:
-            self._conversation.history.add("user", _text(self._typed), 0, id=self._typed.id)
+            self._keep(self._typed)
             self._typed = None
 
-    def _item(self, item_id: str) -> wire.Item:
-        item = self._narrator.items.get(item_id)
+    def _item(self, item_id: str, code: str) -> parts.Item:
+        item = self._narrator.items.find(item_id)
         if item is None:
-            raise Refusal("item_not_found", f"There is no item {item_id}.", "item_id")
+            raise Refusal(code, f"There is no item {item_id!r}.", "item_id")
         return item
 
     def _entry(self, item_id: str) -> Entry | None:
         """What the history keeps for an item; an unheard reply has nothing there."""
-        history, item = self._conversation.history, self._item(item_id)
+        history, item = self._conversation.history, self._narrator.items.find(item_id)
         turn = self._narrator.turn_of(item_id)
         if turn is None:
             return history.find(item_id)
-        of_turn = [entry for entry in history.entries if entry.turn == turn and entry.role == item.role]
-        return of_turn[-1] if of_turn else None
+        role = item.role if isinstance(item, parts.Message) else "assistant"
+        of_turn = [entry for entry in history.entries if entry.turn == turn and entry.role == role]
+        return next((entry for entry in reversed(of_turn) if not entry.calls), None)
 
     def _truncate(self, event: wire.ConversationItemTruncate) -> list[wire.ServerEvent]:
         """The client says what was really heard; the reply stops if it is still going on."""
-        self._item(event.item_id)
         answer = self._narrator.answer_of(event.item_id)
+        told = wire.ConversationItemTruncated(
+            item_id=event.item_id, content_index=event.content_index, audio_end_ms=event.audio_end_ms
+        )
         if answer is None:
+            self._item(event.item_id, "item_truncate_invalid_item_id")
             raise Refusal("invalid_value", "Only a spoken reply can be truncated.", "item_id")
-        samples = samples_in(event.audio_end_ms)
-        if samples > answer.samples:
-            raise Refusal(
-                "invalid_value",
-                f"audio_end_ms is {event.audio_end_ms}, but only {milliseconds(answer.samples)} ms were sent.",
-                "audio_end_ms",
-            )
+        if event.item_id not in self._narrator.items:
+            return [told]  # it was taken back meanwhile: nothing of it is history
+        if event.audio_end_ms > milliseconds(answer.samples):
+            sent = f"only {milliseconds(answer.samples)} ms were sent"
+            raise Refusal("invalid_value", f"audio_end_ms is {event.audio_end_ms}, but {sent}.", "audio_end_ms")
+        samples = min(samples_in(event.audio_end_ms), answer.samples)
         if answer is self._narrator.answer:
             self._conversation.played(samples)
             self._conversation.cancel(CANCELLED)
@@ -197,9 +284,11 @@ class Commands:
                 self._conversation.history.truncate(entry.id, heard)
             else:
                 self._conversation.history.delete(entry.id)
-        return [wire.ConversationItemTruncated(item_id=event.item_id, audio_end_ms=event.audio_end_ms)]
+        self._narrator.items.replace(answer.message("incomplete", heard))
+        return [told]
 
     def _delete(self, item_id: str) -> list[wire.ServerEvent]:
+        self._item(item_id, "item_delete_invalid_item_id")
         entry = self._entry(item_id)
         if self._typed is not None and self._typed.id == item_id:
             self._typed = None
@@ -209,45 +298,111 @@ class Commands:
 
     # -- replies ------------------------------------------------------------------------------------------------------
 
-    async def _respond(self, options: wire.ResponseOptions) -> list[wire.ServerEvent]:
-        answer = self._narrator.answer
-        if answer is not None and answer.open:
+    def _respond(self, options: parts.ResponseOptions) -> list[wire.ServerEvent]:
+        """From here on `response.created` is followed by exactly one `response.done`, whatever happens."""
+        if self._wishes.kind == "transcription":
+            raise Refusal("invalid_value", "A transcription session gives no replies: connect without it.", "type")
+        request = self._wishes.request_for(options)
+        if options.input is not None:
+            request = replace(request, history=tuple(self._given(each) for each in options.input))
+        if options.conversation == "none":
+            return self._respond_aside(options, request)
+        narrator = self._narrator
+        if narrator.asked is not None or (narrator.answer is not None and narrator.answer.open):
             raise Refusal(
                 "conversation_already_has_active_response",
                 "A reply is being made already: wait for response.done, or send response.cancel first.",
             )
-        self._narrator.metadata = options.metadata
-        typed = self._typed
-        if typed is not None and options.instructions is None:
-            self._typed = None
-            self._narrator.typed(typed)
-            await self._conversation.say(_text(typed))
-            return []
-        self._keep_typed()
-        self._spawn(self._conversation.respond(options.instructions))
-        return []
+        if narrator.answer is not None and not narrator.parley:
+            self._conversation.played(narrator.answer.samples)  # such a client plays the new one after it
+        if request.history is not None:
+            self._keep_typed()
+        typed, self._typed = self._typed, None
+        if typed is not None:
+            narrator.typed(typed)
+        answer = narrator.ask(options.metadata, spoken=request.spoken)
+        request = replace(request, id=answer.response_id)
+        self._asked = Asked(answer, typed, self._spawn(self._begin(answer, request, typed)))
+        return [wire.ResponseCreated(response=answer.response("in_progress"))]
+
+    async def _begin(self, answer: Answer, request: Request, typed: parts.Message | None) -> None:
+        """A reply waits for the transcript; meanwhile the client's further messages are read."""
+        try:
+            if typed is None:
+                await self._conversation.respond(request)
+            else:
+                await self._conversation.say(typed.text, request)
+        except Exception:
+            logger.exception("a reply could not be begun")
+            await self._fail(answer)
+        self._asked = None  # not where it was cancelled: that was seen to
+
+    def _respond_aside(self, options: parts.ResponseOptions, request: Request) -> list[wire.ServerEvent]:
+        if len(self._asides) >= MOST_ASIDES:
+            raise Refusal("too_many_responses", f"{MOST_ASIDES} replies are made apart already: wait for one of them.")
+        answer = self._narrator.ask(options.metadata, spoken=request.spoken, apart=True)
+        self._asides[answer.response_id] = answer, self._spawn(self._make(answer, request))
+        return [wire.ResponseCreated(response=answer.response("in_progress"))]
+
+    async def _make(self, answer: Answer, request: Request) -> None:
+        """A reply outside the conversation."""
+        try:
+            if request.history is None:
+                await self._conversation.settled()
+            async with aclosing(self._conversation.aside(request)) as events:
+                async for event in events:
+                    for told in self._narrator.tell_aside(answer, event):
+                        await self._tell(told)
+        except Exception:
+            logger.exception("a reply apart could not be made")
+            await self._fail(answer)
+        finally:
+            self._asides.pop(answer.response_id, None)
+
+    async def _fail(self, answer: Answer) -> None:
+        for told in self._narrator.close(answer, FAILED):
+            await self._tell(told)
+
+    def _given(self, item: parts.Item | parts.ItemReference) -> Message:
+        if isinstance(item, parts.ItemReference):
+            item = self._item(item.id, "item_reference_invalid_item_id")
+        return _message(item)
 
     def _cancel(self, response_id: str | None) -> list[wire.ServerEvent]:
-        answer = self._narrator.answer
-        thinking = answer is None and self._conversation.state != "listening"
-        if not thinking and (answer is None or response_id not in {None, answer.response_id}):
-            raise Refusal("response_cancel_not_active", "There is no such reply to cancel; it may be over already.")
+        if response_id is not None and (aside := self._asides.get(response_id)) is not None:
+            answer, task = aside
+            task.cancel()
+            return self._narrator.close(answer, CANCELLED_BY_CLIENT)
+        narrator = self._narrator
+        possible = [answer.response_id for answer in (narrator.asked, narrator.answer) if answer is not None]
+        thinking = not possible and self._wishes.turns == "automatic" and self._conversation.state != "listening"
+        if not thinking and (not possible or response_id not in {None, *possible}):
+            raise Refusal("response_cancel_not_active", "Cancellation failed: there is no such active response.")
+        told: list[wire.ServerEvent] = []
+        if (asked := self._asked) is not None:  # it still waits for what was said before
+            self._asked = None
+            asked.task.cancel()
+            if asked.typed is not None:
+                self._narrator.untyped(asked.typed)
+                self._keep(asked.typed)
+            told = narrator.close(asked.answer, CANCELLED_BY_CLIENT)
         self._conversation.cancel(CANCELLED)
-        return []
+        return told
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
-        """A reply waits for the transcript; meanwhile the client's further messages are read."""
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._finished)
-
-    def _finished(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            level = logging.WARNING if isinstance(error, EngineError) else logging.ERROR
-            logger.log(level, "a reply could not be begun: %s", error, exc_info=error)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
 
-def _text(item: wire.Item) -> str:
-    parts = (part.text or part.transcript or "" for part in item.content)
-    return " ".join(text.strip() for text in parts if text.strip())
+def _message(item: parts.Item) -> Message:
+    """As the language model is told of it."""
+    match item:
+        case parts.Message():
+            return Message(item.role, item.text)
+        case parts.FunctionCall():
+            call = ToolCall(item.call_id or item.id or "", item.name, item.arguments)
+            return Message("assistant", "", calls=(call,))
+        case parts.FunctionCallOutput():
+            return Message("tool", item.output, call_id=item.call_id)

@@ -10,8 +10,8 @@ from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect
 
 from pipeline.engine import EngineError
-from web.realtime import events as wire
-from web.realtime.session import Call, NoPlace, TakenOver, a_place, failure
+from web.realtime.reading import Refusal
+from web.realtime.session import Call, NoPlace, Opening, TakenOver, a_place, refused
 from web.service import Service
 
 MAX_MESSAGE = 4 << 20
@@ -34,14 +34,23 @@ def realtime(service: Service) -> APIRouter:
         await socket.accept()
         try:
             with a_place(service):
-                query = socket.query_params
-                call = Call(service, parley=query.get("parley") == "1", conversation=query.get("conversation"))
-                await Connection(socket, call).run()
+                await Connection(socket, Call(service, opening(socket))).run()
         except NoPlace as full:
-            await socket.send_text(_dump(failure("too_many_conversations", str(full))))
+            error = refused(Refusal("too_many_conversations", str(full)))
+            await socket.send_text(error.model_dump_json(exclude_none=True))
             await socket.close(TRY_AGAIN_LATER, "too many conversations")
 
     return router
+
+
+def opening(socket: WebSocket) -> Opening:
+    asked = socket.query_params
+    return Opening(
+        parley=asked.get("parley") == "1",
+        kind="transcription" if asked.get("intent") == "transcription" else "realtime",
+        beta="realtime=v1" in socket.headers.get("openai-beta", ""),
+        conversation=asked.get("conversation"),
+    )
 
 
 class SlowReader(Exception):
@@ -89,13 +98,10 @@ class Connection:
     async def _write(self) -> None:
         while True:
             event = await self._call.next()
-            try:
-                async with asyncio.timeout(PATIENCE):
-                    await self._socket.send_text(_dump(event))
-            except TimeoutError:
-                raise SlowReader from None
+            if (text := self._call.written(event)) is not None:
+                try:
+                    async with asyncio.timeout(PATIENCE):
+                        await self._socket.send_text(text)
+                except TimeoutError:
+                    raise SlowReader from None
             self._call.sent(event)
-
-
-def _dump(event: wire.ServerEvent) -> str:
-    return event.model_dump_json(exclude_none=True)

@@ -1,7 +1,7 @@
 """Every message of `/v1/realtime`: the GA names of OpenAI's Realtime API, and the `parley.` family of our page.
 
 What a client sends is checked strictly: an unknown field is refused by name, so that nothing is silently ignored. What
-the server sends parses in the stock SDK. docs/REALTIME.md tells the same in prose.
+the server sends parses in the stock SDK. What is inside them stands in parts.py.
 """
 
 from __future__ import annotations
@@ -9,200 +9,29 @@ from __future__ import annotations
 import uuid
 from typing import Annotated, Any, Generic, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from pipeline.conversation.events import Outcome, Severity, State
 from pipeline.engine import EngineStatus
+from web.realtime.parts import (
+    ContentPart,
+    Duration,
+    ErrorDetail,
+    Item,
+    Part,
+    Response,
+    ResponseOptions,
+    Session,
+    StatusError,
+)
 
 T = TypeVar("T")
 """The Literal of an event's type, which stands in its head and nowhere else."""
 
-# --- what is inside the messages ------------------------------------------------------------------------------------
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class PcmFormat(_Part):
-    """16-bit little-endian mono."""
-
-    type: Literal["audio/pcm"] = "audio/pcm"
-    rate: Literal[24000] = 24000
-
-
-class ServerVad(_Part):
-    type: Literal["server_vad"] = "server_vad"
-    threshold: Annotated[float, Field(ge=0.05, le=0.95)] | None = None
-    prefix_padding_ms: Annotated[int, Field(ge=0, le=2000)] | None = None
-    silence_duration_ms: Annotated[int, Field(ge=100, le=5000)] | None = None
-    """Silence alone ends a turn, after so long; None: as the user has chosen on the setup page."""
-    create_response: bool = True
-    """False: turns are found, and answered only when `response.create` asks."""
-    interrupt_response: Literal[True] = True
-    idle_timeout_ms: None = None
-
-
-class SemanticVad(_Part):
-    """Whether the user had finished is judged by voice and words."""
-
-    type: Literal["semantic_vad"] = "semantic_vad"
-    eagerness: Literal["low", "medium", "high", "auto"] = "auto"
-    create_response: bool = True
-    interrupt_response: Literal[True] = True
-
-
-class Transcription(_Part):
-    """Accepted from a client and answered with what is in force: the ears are chosen on the setup page."""
-
-    model: str | None = None
-    language: str | None = None
-    prompt: str | None = None
-
-
-class AudioInput(_Part):
-    format: PcmFormat | None = None
-    turn_detection: Annotated[ServerVad | SemanticVad, Field(discriminator="type")] | None = None
-    transcription: Transcription | None = None
-    noise_reduction: Any = None
-
-
-class AudioOutput(_Part):
-    format: PcmFormat | None = None
-    voice: Any = None
-    speed: Any = None
-
-
-class Audio(_Part):
-    input: AudioInput | None = None
-    output: AudioOutput | None = None
-
-
-class ParleyOptions(_Part):
-    """Its presence asks for the `parley.` messages; the client then reports what it has played."""
-
-
-class Session(_Part):
-    """The fields of the GA session. Those typed `Any` are accepted and not used; `session.updated` says what is."""
-
-    type: Literal["realtime"] = "realtime"
-    id: str | None = None
-    object: Literal["realtime.session"] | None = None
-    model: str | None = None
-    instructions: Annotated[str, Field(max_length=8000)] | None = None
-    output_modalities: Annotated[list[Literal["audio"]], Field(min_length=1, max_length=1)] | None = None
-    audio: Audio | None = None
-    tools: Annotated[list[Any], Field(max_length=0)] | None = None
-    tool_choice: Any = None
-    max_output_tokens: Any = None
-    parallel_tool_calls: Any = None
-    include: Any = None
-    prompt: Any = None
-    reasoning: Any = None
-    tracing: Any = None
-    truncation: Any = None
-    expires_at: int | None = None
-    parley: ParleyOptions | None = None
-
-
-ItemStatus = Literal["completed", "incomplete", "in_progress"]
-Role = Literal["user", "assistant", "system"]
-ContentType = Literal["input_text", "input_audio", "output_text", "output_audio"]
-
-
-class Content(_Part):
-    type: ContentType
-    text: Annotated[str, Field(max_length=20_000)] | None = None
-    transcript: Annotated[str, Field(max_length=20_000)] | None = None
-    audio: None = None
-
-
-class Item(_Part):
-    """One message of the conversation."""
-
-    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None = None
-    object: Literal["realtime.item"] | None = "realtime.item"
-    type: Literal["message"] = "message"
-    status: ItemStatus | None = None
-    role: Role
-    content: Annotated[list[Content], Field(max_length=16)]
-
-
-class ResponseOptions(_Part):
-    instructions: Annotated[str, Field(max_length=8000)] | None = None
-    output_modalities: Annotated[list[Literal["audio"]], Field(min_length=1, max_length=1)] | None = None
-    conversation: Literal["auto"] | None = None
-    metadata: dict[str, str] | None = None
-    audio: Any = None
-    max_output_tokens: Any = None
-    tools: Annotated[list[Any], Field(max_length=0)] | None = None
-    tool_choice: Any = None
-    parallel_tool_calls: Any = None
-
-
-class ErrorDetail(_Part):
-    type: str
-    code: str | None = None
-    message: str
-    param: str | None = None
-    event_id: str | None = None
-    """The event that was wrong, where the client had given it an id."""
-
-
-class StatusError(_Part):
-    type: str | None = None
-    code: str | None = None
-    message: str | None = None
-
-
-class StatusDetails(_Part):
-    type: Literal["completed", "cancelled", "incomplete", "failed"]
-    reason: Literal["turn_detected", "client_cancelled"] | None = None
-    error: StatusError | None = None
-
-
-class TokenDetails(_Part):
-    audio_tokens: int = 0
-    text_tokens: int = 0
-    cached_tokens: int = 0
-
-
-class Usage(_Part):
-    """No engine here bills by the token, so these are zero; clients expect the object."""
-
-    total_tokens: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    input_token_details: TokenDetails = Field(default_factory=TokenDetails)
-    output_token_details: TokenDetails = Field(default_factory=TokenDetails)
-
-
-class Duration(_Part):
-    type: Literal["duration"] = "duration"
-    seconds: float
-
-
-class Response(_Part):
-    id: str
-    object: Literal["realtime.response"] = "realtime.response"
-    status: Literal["in_progress", "completed", "cancelled", "failed", "incomplete"]
-    status_details: StatusDetails | None = None
-    output: list[Item] = Field(default_factory=list)
-    conversation_id: str | None = None
-    output_modalities: list[Literal["audio"]] = ["audio"]
-    metadata: dict[str, str] | None = None
-    usage: Usage | None = None
-
-
-class ContentPart(_Part):
-    type: Literal["audio"] = "audio"
-    transcript: str | None = None
-
-
 # --- from the client --------------------------------------------------------------------------------------------------
 
 
-class ClientEvent(_Part):
+class ClientEvent(Part):
     event_id: Annotated[str, Field(max_length=512)] | None = None
 
 
@@ -216,7 +45,7 @@ class SessionUpdate(_Said[Literal["session.update"]]):
 
 class InputAudioBufferAppend(_Said[Literal["input_audio_buffer.append"]]):
     audio: str
-    """Base64 of 16-bit little-endian mono samples at 24 kHz."""
+    """Base64 of sound in the session's input format."""
 
 
 class InputAudioBufferCommit(_Said[Literal["input_audio_buffer.commit"]]): ...
@@ -288,7 +117,7 @@ CLIENT_EVENT: TypeAdapter[AnyClientEvent] = TypeAdapter(AnyClientEvent)
 # --- from the server --------------------------------------------------------------------------------------------------
 
 
-class ServerEvent(_Part):
+class ServerEvent(Part):
     event_id: str = Field(default_factory=lambda: f"event_{uuid.uuid4().hex[:20]}")
 
 
@@ -332,6 +161,8 @@ class InputAudioBufferCommitted(_Told[Literal["input_audio_buffer.committed"]]):
     previous_item_id: str | None
     item_id: str
 
+    told_empty = frozenset({"previous_item_id"})
+
 
 class InputAudioBufferCleared(_Told[Literal["input_audio_buffer.cleared"]]): ...
 
@@ -339,6 +170,8 @@ class InputAudioBufferCleared(_Told[Literal["input_audio_buffer.cleared"]]): ...
 class _OfPlace(_Told[T]):
     previous_item_id: str | None
     item: Item
+
+    told_empty = frozenset({"previous_item_id"})
 
 
 class ConversationItemAdded(_OfPlace[Literal["conversation.item.added"]]): ...
@@ -372,6 +205,12 @@ class TranscriptionCompleted(_Told[Literal["conversation.item.input_audio_transc
     content_index: int = 0
     transcript: str
     usage: Duration
+
+
+class TranscriptionFailed(_Told[Literal["conversation.item.input_audio_transcription.failed"]]):
+    item_id: str
+    content_index: int = 0
+    error: StatusError
 
 
 class ResponseCreated(_Told[Literal["response.created"]]):
@@ -422,6 +261,28 @@ class ResponseOutputAudioTranscriptDelta(_OfContent[Literal["response.output_aud
 
 class ResponseOutputAudioTranscriptDone(_OfContent[Literal["response.output_audio_transcript.done"]]):
     transcript: str
+
+
+class ResponseOutputTextDelta(_OfContent[Literal["response.output_text.delta"]]):
+    delta: str
+
+
+class ResponseOutputTextDone(_OfContent[Literal["response.output_text.done"]]):
+    text: str
+
+
+class _OfCall(_OfResponse[T]):
+    item_id: str
+    call_id: str
+
+
+class ResponseFunctionCallArgumentsDelta(_OfCall[Literal["response.function_call_arguments.delta"]]):
+    delta: str
+
+
+class ResponseFunctionCallArgumentsDone(_OfCall[Literal["response.function_call_arguments.done"]]):
+    name: str
+    arguments: str
 
 
 # --- from the server, for our page only -------------------------------------------------------------------------------
@@ -478,7 +339,7 @@ class ParleyReply(_Parley[Literal["parley.reply"]]):
     why: str
 
 
-class ParleySaid(_Part):
+class ParleySaid(Part):
     role: Literal["user", "assistant", "system"]
     text: str
     interrupted: bool
@@ -490,7 +351,7 @@ class ParleyPast(_Parley[Literal["parley.past"]]):
     said: list[ParleySaid]
 
 
-class ParleyMemory(_Part):
+class ParleyMemory(Part):
     id: str
     speaker: str
     text: str

@@ -6,44 +6,31 @@ Pure translation: it keeps which items and responses the client knows of, and to
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from pipeline.audio import EAR_RATE, MOUTH_RATE
 from pipeline.conversation import events
-from pipeline.conversation.reply import SpokenClause, heard_text
+from pipeline.tools.calls import ToolCall
 from web.realtime import events as wire
-from web.realtime.pcm import encoded
+from web.realtime import parts
+from web.realtime.answer import Answer
+from web.realtime.items import Items
+from web.realtime.pcm import FromMouth
+from web.realtime.usage import usage
 
 CANCELLED = "the client cancelled"
 """Why a reply ends that the client itself has stopped."""
+CANCELLED_BY_CLIENT = parts.StatusDetails(type="cancelled", reason="client_cancelled")
 
 
 @dataclass(slots=True)
-class Answer:
-    """One reply as the client knows it."""
+class _Said:
+    """What the client knows of a turn's words."""
 
-    turn: int
-    revision: int
-    response_id: str
-    item_id: str
-    metadata: dict[str, str] | None = None
-    clauses: list[SpokenClause] = field(default_factory=list)
-    samples: int = 0
-    """Sent so far."""
-    open: bool = True
-    """`response.done` was not sent yet."""
-
-    @property
-    def transcript(self) -> str:
-        return " ".join(clause.text for clause in self.clauses)
-
-    def heard(self, samples: int) -> str:
-        """The text of the first `samples`, in proportion within each clause."""
-        return heard_text(self.clauses, samples)
-
-    def item(self, status: wire.ItemStatus) -> wire.Item:
-        content = wire.Content(type="output_audio", transcript=self.transcript)
-        return wire.Item(id=self.item_id, status=status, role="assistant", content=[content])
+    told: str
+    first: int
+    """The turn's first sample and the one after its last, at 16 kHz."""
+    end: int
 
 
 class Narrator:
@@ -57,44 +44,73 @@ class Narrator:
         """Turns are the client's own: nothing is said of speech that starts and stops."""
         self.sounding = True
         """Whether replies' sound goes to the client; not where the sound card plays it."""
-        self.items: dict[str, wire.Item] = {}
-        """All that the client knows of, in order."""
+        self.items = Items()
+        """All that the client knows of."""
+        self.instructions = ""
+        """The session's, of which each reply's prompt is counted to consist as well."""
+        self.mouth = FromMouth()
+        """How the replies' sound is sent."""
         self.answer: Answer | None = None
         """The reply that is being made or played."""
-        self.metadata: dict[str, str] | None = None
-        """What the client wants to find again in the response that it asked for."""
+        self.asked: Answer | None = None
+        """What a client has asked for, until the conversation begins with it."""
         self._answers: dict[str, Answer] = {}
+        self._made = 0
         self._turns: dict[str, int] = {}
         self._typed: list[str] = []
-        self._told = ""
-        """What the client knows of the running turn's words."""
-        self._speech = (0, 0)
-        """The turn's first sample and the one after its last, at 16 kHz."""
+        self._said: dict[int, _Said] = {}
+        """The turns whose words are not final: one may begin before those of the last are understood."""
+        self._seconds: dict[str, float] = {}
+        """How long the user's items are."""
 
     # -- what the client's messages need to know ----------------------------------------------------------------------
-
-    @property
-    def last_item(self) -> str | None:
-        return next(reversed(self.items), None)
 
     def turn_of(self, item_id: str) -> int | None:
         """The turn that an item stands for; None for one that the client only put into the history."""
         return self._turns.get(item_id)
 
     def answer_of(self, item_id: str) -> Answer | None:
+        """The reply, even one that was taken back."""
         return self._answers.get(item_id)
 
-    def add(self, item: wire.Item) -> list[wire.ServerEvent]:
+    def add(self, item: parts.Item, after: str | None = None) -> list[wire.ServerEvent]:
         """An item that the client has made."""
-        return self._announce(item)
+        return self._announce(item, after)
 
-    def typed(self, item: wire.Item) -> None:
+    def typed(self, item: parts.Item) -> None:
         """That item is now the user's turn; its number comes with the conversation's event."""
         self._typed.append(item.id or "")
 
+    def untyped(self, item: parts.Item) -> None:
+        """It did not become a turn after all."""
+        self._typed.remove(item.id or "")
+
     def remove(self, item_id: str) -> wire.ConversationItemDeleted:
-        del self.items[item_id]
+        self.items.remove(item_id)
         return wire.ConversationItemDeleted(item_id=item_id)
+
+    def ask(self, metadata: parts.Metadata | None, *, spoken: bool, apart: bool = False) -> Answer:
+        """A reply that the client asks for; one `apart` is made outside the conversation."""
+        self._made += 1
+        number = f"{self.before}_{self._made}" if self.before else f"{self._made}"
+        answer = Answer(
+            number,
+            None if apart else self.conversation,
+            self.items,
+            FromMouth(self.mouth.encoding),
+            metadata,
+            spoken,
+        )
+        if not apart:
+            self._answers[answer.item_id] = answer
+            self.asked = answer
+        return answer
+
+    def close(self, answer: Answer, details: parts.StatusDetails) -> list[wire.ServerEvent]:
+        """It will not be made any further."""
+        if answer is self.asked:
+            self.asked = None
+        return list(self._close(answer, details))
 
     # -- what the conversation tells ----------------------------------------------------------------------------------
 
@@ -109,7 +125,7 @@ class Narrator:
             case events.MicrophoneLevel():
                 yield wire.ParleyLevel(peak=event.peak, speech_probability=event.speech_probability)
             case events.SpeechStarted():
-                self._told, self._speech = "", (event.sample, event.sample)
+                self._said[event.turn] = _Said("", event.sample, event.sample)
                 if not self.manual:
                     at = 1000 * event.sample // EAR_RATE
                     yield wire.InputAudioBufferSpeechStarted(audio_start_ms=max(0, at), item_id=self._user(event))
@@ -148,15 +164,14 @@ class Narrator:
         if self.parley:
             return [wire.ParleyNotice(severity=severity, text=text)]
         if severity == "error":
-            return [wire.ErrorEvent(error=wire.ErrorDetail(type="server_error", code="engine_error", message=text))]
+            return [wire.ErrorEvent(error=parts.ErrorDetail(type="server_error", code="engine_error", message=text))]
         return []
 
     def _user(self, event: events.Event) -> str:
         return f"item_user_{event.turn}"
 
-    def _announce(self, item: wire.Item) -> list[wire.ServerEvent]:
-        before = self.last_item
-        self.items[item.id or ""] = item
+    def _announce(self, item: parts.Item, after: str | None = None) -> list[wire.ServerEvent]:
+        before = self.items.add(item, after)
         return [
             wire.ConversationItemAdded(previous_item_id=before, item=item),
             wire.ConversationItemDone(previous_item_id=before, item=item),
@@ -167,18 +182,21 @@ class Narrator:
         if not self.manual:
             yield wire.InputAudioBufferSpeechStopped(audio_end_ms=1000 * event.sample // EAR_RATE, item_id=id)
         if event.why == "dropped":
+            self._said.pop(event.turn, None)
             return
-        self._speech = (self._speech[0], event.sample)
+        if (said := self._said.get(event.turn)) is not None:
+            said.end = event.sample
         self._turns[id] = event.turn
-        yield wire.InputAudioBufferCommitted(previous_item_id=self.last_item, item_id=id)
-        content = wire.Content(type="input_audio")
-        yield from self._announce(wire.Item(id=id, status="completed", role="user", content=[content]))
+        yield wire.InputAudioBufferCommitted(previous_item_id=self.items.last, item_id=id)
+        content = parts.Content(type="input_audio")
+        yield from self._announce(parts.Message(id=id, status="completed", role="user", content=[content]))
 
     def _delta(self, event: events.Event, text: str) -> Iterator[wire.ServerEvent]:
         """Deltas only ever add: a client appends them, and could not take a word back."""
-        if len(text) > len(self._told) and text.startswith(self._told):
-            yield wire.TranscriptionDelta(item_id=self._user(event), delta=text[len(self._told) :])
-            self._told = text
+        said = self._said.setdefault(event.turn, _Said("", 0, 0))
+        if len(text) > len(said.told) and text.startswith(said.told):
+            yield wire.TranscriptionDelta(item_id=self._user(event), delta=text[len(said.told) :])
+            said.told = text
 
     def _user_said(self, event: events.UserSaid) -> Iterator[wire.ServerEvent]:
         if event.typed:
@@ -188,12 +206,12 @@ class Narrator:
         if event.continues is not None and (earlier := f"item_user_{event.continues}") in self.items:
             yield self.remove(earlier)  # its words are in this one
         yield from self._delta(event, event.text)
-        id = self._user(event)
-        if id in self.items:
-            self.items[id].content[0].transcript = event.text
-        first, end = self._speech
-        usage = wire.Duration(seconds=max(0, end - first) / EAR_RATE)
-        yield wire.TranscriptionCompleted(item_id=id, transcript=event.text, usage=usage)
+        id, said = self._user(event), self._said.pop(event.turn)
+        seconds = max(0, said.end - said.first) / EAR_RATE
+        self._seconds[id] = seconds
+        content = parts.Content(type="input_audio", transcript=event.text)
+        self.items.replace(parts.Message(id=id, status="completed", role="user", content=[content]))
+        yield wire.TranscriptionCompleted(item_id=id, transcript=event.text, usage=parts.Duration(seconds=seconds))
 
     # -- a reply ------------------------------------------------------------------------------------------------------
 
@@ -201,76 +219,65 @@ class Narrator:
         if isinstance(event, events.ReplyStarted):
             yield from self._reply_started(event)
             return
-        answer = self.answer
-        if answer is None or (answer.turn, answer.revision) != (event.turn, event.revision):
+        asked = self.asked
+        if isinstance(event, events.ReplyDone) and asked is not None and event.request == asked.response_id:
+            yield from self.close(asked, _details(event.outcome, event.why))  # it ended before it was begun
             return
-        place = {"response_id": answer.response_id, "item_id": answer.item_id}
+        answer = self.answer
+        if answer is None or answer.of != (event.turn, event.revision):
+            return
         match event:
             case events.ReplyText():
-                delta = f" {event.text}" if answer.clauses else event.text
-                answer.clauses.append(SpokenClause(event.text, event.text, answer.samples))
-                yield wire.ResponseOutputAudioTranscriptDelta(delta=delta, **place)
+                yield from answer.text(event.text)
             case events.ReplyAudio():
-                answer.samples += len(event.samples)
-                if answer.clauses:
-                    answer.clauses[-1].samples += len(event.samples)
-                if self.sounding:
-                    for payload in encoded(event.samples):
-                        yield wire.ResponseOutputAudioDelta(delta=payload, **place)
+                yield from answer.sound(event.samples, sounding=self.sounding)
             case events.ReplyPaused():
                 yield wire.ParleyPause(response_id=answer.response_id)
             case events.ReplyResumed():
                 yield wire.ParleyResume(response_id=answer.response_id)
             case events.ReplyMade():
-                yield from self._close(
-                    answer, _details("failed" if event.failure else "completed", event.failure or "")
-                )
+                yield from self._close(answer, _made(event), event.calls)
             case events.ReplyDone():
                 yield from self._reply_done(answer, event)
 
+    def tell_aside(self, answer: Answer, event: events.Event) -> list[wire.ServerEvent]:
+        """Of a reply outside the conversation."""
+        match event:
+            case events.ReplyText():
+                return list(answer.text(event.text))
+            case events.ReplyAudio():
+                return list(answer.sound(event.samples, sounding=True))
+            case events.ReplyMade():
+                return list(self._close(answer, _made(event), event.calls))
+        return []
+
     def _reply_started(self, event: events.ReplyStarted) -> Iterator[wire.ServerEvent]:
         if self.answer is not None:
-            yield from self._close(self.answer, wire.StatusDetails(type="cancelled", reason="turn_detected"))
-        number = f"{self.before}_{len(self._answers) + 1}" if self.before else f"{len(self._answers) + 1}"
-        answer = Answer(event.turn, event.revision, f"resp_{number}", f"item_reply_{number}", self.metadata)
-        self.answer, self.metadata = answer, None
-        self._answers[answer.item_id] = answer
+            yield from self._close(self.answer, parts.StatusDetails(type="cancelled", reason="turn_detected"))
+        if self.asked is not None and self.asked.response_id == event.request:
+            answer, self.asked = self.asked, None
+        else:
+            asked = self.asked
+            answer, self.asked = self.ask(None, spoken=event.spoken), asked
+            yield wire.ResponseCreated(response=answer.response("in_progress"))
+        answer.of = event.turn, event.revision
+        self.answer = answer
         self._turns[answer.item_id] = event.turn
-        item = wire.Item(id=answer.item_id, status="in_progress", role="assistant", content=[])
-        yield wire.ResponseCreated(response=self._response(answer, "in_progress"))
-        yield wire.ResponseOutputItemAdded(response_id=answer.response_id, item=item)
-        before = self.last_item
-        self.items[answer.item_id] = item
-        yield wire.ConversationItemAdded(previous_item_id=before, item=item)
-        yield wire.ResponseContentPartAdded(
-            response_id=answer.response_id, item_id=answer.item_id, part=wire.ContentPart(transcript="")
-        )
 
-    def _close(self, answer: Answer, details: wire.StatusDetails) -> Iterator[wire.ServerEvent]:
-        """Everything of it was sent, or nothing more of it will be."""
-        if not answer.open:
-            return
-        answer.open = False
-        place = {"response_id": answer.response_id, "item_id": answer.item_id}
-        item = answer.item("completed" if details.type == "completed" else "incomplete")
-        ids = list(self.items)
-        before = ids[ids.index(answer.item_id) - 1] if answer.item_id in ids[1:] else None
-        if answer.item_id in self.items:
-            self.items[answer.item_id] = item
-        yield wire.ResponseOutputAudioDone(**place)
-        yield wire.ResponseOutputAudioTranscriptDone(transcript=answer.transcript, **place)
-        yield wire.ResponseContentPartDone(part=wire.ContentPart(transcript=answer.transcript), **place)
-        yield wire.ResponseOutputItemDone(response_id=answer.response_id, item=item)
-        yield wire.ConversationItemDone(previous_item_id=before, item=item)
-        response = self._response(answer, details.type)
-        response.status_details, response.output, response.usage = details, [item], wire.Usage()
-        yield wire.ResponseDone(response=response)
+    def _close(
+        self, answer: Answer, details: parts.StatusDetails, calls: tuple[ToolCall, ...] = ()
+    ) -> Iterator[wire.ServerEvent]:
+        if answer.open:
+            counted = usage(self.instructions, self.items, self._seconds, answer)
+            yield from answer.close(details, counted, calls, sounding=self.sounding)
 
     def _reply_done(self, answer: Answer, event: events.ReplyDone) -> Iterator[wire.ServerEvent]:
         yield from self._close(answer, _details(event.outcome, event.why))
         self.answer = None
         if event.outcome == "withdrawn" and answer.item_id in self.items:
             yield self.remove(answer.item_id)
+        elif event.outcome == "interrupted" and answer.spoken:
+            self.items.replace(answer.message("incomplete", event.heard))
         yield wire.ParleyReply(
             response_id=answer.response_id,
             item_id=answer.item_id,
@@ -280,33 +287,33 @@ class Narrator:
             why=event.why,
         )
 
-    def _response(self, answer: Answer, status: str) -> wire.Response:
-        return wire.Response.model_validate(
-            {
-                "id": answer.response_id,
-                "status": status,
-                "conversation_id": self.conversation,
-                "metadata": answer.metadata,
-            }
-        )
+
+def _made(event: events.ReplyMade) -> parts.StatusDetails:
+    if event.failure is not None:
+        return _details("failed", event.failure)
+    if event.truncated:
+        return parts.StatusDetails(type="incomplete", reason="max_output_tokens")
+    return _details("completed", "")
 
 
-def _details(outcome: events.Outcome, why: str) -> wire.StatusDetails:
+def _details(outcome: events.Outcome, why: str) -> parts.StatusDetails:
     match outcome:
         case "completed":
-            return wire.StatusDetails(type="completed")
+            return parts.StatusDetails(type="completed")
         case "failed":
-            error = wire.StatusError(type="server_error", code="engine_error", message=why)
-            return wire.StatusDetails(type="failed", error=error)
+            error = parts.StatusError(type="server_error", code="engine_error", message=why)
+            return parts.StatusDetails(type="failed", error=error)
         case "interrupted" | "withdrawn":
-            return wire.StatusDetails(
-                type="cancelled", reason="client_cancelled" if why == CANCELLED else "turn_detected"
+            return (
+                CANCELLED_BY_CLIENT
+                if why == CANCELLED
+                else parts.StatusDetails(type="cancelled", reason="turn_detected")
             )
 
 
 def milliseconds(samples: int) -> int:
-    """Of a reply's sound."""
-    return 1000 * samples // MOUTH_RATE
+    """Of a reply's sound, rounded up as a client may."""
+    return -(-1000 * samples // MOUTH_RATE)
 
 
 def samples_in(ms: int) -> int:

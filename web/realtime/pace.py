@@ -20,9 +20,14 @@ class Pace:
         self._paused = False
 
     def begin(self) -> None:
-        """A new reply: nothing of it was sent."""
-        self._sent, self._played, self._paused = 0, 0.0, False
-        self._since = self._clock()
+        """A new reply: nothing of it was sent. It is played after what is left of the one before."""
+        self._settle()
+        self._sent, self._played, self._paused = 0, min(0.0, self._played - self._sent), False
+
+    def drop(self) -> None:
+        """What is left is not played."""
+        self._settle()
+        self._played = self._sent
 
     def sent(self, samples: int) -> None:
         self._settle()
@@ -37,9 +42,13 @@ class Pace:
         self._paused = False
 
     @property
+    def paused(self) -> bool:
+        return self._paused
+
+    @property
     def played(self) -> int:
         self._settle()
-        return int(self._played)
+        return max(0, int(self._played))
 
     @property
     def left(self) -> float:

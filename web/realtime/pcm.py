@@ -1,55 +1,62 @@
-"""Sound as the protocol carries it: base64 of 16-bit little-endian mono samples at 24 kHz."""
+"""Sound as the protocol carries it: base64 of mono samples, 16-bit little-endian at 24 kHz, or G.711 at 8 kHz."""
 
 from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import soxr
 
 from pipeline.audio import EAR_RATE, MOUTH_RATE, Samples
 from pipeline.audio.pcm import from_pcm16, to_pcm16
+from web.realtime.g711 import Law
 
-WIRE_RATE = 24_000
-"""Hz, both ways. The mouth's rate is the same, so a reply is not converted."""
-BLOCK = 4800
-"""Samples in one message to the client: 0.2 s, small enough to begin playing at once."""
-
-assert MOUTH_RATE == WIRE_RATE
+BLOCK_S = 0.2
+"""Of sound in one message to the client: little enough to begin playing at once."""
 
 
 class SoundError(ValueError):
     """The message's sound cannot be read; one sentence."""
 
 
-def encoded(samples: Samples) -> Iterator[str]:
-    """A reply's samples (24 kHz) as the payload of one message after another."""
-    for start in range(0, len(samples), BLOCK):
-        yield base64.b64encode(to_pcm16(samples[start : start + BLOCK])).decode("ascii")
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    name: str
+    """As a session's format has it."""
+    rate: int
+    """Hz."""
+    width: int
+    """Bytes a sample."""
+    decode: Callable[[bytes], Samples]
+    encode: Callable[[Samples], bytes]
 
 
-def samples_of(payload: str) -> int:
-    """How many samples a payload of `encoded` holds."""
-    return (len(payload) * 3 // 4 - payload.count("=", -2)) // 2
+PCM = Encoding("audio/pcm", 24_000, 2, from_pcm16, to_pcm16)
+_ULAW, _ALAW = Law.mu(), Law.a()
+ULAW = Encoding("audio/pcmu", 8_000, 1, _ULAW.decode, _ULAW.encode)
+ALAW = Encoding("audio/pcma", 8_000, 1, _ALAW.decode, _ALAW.encode)
+ENCODINGS = {encoding.name: encoding for encoding in (PCM, ULAW, ALAW)}
 
 
-def decoded(payload: str) -> Samples:
-    """Raises SoundError for what is not base64, or not whole samples."""
+def decoded(payload: str, encoding: Encoding = PCM) -> Samples:
+    """At the encoding's rate. Raises SoundError for what is not base64, or not whole samples."""
     try:
         data = base64.b64decode(payload, validate=True)
     except (binascii.Error, ValueError):
         raise SoundError("audio is not base64.") from None
-    if len(data) % 2:
+    if len(data) % encoding.width:
         raise SoundError("audio must be whole 16-bit samples; this has an odd number of bytes.")
-    return from_pcm16(data)
+    return encoding.decode(data)
 
 
 class ToEar:
-    """24 kHz to 16 kHz, with the resampler's state kept between messages."""
+    """From the wire's rate to 16 kHz, with the resampler's state kept between messages."""
 
-    def __init__(self) -> None:
+    def __init__(self, encoding: Encoding = PCM) -> None:
+        self.encoding = encoding
         self._stream = self._new()
 
     def feed(self, samples: Samples) -> Samples:
@@ -63,4 +70,38 @@ class ToEar:
         return rest
 
     def _new(self) -> soxr.ResampleStream:
-        return soxr.ResampleStream(WIRE_RATE, EAR_RATE, 1, dtype="float32")
+        return soxr.ResampleStream(self.encoding.rate, EAR_RATE, 1, dtype="float32")
+
+
+class FromMouth:
+    """A reply's samples (24 kHz) as the payload of one message after another."""
+
+    def __init__(self, encoding: Encoding = PCM) -> None:
+        self.encoding = encoding
+        self._stream = self._new()
+
+    def feed(self, samples: Samples) -> Iterator[str]:
+        return self._payloads(samples if self._stream is None else self._stream.resample_chunk(samples))
+
+    def flush(self) -> Iterator[str]:
+        """What the filter still holds at a reply's end; what follows begins anew."""
+        rest = np.zeros(0, np.float32)
+        if self._stream is not None:
+            rest = self._stream.resample_chunk(rest, last=True)
+            self._stream = self._new()
+        return self._payloads(rest)
+
+    def samples_of(self, payload: str) -> int:
+        """How many of the mouth's samples a payload holds."""
+        size = len(payload) * 3 // 4 - payload.count("=", -2)
+        return size // self.encoding.width * MOUTH_RATE // self.encoding.rate
+
+    def _payloads(self, samples: Samples) -> Iterator[str]:
+        block = int(BLOCK_S * self.encoding.rate)
+        for start in range(0, len(samples), block):
+            yield base64.b64encode(self.encoding.encode(samples[start : start + block])).decode("ascii")
+
+    def _new(self) -> soxr.ResampleStream | None:
+        if self.encoding.rate == MOUTH_RATE:
+            return None
+        return soxr.ResampleStream(MOUTH_RATE, self.encoding.rate, 1, dtype="float32")

@@ -7,36 +7,39 @@ runs it beside that (`run`) until one side ends.
 from __future__ import annotations
 
 import asyncio
+import json
 import uuid
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any
-
-from pydantic import ValidationError
+from dataclasses import dataclass
+from typing import Literal
 
 from config import Settings
-from config.text import parsed
 from pipeline.cleanup import uninterrupted
 from pipeline.conversation.conversation import Conversation
-from pipeline.conversation.events import Event, ReplyPaused, ReplyResumed, Severity
+from pipeline.conversation.events import Event, ReplyDone, ReplyPaused, ReplyResumed, Severity
 from pipeline.conversation.history import Past
 from pipeline.conversation.recording import Recording
 from pipeline.conversation.stages import Stages
 from pipeline.engine import EngineError, EngineStatus
 from web.changes import STAGES
+from web.realtime import beta, parts
 from web.realtime import events as wire
 from web.realtime.capacity import of_this_machine
 from web.realtime.card import Card
-from web.realtime.commands import Commands, Refusal
+from web.realtime.commands import Commands
 from web.realtime.narrator import Narrator
+from web.realtime.options import Wishes
 from web.realtime.pace import Pace
-from web.realtime.pcm import samples_of
+from web.realtime.reading import Refusal, tree, understood
 from web.service import CardInUse, Service, public_settings
-from web.validation import explain
 
 MAX_CONVERSATIONS = of_this_machine()
 OUTGOING = 256
 """Messages that may wait for a client to read."""
+EARLY = 64
+"""Messages of a client that wait for the engines."""
 REPORT_EVERY = 0.1
 """Seconds between two estimates of what was heard."""
 
@@ -61,23 +64,34 @@ class TakenOver(Exception):
     """The conversation goes on in another call."""
 
 
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What a client asks for on connecting."""
+
+    parley: bool = False
+    """Our own messages."""
+    kind: Literal["realtime", "transcription"] = "realtime"
+    beta: bool = False
+    """The names that the protocol's events had in its beta."""
+    conversation: str | None = None
+    """The one to go on with, where it is known; otherwise a new one begins."""
+
+
 class Call:
-    def __init__(self, service: Service, *, parley: bool, conversation: str | None = None) -> None:
-        """
-        Args:
-            parley: whether the client asked for our own messages on connecting.
-            conversation: the one to go on with, where it is known; otherwise a new one begins.
-        """
+    def __init__(self, service: Service, opening: Opening) -> None:
         self.name = f"conv_{uuid.uuid4().hex[:16]}"
-        self._wanted = conversation
+        self._wanted = opening.conversation
         self._given_up = asyncio.Event()
         self._service = service
-        self._narrator = Narrator(self.name, parley=parley)
+        self._opening = opening
+        self._narrator = Narrator(self.name, parley=opening.parley)
         self._outgoing: asyncio.Queue[wire.ServerEvent] = asyncio.Queue(OUTGOING)
         self._card: Card | None = None
         self._commands: Commands | None = None
         """None while the engines are loading."""
         self._conversation: Conversation | None = None
+        self._early: deque[wire.AnyClientEvent] = deque()
+        """What the client asked for while the engines were loading."""
         self._settings_behind = False
         """Whether the conversation has not taken the settings yet, for an engine that was not ready."""
         self._pace = Pace(asyncio.get_running_loop().time)
@@ -110,14 +124,25 @@ class Call:
         """What is to be sent, in order."""
         return await self._outgoing.get()
 
+    def written(self, event: wire.ServerEvent) -> str | None:
+        """As the client reads it; None for what it would not know."""
+        if not self._opening.beta:
+            return event.model_dump_json(exclude_none=True)
+        told = beta.written(event.model_dump(mode="json", exclude_none=True))
+        return None if told is None else json.dumps(told)
+
     def sent(self, event: wire.ServerEvent) -> None:
         """It is on its way: from now on it may be heard."""
-        if isinstance(event, wire.ResponseCreated):
-            self._following = event.response.id
+        if not isinstance(event, wire.ResponseOutputAudioDelta):
+            return
+        answer = self._narrator.answer_of(event.item_id)
+        if answer is None:
+            return  # of a reply outside the conversation
+        if self._following != event.response_id:
+            self._following = event.response_id
             self._pace.begin()
-        elif isinstance(event, wire.ResponseOutputAudioDelta):
-            self._pace.sent(samples_of(event.delta))
-            self._sounded.set()
+        self._pace.sent(answer.mouth.samples_of(event.delta))
+        self._sounded.set()
 
     async def _follow(self) -> None:
         """For a client without playback reports: what real time has allowed it to play since it was sent."""
@@ -127,7 +152,9 @@ class Call:
             while not self._narrator.parley:
                 answer = self._narrator.answer
                 if self._conversation is not None and answer is not None and answer.response_id == self._following:
-                    self._conversation.played(self._pace.played)
+                    all_sent = self._pace.left <= 0 and not self._pace.paused and not answer.open
+                    # sound that was converted for the client may be a sample shorter
+                    self._conversation.played(answer.samples if all_sent else self._pace.played)
                 left = self._pace.left
                 if left <= 0:
                     break
@@ -150,32 +177,43 @@ class Call:
             await self._outgoing.put(answer)
 
     async def _answer(self, text: str | None) -> list[wire.ServerEvent]:
-        if text is None:
-            return [failure("invalid_message", "Send events as text messages in JSON; sound goes in base64.")]
+        event_id = None
         try:
-            tree = parsed(text)
-        except (ValueError, RecursionError):
-            return [failure("invalid_json", "This message is not JSON.")]
-        if not isinstance(tree, dict):
-            return [failure("invalid_json", "A message must be a JSON object with a type.")]
-        event_id = tree.get("event_id") if isinstance(tree.get("event_id"), str) else None
-        try:
-            event = wire.CLIENT_EVENT.validate_python(tree)
-        except ValidationError as error:
-            return [_invalid(tree, error, event_id)]
+            message = tree(text)
+            if self._opening.beta:
+                message = beta.read(message)
+            event_id = message["event_id"] if isinstance(message.get("event_id"), str) else None
+            event, left_out = understood(message)
+            told: list[wire.ServerEvent] = [refused(each, event_id) for each in left_out]
+            return [*told, *await self._obey(event)]
+        except Refusal as refusal:
+            return [refused(refusal, event_id)]
+
+    async def _obey(self, event: wire.AnyClientEvent) -> list[wire.ServerEvent]:
+        """Raises Refusal."""
         if event.type.startswith("parley.") and not self._narrator.parley:
-            message = "Ask for the parley messages first: connect with ?parley=1."
-            return [failure("parley_not_asked_for", message, event_id)]
+            raise Refusal("parley_not_asked_for", "Ask for the parley messages first: connect with ?parley=1.")
         if self._commands is None or self._card is None:
             if isinstance(event, wire.InputAudioBufferAppend):
                 return []  # said to someone who is not there yet
-            return [failure("engines_loading", "The engines are still loading; wait for session.created.", event_id)]
-        try:
-            if isinstance(event, wire.ParleySoundcardStart | wire.ParleySoundcardStop):
-                return await self._switch_card(self._card, isinstance(event, wire.ParleySoundcardStart))
-            return await self._commands.obey(event)
-        except Refusal as refusal:
-            return [failure(refusal.code, str(refusal), event_id, refusal.param)]
+            if len(self._early) >= EARLY:
+                raise Refusal("engines_loading", "The engines are still loading; wait for session.created.")
+            self._early.append(event)
+            return []
+        if isinstance(event, wire.ParleySoundcardStart | wire.ParleySoundcardStop):
+            return await self._switch_card(self._card, isinstance(event, wire.ParleySoundcardStart))
+        return await self._commands.obey(event)
+
+    async def _catch_up(self) -> None:
+        """Do what the client has asked for before there was anyone to do it: some do not wait, nor ask twice."""
+        while self._early:
+            event = self._early.popleft()
+            try:
+                answers = await self._obey(event)
+            except Refusal as refusal:
+                answers = [refused(refusal, event.event_id)]
+            for answer in answers:
+                await self._outgoing.put(answer)
 
     async def _switch_card(self, card: Card, on: bool) -> list[wire.ServerEvent]:
         if not on:
@@ -208,12 +246,13 @@ class Call:
 
     async def _go_on(self, stages: Stages, past: Past) -> None:
         settings = self._service.settings
-        recording = Recording(self._service.recordings.folder(self.name)) if settings.recording.enabled else None
+        kept = settings.recording.enabled and self._opening.kind == "realtime"
+        recording = Recording(self._service.recordings.folder(self.name)) if kept else None
         conversation = Conversation(
             stages, settings, name=self.name, on_record=self._service.turns.add, recording=recording, past=past
         )
         writing = asyncio.create_task(recording.write()) if recording is not None else None
-        commands = Commands(conversation, self._narrator, settings)
+        commands = Commands(conversation, self._narrator, settings, Wishes(kind=self._opening.kind), self._outgoing.put)
         card = Card(self._service.card_holder, conversation, self._notice, self._card_switched)
         try:
             async with conversation:
@@ -222,6 +261,7 @@ class Call:
                     await self._outgoing.put(wire.SessionCreated(session=commands.session))
                     if past.entries and self._narrator.parley:
                         await self._outgoing.put(_told_again(past))
+                    await self._catch_up()
                     async for event in conversation.events():
                         card.follow(event)
                         if recording is not None:
@@ -233,7 +273,8 @@ class Call:
                     self._conversation = self._commands = self._card = None  # what changes from here on is not for it
                     await uninterrupted(_ended(card, commands, writing))
         finally:
-            self._service.talks.keep(self.name, conversation.past)
+            if self._opening.kind == "realtime":
+                self._service.talks.keep(self.name, conversation.past)
 
     async def _until_given_up(self) -> None:
         await self._given_up.wait()
@@ -246,6 +287,8 @@ class Call:
         elif isinstance(event, ReplyResumed):
             self._pace.resume()
             self._sounded.set()
+        elif isinstance(event, ReplyDone) and event.outcome != "completed":
+            self._pace.drop()
 
     async def _ready(self) -> Stages:
         """Wait for the engines; a client is told once of each that failed, though another may take its place."""
@@ -298,7 +341,9 @@ class Call:
 def _told_again(past: Past) -> wire.ParleyPast:
     return wire.ParleyPast(
         said=[
-            wire.ParleySaid(role=entry.role, text=entry.text, interrupted=entry.interrupted) for entry in past.entries
+            wire.ParleySaid(role=entry.role, text=entry.text, interrupted=entry.interrupted)
+            for entry in past.entries
+            if entry.role != "tool" and entry.text
         ]
     )
 
@@ -311,16 +356,12 @@ async def _ended(card: Card, commands: Commands, writing: asyncio.Task[None] | N
         await asyncio.gather(writing, return_exceptions=True)
 
 
-def failure(code: str, message: str, event_id: str | None = None, param: str | None = None) -> wire.ErrorEvent:
-    detail = wire.ErrorDetail(type="invalid_request_error", code=code, message=message, param=param, event_id=event_id)
+def refused(refusal: Refusal, event_id: str | None = None) -> wire.ErrorEvent:
+    detail = parts.ErrorDetail(
+        type="invalid_request_error",
+        code=refusal.code,
+        message=str(refusal),
+        param=refusal.param,
+        event_id=event_id,
+    )
     return wire.ErrorEvent(error=detail)
-
-
-def _invalid(tree: Mapping[str, Any], error: ValidationError, event_id: str | None) -> wire.ErrorEvent:
-    first = error.errors(include_url=False)[0]
-    if not first["loc"] and first["type"] == "union_tag_not_found":
-        return failure("missing_type", "The message has no type.", event_id, "type")
-    if not first["loc"]:
-        return failure("unknown_event", f"There is no event of the type {str(tree['type'])[:100]!r}.", event_id, "type")
-    field, sentence = explain(error, tree)
-    return failure("invalid_value", sentence, event_id, field)

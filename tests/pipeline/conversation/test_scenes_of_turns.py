@@ -6,6 +6,7 @@ import pytest
 
 from config import Settings
 from pipeline.conversation.events import ReplyAudio, ReplyStarted, SpeechStarted, SpeechStopped
+from pipeline.conversation.request import Request
 from tests.support.scene import Scene
 
 STORY = "Once there was a fox who lived under a hill near the sea."
@@ -260,7 +261,7 @@ def test_how_it_is_to_answer_is_asked_with_each_reply() -> None:
 def test_replying_again_needs_no_new_speech() -> None:
     scene = Scene()
     scene.user(0.5, 1.5, "what time is it")
-    scene.at(6.0, lambda conversation: conversation.respond("You are a pirate."))
+    scene.at(6.0, lambda conversation: conversation.respond(Request(persona="You are a pirate.")))
     told = scene.play(until=10.0)
     assert told.outcomes == ["completed", "completed"]
     assert scene.prompts[-1].persona == "You are a pirate."

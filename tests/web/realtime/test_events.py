@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from config import Settings
 from web.realtime import events as wire
+from web.realtime import parts
 from web.realtime.options import Wishes, in_force
 from web.validation import explain
 
@@ -39,23 +40,23 @@ def test_whatever_a_client_sends_is_understood_or_explained(type: str, fields: d
 
 def test_a_session_told_is_a_session_understood() -> None:
     told = in_force("conv_1", Settings(), Wishes())
-    again = wire.Session.model_validate(json.loads(told.model_dump_json(exclude_none=True)))
+    again = parts.Session.model_validate(json.loads(told.model_dump_json(exclude_none=True)))
     assert again == told
 
 
 def test_wishes_build_on_each_other_and_leave_the_users_settings_alone() -> None:
     user = Settings()
     vad = {"type": "server_vad", "silence_duration_ms": 900}
-    first = wire.Session.model_validate({"audio": {"input": {"turn_detection": vad}}})
-    wishes = Wishes().updated(first).updated(wire.Session.model_validate({"instructions": "Sing."}))
+    first = parts.Session.model_validate({"audio": {"input": {"turn_detection": vad}}})
+    wishes = Wishes().updated(first).updated(parts.Session.model_validate({"instructions": "Sing."}))
     own = wishes.applied_to(user)
     assert (own.turns.silence_ms, own.mind.persona, wishes.mode) == (900, "Sing.", "automatic")
     assert user == Settings()
-    manual = wishes.updated(wire.Session.model_validate({"audio": {"input": {"turn_detection": None}}}))
+    manual = wishes.updated(parts.Session.model_validate({"audio": {"input": {"turn_detection": None}}}))
     assert manual.mode == "manual"
-    assert manual.updated(wire.Session.model_validate({"audio": {"input": {}}})).mode == "manual"
+    assert manual.updated(parts.Session.model_validate({"audio": {"input": {}}})).mode == "manual"
     detecting = manual.updated(
-        wire.Session.model_validate(
+        parts.Session.model_validate(
             {"audio": {"input": {"turn_detection": {"type": "semantic_vad", "create_response": False}}}}
         )
     )

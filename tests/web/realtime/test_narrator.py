@@ -67,7 +67,7 @@ def test_a_turn_that_is_dropped_leaves_no_item() -> None:
     narrator = Narrator("c")
     messages = told(narrator, events.SpeechStarted(1, 0, 0), events.SpeechStopped(1, 0, 900, "dropped"))
     assert names(messages) == ["input_audio_buffer.speech_started", "input_audio_buffer.speech_stopped"]
-    assert not narrator.items
+    assert not narrator.items.ids
 
 
 def test_a_turn_that_goes_on_takes_back_its_shorter_self_and_the_reply_to_it() -> None:
@@ -78,7 +78,7 @@ def test_a_turn_that_goes_on_takes_back_its_shorter_self_and_the_reply_to_it() -
     messages = told(narrator, *turn(2, "I was thinking of Paris", continues=1))
     deleted = [message.item_id for message in messages if isinstance(message, wire.ConversationItemDeleted)]
     assert deleted == ["item_user_1"]
-    assert list(narrator.items) == ["item_user_2"]
+    assert narrator.items.ids == ["item_user_2"]
 
 
 @pytest.mark.parametrize(

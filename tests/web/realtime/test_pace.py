@@ -1,13 +1,7 @@
 from __future__ import annotations
 
-import numpy as np
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
 from pipeline.audio import MOUTH_RATE
 from web.realtime.pace import Pace
-from web.realtime.pcm import BLOCK, WIRE_RATE, SoundError, ToEar, decoded, encoded, samples_of
 
 
 class Clock:
@@ -59,33 +53,27 @@ def test_a_pause_holds_and_a_new_reply_begins_at_nothing() -> None:
     assert pace.played == 0
 
 
-@given(st.integers(0, 3 * BLOCK))
-def test_samples_survive_the_wire(count: int) -> None:
-    samples = np.linspace(-1, 1, count, dtype=np.float32)
-    payloads = list(encoded(samples))
-    assert sum(samples_of(payload) for payload in payloads) == count
-    back = np.concatenate([decoded(payload) for payload in payloads]) if payloads else np.zeros(0, np.float32)
-    assert np.allclose(back, samples, atol=1e-4)
+def test_a_reply_that_follows_another_is_played_after_it() -> None:
+    clock = Clock()
+    pace = Pace(clock)
+    pace.begin()
+    pace.sent(MOUTH_RATE)
+    clock.now += 0.25
+    pace.begin()
+    pace.sent(MOUTH_RATE)
+    clock.now += 0.5
+    assert (pace.played, pace.left) == (0, 1.25)
+    clock.now += 0.5
+    assert pace.played == MOUTH_RATE // 4
 
 
-def test_loud_samples_are_clipped_and_not_wrapped() -> None:
-    (payload,) = encoded(np.array([2.0, -2.0], np.float32))
-    assert np.allclose(decoded(payload), [1, -1], atol=1e-4)
-
-
-@pytest.mark.parametrize("payload", ["%%%", "AAA", "AAAA", "ä"])
-def test_what_is_no_sound_is_refused(payload: str) -> None:
-    with pytest.raises(SoundError):
-        decoded(payload)
-
-
-def test_the_ear_gets_every_sample_at_its_own_rate() -> None:
-    """A tone cut into odd pieces: the resampler keeps its state, so no seam is heard."""
-    seconds = 2
-    tone = np.sin(2 * np.pi * 440 * np.arange(seconds * WIRE_RATE) / WIRE_RATE).astype(np.float32)
-    ear = ToEar()
-    parts = [ear.feed(tone[start : start + 777]) for start in range(0, len(tone), 777)]
-    heard = np.concatenate([*parts, ear.flush()])
-    assert len(heard) == seconds * 16_000
-    expected = np.sin(2 * np.pi * 440 * np.arange(len(heard)) / 16_000)
-    assert np.abs(heard - expected)[200:-200].max() < 0.01
+def test_what_is_dropped_holds_nothing_up() -> None:
+    clock = Clock()
+    pace = Pace(clock)
+    pace.begin()
+    pace.sent(MOUTH_RATE)
+    pace.drop()
+    pace.begin()
+    pace.sent(MOUTH_RATE)
+    clock.now += 0.25
+    assert pace.played == MOUTH_RATE // 4

@@ -177,31 +177,12 @@ BAD = [
     ('{"type": "parley.soundcard.stop", "event_id": "e1"}', "parley_not_asked_for", None),
     ('{"type": "response.cancel", "event_id": "e1"}', "response_cancel_not_active", None),
     ('{"type": "response.create", "respond": 1, "event_id": "e1"}', "invalid_value", "respond"),
-    ('{"type": "conversation.item.delete", "item_id": "x", "event_id": "e1"}', "item_not_found", "item_id"),
     (
-        '{"type": "session.update", "session": {"type": "realtime", "tools": [{"type": "function"}]}, '
-        '"event_id": "e1"}',
-        "invalid_value",
-        "session.tools",
+        '{"type": "conversation.item.delete", "item_id": "x", "event_id": "e1"}',
+        "item_delete_invalid_item_id",
+        "item_id",
     ),
-    (
-        '{"type": "session.update", "session": {"type": "realtime", "audio": {"input": {"turn_detection": '
-        '{"type": "telepathy"}}}}, "event_id": "e1"}',
-        "invalid_value",
-        "session.audio.input.turn_detection",
-    ),
-    (
-        '{"type": "session.update", "session": {"type": "realtime", "audio": {"input": {"turn_detection": '
-        '{"type": "server_vad", "threshold": 7}}}}, "event_id": "e1"}',
-        "invalid_value",
-        "session.audio.input.turn_detection.threshold",
-    ),
-    (
-        '{"type": "session.update", "session": {"type": "realtime", "audio": {"output": {"format": '
-        '{"type": "audio/pcmu"}}}}, "event_id": "e1"}',
-        "invalid_value",
-        "session.audio.output.format.type",
-    ),
+    ('{"type": "session.update", "session": 5, "event_id": "e1"}', "invalid_value", "session"),
 ]
 
 
@@ -255,7 +236,7 @@ async def test_the_clients_own_turns(running: Running) -> None:
         await send(socket, "session.update", session=session)
         updated = (await the(socket, "session.updated"))["session"]
         assert updated["instructions"] == "Be brief."
-        assert "turn_detection" not in updated["audio"]["input"]
+        assert updated["audio"]["input"]["turn_detection"] is None
         await append(socket, LOUD, SILENCE)
         await send(socket, "input_audio_buffer.commit")
         events = await until(socket, "conversation.item.input_audio_transcription.completed")
@@ -424,8 +405,6 @@ async def test_while_the_engines_load_a_client_waits_and_is_told(tmp_path: Path)
     engines.failing = "espeak-ng is not installed."
     async with served(tmp_path, engines) as running, running.connect() as socket:
         assert (await the(socket, "error"))["error"]["message"].endswith("espeak-ng is not installed.")
-        await send(socket, "response.create")
-        assert (await the(socket, "error"))["error"]["code"] == "engines_loading"
         engines.failing = ""
         engines.change()
         await the(socket, "session.created")
