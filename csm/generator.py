@@ -23,6 +23,7 @@ def load_csm_1b(
     quantize: str | None = None,
     *,
     codec: str | Path | Codec | None = None,
+    adapter: str | Path | None = None,
 ) -> Generator:
     """A generator with the model from a local folder or from the Hugging Face hub.
 
@@ -32,12 +33,14 @@ def load_csm_1b(
     quantize: "int8" or "int4", weights only; packed once and kept beside the checkpoint.
     codec: Mimi from a file, folder or hub id, or any `csm.codec.Codec`; default the one that comes with the model, or
         else kyutai/moshiko-pytorch-bf16.
+    adapter: the folder of a voice that was learnt (docs/TRAINING.md), ours or one of peft, Unsloth or csm-mlx; merged
+        before weights are packed. `Generator.use_adapter` changes it later.
 
     Raises CheckpointError saying what was expected and what was found; OutOfMemory.
     """
     from .loading import load_generator
 
-    return load_generator(device, model, dtype, quantize, codec)
+    return load_generator(device, model, dtype, quantize, codec, adapter)
 
 
 def load_csm_1b_local(model_path: str | Path, device: str | torch.device | None = None, **options: object) -> Generator:

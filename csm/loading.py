@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from .checkpoint.adapter_formats import read_adapter
+from .checkpoint.adapters import AdapterSwitch, base_reader, merge
 from .checkpoint.checkpoint import download, find_weights, load, open_all, read_json
 from .errors import CheckpointError
 from .prompt import load_tokenizer
@@ -28,6 +30,7 @@ def load_generator(
     dtype: torch.dtype | None,
     quantize: str | None,
     codec: str | Path | Codec | None,
+    adapter: str | Path | None = None,
 ) -> Generator:
     """What `csm.load_csm_1b` does."""
     where = pick_device(device)
@@ -40,10 +43,15 @@ def load_generator(
         raise CheckpointError(
             f"Expected a codec of {csm.config.audio_codebooks} codebooks, as the model has, found {mimi.codebooks}."
         )
-    if quantize is not None:
-        from .backends.quantize import quantize as pack
+    worn = None if adapter is None else read_adapter(adapter, csm.config)
+    if worn is not None:
+        merge(csm, worn)
+    if quantize is None:
+        return Generator(csm, tokenizer, mimi, AdapterSwitch(csm, base_reader(folder, csm), worn))
+    from .backends.quantize import quantize as pack
 
-        csm = pack(csm, quantize, folder)
+    beside = None if adapter is None else Path(adapter).expanduser()
+    csm = pack(csm, quantize, folder, adapter=beside if beside is None or beside.is_dir() else beside.parent)
     return Generator(csm, tokenizer, mimi)
 
 

@@ -369,7 +369,7 @@ class Csm(nn.Module):
 
     def codebook_logits(self, depth: Tensor, codebook: int) -> Tensor:
         """Logits [b, audio_vocab] of codebook 1, 2, … from the depth decoder's state [b, dim]."""
-        return depth @ self.audio_head[codebook - 1]
+        return depth @ self.audio_head[codebook - 1].to(depth.dtype)  # float32 while it is learnt
 
     def hidden_states(self, rows: Tensor, mask: Tensor) -> Tensor:
         """What `prefill` gives for whole sequences, without a cache and fit for training: [b, n, dim].

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,8 +13,10 @@ from torch import Tensor
 
 from .backends.choose import choose_decoder, choose_engine
 from .backends.eager import Engine
+from .checkpoint.adapter_formats import read_adapter
+from .checkpoint.adapters import AdapterSwitch
 from .codec.protocol import Codec, StreamingDecoder
-from .errors import ContextTooLong, NoSpeech, OutOfMemory
+from .errors import CheckpointError, ContextTooLong, NoSpeech, OutOfMemory
 from .model import Csm
 from .prompt import Prompter, Segment, speakable
 from .utterance import Ending, Noise, Sampling, Utterance, frames_a_chunk, frames_asked
@@ -33,8 +36,8 @@ class Generator:
     `csm.Session`, which keeps what it has heard. Calls may overlap: each that is under way has an engine of its own.
     """
 
-    def __init__(self, model: Csm, tokenizer: Tokenizer, codec: Codec) -> None:
-        self.model, self.codec = model, codec
+    def __init__(self, model: Csm, tokenizer: Tokenizer, codec: Codec, adapters: AdapterSwitch | None = None) -> None:
+        self.model, self.codec, self._adapters = model, codec, adapters
         self.sample_rate = codec.sample_rate
         self.context = model.config.backbone.context
         self.prompter = Prompter(tokenizer, codec, self.context, model.device)
@@ -43,6 +46,16 @@ class Generator:
     @property
     def device(self) -> torch.device:
         return self.model.device
+
+    def use_adapter(self, adapter: str | Path | None) -> None:
+        """Speaks with another learnt voice from now on, or with none; the model is not loaded anew. Let nobody speak
+        meanwhile, and open new sessions afterwards: those there are remember in the old voice.
+
+        Raises CheckpointError; of a model whose weights are packed, since these hold their adapter.
+        """
+        if self._adapters is None:
+            raise CheckpointError("Packed weights hold their adapter: load the model anew, with the other one.")
+        self._adapters.use(None if adapter is None else read_adapter(adapter, self.model.config))
 
     def engine(self, batch: int = 1, length: int | None = None) -> Engine:
         """A new engine for this model, for `batch` sequences of up to `length` rows."""

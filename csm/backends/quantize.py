@@ -67,12 +67,20 @@ VERSION = 1
 log = logging.getLogger("csm")
 
 
-def quantize(model: Csm, scheme: str, folder: Path | None = None, packing: Packing | None = None) -> QuantizedCsm:
+def quantize(
+    model: Csm,
+    scheme: str,
+    folder: Path | None = None,
+    packing: Packing | None = None,
+    *,
+    adapter: Path | None = None,
+) -> QuantizedCsm:
     """The same model on packed weights, "int8" or "int4".
 
     folder: the checkpoint's. What is packed is kept there, in `quantized/`, and found the next time if the
         checkpoint's files are still the same; without a folder it stays in memory.
     packing: how weights are laid out; default what is fastest here.
+    adapter: the folder of an adapter that was merged into the model. What is packed is then kept there.
 
     Raises ValueError for another scheme, or a model that is not on the CPU.
     """
@@ -83,7 +91,9 @@ def quantize(model: Csm, scheme: str, folder: Path | None = None, packing: Packi
     packing = packing or pick_packing()
     if folder is None:
         return QuantizedCsm(model.config, dict(pack(model, SCHEMES[scheme], packing)), packing)
-    file = folder / "quantized" / f"{scheme}-{packing.name}-{_identity(folder)}.safetensors"
+    home = adapter or folder
+    identity = _identity(folder) if adapter is None else _identity(folder, adapter)
+    file = home / "quantized" / f"{scheme}-{packing.name}-{identity}.safetensors"
     if not file.exists():
         log.info("Packing the weights to %s, once; they are kept in %s", scheme, file)
         try:
@@ -263,9 +273,10 @@ class KernelPacking:
                 raise KernelUnavailable(f"what it computes at {bits} bits is off by {float(difference):.1%}")
 
 
-def _identity(folder: Path) -> str:
-    """What tells a checkpoint's files from any others, without reading them: names, sizes and times of change."""
-    files = sorted(path.resolve() for path in folder.glob("*.safetensors"))
+def _identity(*folders: Path) -> str:
+    """What tells the files of a checkpoint, and of its adapter, from any others, without reading them: names, sizes and
+    times of change."""
+    files = [path for folder in folders for path in sorted(file.resolve() for file in folder.glob("*.safetensors"))]
     facts = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     return hashlib.sha256(json.dumps([VERSION, GROUP, facts]).encode()).hexdigest()[:16]
 

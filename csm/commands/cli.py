@@ -1,19 +1,16 @@
-"""The commands: csm-generate, csm-dialogue, csm-voice, csm-verify.
-
-Bad input gets one sentence and exit code 2.
-"""
+"""The commands that speak, and those around them: csm-generate, csm-dialogue, csm-voice, csm-verify."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from ..errors import CsmError, InvalidSpeaker, InvalidText
+from .parser import Arguments, Parser, UsageError, run
 
 if TYPE_CHECKING:
     from ..generator import Generator
@@ -22,20 +19,6 @@ if TYPE_CHECKING:
     from .voices import Voice
 
 __all__ = ["dialogue_command", "generate_command", "verify_command", "voice_command"]
-
-Arguments = argparse.Namespace
-INTERRUPTED = 130  # as shells have it: 128 + SIGINT
-
-
-class UsageError(CsmError):
-    """The command cannot be done as it was given."""
-
-
-class Parser(argparse.ArgumentParser):
-    """One sentence in place of a page of usage."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}\n")
 
 
 def generate_command(arguments: Sequence[str] | None = None) -> int:
@@ -50,7 +33,7 @@ def generate_command(arguments: Sequence[str] | None = None) -> int:
         "--context-speaker", nargs="+", default=[], metavar="N", help="by whom (default: by the speaker of the text)"
     )
     _add_speaking(parser, "audio.wav")
-    return _run(parser, _generate, arguments)
+    return run(parser, _generate, arguments)
 
 
 def dialogue_command(arguments: Sequence[str] | None = None) -> int:
@@ -62,7 +45,7 @@ def dialogue_command(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("script", help="the script's file, or - for one from a pipe")
     parser.add_argument("--pause", type=float, default=0.3, metavar="SECONDS", help="between lines (default 0.3)")
     _add_speaking(parser, "dialogue.wav")
-    return _run(parser, _dialogue, arguments)
+    return run(parser, _dialogue, arguments)
 
 
 def voice_command(arguments: Sequence[str] | None = None) -> int:
@@ -75,13 +58,14 @@ def voice_command(arguments: Sequence[str] | None = None) -> int:
     add.add_argument("recording", type=Path)
     add.add_argument("--text", required=True, help="the words that are said in the recording")
     add.add_argument("--note", default="", help="where it is from, and whether its owner agreed")
+    add.add_argument("--adapter", type=Path, metavar="FOLDER", help="the adapter that has learnt it, kept with it")
     add.add_argument("--replace", action="store_true", help="put it in the place of the voice of that name")
     add.set_defaults(act=_add_voice)
     actions.add_parser("list", help="show the voices").set_defaults(act=_list_voices)
     play = actions.add_parser("play", help="hear one")
     play.add_argument("name")
     play.set_defaults(act=_play_voice)
-    return _run(parser, lambda given: int(given.act(given)), arguments)
+    return run(parser, lambda given: int(given.act(given)), arguments)
 
 
 def verify_command(arguments: Sequence[str] | None = None) -> int:
@@ -90,13 +74,14 @@ def verify_command(arguments: Sequence[str] | None = None) -> int:
         "csm-verify", description="Look for CSM's watermark in a recording, and show what it says of itself."
     )
     parser.add_argument("file", type=Path)
-    return _run(parser, _verify, arguments)
+    return run(parser, _verify, arguments)
 
 
 def _add_speaking(parser: Parser, output: str) -> None:
     """What speaking commands share."""
     add = parser.add_argument
     add("--model", default="sesame/csm-1b", help="a folder, or a name on the Hugging Face hub (default sesame/csm-1b)")
+    add("--adapter", metavar="FOLDER", help="a voice that was learnt (docs/TRAINING.md)")
     add("--codec", choices=("mimi", "moshi"), default="mimi", help="ours, or the package moshi (default mimi)")
     add("--device", help="cpu, cuda, … (default: the GPU if there is one)")
     add("--quantize", choices=("int8", "int4"), help="smaller and faster, a little less exact")
@@ -122,33 +107,17 @@ def _add_voices(parser: Parser) -> None:
     parser.add_argument("--voices", type=Path, metavar="FOLDER", help="where the voices are (default $CSM_VOICES, …)")
 
 
-def _run(parser: Parser, act: Callable[[Arguments], int], arguments: Sequence[str] | None) -> int:
-    """Do it; what goes wrong for a reason becomes one sentence."""
-    given = parser.parse_args(arguments)
-    try:
-        with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_, **__: print(f"{parser.prog}: {message}", file=sys.stderr)
-            return act(given)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except BrokenPipeError:
-        # Who read the sound has heard enough. Python would complain once more when it closes standard output.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except (CsmError, ValueError, OSError) as error:
-        if getattr(given, "debug", False):
-            raise
-        print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-
-
 def _generate(given: Arguments) -> int:
     from ..prompt import speakable
     from ..utterance import FRAMES_PER_SECOND, frames_likely
 
     text = _text(given.text, "--text")
     speaker = _speaker(given.speaker)
-    context = [*_voice_segments(given, speaker), *_context(given, speaker)]
+    context = _context(given, speaker)
+    if given.voice:
+        kept = _voice(given, given.voice)
+        context.insert(0, kept.segment(speaker))
+        given.adapter = given.adapter or kept.adapter
     likely = frames_likely(speakable(text)) / FRAMES_PER_SECOND
     generator, metrics = _load(given)
     metrics.asked = metrics.clock()
@@ -170,7 +139,14 @@ def _dialogue(given: Arguments) -> int:
         raise UsageError(f"A pause is 0 to 60 seconds, not {given.pause:g}.")
     script = Script.parse(_text(None if given.script == "-" else _read(Path(given.script)), "a script's file"))
     numbers = {character: number for number, character in enumerate(script.characters)}
-    voices = [_voice(given, name).segment(numbers[character]) for character, name in script.voices.items()]
+    chosen = {character: _voice(given, name) for character, name in script.voices.items()}
+    voices = [voice.segment(numbers[character]) for character, voice in chosen.items()]
+    if learnt := [character for character, voice in chosen.items() if voice.adapter]:
+        # One model speaks for all of them, with one adapter or none.
+        names = ", ".join(learnt)
+        warnings.warn(
+            f"What was learnt of {names} is left out of a dialogue; --adapter names one for all.", stacklevel=2
+        )
     likely = sum(frames_likely(speakable(line.text)) / FRAMES_PER_SECOND + given.pause for line in script.lines)
     generator, metrics = _load(given)
     metrics.asked = metrics.clock()
@@ -196,7 +172,7 @@ def _add_voice(given: Arguments) -> int:
     from .voices import Voices, default_folder
 
     voice = Voices(given.voices or default_folder()).add(
-        given.name, given.recording, given.text, given.note, replace=given.replace
+        given.name, given.recording, given.text, given.note, replace=given.replace, adapter=given.adapter
     )
     print(f"{voice.name}: {voice.seconds:.1f} s, in {voice.folder}")
     return 0
@@ -277,10 +253,6 @@ def _voice(given: Arguments, name: str) -> Voice:
     return Voices(given.voices or default_folder()).get(name)
 
 
-def _voice_segments(given: Arguments, speaker: int) -> list[Segment]:
-    return [_voice(given, given.voice).segment(speaker)] if given.voice else []
-
-
 def _context(given: Arguments, speaker: int) -> list[Segment]:
     from ..prompt import Segment
     from ..sound.audio_files import read_recording
@@ -317,7 +289,7 @@ def _load(given: Arguments) -> tuple[Generator, Metrics]:
         from ..loading import pick_device, resolve
 
         codec = load_moshi_codec(find_original_file(resolve(given.model)), device=pick_device(given.device))
-    generator = load_csm_1b(given.device, given.model, None, given.quantize, codec=codec)
+    generator = load_csm_1b(given.device, given.model, None, given.quantize, codec=codec, adapter=given.adapter)
     metrics.loading = metrics.clock() - begun
     return generator, metrics
 

@@ -5,6 +5,7 @@ voices/
         recording.flac
         text.txt
         note.txt
+        adapter/        where the voice was learnt (docs/TRAINING.md)
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from ..sound.recording import SAMPLE_RATE, as_mono
 __all__ = ["Voice", "VoiceError", "Voices", "default_folder"]
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+ADAPTER_FILE = "adapter_config.json"
 SHORTEST, LONGEST = 1.0, 60.0
 """Seconds. Less holds no voice; a minute takes 750 of the model's 2048 positions."""
 
@@ -55,6 +57,11 @@ class Voice:
         """How long the recording is. Raises InvalidAudio."""
         audio, rate = read_recording(self.recording)
         return audio.shape[1] / rate
+
+    @property
+    def adapter(self) -> Path | None:
+        """What was learnt of the voice, if it was."""
+        return folder if (folder := self.folder / "adapter").is_dir() else None
 
     @classmethod
     def read(cls, folder: Path) -> Voice:
@@ -88,8 +95,17 @@ class Voices:
             raise VoiceError(f"There is no voice {name!r} in {self.folder}. Known voices: {known}.")
         return Voice.read(folder)
 
-    def add(self, name: str, recording: Path, text: str, note: str = "", *, replace: bool = False) -> Voice:
-        """Copy a recording and its words into a new voice. It is there whole or not at all.
+    def add(
+        self,
+        name: str,
+        recording: Path,
+        text: str,
+        note: str = "",
+        *,
+        replace: bool = False,
+        adapter: Path | None = None,
+    ) -> Voice:
+        """Copy a recording and its words, and what was learnt of it, into a new voice. It is there whole or not at all.
 
         Raises VoiceError for a name that is taken or no name; InvalidAudio, InvalidText.
         """
@@ -104,6 +120,8 @@ class Voices:
                 f"{recording} has {seconds:.1f} s."
             )
         speakable(text)
+        if adapter is not None and not (adapter / ADAPTER_FILE).is_file():
+            raise VoiceError(f"{adapter} should be the folder of an adapter, and holds no {ADAPTER_FILE}.")
         self.folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".new-", dir=self.folder) as made:
             new = Path(made) / name
@@ -112,6 +130,8 @@ class Voices:
             (new / "text.txt").write_text(text.strip() + "\n")
             if note:
                 (new / "note.txt").write_text(note.strip() + "\n")
+            if adapter is not None:
+                shutil.copytree(adapter, new / "adapter", ignore=shutil.ignore_patterns("quantized"))
             if folder.exists():
                 folder.rename(Path(made) / "replaced")
             new.rename(folder)

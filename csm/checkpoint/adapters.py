@@ -1,0 +1,134 @@
+"""Adapters: what fine-tuning has changed in a model, kept apart from it (LoRA: Hu et al. 2021, arXiv 2106.09685).
+
+A matrix W [out, in] becomes W + scale · B A, with A [r, in] and B [out, r]; merged, it costs nothing when speech is
+made. Names and the order of rows are the model's own (csm.model); adapter_formats.py reads and writes the files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..errors import CheckpointError
+from ..model import Csm
+from .checkpoint import Weights, find_weights
+
+__all__ = ["Adapter", "AdapterSwitch", "LowRank", "base_reader", "merge"]
+
+
+@dataclass(frozen=True, eq=False)
+class LowRank:
+    """What is added to one matrix: scale · b @ a, with a [r, in] and b [out, r].
+
+    magnitude [out], where there is one, is the length that each row then has (DoRA: Liu et al. 2024, arXiv 2402.09353).
+    """
+
+    a: Tensor
+    b: Tensor
+    scale: float
+    magnitude: Tensor | None = None
+
+    @property
+    def rank(self) -> int:
+        return self.a.shape[0]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of the matrix."""
+        return self.b.shape[0], self.a.shape[1]
+
+    def merged(self, weight: Tensor) -> Tensor:
+        """The matrix [out, in] as it is with the adapter; computed in float32, and in the type it had."""
+        a, b = (part.to(weight.device, torch.float32) for part in (self.a, self.b))
+        changed = torch.addmm(weight.float(), b, a, alpha=self.scale)
+        if self.magnitude is not None:
+            lengths = self.magnitude.to(weight.device, torch.float32) / changed.norm(dim=1)
+            changed *= lengths[:, None]
+        return changed.to(weight.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Adapter:
+    """Matrices by their module's name (`backbone.layers.0.attn.q_proj`), and `whole` tensors, by their own
+    (`audio_head`), that stand in place of the model's. `described` is what else its adapter_config.json says."""
+
+    matrices: Mapping[str, LowRank]
+    whole: Mapping[str, Tensor] = field(default_factory=dict)
+    described: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def tensors(self) -> set[str]:
+        """The names of the model's tensors that it changes."""
+        return {f"{module}.weight" for module in self.matrices} | set(self.whole)
+
+    def applied(self, name: str, base: Tensor) -> Tensor:
+        """A tensor of the model with the adapter."""
+        if (whole := self.whole.get(name)) is not None:
+            return whole.to(base.device, base.dtype)
+        matrix = self.matrices.get(name.removesuffix(".weight"))
+        return base if matrix is None else matrix.merged(base)
+
+    def check(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Raises CheckpointError if it was made for a model of another shape."""
+        found: dict[str, tuple[int, ...]] = {
+            f"{module}.weight": matrix.shape for module, matrix in self.matrices.items()
+        }
+        found |= {name: tuple(tensor.shape) for name, tensor in self.whole.items()}
+        for name, shape in found.items():
+            if name not in shapes:
+                raise CheckpointError(f"The adapter changes {name}, and the model has no such tensor.")
+            if shapes[name] != shape:
+                raise CheckpointError(
+                    f"The adapter is for another model: its {name} is {list(shape)}, the model's {list(shapes[name])}."
+                )
+
+
+def merge(model: Csm, adapter: Adapter) -> None:
+    """Gives the model the adapter's weights. Tensors mapped from a checkpoint's file are replaced, never written to.
+
+    Raises CheckpointError for an adapter of another shape.
+    """
+    tensors = model.state_dict()
+    adapter.check({name: tuple(tensor.shape) for name, tensor in tensors.items()})
+    changed = {name: adapter.applied(name, tensors[name]) for name in adapter.tensors}
+    model.load_state_dict(changed, strict=False, assign=True)
+    model.requires_grad_(False)
+
+
+class AdapterSwitch:
+    """Changes a model's adapter in place, without loading the model anew: a CUDA graph of it stays valid.
+
+    base: reads a tensor of the model as it is without an adapter.
+    """
+
+    def __init__(self, model: Csm, base: Callable[[str], Tensor], adapter: Adapter | None = None) -> None:
+        self._model, self._base, self._adapter = model, base, adapter
+
+    @torch.no_grad()
+    def use(self, adapter: Adapter | None) -> None:
+        """From now on the model has this adapter, or none. Raises CheckpointError for one of another shape."""
+        tensors = self._model.state_dict()
+        nothing = Adapter({})
+        old, new = self._adapter or nothing, adapter or nothing
+        new.check({name: tuple(tensor.shape) for name, tensor in tensors.items()})
+        for name in sorted(old.tensors | new.tensors):
+            base = self._base(name).to(tensors[name].device, tensors[name].dtype)
+            tensors[name].copy_(new.applied(name, base))
+        self._adapter = adapter
+
+
+def base_reader(folder: Path, model: Csm) -> Callable[[str], Tensor]:
+    """Reads single tensors of a model from its checkpoint again, in the model's order of rows."""
+    weights: Weights = find_weights(folder)
+    form = weights.format
+    assert form is not None
+
+    def read(name: str) -> Tensor:
+        stored = next(candidate for candidate in form.names(name) if candidate in weights)
+        return form.from_disk(name, weights[stored], model.config)
+
+    return read

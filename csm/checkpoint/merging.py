@@ -1,0 +1,87 @@
+"""A checkpoint of its own out of a model and an adapter, in either published format, ready for whoever reads those."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ..codec.checkpoint import (
+    ORIGINAL_FILE,
+    config_from_transformers,
+    load_mimi,
+    mimi_from_tensors,
+    save_mimi,
+    transformers_config,
+)
+from ..errors import CheckpointError
+from .adapter_formats import read_adapter
+from .adapters import merge
+from .checkpoint import load, open_all, read_json, save
+from .formats import FORMATS, Format
+
+__all__ = ["SHARD_BYTES", "merge_checkpoint"]
+
+SHARD_BYTES = 5 << 30
+"""As transformers has it."""
+PREFIX = "codec_model."
+BESIDE = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "preprocessor_config.json",
+    "generation_config.json", "chat_template.jinja",
+)  # fmt: skip
+
+
+def merge_checkpoint(
+    model: Path,
+    adapter: Path,
+    output: Path,
+    form: Format = FORMATS[0],
+    *,
+    dtype: torch.dtype | None = None,
+    alpha: float | None = None,
+) -> None:
+    """Writes the model with the adapter's weights into `output`, with tokenizer and codec if they are beside it.
+
+    dtype: default as the model is stored. Raises CheckpointError, also where `output` holds a checkpoint already.
+    """
+    if output.exists() and any(output.iterdir()):
+        raise CheckpointError(f"There is something in {output} already. Name a folder that is empty or not there yet.")
+    csm = load(model, dtype=dtype)
+    merge(csm, read_adapter(adapter, csm.config, alpha))
+    codec, described = _codec(model, output, form)
+    if form.title == "transformers":
+        codec["depth_decoder.model.embed_tokens.weight"] = csm.audio_embeddings.weight.detach().clone()
+    save(csm, output, form, shard_bytes=SHARD_BYTES, extra=codec, described=described)
+    for name in BESIDE:
+        if (model / name).is_file():
+            shutil.copyfile(model / name, output / name)
+
+
+def _codec(model: Path, output: Path, form: Format) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Mimi as the format has it: a file beside the weights (Sesame's), or tensors among them and what config.json says
+    of it. Nothing where the model's folder has none, as the original's at the hub."""
+    stored = next((found for found in open_all(model) if any(name.startswith(PREFIX) for name in found)), None)
+    config: Any = read_json(model / "config.json").get("codec_config") if stored is not None else None
+    if form.title == "transformers" and stored is not None:
+        tensors = {name: stored[name] for name in stored if name.startswith(PREFIX)}
+        return tensors, {"codec_config": config} if config else {}
+    if stored is not None:
+        known = config_from_transformers(config) if isinstance(config, dict) else None
+        mimi = mimi_from_tensors(stored, config=known)
+    elif (model / ORIGINAL_FILE).is_file():
+        mimi = load_mimi(model / ORIGINAL_FILE)
+    else:
+        return {}, {}
+    if form.title != "transformers":
+        output.mkdir(parents=True, exist_ok=True)
+        save_mimi(mimi, output / ORIGINAL_FILE)
+        return {}, {}
+    with tempfile.TemporaryDirectory() as folder:
+        save_mimi(mimi, Path(folder) / "mimi.safetensors", "transformers")
+        tensors = {f"{PREFIX}{name}": tensor for name, tensor in load_file(Path(folder) / "mimi.safetensors").items()}
+    return tensors, {"codec_config": transformers_config(mimi.config)}

@@ -1,0 +1,48 @@
+"""What all commands share: bad input gets one sentence and exit code 2."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from ..errors import CsmError
+
+__all__ = ["INTERRUPTED", "Arguments", "Parser", "UsageError", "run"]
+
+Arguments = argparse.Namespace
+INTERRUPTED = 130  # as shells have it: 128 + SIGINT
+
+
+class UsageError(CsmError):
+    """The command cannot be done as it was given."""
+
+
+class Parser(argparse.ArgumentParser):
+    """One sentence in place of a page of usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def run(parser: Parser, act: Callable[[Arguments], int], arguments: Sequence[str] | None) -> int:
+    """Do it; what goes wrong for a reason becomes one sentence."""
+    given = parser.parse_args(arguments)
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_, **__: print(f"{parser.prog}: {message}", file=sys.stderr)
+            return act(given)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Who read the sound has heard enough. Python would complain once more when it closes standard output.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (CsmError, ValueError, OSError) as error:
+        if getattr(given, "debug", False):
+            raise
+        print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2

@@ -1,0 +1,47 @@
+"""What a training leaves behind: an adapter of its A and B, with the note of whose voice it is and that they agreed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..checkpoint.adapters import Adapter, LowRank
+from ..errors import CsmError
+from ..model import Csm
+from .lora import lora_modules
+
+__all__ = ["CONSENT_WORDS", "Consent", "ConsentMissing", "adapter_of"]
+
+CONSENT_WORDS = (
+    "A voice belongs to a person. Learn only your own, or one whose owner has agreed to it, and say who that is. "
+    "Do not use it to impersonate or to deceive, nor for anything unlawful or harmful."
+)
+"""What is said before a voice is learnt; after Sesame's terms for CSM (github.com/SesameAILabs/csm, README)."""
+
+
+class ConsentMissing(CsmError):
+    """Nobody has said whose voice it is, and that they agreed."""
+
+
+@dataclass(frozen=True)
+class Consent:
+    """Who agreed that this voice is learnt, in the words of whoever trained it. It stays with the adapter."""
+
+    speaker: str
+
+    def __post_init__(self) -> None:
+        if not self.speaker.strip():
+            raise ConsentMissing(f"{CONSENT_WORDS} Give the name: --consent NAME.")
+
+    def described(self) -> dict[str, str]:
+        """For adapter_config.json."""
+        return {"csm_consent": f"{self.speaker.strip()} agreed to the learning of this voice. {CONSENT_WORDS}"}
+
+
+def adapter_of(model: Csm, consent: Consent | None = None) -> Adapter:
+    """A and B as they are now; the model goes on being trained."""
+    matrices = {}
+    for name, lora in lora_modules(model):
+        matrices[name] = LowRank(lora.a.detach().clone(), lora.b.detach().clone(), lora.scale)
+    head = model.audio_head
+    whole = {"audio_head": head.detach().clone()} if head.requires_grad else {}
+    return Adapter(matrices, whole, consent.described() if consent else {})

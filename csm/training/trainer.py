@@ -1,0 +1,334 @@
+"""The loop: batches in, better weights out, and at any moment a state to go on from.
+
+One step of the optimiser reads `accumulation` batches on each rank. Every sum is divided by what all of them learn
+together, so the step is that of one large batch, however it was cut and spread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint
+
+from ..checkpoint.adapter_formats import write_adapter
+from ..checkpoint.checkpoint import save
+from ..errors import CsmError
+from ..model import Csm
+from .adapters import Consent, adapter_of
+from .checkpoints import Checkpoints, Progress, ResumeRefused
+from .lora import attach, lora_modules
+from .loss import Batch, Counts, Example, Losses, frame_losses, pick_depth
+from .order import Order, generator_of
+from .ranks import Ranks
+from .settings import Settings, differences
+
+__all__ = ["HeldOut", "Lessons", "Step", "Trainer", "TrainingStopped"]
+
+HELD_OUT_SHARE = 0.25
+"""Of the held-out frames whose later codes are judged: always the same ones."""
+
+
+class TrainingStopped(CsmError):
+    """A training cannot go on as it is. The message says what to do; the last checkpoint is untouched."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a step has shown: losses (nats a code), the length of the gradient before it was clipped."""
+
+    step: int
+    epoch: float
+    code0: float
+    depth: float
+    learning_rate: float
+    gradient: float
+
+    @property
+    def loss(self) -> float:
+        return self.code0 + self.depth
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Losses on clips that are never learnt."""
+
+    code0: float
+    depth: float
+
+    @property
+    def loss(self) -> float:
+        return self.code0 + self.depth
+
+
+class Lessons:
+    """What is learnt from: `train(clip, draw)` and `held_out[i]` give Examples; `lengths` are those of the clips."""
+
+    def __init__(
+        self, lengths: Sequence[int], train: Callable[[int, torch.Generator], Example], held_out: Sequence[Example]
+    ) -> None:
+        self.lengths, self.train, self.held_out = lengths, train, held_out
+
+
+class _Learner(nn.Module):
+    """The losses as a forward pass, which is what DistributedDataParallel wraps."""
+
+    def __init__(self, model: Csm) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        losses = frame_losses(self.model, batch)
+        return losses.code0, losses.depth
+
+
+class Trainer:
+    """Teaches `model`, in place. Iterate over `steps()`; between two of them evaluate, save, speak or stop as you like.
+
+    base: what the model is called where it was published; the adapter names it.
+    """
+
+    def __init__(
+        self,
+        model: Csm,
+        lessons: Lessons,
+        settings: Settings,
+        folder: Path,
+        *,
+        ranks: Ranks | None = None,
+        consent: Consent | None = None,
+        base: str = "sesame/csm-1b",
+        say: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        if not lessons.lengths:
+            raise TrainingStopped("There is no clip to learn from. Look at what csm-prepare has dropped, and why.")
+        self.model, self.lessons, self.settings, self.folder = model, lessons, settings, folder
+        self.ranks, self.consent, self.base, self.say = ranks or Ranks(), consent, base, say
+        self.checkpoints = Checkpoints(folder / "checkpoints", settings.keep)
+        self.order = Order(lessons.lengths, settings.batch, settings.seed)
+        self.step = 0
+        """Steps that are done."""
+        self.parts = 1
+        """Into how many a batch is cut, because the memory does not hold it whole."""
+        self.held_out: HeldOut | None = None
+        """Of the weights as they are, if it was measured."""
+        torch.manual_seed(settings.seed)
+        self.trained = self._prepare_weights()
+        self.optimiser = torch.optim.AdamW(self.trained, settings.peak_rate, weight_decay=settings.weight_decay)
+        learner = _Learner(model)
+        self._learner: nn.Module = DistributedDataParallel(learner) if self.ranks.world > 1 else learner
+
+    def steps(self) -> Iterator[Step]:
+        """Goes on to the last step. Raises TrainingStopped."""
+        while self.step < self.settings.steps:
+            yield self._next_step()
+
+    @torch.no_grad()
+    def evaluate(self) -> HeldOut | None:
+        """The loss on what is held out, always on the same frames; None if nothing is."""
+        self.model.eval()
+        losses, counts = [0.0, 0.0], Counts()
+        for number in range(self.ranks.rank, len(self.lessons.held_out), self.ranks.world):
+            example = self.lessons.held_out[number]
+            picked = pick_depth(example.frames, HELD_OUT_SHARE, generator_of(self.settings.seed, number))
+            batch = Batch.of([example], [picked])
+            with self._autocast():
+                found = frame_losses(self.model, batch.to(self.model.device))
+            losses = [losses[0] + float(found.code0), losses[1] + float(found.depth)]
+            counts += batch.counts
+        code0, depth, code0_count, depth_count = self.ranks.sum([*losses, counts.code0, counts.depth])
+        self.held_out = HeldOut(code0 / code0_count, depth / depth_count) if code0_count else None
+        return self.held_out
+
+    def save(self) -> None:
+        """A checkpoint of now. Raises TrainingStopped if the disk does not take it."""
+        if self.ranks.first:
+            held_out = self.held_out.loss if self.held_out else None
+            progress = Progress(self.step, held_out, self.parts, self.settings.described())
+            state = {
+                "weights": [weight.detach() for weight in self.trained],
+                "optimiser": self.optimiser.state_dict(),
+                "random": torch.get_rng_state(),
+                "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            }
+            try:
+                self.checkpoints.save(progress, state, self._write_adapter)
+            except OSError as error:
+                raise TrainingStopped(
+                    f"The checkpoint of step {self.step} cannot be written to {self.folder} ({error.strerror}). "
+                    "Make room, or write rights, and go on with --resume."
+                ) from error
+        self.ranks.wait()
+
+    def resume(self) -> bool:
+        """Goes on from the last checkpoint; whether there is one. Raises ResumeRefused for other settings."""
+        if (last := self.checkpoints.last()) is None:
+            return False
+        progress, state = self.checkpoints.progress(last), self.checkpoints.state(last)
+        if different := differences(progress.settings, self.settings.described()):
+            raise ResumeRefused(
+                f"The training in {self.folder} has other settings ({'; '.join(different)}). "
+                "Resume with those it has, or train into another folder."
+            )
+        kept = state["weights"]
+        if [weight.shape for weight in kept] != [weight.shape for weight in self.trained]:
+            raise ResumeRefused(f"The training in {self.folder} is of a model of another shape. Take its own model.")
+        with torch.no_grad():
+            for weight, value in zip(self.trained, kept, strict=True):
+                weight.copy_(value)
+        self.optimiser.load_state_dict(state["optimiser"])
+        torch.set_rng_state(state["random"])
+        if torch.cuda.is_available() and state["random_cuda"]:
+            torch.cuda.set_rng_state_all(state["random_cuda"])
+        self.step, self.parts = progress.step, progress.parts
+        return True
+
+    def export(self) -> Path:
+        """The best checkpoint (by held-out loss; else the last) for use: an adapter's folder, or a model's."""
+        best = self.checkpoints.best()
+        if best is None:
+            raise TrainingStopped(f"There is no checkpoint in {self.folder} yet.")
+        now = [weight.detach().clone() for weight in self.trained]
+        try:
+            self._set(self.checkpoints.state(best)["weights"])
+            if self.settings.mode == "lora":
+                target = self.folder / "adapter"
+                self._write_adapter(target)
+            else:
+                target = self.folder / "model"
+                save(self.model, target)
+        finally:
+            self._set(now)
+        return target
+
+    # -- one step ---------------------------------------------------------------------------------------------------
+
+    def _next_step(self) -> Step:
+        self.model.train()
+        batches = [self._batch(number) for number in range(self.settings.accumulation)]
+        rate = self.settings.rate(self.step)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        total = sum((batch.counts for batch in batches), Counts())
+        counts = Counts(*(int(count) for count in self.ranks.sum([total.code0, total.depth])))
+        try:
+            code0, depth = self.ranks.sum(self._gradient(batches, counts))
+            gradient = float(nn.utils.clip_grad_norm_(self.trained, self.settings.clip))
+            self._check(code0 + depth, gradient)
+            self.optimiser.step()
+        except torch.AcceleratorError as error:
+            raise TrainingStopped(
+                f"{self.model.device} failed in step {self.step + 1} ({_first_line(error)}). {self._go_on()}"
+            ) from error
+        self.step += 1
+        self.held_out = None
+        epoch = self.step * self.settings.accumulation * self.ranks.world / self.order.batches
+        return Step(self.step, epoch, code0, depth, rate, gradient)
+
+    def _batch(self, number: int) -> Batch:
+        """One of the step's batches for this rank."""
+        place = (self.step * self.settings.accumulation + number) * self.ranks.world + self.ranks.rank
+        draw = generator_of(self.settings.seed, place, 1)
+        examples = [self.lessons.train(clip, draw) for clip in self.order[place]]
+        return Batch.of(examples, [pick_depth(one.frames, self.settings.depth_share, draw) for one in examples])
+
+    def _gradient(self, batches: Sequence[Batch], counts: Counts) -> list[float]:
+        """Accumulates the gradient of the whole step; this rank's share of its losses."""
+        random = torch.get_rng_state()
+        while True:
+            try:
+                self.optimiser.zero_grad(set_to_none=True)
+                return self._accumulated([part for batch in batches for part in _cut(batch, self.parts)], counts)
+            except RuntimeError as error:
+                if not _out_of_memory(error):
+                    raise
+                if self.parts >= self.settings.batch:
+                    raise TrainingStopped(
+                        f"The memory of {self.model.device} does not hold one clip of this length. Train with "
+                        "--activation-checkpointing, with a smaller --depth-share, or on shorter clips."
+                    ) from error
+            self.parts *= 2
+            if self.model.device.type == "cuda":
+                torch.cuda.empty_cache()
+            torch.set_rng_state(random)
+            self.say(
+                f"The memory of {self.model.device} is used up: from now on a batch is computed in {self.parts} parts, "
+                "one after the other. What is learnt stays the same."
+            )
+
+    def _accumulated(self, parts: Sequence[Batch], counts: Counts) -> list[float]:
+        sums = torch.zeros(2)
+        for number, part in enumerate(parts, 1):
+            quiet: AbstractContextManager[Any] = nullcontext()
+            if isinstance(self._learner, DistributedDataParallel) and number < len(parts):
+                quiet = self._learner.no_sync()  # ranks exchange their gradients once a step
+            with quiet:
+                with self._autocast():
+                    losses = Losses(*self._learner(part.to(self.model.device)))
+                # DistributedDataParallel takes the mean over ranks, and the counts are those of all ranks already.
+                (losses.mean(counts) * self.ranks.world).backward()  # type: ignore[no-untyped-call]
+            sums += torch.stack((losses.code0.detach(), losses.depth.detach())).cpu()
+        return [float(sums[0]) / max(counts.code0, 1), float(sums[1]) / max(counts.depth, 1)]
+
+    def _check(self, loss: float, gradient: float) -> None:
+        if not torch.tensor([loss, gradient]).isfinite().all():
+            raise TrainingStopped(
+                f"The loss of step {self.step + 1} is not a number (loss {loss}, gradient {gradient}); the weights "
+                f"were left as they are. Take a lower learning rate than {self.settings.peak_rate:g}, more warm-up, or "
+                f"--precision fp32. {self._go_on()}"
+            )
+
+    def _go_on(self) -> str:
+        last = self.checkpoints.last()
+        return f"The last checkpoint is {last}." if last else "No checkpoint was written yet."
+
+    # -- weights ----------------------------------------------------------------------------------------------------
+
+    def _prepare_weights(self) -> list[nn.Parameter]:
+        if self.settings.activation_checkpointing:
+            for layer in [*self.model.backbone.layers, *self.model.decoder.layers]:
+                layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
+        if self.settings.mode == "lora":
+            if self.settings.precision == "fp32":
+                self.model.float()
+            return attach(self.model, self.settings.lora)
+        for parameter in self.model.parameters():
+            # float32, and in memory of its own: what is mapped from the checkpoint's file is not written to.
+            parameter.data = parameter.data.float().clone()
+        self.model.requires_grad_(True)
+        return list(self.model.parameters())
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        """All weights learnt are float32; with bf16 their products are not. Beside LoRA the base itself is bfloat16."""
+        mixed = self.settings.mode == "full" and self.settings.precision == "bf16"
+        return torch.autocast(self.model.device.type, torch.bfloat16, enabled=mixed)
+
+    def _set(self, weights: Sequence[Tensor]) -> None:
+        with torch.no_grad():
+            for weight, value in zip(self.trained, weights, strict=True):
+                weight.copy_(value)
+
+    def _write_adapter(self, folder: Path) -> None:
+        if any(True for _ in lora_modules(self.model)):
+            write_adapter(adapter_of(self.model, self.consent), folder, self.model.config, self.base)
+
+
+def _cut(batch: Batch, parts: int) -> list[Batch]:
+    """A batch in parts of equal size, as far as they can be."""
+    pieces = [tensor.chunk(parts) for tensor in (batch.rows, batch.learnt, batch.depth)]
+    return [replace(batch, rows=rows, learnt=learnt, depth=depth) for rows, learnt, depth in zip(*pieces, strict=True)]
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0]

@@ -1,0 +1,53 @@
+"""Things to learn, made of random codes: clips whose text and sound say nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from csm.rows import sound_rows, text_rows
+from csm.training.loss import Example
+from csm.training.settings import Settings
+from csm.training.trainer import Lessons, Trainer
+from tests.csm.tiny import TINY
+
+SMALL = Settings(
+    rank=4, alpha=8, steps=6, batch=2, accumulation=2, learning_rate=1e-2, warmup=2, precision="fp32", save_every=2
+)
+
+
+def example(seed: int, words: int, frames: int, context: int = 0) -> Example:
+    """Words and sound drawn at random, after a turn of `context` frames if there is one."""
+    draw = torch.Generator().manual_seed(seed)
+
+    def codes(count: int) -> Tensor:
+        return torch.randint(0, TINY.codes, (count, TINY.audio_codebooks), generator=draw)
+
+    def text(count: int) -> Tensor:
+        ids = torch.randint(0, TINY.text_vocab_size, (count,), generator=draw)
+        return text_rows(ids.tolist(), TINY.audio_codebooks)
+
+    before = [text(3), sound_rows(codes(context))] if context else []
+    return Example(torch.cat([*before, text(words), sound_rows(codes(frames))]), frames + 1)
+
+
+def lessons(count: int = 6, held_out: int = 2) -> Lessons:
+    """`count` clips of different lengths."""
+    return of([example(seed, words=2 + seed % 3, frames=3 + seed % 5) for seed in range(count + held_out)], held_out)
+
+
+def of(examples: Sequence[Example], held_out: int = 0) -> Lessons:
+    clips, kept = list(examples[held_out:]), list(examples[:held_out])
+
+    def train(clip: int, draw: torch.Generator) -> Example:
+        torch.rand(1, generator=draw)  # as who chooses a reference does
+        return clips[clip]
+
+    return Lessons([len(clip) for clip in clips], train, kept)
+
+
+def weights(trainer: Trainer) -> list[torch.Tensor]:
+    """Those that are trained, as they are now."""
+    return [weight.detach().clone() for weight in trainer.trained]
