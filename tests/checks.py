@@ -10,8 +10,10 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import setup
@@ -30,12 +32,14 @@ class Check:
     title: str
     module: str
     arguments: tuple[str, ...]
+    beside_next: bool = False
+    """It runs on one core only, so the next one begins meanwhile; what it prints is shown when that has ended."""
 
 
 QUICK = (
     Check("style", "ruff", ("check", ".")),
     Check("format", "ruff", ("format", "--check", ".")),
-    Check("types", "mypy", (".",)),
+    Check("types", "mypy", (".",), beside_next=True),
     Check("tests", "pytest", (*SIDE_BY_SIDE, "-m", f"not slow and not ({REAL_TIME})")),
     # What plays and listens in real time comes after what keeps every core busy.
     Check("tests with a browser and a sound server", "pytest", (*BY_FILE, "-m", f"not slow and ({REAL_TIME})")),
@@ -51,20 +55,51 @@ def chosen(slow: bool, arguments: list[str]) -> tuple[Check, ...]:
     return (Check("some tests", "pytest", (*ALONE, "-m", which, *arguments)),)
 
 
-def run(check: Check) -> tuple[int, Counter[str]]:
-    """The exit status, and how many tests failed, passed and were skipped; none for a check that is no test."""
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    failed: tuple[str, ...] = ()
+    """Titles of checks."""
+    counts: Counter[str] = field(default_factory=Counter)
+    """How many tests failed, passed and were skipped."""
+
+    def __add__(self, other: Outcome) -> Outcome:
+        return Outcome(self.failed + other.failed, self.counts + other.counts)
+
+
+def run(checks: Sequence[Check]) -> Outcome:
+    """All of them, one after the other but for those that run beside their next."""
+    if not checks:
+        return Outcome()
+    check, *rest = checks
+    if not check.beside_next or not rest:
+        return _run(check) + run(rest)
+    with tempfile.TemporaryFile("w+") as printed, _started(check, stdout=printed, stderr=printed) as process:
+        try:
+            outcome = _run(rest[0])
+            failed = (check.title,) if process.wait() else ()
+        finally:
+            process.terminate()
+        printed.seek(0)
+        print(f"\n== {check.title}\n{printed.read()}", end="", flush=True)
+    return Outcome(failed) + outcome + run(rest[1:])
+
+
+def _run(check: Check) -> Outcome:
     print(f"\n== {check.title}", flush=True)
+    with tempfile.TemporaryDirectory(prefix="parley-tests-") as folder:
+        report = Path(folder) / "report.xml"
+        options = ("-q", "--durations=20", f"--junitxml={report}") if check.module == "pytest" else ()
+        with _started(check, *options) as process:
+            status = process.wait()
+        return Outcome((check.title,) if status else (), counted(report) if report.exists() else Counter())
+
+
+def _started(check: Check, *options: str, **streams: Any) -> subprocess.Popen[bytes]:
     # Test processes run side by side, one a core: threads of their own would only wait for each other.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment["OMP_NUM_THREADS"] = "1"
-    command = [sys.executable, "-m", check.module, *check.arguments]
-    if check.module != "pytest":
-        return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode, Counter()
-    with tempfile.TemporaryDirectory(prefix="parley-tests-") as folder:
-        report = Path(folder) / "report.xml"
-        command += ["-q", "--durations=20", f"--junitxml={report}"]
-        done = subprocess.run(command, cwd=ROOT, env=environment, check=False)
-        return done.returncode, counted(report) if report.exists() else Counter()
+    command = [sys.executable, "-m", check.module, *check.arguments, *options]
+    return subprocess.Popen(command, cwd=ROOT, env=environment, **streams)
 
 
 def counted(report: Path) -> Counter[str]:
@@ -79,10 +114,11 @@ def counted(report: Path) -> Counter[str]:
 _OUTCOMES = (("failures", "errors"), ("skipped",))
 
 
-def summary(failed: list[str], counts: Counter[str], seconds: float) -> str:
+def summary(outcome: Outcome, seconds: float) -> str:
     """One line, with the words by which pytest's last line is known."""
-    told = ", ".join(f"{counts[outcome]} {outcome}" for outcome in ("failed", "passed", "skipped") if counts[outcome])
-    verdict = f"Failed: {', '.join(failed)}" if failed else "All checks passed"
+    counts = outcome.counts
+    told = ", ".join(f"{counts[kind]} {kind}" for kind in ("failed", "passed", "skipped") if counts[kind])
+    verdict = f"Failed: {', '.join(outcome.failed)}" if outcome.failed else "All checks passed"
     return f"{verdict}: {told or 'no tests ran'} in {seconds:.2f}s ({setup.duration(seconds)})"
 
 
@@ -119,15 +155,9 @@ def main(argv: list[str]) -> int:
         except setup.SetupError as error:
             print(f"\n{error}", file=sys.stderr)
             return 1
-    failed: list[str] = []
-    counts: Counter[str] = Counter()
-    for check in chosen(options.slow, [argument for argument in arguments if argument != "--"]):
-        status, outcomes = run(check)
-        counts += outcomes
-        if status:
-            failed.append(check.title)
-    print(f"\n{summary(failed, counts, time.monotonic() - began)}", flush=True)
-    return 1 if failed else 0
+    outcome = run(chosen(options.slow, [argument for argument in arguments if argument != "--"]))
+    print(f"\n{summary(outcome, time.monotonic() - began)}", flush=True)
+    return 1 if outcome.failed else 0
 
 
 if __name__ == "__main__":

@@ -61,5 +61,16 @@ def test_every_test_is_either_quick_or_slow() -> None:
 
 
 def test_a_check_that_is_no_test_is_named_when_it_fails() -> None:
-    told = checks.summary(["types"], Counter(passed=1203, skipped=4), 751.234)
+    told = checks.summary(checks.Outcome(("types",), Counter(passed=1203, skipped=4)), 751.234)
     assert told == "Failed: types: 1203 passed, 4 skipped in 751.23s (12:31 min)"
+
+
+def test_a_check_beside_the_next_one_is_shown_after_it_and_counts(capfd: pytest.CaptureFixture[str]) -> None:
+    beside = checks.Check("imports", "no_such_module", (), beside_next=True)
+    outcome = checks.run([beside, checks.Check("where", "this", ()), checks.Check("platform", "platform", ())])
+    assert outcome.failed == ("imports",)
+    printed = capfd.readouterr().out
+    assert (
+        printed.index("Zen of Python") < printed.index("== imports") < printed.index("No module named no_such_module")
+    )
+    assert printed.index("== imports") < printed.index("== platform")
