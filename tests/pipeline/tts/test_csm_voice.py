@@ -16,7 +16,7 @@ import pytest
 import soundfile
 import torch
 
-from csm import Session
+from csm import Session, utterance
 from pipeline.audio import EAR_RATE, Samples
 from pipeline.engine import EngineError
 from pipeline.tts import Spoken
@@ -187,7 +187,9 @@ async def test_a_model_that_is_none_is_refused_in_one_sentence(tmp_path: Path, v
 
 
 @pytest.fixture
-def talk(checkpoint: Path) -> Talk:
+def talk(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> Talk:
+    """Noise has no end of its own: it is as long as the text may take, and that is made short here."""
+    monkeypatch.setattr(utterance, "frames_at_most", lambda text: 10)
     return Talk(Session(load(str(checkpoint), "fp32", "cpu")))
 
 
