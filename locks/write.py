@@ -63,6 +63,7 @@ def locks() -> Iterable[Lock]:
     yield Lock("torch", (requirement("torch"),), constraints=("requirements.txt",))
     cuda = tuple(name for name in pinned((LOCKS / "torch.txt").read_text(encoding="utf-8")) if CUDA.match(name))
     yield Lock("app", ("requirements.txt",), ("torch", *cuda, *SCRIPTS_ONLY), ("locks/torch.txt",))
+    yield Lock("uv", (requirement("uv"),))
     yield Lock("unpinned", ("requirements-nodeps.txt",), options=("--no-deps",))
     yield Lock("dev", ("requirements-dev.txt",), constraints=("locks/app.txt",))
     yield Lock("dev-unpinned", ("requirements-dev-nodeps.txt",), options=("--no-deps",))

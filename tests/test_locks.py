@@ -61,7 +61,7 @@ def test_what_is_for_cuda_comes_with_pytorch_alone() -> None:
 
 def test_two_locks_of_one_environment_agree() -> None:
     seen: dict[str, str] = {}
-    for lock in (*setup.APP_LOCKS, *setup.DEV_LOCKS):
+    for lock in (*setup.APP_LOCKS, *setup.DEV_LOCKS, "uv"):
         for name, version in write.pinned(LOCKS[lock]).items():
             assert seen.setdefault(name, version) == version, name
 

