@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from locks import uv
@@ -163,23 +164,29 @@ def make_venv(venv: Path) -> None:
         raise SetupError(f"The virtual environment {venv} could not be made: {lines[-1]}")
 
 
+def run_logged(command: list[str], environment: dict[str, str], log: Path, said: Callable[[str], None]) -> int:
+    """Run it, keeping what it says in a log and telling each line; its exit status."""
+    with contextlib.ExitStack() as opened:  # one `with` for several is syntax that an old Python cannot read
+        kept = opened.enter_context(log.open("a", encoding="utf-8"))
+        process = opened.enter_context(
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+        )
+        assert process.stdout is not None
+        for text in process.stdout:
+            kept.write(text)
+            said(text.strip())
+    return process.returncode
+
+
 def install_by_uv(python: Path, title: str, locks: list[Path], venv: Path) -> bool:
     """Whether it could; what it could not, pip may, and says why not."""
     settings = uv.pips_settings(python)
     line = ProgressLine(title)
-    with (
-        (venv / "install.log").open("a", encoding="utf-8") as kept,
-        subprocess.Popen(
-            uv.command(python, settings, locks),
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=uv.environment(settings),
-        ) as run,
-    ):  # fmt: skip
-        assert run.stdout is not None
-        for text in run.stdout:
-            kept.write(text)
-            line.uv_said(text.strip())
-    line.done("by pip, then" if run.returncode else "done")
-    return run.returncode == 0
+    status = run_logged(
+        uv.command(python, settings, locks), uv.environment(settings), venv / "install.log", line.uv_said
+    )
+    line.done("by pip, then" if status else "done")
+    return status == 0
 
 
 def install(python: Path, title: str, arguments: list[str], venv: Path) -> None:
@@ -189,26 +196,20 @@ def install(python: Path, title: str, arguments: list[str], venv: Path) -> None:
     environment = dict(os.environ, PYTHONUNBUFFERED="1")
     line = ProgressLine(title)
     tail: list[str] = []
-    with contextlib.ExitStack() as opened:  # one `with` for several is syntax that an old Python cannot read
-        kept = opened.enter_context(log.open("a", encoding="utf-8"))
-        pip = opened.enter_context(
-            subprocess.Popen(
-                command + arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
-            )
-        )
-        assert pip.stdout is not None
-        for text in pip.stdout:
-            kept.write(text)
-            tail = ([*tail, text.strip()])[-60:]
-            line.pip_said(text.strip())
-    if pip.returncode and TORCH_CPU_INDEX in arguments:
+
+    def said(text: str) -> None:
+        tail.append(text)
+        line.pip_said(text)
+
+    status = run_logged(command + arguments, environment, log, said)
+    if status and TORCH_CPU_INDEX in arguments:
         line.done("not to be had from PyTorch's own index")
         print("PyTorch's CPU index did not answer; taking PyPI's build, which is larger, instead.", flush=True)
         install(python, title, by_pip(["torch"]), venv)
         return
-    if pip.returncode:
+    if status:
         line.done("failed")
-        raise SetupError(why_pip_failed(tail, log))
+        raise SetupError(why_pip_failed(tail[-60:], log))
     line.done("done")
 
 

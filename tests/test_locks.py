@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
 import setup
-from locks import write
+from locks import inventory, write
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = {path.stem: path.read_text(encoding="utf-8") for path in write.LOCKS.glob("*.txt")}
@@ -68,3 +69,33 @@ def test_two_locks_of_one_environment_agree() -> None:
 
 def test_no_lock_is_left_over() -> None:
     assert {lock.name for lock in write.locks()} | {"torch-cpu"} == set(LOCKS)
+
+
+def here() -> dict[str, str]:
+    """What is installed on every system, by the locks: name and version."""
+    apps = [entry for lock in ("app", "unpinned") for entry in entries(lock) if " ; " not in entry]
+    return write.pinned("\n".join(apps))
+
+
+def listed(file: Path) -> dict[str, str]:
+    if file == inventory.BOM:
+        found = [(each["name"], each["version"]) for each in json.loads(file.read_text())["components"]]
+    else:
+        rows = [[cell.strip() for cell in row.split("|")] for row in file.read_text().splitlines()[2:]]
+        found = [(row[1], row[2]) for row in rows]
+    return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in found}
+
+
+@pytest.mark.parametrize("file", [inventory.LICENCES, inventory.BOM], ids=lambda file: file.name)
+def test_licences_and_bill_of_materials_are_of_what_is_installed(file: Path) -> None:
+    """Where it is stale: `python3 setup.py install` in a fresh clone, then `.venv/bin/python -m locks.inventory`."""
+    there = listed(file)
+    assert {name: there.get(name) for name in here()} == here()
+    assert there["torch"].partition("+")[0] == write.requirement("torch").partition("==")[2]
+
+
+def test_what_the_machine_adds_to_the_inventory_is_known() -> None:
+    """Nothing is listed that no lock has, but for what makes the environment."""
+    locked = {name for lock in ("app", "unpinned", "torch", "uv") for name in write.pinned(LOCKS[lock])}
+    for file in (inventory.LICENCES, inventory.BOM):
+        assert set(listed(file)) - locked <= {"pip", "setuptools", "pip-licenses"}
