@@ -1,4 +1,4 @@
-"""The commands csm-generate, csm-dialogue, csm-voice and csm-verify."""
+"""The commands, csm-generate and its like."""
 
 import os
 

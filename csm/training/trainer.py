@@ -24,16 +24,14 @@ from ..errors import CsmError
 from ..model import Csm
 from .adapters import Consent, adapter_of
 from .checkpoints import Checkpoints, Progress, ResumeRefused
+from .held_out import HeldOut, held_out_loss
 from .lora import attach, lora_modules
 from .loss import Batch, Counts, Example, Losses, frame_losses, pick_depth
 from .order import Order, generator_of
 from .ranks import Ranks
 from .settings import Settings, differences
 
-__all__ = ["HeldOut", "Lessons", "Step", "Trainer", "TrainingStopped"]
-
-HELD_OUT_SHARE = 0.25
-"""Of the held-out frames whose later codes are judged: always the same ones."""
+__all__ = ["Lessons", "Step", "Trainer", "TrainingStopped"]
 
 
 class TrainingStopped(CsmError):
@@ -50,18 +48,6 @@ class Step:
     depth: float
     learning_rate: float
     gradient: float
-
-    @property
-    def loss(self) -> float:
-        return self.code0 + self.depth
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """Losses on clips that are never learnt."""
-
-    code0: float
-    depth: float
 
     @property
     def loss(self) -> float:
@@ -130,21 +116,10 @@ class Trainer:
         while self.step < self.settings.steps:
             yield self._next_step()
 
-    @torch.no_grad()
     def evaluate(self) -> HeldOut | None:
-        """The loss on what is held out, always on the same frames; None if nothing is."""
-        self.model.eval()
-        losses, counts = [0.0, 0.0], Counts()
-        for number in range(self.ranks.rank, len(self.lessons.held_out), self.ranks.world):
-            example = self.lessons.held_out[number]
-            picked = pick_depth(example.frames, HELD_OUT_SHARE, generator_of(self.settings.seed, number))
-            batch = Batch.of([example], [picked])
-            with self._autocast():
-                found = frame_losses(self.model, batch.to(self.model.device))
-            losses = [losses[0] + float(found.code0), losses[1] + float(found.depth)]
-            counts += batch.counts
-        code0, depth, code0_count, depth_count = self.ranks.sum([*losses, counts.code0, counts.depth])
-        self.held_out = HeldOut(code0 / code0_count, depth / depth_count) if code0_count else None
+        """The loss on what is held out; None if nothing is."""
+        examples, seed = self.lessons.held_out, self.settings.seed
+        self.held_out = held_out_loss(self.model, examples, seed, self.ranks, self._autocast())
         return self.held_out
 
     def save(self) -> None:

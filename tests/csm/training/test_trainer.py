@@ -22,6 +22,7 @@ from csm.model import Csm
 from csm.training import trainer as trainer_module
 from csm.training.adapters import Consent
 from csm.training.checkpoints import ResumeRefused
+from csm.training.held_out import HeldOut
 from csm.training.loss import Batch, Example, frame_losses
 from csm.training.order import Order
 from csm.training.settings import Settings
@@ -193,7 +194,7 @@ class TestGoingOn:
     def test_the_last_ones_and_the_best_are_kept(self, tmp_path: Path) -> None:
         trainer = Trainer(make_model(), lessons(), replace(SMALL, steps=5, keep=2), tmp_path)
         for step, held_out in zip(trainer.steps(), [3.0, 1.0, 4.0, None, 5.0], strict=True):
-            trainer.held_out = None if held_out is None else trainer_module.HeldOut(held_out, 0.0)
+            trainer.held_out = None if held_out is None else HeldOut(held_out, 0.0)
             trainer.save()
             del step
         names = [path.name for path in trainer.checkpoints.all()]

@@ -1,0 +1,83 @@
+"""The command csm-measure: is it more like the speaker?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .parser import Arguments, Parser, run
+
+if TYPE_CHECKING:
+    from ..training.measure import Figures
+
+__all__ = ["measure_command"]
+
+
+def measure_command(arguments: Sequence[str] | None = None) -> int:
+    """Measure a learnt voice beside the base model and the real recordings."""
+    parser = Parser(
+        "csm-measure",
+        description="Measure a learnt voice on a prepared folder: likeness beside its ceiling (real to real) and its "
+        "floors (the base model; another speaker), held-out loss, words, ends, silences.",
+    )
+    add = parser.add_argument
+    add("data", type=Path, help="the prepared folder")
+    add("--adapter", type=Path, metavar="FOLDER", help="what was learnt; without it only the base model is measured")
+    add("--model", default="sesame/csm-1b", help="a folder, or a name on the Hugging Face hub (default sesame/csm-1b)")
+    add("--device", help="cpu, cuda, … (default: the GPU if there is one)")
+    add("--speaker", type=int, default=0, metavar="N", help="whose voice (default 0)")
+    add("--sentence", action="append", metavar="TEXT", help="what is said; may be given several times")
+    add("--no-reference", action="store_true", help="do not let the model hear a recording of the speaker first")
+    add("--speaker-encoder", type=Path, metavar="FILE", help="Resemblyzer's weights (default: fetched once, 17 MB)")
+    add("--whisper", metavar="NAME|FOLDER", help="measure the word error rate with it")
+    add("--seed", type=int, default=0)
+    add("--debug", action="store_true", help="show where an error came from")
+    return run(parser, _measure, arguments)
+
+
+def _measure(given: Arguments) -> int:
+    from ..generator import load_csm_1b
+    from ..training.dataset import lessons, read_clips
+    from ..training.held_out import held_out_loss
+    from ..training.likeness import load_speaker_encoder
+    from ..training.measure import SENTENCES, Speaker, judge, speak
+    from ..training.transcribing import Whisper
+
+    encoder = load_speaker_encoder(given.speaker_encoder)
+    speaker = Speaker(given.data, given.speaker, encoder)
+    others = {clip.speaker for clip in read_clips(given.data) if not clip.dropped} - {given.speaker}
+    ceiling = speaker.ceiling()
+    print(f"ceiling, real to real     {'-' if ceiling is None else f'{ceiling:.3f}'}")
+    for number in sorted(others):
+        floor = speaker.likeness_of(Speaker(given.data, number, encoder))
+        print(f"floor, speaker {number} to {given.speaker}    {floor:.3f}")
+    transcribe = Whisper(given.whisper) if given.whisper else None
+    generator = load_csm_1b(given.device, given.model)
+    reference = None if given.no_reference else speaker.reference()
+    held_out = lessons(given.data, generator.prompter, 0.0).held_out
+    for name, adapter in [("base model", None), *([("learnt", given.adapter)] if given.adapter else [])]:
+        if adapter is not None:
+            generator.use_adapter(adapter)
+        spoken = speak(generator, given.sentence or SENTENCES, given.speaker, reference, given.seed)
+        losses = held_out_loss(generator.model, held_out)
+        told = f"{losses.code0:.3f} + {losses.depth:.3f}" if losses else "-"
+        print(
+            f"{name}\n{_lines(judge(spoken, speaker, transcribe))}\n  held-out loss           {told} (code 0 + others)"
+        )
+    return 0
+
+
+def _lines(figures: Figures) -> str:
+    def shown(value: float | None, form: str) -> str:
+        return "-" if value is None else format(value, form)
+
+    return "\n".join(
+        (
+            f"  likeness                {shown(figures.likeness, '.3f')}",
+            f"  ends by itself          {figures.ended:.0%} of {figures.count}",
+            f"  longest silence         {figures.silence:.2f} s",
+            f"  word error rate         {shown(figures.errors, '.0%')}",
+            f"  seconds a character     {figures.pace:.3f}",
+        )
+    )

@@ -1,0 +1,66 @@
+"""The command csm-prepare: recordings in, a folder to learn from out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from .parser import Arguments, Parser, run
+from .speaking import say
+
+__all__ = ["prepare_command"]
+
+
+def prepare_command(arguments: Sequence[str] | None = None) -> int:
+    """Make recordings into what a voice can be learnt from."""
+    parser = Parser(
+        "csm-prepare",
+        description="Cut recordings at pauses, write down what is said, drop what is unfit and say why, make codes. "
+        "Run it again after correcting clips.csv, or with more recordings: what is done is not done again.",
+    )
+    add = parser.add_argument
+    add(
+        "given", nargs="+", type=Path, metavar="FOLDER|FILE", help="recordings, .jsonl, .parquet, .tar shards, LJSpeech"
+    )
+    add("--out", type=Path, required=True, metavar="FOLDER", help="where it is prepared")
+    add("--model", default="sesame/csm-1b", help="whose codec is taken: a folder, or a name on the Hugging Face hub")
+    add("--codec", help="the codec Mimi itself: a file, folder or name on the hub (default: the model's)")
+    add("--device", help="cpu, cuda, … (default: the GPU if there is one)")
+    add("--whisper", default="base", metavar="NAME|FOLDER", help="who writes down what has no text (default base)")
+    add("--no-whisper", action="store_true", help="drop what has no text, and believe the texts there are")
+    add("--trust-texts", action="store_true", help="do not compare given texts with what Whisper hears")
+    add("--language", metavar="CODE", help="en, de, zh, … (default: Whisper finds it out)")
+    add("--speaker-folders", action="store_true", help="each folder's name is a speaker")
+    add("--speaker-encoder", type=Path, metavar="FILE", help="Resemblyzer's weights (default: fetched once, 17 MB)")
+    add("--one-speaker-unchecked", action="store_true", help="do not ask whether each clip is by its speaker")
+    add("--held-out", type=float, default=0.1, metavar="SHARE", help="of the sound, to judge by (default 0.1)")
+    add("--debug", action="store_true", help="show where an error came from")
+    return run(parser, _prepare, arguments)
+
+
+def _prepare(given: Arguments) -> int:
+    from ..loading import load_codec, pick_device, resolve
+    from ..training.likeness import load_speaker_encoder
+    from ..training.page import write_page
+    from ..training.prepare import Limits, prepare
+    from ..training.sources import recordings
+    from ..training.transcribing import Whisper
+
+    if not 0 <= given.held_out < 1:
+        raise ValueError(f"--held-out is a share from 0 to below 1, not {given.held_out:g}.")
+    codec = load_codec(given.codec, resolve(given.model) if given.codec is None else Path(), pick_device(given.device))
+    prepared = prepare(
+        recordings(given.given, speaker_folders=given.speaker_folders),
+        given.out,
+        codec,
+        transcribe=None if given.no_whisper else Whisper(given.whisper, given.language),
+        encoder=None if given.one_speaker_unchecked else load_speaker_encoder(given.speaker_encoder),
+        limits=Limits(held_out=given.held_out),
+        check_texts=not given.trust_texts,
+        say=say,
+    )
+    write_page(given.out, prepared.clips)
+    print(prepared.report())
+    table, page = given.out / "clips.csv", given.out / "clips.html"
+    print(f"Correct the texts in {table}, or open {page} to hear them too; then csm-train.")
+    return 0

@@ -1,0 +1,156 @@
+"""The command csm-train: learn a voice from a prepared folder. With several GPUs: torchrun --nproc-per-node N -m
+csm.commands.training …"""
+
+from __future__ import annotations
+
+import signal
+from argparse import BooleanOptionalAction
+from collections.abc import Sequence
+from dataclasses import MISSING, fields
+from pathlib import Path
+from types import FrameType
+
+from .parser import INTERRUPTED, Arguments, Parser, run
+from .speaking import say
+
+__all__ = ["train_command"]
+
+HELP = {
+    "mode": "lora: an adapter of some megabytes; full: all weights, 25 GB of memory (default lora)",
+    "rank": "of A and B (default 32)",
+    "alpha": "their weight is alpha / rank (default 32)",
+    "dropout": "of what A hears (default 0)",
+    "steps": "of the optimiser (default 300)",
+    "batch": "clips computed at a time (default 2)",
+    "accumulation": "batches before the weights change (default 4)",
+    "learning_rate": "default 2e-4 for lora, 2e-5 for full",
+    "schedule": "how the learning rate falls (default cosine)",
+    "warmup": "steps in which it rises first (default 10)",
+    "weight_decay": "default 0.01",
+    "clip": "the longest the gradient may be (default 1)",
+    "depth_share": "of the frames whose later codes are learnt (default 1/16; 0.25 to 1 for an hour or less)",
+    "reference_share": "of the clips that hear another of the same voice first (default 0.5)",
+    "precision": "bf16 or fp32 (default bf16)",
+    "activation_checkpointing": "less memory, a third more time",
+    "seed": "default 0",
+    "save_every": "steps between checkpoints (default 50)",
+    "keep": "checkpoints kept besides the best (default 2)",
+    "evaluate_every": "steps between looks at what is held out (default 25)",
+    "speak_every": "steps between sentences spoken as files (default 0: never)",
+}
+CHOICES = {"mode": ("lora", "full"), "schedule": ("cosine", "linear"), "precision": ("bf16", "fp32")}
+KINDS = {"learning_rate": float}
+
+
+def train_command(arguments: Sequence[str] | None = None) -> int:
+    """Learn a voice."""
+    from ..training.lora import EXTRAS
+    from ..training.settings import Settings
+
+    parser = Parser("csm-train", description="Learn a voice from what csm-prepare has made. Ctrl-C stops and keeps it.")
+    add = parser.add_argument
+    add("data", type=Path, help="the prepared folder")
+    add("--out", type=Path, required=True, metavar="FOLDER", help="adapter, checkpoints, metrics.csv, training.png")
+    add("--consent", default="", metavar="NAME", help="whose voice it is, who has agreed to its learning")
+    add("--model", default="sesame/csm-1b", help="a folder, or a name on the Hugging Face hub (default sesame/csm-1b)")
+    add("--device", help="cpu, cuda, … (default: the GPU if there is one)")
+    add("--resume", action="store_true", help="go on with the training in the folder of --out")
+    add("--sentence", action="append", metavar="TEXT", help="what is spoken every N steps; may be given several times")
+    add("--speaker", type=int, default=0, metavar="N", help="who says it (default 0)")
+    add("--speaker-encoder", type=Path, metavar="FILE", help="Resemblyzer's weights (default: fetched once, 17 MB)")
+    add("--tensorboard", action="store_true", help="write for TensorBoard, too")
+    add("--debug", action="store_true", help="show where an error came from")
+    for field in fields(Settings):
+        name = f"--{field.name.replace('_', '-')}"
+        if field.name == "extras":
+            add(name, nargs="*", choices=EXTRAS, default=[], help="what is trained besides the layers' matrices")
+        elif field.type == "bool":
+            add(name, action=BooleanOptionalAction, default=field.default, help=HELP[field.name])
+        elif field.name in CHOICES:
+            add(name, choices=CHOICES[field.name], default=field.default, help=HELP[field.name])
+        else:
+            assert field.default is not MISSING
+            add(name, type=KINDS.get(field.name, type(field.default)), default=field.default, help=HELP[field.name])
+    return run(parser, _train, arguments)
+
+
+def _train(given: Arguments) -> int:
+    import torch
+
+    from ..generator import load_csm_1b
+    from ..loading import pick_device
+    from ..training.adapters import Consent
+    from ..training.dataset import lessons
+    from ..training.journal import Journal
+    from ..training.likeness import EncoderMissing, load_speaker_encoder
+    from ..training.measure import SENTENCES, Speaker
+    from ..training.ranks import joined
+    from ..training.running import Speaking, run_training, told
+    from ..training.settings import Settings
+    from ..training.trainer import Trainer
+
+    consent = Consent(given.consent)
+    options = {field.name: getattr(given, field.name) for field in fields(Settings)}
+    settings = Settings(**options | {"extras": tuple(given.extras)})
+    with joined(pick_device(given.device)) as ranks:
+        half = settings.mode == "lora" and settings.precision == "bf16"
+        generator = load_csm_1b(ranks.device, given.model, torch.bfloat16 if half else torch.float32)
+        data = lessons(given.data, generator.prompter, settings.reference_share)
+        trainer = Trainer(
+            generator.model, data, settings, given.out, ranks=ranks, consent=consent, base=str(given.model), say=say
+        )
+        if given.resume:
+            say(
+                f"Goes on after step {trainer.step}." if trainer.resume() else "There is nothing to go on from: begins."
+            )
+        elif trainer.checkpoints.last() is not None:
+            raise ValueError(f"There is a training in {given.out} already: add --resume, or take another folder.")
+        journal = Journal(given.out, trainer.step, given.tensorboard) if ranks.first else None
+        speaking = Speaking(generator, given.sentence or SENTENCES[:2], given.speaker, given.out / "samples")
+        if settings.speak_every and ranks.first:
+            try:
+                encoder = load_speaker_encoder(given.speaker_encoder)
+                speaking.speaker = Speaker(given.data, given.speaker, encoder)
+            except EncoderMissing as missing:
+                say(f"Likeness is not measured. {missing}")
+        with _Stopping() as stopping:
+            done = run_training(
+                trainer,
+                journal,
+                speaking=speaking,
+                stop=lambda: stopping.asked,
+                tell=lambda line, left: say(told(line, settings.steps, left)),
+            )
+        if not done:
+            say(f"Stopped after step {trainer.step}; everything is kept. Go on with --resume.")
+            return INTERRUPTED
+        if ranks.first:
+            target = trainer.export()
+            option = "--adapter" if settings.mode == "lora" else "--model"
+            print(f"{target}: speak with it: csm-generate {option} {target} --text …")
+    return 0
+
+
+class _Stopping:
+    """The first Ctrl-C, or an end asked for by the system, stops after the step; the second at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __enter__(self) -> _Stopping:
+        self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        say("Stops after this step, and keeps what was learnt. Once more: stops at once.")
+
+
+if __name__ == "__main__":
+    raise SystemExit(train_command())

@@ -1,0 +1,315 @@
+"""From what people have to what can be learnt: cut, written down, judged, levelled, made into codes.
+
+Twice through: the first pass writes the clips and decides what is fit, the second knows each speaker's level and makes
+the codes. A clip is known by its sound, so a second run finds all of it done, with the texts as they were corrected.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import soundfile
+import torch
+from torch import Tensor
+
+from ..codec.protocol import Codec
+from ..errors import InvalidAudio, InvalidText
+from ..prompt import speakable
+from ..sound.audio_files import read_recording
+from ..sound.recording import SAMPLE_RATE, as_mono
+from .cutting import LONGEST, SHORTEST, pieces, trimmed
+from .dataset import CLIPS, Clip, DatasetError, read_clips, write_clips, write_codes
+from .likeness import SpeakerEncoder
+from .sources import Recording
+from .transcribing import Transcriber
+from .words import word_error_rate
+
+__all__ = ["Limits", "Prepared", "prepare"]
+
+LEVEL = -23.0
+"""dB of full scale, to which a speaker's clips are brought together: that of broadcasts (EBU R 128, in its simplest
+form). One factor a speaker, so that loud words stay louder than soft ones."""
+PEAK = 0.97
+FASTEST, SLOWEST = 40.0, 1.5
+"""Bytes of text a second that a voice can say at most, and says at least. A Chinese character has three."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is fit. confidence: Whisper's, from 0 to 1; errors: the word error rate of a given text against what Whisper
+    hears; likeness: the cosine to the speaker's own centroid, below which it is somebody else."""
+
+    shortest: float = SHORTEST
+    longest: float = LONGEST
+    confidence: float = 0.5
+    errors: float = 0.4
+    likeness: float = 0.65
+    clipped: float = 0.002
+    held_out: float = 0.1
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What has become of it, in clips and seconds, and why what was dropped was."""
+
+    clips: list[Clip]
+    notes: list[str]
+
+    @property
+    def kept(self) -> list[Clip]:
+        return [clip for clip in self.clips if not clip.dropped]
+
+    def report(self) -> str:
+        """For people."""
+        kept = self.kept
+        held = [clip for clip in kept if clip.split != "train"]
+        reasons = Counter(clip.dropped.partition(":")[0] for clip in self.clips if clip.dropped)
+        lines = [
+            f"{len(kept)} clips, {sum(clip.seconds for clip in kept) / 60:.1f} minutes, are fit to be learnt; "
+            f"{len(held)} of them are held out, to judge by.",
+            *(f"{count} dropped: {reason}" for reason, count in reasons.most_common()),
+            *self.notes,
+        ]
+        dropped = [f"  {clip.source} at {clip.start:.1f} s: {clip.dropped}" for clip in self.clips if clip.dropped]
+        return "\n".join([*lines, *(["", "Dropped, one by one:", *dropped] if dropped else [])]) + "\n"
+
+
+def prepare(
+    recordings: Iterable[Recording],
+    folder: Path,
+    codec: Codec,
+    *,
+    transcribe: Transcriber | None = None,
+    encoder: SpeakerEncoder | None = None,
+    limits: Limits | None = None,
+    check_texts: bool = True,
+    say: Callable[[str], None] = lambda line: None,
+) -> Prepared:
+    """Writes a prepared folder (csm/training/dataset.py).
+
+    transcribe: None drops what has no text. encoder: None does not ask whether a clip is the speaker's.
+    check_texts: whether given texts are compared with what Whisper hears. Raises DatasetError, OSError.
+    """
+    limits = limits or Limits()
+    for name in ("clips", "codes"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    before = {clip.id: clip for clip in read_clips(folder)} if (folder / CLIPS).is_file() else {}
+    judge = _Judge(transcribe, check_texts, limits)
+    clips: dict[str, Clip] = {}
+    notes: list[str] = []
+    for recording in recordings:
+        for sound, start in _cut(recording, limits, notes):
+            clip = _known(sound, start, recording)
+            if clip.id in clips:
+                notes.append(f"{clip.source} at {clip.start:.1f} s is the same sound as another clip: left out.")
+                continue
+            path = folder / "clips" / f"{clip.id}.flac"
+            if not path.is_file():
+                _write_sound(path, sound)
+            if (known := before.get(clip.id)) is not None:
+                clips[clip.id] = replace(clip, text=known.text, confidence=known.confidence, dropped=known.dropped)
+            else:
+                clips[clip.id] = judge(clip, sound, recording)
+                say(f"{clip.source} at {clip.start:.1f} s: {clips[clip.id].dropped or clips[clip.id].text}")
+    done = _numbered(_split(list(clips.values()), limits.held_out, notes))
+    done = _levelled(folder, done)
+    if encoder is not None:
+        done = _by_one_speaker(folder, done, encoder, limits.likeness)
+    else:
+        notes.append("Whether each clip is by its speaker was not checked.")
+    write_clips(folder, done)  # before the codes: these are slow, and what was written down shall not be lost
+    for clip in done:
+        if not clip.dropped and not (folder / "codes" / f"{clip.codes}.safetensors").is_file():
+            sound = _sound(folder, clip) * clip.gain
+            with torch.inference_mode():
+                write_codes(folder, clip, codec.encode(sound[None])[0].T.cpu())
+    prepared = Prepared(done, notes)
+    (folder / "report.txt").write_text(prepared.report(), encoding="utf-8")
+    if not prepared.kept:
+        reasons = Counter(clip.dropped for clip in done).most_common(1)
+        why = f" Most often: {reasons[0][0]}" if reasons else ""
+        raise DatasetError(f"Nothing of it can be learnt; {folder / 'report.txt'} says why.{why}")
+    return prepared
+
+
+def _cut(recording: Recording, limits: Limits, notes: list[str]) -> Iterator[tuple[Tensor, float]]:
+    """The clips of a recording, float32 [samples] at 24 kHz, and where each begins, in seconds."""
+    try:
+        raw, rate = recording.read()
+        if raw.dim() == 2 and raw.shape[0] == 2 and _two_people(raw):
+            notes.append(f"{recording.source}: its two channels are two people. Split them: left out.")
+            return
+        sound = as_mono(raw, rate)
+    except InvalidAudio as error:
+        notes.append(f"{recording.source}: left out. {error}")
+        return
+    first, last = trimmed(sound, SAMPLE_RATE)
+    if last == first:
+        notes.append(f"{recording.source}: there is no voice in it: left out.")
+    elif recording.text is not None and last - first <= limits.longest * SAMPLE_RATE:
+        yield sound[first:last], first / SAMPLE_RATE  # the whole text belongs to the whole of it
+    else:
+        if recording.text is not None:
+            notes.append(f"{recording.source} is too long for one clip: it was cut, and its text was not used.")
+        for begin, end in pieces(sound, SAMPLE_RATE):
+            yield sound[begin:end], begin / SAMPLE_RATE
+
+
+def _two_people(raw: Tensor) -> bool:
+    """Whether two channels hold what has little to do with each other."""
+    one, other = raw - raw.mean(dim=1, keepdim=True)
+    norms = one.norm() * other.norm()
+    silent = float(min(one.norm(), other.norm())) < 1e-3 * float(max(one.norm(), other.norm()))
+    return not silent and float(norms) > 0 and abs(float(one @ other / norms)) < 0.3
+
+
+def _known(sound: Tensor, start: float, recording: Recording) -> Clip:
+    content = (sound.clamp(-1, 1) * 32767).to(torch.int16).numpy().tobytes()
+    return Clip(
+        id=hashlib.sha256(content).hexdigest()[:16],
+        text="",
+        speaker=0,
+        name=recording.speaker,
+        split="train",
+        seconds=round(len(sound) / SAMPLE_RATE, 2),
+        confidence=1.0,
+        gain=1.0,
+        source=recording.source,
+        start=round(start, 2),
+        conversation=recording.conversation,
+        turn=0,
+        dropped="",
+    )
+
+
+class _Judge:
+    """Writes a clip down, and says what is wrong with it."""
+
+    def __init__(self, transcribe: Transcriber | None, check_texts: bool, limits: Limits) -> None:
+        self._transcribe, self._check, self._limits = transcribe, check_texts, limits
+
+    def __call__(self, clip: Clip, sound: Tensor, recording: Recording) -> Clip:
+        whole = recording.text is not None and clip.seconds <= self._limits.longest
+        if reason := self._unfit(clip, sound):
+            return replace(clip, dropped=reason)
+        given = recording.text.strip() if whole and recording.text else None
+        heard = None
+        if self._transcribe is not None and (given is None or self._check):
+            heard = self._transcribe(sound)
+        if given is None and heard is None:
+            return replace(clip, dropped="no text, and no Whisper to write one")
+        if given is None:
+            assert heard is not None
+            clip = replace(clip, text=heard.text.strip(), confidence=round(heard.confidence, 3))
+            if heard.confidence < self._limits.confidence:
+                return replace(clip, dropped=f"Whisper is not sure what is said: {heard.confidence:.2f}")
+        else:
+            clip = replace(clip, text=given, confidence=round(heard.confidence, 3) if heard else 1.0)
+            if heard is not None and (wrong := word_error_rate(given, heard.text)) > self._limits.errors:
+                return replace(clip, dropped=f"the text is not what is heard: {wrong:.0%} of its words, “{heard.text}”")
+        return replace(clip, dropped=_unsayable(clip))
+
+    def _unfit(self, clip: Clip, sound: Tensor) -> str:
+        if clip.seconds < self._limits.shortest:
+            return f"too short: {clip.seconds:.1f} s"
+        if clip.seconds > self._limits.longest:
+            return f"too long: {clip.seconds:.1f} s without a pause"
+        if (share := float((sound.abs() >= 0.999).float().mean())) > self._limits.clipped:
+            return f"clipped: {share:.1%} of its samples"
+        return ""
+
+
+def _unsayable(clip: Clip) -> str:
+    try:
+        speakable(clip.text)
+    except InvalidText:
+        return "nothing is said"
+    pace = len(clip.text.encode()) / clip.seconds
+    if not SLOWEST <= pace <= FASTEST:
+        return f"the text does not fit the sound: {pace:.1f} letters a second"
+    return ""
+
+
+def _numbered(clips: list[Clip]) -> list[Clip]:
+    """Speakers by their names in order, 0, 1, …; turns in the order in which they came."""
+    names = sorted({clip.name for clip in clips})
+    turns: Counter[str] = Counter()
+    numbered = []
+    for clip in clips:
+        numbered.append(replace(clip, speaker=names.index(clip.name), turn=turns[clip.conversation]))
+        turns[clip.conversation] += 1
+    return numbered
+
+
+def _split(clips: list[Clip], share: float, notes: list[str]) -> list[Clip]:
+    """Holds out whole sources (conversations): what is cut from one recording is too alike to judge by. Of a single
+    recording it is the end."""
+    fit = [clip for clip in clips if not clip.dropped]
+    if share <= 0 or len(fit) < 2:
+        if len(fit) < 2:
+            notes.append("Nothing is held out: there are too few clips, so nothing will tell when it learns by heart.")
+        return clips
+    sources = sorted({clip.conversation or clip.source for clip in fit}, key=_mixed)
+    wanted = share * sum(clip.seconds for clip in fit)
+    if len(sources) > 1:
+        held: set[str] = set()
+        while sum(clip.seconds for clip in fit if (clip.conversation or clip.source) in held) < wanted:
+            if len(held) == len(sources) - 1:
+                break
+            held.add(sources[len(held)])
+        chosen = {clip.id for clip in fit if (clip.conversation or clip.source) in held}
+    else:
+        notes.append("There is one recording: its end is held out, which judges less well than another recording.")
+        chosen = {clip.id for clip in fit[-max(1, round(share * len(fit))) :]}
+    return [replace(clip, split="held out" if clip.id in chosen else "train") for clip in clips]
+
+
+def _mixed(source: str) -> str:
+    return hashlib.sha256(source.encode()).hexdigest()
+
+
+def _levelled(folder: Path, clips: list[Clip]) -> list[Clip]:
+    """One factor a speaker, rounded, so that a few clips more leave the codes of the others as they are."""
+    loudness: dict[int, list[float]] = {}
+    peaks: dict[int, float] = {}
+    for clip in clips:
+        if not clip.dropped:
+            sound = _sound(folder, clip)
+            loudness.setdefault(clip.speaker, []).append(20 * float(sound.pow(2).mean().sqrt().clamp(min=1e-6).log10()))
+            peaks[clip.speaker] = max(peaks.get(clip.speaker, 0.0), float(sound.abs().max()))
+    gains = {}
+    for speaker, found in loudness.items():
+        wanted = LEVEL - sorted(found)[len(found) // 2]
+        gains[speaker] = min(10 ** (round(wanted) / 20), PEAK / peaks[speaker])
+    return [replace(clip, gain=round(gains.get(clip.speaker, 1.0), 3)) for clip in clips]
+
+
+def _by_one_speaker(folder: Path, clips: list[Clip], encoder: SpeakerEncoder, least: float) -> list[Clip]:
+    """Drops what is farther from its speaker's centroid than one voice is from itself."""
+    embeddings = {clip.id: encoder.embed(_sound(folder, clip), SAMPLE_RATE) for clip in clips if not clip.dropped}
+    judged = []
+    for clip in clips:
+        of_speaker = [
+            embeddings[other.id] for other in clips if other.speaker == clip.speaker and other.id in embeddings
+        ]
+        if clip.id in embeddings and len(of_speaker) > 2:
+            near = float(embeddings[clip.id] @ encoder.centroid(of_speaker))
+            if near < least:
+                clip = replace(clip, dropped=f"another voice, or several: likeness {near:.2f}")
+        judged.append(clip)
+    return judged
+
+
+def _write_sound(path: Path, sound: Tensor) -> None:
+    partial = path.with_name(f".{path.stem}.partial.flac")
+    soundfile.write(partial, sound.clamp(-1, 1).numpy(), SAMPLE_RATE)
+    partial.replace(path)
+
+
+def _sound(folder: Path, clip: Clip) -> Tensor:
+    samples, _ = read_recording(folder / "clips" / f"{clip.id}.flac")
+    return samples[0]

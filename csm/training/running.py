@@ -1,0 +1,87 @@
+"""A training from its first step to its last: taught, judged, spoken, kept, drawn. What csm-train and the page run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import soundfile
+
+from ..synthesis import Generator
+from .journal import Journal, Line
+from .measure import Speaker, judge, speak
+from .trainer import Trainer
+
+__all__ = ["Speaking", "run_training", "told"]
+
+
+class Speaking:
+    """Sentences said with what is learnt so far, as files in `folder`; and how much they sound like the speaker."""
+
+    def __init__(self, generator: Generator, sentences: Sequence[str], number: int, folder: Path) -> None:
+        self._generator, self._sentences, self._number, self._folder = generator, sentences, number, folder
+        self.speaker: Speaker | None = None
+        """Whose voice it shall become, if likeness is to be measured."""
+
+    def __call__(self, step: int) -> float | None:
+        self._generator.model.eval()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        reference = self.speaker.reference() if self.speaker else None
+        spoken = speak(self._generator, self._sentences, self._number, reference)
+        for number, (_, sound, _) in enumerate(spoken, 1):
+            path = self._folder / f"step-{step:06}-{number}.wav"
+            soundfile.write(path, sound.clamp(-1, 1).numpy(), self._generator.sample_rate)
+        return judge(spoken, self.speaker).likeness
+
+
+def run_training(
+    trainer: Trainer,
+    journal: Journal | None,
+    *,
+    speaking: Speaking | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    tell: Callable[[Line, float], None] = lambda line, left: None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> bool:
+    """Goes on until the last step, or until `stop` says so between two steps; whether it is done. Either way what was
+    learnt is kept. `tell` hears of each step and of the seconds that are left.
+
+    journal: only the first rank has one. Raises TrainingStopped.
+    """
+    settings, ranks = trainer.settings, trainer.ranks
+    first, begun = trainer.step, clock()
+    last = begun
+    for step in trainer.steps():
+        at_end = step.step == settings.steps
+        held_out = trainer.evaluate() if at_end or step.step % settings.evaluate_every == 0 else None
+        likeness = None
+        if speaking is not None and settings.speak_every and (at_end or step.step % settings.speak_every == 0):
+            likeness = speaking(step.step) if ranks.first else None
+            ranks.wait()
+        now = clock()
+        if journal is not None:
+            line = journal.add(step, now - last, held_out, likeness)
+            tell(line, (now - begun) / (step.step - first) * (settings.steps - step.step))
+        last = now
+        stopping = bool(ranks.sum([float(stop())])[0])  # all ranks or none
+        if at_end or stopping or step.step % settings.save_every == 0:
+            trainer.save()
+        if journal is not None and (at_end or stopping or held_out is not None):
+            journal.draw()
+        if stopping and not at_end:
+            return False
+    return True
+
+
+def told(line: Line, steps: int, left: float) -> str:
+    """A line for people."""
+    parts = [f"step {line.step}/{steps}", f"loss {line.code0 + line.depth:.3f}",
+             f"(code 0 {line.code0:.3f}, others {line.depth:.3f})"]  # fmt: skip
+    if line.held_out_code0 is not None and line.held_out_depth is not None:
+        parts.append(f"held out {line.held_out_code0 + line.held_out_depth:.3f}")
+    if line.likeness is not None:
+        parts.append(f"likeness {line.likeness:.2f}")
+    minutes = round(left / 60)
+    parts.append(f"{line.seconds:.1f} s a step, {f'{minutes} min' if minutes else f'{left:.0f} s'} left")
+    return "  ".join(parts)

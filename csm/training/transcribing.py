@@ -1,0 +1,66 @@
+"""What is said in a clip, written by Whisper (faster-whisper), and how sure it is of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ..errors import CsmError
+from ..sound.recording import SAMPLE_RATE
+
+__all__ = ["Heard", "Transcriber", "Whisper", "WhisperMissing"]
+
+RATE = 16_000
+
+
+class WhisperMissing(CsmError):
+    """Whisper is not installed, or its model is not to be had."""
+
+
+@dataclass(frozen=True)
+class Heard:
+    """The words, and a confidence from 0 to 1: the mean probability of a token, less that of there being no speech."""
+
+    text: str
+    confidence: float
+
+
+Transcriber = Callable[[Tensor], Heard]
+"""Anything that writes down speech, float32 [samples] at 24 kHz."""
+
+
+class Whisper:
+    """model: a name of faster-whisper's ("base", "large-v3-turbo") or a folder; language: None finds it out."""
+
+    def __init__(self, model: str = "base", language: str | None = None) -> None:
+        try:
+            from faster_whisper import WhisperModel
+        except ImportError as error:
+            raise WhisperMissing("Whisper is not installed: pip install faster-whisper. Or give texts.") from error
+        folder = Path(model).expanduser()
+        try:
+            self._model: Any = WhisperModel(str(folder) if folder.is_dir() else model, compute_type="int8")
+        except Exception as error:  # the hub's and CTranslate2's errors have nothing narrower in common
+            raise WhisperMissing(
+                f"Whisper's model {model!r} cannot be had ({error}). Name its folder: --whisper."
+            ) from error
+        self._language = language
+
+    def __call__(self, samples: Tensor) -> Heard:
+        import soxr
+
+        sound = soxr.resample(samples.numpy(), SAMPLE_RATE, RATE)
+        # Not conditioned on what it wrote before: a loop would go on from one window into the next.
+        found, _ = self._model.transcribe(
+            sound, language=self._language, beam_size=1, condition_on_previous_text=False, without_timestamps=True
+        )
+        segments = list(found)
+        if not segments:
+            return Heard("", 0.0)
+        sure = [math.exp(segment.avg_logprob) * (1 - segment.no_speech_prob) for segment in segments]
+        return Heard(" ".join(segment.text.strip() for segment in segments), sum(sure) / len(sure))

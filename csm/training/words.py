@@ -1,0 +1,30 @@
+"""How far two texts are apart, in words: the word error rate, as speech recognition has it."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+__all__ = ["word_error_rate", "words"]
+
+IDEOGRAPHS = r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]"
+"""Chinese and Japanese leave no room between words: each of these counts as one."""
+
+
+def words(text: str) -> list[str]:
+    """Small letters, no punctuation; "don't" is one word."""
+    plain = unicodedata.normalize("NFKC", text).casefold().replace("’", "'")
+    return re.findall(rf"{IDEOGRAPHS}|(?:(?!{IDEOGRAPHS})[^\W_])+(?:'\w+)*", plain)
+
+
+def word_error_rate(said: str, heard: str) -> float:
+    """Words wrong, missing and too many, over the words that were to be said (Levenshtein 1966). It may exceed 1."""
+    wanted, found = words(said), words(heard)
+    if not wanted:
+        return float(bool(found))
+    row = list(range(len(found) + 1))
+    for index, word in enumerate(wanted, 1):
+        above, row[0] = row[0], index
+        for column, other in enumerate(found, 1):
+            above, row[column] = row[column], min(row[column] + 1, row[column - 1] + 1, above + (word != other))
+    return row[-1] / len(wanted)
