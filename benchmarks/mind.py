@@ -37,6 +37,7 @@ from pipeline.engines.catalogue import create
 from pipeline.llm import LanguageModel, Message, Prompt, Truncated
 from pipeline.llm.placed import PlacedMind
 from pipeline.llm.saying import plain
+from pipeline.tools.calls import ToolCall
 from rag import Memory
 
 QUESTIONS = Path(__file__).with_name("mind_questions.json")
@@ -66,7 +67,7 @@ class Answer:
     """Of: wrong (not the fact, not the time, invented), again, long, form, empty."""
 
 
-Written = Callable[[Prompt], AsyncGenerator[str | Truncated, None]]
+Written = Callable[[Prompt], AsyncGenerator[str | ToolCall | Truncated, None]]
 
 
 def expected(pattern: str, now: datetime) -> str:

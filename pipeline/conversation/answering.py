@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Collection
+import uuid
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator
 from contextlib import aclosing, suppress
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +17,7 @@ from pipeline.engine import EngineError
 from pipeline.llm import LanguageModel, Message, Prompt, ReadsAhead, Truncated
 from pipeline.llm.cleaning import cleaned
 from pipeline.tools.calls import ToolCall
+from pipeline.tools.checked import BadCall, checked
 from pipeline.tts.speakable import speakable
 from pipeline.turns.listening import UserTurn
 from rag import Recall
@@ -67,16 +70,20 @@ async def answer(
         tools=request.tools,
         tool_choice=request.tool_choice,
     )
-    called = False
+    call: ToolCall | None = None
     for _ in range(ATTEMPTS):
-        unspoken, call = "", None
-        async with aclosing(cleaned(mind.reply(prompt))) as pieces:
+        unspoken, good, refused = "", list[ToolCall](), list[tuple[ToolCall, BadCall]]()
+        async with aclosing(cleaned(mind.reply(prompt), prompt.tools)) as pieces:
             async for piece in pieces:
                 if isinstance(piece, ToolCall):
-                    if any(tool.name == piece.name for tool in request.tools):
-                        called = True
-                        yield piece
-                    call = call or piece
+                    call = replace(piece, id=f"call_{uuid.uuid4().hex[:16]}")
+                    try:
+                        mended = checked(call, () if prompt.tool_choice == "none" else prompt.tools)
+                    except BadCall as error:
+                        refused.append((call, error))
+                    else:
+                        alike = any((mended.name, mended.arguments) == (each.name, each.arguments) for each in good)
+                        good += [] if alike else [mended]
                 elif isinstance(piece, Truncated):
                     yield piece
                 elif spoken := spoken or not request.spoken or bool(speakable(unspoken + piece)):
@@ -84,8 +91,12 @@ async def answer(
                     unspoken = ""
                 else:
                     unspoken += piece
-        if spoken or called:
+        for each in good:
+            yield each
+        if spoken or good:
             return
+        if prompt.tools:
+            prompt = replace(prompt, history=(*prompt.history, *_corrected(refused)))
     if call is not None:
         raise EngineError(
             f"The language model asked for the tool “{call.name[:40]}”, which it does not have: ask in other words."
@@ -93,10 +104,20 @@ async def answer(
     raise EngineError("The language model had no words for that: ask again, or choose another model.")
 
 
-async def read_ahead(mind: LanguageModel, settings: MindSettings, history: tuple[Message, ...], now: datetime) -> None:
+def _corrected(refused: list[tuple[ToolCall, BadCall]]) -> Iterator[Message]:
+    """What the language model is told of its bad calls, to do better the next time."""
+    for call, error in refused:
+        yield Message("assistant", "", calls=(replace(call, arguments="{}"),))
+        yield Message("tool", str(error), call_id=call.id)
+
+
+async def read_ahead(
+    mind: LanguageModel, settings: MindSettings, history: tuple[Message, ...], now: datetime, request: Request = USUAL
+) -> None:
     """While nobody waits for it, the mind reads what the next prompt begins with, if that saves it time."""
     if isinstance(mind, ReadsAhead):
-        prompt = Prompt(settings.persona, history, None, now, settings.temperature, settings.max_tokens)
+        own = settings.temperature, settings.max_tokens
+        prompt = Prompt(settings.persona, history, None, now, *own, tools=request.tools)
         with suppress(EngineError):  # the reply will meet the same trouble, and say so
             await mind.read_ahead(prompt)
 

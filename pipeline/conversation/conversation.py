@@ -194,6 +194,16 @@ class Conversation:
         self.cancel("a new reply was asked for")
         self._start(record or self._scope.new_record(), request or self._usual, release=True)
 
+    async def understood(self, samples: Samples) -> str:
+        """The words of a recording, 16 kHz, which is no turn. Raises EngineError."""
+        hearing = self._stages.ears.listen()
+        try:
+            for start in range(0, len(samples), EAR_RATE):
+                await hearing.feed(samples[start : start + EAR_RATE])
+            return (await hearing.finish()).text
+        finally:
+            await uninterrupted(hearing.close())
+
     async def settled(self) -> None:
         """Wait until all that was said is history."""
         await self._settled()
@@ -425,7 +435,7 @@ class Conversation:
         if self._reading is not None:
             self._reading.cancel()
         self._reading = self._scope.spawn(
-            read_ahead(self._stages.mind, self._settings.mind, self.history.messages, self._now())
+            read_ahead(self._stages.mind, self._settings.mind, self.history.messages, self._now(), self._usual)
         )
 
     # -- what becomes history ---------------------------------------------------------------------------------------

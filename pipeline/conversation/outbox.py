@@ -37,6 +37,10 @@ class Outbox:
         self._events = deque(event for event in self._events if not self._stale(event))
         self._taken.set()
 
+    def complete(self) -> None:
+        """Nothing more comes of the reply; what is queued of it still leaves."""
+        self._reply = None
+
     def post(self, event: Event) -> None:
         if self._closed or self._stale(event):
             return

@@ -91,7 +91,10 @@ class ReplySide:
         if reply is not self.current:
             return
         self.current = None
-        self._scope.outbox.only(None)
+        if reply.over:
+            self._scope.outbox.complete()
+        else:
+            self._scope.outbox.only(None)
         if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
         self._task = None

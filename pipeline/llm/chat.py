@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 from pipeline.engine import EngineError
 from pipeline.llm import Message, Prompt
+from pipeline.llm.tool_use import NO_RESULT, requested, results
 
 BYTES_PER_TOKEN = 3.5
 """Of UTF-8, cautiously: models' tokenizers give 3.7 to 4.5 for English. Used where nobody counts for us."""
@@ -30,8 +32,10 @@ Count = Callable[[str], int]
 
 
 class ChatMessage(TypedDict):
-    role: Literal["system", "user", "assistant"]
+    role: Literal["system", "user", "assistant", "tool"]
     content: str
+    tool_calls: NotRequired[list[dict[str, Any]]]
+    tool_call_id: NotRequired[str]
 
 
 def tokens(text: str) -> int:
@@ -49,13 +53,23 @@ def chat(prompt: Prompt, room: int, count: Count = tokens) -> list[ChatMessage]:
     """
     system: ChatMessage = {"role": "system", "content": persona(prompt)}
     said = [*as_chat([message for message in prompt.history if message.role != "system"])]
+    done: list[ChatMessage] = []
+    """What tools were called to do for what is asked."""
+    while said and (said[-1]["role"] == "tool" or "tool_calls" in said[-1]):
+        done.insert(0, said.pop())
     asked = said.pop()["content"] if said and said[-1]["role"] == "user" else ""
-    left = room - count(system["content"])
+    left = room - count(system["content"]) - sum(size(message, count) for message in done)
     now: ChatMessage = {"role": "user", "content": moment(prompt, asked, left - room // 2, count)}
     recent = said[oldest(said, left - count(now["content"]), count) :]
-    while recent and recent[0]["role"] == "assistant":
+    while recent and recent[0]["role"] != "user":
         recent.pop(0)
-    return [system, *merged(iter([*recent, now]))]
+    return [system, *merged(iter([*recent, now, *done]))]
+
+
+def size(message: ChatMessage, count: Count = tokens) -> int:
+    """Tokens of a message, its calls included."""
+    calls = message.get("tool_calls", ())
+    return count(message["content"]) + sum(count(json.dumps(call["function"])) for call in calls)
 
 
 def fitted(
@@ -75,7 +89,7 @@ def fitted(
     if most <= 0:
         raise EngineError(f"{name} reads and writes {context} tokens: ask for shorter replies.")
     messages = chat(prompt, EVERYTHING)
-    if sum(len(message["content"].encode()) + MOST_FRAME for message in messages) <= most:
+    if sum(size(message, _bytes) + MOST_FRAME for message in messages) <= most:
         return messages  # a token is a byte at least: nobody needs to count
     room = most
     before: list[ChatMessage] = []
@@ -84,14 +98,14 @@ def fitted(
         if excess <= 0:
             return messages
         before = messages
-        room = sum(count(message["content"]) for message in messages) - excess
+        room = sum(size(message, count) for message in messages) - excess
     raise EngineError(f"That was more than {name} can read at once: say it in shorter parts.")
 
 
 def oldest(said: Sequence[ChatMessage], room: int, count: Count) -> int:
     """The place of the first message that is still told. It moves in steps, and between them prompts begin the same."""
     for place in range(len(said) - 1, -1, -1):
-        room -= count(said[place]["content"])
+        room -= size(said[place], count)
         if room < 0:
             step = STEP
             while step > 1 and 2 * step > len(said) - (place + 1):
@@ -133,13 +147,31 @@ def unmarked(text: str) -> str:
 def as_chat(history: Sequence[Message]) -> Iterator[ChatMessage]:
     """Where the assistant was interrupted is told in the user's next message: the model would imitate its own."""
     cut: Message | None = None
+    given = results(history)
+    said: ChatMessage | None = None
+    """What the assistant said right before, which its calls belong to."""
     for message in history:
+        if message.calls:
+            content = "" if said is None else said["content"]
+            yield {"role": "assistant", "content": content, "tool_calls": requested(message.calls)}
+            said = None
+            for call in message.calls:
+                result = unmarked(given.get(call.id, NO_RESULT))
+                yield {"role": "tool", "content": result, "tool_call_id": call.id}
+            continue
+        if said is not None:
+            yield said
+            said = None
         content = unmarked(message.text)
         if cut is not None and message.role == "user":
             content = f"({_interrupted(unmarked(cut.text))})\n{content}"
         cut = message if message.role == "assistant" and message.interrupted else None
-        if message.role in ("user", "assistant") and content:
-            yield {"role": message.role, "content": content}
+        if message.role == "assistant" and content:
+            said = {"role": "assistant", "content": content}
+        elif message.role == "user" and content:
+            yield {"role": "user", "content": content}
+    if said is not None:
+        yield said
 
 
 def _interrupted(heard: str) -> str:
@@ -153,7 +185,8 @@ def merged(messages: Iterator[ChatMessage]) -> Iterator[ChatMessage]:
     """Neighbours of one role joined."""
     held: ChatMessage | None = None
     for message in messages:
-        if held is not None and held["role"] == message["role"]:
+        alike = held is not None and held["role"] == message["role"] and message["role"] != "tool"
+        if held is not None and alike and "tool_calls" not in held and "tool_calls" not in message:
             held = {"role": held["role"], "content": f"{held['content']}\n{message['content']}"}
             continue
         if held is not None:
@@ -163,6 +196,22 @@ def merged(messages: Iterator[ChatMessage]) -> Iterator[ChatMessage]:
         yield held
 
 
+def in_words(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
+    """The same for a template that knows neither calls nor their results."""
+    plain: list[ChatMessage] = []
+    for message in messages:
+        role: Literal["system", "user", "assistant"] = "user" if message["role"] == "tool" else message["role"]
+        content = message["content"]
+        if message["role"] == "tool":
+            content = f"(The function gave back: {content})"
+        for call in message.get("tool_calls", ()):
+            function = call["function"]
+            written = f'{{"name": {json.dumps(function["name"])}, "arguments": {function["arguments"]}}}'
+            content = f"{content}\n<tool_call>{written}</tool_call>".strip()
+        plain.append({"role": role, "content": content})
+    return [*merged(iter(plain))]
+
+
 def _fitting(lines: Sequence[str], room: int, count: Count) -> Iterator[str]:
     """The first lines that fit; recall puts the best first."""
     for line in lines:
@@ -170,3 +219,7 @@ def _fitting(lines: Sequence[str], room: int, count: Count) -> Iterator[str]:
         if room < 0:
             return
         yield line
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode())

@@ -8,13 +8,14 @@ ends the reply; a loop ends it, and so does its length.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from config.text import whole_characters
 from pipeline.llm import Truncated
 from pipeline.llm.reasoning import Reasoning
-from pipeline.tools.calls import ToolCall
+from pipeline.tools.calls import Tool, ToolCall
+from pipeline.tools.written import written_calls
 
 LONGEST = 20_000
 """Characters of a reply: about twenty minutes of speech. More comes from a model that does not stop."""
@@ -69,6 +70,8 @@ class Cleaning:
         """What ends the passage that is being left out: a closing tag, the end of _JSON, or nothing but _REST's."""
         self._said = self._raw = 0
         """Characters."""
+        self.left_out: list[str] = []
+        """Passages for machines, each with the mark that opens it: calls of tools perhaps, written as text."""
 
     def feed(self, piece: str) -> str:
         """What may be said of it now."""
@@ -87,6 +90,8 @@ class Cleaning:
             return ""
         self._held += self._reasoning.finish()
         rest = self._pass(final=True)
+        if self._leaving_out is not None:
+            self._leave_out(self._held)
         self.over = True
         return rest
 
@@ -118,8 +123,10 @@ class Cleaning:
                 self.over = True
             elif mark["json"]:
                 self._leaving_out = _JSON
+                self.left_out.append("")
             elif mark["own"] is None:
                 self._leaving_out = f"</{mark['tag']}>" if mark["tag"] else _REST
+                self.left_out.append(text)
         self._said += len(said)
         return said
 
@@ -132,10 +139,18 @@ class Cleaning:
             at = self._held.find(until) if until != _REST else -1
             end = None if at < 0 else at + len(until)
         if end is None:
-            self._held = self._held if until == _JSON else self._held[-len(until) :]
+            kept = 0 if until == _JSON else len(self._held) - len(until)
+            if kept > 0:
+                self._leave_out(self._held[:kept])
+                self._held = self._held[kept:]
             return False
+        self._leave_out(self._held[:end])
         self._held, self._leaving_out = "\n" + self._held[end:].lstrip(), None
         return True
+
+    def _leave_out(self, text: str) -> None:
+        if len(self.left_out[-1]) < LONGEST:
+            self.left_out[-1] += text
 
     def _let(self, text: str, said: str) -> str:
         """What of it comes before a loop is seen, and before it is too much; a reply begins with no blank."""
@@ -209,9 +224,12 @@ def end_of_json(text: str) -> int | None:
 
 
 async def cleaned(
-    pieces: AsyncGenerator[str | ToolCall | Truncated, None],
+    pieces: AsyncGenerator[str | ToolCall | Truncated, None], tools: Sequence[Tool] = ()
 ) -> AsyncGenerator[str | ToolCall | Truncated, None]:
-    """A model's stream without what is not its reply; the model is stopped where that ends."""
+    """A model's stream without what is not its reply; the model is stopped where that ends.
+
+    Where there are `tools`, a call of one that is written as text comes as the call that it is.
+    """
     cleaning, others = Cleaning(), list[ToolCall | Truncated]()
     async with aclosing(pieces):
         async for piece in pieces:
@@ -220,8 +238,12 @@ async def cleaned(
             elif text := cleaning.feed(piece):
                 yield text
             if cleaning.over:
-                return
+                break
     if rest := cleaning.finish():
         yield rest
+    if tools and not any(isinstance(other, ToolCall) for other in others):
+        for passage in cleaning.left_out:
+            for call in written_calls(passage):
+                yield call
     for other in others:
         yield other

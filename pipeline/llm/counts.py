@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from pipeline.llm import Prompt
-from pipeline.llm.chat import FRAME, ChatMessage, chat, tokens
+from pipeline.llm.chat import FRAME, ChatMessage, chat, size, tokens
 
 PATIENCE_S = 0.25
 """How long a turn waits for counts; what has not been counted by then is estimated, and asked for at the next."""
@@ -32,7 +32,7 @@ class Counts:
         A token is a byte at least: where the bytes fit, which is nearly always, nobody needs to be asked.
         """
         everything = chat(prompt, 1 << 40, _bytes)
-        if sum(_bytes(message["content"]) for message in everything) <= room:
+        if sum(size(message, _bytes) for message in everything) <= room:
             return everything
         if not self.exact:
             return chat(prompt, room)

@@ -29,6 +29,9 @@ from pipeline.llm.chat import ChatMessage, fitted
 from pipeline.llm.gguf import Header, read
 from pipeline.llm.gguf_files import file_of
 from pipeline.llm.placed import PlacedMind
+from pipeline.llm.tool_calls import ToolCalls
+from pipeline.llm.tool_use import offered, specified
+from pipeline.tools.calls import ToolCall
 from pipeline.workers.place import MakePlace
 from pipeline.workers.worker import Worker
 
@@ -81,32 +84,44 @@ class Mind:
     def parameters(self) -> int:
         return self._parameters
 
-    def reply(self, prompt: Prompt) -> Iterator[str | Truncated]:
+    def reply(self, prompt: Prompt) -> Iterator[str | ToolCall | Truncated]:
         """Pieces of text, some of them empty: after each one the generator may be closed."""
-        messages = fitted(prompt, self._context, self._name, self._count, self._whole)
         said = reasoned = truncated = False
-        for delta in self._written(messages, prompt.temperature, prompt.max_tokens):
+        calls = ToolCalls()
+        for delta in self._written(self._messages(prompt), prompt.temperature, prompt.max_tokens, prompt):
+            calls.feed(delta.get("tool_calls") or [])
             piece = delta.get("content") or ""
             said, reasoned = said or bool(piece), reasoned or bool(delta.get("reasoning_content"))
             truncated = delta.get("finish_reason") == "length"
             yield piece
-        if reasoned and not said:
+        called = calls.finish()
+        if reasoned and not said and not called:
             raise EngineError(f"{self._name} reasoned until its reply was full: choose a model that does not reason.")
+        yield from called
         if truncated:
             yield Truncated()
 
     def read(self, prompt: Prompt) -> Iterator[str]:
         """Keep the prompt as read, in parts: after each one the generator may be closed."""
-        messages = fitted(prompt, self._context, self._name, self._count, self._whole)
-        for _ in self._written(messages, 0.0, 1):
+        for _ in self._written(self._messages(prompt), 0.0, 1, prompt):
             yield ""
 
-    def _written(self, messages: list[ChatMessage], temperature: float, most: int) -> Iterator[dict[str, Any]]:
+    def _messages(self, prompt: Prompt) -> list[ChatMessage]:
+        whole = lambda messages: self._whole(messages, prompt)  # noqa: E731
+        return fitted(prompt, self._context, self._name, self._count, whole)
+
+    def _written(
+        self, messages: list[ChatMessage], temperature: float, most: int, prompt: Prompt | None = None
+    ) -> Iterator[dict[str, Any]]:
         """What the reply goes on with, an empty one for each part of the prompt that was read. Raises EngineError."""
         request = {
             "messages": messages, "temperature": temperature, "max_tokens": most, "stream": True,
             "return_progress": True, "chat_template_kwargs": QUIETLY, **REPETITION,
         }  # fmt: skip
+        if prompt is not None and prompt.tools:
+            must = prompt.tool_choice not in ("auto", "none")  # of a tool by its name llama.cpp knows nothing
+            request["tools"] = specified(offered(prompt))
+            request["tool_choice"] = "required" if must else prompt.tool_choice
         events: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         gone = threading.Event()
 
@@ -135,9 +150,12 @@ class Mind:
     def _counted(self, text: str) -> int:
         return len(self._asked("tokenize", {"content": text})["tokens"])
 
-    def _whole(self, messages: list[ChatMessage]) -> int:
+    def _whole(self, messages: list[ChatMessage], prompt: Prompt) -> int:
         """Tokens of a prompt in the model's own form."""
-        return self._counted(self._asked("apply-template", {"messages": messages})["prompt"])
+        request: dict[str, Any] = {"messages": messages}
+        if prompt.tools:
+            request["tools"] = specified(offered(prompt))
+        return self._counted(self._asked("apply-template", request)["prompt"])
 
     def _asked(self, what: str, request: dict[str, Any]) -> dict[str, Any]:
         answer = self._http.post(what, json=request).raise_for_status()

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 from pipeline.engine import EngineError, EngineState, EngineStatus, Progress, Report
 from pipeline.llm import Passed, Prompt, Truncated
+from pipeline.llm.chat import in_words, tokens
 from pipeline.llm.counts import Counts
 from pipeline.llm.deltas import Delta
 from pipeline.llm.reasoning import Reasoning
 from pipeline.llm.server import SILENCE_S, ChatServer, Refused
+from pipeline.llm.tool_use import chosen, described, specified
 from pipeline.tools.calls import ToolCall
 
 CONTEXT = 4096
@@ -63,6 +67,8 @@ class OpenAIChat:
         self._context = 0
         self._counts = Counts(lambda text: self._server.count(self._model, text))
         self._quietly: Mapping[str, object] = {}
+        self._takes_tools = True
+        """Whether the server takes a request with tools; one that does not is told of them in words."""
         self._opened: str | None = None
         """The mark of reasoning that its template opens unseen, so that only the closing one comes."""
         self._state: EngineState = "stopped"
@@ -147,14 +153,38 @@ class OpenAIChat:
                     break
         self._opened = reasoning.opened
 
-    def _request(self, messages: object, *, temperature: float, max_tokens: int) -> dict[str, object]:
-        asked = {"messages": messages, "temperature": temperature, "max_tokens": max_tokens}
+    def _request(
+        self, messages: object, *, temperature: float, max_tokens: int, prompt: Prompt | None = None
+    ) -> dict[str, object]:
+        asked: dict[str, object] = {"messages": messages, "temperature": temperature, "max_tokens": max_tokens}
+        if prompt is not None and prompt.tools and self._takes_tools:
+            asked |= {"tools": specified(prompt.tools), "tool_choice": chosen(prompt.tool_choice)}
         return {"model": self._model, **asked, "stream": True, **self._quietly}
 
     async def reply(self, prompt: Prompt) -> AsyncGenerator[str | ToolCall | Truncated, None]:
         """Closing this closes the connection, upon which the servers stop generating."""
-        messages = await self._counts.fitted(prompt, self._context - prompt.max_tokens - MARGIN)
-        request = self._request(messages, temperature=prompt.temperature, max_tokens=prompt.max_tokens)
+        if prompt.tools and self._takes_tools:
+            try:
+                async with aclosing(self._reply(prompt)) as pieces:
+                    async for piece in pieces:
+                        yield piece
+                return
+            except Refused:  # before anything was said: this server, or this model of its, knows of no tools
+                self._takes_tools = False
+        if prompt.tools:
+            persona = f"{prompt.persona}\n\n{described(prompt.tools, prompt.tool_choice)}".strip()
+            prompt = replace(prompt, persona=persona)
+        async with aclosing(self._reply(prompt)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def _reply(self, prompt: Prompt) -> AsyncGenerator[str | ToolCall | Truncated, None]:
+        listed = json.dumps(specified(prompt.tools)) if prompt.tools and self._takes_tools else ""
+        room = self._context - prompt.max_tokens - MARGIN - tokens(listed)
+        messages = await self._counts.fitted(prompt, room)
+        if not self._takes_tools:
+            messages = in_words(messages)
+        request = self._request(messages, temperature=prompt.temperature, max_tokens=prompt.max_tokens, prompt=prompt)
         reasoning = Reasoning(self._opened)
         said = reasoned = truncated = False
         calls: list[ToolCall] = []

@@ -7,6 +7,7 @@ from contextlib import aclosing
 
 from pipeline.engine import Report
 from pipeline.llm import Prompt, Truncated, small
+from pipeline.tools.calls import ToolCall
 from pipeline.workers.place import Place, PlacedEngine
 
 
@@ -20,8 +21,8 @@ class PlacedMind(PlacedEngine[Place]):
         await super().start(report)
         self._parameters = await self._place.call("parameters")
 
-    async def reply(self, prompt: Prompt) -> AsyncGenerator[str | Truncated, None]:
-        written = small.reply(prompt, self.written) if self._small else self.written(prompt)
+    async def reply(self, prompt: Prompt) -> AsyncGenerator[str | ToolCall | Truncated, None]:
+        written = small.reply(prompt, self.written) if self._small and not prompt.tools else self.written(prompt)
         async with aclosing(written) as pieces:
             async for piece in pieces:
                 yield piece
@@ -30,7 +31,7 @@ class PlacedMind(PlacedEngine[Place]):
     def _small(self) -> bool:
         return self._parameters < small.SMALL
 
-    async def written(self, prompt: Prompt) -> AsyncGenerator[str | Truncated, None]:
+    async def written(self, prompt: Prompt) -> AsyncGenerator[str | ToolCall | Truncated, None]:
         """What the model itself makes of the prompt."""
         async with aclosing(self._place.stream("reply", prompt)) as pieces:
             async for piece in pieces:

@@ -19,6 +19,7 @@ from pipeline.llm.builtin.facts import is_question
 from pipeline.llm.builtin.rules import known
 from pipeline.llm.builtin.turn import Turn
 from pipeline.llm.saying import MOST_WORDS, Saying, Sentences, foreign
+from pipeline.tools.calls import ToolCall
 
 SMALL = 1_000_000_000
 """Parameters below which a model is taken for one that knows next to nothing."""
@@ -75,7 +76,7 @@ TO_A_STATEMENT = (
 
 
 async def reply(
-    prompt: Prompt, written: Callable[[Prompt], AsyncGenerator[str | Truncated, None]]
+    prompt: Prompt, written: Callable[[Prompt], AsyncGenerator[str | ToolCall | Truncated, None]]
 ) -> AsyncGenerator[str | Truncated, None]:
     """Whole sentences, as they are ready: at most two, of forty words together.
 

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 from pipeline.engine import EngineError, Progress, Report
 from pipeline.llm import Prompt, Truncated
-from pipeline.llm.chat import ChatMessage, fitted
+from pipeline.llm.chat import ChatMessage, fitted, in_words
 from pipeline.llm.checkpoint import folder_of, load
 from pipeline.llm.contexts import Contexts
 from pipeline.llm.placed import PlacedMind
 from pipeline.llm.reasoning import Reasoning, is_mark, open_mark
+from pipeline.llm.tool_use import described, offered, specified
 from pipeline.workers.place import MakePlace
 from pipeline.workers.worker import Worker
 
@@ -86,8 +88,12 @@ class Mind:
 
     def _rendered(self, prompt: Prompt) -> str:
         """The prompt in the model's own form, of at most as many tokens as fit. Raises EngineError."""
-        whole = lambda messages: len(self._ids(self._template.render(messages)))  # noqa: E731
-        return self._template.render(fitted(prompt, self._context, self._name, self._count, whole))
+        if prompt.tools and not self._template.knows_tools:
+            persona = f"{prompt.persona}\n\n{described(prompt.tools, prompt.tool_choice)}".strip()
+            prompt = replace(prompt, persona=persona, tools=())
+        tools = specified(offered(prompt)) if prompt.tool_choice != "none" else []
+        whole = lambda messages: len(self._ids(self._template.render(messages, tools)))  # noqa: E731
+        return self._template.render(fitted(prompt, self._context, self._name, self._count, whole), tools)
 
     def _ids(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer(text, add_special_tokens=False).input_ids
@@ -134,6 +140,7 @@ class Template:
             raise EngineError(f"{name} has no chat template, so it is not made for talk: choose an instruct model.")
         self._tokenizer = tokenizer
         self._knows_system = True
+        self.knows_tools = "tools" in str(tokenizer.chat_template)
         probe: list[ChatMessage] = [{"role": "system", "content": "Persona."}, {"role": "user", "content": "Hello."}]
         try:
             self._knows_system = "Persona." in self.render(probe)
@@ -144,11 +151,15 @@ class Template:
         except (TemplateError, TypeError) as error:
             raise EngineError(f"The chat template of {name} cannot be used ({error}): choose another model.") from error
 
-    def render(self, messages: list[ChatMessage]) -> str:
+    def render(self, messages: list[ChatMessage], tools: list[dict[str, Any]] | None = None) -> str:
         if not self._knows_system:
             system, first, *rest = messages
             messages = [{"role": "user", "content": f"{system['content']}\n\n{first['content']}"}, *rest]
-        text: str = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **QUIETLY)
+        if not self.knows_tools:
+            messages = in_words(messages)
+        text: str = self._tokenizer.apply_chat_template(
+            messages, tools=tools or None, tokenize=False, add_generation_prompt=True, **QUIETLY
+        )
         return text
 
 

@@ -17,6 +17,7 @@ from pipeline.engine import Engine, EngineError, EngineState, EngineStatus, Repo
 from pipeline.engines.lease import LeasedEars, LeasedMind, LeasedVoice, Precedence
 from pipeline.llm import Prompt
 from pipeline.stt import Transcript
+from pipeline.tools.calls import ToolCall
 from pipeline.tts import Spoken, VoiceChoice
 from pipeline.turns.vad import VoiceActivityLike
 
@@ -69,14 +70,18 @@ class ScriptedEars(_Engine):
 class ScriptedMind(_Engine):
     text: str = "It is sunny. Shall we go out?"
     error: str = ""
+    calls: list[list[ToolCall]] = field(default_factory=list)
+    """What each of the next replies asks for."""
     prompts: list[Prompt] = field(default_factory=list)
 
-    async def reply(self, prompt: Prompt) -> AsyncGenerator[str, None]:
+    async def reply(self, prompt: Prompt) -> AsyncGenerator[str | ToolCall, None]:
         self.prompts.append(prompt)
         if self.error:
             raise EngineError(self.error)
         for word in self.text.split():
             yield word + " "
+        for call in self.calls.pop(0) if self.calls else []:
+            yield call
 
 
 @dataclass

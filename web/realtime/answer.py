@@ -32,7 +32,7 @@ class Answer:
     """Sent so far, of the mouth's."""
     open: bool = True
     """`response.done` was not sent yet."""
-    _output: list[parts.Item] = field(default_factory=list)
+    output: list[parts.Item] = field(default_factory=list)
     _begun: bool = False
     """Whether the client knows of its message."""
 
@@ -99,7 +99,7 @@ class Answer:
         for number, call in enumerate(calls, start=1):
             yield from self._call(number, call)
         response = self.response(details.type)
-        response.status_details, response.output, response.usage = details, self._output, usage
+        response.status_details, response.output, response.usage = details, self.output, usage
         yield wire.ResponseDone(response=response)
 
     def _begin(self) -> Iterator[wire.ServerEvent]:
@@ -132,7 +132,7 @@ class Answer:
         """Clients learn of a call by its item or by its arguments, and want the one before the other."""
         item_id = f"item_call_{self.number}_{number}"
         begun = parts.FunctionCall(id=item_id, status="in_progress", call_id=call.id, name=call.name, arguments="")
-        index = len(self._output)
+        index = len(self.output)
         place = {"response_id": self.response_id, "item_id": item_id, "call_id": call.id}
         yield wire.ResponseOutputItemAdded(response_id=self.response_id, output_index=index, item=begun)
         yield from self._added(begun)
@@ -148,8 +148,8 @@ class Answer:
             yield wire.ConversationItemAdded(previous_item_id=before, item=item)
 
     def _done(self, item: parts.Item) -> Iterator[wire.ServerEvent]:
-        yield wire.ResponseOutputItemDone(response_id=self.response_id, output_index=len(self._output), item=item)
-        self._output.append(item)
+        yield wire.ResponseOutputItemDone(response_id=self.response_id, output_index=len(self.output), item=item)
+        self.output.append(item)
         if self.conversation is not None:
             before = self.items.before(item.id or "")
             self.items.replace(item)

@@ -9,11 +9,14 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from config import Settings
 from pipeline.conversation.conversation import Conversation
 from pipeline.conversation.history import Entry
 from pipeline.conversation.request import Request
 from pipeline.conversation.stages import Stages
+from pipeline.engine import EngineError
 from pipeline.llm import Message
 from pipeline.tools.calls import ToolCall
 from web.realtime import events as wire
@@ -116,7 +119,7 @@ class Commands:
             case wire.InputAudioBufferClear():
                 return await self._clear()
             case wire.ConversationItemCreate():
-                return self._create(event)
+                return await self._create(event)
             case wire.ConversationItemRetrieve():
                 item = self._item(event.item_id, "item_retrieve_invalid_item_id")
                 return [wire.ConversationItemRetrieved(item=item)]
@@ -179,7 +182,7 @@ class Commands:
 
     # -- items --------------------------------------------------------------------------------------------------------
 
-    def _create(self, event: wire.ConversationItemCreate) -> list[wire.ServerEvent]:
+    async def _create(self, event: wire.ConversationItemCreate) -> list[wire.ServerEvent]:
         items = self._narrator.items
         after = event.previous_item_id
         if after not in {None, ROOT} and after not in items:
@@ -193,8 +196,16 @@ class Commands:
             item.id = self._new_id()
         if item.id in items:
             raise Refusal("item_create_duplicate_item_id", f"There is already an item {item.id!r}.", "item.id")
-        if isinstance(item, parts.Message):
-            self._check(item)
+        match item:
+            case parts.Message():
+                item = await self._transcribed(item)
+            case parts.FunctionCall():
+                item.call_id = item.call_id or item.id
+                self._narrator.calls.add(item.call_id or "")
+            case parts.FunctionCallOutput() if item.call_id not in self._narrator.calls:
+                raise Refusal("invalid_call_id", f"No call {item.call_id!r} waits for its output.", "item.call_id")
+            case parts.FunctionCallOutput():
+                self._narrator.calls.remove(item.call_id)
         self._keep_typed()
         last = after in {None, items.last} or (after == ROOT and not items)
         if isinstance(item, parts.Message) and item.role == "user" and last:
@@ -207,14 +218,31 @@ class Commands:
         self._made += 1
         return f"item_client_{self._made}"
 
-    def _check(self, item: parts.Message) -> None:
-        """Raises Refusal for a message that cannot be told to the language model."""
+    async def _transcribed(self, item: parts.Message) -> parts.Message:
+        """With the words of its sound. Raises Refusal for a message that cannot be told to the language model."""
         if any(part.type == "input_image" for part in item.content):
             raise Refusal("image_not_supported", "The language model here sees no images: send text.", "item.content")
-        if any(part.type == "input_audio" and not part.transcript for part in item.content):
-            raise Refusal("invalid_value", "Send sound by input_audio_buffer.append.", "item.content")
+        content = []
+        for part in item.content:
+            words = part.transcript or part.text
+            if part.type == "input_audio" and part.audio and not words:
+                words = await self._understood(part.audio)
+            name = "transcript" if part.type.endswith("_audio") else "text"
+            content.append(part.model_copy(update={name: words, "audio": None}))
+        item = item.model_copy(update={"content": content})
         if not item.text:
-            raise Refusal("invalid_value", "The item has no text.", "item.content")
+            raise Refusal("invalid_value", "The item has no words.", "item.content")
+        return item
+
+    async def _understood(self, audio: str) -> str:
+        try:
+            ear = ToEar(self._ear.encoding)
+            samples = ear.feed(decoded(audio, ear.encoding))
+            return await self._conversation.understood(np.concatenate([samples, ear.flush()]))
+        except SoundError as error:
+            raise Refusal("invalid_audio", str(error), "item.content") from None
+        except EngineError as error:
+            raise Refusal("engine_error", f"The recording was not understood: {error}", "item.content") from error
 
     def _keep(self, item: parts.Item, after: str | None = None) -> None:
         """It is history: at the end, or after an item or ROOT."""

@@ -54,6 +54,8 @@ class Narrator:
         """The reply that is being made or played."""
         self.asked: Answer | None = None
         """What a client has asked for, until the conversation begins with it."""
+        self.calls: set[str] = set()
+        """Ids of the calls that the client was told of, or has told of; one that was answered is none any more."""
         self._answers: dict[str, Answer] = {}
         self._made = 0
         self._turns: dict[str, int] = {}
@@ -236,6 +238,7 @@ class Narrator:
             case events.ReplyResumed():
                 yield wire.ParleyResume(response_id=answer.response_id)
             case events.ReplyMade():
+                self.calls |= {call.id for call in event.calls}
                 yield from self._close(answer, _made(event), event.calls)
             case events.ReplyDone():
                 yield from self._reply_done(answer, event)
@@ -274,8 +277,10 @@ class Narrator:
     def _reply_done(self, answer: Answer, event: events.ReplyDone) -> Iterator[wire.ServerEvent]:
         yield from self._close(answer, _details(event.outcome, event.why))
         self.answer = None
-        if event.outcome == "withdrawn" and answer.item_id in self.items:
-            yield self.remove(answer.item_id)
+        if event.outcome == "withdrawn":
+            for item in answer.output:
+                if (id := item.id or "") in self.items:
+                    yield self.remove(id)
         elif event.outcome == "interrupted" and answer.spoken:
             self.items.replace(answer.message("incomplete", event.heard))
         yield wire.ParleyReply(

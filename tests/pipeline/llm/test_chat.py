@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.llm import Message, Prompt
-from pipeline.llm.chat import FENCE, chat, fenced, tokens
+from pipeline.llm.chat import FENCE, chat, fenced, in_words, tokens
+from pipeline.tools.calls import ToolCall
 from rag import Recall
 
 NOW = datetime(2026, 3, 4, 15, 30)
@@ -120,3 +121,30 @@ def test_no_fenced_text_holds_the_fence_or_a_templates_mark(text: str) -> None:
 
 def test_words_of_the_user_are_no_marks_of_the_template() -> None:
     assert chat(prompt(user("say <|im_end|> aloud")), 1000)[-1]["content"].endswith("\nsay < |im_end|> aloud")
+
+
+CALL = ToolCall("a", "weather", '{"city": "Paris"}')
+
+
+def test_a_call_stands_with_what_was_said_before_it_and_is_followed_by_its_result() -> None:
+    history = (
+        user("Paris?"),
+        assistant("Let me see."),
+        Message("assistant", "", calls=(CALL, ToolCall("b", "clock", "{}"))),
+        Message("tool", "sunny", call_id="a"),
+        Message("tool", "of nobody", call_id="c"),
+    )
+    _, asked, called, *given = chat(prompt(*history), 1000)
+    assert asked["content"].endswith("\nParis?")  # the time stands before what is asked, though that is not the last
+    assert (called["content"], [call["function"]["name"] for call in called["tool_calls"]]) == (
+        "Let me see.",
+        ["weather", "clock"],
+    )
+    assert [(each["role"], each["tool_call_id"], each["content"]) for each in given] == [
+        ("tool", "a", "sunny"),
+        ("tool", "b", "There is no result yet."),
+    ]
+    plain = in_words([asked, called, *given])
+    assert [message["role"] for message in plain] == ["user", "assistant", "user"]
+    assert '{"name": "weather", "arguments": {"city": "Paris"}}' in plain[1]["content"]
+    assert "sunny" in plain[2]["content"]

@@ -27,6 +27,7 @@ from pipeline.llm.chat import ChatMessage
 from pipeline.llm.checkpoint import check_room, dtype_for
 from pipeline.llm.contexts import KEPT, Contexts
 from pipeline.llm.transformers import CHUNK, Mind, Template, Transformers
+from pipeline.tools.calls import ToolCall
 from pipeline.workers.place import WorkerDied
 from pipeline.workers.process import WINDOW
 from pipeline.workers.worker import Worker
@@ -84,7 +85,7 @@ async def reply(engine: Transformers, *texts: str, max_tokens: int = len(SAID)) 
     return [piece for piece in pieces if isinstance(piece, str)]
 
 
-def words(pieces: Iterable[str | Truncated]) -> str:
+def words(pieces: Iterable[str | ToolCall | Truncated]) -> str:
     return "".join(piece for piece in pieces if isinstance(piece, str))
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import AsyncGenerator, AsyncIterator
 
+import numpy as np
 import pytest
 
 from pipeline.llm import Prompt
 from pipeline.stt import Transcript
 from tests.web.conftest import Running
+from tests.web.realtime.test_protocol import eventually
 from tests.web.realtime.wire import LOUD, SILENCE, Client
+from web.realtime.pcm import ENCODINGS
 
 
 @pytest.fixture
@@ -175,3 +179,49 @@ async def test_a_mind_that_fails_gives_a_failed_response(running: Running, clien
     await client.send("response.create", response={"output_modalities": ["text"]})
     done = (await client.the("response.done"))["response"]
     assert (done["status"], done["status_details"]["error"]["message"]) == ("failed", "The mind has gone.")
+
+
+async def test_a_written_reply_comes_whole_and_without_sound(running: Running, client: Client) -> None:
+    await client.update(output_modalities=["text"])
+    await client.speak(LOUD, SILENCE)
+    told = await client.until("response.done")
+    text = "".join(event["delta"] for event in told if event["type"] == "response.output_text.delta")
+    assert text.strip() == "It is sunny. Shall we go out?"
+    assert not [event for event in told if event["type"].startswith("response.output_audio")]
+    assert told[-1]["response"]["output"][0]["content"] == [{"type": "output_text", "text": text}]
+    await client.write("And?")
+    await client.send("response.create")
+    await client.until("response.done")
+    assert "It is sunny. Shall we go out?" in [each.text for each in running.engines.mind.prompts[-1].history]
+
+
+async def test_a_transcription_session_is_heard_and_never_answered(running: Running) -> None:
+    async with running.connect("?intent=transcription") as socket:
+        client = Client(socket)
+        session = (await client.the("session.created"))["session"]
+        assert session["type"] == "transcription"
+        await client.send("session.update", session={"type": "transcription", "audio": {"input": {}}})
+        await client.the("session.updated")
+        await client.speak(LOUD, SILENCE)
+        said = await client.the("conversation.item.input_audio_transcription.completed")
+        assert said["transcript"] == "what is the weather in paris"
+        await client.send("response.create", event_id="mine")
+        assert (await client.error())["event_id"] == "mine"
+    assert running.engines.mind.prompts == []
+
+
+@pytest.mark.parametrize("kind", ["audio/pcmu", "audio/pcma"])
+async def test_a_telephone_speaks_and_hears(running: Running, client: Client, kind: str) -> None:
+    encoding = ENCODINGS[kind]
+    await client.update(audio={"input": {"format": {"type": kind}}, "output": {"format": {"type": kind}}})
+    tone = (0.3 * np.sin(np.arange(8000))).astype(np.float32)
+    for sound in (tone, np.zeros(8000, np.float32)):
+        payload = base64.b64encode(encoding.encode(sound)).decode()
+        await client.send("input_audio_buffer.append", audio=payload)
+    told = await client.until("response.done")
+    deltas = [each["delta"] for each in told if each["type"] == "response.output_audio.delta"]
+    heard = encoding.decode(b"".join(base64.b64decode(delta) for delta in deltas))
+    assert len(heard) == 3200  # 0.4 s
+    assert np.abs(heard[200:-200] - 0.25).max() < 0.02
+    await eventually(lambda: running.service.turns.last(1))
+    assert running.service.turns.last(1)[0].heard == "It is sunny. Shall we go out?"

@@ -251,7 +251,7 @@ async def test_the_clients_own_turns(running: Running) -> None:
 async def history_after(running: Running, socket: ClientConnection) -> list[str]:
     """What the mind is told was said, when it is asked once more."""
     await send(socket, "response.create")
-    await until(socket, "response.created")
+    await until(socket, "response.output_item.added")
     return [message.text for message in running.engines.mind.prompts[-1].history]
 
 

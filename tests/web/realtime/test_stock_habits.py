@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -263,3 +264,20 @@ async def test_a_client_of_the_beta_is_spoken_to_in_its_names(running: Running) 
         "response.output_item.done",
     }
     assert told[-1]["response"]["output"][0]["content"][0]["type"] == "audio"
+
+
+async def test_a_recording_is_an_item_of_its_words(running: Running, client: Client) -> None:
+    part = {"type": "input_audio", "audio": base64.b64encode(LOUD.tobytes()).decode()}
+    item = {"type": "message", "role": "user", "content": [part]}
+    await client.send("conversation.item.create", item=item)
+    added = (await client.the("conversation.item.added"))["item"]
+    assert added["content"] == [{"type": "input_audio", "transcript": "what is the weather in paris"}]
+    await client.send("response.create")
+    await client.the("response.done")
+    assert running.engines.mind.prompts[-1].history[-1].text == "what is the weather in paris"
+    for wrong, code in (
+        ({"type": "input_image", "image_url": "data:image/png;base64,"}, "image_not_supported"),
+        ({"type": "input_audio", "audio": "%%%"}, "invalid_audio"),
+    ):
+        await client.send("conversation.item.create", item={**item, "content": [wrong]})
+        assert (await client.error())["code"] == code

@@ -1,0 +1,67 @@
+"""Tools in the form of OpenAI's chat API, which servers, llama.cpp and chat templates share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from pipeline.llm import Message, Prompt
+from pipeline.tools.calls import Tool, ToolCall
+
+NO_RESULT = "There is no result yet."
+"""In place of what a call gave back while nothing has come: templates and servers want one for each call."""
+
+
+def offered(prompt: Prompt) -> tuple[Tool, ...]:
+    """The tools that may be called: where one must be, that one alone."""
+    named = tuple(tool for tool in prompt.tools if tool.name == prompt.tool_choice)
+    return named or prompt.tools
+
+
+def specified(tools: Sequence[Tool]) -> list[dict[str, Any]]:
+    """A request's `tools`."""
+    return [
+        {
+            "type": "function",
+            "function": {"name": each.name, "description": each.description, "parameters": dict(each.parameters)},
+        }
+        for each in tools
+    ]
+
+
+def chosen(choice: str) -> str | dict[str, Any]:
+    """A request's `tool_choice`."""
+    if choice in ("auto", "none", "required"):
+        return choice
+    return {"type": "function", "function": {"name": choice}}
+
+
+def requested(calls: Sequence[ToolCall]) -> list[dict[str, Any]]:
+    """A message's `tool_calls`."""
+    return [
+        {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+        for call in calls
+    ]
+
+
+def results(history: Sequence[Message]) -> dict[str, str]:
+    """What each call gave back, by its id; the first counts where there are several."""
+    found: dict[str, str] = {}
+    for message in history:
+        if message.role == "tool":
+            found.setdefault(message.call_id, message.text)
+    return found
+
+
+def described(tools: Sequence[Tool], choice: str) -> str:
+    """The tools in words, for a model whose server or template knows none: the form of most templates that do."""
+    if not tools or choice == "none":
+        return ""
+    listed = "\n".join(json.dumps(each["function"], ensure_ascii=False) for each in specified(tools))
+    must = {"auto": "", "required": " You must call one of them now."}.get(choice, f" You must call {choice} now.")
+    return (
+        f"You may call these functions:\n{listed}\n"
+        "To call one, write nothing but this, with its arguments as JSON:\n"
+        f'<tool_call>{{"name": "…", "arguments": {{…}}}}</tool_call>{must}'
+    )

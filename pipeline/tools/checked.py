@@ -1,0 +1,44 @@
+"""A call as the tool can take it: the slips of small models mended, what cannot be mended refused with a reason."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from pipeline.tools.calls import Tool, ToolCall
+from pipeline.tools.written import loaded
+
+
+class BadCall(ValueError):
+    """One sentence for the language model, which may then call better."""
+
+
+def checked(call: ToolCall, tools: Sequence[Tool]) -> ToolCall:
+    """Raises BadCall for a tool that there is not, and for arguments that are no object or lack what must be there."""
+    tool = next((each for each in tools if each.name == call.name), None)
+    tool = tool or next((each for each in tools if _plain(each.name) == _plain(call.name)), None)
+    if tool is None:
+        there_are = ", ".join(each.name for each in tools)
+        raise BadCall(f"There is no tool {call.name[:40]!r}; there are: {there_are}.")
+    arguments = loaded(call.arguments or "{}")
+    if isinstance(arguments, str):  # JSON within JSON
+        arguments = loaded(arguments)
+    arguments = {} if arguments is None and not call.arguments.strip("{} \n") else arguments
+    required = [name for name in tool.parameters.get("required", ()) if isinstance(name, str)]
+    if not isinstance(arguments, dict):
+        raise BadCall(f"The arguments of {tool.name} must be a JSON object: call it again.")
+    if missing := [name for name in required if name not in arguments]:
+        raise BadCall(f"{tool.name} needs {', '.join(missing)}: call it again, or ask for what you do not know.")
+    return replace(call, name=tool.name, arguments=_dumped(arguments))
+
+
+def _dumped(arguments: dict[Any, Any]) -> str:
+    return json.dumps(arguments, ensure_ascii=False)
+
+
+def _plain(name: str) -> str:
+    """Without a namespace, in one spelling."""
+    return re.sub(r"[^a-z0-9]", "", name.lower().rpartition(".")[2])

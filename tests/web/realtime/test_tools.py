@@ -1,0 +1,158 @@
+"""Tools that a client runs: offered, called, answered, and never spoken."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from pipeline.tools.calls import ToolCall
+from tests.web.conftest import Running
+from tests.web.realtime.wire import LOUD, SILENCE, Client
+
+WEATHER = {
+    "type": "function",
+    "name": "get_weather",
+    "description": "The weather of a city.",
+    "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+}
+PARIS = ToolCall("x", "get_weather", '{"city": "Paris"}')
+ROME = ToolCall("x", "get_weather", '{"city": "Rome"}')
+
+
+@pytest.fixture
+async def client(running: Running) -> AsyncIterator[Client]:
+    async with running.connect() as socket:
+        client = Client(socket)
+        await client.the("session.created")
+        session = await client.update(tools=[WEATHER], tool_choice="auto")
+        assert session["tools"] == [WEATHER]
+        yield client
+
+
+async def give(client: Client, call_id: str, output: Any) -> None:
+    item = {"type": "function_call_output", "call_id": call_id, "output": json.dumps(output)}
+    await client.send("conversation.item.create", item=item)
+
+
+async def test_a_spoken_turn_calls_a_tool_and_is_answered_with_what_it_gave(running: Running, client: Client) -> None:
+    mind = running.engines.mind
+    mind.text, mind.calls = "", [[PARIS]]
+    await client.speak(LOUD, SILENCE)
+    told = await client.until("response.done")
+    names = [event["type"] for event in told]
+    call = names[names.index("response.created") + 1 :]
+    assert call == [
+        "response.output_item.added",
+        "conversation.item.added",
+        "response.function_call_arguments.delta",
+        "response.function_call_arguments.done",
+        "response.output_item.done",
+        "conversation.item.done",
+        "response.done",
+    ]
+    (item,) = told[-1]["response"]["output"]
+    assert (item["type"], item["name"], json.loads(item["arguments"])) == (
+        "function_call",
+        "get_weather",
+        {"city": "Paris"},
+    )
+    assert mind.prompts[-1].tools[0].name == "get_weather"
+    mind.text = "It is sunny in Paris."
+    await give(client, item["call_id"], {"sky": "sunny"})
+    await client.send("response.create")
+    done = (await client.the("response.done"))["response"]
+    assert done["output"][0]["content"][0]["transcript"] == "It is sunny in Paris."
+    user, called, result = mind.prompts[-1].history
+    assert (user.text, called.calls[0].name, called.calls[0].id) == (
+        "what is the weather in paris",
+        "get_weather",
+        result.call_id,
+    )
+    assert (result.role, result.text) == ("tool", '{"sky": "sunny"}')
+
+
+async def test_calls_in_parallel_follow_what_is_said_before_them(running: Running, client: Client) -> None:
+    mind = running.engines.mind
+    mind.text, mind.calls = "Let me see.", [[PARIS, ROME, PARIS]]  # the third is the first again
+    await client.write("Paris and Rome?")
+    await client.send("response.create")
+    message, *calls = (await client.the("response.done"))["response"]["output"]
+    assert message["content"][0]["transcript"] == "Let me see."
+    assert [json.loads(call["arguments"])["city"] for call in calls] == ["Paris", "Rome"]
+    assert len({call["call_id"] for call in calls}) == len({call["id"] for call in calls}) == 2
+    for call in calls:
+        await give(client, call["call_id"], "sunny")
+    mind.text = "Both are sunny."
+    await client.send("response.create")
+    await client.the("response.done")
+    assert [message.role for message in mind.prompts[-1].history] == ["user", "assistant", "assistant", "tool", "tool"]
+    assert mind.prompts[-1].history[1].text == "Let me see."
+
+
+async def test_a_call_has_exactly_one_output(client: Client, running: Running) -> None:
+    running.engines.mind.calls = [[PARIS]]
+    await client.write("Paris?")
+    await client.send("response.create")
+    call_id = (await client.the("response.done"))["response"]["output"][-1]["call_id"]
+    await give(client, "call_of_nobody", "?")
+    assert (await client.error())["code"] == "invalid_call_id"
+    await give(client, call_id, "sunny")
+    await client.the("conversation.item.added")
+    await give(client, call_id, "rainy")
+    assert (await client.error())["code"] == "invalid_call_id"
+    await give(client, call_id, "x" * 1_000_000)
+    assert (await client.error())["code"] == "invalid_value"
+
+
+@pytest.mark.parametrize(
+    ("text", "city"),
+    [
+        ('<tool_call>{"name": "get_weather", "arguments": {"city": "Paris"}}</tool_call>', "Paris"),
+        ('{"name": "Get_Weather", "parameters": {"city": "Rome"}}', "Rome"),
+    ],
+)
+async def test_a_call_that_is_written_as_text_is_made_and_not_spoken(
+    running: Running, client: Client, text: str, city: str
+) -> None:
+    running.engines.mind.text = text
+    await client.write("And?")
+    await client.send("response.create")
+    (item,) = (await client.the("response.done"))["response"]["output"]
+    assert (item["type"], json.loads(item["arguments"])) == ("function_call", {"city": city})
+
+
+async def test_a_tool_that_there_is_not_is_never_called_and_the_model_is_told(running: Running, client: Client) -> None:
+    mind = running.engines.mind
+    mind.text, mind.calls = "", [[ToolCall("x", "sing", "{}")], [PARIS]]
+    await client.write("And?")
+    await client.send("response.create")
+    (item,) = (await client.the("response.done"))["response"]["output"]
+    assert item["name"] == "get_weather"
+    assert mind.prompts[-1].history[-1].text == "There is no tool 'sing'; there are: get_weather."
+
+
+async def test_a_tool_that_never_answers_holds_nothing_up(running: Running, client: Client) -> None:
+    mind = running.engines.mind
+    mind.text, mind.calls = "", [[PARIS]]
+    await client.write("Paris?")
+    await client.send("response.create")
+    await client.the("response.done")
+    mind.text = "I am still waiting for it."
+    await client.write("Well?")
+    await client.send("response.create")
+    assert (await client.the("response.done"))["response"]["status"] == "completed"
+
+
+async def test_tools_of_one_response_and_of_none(running: Running, client: Client) -> None:
+    await client.write("Hello")
+    await client.send("response.create", response={"tools": [{**WEATHER, "name": "other"}], "tool_choice": "required"})
+    await client.the("response.done")
+    prompt = running.engines.mind.prompts[-1]
+    assert ([tool.name for tool in prompt.tools], prompt.tool_choice) == (["other"], "required")
+    running.engines.mind.calls = [[PARIS]]
+    await client.write("Hello")
+    await client.send("response.create", response={"tool_choice": "none"})
+    assert [item["type"] for item in (await client.the("response.done"))["response"]["output"]] == ["message"]
