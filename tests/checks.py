@@ -36,10 +36,13 @@ class Check:
     """It runs on one core only, so the next one begins meanwhile; what it prints is shown when that has ended."""
 
 
-QUICK = (
+STYLE = (
     Check("style", "ruff", ("check", ".")),
     Check("format", "ruff", ("format", "--check", ".")),
     Check("types", "mypy", (".",), beside_next=True),
+)
+QUICK = (
+    *STYLE,
     Check("tests", "pytest", (*SIDE_BY_SIDE, "-m", f"not slow and not ({REAL_TIME})")),
     # What plays and listens in real time comes after what keeps every core busy.
     Check("tests with a browser and a sound server", "pytest", (*BY_FILE, "-m", f"not slow and ({REAL_TIME})")),
@@ -136,11 +139,12 @@ def vllm_for_tests() -> None:
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="setup.py test",
-        usage="%(prog)s [-h] [--slow] [--without-vllm] [PATH ...] [pytest's options]",
+        usage="%(prog)s [-h] [--style | --slow] [--without-vllm] [PATH ...] [pytest's options]",
         description="Checks style, types and behaviour. With a PATH of tests, or options of pytest's such as -k, "
         "it runs those tests alone.",
         allow_abbrev=False,
     )
+    parser.add_argument("--style", action="store_true", help="style and types alone, without tests")
     parser.add_argument("--slow", action="store_true", help="the slow tests, in place of the others")
     parser.add_argument("--without-vllm", action="store_true", help="do not make .venv-vllm for the slow tests")
     return parser
@@ -149,13 +153,16 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str]) -> int:
     began = time.monotonic()
     options, arguments = parser().parse_known_args(argv)
+    if options.style and (options.slow or arguments):
+        parser().error("--style runs no tests: leave out --slow, paths and pytest's options.")
     if options.slow and not options.without_vllm:
         try:
             vllm_for_tests()
         except setup.SetupError as error:
             print(f"\n{error}", file=sys.stderr)
             return 1
-    outcome = run(chosen(options.slow, [argument for argument in arguments if argument != "--"]))
+    tests = [argument for argument in arguments if argument != "--"]
+    outcome = run(STYLE if options.style else chosen(options.slow, tests))
     print(f"\n{summary(outcome, time.monotonic() - began)}", flush=True)
     return 1 if outcome.failed else 0
 

@@ -138,7 +138,7 @@ def load_watermark(folder: Path | str | None = None) -> Watermark:
     Raises:
         WatermarkMissing: the package or its weights are not here; the message says how to get them.
     """
-    import yaml  # type: ignore[import-untyped]
+    import yaml
 
     networks = _networks()
     folder = Path(folder) if folder is not None else _cached()

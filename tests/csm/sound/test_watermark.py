@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-import yaml  # type: ignore[import-untyped]
+import yaml
 from torch import Tensor, nn
 
 from csm.sound.watermark import KEY, Watermark, WatermarkMissing, _networks, load_watermark

@@ -1,0 +1,124 @@
+"""What CONTRIBUTING.md tells a newcomer works as it is written, and the doors beside it lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+import tomllib
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+import csm
+import setup
+from config import Settings, engines, models
+from config.places import ROOT
+from pipeline.engine import EngineStatus
+from pipeline.engines.catalogue import create
+from pipeline.tts import TextToSpeech
+from tests import checks
+
+GUIDE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+GITHUB = ROOT / ".github"
+
+
+def chapter(title: str) -> str:
+    (text,) = re.findall(rf"^## {title}\n(.*?)(?=^## |\Z)", GUIDE, re.DOTALL | re.MULTILINE)
+    return str(text)
+
+
+def python_of(title: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", chapter(title), re.DOTALL)
+
+
+def entry(code: str, module: ModuleType) -> Any:
+    """What an entry of a table makes, in the module that has the table."""
+    return eval(f"({code.strip().rstrip(',')})", vars(module))
+
+
+async def test_the_voice_of_the_guide_beeps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    code, in_catalogue, in_models = python_of("Add a voice engine")
+    beeper = ModuleType("pipeline.tts.beeper")
+    exec(compile(code, "beeper.py", "exec"), vars(beeper))
+    monkeypatch.setitem(sys.modules, beeper.__name__, beeper)
+    spec = entry(in_catalogue, engines)
+    monkeypatch.setattr(engines, "CATALOGUE", {**engines.CATALOGUE, ("voice", "beeper"): spec})
+    monkeypatch.setattr(models, "CATALOGUE", engines.CATALOGUE)
+    assert entry(in_models, models).label == "Beeper"
+
+    engine: Any = create(spec, Settings(), tmp_path)
+    voice: TextToSpeech = engine
+    assert voice.status == EngineStatus("beeper", "stopped")
+    await voice.start(lambda progress: None)
+    assert voice.status.state == "ready"
+    speaker = voice.speaker()
+    beeps = [spoken.samples async for spoken in speaker.speak("three short words")]
+    await speaker.close()
+    await voice.stop()
+    assert len(beeps) == 3
+    assert 0.1 < np.abs(np.concatenate(beeps)).max() <= 1
+
+
+def test_the_model_of_the_guide_can_be_judged() -> None:
+    (row,) = python_of("Add a model to an existing engine")
+    model = entry(row, models)
+    assert (model.stage, model.engine) == ("mind", "llama")
+    assert engines.fetches(model.stage, model.engine, model.name), "its file is known"
+
+
+def test_every_file_that_the_guide_names_is_there() -> None:
+    made_by_the_reader = {"pipeline/tts/beeper.py", "web/templates/hello.html", "web/static/css/hello.css",
+                          "web/static/js/hello/hello.js"}  # fmt: skip
+    named = set(re.findall(r"`([\w.][\w./-]*/[\w.-]*)`", GUIDE)) | set(re.findall(r"\]\(([\w./-]+)\)", GUIDE))
+    assert len(named) > 15
+    for name in named - made_by_the_reader:
+        assert (ROOT / name).exists(), name
+
+
+def test_the_checks_of_a_commit_are_those_of_the_test_command() -> None:
+    (repository,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
+    (hook,) = repository["hooks"]
+    script, command, *arguments = shlex.split(hook["entry"])[1:]
+    assert (script, command) == ("setup.py", "test")
+    assert setup.HANDED_OVER[command][0] == checks.__name__
+    assert checks.parser().parse_args(arguments).style
+
+
+def test_style_alone_runs_no_tests(capsys: pytest.CaptureFixture[str]) -> None:
+    assert [check.module for check in checks.STYLE] == ["ruff", "ruff", "mypy"]
+    with pytest.raises(SystemExit):
+        checks.main(["--style", "tests/rag"])
+    assert "--style runs no tests" in capsys.readouterr().err
+
+
+def test_the_workflow_runs_the_test_command_on_three_systems() -> None:
+    job = yaml.safe_load((GITHUB / "workflows" / "test.yml").read_text(encoding="utf-8"))["jobs"]["test"]
+    systems = job["strategy"]["matrix"]["os"]
+    assert {system.partition("-")[0] for system in systems} == {"ubuntu", "macos", "windows"}
+    assert job["steps"][-1]["run"] == "python setup.py test"
+    for version in job["strategy"]["matrix"]["python"]:
+        assert setup.OLDEST <= tuple(map(int, version.split("."))) <= setup.NEWEST
+
+
+@pytest.mark.parametrize("form", ["bug.yml", "idea.yml"])
+def test_a_form_for_issues_is_whole(form: str) -> None:
+    read = yaml.safe_load((GITHUB / "ISSUE_TEMPLATE" / form).read_text(encoding="utf-8"))
+    assert {"name", "description", "body"} <= set(read)
+    identities = [field["id"] for field in read["body"]]
+    assert len(identities) == len(set(identities))
+    assert all(field["type"] in ("textarea", "input") and field["attributes"]["label"] for field in read["body"])
+
+
+def test_the_distribution_is_the_library_alone() -> None:
+    assert PROJECT["project"]["name"] != "parley"
+    assert PROJECT["project"]["version"] == csm.__version__
+    assert PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"] == {"packages": ["csm"]}
+    assert (ROOT / "csm" / "py.typed").exists()
+    for command in PROJECT["project"]["scripts"].values():
+        assert command.startswith("csm.")
