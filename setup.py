@@ -217,11 +217,11 @@ def why_pip_failed(tail: list[str], log: Path) -> str:
     text = "\n".join(tail)
     if re.search(r"NewConnectionError|name resolution|Network is unreachable|ConnectTimeout|Connection refused", text):
         return (
-            "The packages cannot be downloaded: there is no way to PyPI from here. Connect, or name a mirror with "
-            "`pip config set global.index-url URL`, and start again; what was fetched is kept."
+            "Can't reach PyPI to download the packages. Check your internet connection, or name a mirror with "
+            "`pip config set global.index-url URL`, then start again; your progress is saved."
         )
     if re.search(r"No space left|Errno 28", text):
-        return "The disk is full: free about 4 GB and start again; what was fetched is kept."
+        return "The disk is full. Free about 4 GB, then start again; your progress is saved."
     if "DO NOT MATCH THE HASHES" in text:
         what = re.search(r"^\s*(\S+) from (?:https?|file):", text, re.MULTILINE)
         return (
@@ -351,5 +351,5 @@ def main(argv: list[str]) -> int:
 if __name__ == "__main__":
     with contextlib.suppress(KeyboardInterrupt):
         sys.exit(main(sys.argv[1:]))
-    print("\nStopped. Start again to go on where it stopped.", file=sys.stderr)
+    print("\nStopped. Start again to continue where you left off.", file=sys.stderr)
     sys.exit(130)

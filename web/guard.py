@@ -102,7 +102,18 @@ class Address:
     @property
     def url(self) -> str:
         """What to type into a browser on this machine."""
-        name = "localhost" if is_loopback(self.host) or self.host in {"0.0.0.0", "::"} else self.host
+        return self._at("localhost" if is_loopback(self.host) or self.everywhere else self.host)
+
+    @property
+    def everywhere(self) -> bool:
+        """Whether it listens on all of this machine's addresses."""
+        return self.host in {"0.0.0.0", "::"}
+
+    def elsewhere(self, names: list[str]) -> list[str]:
+        """What to type into a browser on another machine, given this one's addresses on its network."""
+        return [self._at(name) for name in names] if self.everywhere else []
+
+    def _at(self, name: str) -> str:
         shown = f"[{name}]" if ":" in name else name
         query = f"/?token={self.token}" if self.token else ""
         return f"http://{shown}:{self.port}{query}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import ipaddress
 import os
 import secrets
 import signal
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+import psutil
 import uvicorn
 from filelock import FileLock, Timeout
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -178,9 +180,19 @@ def welcome(address: Address, service: Service, options: ServeOptions) -> None:
     """It listens: say where, open the browser, and load the engines behind the first page."""
     service.begin(keep=options.profile is not None)
     print(f"Parley is at {address.url}   (Ctrl-C ends it)", flush=True)
+    for elsewhere in address.elsewhere(lan_addresses()):
+        print(f"From your other devices: {elsewhere}", flush=True)
     if options.browser:
         # A browser can take seconds to come, and some block until they are closed.
         threading.Thread(target=webbrowser.open, args=(address.url,), daemon=True).start()
+
+
+def lan_addresses() -> list[str]:
+    """This machine's own, as others on its network reach it. Nothing is asked outside."""
+    found = [
+        each.address for those in psutil.net_if_addrs().values() for each in those if each.family == socket.AF_INET
+    ]
+    return [name for name in found if ipaddress.ip_address(name).is_private and not is_loopback(name)]
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -61,14 +61,16 @@ def explain(error: Exception, name: str, token: str | bool) -> DownloadError:
             return TokenNeeded(f"The token is wrong: make a new one at {hub}/settings/tokens and enter it here.", name)
         return DownloadError(f"There is no model {name} at {hub}: check its name; a private one needs your token.")
     if isinstance(error, (OfflineModeIsEnabled, LocalEntryNotFoundError)) and constants.HF_HUB_OFFLINE:
-        return DownloadError(f"{name} is not on this machine, and HF_HUB_OFFLINE is set: unset it to fetch the model.")
+        return DownloadError(
+            f"{name} is not on this machine, and HF_HUB_OFFLINE is set: unset it to download the model."
+        )
     status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
     if status in (401, 403):
         return TokenNeeded(f"The token is wrong: make a new one at {hub}/settings/tokens and enter it here.", name)
     if status is not None:
-        return DownloadError(f"{hub} answered {status} for {name}: try again later; what has come is kept.")
+        return DownloadError(f"{hub} answered {status} for {name}: try again later; your progress is saved.")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return DownloadError("The disk is full: free some space and start again; what has come is kept.")
+        return DownloadError("The disk is full. Free some space, then try again; your progress is saved.")
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
         return DownloadError(f"{error.filename or constants.HF_HUB_CACHE} cannot be written: change its owner or mode.")
     if isinstance(error, (NotADirectoryError, FileExistsError)):
@@ -78,9 +80,10 @@ def explain(error: Exception, name: str, token: str | bool) -> DownloadError:
         )
     if isinstance(error, (httpx2.HTTPError, LocalEntryNotFoundError)):
         return DownloadError(
-            f"{hub} does not answer: connect, or name a mirror in HF_ENDPOINT, and start again; what has come is kept."
+            f"Can’t reach {hub}. Check your internet connection, or name a mirror in HF_ENDPOINT, then try again; "
+            "your progress is saved."
         )
-    return DownloadError(f"{name} could not be fetched ({error}): start again; what has come is kept.")
+    return DownloadError(f"{name} couldn’t be downloaded ({error}). Try again; your progress is saved.")
 
 
 def _is_refused(token: str | bool) -> bool:

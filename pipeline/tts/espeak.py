@@ -49,6 +49,21 @@ _RATE, _VOLUME, _PITCH = 1, 2, 3
 _EVENT_LIST_TERMINATED, _EVENT_WORD = 0, 1
 
 
+_UNSPOKEN = frozenset("en-shaw fa-latn cmn-latn-pinyin grc ia io jbo lfn nci piqd py qdb qya sjn xex".split())
+"""Alphabets, languages of films and books, extinct ones and a test: they can be named in the settings all the same."""
+
+_NAMES = {
+    "cmn": "Chinese (Mandarin)",
+    "en-gb": "English (United Kingdom)",
+    "en-us": "English (United States)",
+    "en-us-nyc": "English (United States, New York City)",
+    "ga": "Irish",
+    "gd": "Scottish Gaelic",
+    "my": "Burmese",
+}
+"""Where the library calls a language otherwise than people do."""
+
+
 class _Voice(ctypes.Structure):
     _fields_ = (
         ("name", ctypes.c_char_p),
@@ -133,9 +148,10 @@ class Synthesizer:
         self._one_at_a_time = threading.Lock()
 
     def voices(self) -> list[VoiceChoice]:
-        """All that the library has, English ones first."""
-        voices = [VoiceChoice(code, voice.name.decode()) for code, voice in listed_voices(self._library).items()]
-        return sorted(voices, key=lambda voice: (not voice.name.startswith("en"), voice.label))
+        """Those of languages that people speak, English ones first, then by name."""
+        names = {code: voice.name.decode().strip() for code, voice in listed_voices(self._library).items()}
+        voices = [VoiceChoice(code, _NAMES.get(code, name)) for code, name in names.items() if code not in _UNSPOKEN]
+        return sorted(voices, key=lambda voice: (not voice.name.startswith("en"), voice.label.casefold()))
 
     def speak(self, text: str, voice: str | None = None) -> Iterator[Spoken]:
         """Sound at 24 kHz, block by block as espeak makes it. Closing the generator stops the synthesis.

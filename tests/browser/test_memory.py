@@ -107,7 +107,7 @@ def test_it_is_taken_away_deleted_and_brought_back(memory_page: Page, tmp_path: 
     expect(page.get_by_role("button", name="Export")).to_be_disabled()
 
     page.locator("#file").set_input_files(file)
-    expect(page.locator(".notice")).to_contain_text("new in the memory")
+    expect(page.locator(".notice")).to_contain_text("Imported")
     expect(page.locator("#turns")).to_contain_text("Rufus")
 
 
@@ -135,3 +135,29 @@ def test_what_cannot_be_imported_is_said(memory_page: Page, tmp_path: Path) -> N
     memory_page.locator("#file").set_input_files(file)
     expect(memory_page.locator(".notice.error")).not_to_be_empty()
     expect(memory_page.locator("#turns")).to_contain_text("Rufus")
+
+
+def test_a_conversation_is_found_by_a_part_of_a_word_named_and_continued(memory_page: Page, server: str) -> None:
+    page = memory_page
+    page.get_by_role("searchbox").fill("ufu")
+    page.get_by_role("searchbox").press("Enter")
+    page.locator(".turn.you").get_by_role("button", name="2").first.click()  # its day and time
+    expect(page.locator(".turn:focus")).to_contain_text("Rufus")
+    expect(page.locator(".turn:focus")).to_have_attribute("aria-label", "You: My dog is called Rufus.")
+    stops = "[...document.querySelectorAll('#turns *, #days *')].filter((it) => it.tabIndex === 0).length"
+    assert page.evaluate(stops) <= 4, "the rows are one stop and its two buttons, the conversations one"
+    page.keyboard.press("ArrowDown")
+    expect(page.locator(".turn:focus")).not_to_contain_text("My dog is called")
+
+    page.get_by_role("button", name="Rename").click()
+    page.get_by_label("Name of this conversation").fill("About my dog")
+    page.keyboard.press("Enter")
+    expect(page.locator("#page-title")).to_have_text("About my dog")
+    expect(page.locator("#days")).to_contain_text("About my dog")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download").click()
+    assert download.value.suggested_filename.endswith(".zip")
+    page.get_by_role("link", name="Continue").click()
+    wait_until_ready(page)
+    expect(page).to_have_url(f"{server}/talk")
+    expect(page.get_by_role("log").locator(".you .said").first).to_have_text("My dog is called Rufus.")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.browser.conftest import READY_WITHIN, Launch, question, wait_until_ready
 
@@ -186,7 +186,7 @@ def test_what_is_kept_is_off_until_it_is_asked_for(setup_page: Page) -> None:
 
 def test_words_of_any_kind_are_shown_as_they_are(setup_page: Page) -> None:
     before = settings(setup_page)["mind"]["persona"]
-    persona = setup_page.get_by_label("Persona")
+    persona = setup_page.get_by_label("Persona", exact=True)
     for words in (
         "<img src=x onerror=document.title='hacked'> & \"quotes\"",
         "أنت رفيق لطيف. أجب بجملة قصيرة.",
@@ -264,7 +264,7 @@ def test_what_is_wrong_is_said_at_its_field_and_not_kept(setup_page: Page) -> No
 
 
 def test_a_voice_is_chosen_from_those_of_the_engine(setup_page: Page) -> None:
-    accent = setup_page.get_by_label("Voice")
+    accent = setup_page.get_by_label("Voice", exact=True)
     expect(accent.locator("option")).not_to_have_count(1)
     saved(setup_page, lambda: accent.select_option(value="en-gb-scotland"))
     assert settings(setup_page)["voice"]["name"] == "en-gb-scotland"
@@ -273,14 +273,57 @@ def test_a_voice_is_chosen_from_those_of_the_engine(setup_page: Page) -> None:
     saved(setup_page, lambda: accent.select_option(value=""))
 
 
-def test_a_preset_fills_the_persona(setup_page: Page) -> None:
+def test_a_preset_fills_the_persona_and_ones_own_are_saved_named_and_reset(setup_page: Page) -> None:
     before = settings(setup_page)["mind"]["persona"]
-    preset = setup_page.get_by_label("Start from")
+    preset, persona = setup_page.get_by_label("Start from"), setup_page.get_by_label("Persona", exact=True)
+    enter(setup_page, persona, "You are a pirate.")
     saved(setup_page, lambda: preset.select_option(label="A storyteller"))
-    assert "storyteller" in settings(setup_page)["mind"]["persona"]
-    expect(setup_page.get_by_label("Persona")).to_have_value(settings(setup_page)["mind"]["persona"])
-    saved(setup_page, lambda: preset.select_option(label="Parley"))
-    assert settings(setup_page)["mind"]["persona"] == before
+    mind = settings(setup_page)["mind"]
+    assert "storyteller" in mind["persona"]
+    assert mind["personas"] == [{"name": "My persona", "text": "You are a pirate."}], "a preset overwrites nothing"
+    expect(persona).to_have_value(mind["persona"])
+    saved(setup_page, lambda: preset.select_option(label="My persona"))
+    expect(persona).to_have_value("You are a pirate.")
+    setup_page.get_by_label("Save this persona as").fill("The pirate")
+    saved(setup_page, lambda: setup_page.get_by_role("button", name="Save", exact=True).click())
+    expect(preset.locator("option", has_text="The pirate")).to_have_count(1)
+    for name in ("The pirate", "My persona"):
+        saved(setup_page, lambda name=name: preset.select_option(label=name))
+        saved(setup_page, lambda: setup_page.get_by_role("button", name="Delete this persona").click())
+    mind = settings(setup_page)["mind"]
+    assert (mind["persona"], mind["personas"]) == (before, [])
+
+
+def test_voices_are_heard_from_a_gallery_and_recorded_in_the_browser(
+    launch: Launch, open_page: Opener, server: str
+) -> None:
+    def few(route: Route) -> None:
+        told = route.fetch().json()
+        route.fulfill(
+            json=told | {"voices": [{"name": f"en-gb{more}", "label": f"Ann{more}"} for more in ("", "-scotland")]}
+        )
+
+    def before(page: Page) -> None:
+        page.add_init_script(PLAYED)
+        page.route("**/api/engines", few)
+
+    page = open_page(launch(TONE, key="tone"), f"{server}/setup", before=before)
+    saved(page, page.get_by_role("button", name="Hear it: Ann-scotland").click)
+    expect(page.get_by_role("radio", name="Ann-scotland")).to_be_checked()
+    page.wait_for_function("() => window.played.length === 1")
+    assert settings(page)["voice"]["name"] == "en-gb-scotland"
+    saved(page, page.get_by_role("radio", name="Default voice").check)
+
+    page.evaluate("document.getElementById('references').hidden = false")  # as with CSM
+    page.get_by_role("button", name="Record", exact=True).click()
+    expect(page.locator("#reference-line")).to_contain_text("Recording: 2 of 30 s.")
+    page.get_by_role("button", name="Stop recording").click()
+    expect(page.locator("#reference-line")).to_contain_text("Added.", timeout=READY_WITHIN)
+    (kept,) = settings(page)["voice"]["references"]
+    assert kept["recording"] == "My-voice.flac"
+    page.get_by_role("button", name="Remove My-voice.flac").click()
+    expect(page.locator("#reference-line")).to_have_text("Removed.")
+    assert settings(page)["voice"]["references"] == []
 
 
 def test_the_page_says_that_built_in_replies_are_no_language_model(setup_page: Page, server: str) -> None:

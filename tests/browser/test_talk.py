@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -185,7 +186,7 @@ def test_a_lost_connection_is_said_and_found_again(launch: Launch, open_page: Op
             connections.append(route)
             route.connect_to_server()
 
-        page.route_web_socket("**/v1/realtime?parley=1", connect)
+        page.route_web_socket(re.compile(r"/v1/realtime\?parley=1"), connect)
 
     page = open_page(launch(), f"{server}/talk", before=between)
     wait_until_ready(page)
@@ -202,6 +203,88 @@ def test_a_lost_connection_is_said_and_found_again(launch: Launch, open_page: Op
     say(page, "Are you there?")
     expect(replies(page).first).not_to_be_empty()
     assert len(connections) >= 2
+
+
+def test_a_reload_goes_on_with_the_talk_and_whole_sentences_are_read_out(
+    launch: Launch, open_page: Opener, server: str
+) -> None:
+    page = open_page(launch(), f"{server}/talk")
+    wait_until_ready(page)
+    say(page, "My dog is called Rufus.")
+    announced = page.locator("#announced p")
+    expect(announced.first).to_have_text("You: My dog is called Rufus.")
+    expect(announced.nth(1)).to_have_text(re.compile(r"^Parley: [A-Z].*[.?!]$"))
+    expect(page.get_by_role("log")).to_have_attribute("aria-live", "off")
+    press_start(page)
+    expect(page.get_by_role("button", name="End conversation")).to_be_visible()
+    page.goto(f"{server}/memory")
+    page.go_back()
+    expect(page.get_by_role("button", name=re.compile("End conversation|Go on"))).to_be_visible()
+    expect(page.get_by_role("log").locator(".you .said")).to_have_text(["My dog is called Rufus."])
+    page.locator("#talk").click()  # the browser may have wanted a click before there is sound
+    say(page, "What is my dog called?")
+    expect(replies(page).last).to_contain_text("Rufus")
+    page.keyboard.press("Escape")
+    if page.get_by_role("button", name="End conversation").is_visible():
+        page.get_by_role("button", name="End conversation").click()
+
+    page.get_by_role("button", name="Keyboard shortcuts").click()
+    page.get_by_role("checkbox", name="Use these keys").uncheck()
+    page.get_by_role("button", name="Close").click()
+    page.locator("body").press("/")
+    expect(page.get_by_label("Type instead of talking")).not_to_be_focused()
+    page.get_by_role("button", name="New conversation").click()
+    expect(page.get_by_role("log").locator(".entry")).to_have_count(0)
+    wait_until_ready(page)
+    page.reload()
+    wait_until_ready(page)
+    expect(page.get_by_role("log").locator(".entry")).to_have_count(0)
+
+
+INSECURE = """
+  Object.defineProperty(window, "isSecureContext", { value: false });
+  Object.defineProperty(Navigator.prototype, "mediaDevices", { value: undefined });
+  Object.defineProperty(BaseAudioContext.prototype, "audioWorklet", { value: undefined });
+  Crypto.prototype.randomUUID = undefined;
+"""
+
+
+def test_without_https_the_page_says_what_to_do_and_typing_is_answered_aloud(
+    launch: Launch, open_page: Opener, server: str
+) -> None:
+    page = open_page(launch(), f"{server}/talk", before=lambda page: page.add_init_script(INSECURE))
+    expect(page.locator(".notice")).to_contain_text("Browsers only allow the microphone on secure pages.")
+    wait_until_ready(page)
+    say(page, "My dog is called Rufus.")
+    expect(page.locator("#state")).to_have_text("Speaking")
+    expect(page.locator("#state")).to_have_text("Ready when you are")
+    assert int(page.locator(".companion").first.get_attribute("data-played") or 0) > 12_000, "it was spoken"
+    expect(page.locator(".unheard")).to_have_count(0)
+    press_start(page)
+    expect(page.locator(".notice.error")).to_contain_text("over https")
+
+
+def test_the_words_being_spoken_stay_in_view_on_a_phone(launch: Launch, open_page: Opener, server: str) -> None:
+    page = open_page(launch(), f"{server}/talk", viewport={"width": 390, "height": 700})
+    page.evaluate(
+        """async () => {
+          const { Transcript } = await import("/static/js/talk/transcript.js");
+          const at = (id) => document.getElementById(id);
+          const transcript = new Transcript(at("transcript"), at("opening"), at("announced"));
+          transcript.reply("long", "This is a sentence of some length. ".repeat(60));
+          transcript.made("long", 1000);
+          for (let played = 0; played <= 500; played += 50) {
+            transcript.played("long", played);
+            await new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)));
+          }
+        }"""
+    )
+    seen = page.evaluate("""() => {
+      const [line] = document.querySelector(".ahead").getClientRects();
+      const frame = document.getElementById("transcript").getBoundingClientRect();
+      return line.top >= frame.top && line.top <= frame.bottom;
+    }""")
+    assert seen
 
 
 def test_muting_is_silence_and_unmuting_is_not(launch: Launch, open_page: Opener, server: str) -> None:

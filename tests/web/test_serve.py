@@ -19,7 +19,7 @@ from config import Settings, SettingsStore
 from config.places import ROOT
 from config.settings import MindSettings
 from web.guard import Address
-from web.serve import ServeError, access_token, data_folder, listen, load_settings
+from web.serve import ServeError, access_token, data_folder, lan_addresses, listen, load_settings
 
 SCRIPT = """
 import sys
@@ -157,3 +157,6 @@ def test_the_address_that_is_printed() -> None:
     assert Address("0.0.0.0", 80, "t").url == "http://localhost:80/?token=t"
     assert Address("192.168.1.5", 8000, "t").url == "http://192.168.1.5:8000/?token=t"
     assert Address("fe80::1", 8000, "t").url == "http://[fe80::1]:8000/?token=t"
+    assert Address("0.0.0.0", 80, "t").elsewhere(["192.168.1.5"]) == ["http://192.168.1.5:80/?token=t"]
+    assert Address("127.0.0.1", 80).elsewhere(["192.168.1.5"]) == []
+    assert all(name.count(".") == 3 and not name.startswith("127.") for name in lan_addresses())

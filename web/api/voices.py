@@ -6,9 +6,13 @@ import asyncio
 import base64
 import binascii
 import io
+import os
 import re
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -38,6 +42,7 @@ MAX_RECORDINGS = 5
 KEPT = ".flac"
 """Whatever it came as; what else a file tells of whoever recorded it, such as the place, is not kept."""
 FORMATS = {".wav": "audio/wav", ".flac": "audio/flac", ".mp3": "audio/mpeg"}
+LIBRARY_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\.(wav|flac|mp3)")
 
 
@@ -98,7 +103,77 @@ def voices_api(service: Service) -> APIRouter:
             raise Problem(404, f"The recording {name} is not in {folder}: remove it here and send it again.")
         return FileResponse(file, media_type=FORMATS[file.suffix])
 
+    @router.get("/api/voices/library")
+    async def library() -> dict[str, Any]:
+        """The voices that `csm-voice` keeps."""
+        voices = await asyncio.to_thread(lambda: [voice.told() for voice in csm_voices(csm_folder())])
+        return {"voices": voices}
+
+    @router.get("/api/voices/library/{name}")
+    async def hear(name: str) -> FileResponse:
+        return FileResponse((await _csm_voice(name)).recording)
+
+    @router.post("/api/voices/library/{name}")
+    async def use(name: str) -> dict[str, Any]:
+        """Speak as it from now on: its recording is copied, in the place of those that are in use."""
+        voice = await _csm_voice(name)
+        data = base64.b64encode(await asyncio.to_thread(voice.recording.read_bytes)).decode()
+        kept, _ = await asyncio.to_thread(_keep, folder, Upload(name=name, data=data))
+        try:
+            await _change(service, lambda _: [Reference(recording=kept, text=voice.text[:2000])])
+        except BaseException:
+            (folder / kept).unlink(missing_ok=True)
+            raise
+        return {"recording": kept}
+
+    @router.delete("/api/voices/library/{name}")
+    async def discard(name: str) -> dict[str, Any]:
+        """Out of the library; what was copied of it stays."""
+        voice = await _csm_voice(name)
+        await asyncio.to_thread(shutil.rmtree, voice.folder)
+        return {"removed": name}
+
     return router
+
+
+@dataclass(frozen=True, slots=True)
+class LibraryVoice:
+    """A folder as `csm-voice` makes it: recording.wav (or .flac …), text.txt, and perhaps note.txt."""
+
+    folder: Path
+    recording: Path
+    text: str
+    note: str
+
+    def told(self) -> dict[str, str]:
+        return {"name": self.folder.name, "note": self.note}
+
+
+def csm_folder() -> Path:
+    """Where csm keeps voices: csm/commands/voices.py, which is not imported, says the same."""
+    if chosen := os.environ.get("CSM_VOICES"):
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser() / "csm" / "voices"
+
+
+def csm_voices(folder: Path) -> Iterator[LibraryVoice]:
+    """By name. What is no voice, or cannot be read, is left out."""
+    for each in sorted(folder.glob("*/")):
+        recordings = list(each.glob("recording.*"))
+        with suppress(OSError, ValueError):
+            if LIBRARY_NAME.fullmatch(each.name) and len(recordings) == 1:
+                note = each / "note.txt"
+                words = note.read_text(encoding="utf-8").strip() if note.is_file() else ""
+                text = (each / "text.txt").read_text(encoding="utf-8").strip()
+                yield LibraryVoice(each, recordings[0], text, words)
+
+
+async def _csm_voice(name: str) -> LibraryVoice:
+    """Raises Problem."""
+    for voice in await asyncio.to_thread(lambda: list(csm_voices(csm_folder()))):
+        if voice.folder.name == name:
+            return voice
+    raise Problem(404, "There is no such voice any more: load the page again.")
 
 
 def _known(service: Service, name: str) -> None:

@@ -508,7 +508,7 @@ async def test_what_the_hub_refuses_is_told(served: hub.Hub, monkeypatch: pytest
 
 async def test_a_hub_that_is_not_there(served: hub.Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    assert "does not answer: connect" in await refusal("someone/llama")
+    assert "Check your internet connection" in await refusal("someone/llama")
 
 
 # -- beside the others -------------------------------------------------------------------------------------------------

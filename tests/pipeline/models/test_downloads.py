@@ -152,7 +152,7 @@ def test_a_connection_that_stays_away_is_said_and_costs_nothing(hub: Hub, reposi
     hub.break_off["model.bin"] = WEIGHTS * 6 // 10
     told = fetch(hub, tmp_path, patched="pipeline.models.downloads.WAITS_S = (0, 0, 0)")
     assert told[-1]["kind"] == "failed"
-    assert "what has come is kept" in told[-1]["message"]
+    assert "your progress is saved" in told[-1]["message"]
     assert any(tick["waiting"] for tick in told if tick["kind"] == "progress")
     assert hub.fetched.count("model.bin") == 4, "once, and after each wait"
     hub.break_off.clear()
@@ -308,7 +308,7 @@ def test_in_a_pipe_a_line_tells_of_each_file(hub: Hub, tmp_path: Path) -> None:
 
 def test_no_way_to_the_hub(tmp_path: Path) -> None:
     (failed,) = fetch(Hub("http://127.0.0.1:9"), tmp_path)
-    assert "http://127.0.0.1:9 does not answer" in failed["message"]
+    assert "Can’t reach http://127.0.0.1:9." in failed["message"]
     assert "HF_ENDPOINT" in failed["message"]
 
 

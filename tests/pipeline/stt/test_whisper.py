@@ -417,7 +417,7 @@ async def test_what_the_hub_refuses_is_told(served: hub.Hub, monkeypatch: pytest
     monkeypatch.setenv("HF_TOKEN", "wrong")
     assert "The token is wrong" in await refusal("base.en")
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    assert "does not answer: connect" in await refusal("base.en")
+    assert "Check your internet connection" in await refusal("base.en")
 
 
 async def test_a_crash_loses_nothing_that_was_said(tiny: Path, speech: Samples) -> None:

@@ -329,6 +329,31 @@ def test_a_model_that_is_not_here_cannot_be_chosen(tmp_path: Path, monkeypatch: 
     check_models(old, new)  # a folder of the user's
 
 
+async def test_voices_of_csm_voice_are_there_to_hear_use_and_remove(
+    client: httpx.AsyncClient, running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CSM_VOICES", str(tmp_path / "voices"))
+    assert (await client.get("/api/voices/library")).json() == {"voices": []}
+    voice = tmp_path / "voices" / "anna"
+    voice.mkdir(parents=True)
+    (tmp_path / "voices" / "no voice").mkdir()
+    soundfile.write(voice / "recording.wav", np.full(48_000, 0.1), 24_000)
+    (voice / "text.txt").write_text("Hello there.\n")
+    (voice / "note.txt").write_text("She agreed.\n")
+    assert (await client.get("/api/voices/library")).json() == {"voices": [{"name": "anna", "note": "She agreed."}]}
+    heard = await client.get("/api/voices/library/anna")
+    assert heard.content == (voice / "recording.wav").read_bytes()
+    assert (await client.post("/api/voices/library/anna", json={})).json() == {"recording": "anna.flac"}
+    (kept,) = running.service.settings.voice.references
+    assert (kept.recording, kept.text) == ("anna.flac", "Hello there.")
+    assert (running.data / "voices" / "anna.flac").is_file()
+    json = {"Content-Type": "application/json"}
+    assert (await client.request("DELETE", "/api/voices/library/anna", headers=json)).status_code == 200
+    assert not voice.exists()
+    for name in ("anna", "..", "%2e%2e"):
+        assert (await client.get(f"/api/voices/library/{name}")).status_code in (404, 405)
+
+
 def test_a_model_is_not_offered_for_a_program_that_is_not_installed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

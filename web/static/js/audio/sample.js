@@ -20,7 +20,7 @@ export function chime() {
 }
 
 /** @param {Int16Array} samples mono at 24 kHz */
-function wav(samples) {
+export function wav(samples) {
   const header = new DataView(new ArrayBuffer(44));
   const text = (at, letters) => [...letters].forEach((letter, i) => header.setUint8(at + i, letter.charCodeAt(0)));
   text(0, "RIFF");

@@ -2,22 +2,91 @@
 
 import { call } from "../shared/api.js";
 import { chosenDevices } from "../audio/devices.js";
-import { playSample } from "../audio/sample.js";
-import { byId, element, icon } from "../shared/dom.js";
+import { Microphone } from "../audio/capture.js";
+import { playSample, wav } from "../audio/sample.js";
+import { byId, confirmDialog, element, icon } from "../shared/dom.js";
+
+const LONGEST = 30; // seconds of a recording that is made here
+const RATE = 24000;
 
 export class References {
   #form;
+  #microphone = new Microphone();
+  #recorded = []; // blocks of samples, while recording
 
   constructor(form) {
     this.#form = form;
     form.addEventListener("change", () => this.#show());
     byId("add-reference").addEventListener("click", () => byId("reference-file").click());
-    byId("reference-file").addEventListener("change", () => this.#add());
+    byId("reference-file").addEventListener("change", () => {
+      const [file] = byId("reference-file").files;
+      byId("reference-file").value = "";
+      if (file) this.#add(file.name, file);
+    });
+    byId("record-reference").addEventListener("click", () => (this.#microphone.open ? this.#stop() : this.#record()));
+    this.#microphone.addEventListener("block", ({ detail: { samples } }) => this.#heard(samples));
+    this.#showLibrary();
+  }
+
+  async #record() {
+    this.#recorded = [];
+    try {
+      await this.#microphone.start(chosenDevices().input || null);
+      byId("record-reference").setAttribute("aria-pressed", "true");
+      byId("record-reference").querySelector("span").textContent = "Stop recording";
+    } catch (error) {
+      this.#say(error.message);
+    }
+  }
+
+  #heard(samples) {
+    this.#recorded.push(samples);
+    const seconds = this.#recorded.reduce((sum, block) => sum + block.length, 0) / RATE;
+    const line = `Recording: ${Math.floor(seconds)} of ${LONGEST} s. Read something aloud, in your usual voice.`;
+    if (byId("reference-line").textContent !== line) this.#say(line);
+    if (seconds >= LONGEST) this.#stop();
+  }
+
+  async #stop() {
+    this.#microphone.stop();
+    byId("record-reference").setAttribute("aria-pressed", "false");
+    byId("record-reference").querySelector("span").textContent = "Record";
+    const samples = new Int16Array(this.#recorded.reduce((sum, block) => sum + block.length, 0));
+    let at = 0;
+    for (const block of this.#recorded) {
+      samples.set(block, at);
+      at += block.length;
+    }
+    await this.#add("My voice", wav(samples));
+  }
+
+  /** The voices that csm-voice keeps: to hear, to speak as, to remove. */
+  async #showLibrary() {
+    const { voices } = await call("GET", "/api/voices/library").catch(() => ({ voices: [] }));
+    byId("library").hidden = voices.length === 0;
+    byId("library-voices").replaceChildren(...voices.map((voice) => this.#libraryRow(voice)));
+  }
+
+  #libraryRow({ name, note }) {
+    const path = `/api/voices/library/${encodeURIComponent(name)}`;
+    const hear = button("play", `Hear ${name}`, () =>
+      this.#do(async () => playSample(await call("GET", path), chosenDevices().output), ""),
+    );
+    const remove = button("bin", `Remove ${name}`, async () => {
+      const text = "This permanently deletes the voice from csm-voice.";
+      if (!(await confirmDialog({ title: `Remove ${name}?`, text, yes: "Remove" }))) return;
+      await this.#do(() => call("DELETE", path), "Removed.");
+      await this.#showLibrary();
+    });
+    const use = element("button", { type: "button", textContent: "Use", "aria-label": `Use ${name}` });
+    use.addEventListener("click", () => this.#do(() => call("POST", path), `Parley now speaks as ${name}.`));
+    const title = element("span", {}, element("b", { textContent: name }), " ", element("span", { className: "small quiet", textContent: note }));
+    return element("li", {}, title, hear, use, remove);
   }
 
   #show() {
     const { references } = this.#form.settings.voice;
-    byId("add-reference").disabled = references.length >= 5;
+    for (const id of ["add-reference", "record-reference"]) byId(id).disabled = references.length >= 5;
     const list = byId("reference-list");
     if (list.contains(document.activeElement) && document.activeElement.matches("textarea")) return;
     list.replaceChildren(...references.map((reference) => this.#row(reference)));
@@ -37,13 +106,10 @@ export class References {
     return element("li", { className: "reference" }, head, words);
   }
 
-  async #add() {
-    const [file] = byId("reference-file").files;
-    byId("reference-file").value = "";
-    if (!file) return;
-    this.#say(`Listening to ${file.name}…`);
+  async #add(name, sound) {
+    this.#say(`Listening to ${name}…`);
     await this.#do(async () => {
-      const { text } = await call("POST", "/api/voice/references", { name: file.name, data: await base64(file) });
+      const { text } = await call("POST", "/api/voice/references", { name, data: await base64(sound) });
       this.#say(text ? "Added. Check the transcript and correct any mistakes." : "Added. Type what is said in it.");
     });
   }

@@ -2,11 +2,12 @@
 
 import { call } from "../shared/api.js";
 import { playSample } from "../audio/sample.js";
+import { INSECURE } from "../audio/capture.js";
 import { chosenDevices } from "../audio/devices.js";
 import { Companion } from "./companion.js";
 import { Doctor } from "./doctor.js";
 import { Download } from "./download.js";
-import { byId } from "../shared/dom.js";
+import { byId, element } from "../shared/dom.js";
 import { EngineChoices } from "./engine-choices.js";
 import { Headset } from "./headset.js";
 import { languageOptions } from "./languages.js";
@@ -16,6 +17,8 @@ import { RealEngines } from "./real-engines.js";
 import { References } from "./references.js";
 import { askingForModels, settingsFile } from "./settings-file.js";
 import { SettingsForm } from "./settings-form.js";
+
+if (!window.isSecureContext) tell(INSECURE, { key: "insecure", severity: "warning" });
 
 const form = new SettingsForm();
 const headset = new Headset(form);
@@ -31,7 +34,17 @@ askingForModels();
 
 // --- voice -----------------------------------------------------------------------------------------------------------
 
+const GALLERY = 40; // voices that are shown one by one; more are a list
+
 function showVoices() {
+  const gallery = engines.voices.length > 1 && engines.voices.length <= GALLERY;
+  byId("voice-gallery").hidden = !gallery;
+  byId("voice-list").hidden = gallery;
+  if (gallery) showGallery();
+  else listVoices();
+}
+
+function listVoices() {
   const select = byId("voice.name");
   const { name } = form.settings.voice;
   const options = [new Option("Default voice", "", false, name === "")];
@@ -40,9 +53,28 @@ function showVoices() {
   select.replaceChildren(...options);
 }
 
+function showGallery() {
+  const { name } = form.settings.voice;
+  const held = document.activeElement?.closest("#voices") && document.activeElement.dataset.voice;
+  const rows = [{ name: "", label: "Default voice" }, ...engines.voices].map((voice) => {
+    const radio = element("input", { type: "radio", name: "voice.name", value: voice.name, checked: voice.name === name });
+    radio.dataset.setting = "voice.name";
+    const label = { type: "button", textContent: "Hear it", "aria-label": `Hear it: ${voice.label}` };
+    const hearIt = element("button", label);
+    hearIt.dataset.voice = voice.name;
+    hearIt.addEventListener("click", async () => {
+      if (await form.save("voice.name", voice.name)) await hear();
+    });
+    return element("li", {}, element("label", {}, radio, voice.label), hearIt);
+  });
+  byId("voices").replaceChildren(...rows);
+  if (typeof held === "string") byId("voices").querySelector(`[data-voice="${CSS.escape(held)}"]`)?.focus();
+}
+
 engines.addEventListener("voices", showVoices);
 
-byId("hear").addEventListener("click", async ({ currentTarget: button }) => {
+async function hear() {
+  const button = byId("hear");
   button.disabled = true;
   byId("hear-error").textContent = "";
   try {
@@ -54,7 +86,9 @@ byId("hear").addEventListener("click", async ({ currentTarget: button }) => {
   } finally {
     button.disabled = false;
   }
-});
+}
+
+byId("hear").addEventListener("click", hear);
 
 // --- the first visit -------------------------------------------------------------------------------------------------
 
