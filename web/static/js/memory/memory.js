@@ -7,6 +7,7 @@ import { tell, tellKept, withdraw } from "../shared/notices.js";
 
 const PAGE = 200;
 const FOUND = 50; // results of a search at a time
+const NAME = /^[\w-]{1,100}$/; // of a conversation of Parley's; what was imported can have any
 const COUNT_EVERY = 2000; // ms
 
 const dayWords = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeZone: "UTC" });
@@ -119,7 +120,7 @@ function title({ kind, value }, conversation) {
 /** What can be done with one conversation. */
 function showConversation({ kind, value }, conversation) {
   const id = encodeURIComponent(value);
-  byId("conversation-acts").hidden = kind !== "conversation";
+  byId("conversation-acts").hidden = kind !== "conversation" || !NAME.test(value);
   byId("name-form").hidden = true;
   byId("go-on").href = `/talk?conversation=${id}`;
   byId("download").href = `/api/conversations/${id}/export`;

@@ -66,9 +66,9 @@ export class Realtime extends EventTarget {
     });
   }
 
-  /** Go on with another conversation, or a new one. */
-  change(conversation) {
-    this.conversation = conversation;
+  /** Leave this conversation for a new one. */
+  beginAnew() {
+    this.conversation = null;
     this.close();
     this.#ready = false;
     this.connect();

@@ -124,11 +124,14 @@ function stop() {
   show();
 }
 
-function begin(conversation = null) {
+function beginAnew() {
   stop();
+  reply = null;
+  typed = [];
+  phase = "listening";
   transcript.clear();
   sessionStorage.removeItem(CONVERSATION);
-  realtime.change(conversation);
+  realtime.beginAnew();
   show();
 }
 
@@ -324,7 +327,7 @@ for (const [name, handle] of Object.entries(messages)) {
 // --- what the user does --------------------------------------------------------------------------------------------
 
 byId("talk").addEventListener("click", press);
-byId("new").addEventListener("click", () => begin());
+byId("new").addEventListener("click", beginAnew);
 byId("mute").addEventListener("click", mute);
 byId("stop").addEventListener("click", stopReply);
 byId("help").addEventListener("click", () => byId("help-dialog").showModal());

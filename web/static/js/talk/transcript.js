@@ -40,6 +40,7 @@ export class Transcript {
     this.#turns.clear();
     this.#replies.clear();
     this.#recalled = [];
+    this.#announced.replaceChildren();
     this.#opening.hidden = false;
     this.#log.closest(".room").classList.remove("begun");
   }
