@@ -159,7 +159,7 @@ def test_what_was_deleted_meanwhile_is_fetched_again_when_its_engine_starts_next
     assert told[-1] == Progress("fetching someone/noise", 1.0)
     shutil.rmtree(folder_of(model))
     registry.files.clear()
-    with pytest.raises(EngineError, match=r"^someone/noise cannot be fetched now .*: connect, or name mirrors"):
+    with pytest.raises(EngineError, match=r"^Can’t download someone/noise .* or name mirrors"):
         fetched(model, told.append)
 
 
