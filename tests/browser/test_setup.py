@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -288,7 +289,7 @@ def test_a_preset_fills_the_persona_and_ones_own_are_saved_named_and_reset(setup
     saved(setup_page, lambda: setup_page.get_by_role("button", name="Save", exact=True).click())
     expect(preset.locator("option", has_text="The pirate")).to_have_count(1)
     for name in ("The pirate", "My persona"):
-        saved(setup_page, lambda name=name: preset.select_option(label=name))
+        saved(setup_page, partial(preset.select_option, label=name))
         saved(setup_page, lambda: setup_page.get_by_role("button", name="Delete this persona").click())
     mind = settings(setup_page)["mind"]
     assert (mind["persona"], mind["personas"]) == (before, [])
