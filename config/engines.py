@@ -72,7 +72,7 @@ CATALOGUE: Mapping[tuple[str, str], EngineSpec] = MappingProxyType(
                 "ears",
                 "whisper",
                 "Whisper",
-                "Understands everyday speech well. The large model wants a graphics card.",
+                "Understands everyday speech well. The large model needs a graphics card.",
                 "pipeline.stt.whisper:Whisper",
                 lambda settings, data: {
                     "model": named("ears", "whisper", settings.ears.model),
@@ -93,7 +93,7 @@ CATALOGUE: Mapping[tuple[str, str], EngineSpec] = MappingProxyType(
                 "mind",
                 "openai",
                 "A server of yours",
-                "Ollama, llama.cpp, LM Studio, vLLM elsewhere, or a service: as good as its model.",
+                "Ollama, llama.cpp, LM Studio, vLLM on another computer, or a service. As good as its model.",
                 "pipeline.llm.openai:OpenAIChat",
                 lambda settings, data: {
                     "url": settings.mind.url,
@@ -105,7 +105,7 @@ CATALOGUE: Mapping[tuple[str, str], EngineSpec] = MappingProxyType(
                 "mind",
                 "vllm",
                 "vLLM",
-                "A language model on this computer. Wants a graphics card, and takes a minute to start.",
+                "A language model on this computer. Needs a graphics card, and takes a minute to start.",
                 "pipeline.llm.vllm:Vllm",
                 lambda settings, data: {
                     "model": named("mind", "vllm", settings.mind.model),
@@ -129,7 +129,7 @@ CATALOGUE: Mapping[tuple[str, str], EngineSpec] = MappingProxyType(
                 "mind",
                 "transformers",
                 "Transformers",
-                "A small language model on this computer, without a server. On a processor it takes its time.",
+                "A small language model on this computer, without a server. Slow without a graphics card.",
                 "pipeline.llm.transformers:Transformers",
                 lambda settings, data: {"model": named("mind", "transformers", settings.mind.model)},
                 model="Qwen/Qwen2.5-0.5B-Instruct",
@@ -152,7 +152,7 @@ CATALOGUE: Mapping[tuple[str, str], EngineSpec] = MappingProxyType(
                 "voice",
                 "piper",
                 "Piper",
-                "A clear voice that answers at once, also on two cores. American English.",
+                "A clear voice that answers quickly, even on two cores. American English.",
                 "pipeline.tts.piper:Piper",
                 lambda settings, data: {
                     "model": named("voice", "piper", settings.voice.model),
@@ -166,7 +166,7 @@ CATALOGUE: Mapping[tuple[str, str], EngineSpec] = MappingProxyType(
                 "voice",
                 "kokoro",
                 "Kokoro",
-                "Natural voices to choose from, American and British. Wants four cores to answer soon.",
+                "Natural voices to choose from, American and British. Needs four cores to answer quickly.",
                 "pipeline.tts.kokoro:Kokoro",
                 lambda settings, data: {
                     # a name that was chosen for another engine means nothing to this one
@@ -181,7 +181,7 @@ CATALOGUE: Mapping[tuple[str, str], EngineSpec] = MappingProxyType(
                 "voice",
                 "csm",
                 "CSM-1B",
-                "A natural voice, made from a recording. On a processor it keeps the pace of speech at best.",
+                "A natural voice, made from a recording. Without a graphics card it only just keeps up with speech.",
                 "pipeline.tts.csm:Csm",
                 lambda settings, data: {
                     "model": named("voice", "csm", settings.voice.model),

@@ -255,7 +255,7 @@ def alone_with(data: Path) -> Iterator[Path]:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise ServeError(
-            f"Another Parley runs with the data folder {data}: use that one, or choose another folder with "
+            f"Parley is already running with the data folder {data}: use that one, or choose another folder with "
             "--data FOLDER."
         ) from error
     with lock:

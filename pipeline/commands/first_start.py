@@ -44,11 +44,11 @@ def first_profile(
     out = out or sys.stdout
     choices = PROFILES[SMALL].choices
     if not all(is_here(file) for stage, choice in choices for file in fetches(stage, choice.engine, choice.model)):
-        print("The first start fetches what Parley hears, thinks and speaks with, once.", file=out)
+        print("The first start downloads the models that Parley listens, thinks and speaks with.", file=out)
         status = fetch(out)
         if status == 130:
             raise KeyboardInterrupt
         if status:
-            print("Parley starts with engines that need no download; the next start tries again.", file=out)
+            print("Parley starts with engines that need no download, and will try again next time.", file=out)
             return None
     return SMALL

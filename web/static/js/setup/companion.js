@@ -63,8 +63,9 @@ export class Companion {
 
   async #keep(name) {
     if (!name) return this.#name.focus();
-    const others = this.#form.settings.mind.personas.filter((each) => each.name !== name);
     const text = this.#words.value;
+    // The same words by another name are renamed.
+    const others = this.#form.settings.mind.personas.filter((each) => each.name !== name && each.text !== text);
     await this.#form.saveTree({ mind: { persona: text, personas: [...others, { name, text }] } }, "mind.personas");
   }
 
