@@ -60,9 +60,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @contextmanager
 def serving(data: Path, profile: Name = "offline") -> Iterator[str]:
-    """`main.py` on a free port; gives its address. Ended as a user ends it, and killed if that does not help."""
+    """`main.py` on a free port, with the settings that are there or else the profile; gives its address. Ended as a user ends it, and killed if that does not help."""
     log = (data.parent / f"{data.name}.log").open("w+")
-    place = ["--data", str(data), "--profile", profile]  # a first start would take the small one
+    place = ["--data", str(data)]
+    if not (data / "settings.json").exists():
+        place += ["--profile", profile]  # a first start would take the small one
     command = [sys.executable, str(ROOT / "main.py"), "--no-browser", "--port", "0", *place]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True)
     assert process.stdout is not None

@@ -94,7 +94,7 @@ def test_a_second_start_is_not_asked_to_install_anything(tmp_path: Path) -> None
     ("same", "words"),
     [
         ("port", "Port {port} is in use, perhaps by Parley itself: open http://localhost:{port}, or choose another"),
-        ("data", "Parley is already running with the data folder {data}: use that one, or choose another folder with --data"),
+        ("data", "Parley is already running with the data folder {data}: use that one, or choose another"),
     ],
 )
 def test_a_second_parley_is_told_and_the_first_goes_on(tmp_path: Path, same: str, words: str) -> None:

@@ -121,7 +121,8 @@ def ask(socket: ClientConnection, text: str) -> str:
 @contextmanager
 def started(data: Path, *arguments: str) -> Iterator[Product]:
     """Started on a free port, which it names; on leaving it is ended as Ctrl-C does, unless it already is."""
-    profile = () if "--profile" in arguments else ("--profile", "offline")  # a first start would take the small one
+    settled = "--profile" in arguments or (data / "settings.json").exists()
+    profile = () if settled else ("--profile", "offline")  # a first start would take the small one
     command = [sys.executable, "main.py", "--no-browser", "--port", "0", "--data", str(data), *profile, *arguments]
     with tempfile.TemporaryDirectory(prefix="parley-output-") as folder:
         output = Path(folder) / "output"
