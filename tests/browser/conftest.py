@@ -60,7 +60,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @contextmanager
 def serving(data: Path, profile: Name = "offline") -> Iterator[str]:
-    """`main.py` on a free port, with the settings that are there or else the profile; gives its address. Ended as a user ends it, and killed if that does not help."""
+    """`main.py` on a free port, with the settings that are there, or else this profile; gives its address.
+
+    Ended as a user ends it, and killed if that does not help."""
     log = (data.parent / f"{data.name}.log").open("w+")
     place = ["--data", str(data)]
     if not (data / "settings.json").exists():
