@@ -32,8 +32,16 @@ def parser() -> argparse.ArgumentParser:
         choices=PROFILES,
         help="set of engines; offline needs no download; a first start takes small where it runs well",
     )
+    parser.add_argument("--wyoming", type=address, metavar="[ADDRESS:]PORT",
+                        help="serve Home Assistant and others there, without a key; off by default")  # fmt: skip
     parser.add_argument("--no-browser", action="store_true", help="do not open the page")
     return parser
+
+
+def address(text: str) -> tuple[str, int]:
+    """Where to listen: 10300 is this computer only, 0.0.0.0:10300 all of its addresses."""
+    host, _, port = text.rpartition(":")
+    return host or "127.0.0.1", int(port)
 
 
 def enter_environment() -> None:
@@ -70,6 +78,7 @@ def main(argv: list[str]) -> int:
             data=options.data,
             profile=options.profile or first_profile(options.data, look()),
             browser=not options.no_browser,
+            wyoming=options.wyoming,
         )
     )
 

@@ -53,6 +53,7 @@ WEB = (
     "pages.py",
     "api",
     "realtime",
+    "wyoming",  # for Home Assistant
     "guard.py",  # who may talk to the server
     "app.py",
     "serve.py",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import tomllib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
 from web.api.audio.errors import add_refusals
+from web.api.audio.queue import Queues
 from web.api.audio.routes import FORMS, audio_api, larger_bodies
 from web.api.doctor import doctor_api
 from web.api.export import export_api
@@ -25,21 +27,32 @@ from web.guard import Address, Guard
 from web.pages import pages
 from web.realtime.connection import realtime
 from web.service import Service
+from web.voices import Voices
+from web.wyoming.server import WyomingServer
 
 STATIC = Path(__file__).parent / "static"
 LARGER_BODIES = {"/api/memory/import": lambda: MAX_IMPORT, "/api/voice/references": lambda: MAX_UPLOAD}
 VERSION: str = tomllib.loads((STATIC.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
 
 
-def create_app(service: Service, address: Address) -> FastAPI:
-    """The engines are begun by whoever serves the app, once it listens, and stopped with it."""
+def create_app(service: Service, address: Address, wyoming: socket.socket | None = None) -> FastAPI:
+    """The engines are begun by whoever serves the app, once it listens, and stopped with it.
+
+    Args:
+        wyoming: listens for Wyoming's clients; None where none are wanted.
+    """
+    voices, queues = Voices(service.data), Queues()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         writing = asyncio.create_task(service.turns.write())
+        clients = WyomingServer(service, voices, queues)
+        if wyoming is not None:
+            await clients.start(wyoming)
         try:
             yield
         finally:
+            await clients.stop()
             await service.end()
             writing.cancel()
             await asyncio.gather(writing, return_exceptions=True)
@@ -48,11 +61,11 @@ def create_app(service: Service, address: Address) -> FastAPI:
     app = FastAPI(title="Parley", version=VERSION, lifespan=lifespan, openapi_url=None)
     app.include_router(pages(service, version=VERSION, token_needed=address.token is not None))
     routers = (
-        api, settings_file_api, memory_api, export_api, models_api, doctor_api, voices_api, sound_api, audio_api,
-        realtime,
+        api, settings_file_api, memory_api, export_api, models_api, doctor_api, voices_api, sound_api, realtime,
     )  # fmt: skip
     for router in routers:
         app.include_router(router(service))
+    app.include_router(audio_api(service, voices, queues))
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     add_problems(app)
     add_refusals(app)

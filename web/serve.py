@@ -13,7 +13,7 @@ import sys
 import threading
 import webbrowser
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -59,13 +59,18 @@ class ServeOptions:
     profile: str | None = None
     """Choose this profile's engines, and keep that choice; None leaves the settings as they are."""
     browser: bool = True
+    wyoming: tuple[str, int] | None = None
+    """Where to listen for Wyoming's clients, who have no key; None is nowhere."""
 
 
 def serve(options: ServeOptions) -> int:
     """Serve until Ctrl-C; returns the exit status. What prevents a start is one sentence on stderr."""
     os.umask(0o077)  # memory, logs, recordings and settings are for their owner's eyes only
     try:
-        with listen(options.host, options.port) as listener, alone_with(data_folder(options.data)) as data:
+        with ExitStack() as opened:
+            listener = opened.enter_context(listen(options.host, options.port))
+            wyoming = opened.enter_context(listen(*options.wyoming)) if options.wyoming is not None else None
+            data = opened.enter_context(alone_with(data_folder(options.data)))
             settings, store, notice = load_settings(data, options.profile)
             token = None if is_loopback(options.host) else access_token(data)
             logs.configure(data, level=settings.log.level, words=settings.log.words)
@@ -74,7 +79,7 @@ def serve(options: ServeOptions) -> int:
             service = Service(Engines(settings, data), store, data, settings)
             if notice is not None:
                 service.tell("warning", notice)
-            app = create_app(service, address)
+            app = create_app(service, address, wyoming)
             server = Server(server_config(app), lambda: welcome(address, service, options))
             asyncio.run(server.serve(sockets=[listener]))
     except (ServeError, SettingsError) as error:

@@ -60,6 +60,9 @@ noise of 10 dB it takes one in ten, and these had a third of the wrong words (do
 WARMER = (0.4, 0.8)
 """Temperatures at which a passage of a recording that loops is tried again: every other one of OpenAI's."""
 
+MOMENT, QUIET, PAUSE_S = EAR_RATE // 50, 0.1, 0.2
+"""Samples, 20 ms; share of the loudest moment below which one is quiet (-20 dB); what is no sound within a word."""
+
 PROMPT_CHARS = 200
 """Of the words before this sound, as context."""
 
@@ -227,7 +230,7 @@ class Decoder:
             yield None
             found = model.find_alignment(tokenizer, [tokens], encoded, min(frames, round(100 * seconds)))[0]
             words = tuple(Word(word["word"], float(word["start"]), float(word["end"])) for word in found)
-            written = replace(written, text=text.strip(), words=words)
+            written = replace(written, text=text.strip(), words=spoken_parts(words, sound))
             ends = _ends(text, [(word.text, word.end) for word in words])
             yield Decoded(text.strip(), sure, ends=ends, written=written)
         else:
@@ -263,6 +266,37 @@ def repeats(text: str) -> bool:
 def invented(no_speech: float, log_probability: float) -> bool:
     """Whether it is what Whisper says to noise, by its own measures."""
     return no_speech > NO_SPEECH and log_probability < LOG_PROBABILITY
+
+
+def spoken_parts(words: tuple[Word, ...], sound: Samples) -> tuple[Word, ...]:
+    """Words without the pauses around them, which the alignment counts to the word that follows."""
+    count = len(sound) // MOMENT
+    levels = np.sqrt(np.square(sound[: count * MOMENT].reshape(count, MOMENT)).mean(axis=1))
+    loud = levels >= QUIET * levels.max(initial=0)
+    parts: list[Word] = []
+    for word in words:
+        first, last = (round(second * EAR_RATE / MOMENT) for second in (word.start, word.end))
+        start, end = _longest_pause(loud[first:last])
+        if (end - start) * MOMENT >= PAUSE_S * EAR_RATE:
+            before, after = ((first + at) * MOMENT / EAR_RATE for at in (start, end))
+            if loud[first + end : last].any():
+                if parts and start:  # the end of the word before
+                    parts[-1] = replace(parts[-1], end=max(parts[-1].end, before))
+                word = replace(word, start=after)
+            else:
+                word = replace(word, end=max(word.start, before))
+        parts.append(word)
+    return tuple(parts)
+
+
+def _longest_pause(loud: Any) -> tuple[int, int]:
+    """Where it begins and ends."""
+    longest, begun = (0, 0), 0
+    for at, sounds in enumerate([*loud, True]):
+        if sounds:
+            longest = max(longest, (begun, at), key=lambda span: span[1] - span[0])
+            begun = at + 1
+    return longest
 
 
 def _ends(text: str, words: list[tuple[str, float]]) -> tuple[tuple[int, float], ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from config.packages import WHISPER_BASE
 from pipeline.audio import EAR_RATE, Samples
 from pipeline.ends.file import read_sound
+from pipeline.stt import CannotFulfil, Wishes
 from pipeline.stt.decoder import WHOLE_S, Decoded, Decoder, repeats
 from tests.support.real_models import folder
 from tests.support.recordings import recording
@@ -100,3 +102,21 @@ NOISE = np.random.default_rng(1).standard_normal(2 * EAR_RATE)
 )
 def test_nothing_is_made_of_noise(decoder: Decoder, sound: Samples) -> None:
     assert answer(decoder, in_a_room(sound.astype(np.float32))).text == ""
+
+
+def test_a_recording_is_written_down_with_the_times_of_its_words(decoder: Decoder) -> None:
+    *_, written = decoder.write_down(read_sound(recording("jfk.flac")), Wishes())
+    assert written is not None
+    assert words(written.text) == SAID["jfk.flac"]
+    assert words("".join(word.text for word in written.words)) == SAID["jfk.flac"]
+    assert all(one.start <= one.end <= other.end for one, other in pairwise(written.words))
+    ask = next(word for word in written.words if word.text.strip() == "ask")
+    assert 3.0 < ask.start < 4.0, "after “Americans”, and a pause"
+    assert written.language == "en" and written.log_probability > -1
+
+
+def test_wishes_that_cannot_be_fulfilled_are_refused(decoder: Decoder) -> None:
+    with pytest.raises(CannotFulfil, match="does not know the language"):
+        list(decoder.write_down(np.zeros(16_000, np.float32), Wishes(language="xx")))
+    *_, silence = decoder.write_down(np.zeros(16_000, np.float32), Wishes())
+    assert silence is not None and silence.text == "" and silence.no_speech == 1.0

@@ -68,6 +68,10 @@ async def test_a_sentence_is_streamed_and_understood(name: str) -> None:
         for reply in ("Sure.", "Yes."):
             assert words_right(reply, heard(joined(await said(speaker, reply)))) == (1, 1)
         assert not await said(speaker, "…")
+        if isinstance(engine, ManyVoiced):
+            woman, man = speaker, engine.speaker_of("bm_george")
+            assert pitch(joined(await said(man, "Good morning."))) < 0.8 * pitch(sound), "beside the settings’ voice"
+            assert pitch(joined(await said(woman, "Good morning."))) > 0.8 * pitch(sound)
 
         async with aclosing(speaker.speak(SENTENCE * 4)) as sounds:
             await anext(sounds)
@@ -94,6 +98,18 @@ async def test_voices_of_kokoro() -> None:
     assert voices[0].label == "Heart (American woman)"
     with pytest.raises(EngineError, match="Kokoro has no voice"):
         await Kokoro("../../x").start(lambda progress: None)
+
+
+def pitch(sound: Samples) -> float:
+    """Hz: of its voiced parts, by their autocorrelation."""
+    found = []
+    for at in range(0, len(sound) - 2400, 1200):
+        piece = sound[at : at + 2400] - sound[at : at + 2400].mean()
+        if np.square(piece).mean() < 1e-3:
+            continue
+        alike = np.correlate(piece, piece, "full")[len(piece) :]
+        found.append(MOUTH_RATE / (60 + int(alike[60:400].argmax()) + 1))
+    return float(np.median(found))
 
 
 async def test_another_voice_of_pipers_is_a_file(tmp_path: Path) -> None:

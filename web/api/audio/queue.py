@@ -37,3 +37,10 @@ class Queue:
                 yield
         finally:
             self._inside -= 1
+
+
+class Queues:
+    """One for each kind of work."""
+
+    def __init__(self) -> None:
+        self.speaking, self.hearing, self.writing = Queue(SPEAKING), Queue(HEARING), Queue(WRITING)

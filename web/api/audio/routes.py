@@ -11,7 +11,7 @@ from web.api.audio.generate import MAX_BODY as GENERATE_BODY
 from web.api.audio.generate import generate_api
 from web.api.audio.listing import listing_api
 from web.api.audio.made_voices import made_voices_api
-from web.api.audio.queue import HEARING, SPEAKING, WRITING, Queue
+from web.api.audio.queue import Queues
 from web.api.audio.speech import speech_api
 from web.api.audio.transcriptions import transcriptions_api
 from web.service import Service
@@ -30,17 +30,15 @@ FRAME_BYTES = 64 << 10
 """Of a form around its file."""
 
 
-def audio_api(service: Service) -> APIRouter:
-    voices = Voices(service.data)
-    speaking, hearing, writing = Queue(SPEAKING), Queue(HEARING), Queue(WRITING)
+def audio_api(service: Service, voices: Voices, queues: Queues) -> APIRouter:
     router = APIRouter()
     for each in (
-        speech_api(service, voices, speaking),
-        transcriptions_api(service, hearing),
+        speech_api(service, voices, queues.speaking),
+        transcriptions_api(service, queues.hearing),
         made_voices_api(service, voices),
         listing_api(service, voices),
-        chat_api(service, writing),
-        generate_api(service, voices, speaking),
+        chat_api(service, queues.writing),
+        generate_api(service, voices, queues.speaking),
     ):
         router.include_router(each)
     return router

@@ -87,7 +87,7 @@ class Streamed(Response):
     async def _send(self, send: Send) -> None:
         async with aclosing(self.pieces) as pieces:
             first = await anext(pieces, b"")
-            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             await self._piece(send, first)
             try:
                 async for piece in pieces:

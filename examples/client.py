@@ -1,0 +1,92 @@
+"""A client of `POST /generate_audio`: a text becomes a WAV file.
+
+    python3 examples/client.py --text "What up dog?"
+    python3 examples/client.py --text "…" --stream --output long.wav
+    python3 examples/client.py --text "…" --reference ann.wav "What Ann says in it." --consent
+
+It needs nothing but Python. The endpoint may be Parley's, csm-serve's, or a deployment on Cerebrium.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import os
+import shutil
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+
+ENDPOINT = "http://localhost:8000/generate_audio"
+TEXT = "Hello, this is a test of the CSM voice model."
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = parser().parse_args(argv)
+    request = asked(options)
+    try:
+        with urllib.request.urlopen(request, timeout=options.timeout) as answer:
+            if options.stream:
+                with options.output.open("wb") as file:
+                    shutil.copyfileobj(answer, file)
+                print(f"Saved to {options.output}.")
+                return 0
+            told = json.load(answer)
+    except urllib.error.HTTPError as error:
+        print(f"Error {error.code}: {_message(error.read())}", file=sys.stderr)
+        return 1
+    except urllib.error.URLError as error:
+        print(f"Nobody answers at {options.endpoint} ({error.reason}): is the server running?", file=sys.stderr)
+        return 1
+    options.output.write_bytes(base64.b64decode(told["result"]["audio_data"]))
+    print(f"Saved to {options.output}. Run {told['run_id']} took {told['run_time_ms'] / 1000:.1f} s.")
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Has a text spoken, and keeps it as a WAV file.")
+    parser.add_argument("--endpoint", default=ENDPOINT, help=f"address of the server ({ENDPOINT})")
+    parser.add_argument("--token", default=os.environ.get("CEREBRIUM_TOKEN", ""),
+                        help="the key, where one is needed ($CEREBRIUM_TOKEN)")  # fmt: skip
+    parser.add_argument("--text", default=TEXT, help="what is to be said")
+    parser.add_argument("--output", type=Path, default=Path("output.wav"), help="the file (output.wav)")
+    parser.add_argument("--voice", default="", help="one of the server's voices")
+    parser.add_argument("--stream", action="store_true", help="write the sound while it is made")
+    parser.add_argument("--reference", nargs=2, action="append", default=[], metavar=("FILE", "TEXT"),
+                        help="a recording of the voice to speak with, and what is said in it")  # fmt: skip
+    parser.add_argument("--consent", action="store_true", help="whoever is heard in the references agrees to that")
+    parser.add_argument("--timeout", type=float, default=300, help="seconds to wait for an answer (300)")
+    return parser
+
+
+def asked(options: argparse.Namespace) -> urllib.request.Request:
+    payload: dict[str, object] = {"text": options.text}
+    if options.voice:
+        payload["voice"] = options.voice
+    if options.stream:
+        payload["stream"] = True
+    if options.reference:
+        payload["consent"] = options.consent
+        payload["references"] = [
+            {"audio_data": base64.b64encode(Path(file).read_bytes()).decode(), "text": text}
+            for file, text in options.reference
+        ]
+    headers = {"Content-Type": "application/json"}
+    if options.token:
+        headers["Authorization"] = f"Bearer {options.token}"
+    return urllib.request.Request(options.endpoint, json.dumps(payload).encode(), headers)
+
+
+def _message(body: bytes) -> str:
+    """The sentence in an error of this server, or what another one says."""
+    try:
+        return str(json.loads(body)["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return body.decode("utf-8", "replace").strip()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,53 @@
+"""The TCP server. The protocol knows no key, so it listens where it is told to, and by default nowhere."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from contextlib import suppress
+
+from web.api.audio.queue import Queues
+from web.service import Service
+from web.voices import Voices
+from web.wyoming.handler import Handler
+from web.wyoming.wire import LINE
+
+MOST = 16
+"""Clients at once; further ones are hung up on."""
+
+logger = logging.getLogger(__name__)
+
+
+class WyomingServer:
+    def __init__(self, service: Service, voices: Voices, queues: Queues) -> None:
+        self._service, self._voices, self._queues = service, voices, queues
+        self._clients: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
+
+    async def start(self, listener: socket.socket) -> None:
+        self._server = await asyncio.start_server(self._connected, sock=listener, limit=LINE)
+
+    async def stop(self) -> None:
+        """Hangs up on everyone, and waits until what they asked for has ended."""
+        if self._server is not None:
+            self._server.close()
+        for client in self._clients:
+            client.cancel()
+        await asyncio.gather(*self._clients, return_exceptions=True)
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        client = asyncio.current_task()
+        assert client is not None
+        if len(self._clients) >= MOST:
+            logger.warning("A Wyoming client was turned away: %d are connected.", MOST)
+            writer.close()
+            return
+        self._clients.add(client)
+        try:
+            await Handler(self._service, self._voices, self._queues, reader, writer).run()
+        finally:
+            self._clients.discard(client)
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()

@@ -1,0 +1,74 @@
+"""Events over a connection, as the protocol has them, within bounds: a line of JSON, then data, then a payload.
+
+The package's own reader takes whatever length is announced; here nobody may announce more than a second's worth.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from wyoming.event import Event, Eventable, async_write_event
+
+from config.text import parsed
+
+LINE, DATA, PAYLOAD = 64 << 10, 1 << 20, 1 << 20
+"""Bytes of an event's parts. A payload is a moment of sound: 1 MiB hold 32 s at 16 kHz."""
+UNREAD_S = 30.0
+"""Seconds that a client may leave what was sent unread."""
+
+
+class NotWyoming(Exception):
+    """What comes is no event, or larger than one."""
+
+
+async def read_event(reader: asyncio.StreamReader) -> Event | None:
+    """None where the client has left. Raises NotWyoming.
+
+    Args:
+        reader: made with the limit LINE.
+    """
+    try:
+        line = await reader.readline()
+        if not line:
+            return None
+        head = _object(line)
+        data = head.get("data") or {}
+        if length := _length(head, "data_length", DATA):
+            data = {**data, **_object(await reader.readexactly(length))}
+        payload = None
+        if length := _length(head, "payload_length", PAYLOAD):
+            payload = await reader.readexactly(length)
+        if not isinstance(data, dict) or not isinstance(head.get("type"), str):
+            raise NotWyoming
+        return Event(head["type"], data, payload)
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return None
+    except ValueError:  # a line that is too long, too
+        raise NotWyoming from None
+
+
+async def write_event(writer: asyncio.StreamWriter, event: Eventable) -> None:
+    """Raises ConnectionError where the client has left, or reads no more."""
+    try:
+        async with asyncio.timeout(UNREAD_S):
+            await async_write_event(event.event(), writer)
+    except TimeoutError:
+        raise ConnectionAbortedError("The client stopped reading.") from None
+
+
+def _object(text: bytes) -> dict[str, Any]:
+    try:
+        tree = parsed(text)
+    except RecursionError:
+        raise NotWyoming from None
+    if not isinstance(tree, dict):
+        raise NotWyoming
+    return tree
+
+
+def _length(head: dict[str, Any], name: str, most: int) -> int:
+    length = head.get(name) or 0
+    if not isinstance(length, int) or not 0 <= length <= most:
+        raise NotWyoming
+    return length
