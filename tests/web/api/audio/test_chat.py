@@ -71,7 +71,8 @@ async def test_what_had_to_end_says_so(running: Running, sdk: AsyncOpenAI) -> No
 
 
 async def test_what_is_wrong_is_told(running: Running, client: httpx.AsyncClient, sdk: AsyncOpenAI) -> None:
-    for body in ({}, {"messages": []}, {"messages": [{"role": "king", "content": ""}]}, {"messages": "Hi."}):
+    bodies: list[dict[str, Any]] = [{}, {"messages": []}, {"messages": [{"role": "king"}]}, {"messages": "Hi."}]
+    for body in bodies:
         answer = await client.post("/v1/chat/completions", json=body)
         assert answer.status_code == 400
         error(answer)
