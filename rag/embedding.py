@@ -59,7 +59,7 @@ class SentenceEmbedder:
     def fingerprint(self) -> str:
         """Of the weights themselves: a model replaced under the same name is noticed."""
         digest = hashlib.blake2b(digest_size=8)
-        folder = self._folder()
+        folder = self.folder()
         if folder is None:
             digest.update(self._name.encode())
         else:
@@ -83,7 +83,8 @@ class SentenceEmbedder:
             )
         return np.asarray(vectors, dtype=np.float32)
 
-    def _folder(self) -> Path | None:
+    def folder(self) -> Path | None:
+        """Where the model lies; None to have sentence-transformers ask the hub. Asked when it is loaded."""
         if self._name == BUNDLED:
             return bundled_model()
         folder = Path(self._name).expanduser()
@@ -96,7 +97,7 @@ class SentenceEmbedder:
 
                 from rag.encoder import short_encoder
 
-                folder = self._folder()
+                folder = self.folder()
                 self._model = SentenceTransformer(
                     str(folder) if folder else self._name,
                     device=self._device,

@@ -7,20 +7,45 @@ from __future__ import annotations
 
 import gc
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from config.packages import MINILM
 from pipeline.engine import EngineError, EngineStatus, Progress, Report
+from pipeline.models.fetching import fetched
 from pipeline.workers.place import MakePlace, Place, PlacedEngine, WorkerDied
 from pipeline.workers.worker import Worker
 from rag import ChromaServer, Memory, MemoryFault, MemoryVerbs
 from rag.asynchronous import called
+from rag.embedding import SentenceEmbedder
 
+ASK_AGAIN_S = 60.0
+"""After the model for meaning could not be had, words must do for so long."""
 _CALLS_AT_ONCE = 4
 """Memory is safe to call from several threads: what was said is kept while the language model is still loading."""
+
+
+class FetchedEmbedder(SentenceEmbedder):
+    """all-MiniLM-L6-v2, fetched where it is not here, when it is first needed: what is said is kept meanwhile."""
+
+    def __init__(self, report: Report) -> None:
+        super().__init__()
+        self._report = report
+        self._lacking: tuple[float, EngineError] | None = None
+
+    def folder(self) -> Path:
+        """Raises EngineError where it cannot be had; its sources are asked again after a while."""
+        if self._lacking is not None and time.monotonic() - self._lacking[0] < ASK_AGAIN_S:
+            raise self._lacking[1]
+        try:
+            return fetched(MINILM, self._report)
+        except EngineError as error:
+            self._lacking = time.monotonic(), error
+            raise
 
 
 class MemoryHost:
@@ -31,10 +56,17 @@ class MemoryHost:
         # One question is too little work to share out: on a busy machine, several threads wait 500 ms for each other
         # where one takes 16 ms. Read when torch is imported, which is when the model is loaded.
         os.environ["OMP_NUM_THREADS"] = "1"
+        self._embedder = FetchedEmbedder(report)
         with _told():
-            self._memory = Memory(path, owner=owner, chroma=chroma)
+            self._memory = Memory(path, owner=owner, chroma=chroma, embedder=self._embedder)
 
     def do(self, verb: str, *args: Any, **options: Any) -> Any:
+        """The verb's result; of `warm` what is lacking, or None: without its model for meaning memory goes by words."""
+        if verb == "warm":
+            try:
+                self._embedder.folder()
+            except EngineError as error:
+                return str(error)
         with _told():
             done = called(self._memory, verb, *args, **options)
         if verb == "warm":  # what is there now stays: going through it all would make some recall wait for 200 ms
@@ -75,6 +107,7 @@ class WorkerMemory(PlacedEngine[Place], MemoryVerbs):
             )
         )
         self._warming = False
+        self._lacking: str | None = None
 
     async def start(self, report: Report) -> None:
         """Open it, then load the model that tells what a question means; until then only that has to wait."""
@@ -82,13 +115,15 @@ class WorkerMemory(PlacedEngine[Place], MemoryVerbs):
         self._warming = True
         report(Progress("loading the model for meaning"))
         try:
-            await self.warm()
+            self._lacking = await self._do("warm")
         finally:
             self._warming = False
 
     @property
     def status(self) -> EngineStatus:
         status = super().status
+        if self._lacking is not None:
+            status = replace(status, last_error=self._lacking)
         return replace(status, state="loading") if self._warming and status.state == "ready" else status
 
     async def _do(self, verb: str, *args: object, **options: object) -> Any:

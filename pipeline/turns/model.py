@@ -1,21 +1,22 @@
 """Had the user finished? smart-turn v3.2 hears it in the voice: a small Whisper encoder with one output.
 
-The model (BSD-2, Daily) lies in the package pipecat-ai as ONNX; nothing else of that package is used. It takes
-Whisper's log-mel spectrogram of the last 8 s: Radford et al. 2022, section 2.2, and the constants of OpenAI's
-published preprocessing (25 ms windows, 10 ms apart, 80 Slaney mels, 8 decades of range, log10 / 4 + 1).
+The model (BSD-2, Daily) is one ONNX file (config/packages.py). It takes Whisper's log-mel spectrogram of the last 8 s:
+Radford et al. 2022, section 2.2, and the constants of OpenAI's published preprocessing (25 ms windows, 10 ms apart, 80
+Slaney mels, 8 decades of range, log10 / 4 + 1).
 """
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from config.packages import SMART_TURN
 from pipeline.audio import EAR_RATE, Samples
-from pipeline.engine import EngineError, Report
+from pipeline.engine import Report
+from pipeline.models.fetching import fetched
 from pipeline.workers.place import MakePlace, Place, PlacedEngine
 from pipeline.workers.worker import Worker
 
@@ -23,7 +24,6 @@ SECONDS = 8
 SAMPLES = SECONDS * EAR_RATE
 """What it hears of the past."""
 WINDOW, HOP, MELS = 400, 160, 80
-MODEL = Path("audio/turn/smart_turn/data/smart-turn-v3.2-cpu.onnx")
 
 
 def _slaney(mel: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -57,14 +57,11 @@ def log_mel(sound: Samples, filters: NDArray[np.float32]) -> NDArray[np.float32]
 class TurnModel:
     """Stateless, so that conversations share one; about 30 ms a call on one core."""
 
-    def __init__(self) -> None:
-        found = importlib.util.find_spec("pipecat")
-        folder = Path(found.origin).parent if found is not None and found.origin else None
-        if folder is None or not (folder / MODEL).exists():
-            raise EngineError("The turn model is missing: run `python3 setup.py` to install pipecat-ai again.")
+    def __init__(self, folder: Path) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        self._session = onnxruntime.InferenceSession(folder / MODEL, options, providers=["CPUExecutionProvider"])
+        file = folder / SMART_TURN.files[0].name
+        self._session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
         self._filters = mel_filters()
 
     def finished(self, sound: Samples) -> float:
@@ -81,9 +78,9 @@ _AT_ONCE = 2
 """Pauses judged at a time; further ones wait their turn."""
 
 
-def load(_: Report) -> TurnModel:
-    """For the worker process."""
-    return TurnModel()
+def load(report: Report) -> TurnModel:
+    """For the worker process. Raises EngineError where the model is not here and cannot be had."""
+    return TurnModel(fetched(SMART_TURN, report))
 
 
 class WorkerTurnModel(PlacedEngine[Place]):

@@ -41,6 +41,25 @@ def workers() -> list[psutil.Process]:
     return [child for child in alive if "pipeline.workers.process" in child.cmdline()]
 
 
+async def test_without_a_model_for_meaning_what_was_said_is_kept_and_found_by_its_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the package index nor the hub has it."""
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
+    memory = WorkerMemory(tmp_path / "memory")
+    await memory.start(lambda progress: None)
+    try:
+        assert memory.status.state == "ready"
+        assert "cannot be fetched now" in (memory.status.last_error or "")
+        await memory.remember("user", "My dog is called Rufus.", at=LONG_AGO, conversation="one")
+        assert "Rufus" in (await memory.recall("What is my dog called?")).text
+    finally:
+        await memory.stop()
+
+
 def kill(memory: WorkerMemory) -> None:
     (child,) = workers()
     os.kill(child.pid, signal.SIGKILL)

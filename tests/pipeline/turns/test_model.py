@@ -10,13 +10,13 @@ from transformers import WhisperFeatureExtractor
 
 from pipeline.audio import EAR_RATE, Samples
 from pipeline.ends.file import read_sound
-from pipeline.turns.model import SECONDS, TurnModel, log_mel, mel_filters
+from pipeline.turns.model import SECONDS, TurnModel, load, log_mel, mel_filters
 from tests.support.recordings import recording
 
 
 @pytest.fixture(scope="module")
 def model() -> TurnModel:
-    return TurnModel()
+    return load(lambda progress: None)
 
 
 def after(sound: Samples, seconds: float, silence: float = 0.2) -> Samples:

@@ -1,0 +1,32 @@
+"""Fetches what every conversation needs: `python -m pipeline.models.always`, the last step of the set-up.
+
+What cannot be had now is asked for again when it is needed.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from config.packages import ALWAYS
+from config.text import printable
+from pipeline.engine import EngineError, Progress
+from pipeline.models.fetching import fetched
+
+
+def main() -> int:
+    failed = 0
+    for model in ALWAYS:
+        try:
+            fetched(model, _unheard)
+        except EngineError as error:
+            print(printable(str(error)), flush=True)
+            failed = 1
+    return failed
+
+
+def _unheard(_: Progress) -> None:
+    """The set-up tells how long it takes."""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
