@@ -356,9 +356,14 @@ def _read_turn(line: str) -> Remembered:
     except ValueError:
         raise ValueError("its “at” is not a time such as 2026-05-31T18:30:00+02:00.") from None
     return Remembered(
-        _tidy(str(entry.get("id") or "")) or uuid.uuid4().hex,
+        _addressable(_tidy(str(entry.get("id") or ""))) or uuid.uuid4().hex,
         _clean(entry["speaker"], "speaker"),
         _clean(entry["text"], "text"),
         _aware(at),
-        _tidy(entry["conversation"]),
+        _addressable(_tidy(entry["conversation"])),
     )
+
+
+def _addressable(name: str) -> str:
+    """No address can end in “.” or “..”: browsers and servers take them for the folder, and the one above."""
+    return f"imported {name}" if name in {".", ".."} else name

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import CsmError, InvalidSpeaker, InvalidText
-from .parser import Arguments, Parser, UsageError, run
+from .parser import Arguments, Parser, UsageError, run, shown
 
 if TYPE_CHECKING:
     from ..generator import Generator
@@ -183,7 +183,10 @@ def _list_voices(given: Arguments) -> int:
 
     voices = Voices(given.voices or default_folder())
     for voice in voices.all():
-        print(f"{voice.name}\t{voice.seconds:.1f} s\t{voice.text}" + (f"\t({voice.note})" if voice.note else ""))
+        print(
+            f"{voice.name}\t{voice.seconds:.1f} s\t{shown(voice.text)}"
+            + (f"\t({shown(voice.note)})" if voice.note else "")
+        )
     if not voices.all():
         print(f"No voices yet in {voices.folder}. Make one: csm-voice add NAME RECORDING --text WORDS", file=sys.stderr)
     return 0
@@ -206,7 +209,7 @@ def _verify(given: Arguments) -> int:
     provenance = provenance_of(given.file)
     audio, rate = read_recording(given.file)
     for field, value in (("software", provenance.software), ("comment", provenance.comment)):
-        print(f"{field + ':':<11}{value or '-'}")
+        print(f"{field + ':':<11}{shown(value or '-')}")
     try:
         watermark = load_watermark()
     except WatermarkMissing as missing:

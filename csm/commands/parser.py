@@ -11,10 +11,15 @@ from typing import NoReturn
 
 from ..errors import CsmError
 
-__all__ = ["INTERRUPTED", "Arguments", "Parser", "UsageError", "run"]
+__all__ = ["INTERRUPTED", "Arguments", "Parser", "UsageError", "run", "shown"]
 
 Arguments = argparse.Namespace
 INTERRUPTED = 130  # as shells have it: 128 + SIGINT
+
+
+def shown(text: str) -> str:
+    """One line for a terminal, of text that may be someone else's, in a file: nothing in it commands that."""
+    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in " ".join(text.split()))
 
 
 class UsageError(CsmError):
@@ -33,7 +38,9 @@ def run(parser: Parser, act: Callable[[Arguments], int], arguments: Sequence[str
     given = parser.parse_args(arguments)
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_, **__: print(f"{parser.prog}: {message}", file=sys.stderr)
+            warnings.showwarning = lambda message, *_, **__: print(
+                f"{parser.prog}: {shown(str(message))}", file=sys.stderr
+            )
             return act(given)
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -44,5 +51,5 @@ def run(parser: Parser, act: Callable[[Arguments], int], arguments: Sequence[str
     except (CsmError, ValueError, OSError) as error:
         if getattr(given, "debug", False):
             raise
-        print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{parser.prog}: {shown(str(error))}", file=sys.stderr)
         return 2

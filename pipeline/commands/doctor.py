@@ -26,6 +26,8 @@ from config.places import DATA
 from config.profiles import PROFILES, Name, propose
 from config.settings import Settings
 from config.store import SettingsError, SettingsStore
+from config.text import printable
+from pipeline.commands.terminal import Terminal
 from pipeline.doctor import WORDS, Begun, Finding, Grade, Step, Working, examine
 from pipeline.engines.running import Engines
 
@@ -62,14 +64,14 @@ def main(argv: list[str]) -> int:
     try:
         loaded = SettingsStore(options.data).load()
     except SettingsError as error:
-        print(error, file=sys.stderr)
+        print(printable(str(error)), file=sys.stderr)
         return ILL
     settings = loaded.settings
     if options.profile:
         settings = PROFILES[cast(Name, options.profile)].applied_to(settings)
     if loaded.notice:
-        print(loaded.notice, file=sys.stderr)
-    console = Console(quiet=options.json)
+        print(printable(loaded.notice), file=sys.stderr)
+    console = Terminal(quiet=options.json)
     try:
         findings = asyncio.run(_examined(console, settings, options.data))
     except KeyboardInterrupt:

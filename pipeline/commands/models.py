@@ -24,6 +24,8 @@ from config.models import MODELS, is_downloaded, licence, verdict
 from config.places import DATA
 from config.profiles import PROFILES, Name, propose
 from config.store import SettingsError, SettingsStore
+from config.text import printable
+from pipeline.commands.terminal import Terminal
 from pipeline.models.downloads import Downloader, DownloadError, TokenNeeded, keep_token
 from pipeline.models.plan import Plan, Tick
 
@@ -69,7 +71,7 @@ def main(argv: list[str]) -> int:
         if options.json:
             _say("failed", message=str(error), licence=error.licence if isinstance(error, TokenNeeded) else None)
         else:
-            print(f"\n{error}", file=sys.stderr)
+            print(f"\n{printable(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nStopped. Start again to go on where it stopped.", file=sys.stderr)
@@ -120,7 +122,7 @@ def fetch_for_a_program(wanted: list[Source], token: str | None) -> int:
 
 
 def fetch_at_the_terminal(wanted: list[Source], token: str | None, *, ask: bool) -> int:
-    console = Console()
+    console = Terminal()
     if not wanted:
         console.print(
             "The chosen engines need no download. `--profile auto` fetches what is proposed for this machine."
@@ -164,7 +166,7 @@ def _unlocked(console: Console, wanted: list[Source], token: str | None) -> tupl
 
 
 def show_models(hardware: Hardware) -> None:
-    console = Console()
+    console = Terminal()
     gpus = ", ".join(f"{gpu.name} ({in_words(gpu.free_bytes)} free)" for gpu in hardware.gpus) or "no NVIDIA card"
     console.print(f"{hardware.processor}, {hardware.cores} cores, {in_words(hardware.memory_bytes)} of memory; {gpus}; "
                   f"{in_words(hardware.free_disk_bytes)} of disk free.")  # fmt: skip

@@ -17,7 +17,6 @@ from types import FrameType
 from typing import Any
 from uuid import uuid4
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -30,6 +29,7 @@ from config.text import printable
 from pipeline.audio import MOUTH_RATE, Samples
 from pipeline.audio.portaudio import SoundCardError
 from pipeline.commands.first_start import first_profile
+from pipeline.commands.terminal import Terminal
 from pipeline.conversation.conversation import Conversation
 from pipeline.conversation.events import Event, Notice, ReplyText, UserSaid
 from pipeline.ends.file import AudioFileError, Held, check_writable, hold, read_sound, write_sound
@@ -155,7 +155,7 @@ async def conversing(options: Options) -> AsyncIterator[Conversation]:
     """Engines started, a conversation begun; both ended afterwards, whatever happens."""
     loaded = SettingsStore(options.data).load()
     if loaded.notice:
-        print(loaded.notice, file=sys.stderr)
+        print(printable(loaded.notice), file=sys.stderr)
     settings = loaded.settings
     profile = options.profile or await asyncio.to_thread(first_profile, options.data, look(), out=sys.stderr)
     if profile:
@@ -163,7 +163,7 @@ async def conversing(options: Options) -> AsyncIterator[Conversation]:
     os.environ.update(await asyncio.to_thread(one_card))
     engines = Engines(settings, options.data)
     try:
-        with Console(stderr=True).status("Starting the engines …"):
+        with Terminal(stderr=True).status("Starting the engines …"):
             await engines.start()
         name = f"talk-{datetime.now():%Y%m%d-%H%M%S}-{uuid4().hex[:6]}"
         async with Conversation(engines.stages(), settings, name=name) as conversation:
@@ -175,14 +175,14 @@ async def conversing(options: Options) -> AsyncIterator[Conversation]:
 async def _at_the_sound_card(options: Options) -> int:
     audio = SettingsStore(options.data).load().settings.audio
     sound_card = SoundCard(options.microphone or audio.input, options.headset or audio.output)
-    console = Console()
+    console = Terminal()
     async with conversing(options) as conversation:
         console.print("Speak whenever you like; Ctrl-C ends the conversation.", style="dim")
         await converse(conversation, sound_card, lambda event: _print_live(console, event))
     return DONE
 
 
-def _print_live(console: Console, event: Event) -> None:
+def _print_live(console: Terminal, event: Event) -> None:
     match event:
         case UserSaid(_, _, text) if text:
             console.print(Text.assemble(("You     ", "bold cyan"), printable(text)))
@@ -200,7 +200,7 @@ def _print(held: Held, options: Options) -> None:
     if options.as_json:
         print(json.dumps(as_data(held, options), indent=2))
         return
-    console = Console()
+    console = Terminal()
     for record in held.records:
         console.print(Text.assemble(("You     ", "bold cyan"), printable(record.user) or "(not understood)"))
         console.print(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -72,13 +74,17 @@ async def client(remembering: Running) -> AsyncIterator[httpx.AsyncClient]:
 
 async def test_in_an_imported_memory_whose_conversations_have_odd_names(client: httpx.AsyncClient) -> None:
     at = "2026-11-20T12:00:00+00:00"
-    names = ["a/b", "", HALF, "../c"]
+    names = ["a/b", "", HALF, "../c", "..", "."]
     lines = [{"id": f"i/{number}", "speaker": "user", "text": HALF, "at": at, "conversation": name}
              for number, name in enumerate(names)]  # fmt: skip
     lines.append({"id": HALF, "speaker": "user", "text": "x", "at": at, "conversation": "d"})
     body = "\n".join(json.dumps(line) for line in lines)
     headers = {"Content-Type": "application/jsonl"}
     assert (await client.post("/api/memory/import", content=body, headers=headers)).json() == {"added": len(lines)}
-    for name in ["a%2Fb", "", "a%3Fb", "..%2Fc", "d"]:
+    for name in ["a%2Fb", "a%3Fb", "..%2Fc", "d", "imported%20.."]:
+        zipped = await client.get(f"/api/conversations/{name}/export")
+        assert zipped.status_code == 200, name
+        assert {"transcript.txt", "turns.jsonl"} == set(zipfile.ZipFile(io.BytesIO(zipped.content)).namelist())
+    for name in ["a%2Fb", "", "a%3Fb", "..%2Fc", "d", "imported%20..", "imported%20."]:
         answer = await client.delete(f"/api/memory/conversations/{name}", headers=JSON)
         assert answer.json() == {"forgotten": 1}, name

@@ -6,10 +6,11 @@ import asyncio
 import io
 import json
 import os
+import re
 import tempfile
 import wave
 import zipfile
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, Annotated, Any
 
@@ -40,27 +41,30 @@ class Named(BaseModel):
 def export_api(service: Service) -> APIRouter:
     router = APIRouter()
 
-    @router.get("/api/conversations/{id}/export")
+    @router.get("/api/conversations/{id:path}/export")
     async def export(id: str) -> FileResponse:
         """A zip of transcript.txt, turns.jsonl (one record a turn) and, if it was recorded, user.wav and reply.wav."""
-        try:
+        sound: Path | None = None
+        with suppress(ValueError):  # an imported one may have any name, and no sound
             sound = service.recordings.folder(id)
-        except ValueError as error:
-            raise Problem(404, str(error)) from None
         await service.turns.written()
         records = await asyncio.to_thread(service.turns.of, id)
         try:
             remembered = await service.engines.memory().turns(conversation=id, limit=MOST_TURNS)
         except EngineError:  # what was said lately is known without it
             remembered = []
-        if not records and not remembered and not sound.is_dir():
+        if not records and not remembered and not (sound is not None and sound.is_dir()):
             raise Problem(404, f"There is no conversation {id}; it may have been forgotten.")
+        name = re.sub(r"\W+", "-", id)
         file = await asyncio.to_thread(_packed, transcript(records, remembered), records, sound)
         return FileResponse(
-            file, media_type="application/zip", filename=f"parley-{id}.zip", background=BackgroundTask(os.unlink, file)
+            file,
+            media_type="application/zip",
+            filename=f"parley-{name}.zip",
+            background=BackgroundTask(os.unlink, file),
         )
 
-    @router.put("/api/conversations/{id}")
+    @router.put("/api/conversations/{id:path}")
     async def rename(id: str, request: Request) -> dict[str, Any]:
         """Give it a name, to be found by; an empty one takes it away."""
         name = checked(Named, await json_object(request)).name.strip()
@@ -72,7 +76,7 @@ def export_api(service: Service) -> APIRouter:
             raise Problem(507, f"The name could not be saved ({error.strerror}): free some space.") from error
         return {"name": name}
 
-    @router.get("/api/conversations/{id}/sound")
+    @router.get("/api/conversations/{id:path}/sound")
     async def sound(id: str) -> FileResponse:
         """Both sides of a recorded conversation together, as a WAV file at 24 kHz."""
         try:
@@ -128,14 +132,14 @@ def transcript(records: list[dict[str, Any]], remembered: list[Remembered]) -> s
     return "\n".join([*lines, ""])
 
 
-def _packed(text: str, records: list[dict[str, Any]], sound: Path) -> str:
+def _packed(text: str, records: list[dict[str, Any]], sound: Path | None) -> str:
     with tempfile.NamedTemporaryFile(suffix=".zip", delete=False) as file:
         with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as pack:
             pack.writestr("transcript.txt", text)
             lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
             pack.writestr("turns.jsonl", "".join(lines))
             for side, rate in ((USER, EAR_RATE), (REPLY, MOUTH_RATE)):
-                if (samples := sound / side).exists():
+                if sound is not None and (samples := sound / side).exists():
                     _add_wave(pack, samples, rate)
         return file.name
 
