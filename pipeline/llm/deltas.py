@@ -36,10 +36,18 @@ class BrokenOff(Exception):
     """The server says in the middle of its answer that something went wrong, or does not stop answering."""
 
 
+async def chunks(answer: httpx.Response) -> AsyncGenerator[bytes, None]:
+    """An answer's bytes as they are sent. Raises BrokenOff for packed ones, of which a few can unpack to gigabytes."""
+    if answer.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
+        raise BrokenOff("it packs its answers, though it was asked not to")
+    async for chunk in answer.aiter_raw():
+        yield chunk
+
+
 async def body(answer: httpx.Response, most: int = MOST_BYTES) -> bytes:
     """The whole answer. Raises BrokenOff when it is longer than `most` bytes."""
     read = bytearray()
-    async for chunk in answer.aiter_bytes():
+    async for chunk in chunks(answer):
         read += chunk
         if len(read) > most:
             raise BrokenOff("its answer does not end")
@@ -50,7 +58,7 @@ async def lines(answer: httpx.Response) -> AsyncGenerator[str, None]:
     """Lines that hold something. Raises BrokenOff when they are too long, too many or too slow."""
     clock = asyncio.get_running_loop().time
     deadline, total, read = clock() + REPLY_S, 0, bytearray()
-    async for chunk in answer.aiter_bytes():
+    async for chunk in chunks(answer):
         total += len(chunk)
         read += chunk
         *whole, rest = read.split(b"\n")

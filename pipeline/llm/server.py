@@ -12,7 +12,7 @@ import httpx
 
 from pipeline.engine import EngineError
 from pipeline.llm import Passed
-from pipeline.llm.deltas import BrokenOff, Delta, body, deltas
+from pipeline.llm.deltas import BrokenOff, Delta, body, chunks, deltas
 from pipeline.tools.calls import ToolCall
 
 CONNECT_S, SILENCE_S = 5.0, 60.0
@@ -73,7 +73,7 @@ class ChatServer:
         try:
             async with self._client.stream("POST", f"{self.url}{path}", json=request) as answer:
                 yield Passed(answer.status_code, answer.headers.get("content-type", "application/json"))
-                async for piece in answer.aiter_bytes():
+                async for piece in chunks(answer):
                     yield piece
         except _FORESEEN as error:
             raise self._explained(error) from error
