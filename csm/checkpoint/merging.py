@@ -20,12 +20,13 @@ from ..codec.checkpoint import (
     transformers_config,
 )
 from ..errors import CheckpointError
+from ..model import Csm
 from .adapter_formats import read_adapter
 from .adapters import merge
 from .checkpoint import load, open_all, read_json, save
 from .formats import FORMATS, Format
 
-__all__ = ["SHARD_BYTES", "merge_checkpoint"]
+__all__ = ["SHARD_BYTES", "merge_checkpoint", "save_whole"]
 
 SHARD_BYTES = 5 << 30
 """As transformers has it."""
@@ -53,6 +54,11 @@ def merge_checkpoint(
         raise CheckpointError(f"There is something in {output} already. Name a folder that is empty or not there yet.")
     csm = load(model, dtype=dtype)
     merge(csm, read_adapter(adapter, csm.config, alpha))
+    save_whole(csm, model, output, form)
+
+
+def save_whole(csm: Csm, model: Path, output: Path, form: Format = FORMATS[0]) -> None:
+    """Writes changed weights, with the tokenizer and codec of the model they came from. Raises CheckpointError."""
     codec, described = _codec(model, output, form)
     if form.title == "transformers":
         codec["depth_decoder.model.embed_tokens.weight"] = csm.audio_embeddings.weight.detach().clone()

@@ -78,7 +78,7 @@ def _train(given: Arguments) -> int:
     import torch
 
     from ..generator import load_csm_1b
-    from ..loading import pick_device
+    from ..loading import pick_device, resolve
     from ..training.adapters import Consent
     from ..training.dataset import lessons
     from ..training.journal import Journal
@@ -97,7 +97,15 @@ def _train(given: Arguments) -> int:
         generator = load_csm_1b(ranks.device, given.model, torch.bfloat16 if half else torch.float32)
         data = lessons(given.data, generator.prompter, settings.reference_share)
         trainer = Trainer(
-            generator.model, data, settings, given.out, ranks=ranks, consent=consent, base=str(given.model), say=say
+            generator.model,
+            data,
+            settings,
+            given.out,
+            ranks=ranks,
+            consent=consent,
+            base=str(given.model),
+            folder_of_model=resolve(given.model),
+            say=say,
         )
         if given.resume:
             say(

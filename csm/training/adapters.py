@@ -32,9 +32,14 @@ class Consent:
         if not self.speaker.strip():
             raise ConsentMissing(f"{CONSENT_WORDS} Give the name: --consent NAME.")
 
+    @property
+    def words(self) -> str:
+        """What is kept with what was learnt."""
+        return f"{self.speaker.strip()} agreed to the learning of this voice. {CONSENT_WORDS}"
+
     def described(self) -> dict[str, str]:
         """For adapter_config.json."""
-        return {"csm_consent": f"{self.speaker.strip()} agreed to the learning of this voice. {CONSENT_WORDS}"}
+        return {"csm_consent": self.words}
 
 
 def adapter_of(model: Csm, consent: Consent | None = None) -> Adapter:

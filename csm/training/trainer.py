@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..checkpoint.adapter_formats import write_adapter
 from ..checkpoint.checkpoint import save
+from ..checkpoint.merging import save_whole
 from ..errors import CsmError
 from ..model import Csm
 from .adapters import Consent, adapter_of
@@ -79,6 +80,7 @@ class Trainer:
     """Teaches `model`, in place. Iterate over `steps()`; between two of them evaluate, save, speak or stop as you like.
 
     base: what the model is called where it was published; the adapter names it.
+    folder_of_model: where its tokenizer and codec are, which a whole model is exported with.
     """
 
     def __init__(
@@ -91,12 +93,14 @@ class Trainer:
         ranks: Ranks | None = None,
         consent: Consent | None = None,
         base: str = "sesame/csm-1b",
+        folder_of_model: Path | None = None,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
         if not lessons.lengths:
             raise TrainingStopped("There is no clip to learn from. Look at what csm-prepare has dropped, and why.")
         self.model, self.lessons, self.settings, self.folder = model, lessons, settings, folder
-        self.ranks, self.consent, self.base, self.say = ranks or Ranks(), consent, base, say
+        self.ranks, self.consent, self.say = ranks or Ranks(), consent, say
+        self._base, self._folder_of_model = base, folder_of_model
         self.checkpoints = Checkpoints(folder / "checkpoints", settings.keep)
         self.order = Order(lessons.lengths, settings.batch, settings.seed)
         self.step = 0
@@ -178,7 +182,7 @@ class Trainer:
                 self._write_adapter(target)
             else:
                 target = self.folder / "model"
-                save(self.model, target)
+                self._write_model(target)
         finally:
             self._set(now)
         return target
@@ -292,7 +296,15 @@ class Trainer:
 
     def _write_adapter(self, folder: Path) -> None:
         if any(True for _ in lora_modules(self.model)):
-            write_adapter(adapter_of(self.model, self.consent), folder, self.model.config, self.base)
+            write_adapter(adapter_of(self.model, self.consent), folder, self.model.config, self._base)
+
+    def _write_model(self, folder: Path) -> None:
+        if self._folder_of_model is None:
+            save(self.model, folder)
+        else:
+            save_whole(self.model, self._folder_of_model, folder)
+        if self.consent is not None:
+            (folder / "consent.txt").write_text(f"{self.consent.words}\n", encoding="utf-8")
 
 
 def _cut(batch: Batch, parts: int) -> list[Batch]:

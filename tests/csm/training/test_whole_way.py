@@ -114,6 +114,14 @@ def test_a_stopped_training_goes_on_and_is_the_one_that_was_not(
     assert [{name: row[name] for name in row if name != "seconds"} for row in rows()] == straight
 
 
+def test_all_weights_become_a_model_that_speaks(recorded: None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert prepare() == 0
+    assert train_command([*TRAIN, "--mode", "full", "--steps", "1"]) == 0
+    assert "csm-generate --model out/model" in capsys.readouterr().out
+    assert generate_command(["--model", "out/model", "--text", "Hi", "--max-audio-length-ms", "400"]) == 0
+    assert "Anna agreed" in Path("out/model/consent.txt").read_text()
+
+
 class TestWhatIsTold:
     def test_consent_is_asked_for(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert train_command(["data", "--out", "out"]) == 2
