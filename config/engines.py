@@ -188,6 +188,7 @@ CATALOGUE: Mapping[tuple[str, str], EngineSpec] = MappingProxyType(
                     "voices": data / "voices",
                     "references": [(reference.recording, reference.text) for reference in settings.voice.references],
                     "precision": settings.voice.precision,
+                    "adapter": settings.voice.adapter,
                     "measured": precision.chosen(data, named("voice", "csm", settings.voice.model)),
                 },
                 model=CSM_1B,

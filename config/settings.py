@@ -98,6 +98,9 @@ class VoiceSettings(_Tree):
     volume: Annotated[float, Field(ge=0.0, le=1.0)] = 1.0
     references: Annotated[list[Reference], Field(max_length=5)] = Field(default_factory=list)
     precision: Literal["auto", "fp32", "bf16", "int8", "int4"] = "auto"
+    adapter: Annotated[str, Field(max_length=500)] = Field(
+        "", description="the folder of a voice that CSM was taught (csm-train); empty for none"
+    )
 
 
 class MemorySettings(_Tree):

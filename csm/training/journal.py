@@ -94,6 +94,8 @@ def plot(lines: Sequence[Line], path: Path) -> None:
             marked = "o" if number or name == "likeness" else None
             axis.plot(*zip(*points, strict=True), label=label or None, marker=marked, markersize=4) if points else None
         axis.set_title(title)
+        if name == "likeness":
+            axis.set_ylim(0, 1)
         axis.set_xlabel("step")
         axis.grid(alpha=0.3)
         if axis.get_legend_handles_labels()[1]:

@@ -41,7 +41,7 @@ FASTEST, SLOWEST = 40.0, 1.5
 @dataclass(frozen=True)
 class Limits:
     """What is fit. confidence: Whisper's, from 0 to 1; errors: the word error rate of a given text against what Whisper
-    hears; likeness: the cosine to the speaker's own centroid, below which it is somebody else."""
+    hears; likeness: the cosine to the speaker's other clips, below which it is somebody else."""
 
     shortest: float = SHORTEST
     longest: float = LONGEST
@@ -256,11 +256,16 @@ def _split(clips: list[Clip], share: float, notes: list[str]) -> list[Clip]:
     sources = sorted({clip.conversation or clip.source for clip in fit}, key=_mixed)
     wanted = share * sum(clip.seconds for clip in fit)
     if len(sources) > 1:
+        seconds = dict.fromkeys(sources, 0.0)
+        for clip in fit:
+            seconds[clip.conversation or clip.source] += clip.seconds
+        # Not much more than was asked for: a long recording is worth more where it is learnt.
+        most = max(1.5 * wanted, min(seconds.values()))
         held: set[str] = set()
-        while sum(clip.seconds for clip in fit if (clip.conversation or clip.source) in held) < wanted:
-            if len(held) == len(sources) - 1:
-                break
-            held.add(sources[len(held)])
+        for source in sources:
+            so_far = sum(seconds[other] for other in held)
+            if so_far < wanted and so_far + seconds[source] <= most and len(held) < len(sources) - 1:
+                held.add(source)
         chosen = {clip.id for clip in fit if (clip.conversation or clip.source) in held}
     else:
         notes.append("There is one recording: its end is held out, which judges less well than another recording.")
@@ -293,11 +298,13 @@ def _by_one_speaker(folder: Path, clips: list[Clip], encoder: SpeakerEncoder, le
     embeddings = {clip.id: encoder.embed(_sound(folder, clip), SAMPLE_RATE) for clip in clips if not clip.dropped}
     judged = []
     for clip in clips:
-        of_speaker = [
-            embeddings[other.id] for other in clips if other.speaker == clip.speaker and other.id in embeddings
+        others = [
+            embeddings[other.id]
+            for other in clips
+            if other.speaker == clip.speaker and other.id in embeddings and other.id != clip.id
         ]
-        if clip.id in embeddings and len(of_speaker) > 2:
-            near = float(embeddings[clip.id] @ encoder.centroid(of_speaker))
+        if clip.id in embeddings and len(others) > 1:
+            near = float(embeddings[clip.id] @ encoder.centroid(others))
             if near < least:
                 clip = replace(clip, dropped=f"another voice, or several: likeness {near:.2f}")
         judged.append(clip)

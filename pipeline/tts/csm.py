@@ -59,13 +59,14 @@ class Synthesizer:
         measured: str | None,
         references: Sequence[tuple[str, str]],
         device: str | None,
+        adapter: str = "",
     ) -> None:
         from csm.scheduler import Scheduler
 
         for fetch in fetches("voice", "csm", model):
             fetched(fetch, report)
         report(Progress(f"loading {model}"))
-        self._generator = load(model, precision, device, measured or "int4")
+        self._generator = load(model, precision, device, measured or "int4", adapter)
         report(Progress("listening to the voice's recordings"))
         self._voice = [_reference(Path(path), text) for path, text in references]
         self._talks: dict[int, Talk] = {}
@@ -198,8 +199,11 @@ def _cut(clause: Segment, samples: int) -> Segment | None:
     return replace(clause, text=text, codes=clause.codes[:frames])
 
 
-def load(model: str, precision: str, device: str | None = None, on_processor: str = "int4") -> Model:
-    """CSM in a precision of the settings; "auto" is bfloat16 on a GPU, `on_processor` on a CPU. Raises EngineError."""
+def load(model: str, precision: str, device: str | None = None, on_processor: str = "int4", adapter: str = "") -> Model:
+    """CSM in a precision of the settings; "auto" is bfloat16 on a GPU, `on_processor` on a CPU. Raises EngineError.
+
+    adapter: the folder of a voice that was learnt (docs/TRAINING.md), if there is one.
+    """
     import torch
 
     from csm import load_csm_1b
@@ -211,7 +215,13 @@ def load(model: str, precision: str, device: str | None = None, on_processor: st
         raise EngineError("On a GPU CSM speaks in bf16 or fp32: choose one of these precisions, or auto.")
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}.get(precision)
     with _told():
-        return load_csm_1b(device or ("cuda" if gpu else "cpu"), model, dtype, None if dtype is not None else precision)
+        return load_csm_1b(
+            device or ("cuda" if gpu else "cpu"),
+            model,
+            dtype,
+            None if dtype is not None else precision,
+            adapter=adapter or None,
+        )
 
 
 def _reference(path: Path, text: str) -> Segment:
@@ -280,6 +290,7 @@ class Csm(PlacedEngine[Place]):
         precision: str = "auto",
         measured: str | None = None,
         device: str | None = None,
+        adapter: str = "",
         place: MakePlace = Worker,
     ) -> None:
         """
@@ -290,6 +301,7 @@ class Csm(PlacedEngine[Place]):
             precision: "fp32", "bf16", "int8", "int4", or "auto".
             measured: what "auto" is on this machine's processor; by default 4 bits.
             device: "cuda", "cpu"; by default the GPU if there is one.
+            adapter: the folder of a voice that was learnt, as csm-train writes it; empty for none.
         """
         self._voices, self._references = voices, references
         files = [(str(voices / name), text) for name, text in references]
@@ -299,6 +311,7 @@ class Csm(PlacedEngine[Place]):
             "measured": measured,
             "references": files,
             "device": device,
+            "adapter": adapter,
         }
         super().__init__(place("CSM", f"{__name__}:Synthesizer", arguments, concurrency=THREADS))
         self._talks = count()

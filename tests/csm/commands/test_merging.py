@@ -16,7 +16,8 @@ from csm.commands.cli import dialogue_command, generate_command, voice_command
 from csm.commands.merging import merge_command
 from csm.generator import load_csm_1b
 from tests.csm.tiny import TINY, FormatName, voice, write_checkpoint
-from tests.csm.training.test_adapters import judged, judged_by, merged, random_adapter
+from tests.csm.training.lessons import random_adapter
+from tests.csm.training.test_adapters import judged, judged_by, merged
 
 REFERENCE: Any = CsmForConditionalGeneration
 

@@ -7,11 +7,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from csm.checkpoint.adapters import Adapter
+from csm.model import Csm
 from csm.rows import sound_rows, text_rows
+from csm.training.adapters import adapter_of
+from csm.training.lora import LoraShape, attach, lora_modules
 from csm.training.loss import Example
 from csm.training.settings import Settings
 from csm.training.trainer import Lessons, Trainer
-from tests.csm.tiny import TINY
+from tests.csm.tiny import TINY, make_model
 
 SMALL = Settings(
     rank=4, alpha=8, steps=6, batch=2, accumulation=2, learning_rate=1e-2, warmup=2, precision="fp32", save_every=2
@@ -51,3 +55,20 @@ def of(examples: Sequence[Example], held_out: int = 0) -> Lessons:
 def weights(trainer: Trainer) -> list[torch.Tensor]:
     """Those that are trained, as they are now."""
     return [weight.detach().clone() for weight in trainer.trained]
+
+
+def learnt(model: Csm, *, extras: tuple[str, ...] = (), seed: int = 0) -> Csm:
+    """A model with A and B attached, neither of them zero."""
+    attach(model, LoraShape(rank=4, alpha=8, extras=extras))
+    draw = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for _, lora in lora_modules(model):
+            lora.a.copy_(torch.randn(lora.a.shape, generator=draw) * 0.1)
+            lora.b.copy_(torch.randn(lora.b.shape, generator=draw) * 0.1)
+        if "audio_head" in extras:
+            model.audio_head.add_(0.1)
+    return model
+
+
+def random_adapter(seed: int = 0, extras: tuple[str, ...] = ()) -> Adapter:
+    return adapter_of(learnt(make_model(), extras=extras, seed=seed))

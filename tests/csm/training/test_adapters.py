@@ -23,27 +23,10 @@ from csm.training.lora import LoraShape, attach, lora_modules
 from csm.training.loss import Batch, frame_losses, pick_depth
 from tests.csm.oracle import make_reference, reference_embeds
 from tests.csm.tiny import TINY, make_model, write_checkpoint
-from tests.csm.training.lessons import example
+from tests.csm.training.lessons import example, learnt, random_adapter
 
 SEVEN = "q_proj k_proj v_proj o_proj gate_proj down_proj up_proj".split()
 ROWS = example(1, words=5, frames=12).rows
-
-
-def learnt(model: Csm, *, extras: tuple[str, ...] = (), seed: int = 0) -> Csm:
-    """A model with A and B attached, neither of them zero."""
-    attach(model, LoraShape(rank=4, alpha=8, extras=extras))
-    draw = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for _, lora in lora_modules(model):
-            lora.a.copy_(torch.randn(lora.a.shape, generator=draw) * 0.1)
-            lora.b.copy_(torch.randn(lora.b.shape, generator=draw) * 0.1)
-        if "audio_head" in extras:
-            model.audio_head.add_(0.1)
-    return model
-
-
-def random_adapter(seed: int = 0, extras: tuple[str, ...] = ()) -> Adapter:
-    return adapter_of(learnt(make_model(), extras=extras, seed=seed))
 
 
 @torch.inference_mode()

@@ -296,6 +296,15 @@ class TestPrepare:
         again = prepare(recordings([tmp_path / "in"]), out, NoCodec(), transcribe=never)  # type: ignore[arg-type]
         assert sorted(clip.text for clip in again.kept) == ["this is what is SAID in here", WORDS]
 
+    def test_a_long_recording_is_not_held_out_where_there_are_short_ones(self, tmp_path: Path) -> None:
+        write(tmp_path / "in" / "long.wav", speech(6, 7, 6, 7, 6))
+        for index in range(6):
+            write(tmp_path / "in" / f"{index}.wav", speech(3, seed=index + 1), WORDS)
+        done = prepared(tmp_path / "in", tmp_path / "out")
+        held = sum(clip.seconds for clip in done.kept if clip.split != "train")
+        assert 3 < held < 0.2 * sum(clip.seconds for clip in done.kept)
+        assert all(clip.source != "long.wav" for clip in done.kept if clip.split != "train")
+
     def test_one_recording_holds_out_its_end(self, tmp_path: Path) -> None:
         write(tmp_path / "in" / "long.wav", speech(6, 7, 6, 7, 6, 7))
         done = prepared(tmp_path / "in", tmp_path / "out")

@@ -17,12 +17,14 @@ import soundfile
 import torch
 
 from csm import Session, utterance
+from csm.checkpoint.adapter_formats import write_adapter
 from pipeline.audio import EAR_RATE, Samples
 from pipeline.engine import EngineError
 from pipeline.tts import Spoken
 from pipeline.tts.csm import PARLEY, USER, Csm, Talk, load
 from pipeline.workers.place import WorkerDied
-from tests.csm.tiny import voice, write_checkpoint
+from tests.csm.tiny import TINY, voice, write_checkpoint
+from tests.csm.training.lessons import random_adapter
 
 FRAME = 1920
 WORDS = "Good evening to you."
@@ -78,6 +80,14 @@ async def test_it_speaks_frame_by_frame_in_both_formats(tmp_path: Path, voices: 
     assert any(np.abs(sound.samples).max() > 0 for sound in sounds)
 
 
+def test_a_learnt_voice_is_spoken_with(checkpoint: Path, tmp_path: Path) -> None:
+    write_adapter(random_adapter(), tmp_path / "learnt", TINY)
+    plain, learnt = (load(str(checkpoint), "fp32", "cpu", adapter=folder) for folder in ("", str(tmp_path / "learnt")))
+    assert not torch.equal(*(model.generate(WORDS, PARLEY, [], 400, seed=1) for model in (plain, learnt)))
+    with pytest.raises(EngineError, match="Expected the folder of an adapter"):
+        load(str(checkpoint), "fp32", "cpu", adapter=str(tmp_path / "nowhere"))
+
+
 async def test_by_default_a_cpu_speaks_in_four_bits(checkpoint: Path, voices: Path) -> None:
     async with csm(checkpoint, voices, precision="auto", device="cpu") as engine:
         assert await spoken(engine.speaker())
@@ -88,7 +98,7 @@ def test_on_a_processor_auto_is_what_was_measured(checkpoint: Path, monkeypatch:
     import csm as library
 
     asked: list[Any] = []
-    monkeypatch.setattr(library, "load_csm_1b", lambda *details: asked.append(details))
+    monkeypatch.setattr(library, "load_csm_1b", lambda *details, **_: asked.append(details))
     for measured in ("int8", "bf16", "int4"):
         load(str(checkpoint), "auto", "cpu", measured)
     half = torch.bfloat16
