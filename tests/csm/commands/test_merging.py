@@ -35,8 +35,15 @@ def adapter(tmp_path: Path) -> Path:
     return tmp_path / "learnt"
 
 
-@pytest.mark.parametrize("given", ["original", "transformers"])
-@pytest.mark.parametrize("form", ["original", "transformers"])
+@pytest.mark.parametrize(
+    ("given", "form"),
+    [
+        ("original", "transformers"),
+        ("transformers", "original"),
+        pytest.param("original", "original", marks=pytest.mark.slow),
+        pytest.param("transformers", "transformers", marks=pytest.mark.slow),
+    ],
+)
 def test_a_model_of_its_own_in_either_format(given: FormatName, form: FormatName, adapter: Path) -> None:
     write_checkpoint(Path("model"), given)
     assert merge_command([str(adapter), "merged", "--model", "model", "--format", form]) == 0

@@ -294,7 +294,7 @@ class TestSpeaking:
         return folders
 
     def said(self, generator: Any) -> Tensor:
-        sound: Tensor = generator.generate("Hello there", 0, [], 800, seed=1)
+        sound: Tensor = generator.generate("Hello there", 0, [], 240, seed=1)
         return sound
 
     def test_is_loaded_and_switched_without_loading_anew(self, model: Path, adapters: list[Path]) -> None:
@@ -313,6 +313,7 @@ class TestSpeaking:
         generator.use_adapter(adapters[0])
         assert (model / "model.safetensors").read_bytes() == before
 
+    @pytest.mark.slow
     def test_is_merged_before_weights_are_packed(self, model: Path, adapters: list[Path]) -> None:
         plain = self.said(load_csm_1b("cpu", model, quantize="int8"))
         spoken = [self.said(load_csm_1b("cpu", model, quantize="int8", adapter=folder)) for folder in adapters * 2]

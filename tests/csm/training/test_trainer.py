@@ -55,6 +55,7 @@ def test_one_clip_is_learnt_to_its_codes_and_its_end(mode: Any, tmp_path: Path) 
     assert not spoken[-1].any()
 
 
+@pytest.mark.slow
 def test_two_speakers_are_told_apart_by_their_number(tmp_path: Path) -> None:
     one, other = example(1, words=5, frames=4), example(2, words=5, frames=4)
     rows = other.rows.clone()
@@ -94,6 +95,7 @@ def test_only_what_is_trained_changes(tmp_path: Path) -> None:
         assert again is not None and torch.equal(tensor, again), name
 
 
+@pytest.mark.slow
 def test_the_loss_goes_down_on_what_is_held_out_too(tmp_path: Path) -> None:
     clip = example(1, words=4, frames=6)
     learnt = of([clip, *(example(seed, words=4, frames=6) for seed in (1, 1, 2))], held_out=1)
@@ -105,6 +107,7 @@ def test_the_loss_goes_down_on_what_is_held_out_too(tmp_path: Path) -> None:
     assert before is not None and after is not None and after.loss < 0.8 * before.loss
 
 
+@pytest.mark.slow
 def test_activation_checkpointing_and_dropout_change_no_more_than_they_should(tmp_path: Path) -> None:
     plain, steps = trained(SMALL, tmp_path / "1")
     checked, again = trained(replace(SMALL, activation_checkpointing=True), tmp_path / "2")
@@ -114,6 +117,7 @@ def test_activation_checkpointing_and_dropout_change_no_more_than_they_should(tm
     assert largest_difference(weights(plain), weights(dropped)) > 1e-4
 
 
+@pytest.mark.slow
 def test_bf16_keeps_what_is_learnt_in_float32(tmp_path: Path) -> None:
     for mode in ("lora", "full"):
         settings = replace(SMALL, mode=mode, precision="bf16", steps=12, learning_rate=1e-3 if mode == "full" else 1e-2)
@@ -151,7 +155,15 @@ class TestOrder:
 class TestGoingOn:
     """Killed and resumed it is the training that was not."""
 
-    @pytest.mark.parametrize("options", [{}, {"dropout": 0.2}, {"mode": "full", "learning_rate": 1e-3}])
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"dropout": 0.2},
+            pytest.param({}, marks=pytest.mark.slow),
+            pytest.param({"mode": "full", "learning_rate": 1e-3}, marks=pytest.mark.slow),
+        ],
+        ids=["dropout", "lora", "full"],
+    )
     def test_to_the_bit(self, options: dict[str, Any], tmp_path: Path) -> None:
         settings = replace(SMALL, **options)
         straight, expected = trained(settings, tmp_path / "straight")
