@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -203,6 +203,14 @@ class Service:
             self.tell("error", f"What was said could not be taken out of the logs in {self.data} ({error.strerror}): "
                                "delete turns.jsonl and the files parley.log there yourself.")  # fmt: skip
         return sound
+
+    async def keep_names(self, conversations: Iterable[str]) -> None:
+        """Of these only: the others were forgotten."""
+        try:
+            await asyncio.to_thread(self.names.keep_only, set(conversations))
+        except OSError as error:
+            self.tell("error", f"The names of deleted conversations are still in {self.data} ({error.strerror}): "
+                               "delete names.json there yourself.")  # fmt: skip
 
     def begin(self, *, keep: bool = False) -> None:
         """Load the engines, beside everything else. `keep`: the settings are new, and saved once they are in use."""

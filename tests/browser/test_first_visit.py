@@ -136,14 +136,29 @@ def test_with_a_small_mind_nothing_is_left_to_do(launch: Launch, open_page: Open
         page.goto("about:blank")
 
 
-def test_a_small_machine_is_told_why(launch: Launch, open_page: Opener, server: str) -> None:
+def test_a_small_machine_is_told_why_and_the_sizes_for_a_card_add_up(
+    launch: Launch, open_page: Opener, server: str
+) -> None:
     def small(route: Route) -> None:
         told = route.fetch().json()
         told["proposal"] |= {"profile": "offline", "why": "2 cores are few for a speech model.", "choices": {}}
         route.fulfill(json=told)
 
+    def large(route: Route) -> None:
+        told = route.fetch().json()
+        wanted = ("ears", "large-v3-turbo"), ("mind", "Qwen/Qwen3-4B-Instruct-2507"), ("voice", CSM)
+        rows = {row["stage"]: row | {"here": False} for row in told["models"] if (row["stage"], row["name"]) in wanted}
+        rows["mind"]["missing"] = "vLLM is not installed yet."
+        told["proposal"] |= {"profile": "gpu", "why": "It is a large card.", "choices": rows, "room": True}
+        route.fulfill(json=told)
+
     page = open_page(launch(), f"{server}/setup", before=lambda page: page.route("**/api/hardware", small))
-    expect(page.locator("#real-why")).to_have_text(
-        "2 cores are few for a speech model. You’re using what suits this computer best."
-    )
+    best = "You’re using what suits this computer best."
+    expect(page.locator("#real-why")).to_have_text(f"2 cores are few for a speech model. {best}")
     expect(page.get_by_role("button", name="Install better engines")).to_be_hidden()
+    page.route("**/api/hardware", large)
+    page.reload()
+    expect(page.locator("#real-why")).to_have_text(
+        "It is a large card. 8.2 GB to download now, and 8.1 GB for Qwen3 4B, by vLLM after that."
+    )
+    expect(page.locator("#swaps button")).to_have_text(["Download 1.6 GB", "Download 6.6 GB"])

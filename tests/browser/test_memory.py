@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import Launch, wait_until_ready
 
@@ -127,6 +127,22 @@ def test_remembering_is_paused(memory_page: Page, server: str) -> None:
     expect(page.locator("#turns")).not_to_contain_text("Zebulon")
     page.get_by_role("button", name="Pause remembering").click()
     expect(page.locator("#size")).not_to_contain_text("Paused")
+
+
+def test_what_is_still_to_index_counts_down(memory_page: Page) -> None:
+    waiting = iter([1986, 12])
+
+    def tell(route: Route) -> None:
+        told = route.fetch().json()
+        told["size"]["waiting"] = next(waiting, 0)
+        route.fulfill(json=told)
+
+    memory_page.route("**/api/memory", tell)
+    memory_page.reload()
+    size = memory_page.locator("#size")
+    for words in ("1,986 still to index", "12 still to index"):
+        expect(size).to_contain_text(words)
+    expect(size).not_to_contain_text("still to index")
 
 
 def test_what_cannot_be_imported_is_said(memory_page: Page, tmp_path: Path) -> None:

@@ -328,6 +328,12 @@ def test_without_a_sound_card_it_says_so_and_does_not_pretend_to_listen(
         pytest.skip("this computer has a sound card")
     change(page, audio={"place": "soundcard"})
     try:
+        page.reload()
+        page.get_by_role("button", name="Try it").click()
+        expect(page.locator("#listen-line")).to_contain_text(
+            re.compile("sound card|PortAudio|microphone", re.IGNORECASE)
+        )
+        expect(page.locator("#listen-line")).not_to_contain_text("Press")
         page.goto(f"{server}/talk")
         wait_until_ready(page)
         press_start(page)

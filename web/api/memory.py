@@ -44,7 +44,7 @@ def memory_api(service: Service) -> APIRouter:
     async def forgotten(**what: Any) -> dict[str, Any]:
         count = await memory().forget(**what)
         sound = 0 if "id" in what else await service.forget(**what)
-        await asyncio.to_thread(service.names.keep_only, {each.id for each in await memory().conversations()})
+        await service.keep_names(each.id for each in await memory().conversations())
         if not count + sound:
             raise Problem(404, "There is nothing of that in the memory; it may have been forgotten already.")
         return {"forgotten": count}
@@ -108,7 +108,7 @@ def memory_api(service: Service) -> APIRouter:
             raise Problem(422, "everything must be true to forget everything.", "everything")
         forgotten = await memory().forget(everything=True)
         await service.forget(everything=True)
-        await asyncio.to_thread(service.names.keep_only, set())
+        await service.keep_names(())
         return {"forgotten": forgotten}
 
     @router.post("/pause")
