@@ -43,7 +43,7 @@ function appearance() {
   if (!realtime.open) return ["waiting", "Connecting…", ""];
   if (!realtime.ready && failed) return ["waiting", "Not ready", "See the message at the top."];
   if (!realtime.ready) return ["waiting", "Getting ready…", ""];
-  if (talking && asleep) return ["waiting", "Press the circle to go on", "Your browser needs a click before it plays sound"];
+  if (talking && asleep) return ["waiting", "Press the circle to continue", "Your browser needs a click before it plays sound"];
   if (talking && place === "browser" && !microphone.open) {
     return ["waiting", waitingFor ? "Waiting for the microphone" : "Opening the microphone…", waitingFor];
   }
@@ -60,7 +60,7 @@ function show() {
   byId("talk").dataset.filled = String(form === "resting" || form === "speaking");
   if (byId("state").textContent !== name) byId("state").textContent = name;
   byId("state-more").textContent = more;
-  byId("talk-label").textContent = !talking ? "Start talking" : asleep ? "Go on" : "End conversation";
+  byId("talk-label").textContent = !talking ? "Start talking" : asleep ? "Continue" : "End conversation";
   byId("new").hidden = talking || !transcript.begun;
   setIcon(byId("talk"), talking && !asleep ? "stop" : "mic");
   byId("mute").setAttribute("aria-pressed", String(microphone.muted));
@@ -214,7 +214,7 @@ const messages = {
   },
   "session.created"({ session }) {
     if (realtime.conversation && realtime.conversation !== session.id && transcript.begun) {
-      transcript.remark("Parley has lost what came before. A new conversation begins here.");
+      transcript.remark("Parley no longer has the earlier part. This is a new conversation.");
     }
     realtime.conversation = session.id;
     sessionStorage.setItem(CONVERSATION, session.id);
