@@ -123,7 +123,7 @@ def check_models(old: Settings, new: Settings) -> None:
         for fetch in fetches(stage, choice.engine, choice.model):
             if not is_here(fetch):
                 raise SettingsRefused(
-                    f"{fetch.repository} is not on this computer yet: fetch it first.",
+                    f"{fetch.repository} is not on this computer yet. Download it first.",
                     f"{stage}.engine",
                     lacking={"stage": stage, "engine": choice.engine, "model": choice.model},
                 )

@@ -58,7 +58,7 @@ def test_from_an_address_to_a_reply(setup_page: Page, server: str) -> None:
     page = setup_page
     with language_server() as theirs:
         builtin = page.locator("[data-health='mind builtin']")
-        url, key, model = (page.get_by_label(name, exact=True) for name in ("Server address", "Key", "Mind: model"))
+        url, key, model = (page.get_by_label(name, exact=True) for name in ("Server address", "API key", "Mind: model"))
         asks, line = page.get_by_role("button", name="List the server’s models"), page.locator("#ask-line")
         choice, error = page.locator("input[name='mind.engine'][value='openai']"), page.locator("#error-mind-engine")
 
@@ -82,13 +82,13 @@ def test_from_an_address_to_a_reply(setup_page: Page, server: str) -> None:
             expect(line).to_contain_text("refused the key")
         key.fill("right")
         asks.click()
-        expect(line).to_have_text("It has tiny, <b>large</b>.")
+        expect(line).to_have_text("The server has tiny, <b>large</b>.")
         expect(choice).to_be_checked()
         expect(error).to_be_empty()
         expect(ready).to_have_text("Ready.")
         theirs.models = {"data": []}
         asks.click()
-        expect(line).to_contain_text("It has no model loaded")
+        expect(line).to_contain_text("The server has no model loaded")
         theirs.models = MODELS
         model.fill("huge")
         model.blur()
@@ -123,7 +123,7 @@ def test_from_an_address_to_a_reply(setup_page: Page, server: str) -> None:
 def test_a_key_is_kept_for_its_server_alone(setup_page: Page) -> None:
     page = setup_page
     with language_server() as theirs:
-        url, key = page.get_by_label("Server address"), page.get_by_label("Key", exact=True)
+        url, key = page.get_by_label("Server address"), page.get_by_label("API key", exact=True)
         page.locator("input[name='mind.engine'][value='openai']").click()
         url.fill(theirs.url)
         key.fill("right")

@@ -53,7 +53,7 @@ def test_settings_are_taken_along_and_brought_back(setup_page: Page, tmp_path: P
     expect(setup_page.locator("#file-error")).to_contain_text("at most 99")
     file.write_text("not json")
     setup_page.locator("#settings-file").set_input_files(file)
-    expect(setup_page.locator("#file-error")).to_contain_text("not a file of Parley’s settings")
+    expect(setup_page.locator("#file-error")).to_contain_text("isn’t a Parley settings file")
     tree["voice"]["pitch"] = before
     file.write_text(json.dumps(tree))
     setup_page.locator("#settings-file").set_input_files(file)

@@ -100,7 +100,7 @@ def test_a_model_is_put_to_use_while_one_talks(launch: Launch, open_page: Opener
     model.fill("someone/whisper")
     model.blur()
     error = page.locator("#error-ears-engine")
-    expect(error).to_contain_text("someone/whisper is not on this computer yet: fetch it first.")
+    expect(error).to_contain_text("someone/whisper is not on this computer yet. Download it first.")
     error.get_by_role("button", name="Download someone/whisper").click()
     expect(page.locator("#loaded li", has_text="Ears")).to_contain_text("Whisper, someone/whisper")
     expect(error).to_be_empty()
@@ -124,9 +124,9 @@ def test_a_download_is_stopped_unlocked_gone_on_with_and_refused(
     fetch.click()
     expect(figures).to_contain_text(re.compile(r"\d+ MB of 40 MB, \d+\.\d MB/s"))
     expect(page.locator("#download-files")).to_contain_text(re.compile(r"model\.bin\d+ MB of 40 MB"))
-    expect(page.get_by_role("progressbar", name="In all")).to_be_visible()
+    expect(page.get_by_role("progressbar", name="Total")).to_be_visible()
     expect(page.get_by_role("progressbar", name="model.bin")).to_be_visible()
-    expect(page.locator("#download-share")).to_have_text(re.compile(r"^(0|25|50) % has come\.$"))
+    expect(page.locator("#download-share")).to_have_text(re.compile(r"^(0|25|50)% downloaded\.$"))
     expect(fetch).to_be_disabled()
 
     # Another window finds it under way.
@@ -173,4 +173,4 @@ def test_without_room_on_the_disk_there_is_nothing_to_press(launch: Launch, open
 
     page = open_page(launch(), f"{address}/setup", before=lambda page: page.route("**/api/hardware", full))
     expect(row(page, "Whisper small")).to_contain_text("The disk has 3 MB free.")
-    expect(page.get_by_role("button", name="Fetch")).to_have_count(0)
+    expect(page.locator("#models").get_by_role("button", name="Download")).to_have_count(0)
