@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .speaking import Metrics, SpeechOutput
     from .voices import Voice
 
-__all__ = ["dialogue_command", "generate_command", "verify_command", "voice_command"]
+__all__ = ["dialogue_command", "generate_command", "serve_command", "verify_command", "voice_command"]
 
 
 def generate_command(arguments: Sequence[str] | None = None) -> int:
@@ -77,14 +77,38 @@ def verify_command(arguments: Sequence[str] | None = None) -> int:
     return run(parser, _verify, arguments)
 
 
-def _add_speaking(parser: Parser, output: str) -> None:
-    """What speaking commands share."""
+def serve_command(arguments: Sequence[str] | None = None) -> int:
+    """Speak for programs, over HTTP."""
+    parser = Parser(
+        "csm-serve", description="Speak for other programs: OpenAI's /v1/audio/speech, and /generate_audio, over HTTP."
+    )
+    add = parser.add_argument
+    add("--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this computer only; else give a key)")
+    add("--port", type=int, default=8002, help="(default 8002)")
+    add("--key", default=os.environ.get("CSM_KEY"), help="what clients must send as their API key (default $CSM_KEY)")
+    add("--voice", metavar="NAME", help="a voice of csm-voice, for those who name none")
+    add("--slots", type=int, default=8, metavar="N", help="texts that are spoken at once (default 8)")
+    _add_model(parser)
+    add("--temperature", type=float, default=0.9, help="0: always the likeliest (default 0.9)")
+    add("--topk", type=int, default=50, help="how many codes are drawn from (default 50)")
+    add("--debug", action="store_true", help="show where an error came from")
+    _add_voices(parser)
+    return run(parser, _serve, arguments)
+
+
+def _add_model(parser: Parser) -> None:
     add = parser.add_argument
     add("--model", default="sesame/csm-1b", help="a folder, or a name on the Hugging Face hub (default sesame/csm-1b)")
     add("--adapter", metavar="FOLDER", help="a voice that was learnt (docs/TRAINING.md)")
     add("--codec", choices=("mimi", "moshi"), default="mimi", help="ours, or the package moshi (default mimi)")
     add("--device", help="cpu, cuda, … (default: the GPU if there is one)")
     add("--quantize", choices=("int8", "int4"), help="smaller and faster, a little less exact")
+
+
+def _add_speaking(parser: Parser, output: str) -> None:
+    """What speaking commands share."""
+    _add_model(parser)
+    add = parser.add_argument
     add(
         "--output",
         type=Path,
@@ -218,6 +242,37 @@ def _verify(given: Arguments) -> int:
     mark = watermark.read(audio.mean(0), rate)
     print("watermark: " + (f"CSM-1B's, {mark.confidence:.0%} of its digits agree" if mark else "none found"))
     return 0 if mark else 1
+
+
+def _serve(given: Arguments) -> int:
+    from ..utterance import Sampling
+    from .serve import SpeechServer
+    from .speaking import say
+    from .voices import Voices, default_folder
+
+    if given.host not in ("127.0.0.1", "localhost", "::1") and len(given.key or "") < 16:
+        raise UsageError("Whoever listens beyond this computer needs a key: give --key, with 16 characters at least.")
+    if not 1 <= given.slots <= 64:
+        raise UsageError(f"There may be 1 to 64 slots, not {given.slots}.")
+    Sampling(given.temperature, given.topk, None)
+    voices = Voices(given.voices or default_folder())
+    if given.voice:
+        kept = voices.get(given.voice)
+        given.adapter = given.adapter or kept.adapter
+    generator, _ = _load(given)
+    try:
+        server = SpeechServer(
+            generator, voices, (given.host, given.port), slots=given.slots, key=given.key, voice=given.voice,
+            temperature=given.temperature, topk=given.topk,
+        )  # fmt: skip
+    except OSError as error:
+        raise UsageError(f"It cannot listen on {given.host}:{given.port} ({error.strerror}).") from error
+    say(f"Listening at http://{given.host}:{server.server_address[1]} (Ctrl-C ends it).")
+    try:
+        server.serve_forever()
+    finally:
+        server.server_close()
+    return 0
 
 
 def _text(given: str | None, option: str) -> str:

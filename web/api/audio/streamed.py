@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import logging
+import secrets
 from collections.abc import AsyncGenerator, Awaitable, Mapping
 from contextlib import aclosing
 from typing import Any, TypeVar
@@ -72,7 +73,8 @@ class Streamed(Response):
         self.media_type = media_type
         self.background = None
         self.unread_s = unread_s
-        self.init_headers(headers)
+        # by which LiveKit and OpenAI's SDK call a request in their logs
+        self.init_headers({"X-Request-Id": f"req_{secrets.token_hex(12)}", **(headers or {})})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
