@@ -34,6 +34,13 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--wyoming", type=address, metavar="[ADDRESS:]PORT",
                         help="serve Home Assistant and others there, without a key; off by default")  # fmt: skip
+    parser.add_argument(
+        "--origin",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="a page elsewhere that may speak with the API, such as https://page.example; may be repeated",
+    )
     parser.add_argument("--no-browser", action="store_true", help="do not open the page")
     return parser
 
@@ -79,6 +86,7 @@ def main(argv: list[str]) -> int:
             profile=options.profile or first_profile(options.data, look()),
             browser=not options.no_browser,
             wyoming=options.wyoming,
+            origins=tuple(options.origin),
         )
     )
 

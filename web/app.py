@@ -25,6 +25,7 @@ from web.api.sound import sound_api
 from web.api.voices import MAX_UPLOAD, voices_api
 from web.guard import Address, Guard
 from web.pages import pages
+from web.realtime.client_secrets import ClientSecrets, client_secrets
 from web.realtime.connection import realtime
 from web.service import Service
 from web.voices import Voices
@@ -61,14 +62,17 @@ def create_app(service: Service, address: Address, wyoming: socket.socket | None
     app = FastAPI(title="Parley", version=VERSION, lifespan=lifespan, openapi_url=None)
     app.include_router(pages(service, version=VERSION, token_needed=address.token is not None))
     routers = (
-        api, settings_file_api, memory_api, export_api, models_api, doctor_api, voices_api, sound_api, realtime,
+        api, settings_file_api, memory_api, export_api, models_api, doctor_api, voices_api, sound_api,
     )  # fmt: skip
     for router in routers:
         app.include_router(router(service))
     app.include_router(audio_api(service, voices, queues))
+    secrets = ClientSecrets()
+    app.include_router(realtime(service, secrets))
+    app.include_router(client_secrets(service, secrets))
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     add_problems(app)
     add_refusals(app)
     bounds = {**LARGER_BODIES, **larger_bodies(service)}
-    app.add_middleware(Guard, address=address, larger_bodies=bounds, forms=FORMS)
+    app.add_middleware(Guard, address=address, larger_bodies=bounds, forms=FORMS, opens=secrets.opens)
     return app

@@ -21,9 +21,12 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
+from web import origins
 from web.api.audio.errors import error_response
 
 COOKIE = "parley_token"
+REALTIME, KEY_PREFIX = "/v1/realtime", "ek_"
+"""The one thing that keys open which are given to pages, and how they begin."""
 MAX_BODY = 1 << 20
 """Bytes of a request's body; a path in `Guard.larger_bodies` may take more."""
 API_PATHS = ("/v1/", "/audio/", "/generate_audio")
@@ -67,6 +70,8 @@ class Address:
     """None where none is needed: on a loopback address."""
     names: frozenset[str] = field(default_factory=frozenset)
     """Further names it may be called by."""
+    origins: frozenset[str] = field(default_factory=frozenset)
+    """Of pages elsewhere that may speak with the API."""
 
     def allows(self, name: str, port: int | None) -> bool:
         """Any IP address will do for a server that listens on all of them: rebinding needs a name."""
@@ -156,13 +161,16 @@ class Guard:
         address: Address,
         larger_bodies: Mapping[str, Callable[[], int]] | None = None,
         forms: Collection[str] = (),
+        opens: Callable[[str], bool] = lambda _: False,
     ) -> None:
         """
         Args:
             larger_bodies: by path, how many bytes a body may have there.
             forms: paths that take multipart/form-data. A page elsewhere can send that without asking first, but not
                 without its Origin, which is refused.
+            opens: whether a key that is not the token opens the Realtime API.
         """
+        self.opens = opens
         self.app = app
         self.address = address
         self.larger_bodies = larger_bodies or {}
@@ -214,7 +222,10 @@ class Guard:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                self._add_headers(MutableHeaders(scope=message), headers["host"], scope["path"])
+                answered = MutableHeaders(scope=message)
+                self._add_headers(answered, headers["host"], scope["path"])
+                if self._listed(scope, headers):
+                    origins.admit(answered, headers["origin"])
             await send(message)
 
         try:
@@ -235,12 +246,25 @@ class Guard:
             return _refused(scope, f"This server is not known by that name. Open {self._plain_url()} instead.", 421)
         unsafe = scope["type"] == "websocket" or scope["method"] not in SAFE_METHODS
         asking = scope["path"].startswith(("/api/", *API_PATHS))
+        if self._listed(scope, headers):
+            if scope["type"] == "http" and scope["method"] == "OPTIONS":
+                return origins.preflight(headers["origin"])
+            return self._token_refusal(scope, headers) or self._type_refusal(scope, headers)
         foreign = headers.get("sec-fetch-site") == "cross-site" and (unsafe or asking)
         if foreign or not self.address.allows_origin(headers.get("origin"), headers["host"]):
             return _refused(scope, "Only this server's own pages may do that.", 403)
-        if scope["type"] == "http" and unsafe and not self._takes(scope, headers):
+        return self._type_refusal(scope, headers) or self._token_refusal(scope, headers)
+
+    def _listed(self, scope: Scope, headers: Headers) -> bool:
+        """Whether a page asks that the owner has listed, for what such pages may have."""
+        asked = scope["path"].startswith(origins.PATHS)
+        return asked and headers.get("origin", "").lower() in self.address.origins
+
+    def _type_refusal(self, scope: Scope, headers: Headers) -> Response | None:
+        unsafe = scope["type"] == "http" and scope["method"] not in SAFE_METHODS
+        if unsafe and not self._takes(scope, headers):
             return _refused(scope, "Send JSON, with the header Content-Type: application/json.", 415)
-        return self._token_refusal(scope, headers)
+        return None
 
     def _takes(self, scope: Scope, headers: Headers) -> bool:
         """Whether a body of this type may change something here."""
@@ -249,7 +273,12 @@ class Guard:
 
     def _token_refusal(self, scope: Scope, headers: Headers) -> Response | None:
         token = self.address.token
-        if token is None or any(_same(given, token) for given in _given_tokens(headers)):
+        given = [*_given_keys(headers), *([] if self._listed(scope, headers) else _given_cookies(headers))]
+        if scope["path"] == REALTIME and any(map(self.opens, given)):
+            return None
+        if any(each.startswith(KEY_PREFIX) for each in given):
+            return _refused(scope, "This key is not valid, or no longer: get another.", 401)
+        if token is None or any(_same(each, token) for each in given):
             return None
         query = parse_qsl(scope["query_string"].decode("latin-1"))
         if not any(_same(value, token) for name, value in query if name == "token"):
@@ -291,11 +320,16 @@ def _same(given: str, token: str) -> bool:
     return hmac.compare_digest(given.encode(), token.encode())
 
 
-def _given_tokens(headers: Headers) -> Iterable[str]:
-    """From the cookie of a browser, or from `Authorization: Bearer` of a program (the stock SDK's api_key)."""
+def _given_keys(headers: Headers) -> Iterable[str]:
+    """From `Authorization: Bearer` of a program (the stock SDK's api_key), or from a WebSocket's subprotocols."""
     scheme, _, bearer = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         yield bearer.strip()
+    if (key := origins.key_of(headers)) is not None:
+        yield key
+
+
+def _given_cookies(headers: Headers) -> Iterable[str]:
     cookies = cookie_parser(headers.get("cookie", ""))  # as a browser does: an odd neighbour spoils no other
     if COOKIE in cookies:
         yield cookies[COOKIE]

@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 import webbrowser
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ from config.nvidia import one_card
 from config.profiles import PROFILES
 from config.text import printable
 from pipeline.engines.running import Engines
-from web import logs
+from web import logs, origins
 from web.app import create_app
 from web.changes import SettingsRefused, check
 from web.guard import Address, is_loopback
@@ -61,6 +61,8 @@ class ServeOptions:
     browser: bool = True
     wyoming: tuple[str, int] | None = None
     """Where to listen for Wyoming's clients, who have no key; None is nowhere."""
+    origins: tuple[str, ...] = ()
+    """Of pages elsewhere that may speak with the API."""
 
 
 def serve(options: ServeOptions) -> int:
@@ -75,7 +77,7 @@ def serve(options: ServeOptions) -> int:
             token = None if is_loopback(options.host) else access_token(data)
             logs.configure(data, level=settings.log.level, words=settings.log.words)
             os.environ.update(one_card())
-            address = Address(options.host, listener.getsockname()[1], token)
+            address = Address(options.host, listener.getsockname()[1], token, origins=listed(options.origins))
             service = Service(Engines(settings, data), store, data, settings)
             if notice is not None:
                 service.tell("warning", notice)
@@ -89,6 +91,14 @@ def serve(options: ServeOptions) -> int:
         pass
     print("Parley has ended.")
     return 0
+
+
+def listed(pages: Iterable[str]) -> frozenset[str]:
+    """Raises ServeError for what is no origin."""
+    try:
+        return frozenset(origins.origin(each) for each in pages)
+    except ValueError as error:
+        raise ServeError(str(error)) from error
 
 
 def server_config(app: object) -> uvicorn.Config:

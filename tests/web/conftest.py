@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,14 +48,18 @@ class Running:
 
 @asynccontextmanager
 async def served(
-    data: Path, engines: Any = None, settings: Settings | None = None, token: str | None = None
+    data: Path,
+    engines: Any = None,
+    settings: Settings | None = None,
+    token: str | None = None,
+    origins: Iterable[str] = (),
 ) -> AsyncIterator[Running]:
     """Serve until the block ends. `engines` are scripted ones unless given; they are begun as serve() does."""
     engines = engines or ScriptedEngines()
     settings = settings or Settings(set_up=True)
     service = Service(engines, SettingsStore(data), data, settings)
     with listen("127.0.0.1", 0) as listener:
-        address = Address("127.0.0.1", listener.getsockname()[1], token)
+        address = Address("127.0.0.1", listener.getsockname()[1], token, origins=frozenset(origins))
         listening = asyncio.Event()
 
         def begin() -> None:

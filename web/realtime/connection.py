@@ -10,6 +10,8 @@ from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect
 
 from pipeline.engine import EngineError
+from web import origins
+from web.realtime.client_secrets import ClientSecrets
 from web.realtime.reading import Refusal
 from web.realtime.session import Call, NoPlace, Opening, TakenOver, a_place, refused
 from web.service import Service
@@ -26,15 +28,15 @@ TAKEN_OVER = 4001
 logger = logging.getLogger(__name__)
 
 
-def realtime(service: Service) -> APIRouter:
+def realtime(service: Service, secrets: ClientSecrets) -> APIRouter:
     router = APIRouter()
 
     @router.websocket("/v1/realtime")
     async def connect(socket: WebSocket) -> None:
-        await socket.accept()
+        await socket.accept("realtime" if "realtime" in origins.protocols(socket.headers) else None)
         try:
             with a_place(service):
-                await Connection(socket, Call(service, opening(socket))).run()
+                await Connection(socket, Call(service, opening(socket, secrets))).run()
         except NoPlace as full:
             error = refused(Refusal("too_many_conversations", str(full)))
             await socket.send_text(error.model_dump_json(exclude_none=True))
@@ -43,12 +45,15 @@ def realtime(service: Service) -> APIRouter:
     return router
 
 
-def opening(socket: WebSocket) -> Opening:
-    asked = socket.query_params
+def opening(socket: WebSocket, secrets: ClientSecrets) -> Opening:
+    asked, offered = socket.query_params, origins.protocols(socket.headers)
+    bearer = socket.headers.get("authorization", "").partition(" ")[2].strip()
+    beta = "realtime=v1" in socket.headers.get("openai-beta", "") or "openai-beta.realtime-v1" in offered
     return Opening(
         parley=asked.get("parley") == "1",
         kind="transcription" if asked.get("intent") == "transcription" else "realtime",
-        beta="realtime=v1" in socket.headers.get("openai-beta", ""),
+        beta=beta,
+        session=secrets.session(origins.key_of(socket.headers) or bearer),
         conversation=asked.get("conversation"),
     )
 

@@ -75,6 +75,8 @@ class Opening:
     """The names that the protocol's events had in its beta."""
     conversation: str | None = None
     """The one to go on with, where it is known; otherwise a new one begins."""
+    session: parts.Session | None = None
+    """What was asked for with the key that it opens with."""
 
 
 class Call:
@@ -84,6 +86,8 @@ class Call:
         self._given_up = asyncio.Event()
         self._service = service
         self._opening = opening
+        wishes = Wishes(kind=opening.kind)
+        self._wishes = wishes if opening.session is None else wishes.updated(opening.session)
         self._narrator = Narrator(self.name, parley=opening.parley)
         self._outgoing: asyncio.Queue[wire.ServerEvent] = asyncio.Queue(OUTGOING)
         self._card: Card | None = None
@@ -246,13 +250,13 @@ class Call:
 
     async def _go_on(self, stages: Stages, past: Past) -> None:
         settings = self._service.settings
-        kept = settings.recording.enabled and self._opening.kind == "realtime"
+        kept = settings.recording.enabled and self._wishes.kind == "realtime"
         recording = Recording(self._service.recordings.folder(self.name)) if kept else None
         conversation = Conversation(
             stages, settings, name=self.name, on_record=self._service.turns.add, recording=recording, past=past
         )
         writing = asyncio.create_task(recording.write()) if recording is not None else None
-        commands = Commands(conversation, self._narrator, settings, Wishes(kind=self._opening.kind), self._outgoing.put)
+        commands = Commands(conversation, self._narrator, settings, self._wishes, self._outgoing.put)
         card = Card(self._service.card_holder, conversation, self._notice, self._card_switched)
         try:
             async with conversation:
@@ -273,7 +277,7 @@ class Call:
                     self._conversation = self._commands = self._card = None  # what changes from here on is not for it
                     await uninterrupted(_ended(card, commands, writing))
         finally:
-            if self._opening.kind == "realtime":
+            if self._wishes.kind == "realtime":
                 self._service.talks.keep(self.name, conversation.past)
 
     async def _until_given_up(self) -> None:

@@ -1,0 +1,50 @@
+"""Pages of other origins that the owner lists: they may speak with the API, and with nothing else."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
+
+PATHS = ("/v1/",)
+KEY_PROTOCOL = "openai-insecure-api-key."
+"""Before the key in a WebSocket's subprotocols, where a page cannot send headers."""
+DAY = 24 * 3600
+
+
+def origin(given: str) -> str:
+    """An origin as browsers write it. Raises ValueError for what is none."""
+    parts = urlsplit(given.strip())
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path.strip("/") or parts.query:
+        raise ValueError(f"{given!r} is no origin: write it as https://page.example or http://localhost:3000.")
+    return f"{parts.scheme}://{parts.netloc}".lower()
+
+
+def preflight(asking: str) -> Response:
+    """The answer to a browser that asks whether a page may send what it wants to send."""
+    answer = Response(status_code=204)
+    answer.headers["Access-Control-Allow-Methods"] = "GET, POST, DELETE"
+    answer.headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type, OpenAI-Beta"
+    answer.headers["Access-Control-Max-Age"] = str(DAY)
+    admit(answer.headers, asking)
+    return answer
+
+
+def admit(headers: MutableHeaders, asking: str) -> None:
+    """Let the page of that origin read the answer. No cookie counts for it: it needs a key where one is needed."""
+    headers["Access-Control-Allow-Origin"] = asking
+    headers["Access-Control-Expose-Headers"] = "Location"
+    headers["Cross-Origin-Resource-Policy"] = "cross-origin"
+    headers["Vary"] = "Origin"
+
+
+def protocols(headers: Headers) -> list[str]:
+    """The subprotocols that a WebSocket's client offers."""
+    return [each.strip() for each in headers.get("sec-websocket-protocol", "").split(",") if each.strip()]
+
+
+def key_of(headers: Headers) -> str | None:
+    """The key among them."""
+    keys = (each.removeprefix(KEY_PROTOCOL) for each in protocols(headers) if each.startswith(KEY_PROTOCOL))
+    return next(keys, None)

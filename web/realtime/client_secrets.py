@@ -1,0 +1,77 @@
+"""Keys that a server of the owner's gives its pages in place of the token: for Realtime alone, and not for long."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Request
+from pydantic import Field
+
+from web.api.http import checked, json_object
+from web.realtime import parts
+from web.realtime.options import Wishes, in_force
+from web.service import Service
+
+PREFIX = "ek_"
+MOST = 1000
+"""Keys at a time; of more the oldest is void."""
+SHORTEST_S, LONGEST_S, USUAL_S = 10, 7200, 600
+
+
+class ExpiresAfter(parts.Part):
+    anchor: Literal["created_at"] = "created_at"
+    seconds: Annotated[int, Field(ge=SHORTEST_S, le=LONGEST_S)] = USUAL_S
+
+
+class Asked(parts.Part):
+    expires_after: ExpiresAfter = Field(default_factory=ExpiresAfter)
+    session: parts.Session = Field(default_factory=parts.Session)
+
+
+@dataclass(frozen=True, slots=True)
+class _Secret:
+    expires_at: float
+    session: parts.Session
+
+
+class ClientSecrets:
+    def __init__(self, now: Callable[[], float] = time.time) -> None:
+        """`now` gives seconds since the epoch."""
+        self._now = now
+        self._secrets: dict[str, _Secret] = {}
+
+    def make(self, session: parts.Session, seconds: float) -> tuple[str, int]:
+        """A key that opens sessions of this kind for so long; and when it ends, in seconds since the epoch."""
+        value, ends = f"{PREFIX}{secrets.token_urlsafe(32)}", self._now() + seconds
+        self._secrets[value] = _Secret(ends, session)
+        while len(self._secrets) > MOST:
+            del self._secrets[next(iter(self._secrets))]
+        return value, int(ends)
+
+    def session(self, value: str) -> parts.Session | None:
+        """What was asked for with it; None for one that is not valid, or no longer."""
+        self._secrets = {key: each for key, each in self._secrets.items() if each.expires_at > self._now()}
+        found = self._secrets.get(value)
+        return None if found is None else found.session
+
+    def opens(self, value: str) -> bool:
+        return self.session(value) is not None
+
+
+def client_secrets(service: Service, kept: ClientSecrets) -> APIRouter:
+    router = APIRouter()
+
+    @router.post("/v1/realtime/client_secrets")
+    async def make(request: Request) -> dict[str, Any]:
+        asked = checked(Asked, await json_object(request) if await request.body() else {})
+        value, expires_at = kept.make(asked.session, asked.expires_after.seconds)
+        wishes = Wishes().updated(asked.session)
+        session = in_force(f"sess_{secrets.token_hex(8)}", service.settings, wishes)
+        told = session.model_copy(update={"expires_at": expires_at})
+        return {"value": value, "expires_at": expires_at, "session": told.model_dump(mode="json", exclude_none=True)}
+
+    return router
