@@ -1,7 +1,9 @@
 """What a training needs to go on, on the disk: whole or not at all.
 
-OUT/checkpoints/step-000050/    state.pt (trained weights, optimiser, random states), progress.json, and with LoRA the
-                                adapter as it was then, ready for use
+OUT/checkpoints/step-000050/    state.pt (trained weights, optimiser), progress.json, and with LoRA the adapter as it
+                                was then, ready for use
+
+The learning rate, the order of the clips and all that is drawn follow from the step, and need no keeping.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-__all__ = ["Order", "generator_of"]
+__all__ = ["Order", "generator_of", "seed_of"]
 
 BUCKET = 32
 """Batches among which clips are sorted by length: a batch is padded to its longest, and stays as random as it can."""
@@ -41,7 +41,11 @@ class Order:
 
 def generator_of(seed: int, *place: int) -> torch.Generator:
     """Random numbers that belong to a place in the training, whatever was drawn before."""
-    mixed = seed
+    return torch.Generator().manual_seed(seed_of(seed, *place))
+
+
+def seed_of(seed: int, *place: int) -> int:
+    """Another seed for each place."""
     for number in place:
-        mixed = (mixed * 1_000_003 + number + 1) % (1 << 63)
-    return torch.Generator().manual_seed(mixed)
+        seed = (seed * 1_000_003 + number + 1) % (1 << 63)
+    return seed

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import soundfile
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..codec.protocol import Codec
 from ..errors import InvalidAudio, InvalidText
@@ -34,6 +34,8 @@ LEVEL = -23.0
 """dB of full scale, to which a speaker's clips are brought together: that of broadcasts (EBU R 128, in its simplest
 form). One factor a speaker, so that loud words stay louder than soft ones."""
 PEAK = 0.97
+KEPT_EVERY = 50
+"""Clips after which what was written down is on the disk."""
 FASTEST, SLOWEST = 40.0, 1.5
 """Bytes of text a second that a voice can say at most, and says at least. A Chinese character has three."""
 
@@ -101,27 +103,32 @@ def prepare(
     judge = _Judge(transcribe, check_texts, limits)
     clips: dict[str, Clip] = {}
     notes: list[str] = []
-    for recording in recordings:
-        for sound, start in _cut(recording, limits, notes):
-            clip = _known(sound, start, recording)
-            if clip.id in clips:
-                notes.append(f"{clip.source} at {clip.start:.1f} s is the same sound as another clip: left out.")
-                continue
-            path = folder / "clips" / f"{clip.id}.flac"
-            if not path.is_file():
-                _write_sound(path, sound)
-            if (known := before.get(clip.id)) is not None:
-                clips[clip.id] = replace(clip, text=known.text, confidence=known.confidence, dropped=known.dropped)
-            else:
+    try:
+        for recording in recordings:
+            for sound, start in _cut(recording, limits, notes):
+                clip = _known(sound, start, recording)
+                if clip.id in clips:
+                    notes.append(f"{clip.source} at {clip.start:.1f} s is the same sound as another clip: left out.")
+                    continue
+                path = folder / "clips" / f"{clip.id}.flac"
+                if not path.is_file():
+                    _write_sound(path, sound)
+                if (known := before.get(clip.id)) is not None:
+                    clips[clip.id] = replace(clip, text=known.text, confidence=known.confidence, dropped=known.dropped)
+                    continue
                 clips[clip.id] = judge(clip, sound, recording)
                 say(f"{clip.source} at {clip.start:.1f} s: {clips[clip.id].dropped or clips[clip.id].text}")
+                if len(clips) % KEPT_EVERY == 0:
+                    write_clips(folder, (before | clips).values())
+    finally:
+        write_clips(folder, (before | clips).values())  # what was written down is not lost, whatever happens next
     done = _numbered(_split(list(clips.values()), limits.held_out, notes))
     done = _levelled(folder, done)
     if encoder is not None:
         done = _by_one_speaker(folder, done, encoder, limits.likeness)
     else:
         notes.append("Whether each clip is by its speaker was not checked.")
-    write_clips(folder, done)  # before the codes: these are slow, and what was written down shall not be lost
+    write_clips(folder, done)
     for clip in done:
         if not clip.dropped and not (folder / "codes" / f"{clip.codes}.safetensors").is_file():
             sound = _sound(folder, clip) * clip.gain
@@ -296,15 +303,16 @@ def _levelled(folder: Path, clips: list[Clip]) -> list[Clip]:
 def _by_one_speaker(folder: Path, clips: list[Clip], encoder: SpeakerEncoder, least: float) -> list[Clip]:
     """Drops what is farther from its speaker's centroid than one voice is from itself."""
     embeddings = {clip.id: encoder.embed(_sound(folder, clip), SAMPLE_RATE) for clip in clips if not clip.dropped}
+    counts, sums = Counter[int](), dict[int, Tensor]()
+    for clip in clips:
+        if clip.id in embeddings:
+            counts[clip.speaker] += 1
+            sums[clip.speaker] = sums.get(clip.speaker, torch.zeros(())) + embeddings[clip.id]
     judged = []
     for clip in clips:
-        others = [
-            embeddings[other.id]
-            for other in clips
-            if other.speaker == clip.speaker and other.id in embeddings and other.id != clip.id
-        ]
-        if clip.id in embeddings and len(others) > 1:
-            near = float(embeddings[clip.id] @ encoder.centroid(others))
+        if clip.id in embeddings and counts[clip.speaker] > 2:
+            own = embeddings[clip.id]
+            near = float(own @ nn.functional.normalize(sums[clip.speaker] - own, dim=0))  # to the speaker's others
             if near < least:
                 clip = replace(clip, dropped=f"another voice, or several: likeness {near:.2f}")
         judged.append(clip)

@@ -28,7 +28,7 @@ from .checkpoints import Checkpoints, Progress, ResumeRefused
 from .held_out import HeldOut, held_out_loss
 from .lora import attach, lora_modules
 from .loss import Batch, Counts, Example, Losses, frame_losses, pick_depth
-from .order import Order, generator_of
+from .order import Order, generator_of, seed_of
 from .ranks import Ranks
 from .settings import Settings, differences
 
@@ -134,8 +134,6 @@ class Trainer:
             state = {
                 "weights": [weight.detach() for weight in self.trained],
                 "optimiser": self.optimiser.state_dict(),
-                "random": torch.get_rng_state(),
-                "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
             }
             try:
                 self.checkpoints.save(progress, state, self._write_adapter)
@@ -163,9 +161,6 @@ class Trainer:
             for weight, value in zip(self.trained, kept, strict=True):
                 weight.copy_(value)
         self.optimiser.load_state_dict(state["optimiser"])
-        torch.set_rng_state(state["random"])
-        if torch.cuda.is_available() and state["random_cuda"]:
-            torch.cuda.set_rng_state_all(state["random_cuda"])
         self.step, self.parts = progress.step, progress.parts
         return True
 
@@ -220,8 +215,9 @@ class Trainer:
 
     def _gradient(self, batches: Sequence[Batch], counts: Counts) -> list[float]:
         """Accumulates the gradient of the whole step; this rank's share of its losses."""
-        random = torch.get_rng_state()
         while True:
+            # What dropout draws follows from the step, as the order of the clips does: no random state to be kept.
+            torch.manual_seed(seed_of(self.settings.seed, self.step, self.ranks.rank))
             try:
                 self.optimiser.zero_grad(set_to_none=True)
                 return self._accumulated([part for batch in batches for part in _cut(batch, self.parts)], counts)
@@ -236,7 +232,6 @@ class Trainer:
             self.parts *= 2
             if self.model.device.type == "cuda":
                 torch.cuda.empty_cache()
-            torch.set_rng_state(random)
             self.say(
                 f"The memory of {self.model.device} is used up: from now on a batch is computed in {self.parts} parts, "
                 "one after the other. What is learnt stays the same."

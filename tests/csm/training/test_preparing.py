@@ -255,9 +255,6 @@ class TestPrepare:
                 stranger = abs(float(samples.abs().max()) - strange) < 1e-3
                 return torch.tensor([0.0, 1.0]) if stranger else torch.tensor([1.0, 0.0])
 
-            def centroid(self, embeddings: list[Tensor]) -> Tensor:
-                return torch.nn.functional.normalize(torch.stack(embeddings).mean(0), dim=0)
-
         strange = float(soundfile.read(tmp_path / "in" / "2.wav")[0].max())
         write(tmp_path / "in" / "2.wav", speech(3, seed=2) * 0.5, WORDS)
         strange = float(np.abs(soundfile.read(tmp_path / "in" / "2.wav")[0]).max())
@@ -304,6 +301,23 @@ class TestPrepare:
         held = sum(clip.seconds for clip in done.kept if clip.split != "train")
         assert 3 < held < 0.2 * sum(clip.seconds for clip in done.kept)
         assert all(clip.source != "long.wav" for clip in done.kept if clip.split != "train")
+
+    def test_what_was_written_down_before_an_interruption_is_kept(self, tmp_path: Path) -> None:
+        for index in range(3):
+            write(tmp_path / "in" / f"{index}.wav", speech(3, seed=index))
+        heard: list[int] = []
+
+        def transcribe(samples: Tensor) -> Heard:
+            if len(heard) == 2:
+                raise KeyboardInterrupt
+            heard.append(len(samples))
+            return Heard(WORDS, 0.9)
+
+        with pytest.raises(KeyboardInterrupt):
+            prepared(tmp_path / "in", tmp_path / "out", transcribe=transcribe)
+        heard.clear()
+        assert len(prepared(tmp_path / "in", tmp_path / "out", transcribe=transcribe).kept) == 3
+        assert len(heard) == 1
 
     def test_one_recording_holds_out_its_end(self, tmp_path: Path) -> None:
         write(tmp_path / "in" / "long.wav", speech(6, 7, 6, 7, 6, 7))
