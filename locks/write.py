@@ -88,6 +88,7 @@ def compiled(lock: Lock) -> str:
             written.write_text(lock.path.read_text(encoding="utf-8"), encoding="utf-8")
         command = [
             "uv", "pip", "compile", "--quiet", "--universal", "--generate-hashes", "--python-version", "3.11",
+            "--only-binary", ":all:", *(argument for name in SCRIPTS_ONLY for argument in ("--no-binary", name)),
             "--no-header", "--no-annotate", "--override", str(override), "--output-file", str(written), *lock.options,
         ]  # fmt: skip
         for constraint in lock.constraints:
