@@ -61,7 +61,7 @@ def test_a_full_disk_is_said_before_anything_is_fetched(monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("pip", "words"),
     [
-        (["WARNING: Retrying … NewConnectionError(…: Failed to establish a new connection"], "no way to PyPI"),
+        (["WARNING: Retrying … NewConnectionError(…: Failed to establish a new connection"], "Can't reach PyPI"),
         (["ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device"], "disk is full"),
         (["ERROR: No matching distribution found for torch==2.13.0"], "torch==2.13.0 could not be installed on Python"),
         (["ERROR: Failed building wheel for soxr"], "soxr could not be installed"),
