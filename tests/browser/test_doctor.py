@@ -118,7 +118,7 @@ def test_a_voice_that_is_put_away_meanwhile_is_seen_to_come_back(setup_page: Pag
     setup_page.route("**/api/doctor", answer)
     setup_page.get_by_role("button", name="Check setup").click()
     voice = setup_page.locator("[data-health='voice espeak']")
-    expect(voice).to_have_text("Not started.")
+    expect(voice).to_have_text("Not running.")
     resting = False
     expect(voice).to_contain_text("Ready")
 
@@ -140,7 +140,7 @@ def test_stopped_in_the_middle_of_a_model_the_voice_comes_back_and_a_conversatio
         page.get_by_role("button", name="Check setup").click()
         row = page.locator(".finding.pending", has_text="The voice in each precision")
         expect(row).to_contain_text("bf16: loading", timeout=READY_WITHIN)
-        expect(ready).to_have_text("Not started.")
+        expect(ready).to_have_text("Not running.")
         page.get_by_role("button", name="Stop checking").click()
         expect(ready).to_contain_text("Ready", timeout=READY_WITHIN)
 
