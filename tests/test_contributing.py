@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+import tarfile
 import tomllib
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
 import yaml
+from hatchling.build import build_sdist, build_wheel
 
 import csm
 import setup
@@ -20,8 +23,10 @@ from config import Settings, engines, models
 from config.places import ROOT
 from pipeline.engine import EngineStatus
 from pipeline.engines.catalogue import create
+from pipeline.tools.calls import ToolCall
 from pipeline.tts import TextToSpeech
 from tests import checks
+from tests.web.conftest import served
 
 GUIDE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -72,6 +77,20 @@ def test_the_model_of_the_guide_can_be_judged() -> None:
     assert engines.fetches(model.stage, model.engine, model.name), "its file is known"
 
 
+async def test_the_tool_of_the_guide_is_called(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = python_of("Add a tool")
+    light: dict[str, Any] = {"__name__": "light"}
+    exec(compile(code, "light.py", "exec"), light)
+    async with served(tmp_path) as server:
+        server.engines.mind.calls = [[ToolCall("x", light["LIGHT"]["name"], '{"on": true}')]]
+        server.engines.mind.text = "There you are."
+        await light["ask"]("Please switch the light on.", f"{server.url}/v1")
+    assert capsys.readouterr().out.splitlines() == ["There you are.", "The light is on.", "There you are."]
+    asked, answered = server.engines.mind.prompts
+    assert asked.tools[0].name == light["LIGHT"]["name"]
+    assert answered.history[-1].text == "done"
+
+
 def test_every_file_that_the_guide_names_is_there() -> None:
     made_by_the_reader = {"pipeline/tts/beeper.py", "web/templates/hello.html", "web/static/css/hello.css",
                           "web/static/js/hello/hello.js"}  # fmt: skip
@@ -115,10 +134,19 @@ def test_a_form_for_issues_is_whole(form: str) -> None:
     assert all(field["type"] in ("textarea", "input") and field["attributes"]["label"] for field in read["body"])
 
 
-def test_the_distribution_is_the_library_alone() -> None:
-    assert PROJECT["project"]["name"] != "parley"
+def test_the_distribution_is_the_library_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    with ZipFile(tmp_path / build_wheel(str(tmp_path))) as wheel:
+        folders = {name.partition("/")[0] for name in wheel.namelist()}
+        assert folders == {"csm", f"parley_csm-{csm.__version__}.dist-info"}
+        assert {"csm/py.typed", "csm/backends/cpu_kernel.cpp"} <= set(wheel.namelist())
+    with tarfile.open(tmp_path / build_sdist(str(tmp_path))) as source:
+        assert {name.split("/")[1] for name in source.getnames()} == {
+            ".gitignore", "csm", "docs", "LICENSE", "pyproject.toml", "PKG-INFO"
+        }  # fmt: skip
+
+
+def test_the_version_is_told_alike() -> None:
     assert PROJECT["project"]["version"] == csm.__version__
-    assert PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"] == {"packages": ["csm"]}
-    assert (ROOT / "csm" / "py.typed").exists()
     for command in PROJECT["project"]["scripts"].values():
         assert command.startswith("csm.")
