@@ -84,7 +84,7 @@ def nvidia_cards(
     if "[N/A]" in table:
         why = "The NVIDIA card does not tell its memory, as those do that share the processor’s, so nothing is proposed"
         return (), f"{why}: choose the engines yourself on the setup page."
-    return (), f"What nvidia-smi says is not to be understood (“{_first_line(table)}”): update NVIDIA’s driver."
+    return (), f"The output of nvidia-smi cannot be understood (“{_first_line(table)}”): update NVIDIA’s driver."
 
 
 def visible(gpus: tuple[Gpu, ...], devices: str | None) -> tuple[Gpu, ...]:

@@ -1,4 +1,4 @@
-"""What can go wrong, each under a name of its own. A caller who catches `CsmError` has caught everything foreseen."""
+"""What can go wrong, each under a name of its own. Catch `CsmError` to catch them all."""
 
 __all__ = [
     "CheckpointError",

@@ -70,7 +70,7 @@ def speakable(text: str) -> str:
     # A joiner belongs to a word of Persian or Hindi; what is left of an emoji stands alone.
     said = " ".join(re.sub(rf"(?<!\S)[{joiners}]+|[{joiners}]+(?!\S)", " ", "".join(characters)).split())
     if not any(character.isalnum() for character in said):
-        raise InvalidText("The text holds no letter and no digit, so there is nothing to say. Give at least one word.")
+        raise InvalidText("The text has no letters or digits, so there is nothing to say. Give at least one word.")
     return said
 
 
@@ -132,7 +132,7 @@ class Prompter:
         if (frames := -(-len(audio) // self.codec.frame_size)) >= self.context:
             raise ContextTooLong(
                 f"A recording of {len(audio) / SAMPLE_RATE:.0f} s takes {frames} of the model's {self.context} rows. "
-                "Give at most a minute; ten seconds are enough to know a voice by."
+                "Give at most a minute; ten seconds are enough for a voice."
             )
         key = hashlib.sha256(audio.numpy().tobytes()).digest()
         if (codes := self._codes.pop(key, None)) is None:
@@ -151,5 +151,5 @@ def valid_speaker(speaker: int) -> int:
     except TypeError:
         number = -1
     if number < 0 or isinstance(speaker, bool):
-        raise InvalidSpeaker(f"A speaker is a whole number from 0 up, not {speaker!r}.")
+        raise InvalidSpeaker(f"A speaker must be a whole number, 0 or higher, not {speaker!r}.")
     return number

@@ -49,7 +49,7 @@ class Session:
         if (taken := _length(self._voice)) > context // 2:
             raise ContextTooLong(
                 f"The voice takes {taken} of the model's {context} rows, more than half. "
-                "Give shorter recordings; ten seconds are enough to know a voice by."
+                "Give shorter recordings; ten seconds are enough for a voice."
             )
         self._speaker = segments[-1].speaker if segments else 0
         self._turns: list[_Turn] = []
@@ -61,7 +61,7 @@ class Session:
 
     @property
     def turns(self) -> tuple[Segment, ...]:
-        """The turns still in mind; the voice is none of them. What the session said is known by its codes."""
+        """The turns that are still held, without the voice. What the session said has its codes."""
         return tuple(turn.segment for turn in self._turns)
 
     @property

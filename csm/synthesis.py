@@ -32,8 +32,8 @@ Cancelled = Callable[[], bool]
 class Generator:
     """Speaks text in the voice of a speaker, as a continuation of a context.
 
-    Every call stands for itself: same arguments and seed, same samples. A conversation that grows is cheaper as a
-    `csm.Session`, which keeps what it has heard. Calls may overlap: each that is under way has an engine of its own.
+    Calls are independent: the same arguments and seed give the same samples. For a growing conversation, use a
+    `csm.Session`, which keeps what it has heard. Calls may overlap; each one uses a separate engine.
     """
 
     def __init__(self, model: Csm, tokenizer: Tokenizer, codec: Codec, adapters: AdapterSwitch | None = None) -> None:
@@ -84,8 +84,8 @@ class Generator:
         always decoded while it is made, and is the same.
         `cancelled` is asked before each frame; what was said until then is returned.
 
-        Raises InvalidText, InvalidSpeaker, InvalidAudio, ContextTooLong, NoSpeech, OutOfMemory, and ValueError for a
-        length, temperature or topk that is none. The generator is usable afterwards.
+        Raises InvalidText, InvalidSpeaker, InvalidAudio, ContextTooLong, NoSpeech, OutOfMemory, and ValueError for an
+        invalid length, temperature or topk. The generator is usable afterwards.
         """
         chunks = self.generate_stream(
             text, speaker, context, max_audio_length_ms, temperature, topk, seed, cancelled=cancelled

@@ -46,9 +46,9 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if not (isinstance(self.temperature, int | float) and 0 <= self.temperature < math.inf):
-            raise ValueError(f"A temperature is a number from 0 up, not {self.temperature!r}.")
+            raise ValueError(f"The temperature must be a number, 0 or higher, not {self.temperature!r}.")
         if not (isinstance(self.topk, int) and self.topk >= 1):
-            raise ValueError(f"topk is a whole number from 1 up, not {self.topk!r}.")
+            raise ValueError(f"topk must be a whole number, 1 or higher, not {self.topk!r}.")
 
     def cooler(self) -> Sampling:
         """For the second try after an empty result. The same seed would draw the same first frame only by chance."""
@@ -71,14 +71,14 @@ def frames_asked(text: str, max_audio_length_ms: float) -> int:
     """
     asked = int(max_audio_length_ms / 1000 * FRAMES_PER_SECOND)
     if asked < 1:
-        raise ValueError(f"max_audio_length_ms is at least one frame (80 ms), not {max_audio_length_ms!r}.")
+        raise ValueError(f"max_audio_length_ms must be at least one frame (80 ms), not {max_audio_length_ms!r}.")
     return min(asked, frames_at_most(text))
 
 
 def frames_a_chunk(chunk_frames: int) -> int:
     """The number, or ValueError."""
     if chunk_frames < 1:
-        raise ValueError(f"chunk_frames is a number of frames from 1 up, not {chunk_frames!r}.")
+        raise ValueError(f"chunk_frames must be a whole number, 1 or higher, not {chunk_frames!r}.")
     return chunk_frames
 
 
@@ -88,7 +88,10 @@ def frames_likely(text: str) -> int:
 
 
 def frames_at_most(text: str) -> int:
-    """More frames than the text can take: three times the likely number and two seconds. Who goes on longer is lost."""
+    """More frames than the text can take: three times the likely number plus two seconds.
+
+    A model that goes on for longer has lost its way.
+    """
     return 3 * frames_likely(text) + int(2 * FRAMES_PER_SECOND)
 
 
@@ -194,7 +197,7 @@ class Utterance(Speech):
 
 
 class SoloTalker:
-    """A `Talker` with an engine of its own."""
+    """A `Talker` that has an engine to itself."""
 
     def __init__(self, engine: Engine, decoder: StreamingDecoder) -> None:
         self.engine, self.decoder = engine, decoder

@@ -15,7 +15,7 @@ from pipeline.llm.vllm import PYTHON
 
 STAGES: tuple[Stage, ...] = ("ears", "mind", "voice")
 NO_ADDRESS = "This is not an address: it should look like http://localhost:11434/v1."
-NO_KEY = "The key has a character that no key has, such as a long dash: copy it again from where you got it."
+NO_KEY = "The key contains a character that keys never have, such as a long dash: copy it again."
 MODEL_NAME = 300
 """Characters: a hub id has at most 96, a path on disk a few more."""
 NO_MODEL = f"A model's name has at most {MODEL_NAME} characters, all of them printable."

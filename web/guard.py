@@ -235,7 +235,7 @@ class Guard:
                 await _too_large(scope, bound)(scope, receive, send)
         except _TooSlow:
             if not started:
-                refusal = _refused(scope, "The rest of the request did not come: send it again.", 408)
+                refusal = _refused(scope, "The rest of the request did not arrive: send it again.", 408)
                 refusal.headers["Connection"] = "close"
                 await refusal(scope, receive, send)
 
@@ -243,7 +243,7 @@ class Guard:
         """The answer to a request that may not pass; None for one that may."""
         headers = Headers(scope=scope)
         if headers.getlist("host") != [headers.get("host")] or not self.address.allows_host(headers.get("host")):
-            return _refused(scope, f"This server is not known by that name. Open {self._plain_url()} instead.", 421)
+            return _refused(scope, f"This server does not answer to that name. Open {self._plain_url()} instead.", 421)
         unsafe = scope["type"] == "websocket" or scope["method"] not in SAFE_METHODS
         asking = scope["path"].startswith(("/api/", *API_PATHS))
         if self._listed(scope, headers):
@@ -336,7 +336,7 @@ def _given_cookies(headers: Headers) -> Iterable[str]:
 
 
 def _too_large(scope: Scope, bound: int) -> Response:
-    return _refused(scope, f"That is larger than the {bound // 1024} KiB which may be sent here.", 413)
+    return _refused(scope, f"That is larger than the {bound // 1024} KiB that may be sent here.", 413)
 
 
 def _refused(scope: Scope, text: str, status: int) -> Response:

@@ -235,7 +235,7 @@ def _why_not(error: OSError, host: str, port: int) -> str:
             f"or choose another port with --port {port + 1}."
         )
     if error.errno == errno.EACCES:
-        return f"Port {port} needs the rights of an administrator; choose one above 1023, as in --port 8000."
+        return f"Port {port} needs administrator rights; choose one above 1023, as in --port 8000."
     return f"It cannot listen on {host}, which is not an address of this machine ({error.strerror}); leave --host out."
 
 

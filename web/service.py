@@ -133,7 +133,7 @@ class Service:
             attempt.task.cancel()
             self._attempts.discard(attempt)
         if attempt.task.cancelled():
-            raise SettingsRefused("The settings were not changed: another change has taken the place of this one.")
+            raise SettingsRefused("The settings were not changed, because another change replaced this one.")
         return attempt.task.result()
 
     async def _overrule(self, edit: Edit) -> None:

@@ -50,7 +50,7 @@ def sentence(field: str, kind: str, limits: Mapping[str, Any], otherwise: str) -
         case "string_too_short" | "too_short":
             return f"{name} must not be empty."
         case "string_unicode":
-            return f"{name} has half a character in it: type it again."
+            return f"{name} contains a broken character: type it again."
         case "too_long" if limits["max_length"] == 0:
             return f"{name} must be empty: this is not supported here."
         case "too_long":

@@ -85,7 +85,7 @@ def quantize(
     Raises ValueError for another scheme, or a model that is not on the CPU.
     """
     if scheme not in SCHEMES:
-        raise ValueError(f"quantize is one of {', '.join(map(repr, SCHEMES))}, not {scheme!r}.")
+        raise ValueError(f"quantize must be one of {', '.join(map(repr, SCHEMES))}, not {scheme!r}.")
     if model.device.type != "cpu":
         raise ValueError(f"Packed weights are for the CPU; on {model.device} CSM runs in bfloat16. Leave quantize out.")
     packing = packing or pick_packing()
@@ -102,7 +102,7 @@ def quantize(
             for outdated in set(file.parent.glob(f"{scheme}-{packing.name}-*.safetensors")) - {file}:
                 outdated.unlink()
         except OSError as error:
-            log.warning("The packed weights cannot be kept (%s): they will be packed anew each time.", error)
+            log.warning("The packed weights cannot be saved (%s), so they are packed again at every start.", error)
             return QuantizedCsm(model.config, dict(pack(model, SCHEMES[scheme], packing)), packing)
     return QuantizedCsm(model.config, load_packed(file), packing)
 
@@ -113,7 +113,7 @@ def pick_packing() -> Packing:
         packing = KernelPacking(Kernel.build())
         packing.check()
     except KernelUnavailable as reason:
-        log.warning("Packed weights run on PyTorch's kernels, some two times slower than our own: %s.", reason)
+        log.warning("Packed weights run on PyTorch's kernels, about half as fast as our own: %s.", reason)
         return TorchPacking()
     return packing
 

@@ -67,7 +67,7 @@ def read_adapter(folder: str | Path, config: CsmConfig, alpha: float | None = No
 def write_adapter(adapter: Adapter, folder: Path, config: CsmConfig, base: str = "sesame/csm-1b") -> None:
     """Writes peft's files, each replaced whole. Raises CheckpointError for DoRA: merge it into a checkpoint instead."""
     if any(matrix.magnitude is not None for matrix in adapter.matrices.values()):
-        raise CheckpointError("An adapter with DoRA's magnitudes is not written: merge it into a checkpoint instead.")
+        raise CheckpointError("Adapters with DoRA's magnitudes cannot be written: merge this one into a checkpoint.")
     form = Transformers()
     tensors: dict[str, Tensor] = {}
     modules = {module: _stem(form.names(f"{module}.weight")[0]) for module in adapter.matrices}
@@ -139,7 +139,7 @@ def _read_peft(weights: Tensors, described: Mapping[str, Any], config: CsmConfig
         elif name in ours:
             whole[name] = weights[key]
         else:
-            raise CheckpointError(f"The adapter holds {key}, which is not understood.")
+            raise CheckpointError(f"The adapter holds {key}, which is not supported.")
 
     def scale(module: str, rank: int) -> float:
         stored = _stem(form.names(f"{module}.weight")[0])
@@ -188,7 +188,7 @@ def _read_mlx(weights: Tensors, described: Mapping[str, Any], config: CsmConfig)
         stem, _, last = key.rpartition(".")
         module = re.sub("|".join(MLX_PARTS), lambda found: MLX_PARTS[found[0]], stem)
         if last not in ("lora_a", "lora_b") or f"{module}.weight" not in _names(config) or "embeddings" in module:
-            raise CheckpointError(f"The adapter holds {key}, which is not understood.")
+            raise CheckpointError(f"The adapter holds {key}, which is not supported.")
         parts.setdefault(module, {})[last[-1].upper()] = weights[key].T
     return _checked(Adapter(_low_rank(parts, lambda module, rank: float(parameters["scale"]))), config)
 
@@ -209,7 +209,7 @@ def _read_streaming(weights: Tensors, config: CsmConfig, alpha: float | None) ->
         raise CheckpointError("Expected an adapter, found a model without one: give it as the model.")
     if alpha is None:
         raise CheckpointError(
-            f"This adapter's alpha is stored nowhere. Give it (--alpha); csm-streaming's own is {STREAMING_ALPHA}."
+            f"This adapter does not store its alpha. Give it with --alpha; csm-streaming uses {STREAMING_ALPHA}."
         )
     return _checked(Adapter(_low_rank(parts, lambda module, rank: alpha / rank)), config)
 

@@ -160,7 +160,7 @@ def _dialogue(given: Arguments) -> int:
     from .script import Script
 
     if not 0 <= given.pause <= 60:
-        raise UsageError(f"A pause is 0 to 60 seconds, not {given.pause:g}.")
+        raise UsageError(f"A pause must be 0 to 60 seconds, not {given.pause:g}.")
     script = Script.parse(_text(None if given.script == "-" else _read(Path(given.script)), "a script's file"))
     numbers = {character: number for number, character in enumerate(script.characters)}
     chosen = {character: _voice(given, name) for character, name in script.voices.items()}
@@ -284,7 +284,7 @@ def _text(given: str | None, option: str) -> str:
     try:
         return sys.stdin.read()
     except UnicodeDecodeError as error:
-        raise InvalidText(f"What comes through the pipe is no text: {error}.") from error
+        raise InvalidText(f"The pipe did not deliver text: {error}.") from error
 
 
 def _read(path: Path) -> str:
@@ -298,7 +298,7 @@ def _read(path: Path) -> str:
 
 def _speaker(written: str) -> int:
     if not written.isdecimal():
-        raise InvalidSpeaker(f"A speaker is a whole number from 0 up, not {written!r}.")
+        raise InvalidSpeaker(f"A speaker must be a whole number, 0 or higher, not {written!r}.")
     return int(written)
 
 

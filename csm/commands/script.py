@@ -49,7 +49,7 @@ class Script:
 
     @classmethod
     def parse(cls, text: str) -> Script:
-        """Raises ScriptError for a line that is none, a voice given twice, or a script in which nobody speaks."""
+        """Raises ScriptError for an invalid line, a voice given twice, or a script without any lines to speak."""
         script = cls()
         for number, written in enumerate(text.lstrip("\ufeff").splitlines(), start=1):
             content = written.strip()

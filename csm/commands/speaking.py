@@ -32,7 +32,7 @@ def find_watermark(wanted: bool, stream: bool) -> Watermark | None:
     if not wanted:
         say("The speech carries no watermark, as asked.")
     elif stream:
-        say("The speech carries no watermark: it is made from the whole, and this is streamed.")
+        say("The speech carries no watermark, because a watermark needs the whole recording and this one is streamed.")
     else:
         try:
             return load_watermark()

@@ -109,7 +109,9 @@ def _train(given: Arguments) -> int:
         )
         if given.resume:
             say(
-                f"Goes on after step {trainer.step}." if trainer.resume() else "There is nothing to go on from: begins."
+                f"Goes on after step {trainer.step}."
+                if trainer.resume()
+                else "There is nothing to resume: training starts."
             )
         elif trainer.checkpoints.last() is not None:
             raise ValueError(f"There is a training in {given.out} already: add --resume, or take another folder.")

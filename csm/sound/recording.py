@@ -25,7 +25,7 @@ def as_mono(audio: Tensor | np.ndarray | None, sample_rate: int) -> Tensor:
         raise InvalidAudio(f"A recording is a tensor of samples, not {type(audio).__name__}.")
     samples = torch.as_tensor(audio).detach().cpu()
     if sample_rate <= 0:
-        raise InvalidAudio(f"A recording's sample rate is a number of samples a second, not {sample_rate}.")
+        raise InvalidAudio(f"A recording's sample rate must be a number of samples per second, not {sample_rate}.")
     if samples.ndim not in (1, 2) or samples.is_complex():
         raise InvalidAudio(f"A recording has the shape [samples] or [channels, samples], not {list(samples.shape)}.")
     if samples.numel() == 0:
@@ -38,7 +38,7 @@ def as_mono(audio: Tensor | np.ndarray | None, sample_rate: int) -> Tensor:
     if not samples.isfinite().all():
         raise InvalidAudio("The recording holds values that are not numbers (NaN or infinity).")
     if samples.abs().max() < SILENCE:
-        raise InvalidAudio("The recording is silent: there is no voice in it.")
+        raise InvalidAudio("The recording is silent.")
     if sample_rate != SAMPLE_RATE:
         import soxr
 

@@ -258,7 +258,7 @@ def _split(clips: list[Clip], share: float, notes: list[str]) -> list[Clip]:
     fit = [clip for clip in clips if not clip.dropped]
     if share <= 0 or len(fit) < 2:
         if len(fit) < 2:
-            notes.append("Nothing is held out: there are too few clips, so nothing will tell when it learns by heart.")
+            notes.append("There are too few clips to hold any out, so nothing will show when the model memorises them.")
         return clips
     sources = sorted({clip.conversation or clip.source for clip in fit}, key=_mixed)
     wanted = share * sum(clip.seconds for clip in fit)
@@ -275,7 +275,7 @@ def _split(clips: list[Clip], share: float, notes: list[str]) -> list[Clip]:
                 held.add(source)
         chosen = {clip.id for clip in fit if (clip.conversation or clip.source) in held}
     else:
-        notes.append("There is one recording: its end is held out, which judges less well than another recording.")
+        notes.append("There is only one recording, so its end is held out; a second one would give a better measure.")
         chosen = {clip.id for clip in fit[-max(1, round(share * len(fit))) :]}
     return [replace(clip, split="held out" if clip.id in chosen else "train") for clip in clips]
 

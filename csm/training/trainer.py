@@ -261,7 +261,7 @@ class Trainer:
 
     def _go_on(self) -> str:
         last = self.checkpoints.last()
-        return f"The last checkpoint is {last}." if last else "No checkpoint was written yet."
+        return f"The last checkpoint is {last}." if last else "No checkpoint has been written yet."
 
     # -- weights ----------------------------------------------------------------------------------------------------
 

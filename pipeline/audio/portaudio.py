@@ -141,7 +141,7 @@ class PortAudio:
             return stream
         raise SoundCardError(
             f"The {_WORD[kind]} “{device.name}” cannot be opened ({_short(problem)}): "
-            "is it plugged in, and does another program hold it?"
+            "is it plugged in, and is another program using it?"
         ) from problem
 
     def _device(self, entry: dict[str, Any]) -> Device:

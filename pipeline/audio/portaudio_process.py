@@ -62,9 +62,9 @@ class PortAudioApart:
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
-            raise SoundCardError("The sound system does not answer: restart it, or the computer.") from error
+            raise SoundCardError("The sound system does not respond: restart it, or the computer.") from error
         told = json.loads(
-            done.stdout or b'{"problem": "The sound system does not answer: restart it, or the computer."}'
+            done.stdout or b'{"problem": "The sound system does not respond: restart it, or the computer."}'
         )
         if "problem" in told:
             raise SoundCardError(told["problem"])

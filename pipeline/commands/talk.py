@@ -196,7 +196,7 @@ def _print(held: Held, options: Options) -> None:
     for text in dict.fromkeys(notice.text for notice in held.notices):
         print(printable(text), file=sys.stderr)
     if not held.records:
-        print("No speech was heard in what was played.", file=sys.stderr)
+        print("No speech was found in the recording.", file=sys.stderr)
     if options.as_json:
         print(json.dumps(as_data(held, options), indent=2))
         return

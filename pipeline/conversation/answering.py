@@ -101,7 +101,7 @@ async def answer(
         raise EngineError(
             f"The language model asked for the tool “{call.name[:40]}”, which it does not have: ask in other words."
         )
-    raise EngineError("The language model had no words for that: ask again, or choose another model.")
+    raise EngineError("The language model returned no words: ask again, or choose another model.")
 
 
 def _corrected(refused: list[tuple[ToolCall, BadCall]]) -> Iterator[Message]:

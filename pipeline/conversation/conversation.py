@@ -404,7 +404,7 @@ class Conversation:
             self._replies.start(record, fixed(ASK_AGAIN), release=True)
             return
         if not trouble:
-            self._scope.notice("info", "Something was heard, but no words were understood.")
+            self._scope.notice("info", "Parley heard something, but understood no words.")
         self._scope.close_record(record, "not understood", trouble)
 
     def _start(self, record: TurnRecord, request: Request, *, turn: UserTurn | None = None, release: bool) -> None:

@@ -97,7 +97,7 @@ class Recollection:
                     return await asyncio.shield(self._ahead[1])
                 return await self._look(self._memory, query)
         except TimeoutError:
-            self._warn("The memory takes too long to answer: this reply is made without it.")
+            self._warn("The memory is taking too long, so this reply is made without it.")
             return None
         except EngineError as error:
             self._warn(f"Nothing could be recalled for this turn: {error}")

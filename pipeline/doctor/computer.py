@@ -110,9 +110,9 @@ def described(hardware: Hardware) -> str:
 async def fetched(patient: Patient, tell: Tell) -> Verdict:
     lacking = await asyncio.to_thread(missing, patient)
     if not lacking:
-        return Verdict("good", "All that the chosen engines need is here.")
+        return Verdict("good", "Everything that the chosen engines need is here.")
     if not patient.suits:
-        return Verdict("skipped", "They are not here, and do not suit this computer: see above.")
+        return Verdict("skipped", "They are missing, and would not suit this computer anyway: see above.")
     names = _listed([f"{choice.label}{_size(choice.model)}" for choice in lacking])
     verb = "is" if len(lacking) == 1 else "are"
     return Verdict("bad", f"{names} {verb} not on this computer yet: `{command(patient.settings)}`, or “This computer” "

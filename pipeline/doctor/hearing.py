@@ -81,7 +81,7 @@ async def heard_back(patient: Patient, tell: Tell) -> Verdict:
     """The ears listen to what the voice said. Only ears that are known to understand can judge it: where the chosen
     ones are no judges, Whisper base is loaded for this alone, if it is on this computer."""
     if patient.spoken is None:
-        return Verdict("skipped", "There is no speech to listen to.")
+        return Verdict("skipped", "There is no speech to check.")
     judges = patient.settings.ears.engine in JUDGES
     if judges or patient.talking() or not await asyncio.to_thread(is_here, WHISPER_BASE):
         return await _judged(patient, patient.spoken, _ears(patient))
@@ -108,11 +108,11 @@ async def _judged(patient: Patient, spoken: Samples, ears: SpeechToText) -> Verd
         return Verdict("good", f"{told}.", seconds, figures)
     why_not = None
     if patient.settings.ears.engine not in JUDGES:
-        why_not = "These ears are made for people’s voices, so that says little about this one; with Whisper it will."
+        why_not = "These ears expect a person’s voice, so this says little about a synthetic one: choose Whisper."
     elif not patient.english:
         why_not = "The sentence is English, and the ears or the voice are set to another language."
     elif not patient.understands:
-        why_not = "The ears did not understand a person either, so that says nothing about the voice."
+        why_not = "The ears did not understand a person either, so this says nothing about the voice."
     if why_not is not None:
         return Verdict("open", f"{told}. {why_not}", seconds, figures)
     if share < WORDS_BAD:

@@ -35,7 +35,7 @@ async def microphone(patient: Patient, tell: Tell) -> Verdict:
     if peak < FAINT:
         return Verdict("fair", f"It hears no more than a quiet room ({loudness:.0f} dB of full scale): if you spoke, "
                        "come closer or turn it up.", None, figures)  # fmt: skip
-    return Verdict("good", f"It hears: at most {loudness:.0f} dB of full scale.", None, figures)
+    return Verdict("good", f"It works: at most {loudness:.0f} dB of full scale.", None, figures)
 
 
 async def headphones(patient: Patient, tell: Tell) -> Verdict:
@@ -70,5 +70,5 @@ def _elsewhere(patient: Patient) -> Verdict | None:
     if patient.settings.audio.place == "browser":
         return Verdict("skipped", "Your headset is the browser’s: try it under “Headset” on the setup page.")
     if patient.talking():
-        return Verdict("skipped", "The sound card is for the conversation: close the talk page, then check again.")
+        return Verdict("skipped", "The conversation is using the sound card: close the talk page, then check again.")
     return None

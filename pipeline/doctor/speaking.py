@@ -36,7 +36,7 @@ ON_GPU = ("bf16",)
 KOKORO_PACE = 0.7
 """The real-time factor up to which Kokoro is proposed: ears and mind compute beside it in talk."""
 
-BUSY = "It would take the computer from a conversation: close the talk page, then check again."
+BUSY = "This would slow down a conversation: close the talk page, then check again."
 
 SAMPLE_S, SAMPLE_WORK_S = 2.0, 20.0
 """A precision is timed by this much sound, or by what it makes in this much time."""
@@ -59,7 +59,7 @@ async def speaking(patient: Patient, tell: Tell) -> Verdict:
         f"the first of it {said.first_s:.2f} s"
     )
     csm = patient.settings.voice.engine == "csm"
-    advice = "Which precision keeps pace is tried at the end." if csm else "Choose another voice."
+    advice = "The check tries at the end which precision keeps up." if csm else "Choose another voice."
     if said.factor > KEEPS_PACE:
         pauses = "it has to pause while it speaks" if said.factor > 1 else "it hardly keeps pace"
         return Verdict("fair", f"{text}: {pauses}. {advice}", said.seconds, figures)
@@ -84,9 +84,9 @@ async def kokoro(patient: Patient, tell: Tell) -> Verdict:
         await engine.stop()
     figures = {"real_time_factor": round(said.factor, 3)}
     if said.factor <= KOKORO_PACE:
-        return Verdict("good", f"It keeps pace here (real-time factor {said.factor:.2f}): for a more natural voice "
+        return Verdict("good", f"It keeps up here (real-time factor {said.factor:.2f}): for a more natural voice "
                        "choose Kokoro on the setup page, under Engines.", said.seconds, figures)  # fmt: skip
-    return Verdict("good", f"It would not keep pace here (real-time factor {said.factor:.2f}): keep the voice that you "
+    return Verdict("good", f"It would not keep up here (real-time factor {said.factor:.2f}): keep the voice that you "
                    "have.", said.seconds, figures)  # fmt: skip
 
 
@@ -127,7 +127,7 @@ def recommended(factors: Mapping[str, float], failed: Mapping[str, str]) -> Verd
         return Verdict("good", f"Real-time factors: {told}. Choose {best}, or “auto”, which now means that.{others}",
                        None, factors)  # fmt: skip
     nearest = min(factors, key=lambda precision: factors[precision])
-    return Verdict("fair", f"Real-time factors: {told}. None keeps pace with speech; {nearest} comes nearest. For talk "
+    return Verdict("fair", f"Real-time factors: {told}. None keeps up with speech; {nearest} comes nearest. For talk "
                    f"without pauses choose eSpeak NG.{others}", None, factors)  # fmt: skip
 
 

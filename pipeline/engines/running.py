@@ -116,7 +116,7 @@ class Engines:
                 if self._slots[part] is not other:
                     await other.stop()
             label = CATALOGUE[part, plan.engine].label
-            return f"{slot.status.last_error} {label} takes its place until then."
+            return f"{slot.status.last_error} {label} is used until then."
 
     @asynccontextmanager
     async def resting(self, part: Part) -> AsyncIterator[None]:

@@ -64,7 +64,7 @@ async def transcribed(
         EngineError: they failed.
     """
     if not ears.writes_down and (wishes.translate or wishes.language not in (None, "en")):
-        raise CannotFulfil("The ears that run understand English only: choose Whisper on the setup page.")
+        raise CannotFulfil("The current ears understand only English: choose Whisper on the setup page.")
     cutter = Cutter(vad) if ears.writes_down else Cutter(vad, SHORT_S, SHORT_SILENCE_S)
     told = wishes.before
     cut = _cut(cutter, file, longest_s)

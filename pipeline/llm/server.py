@@ -108,12 +108,12 @@ class ChatServer:
             case _Refusal(status=404, text=text) if "model" in text.lower():
                 return EngineError(f"The server {self.url} has no such model{_reason(text)}: choose another.")
             case _Refusal(status=404):
-                return EngineError(f"There is no chat at {self.url}: correct the address; most end in /v1.")
+                return EngineError(f"There is no chat API at {self.url}: correct the address; most end in /v1.")
             case _Refusal(status=status, text=text):
                 kind = Refused if status in (400, 422) else EngineError
                 return kind(f"The language model's server answered {status}{_reason(text)}.")
             case BrokenOff():
-                return EngineError(f"The language model's server broke off{_reason(str(error))}.")
+                return EngineError(f"The language model's server closed the connection{_reason(str(error))}.")
             case httpx.ConnectError() | httpx.ConnectTimeout():
                 return EngineError(f"No server answers at {self.url}: start it, or correct the address.")
             case httpx.TimeoutException():
@@ -121,7 +121,7 @@ class ChatServer:
             case httpx.InvalidURL() | httpx.UnsupportedProtocol():
                 return EngineError(f"{self.url!r} is no address: it should look like http://localhost:11434/v1.")
             case httpx.HTTPError():
-                return EngineError("The language model's server went away in the middle of the reply.")
+                return EngineError("The language model's server disconnected in the middle of the reply.")
         return EngineError(f"What answers at {self.url} does not speak OpenAI's chat API.")
 
 

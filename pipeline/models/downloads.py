@@ -146,7 +146,7 @@ class Downloader:
                 about = self._api.parse_safetensors_file_metadata(file.repository, file.path, revision=file.commit)
             except SafetensorsParsingError as error:
                 raise DownloadError(
-                    f"{file.path} of {file.repository} is damaged at the hub: choose another."
+                    f"{file.path} of {file.repository} is damaged on the hub itself: choose another."
                 ) from error
             if any(tensor.startswith(CODEC_TENSORS) for tensor in about.tensors):
                 return True
@@ -267,7 +267,7 @@ def _check_room(plan: Plan) -> None:
         free = free_disk(folder)
         if need and free < need + SPARE:
             raise DownloadError(
-                f"{in_words(need)} are to be fetched and {folder} has {in_words(free)} free: "
+                f"{in_words(need)} have to be downloaded, but {folder} has {in_words(free)} free: "
                 "free some space, or name another folder in HF_HOME."
             )
 
@@ -309,7 +309,7 @@ class _alone:
         try:
             self._lock.acquire(timeout=0)
         except Timeout as error:
-            raise DownloadError(f"{self._file.repository} is being fetched by another Parley already.") from error
+            raise DownloadError(f"{self._file.repository} is already being downloaded by another Parley.") from error
 
     def __exit__(self, *_: object) -> None:
         self._lock.release()

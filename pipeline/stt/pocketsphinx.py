@@ -88,7 +88,7 @@ class Decoders:
 
     def open(self, turn: int) -> None:
         if len(self._turns) == _DECODERS:
-            raise EngineError("pocketsphinx listens to too many people at a time: wait until one has finished.")
+            raise EngineError("PocketSphinx is listening to too many people: wait until one has finished.")
         self._turns[turn] = _Utterance(self._free.pop() if self._free else self._decoder())
 
     def feed(self, turn: int, samples: Samples) -> tuple[str, int] | None:
@@ -108,7 +108,7 @@ class Decoders:
         try:
             return self._turns[turn]
         except KeyError:
-            raise EngineError("What was said before pocketsphinx was restarted is lost: please say it again.") from None
+            raise EngineError("PocketSphinx was restarted and lost what you said: please say it again.") from None
 
     def _decoder(self) -> Any:
         import pocketsphinx
@@ -125,7 +125,7 @@ class PocketSphinx(WorkerEars):
 
     async def start(self, report: Report) -> None:
         if self._language not in ("en", "auto"):
-            raise EngineError("pocketsphinx understands English only: choose English, or another engine.")
+            raise EngineError("PocketSphinx understands only English: choose English, or another engine.")
         await super().start(report)
 
 

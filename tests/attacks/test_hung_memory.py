@@ -11,4 +11,4 @@ def test_a_reply_does_not_wait_for_a_hung_memory() -> None:
     scene.reply("It is noon.")
     told = scene.play(until=10.0)
     assert told.outcomes == ["completed"]
-    assert "The memory takes too long to answer: this reply is made without it." in told.notices
+    assert "The memory is taking too long, so this reply is made without it." in told.notices

@@ -135,7 +135,7 @@ async def test_a_start_ends_in_a_talk(
     service.begin()
     await until(lambda: len(service.notices) == 2)
     service.engines.stages()  # raises unless each stage runs
-    assert "mind: Its server is not running. mind-2 takes its place until then." in [n.text for n in service.notices]
+    assert "mind: Its server is not running. mind-2 is used until then." in [n.text for n in service.notices]
     mind = service.engines.health()["mind"]
     assert (mind.engine, mind.state, mind.last_error) == ("mind-2", "ready", "Its server is not running.")
 
@@ -196,8 +196,8 @@ async def test_a_server_that_never_answers_has_its_time(mind_of_a_server: Script
         await engines.start()
         assert states(engines)["mind"] == "failed"
         why = engines.health()["mind"].last_error
-        assert why is not None and "gave no whole answer" in why
-        with pytest.raises(EngineError, match="gave no whole answer"):
+        assert why is not None and "did not answer completely" in why
+        with pytest.raises(EngineError, match="did not answer completely"):
             engines.stages()
         await engines.stop()
 
@@ -226,7 +226,7 @@ async def test_a_change_that_waits_holds_up_no_other_and_gives_way_to_its_undoin
         assert SettingsStore(tmp_path).load().settings.mind.engine == "mind-1", "what is not in use is not kept"
 
         assert await changing(service, mind={"engine": "mind-1"}) == []
-        with pytest.raises(SettingsRefused, match="another change has taken the place"):
+        with pytest.raises(SettingsRefused, match="another change replaced this one"):
             await waiting
         assert engines.reloading() == {}
         kept = SettingsStore(tmp_path).load().settings

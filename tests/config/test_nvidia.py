@@ -69,7 +69,7 @@ NOT_THERE, THERE = (lambda: False), (lambda: True)
         (failing(subprocess.CalledProcessError(2, "nvidia-smi", 'Field "compute_cap" is not a valid field to query.')),
          THERE, "too old: update it"),
         (failing(PermissionError(13, "Permission denied")), THERE, "Permission denied"),
-        (lambda command: "\x00\ufffd<html>", THERE, "not to be understood"),
+        (lambda command: "\x00\ufffd<html>", THERE, "cannot be understood"),
         (lambda command: "0, GPU-cc33, NVIDIA GB10, [N/A], [N/A], 580.0, 12.1", THERE, "does not tell its memory"),
         (lambda command: "", NOT_THERE, ""),
     ],

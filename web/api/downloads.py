@@ -73,7 +73,7 @@ class Downloads:
             Problem: one is under way.
         """
         if self.status.state in ("asking", "fetching"):
-            raise Problem(409, "A download is under way: wait for its end, or stop it first.")
+            raise Problem(409, "A download is already running: wait until it has finished, or stop it first.")
         self.status = Status("asking")
         self._running = asyncio.create_task(self._follow(models, token, self.status, after=self._running))
 

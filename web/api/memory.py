@@ -46,7 +46,7 @@ def memory_api(service: Service) -> APIRouter:
         sound = 0 if "id" in what else await service.forget(**what)
         await service.keep_names(each.id for each in await memory().conversations())
         if not count + sound:
-            raise Problem(404, "There is nothing of that in the memory; it may have been forgotten already.")
+            raise Problem(404, "The memory has nothing like that; it may have been forgotten already.")
         return {"forgotten": count}
 
     @router.get("")
@@ -105,7 +105,7 @@ def memory_api(service: Service) -> APIRouter:
     async def forget_everything(request: Request) -> dict[str, Any]:
         """Asks for `{"everything": true}`, so that a wrong address never empties the memory."""
         if not checked(Everything, await json_object(request)).everything:
-            raise Problem(422, "everything must be true to forget everything.", "everything")
+            raise Problem(422, "To forget everything, send everything: true.", "everything")
         forgotten = await memory().forget(everything=True)
         await service.forget(everything=True)
         await service.keep_names(())

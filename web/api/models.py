@@ -104,7 +104,7 @@ def models_api(service: Service) -> APIRouter:
             async with asyncio.timeout(MODELS_S):
                 return {"models": [str(entry["id"]) for entry in await chat.models()]}
         except TimeoutError:
-            raise Problem(503, f"{server.url} gave no whole answer within {MODELS_S:.0f} s: start it anew.") from None
+            raise Problem(503, f"{server.url} did not answer completely within {MODELS_S:.0f} s: restart it.") from None
         finally:
             await chat.stop()
 

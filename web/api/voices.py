@@ -204,7 +204,7 @@ def _keep(folder: Path, upload: Upload) -> tuple[str, Samples]:
     try:
         content = base64.b64decode(upload.data, validate=True)
     except (binascii.Error, ValueError):
-        raise Problem(422, "The recording came damaged: send it again.", "data") from None
+        raise Problem(422, "The recording arrived damaged: send it again.", "data") from None
     if not content:
         raise Problem(422, "The file is empty: record it again.", "data")
     if len(content) > MAX_RECORDING:

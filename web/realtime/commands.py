@@ -221,7 +221,7 @@ class Commands:
     async def _transcribed(self, item: parts.Message) -> parts.Message:
         """With the words of its sound. Raises Refusal for a message that cannot be told to the language model."""
         if any(part.type == "input_image" for part in item.content):
-            raise Refusal("image_not_supported", "The language model here sees no images: send text.", "item.content")
+            raise Refusal("image_not_supported", "The language model cannot see images: send text.", "item.content")
         content = []
         for part in item.content:
             words = part.transcript or part.text
@@ -329,7 +329,9 @@ class Commands:
     def _respond(self, options: parts.ResponseOptions) -> list[wire.ServerEvent]:
         """From here on `response.created` is followed by exactly one `response.done`, whatever happens."""
         if self._wishes.kind == "transcription":
-            raise Refusal("invalid_value", "A transcription session gives no replies: connect without it.", "type")
+            raise Refusal(
+                "invalid_value", "A transcription session has no replies: connect without that intent.", "type"
+            )
         request = self._wishes.request_for(options)
         if options.input is not None:
             request = replace(request, history=tuple(self._given(each) for each in options.input))
@@ -339,7 +341,7 @@ class Commands:
         if narrator.asked is not None or (narrator.answer is not None and narrator.answer.open):
             raise Refusal(
                 "conversation_already_has_active_response",
-                "A reply is being made already: wait for response.done, or send response.cancel first.",
+                "A reply is already in progress: wait for response.done, or send response.cancel first.",
             )
         if narrator.answer is not None and not narrator.parley:
             self._conversation.played(narrator.answer.samples)  # such a client plays the new one after it

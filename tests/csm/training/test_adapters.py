@@ -253,7 +253,7 @@ class TestRefused:
 
     def test_a_magnitude_is_not_written(self, tmp_path: Path) -> None:
         matrix = LowRank(torch.zeros(1, 64), torch.zeros(64, 1), 1.0, torch.ones(64))
-        with pytest.raises(CheckpointError, match="merge it into a checkpoint"):
+        with pytest.raises(CheckpointError, match="merge this one into a checkpoint"):
             write_adapter(Adapter({"backbone.layers.0.attn.q_proj": matrix}), tmp_path, TINY)
 
 

@@ -124,7 +124,7 @@ def test_silence_is_said_and_nothing_is_written(
     soundfile.write(tmp_path / "silence.wav", np.zeros(EAR_RATE, np.float32), EAR_RATE)
     reply = tmp_path / "reply.wav"
     assert run(tmp_path, "--input", tmp_path / "silence.wav", "--output", reply) == talk.NOTHING_SAID
-    assert "No speech was heard" in capsys.readouterr().err
+    assert "No speech was found" in capsys.readouterr().err
     assert not reply.exists()
 
 

@@ -158,7 +158,7 @@ def test_a_reply_without_words_is_asked_for_once_more_and_then_said_to_fail(word
     scene.reply(words)
     told = scene.play(until=16.0)
     assert told.outcomes == ["failed"]
-    assert told.notices == ["The language model had no words for that: ask again, or choose another model."]
+    assert told.notices == ["The language model returned no words: ask again, or choose another model."]
     assert len(scene.prompts) == 2
 
 

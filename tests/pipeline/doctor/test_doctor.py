@@ -350,7 +350,7 @@ async def test_where_the_ears_are_no_judge_whisper_on_this_computer_listens(
     assert found.grade == grade
 
 
-@pytest.mark.parametrize(("seconds", "words"), [(0.4, "choose Kokoro on the setup page"), (0.9, "would not keep pace")])
+@pytest.mark.parametrize(("seconds", "words"), [(0.4, "choose Kokoro on the setup page"), (0.9, "would not keep up")])
 async def test_kokoro_is_proposed_where_it_was_measured_to_keep_pace(
     monkeypatch: pytest.MonkeyPatch, seconds: float, words: str
 ) -> None:

@@ -33,7 +33,7 @@ from tests.csm.tiny import write_checkpoint
     [
         ({"bf16": 0.5, "int8": 0.3}, {}, "good", "Real-time factors: bf16 0.50, int8 0.30. Choose bf16, or"),
         ({"bf16": 6.1, "int8": 1.2, "int4": 0.74}, {}, "good", "bf16 6.10, int8 1.20, int4 0.74. Choose int4, or"),
-        ({"bf16": 6.1, "int8": 1.2, "int4": 1.3}, {}, "fair", "None keeps pace with speech; int8 comes nearest."),
+        ({"bf16": 6.1, "int8": 1.2, "int4": 1.3}, {}, "fair", "None keeps up with speech; int8 comes nearest."),
         ({"int4": 0.74}, {"bf16": "No.", "int8": "No."}, "good", "now means that. Not bf16 nor int8: No."),
         ({}, {"bf16": "No room.", "int8": "No kernel."}, "bad", "Not bf16: No room. Not int8: No kernel."),
     ],

@@ -93,8 +93,8 @@ async def talk(server: ChatServer) -> AsyncIterator[Talk]:
         ({"pieces": [b"\x00\xff rubbish\n\n"]}, "does not speak OpenAI's chat API"),
         ({"pieces": ["Once upon a time. And", b"data: {rubbish\n\n"]}, "does not speak OpenAI's chat API"),
         ({"pieces": [{"content": 7}]}, "does not speak OpenAI's chat API"),
-        ({"pieces": ["Once upon a time. And", " the"], "end": "disconnect"}, "went away in the middle of the reply"),
-        ({"pieces": [], "end": "disconnect"}, "went away in the middle of the reply"),
+        ({"pieces": ["Once upon a time. And", " the"], "end": "disconnect"}, "disconnected in the middle of the reply"),
+        ({"pieces": [], "end": "disconnect"}, "disconnected in the middle of the reply"),
         ({"pieces": ["<think>", "Hm."]}, "reasoned until its reply was full"),
     ],
 )

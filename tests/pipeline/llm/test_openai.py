@@ -211,8 +211,8 @@ async def test_the_context_is_trimmed_to_what_the_server_says_it_has() -> None:
         ({"pieces": [b"data: [1, 2]\n\n"]}, "does not speak OpenAI's chat API"),
         ({"pieces": [b'data: {"choices": [7]}\n\n']}, "does not speak OpenAI's chat API"),
         ({"pieces": ["Hel", b'data: {"error": {"message": "GPU on fire"}}\n\n']}, r"broke off \(GPU on fire\)"),
-        ({"pieces": ["Hel"], "end": "disconnect"}, "went away in the middle of the reply"),
-        ({"pieces": ["Hel", b"data: {\"choi"], "end": "disconnect"}, "does not speak|went away"),
+        ({"pieces": ["Hel"], "end": "disconnect"}, "disconnected in the middle of the reply"),
+        ({"pieces": ["Hel", b"data: {\"choi"], "end": "disconnect"}, "does not speak|disconnected"),
     ],
 )  # fmt: skip
 async def test_what_a_server_does_wrong_is_one_sentence_and_not_the_end(script: dict[str, Any], sentence: str) -> None:

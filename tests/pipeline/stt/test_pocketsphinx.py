@@ -147,7 +147,7 @@ async def test_too_many_people_are_told_so(ears: PocketSphinx, monkeypatch: pyte
     hearings = [ears.listen() for _ in range(_DECODERS + 1)]
     for hearing in hearings[:-1]:
         await hearing.feed(np.zeros(FRAME, np.float32))
-    with pytest.raises(EngineError, match="too many people at a time"):
+    with pytest.raises(EngineError, match="listening to too many people"):
         await hearings[-1].feed(np.zeros(FRAME, np.float32))
     await hearings[0].close()
     assert await understood(ears, in_a_room(recording("weather_question.wav"))) == QUESTION

@@ -84,7 +84,7 @@ def generate_api(service: Service, voices: Voices, queue: Queue) -> APIRouter:
         if not asked.references:
             return await chosen(service, voices, asked.voice)
         if not asked.consent:
-            raise Refused(400, "Send consent: true, if whoever is heard in the references agrees to that.", "consent")
+            raise Refused(400, "Send consent: true if everyone in the recordings has agreed to this.", "consent")
         folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="parley-references-")))
         files = [(folder / f"{number}.flac", reference) for number, reference in enumerate(asked.references)]
         choose = like(

@@ -111,7 +111,7 @@ def made_voices_api(service: Service, voices: Voices) -> APIRouter:
 def _name(fields: Mapping[str, Any]) -> str:
     name = str(fields.get("name", "")).strip()
     if not name:
-        raise Refused(400, "name is missing: say what it is to be called.", "name")
+        raise Refused(400, "name is missing: give the voice a name.", "name")
     if len(name) > NAMED:
         raise Refused(400, f"name may have at most {NAMED} characters.", "name")
     return name

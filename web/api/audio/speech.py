@@ -89,7 +89,7 @@ async def spoken(voice: LeasedVoice, choose: Choose, text: str, queue: Queue) ->
                     await uninterrupted(speaker.close())
                 if made:
                     return
-    raise Refused(503, "The voice made no sound of this text: try again, or write it in other words.", "input")
+    raise Refused(503, "The voice produced no sound for this text: try again, or rephrase it.", "input")
 
 
 async def encoded(

@@ -93,7 +93,7 @@ def transcriptions_api(service: Service, queue: Queue) -> APIRouter:
             file = uploaded(form, "file")
             if "word" in asked.timestamp_granularities and not running_ears(service).writes_down:
                 raise Refused(
-                    400, "The ears that run do not know when a word was said: choose Whisper on the setup page.",
+                    400, "The current ears cannot tell when a word was said: choose Whisper on the setup page.",
                     "timestamp_granularities[]",
                 )  # fmt: skip
             passages = _heard(service, queue, file, asked.wishes(translate))

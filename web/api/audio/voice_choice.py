@@ -72,7 +72,7 @@ def like(engine: TextToSpeech, references: list[tuple[Path, str]], name: str) ->
     """Raises Refused where the engine that runs cannot imitate."""
     if not isinstance(engine, Imitating):
         raise Refused(
-            400, f"Only CSM-1B speaks as a recording does ({name}): choose it on the setup page.", "voice",
+            400, f"Only CSM-1B can speak like a recording ({name}): choose it on the setup page.", "voice",
             "voice_not_available",
         )  # fmt: skip
 
