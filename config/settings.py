@@ -20,39 +20,41 @@ class _Tree(BaseModel):
 
 
 class AudioSettings(_Tree):
-    place: Literal["browser", "soundcard"] = "browser"
+    place: Literal["browser", "soundcard"] = Field(
+        "browser", description="where Parley listens and speaks: the browser's headset, or this computer's sound card"
+    )
     input: str | None = Field(None, description="sound card: the microphone's name; None is the system's default")
     output: str | None = Field(None, description="sound card: the headset's name; None is the system's default")
 
 
 class EarsSettings(_Tree):
-    engine: str = "pocketsphinx"
+    engine: str = Field("pocketsphinx", description="what understands you")
     model: str = Field("", description="an engine's model: a name, a hub id or a folder; empty is the engine's default")
     language: str = Field("en", description="ISO 639-1, or 'auto' where the engine can tell")
     sensitivity: Annotated[float, Field(ge=0.05, le=0.95)] = Field(
-        0.5, description="probability of speech above which Silero's verdict counts as speech"
+        0.5, description="probability above which Silero counts sound as speech"
     )
 
 
 class TurnSettings(_Tree):
-    meaning: bool = Field(True, description="judge by voice and words whether the user had finished (smart-turn)")
+    meaning: bool = Field(True, description="judge by voice and words whether you have finished (smart-turn)")
     shortest_ms: Annotated[int, Field(ge=100, le=2000)] = Field(
-        100, description="silence that ends a turn when the user has clearly finished"
+        100, description="silence that ends a turn when you have clearly finished"
     )
     longest_ms: Annotated[int, Field(ge=300, le=6000)] = Field(
-        1600, description="silence that ends a turn when the user seems not to have finished"
+        1600, description="silence that ends a turn when you do not seem to have finished"
     )
     silence_ms: Annotated[int, Field(ge=100, le=5000)] = Field(
-        500, description="silence that ends a turn while meaning is not judged"
+        500, description="silence that ends a turn when meaning is off"
     )
     speculations: Annotated[int, Field(ge=0, le=10)] = Field(
-        3, description="replies that may be prepared for one turn before it has ended"
+        3, description="how many replies may be prepared before a turn has ended"
     )
     pre_roll_ms: Annotated[int, Field(ge=0, le=2000)] = Field(
         400, description="sound kept from before speech was noticed, so that no first word is clipped"
     )
     max_speech_s: Annotated[float, Field(ge=5, le=600)] = Field(
-        60.0, description="a turn that goes on for longer without a pause is answered in parts"
+        60.0, description="longer turns without a pause are answered in parts"
     )
 
 
@@ -64,13 +66,15 @@ class Persona(_Tree):
 
 
 class MindSettings(_Tree):
-    engine: str = "builtin"
-    model: str = ""
-    url: str = Field("", description="an OpenAI-compatible server's address, ending in /v1")
-    api_key: SecretStr = SecretStr("")
-    temperature: Annotated[float, Field(ge=0.0, le=2.0)] = 0.7
-    max_tokens: Annotated[int, Field(ge=16, le=4096)] = 300
-    persona: Annotated[str, Field(max_length=8000)] = DEFAULT_PERSONA
+    engine: str = Field("builtin", description="what answers you")
+    model: str = Field("", description="as for the ears")
+    url: str = Field("", description="address of a server with OpenAI's chat API, ending in /v1")
+    api_key: SecretStr = Field(SecretStr(""), description="the server's key")
+    temperature: Annotated[float, Field(ge=0.0, le=2.0)] = Field(
+        0.7, description="how much replies vary; 0 always takes the likeliest word"
+    )
+    max_tokens: Annotated[int, Field(ge=16, le=4096)] = Field(300, description="longest reply, in tokens")
+    persona: Annotated[str, Field(max_length=8000)] = Field(DEFAULT_PERSONA, description="who you are talking to")
     personas: Annotated[list[Persona], Field(max_length=50)] = Field(
         default_factory=list, description="personas that the user has saved, to choose from"
     )
@@ -90,26 +94,34 @@ class Reference(_Tree):
 
 
 class VoiceSettings(_Tree):
-    engine: str = "espeak"
-    model: str = ""
+    engine: str = Field("espeak", description="what speaks to you")
+    model: str = Field("", description="as for the ears")
     name: str = Field("", description="the engine's voice, e.g. espeak's 'en-gb'; empty is the engine's default")
-    words_per_minute: Annotated[int, Field(ge=80, le=450)] = 175
-    pitch: Annotated[int, Field(ge=0, le=99)] = 50
-    volume: Annotated[float, Field(ge=0.0, le=1.0)] = 1.0
-    references: Annotated[list[Reference], Field(max_length=5)] = Field(default_factory=list)
-    precision: Literal["auto", "fp32", "bf16", "int8", "int4"] = "auto"
+    words_per_minute: Annotated[int, Field(ge=80, le=450)] = Field(175, description="how fast it speaks")
+    pitch: Annotated[int, Field(ge=0, le=99)] = Field(50, description="eSpeak's pitch")
+    volume: Annotated[float, Field(ge=0.0, le=1.0)] = Field(1.0, description="1 is as loud as it gets")
+    references: Annotated[list[Reference], Field(max_length=5)] = Field(
+        default_factory=list, description="recordings of the voice that CSM-1B speaks in"
+    )
+    precision: Literal["auto", "fp32", "bf16", "int8", "int4"] = Field(
+        "auto", description="of CSM-1B's weights; fewer bits are faster and slightly less clean"
+    )
     adapter: Annotated[str, Field(max_length=500)] = Field(
         "", description="the folder of a voice that CSM was taught (csm-train); empty for none"
     )
 
 
 class MemorySettings(_Tree):
-    enabled: bool = True
-    owner: Annotated[str, Field(pattern=r"^\w(?:[\w '’-]{0,62}\w)?$")] = "default"
+    enabled: bool = Field(True, description="remember what is said, and recall it")
+    owner: Annotated[str, Field(pattern=r"^\w(?:[\w '’-]{0,62}\w)?$")] = Field(
+        "default", description="whose memory it is"
+    )
     """A name as people write theirs: letters of any script, with spaces, hyphens and apostrophes between them."""
-    budget_chars: Annotated[int, Field(ge=200, le=20_000)] = 2400
+    budget_chars: Annotated[int, Field(ge=200, le=20_000)] = Field(
+        2400, description="how much the mind is reminded of in one turn, in characters"
+    )
     chroma_host: str = Field("", description="a Chroma server's host; empty keeps the memory in the data folder")
-    chroma_port: Annotated[int, Field(ge=1, le=65535)] = 8001
+    chroma_port: Annotated[int, Field(ge=1, le=65535)] = Field(8001, description="the Chroma server's port")
 
 
 class RecordingSettings(_Tree):
@@ -127,11 +139,13 @@ class ApiSettings(_Tree):
 
 class LogSettings(_Tree):
     words: bool = Field(False, description="write what was said into the logs; off unless asked for")
-    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="the least that is logged")
 
 
 class Settings(_Tree):
-    profile: Literal["offline", "small", "cpu", "gpu"] = "offline"
+    profile: Literal["offline", "small", "cpu", "gpu"] = Field(
+        "offline", description="the set of engines that was chosen last"
+    )
     set_up: bool = Field(False, description="whether the setup page was completed once; until then / leads there")
     audio: AudioSettings = Field(default_factory=AudioSettings)
     ears: EarsSettings = Field(default_factory=EarsSettings)

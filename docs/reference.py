@@ -127,30 +127,29 @@ def _default(field: FieldInfo) -> str:
 def messages() -> str:
     introduction = (
         "Every message of `/v1/realtime`, with its own fields. [The protocol](../REALTIME.md) explains how they "
-        "work together. A field in *italics* may be left out."
+        "work together. A field in *italics* may be left out. "
+        "Those outside the parley. family mean what they mean in OpenAI's Realtime API."
     )
-    client: list[tuple[str, ...]] = []
-    server: list[tuple[str, ...]] = []
-    own: list[tuple[str, ...]] = []
+    parts: dict[str, list[tuple[str, ...]]] = {}
     for kind in vars(events).values():
         if not (isinstance(kind, type) and issubclass(kind, BaseModel) and "type" in kind.model_fields):
             continue
         names = get_args(kind.model_fields["type"].annotation)
-        if kind.__module__ != events.__name__ or not all(isinstance(name, str) for name in names) or not names:
+        if kind.__module__ != events.__name__ or kind.__name__.startswith("_") or not names:
             continue
-        if kind.__name__.startswith("_"):
-            continue
+        whence = "From the client" if issubclass(kind, events.ClientEvent) else "From the server"
+        title = f"{whence}, for Parley's own page" if names[0].startswith("parley.") else whence
         row = (f"`{names[0]}`", _fields(kind), sentence(kind.__dict__.get("__doc__") or ""))
-        parley = names[0].startswith("parley.")
-        (client if issubclass(kind, events.ClientEvent) else own if parley else server).append(row)
+        parts.setdefault(title, []).append(row)
     head = ("message", "fields", "meaning")
-    return page(
-        "Messages of the Realtime protocol",
-        introduction,
-        f"## From the client\n\n{table(head, client)}",
-        f"## From the server\n\n{table(head, server)}",
-        f"## From the server, for Parley's own page\n\n{table(head, own)}",
-    )
+    tables = (f"## {title}\n\n{table(*_filled(head, parts[title]))}" for title in sorted(parts, key=len))
+    return page("Messages of the Realtime protocol", introduction, *tables)
+
+
+def _filled(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Without the columns in which nothing stands."""
+    kept = [number for number in range(len(head)) if any(row[number] for row in rows)]
+    return tuple(head[number] for number in kept), [tuple(row[number] for number in kept) for row in rows]
 
 
 def _fields(kind: type[BaseModel]) -> str:

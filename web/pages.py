@@ -29,14 +29,17 @@ def pages(service: Service, *, version: str, token_needed: bool) -> APIRouter:
 
     @router.get("/talk")
     async def talk() -> HTMLResponse:
+        """The talk page."""
         return page("talk")
 
     @router.get("/setup")
     async def setup() -> HTMLResponse:
+        """The setup page."""
         return page("setup")
 
     @router.get("/memory")
     async def memory() -> HTMLResponse:
+        """The memory page."""
         return page("memory")
 
     return router

@@ -51,6 +51,7 @@ def memory_api(service: Service) -> APIRouter:
 
     @router.get("")
     async def overview() -> dict[str, Any]:
+        """How much is remembered, the conversations, and whether the memory is paused."""
         names, recorded = await asyncio.to_thread(lambda: (service.names.all(), service.recordings.all()))
         conversations = [
             asdict(summary) | {"name": names.get(summary.id, ""), "recorded": summary.id in recorded}
@@ -82,6 +83,7 @@ def memory_api(service: Service) -> APIRouter:
 
     @router.put("/turns/{id:path}")
     async def correct(id: str, request: Request) -> dict[str, Any]:
+        """Correct what was said."""
         text = checked(Correction, await json_object(request)).text
         try:
             await memory().correct(id, text)
@@ -91,14 +93,17 @@ def memory_api(service: Service) -> APIRouter:
 
     @router.delete("/turns/{id:path}")
     async def forget_turn(id: str) -> dict[str, Any]:
+        """Forget one turn."""
         return await forgotten(id=id)
 
     @router.delete("/conversations/{id:path}")
     async def forget_conversation(id: str) -> dict[str, Any]:
+        """Forget a conversation."""
         return await forgotten(conversation=id)
 
     @router.delete("/days/{day}")
     async def forget_day(day: date) -> dict[str, Any]:
+        """Forget a day."""
         return await forgotten(day=day)
 
     @router.delete("")

@@ -70,6 +70,7 @@ def models_api(service: Service) -> APIRouter:
 
     @router.get("/api/downloads")
     async def progress() -> dict[str, Any]:
+        """How far the download has come."""
         return asdict(downloads.status)
 
     @router.post("/api/downloads")

@@ -32,6 +32,7 @@ def api(service: Service) -> APIRouter:
 
     @router.get("/api/settings")
     async def settings() -> dict[str, Any]:
+        """The settings, without the API key; whether there is a key; the defaults."""
         return told(service.settings)
 
     @router.put("/api/settings")
@@ -82,6 +83,7 @@ def api(service: Service) -> APIRouter:
 
     @router.get("/api/notices")
     async def notices() -> dict[str, Any]:
+        """What the user should know, for instance that the settings file was damaged."""
         return {"notices": [asdict(notice) for notice in service.notices]}
 
     return router

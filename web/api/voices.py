@@ -89,6 +89,7 @@ def voices_api(service: Service) -> APIRouter:
 
     @router.delete("/api/voice/references/{name}")
     async def remove(name: str) -> dict[str, Any]:
+        """Delete a recording."""
         _known(service, name)
         await _change(service, lambda kept: [each for each in kept if each.recording != name])
         if NAME.fullmatch(name):
@@ -97,6 +98,7 @@ def voices_api(service: Service) -> APIRouter:
 
     @router.get("/api/voice/references/{name}")
     async def listen(name: str) -> FileResponse:
+        """A recording, to be heard."""
         _known(service, name)
         file = folder / name
         if not NAME.fullmatch(name) or not file.is_file():
@@ -111,6 +113,7 @@ def voices_api(service: Service) -> APIRouter:
 
     @router.get("/api/voices/library/{name}")
     async def hear(name: str) -> FileResponse:
+        """A sample of a voice."""
         return FileResponse((await _csm_voice(name)).recording)
 
     @router.post("/api/voices/library/{name}")

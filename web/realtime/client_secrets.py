@@ -67,6 +67,7 @@ def client_secrets(service: Service, kept: ClientSecrets) -> APIRouter:
 
     @router.post("/v1/realtime/client_secrets")
     async def make(request: Request) -> dict[str, Any]:
+        """A short-lived key for a client of the Realtime protocol."""
         asked = checked(Asked, await json_object(request) if await request.body() else {})
         value, expires_at = kept.make(asked.session, asked.expires_after.seconds)
         wishes = Wishes().updated(asked.session)

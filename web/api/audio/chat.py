@@ -79,6 +79,7 @@ def chat_api(service: Service, queue: Queue) -> APIRouter:
     @router.post("/v1/chat/completions")
     @router.post("/chat/completions")
     async def chat(request: Request) -> Response:
+        """The chosen mind, through OpenAI's chat API."""
         body = await json_body(request)
         if isinstance(running_mind(service).current.engine, Passing):
             return await passed(request, "/chat/completions", body)
@@ -97,6 +98,7 @@ def chat_api(service: Service, queue: Queue) -> APIRouter:
     @router.post("/v1/completions")
     @router.post("/completions")
     async def complete(request: Request) -> Response:
+        """The same for a plain text."""
         body = await json_body(request)
         if isinstance(running_mind(service).current.engine, Passing):
             return await passed(request, "/completions", body)

@@ -67,6 +67,7 @@ def generate_api(service: Service, voices: Voices, queue: Queue) -> APIRouter:
     @router.post("/generate_audio")
     @router.post("/v4/{project}/{deployment}/generate_audio")
     async def generate(request: Request) -> Response:
+        """Speech, as CSM's deployment on Cerebrium returns it."""
         began = time.monotonic()
         asked = checked(Generation, await json_body(request))
         speakable_text(asked.text, "text")

@@ -25,10 +25,12 @@ def listing_api(service: Service, voices: Voices) -> APIRouter:
     @router.get("/v1/models")
     @router.get("/models")
     async def models() -> dict[str, Any]:
+        """Names for clients that choose from a list."""
         return {"object": "list", "data": [_model(name) for name in _TASKS]}
 
     @router.get("/v1/models/{name:path}")
     async def model(name: str) -> dict[str, Any]:
+        """One of them."""
         if name not in _TASKS:
             raise Refused(
                 404, f"There is no model {name[:100]!r}; any name does in a request.", "model", "model_not_found"

@@ -54,6 +54,7 @@ def made_voices_api(service: Service, voices: Voices) -> APIRouter:
 
     @router.get("/v1/audio/voices/{id}")
     async def tell(id: str) -> dict[str, Any]:
+        """A voice made from a recording."""
         return {**_voice(made := _made(voices, id)), "text": made.text, "consent": made.consent}
 
     @router.delete("/v1/audio/voices/{id}")
@@ -84,22 +85,26 @@ def made_voices_api(service: Service, voices: Voices) -> APIRouter:
 
     @router.get("/v1/audio/voice_consents")
     async def consents() -> dict[str, Any]:
+        """The consents."""
         data = [_told(consent) for consent in voices.consents()]
         ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {"first_id": None, "last_id": None}
         return {"object": "list", "data": data, "has_more": False, **ends}
 
     @router.get("/v1/audio/voice_consents/{id}")
     async def consent(id: str) -> dict[str, Any]:
+        """A consent."""
         return _told(_consent(voices, id, "id", 404))
 
     @router.post("/v1/audio/voice_consents/{id}")
     async def rename(id: str, request: Request) -> dict[str, Any]:
+        """Rename a consent."""
         found, name = _consent(voices, id, "id", 404), _name(await json_body(request))
         with _kept():
             return _told(await asyncio.to_thread(voices.rename_consent, found, name))
 
     @router.delete("/v1/audio/voice_consents/{id}")
     async def withdraw(id: str) -> dict[str, Any]:
+        """Delete a consent that no voice needs."""
         found = _consent(voices, id, "id", 404)
         with _kept():
             await asyncio.to_thread(voices.remove_consent, found)
