@@ -204,8 +204,8 @@ BAD: list[tuple[str, dict[str, Any], type[Exception], str]] = [
     ("brackets only", {"text": "[()]"}, InvalidText, "nothing to say"),
     ("10,000 words", {"text": "word " * 10_000}, ContextTooLong, "Inputs too long, must be below max_seq_len"),
     ("no string", {"text": 5}, InvalidText, "must be a string, not int"),
-    ("speaker -1", {"speaker": -1}, InvalidSpeaker, "from 0 up, not -1"),
-    ("speaker x", {"speaker": "x"}, InvalidSpeaker, "from 0 up, not 'x'"),
+    ("speaker -1", {"speaker": -1}, InvalidSpeaker, "0 or higher, not -1"),
+    ("speaker x", {"speaker": "x"}, InvalidSpeaker, "0 or higher, not 'x'"),
     ("0 s", {"context": [Segment("A.", 0, torch.zeros(0))]}, InvalidAudio, "empty"),
     ("10 minutes", {"context": [Segment("A.", 0, voice(600))]}, ContextTooLong, "600 s takes 7500"),
     ("silence", {"context": [Segment("A.", 0, torch.zeros(24_000))]}, InvalidAudio, "silent"),
@@ -215,7 +215,7 @@ BAD: list[tuple[str, dict[str, Any], type[Exception], str]] = [
     ("context speaker", {"context": [Segment("A.", -5, voice(1))]}, InvalidSpeaker, "not -5"),
     ("does not fit", {"context": [Segment("A.", 0, voice(9, seed=s)) for s in range(5)]}, ContextTooLong, "too long"),
     ("no length", {"max_audio_length_ms": 0}, ValueError, "at least one frame"),
-    ("temperature", {"temperature": -1}, ValueError, "A temperature"),
+    ("temperature", {"temperature": -1}, ValueError, "The temperature"),
     ("topk", {"topk": 0}, ValueError, "topk"),
 ]
 

@@ -150,7 +150,7 @@ def test_a_tokenizer_that_is_none(content: str | None, message: str, tmp_path_fa
 
 @pytest.mark.parametrize("speaker", [-1, "x", "0", 1.0, None, True])
 def test_a_speaker_that_is_none(speaker: object, prompter: Prompter) -> None:
-    with pytest.raises(InvalidSpeaker, match="whole number from 0 up"):
+    with pytest.raises(InvalidSpeaker, match="whole number, 0 or higher"):
         prompter.text("Hi", speaker)  # type: ignore[arg-type]
 
 

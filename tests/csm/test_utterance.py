@@ -165,13 +165,13 @@ def test_the_published_example_fits_its_cap() -> None:
 
 @pytest.mark.parametrize("temperature", [-0.1, float("nan"), float("inf"), "hot"])
 def test_a_temperature_that_is_none(temperature: float) -> None:
-    with pytest.raises(ValueError, match="A temperature is a number from 0 up"):
+    with pytest.raises(ValueError, match="The temperature must be a number, 0 or higher"):
         Sampling(temperature)
 
 
 @pytest.mark.parametrize("topk", [0, -1, 2.5])
 def test_a_topk_that_is_none(topk: int) -> None:
-    with pytest.raises(ValueError, match="topk is a whole number from 1 up"):
+    with pytest.raises(ValueError, match="topk must be a whole number, 1 or higher"):
         Sampling(0.9, topk)
 
 

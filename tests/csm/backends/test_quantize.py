@@ -256,7 +256,7 @@ def test_where_nothing_can_be_written_packed_weights_stay_in_memory(
     (folder / "quantized").write_text("a file where the folder should be")
     with caplog.at_level(logging.WARNING, "csm"):
         model = quantize(load(folder), "int8", folder, packing)
-    assert "cannot be kept" in caplog.text
+    assert "cannot be saved" in caplog.text
     assert isinstance(model, QuantizedCsm)
     assert logits(model, 1)[0].isfinite().all()
 

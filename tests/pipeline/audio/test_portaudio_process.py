@@ -38,8 +38,8 @@ def test_devices_are_those_that_the_process_found(speaking: Path) -> None:
     ("program", "sentence"),
     [
         ('print(\'{"problem": "Install PortAudio."}\')', "Install PortAudio."),
-        ("raise SystemExit(3)", "does not answer"),
-        ("import time; time.sleep(60)", "does not answer"),
+        ("raise SystemExit(3)", "does not respond"),
+        ("import time; time.sleep(60)", "does not respond"),
     ],
 )
 def test_why_there_are_none_is_told(

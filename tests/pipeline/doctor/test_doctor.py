@@ -300,7 +300,7 @@ async def test_engines_are_started_but_for_those_whose_models_are_not_here(monke
         ("whisper", True, "the people of the city want to know", "fair", "8 of 12"),
         ("whisper", True, "", "bad", "No word was heard, and the same ears understood a person"),
         ("whisper", False, "hm", "open", "did not understand a person either"),
-        ("pocketsphinx", True, "hm", "open", "with Whisper it will"),
+        ("pocketsphinx", True, "hm", "open", "choose Whisper"),
     ],
 )
 async def test_only_ears_that_understand_judge_the_voice(

@@ -206,7 +206,7 @@ async def test_killed_in_the_middle_of_a_turn(ears: PocketSphinx) -> None:
 
 async def test_another_language_is_refused() -> None:
     engine = PocketSphinx("fr")
-    with pytest.raises(EngineError, match="English only"):
+    with pytest.raises(EngineError, match="only English"):
         await engine.start(lambda progress: None)
 
 

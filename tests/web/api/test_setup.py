@@ -183,7 +183,7 @@ async def test_a_recording_is_kept_and_its_words_proposed(
     [
         ("voice.exe", base64.b64encode(b"MZ" * 4000).decode(), "is not a recording"),
         ("voice.wav", base64.b64encode(b"not a sound").decode(), "is not a recording"),
-        ("voice.wav", "%%%", "came damaged"),
+        ("voice.wav", "%%%", "arrived damaged"),
         ("voice.wav", recording(0.3), "it should be 1 to 60 s"),
         ("voice.wav", recording(61), "it should be 1 to 60 s"),
         ("voice.wav", "", "is empty"),
