@@ -312,7 +312,7 @@ def test_a_model_that_is_not_here_cannot_be_chosen(tmp_path: Path, monkeypatch: 
     monkeypatch.delenv("HF_HUB_CACHE", raising=False)
     old, new = Settings(), Settings()
     new.ears.engine, new.ears.model = "whisper", MODEL
-    with pytest.raises(SettingsRefused, match=f"{MODEL} is not on this computer yet: fetch it") as refused:
+    with pytest.raises(SettingsRefused, match=f"{MODEL} is not on this computer yet. Download it") as refused:
         check_models(old, new)
     assert refused.value.field == "ears.engine"
     check_models(new, new)  # what is in force stays so, whatever became of the files
