@@ -241,13 +241,13 @@ async def measure(port: int, rounds: int) -> Findings:
 
 
 @contextmanager
-def pipecat(python: str) -> Iterator[int]:
+def pipecat(python: str, profile: str) -> Iterator[int]:
     """pipecat's pipeline with the same engines, in an interpreter that has what pipecat imports; gives its port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
     server = subprocess.Popen(
-        [python, "benchmarks/peer_pipecat.py", str(port)],
+        [python, "benchmarks/peer_pipecat.py", str(port), profile],
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -286,7 +286,7 @@ def main() -> None:
         found["Parley"] = asyncio.run(measure(port, chosen.rounds))
     print(table(found), flush=True)
     if chosen.peer:
-        with pipecat(chosen.peer_python) as port:
+        with pipecat(chosen.peer_python, chosen.profile) as port:
             found["pipecat"] = asyncio.run(measure(port, chosen.rounds))
         print("\n" + table(found))
     for name, each in found.items():

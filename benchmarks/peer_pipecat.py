@@ -1,7 +1,9 @@
-"""A pipeline of pipecat's with Parley's own offline engines, behind the wire that the simulated user speaks.
+"""A pipeline of pipecat's with the engines of a profile of Parley's, behind the wire that the simulated user speaks.
 
-Its turn strategies, its voice activity detection and its parameters are its defaults; speech recognition, replies and
-voice are the same as Parley's, wrapped as its services. Run by `benchmarks/conversation.py --peer pipecat`.
+Its turn strategies, its voice activity detection and its parameters are its defaults. In `offline` all engines are
+Parley's, wrapped as its services; in `small` Whisper base and SmolLM2 are run by its own services (faster-whisper, and
+llama.cpp's server), and Piper, which its service has from a package under the GPL, is Parley's, wrapped.
+Run by `benchmarks/conversation.py --peer pipecat`.
 """
 
 from __future__ import annotations
@@ -10,7 +12,8 @@ import asyncio
 import base64
 import json
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
@@ -43,19 +46,27 @@ from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.aggregators.llm_response_universal import LLMContextAggregatorPair, LLMUserAggregatorParams
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.serializers.base_serializer import FrameSerializer
+from pipecat.services.openai.llm import OpenAILLMService
 from pipecat.services.settings import STTSettings, TTSSettings
 from pipecat.services.stt_service import STTService
 from pipecat.services.tts_service import TTSService
+from pipecat.services.whisper.stt import WhisperSTTService
+from pipecat.transcriptions.language import Language
 from pipecat.transports.websocket.server import SingleClientWebsocketServerParams, SingleClientWebsocketServerTransport
 
 from config import Settings
-from config.engines import CATALOGUE
+from config.cache import folder_of
+from config.engines import CATALOGUE, Stage
+from config.packages import SMOLLM2_135M, WHISPER_BASE
 from pipeline.audio import EAR_RATE, MOUTH_RATE, Samples
 from pipeline.engines.catalogue import create
-from pipeline.llm import LanguageModel, Message, Prompt
+from pipeline.llm import LanguageModel, Message, Prompt, gguf, llama, small
 from pipeline.stt import Hearing, SpeechToText
 from pipeline.tts import TextToSpeech
 from pipeline.tts.speakable import speakable
+
+PERSONA = "You are Parley, a friendly companion. You talk with one person. Answer in one short sentence."
+"""What Parley tells so small a model."""
 
 PRE_ROLL = EAR_RATE
 """Bytes kept from before speech was noticed: half a second of 16-bit samples."""
@@ -173,21 +184,46 @@ class Marks(FrameProcessor):
             await self.push_frame(OutputTransportMessageUrgentFrame(record))
 
 
-async def serve(port: int) -> None:
+@asynccontextmanager
+async def services(profile: str) -> AsyncIterator[list[FrameProcessor]]:
+    """Speech recognition, language model and voice."""
     settings, data = Settings(), Path("data")
-    ears = cast(SpeechToText, create(CATALOGUE["ears", "pocketsphinx"], settings, data))
-    mind = cast(LanguageModel, create(CATALOGUE["mind", "builtin"], settings, data))
-    voice = cast(TextToSpeech, create(CATALOGUE["voice", "espeak"], settings, data))
-    for engine in (ears, mind, voice):
+
+    async def started(stage: Stage, name: str) -> Any:
+        engine = create(CATALOGUE[stage, name], settings, data)
         await engine.start(lambda progress: None)
-    try:
+        running.push_async_callback(engine.stop)
+        return engine
+
+    async with AsyncExitStack() as running:
+        if profile == "offline":
+            ears, mind = await started("ears", "pocketsphinx"), await started("mind", "builtin")
+            yield [Ears(ears), Mind(mind), Voice(await started("voice", "espeak"))]
+        else:
+            yield [whisper(), smollm2(), Voice(await started("voice", "piper"))]
+
+
+def whisper() -> WhisperSTTService:
+    options = WhisperSTTService.Settings(model=str(folder_of(WHISPER_BASE)), language=Language.EN)
+    return WhisperSTTService(device="cpu", compute_type="int8", settings=options)
+
+
+def smollm2() -> OpenAILLMService:
+    """At llama.cpp's server, in this process and on the threads that Parley gives it."""
+    file = folder_of(SMOLLM2_135M) / SMOLLM2_135M.files[0].name
+    server = llama.serve(file, gguf.read(file), llama.CONTEXT, llama.usual_threads())
+    options = OpenAILLMService.Settings(
+        model=file.stem, max_tokens=small.MOST_TOKENS, temperature=0.6, system_instruction=PERSONA
+    )
+    return OpenAILLMService(api_key=server.key, base_url=f"{server.address}/v1", settings=options)
+
+
+async def serve(port: int, profile: str) -> None:
+    async with services(profile) as (ears, mind, voice):
         await converse(port, ears, mind, voice)
-    finally:
-        for engine in (ears, mind, voice):
-            await engine.stop()
 
 
-async def converse(port: int, ears: SpeechToText, mind: LanguageModel, voice: TextToSpeech) -> None:
+async def converse(port: int, ears: FrameProcessor, mind: FrameProcessor, voice: FrameProcessor) -> None:
     """One pipeline for one caller after the other, until it is ended."""
     params = SingleClientWebsocketServerParams(audio_in_enabled=True, audio_out_enabled=True, serializer=Wire())
     transport = SingleClientWebsocketServerTransport(params, "127.0.0.1", port)
@@ -195,10 +231,10 @@ async def converse(port: int, ears: SpeechToText, mind: LanguageModel, voice: Te
     pipeline = Pipeline(
         [
             transport.input(),
-            Ears(ears),
+            ears,
             pair.user(),
-            Mind(mind),
-            Voice(voice),
+            mind,
+            voice,
             Marks(),
             transport.output(),
             pair.assistant(),
@@ -217,4 +253,4 @@ async def converse(port: int, ears: SpeechToText, mind: LanguageModel, voice: Te
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(int(sys.argv[1])))
+    asyncio.run(serve(int(sys.argv[1]), sys.argv[2]))
