@@ -1,10 +1,11 @@
 """A client of `POST /generate_audio`: a text becomes a WAV file.
 
-    python3 examples/client.py --text "What up dog?"
-    python3 examples/client.py --text "…" --stream --output long.wav
-    python3 examples/client.py --text "…" --reference ann.wav "What Ann says in it." --consent
+    python -m examples.client --text "What up dog?"
+    python -m examples.client --text "…" --stream --output long.wav
+    python -m examples.client --text "…" --reference ann.wav "What Ann says in it." --consent
 
-It needs nothing but Python. The endpoint may be Parley's, csm-serve's, or a deployment on Cerebrium.
+It needs nothing but Python: copied to another computer it runs as `python3 client.py`. The endpoint may be Parley's,
+csm-serve's, or a deployment on Cerebrium.
 """
 
 from __future__ import annotations

@@ -113,7 +113,9 @@ class ChatServer:
                 kind = Refused if status in (400, 422) else EngineError
                 return kind(f"The language model's server answered {status}{_reason(text)}.")
             case BrokenOff():
-                return EngineError(f"The language model's server closed the connection{_reason(str(error))}.")
+                return EngineError(
+                    f"The language model's server stopped in the middle of the reply{_reason(str(error))}."
+                )
             case httpx.ConnectError() | httpx.ConnectTimeout():
                 return EngineError(f"No server answers at {self.url}: start it, or correct the address.")
             case httpx.TimeoutException():
