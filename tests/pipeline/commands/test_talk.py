@@ -202,6 +202,7 @@ def test_times_count_from_the_last_sample_of_speech() -> None:
     assert talk.stage_times(TurnRecord("c", 1)) == {}
 
 
+@pytest.mark.slow
 def test_the_real_engines_answer_a_real_question_aloud(tmp_path: Path) -> None:
     """Everything as a user runs it; the answer is transcribed again, and speaks of what was asked."""
     reply = tmp_path / "reply.wav"

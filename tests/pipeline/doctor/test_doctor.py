@@ -73,6 +73,7 @@ def test_the_offline_profile_is_well_here(tmp_path: Path) -> None:
     assert said["hardware"]["cores"] >= 1
 
 
+@pytest.mark.slow
 def test_what_is_printed_fits_a_narrow_log_and_any_encoding(tmp_path: Path) -> None:
     done = run_doctor(tmp_path, COLUMNS="80", NO_COLOR="1", PYTHONIOENCODING="ascii")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -80,6 +80,7 @@ async def until_back(engines: Engines) -> None:
                 return
 
 
+@pytest.mark.slow
 async def test_each_precision_is_loaded_and_gone_before_the_next(
     engines: Engines, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -281,6 +281,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_a_process_that_ends_while_it_loads_leaves_no_child(tmp_path: Path, whisper: Path, how: signal.Signals) -> None:

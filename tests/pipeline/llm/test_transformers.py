@@ -474,6 +474,7 @@ def served(tmp_path: Path, llama: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
         yield serving
 
 
+@pytest.mark.slow
 async def test_a_model_comes_from_the_hub_once(served: hub.Hub) -> None:
     async with started("someone/llama") as engine:
         assert "".join(await reply(engine)) == SENTENCE
@@ -494,6 +495,7 @@ async def refusal(model: str) -> str:
     return str(refused.value)
 
 
+@pytest.mark.slow
 async def test_what_the_hub_refuses_is_told(served: hub.Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "There is no model someone/else" in await refusal("someone/else")
     served.gated.add("someone/llama")
@@ -514,6 +516,7 @@ async def test_a_hub_that_is_not_there(served: hub.Hub, monkeypatch: pytest.Monk
 # -- beside the others -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_after_a_crash_it_answers_again(llama: Path) -> None:
     async with started(llama) as engine:
         (process,) = [

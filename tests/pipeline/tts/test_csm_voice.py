@@ -138,6 +138,7 @@ async def test_what_cannot_be_heard_does_not_stop_the_conversation(checkpoint: P
         assert await spoken(speaker)
 
 
+@pytest.mark.slow
 async def test_after_a_crash_it_speaks_again(checkpoint: Path, voices: Path) -> None:
     async with csm(checkpoint, voices) as engine:
         speaker = engine.speaker()

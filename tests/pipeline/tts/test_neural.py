@@ -44,7 +44,7 @@ def joined(spoken: list[Spoken]) -> Samples:
     return np.concatenate([block.samples for block in spoken])
 
 
-@pytest.mark.parametrize("name", ["piper", "kokoro"])
+@pytest.mark.parametrize("name", ["piper", pytest.param("kokoro", marks=pytest.mark.slow)])
 async def test_a_sentence_is_streamed_and_understood(name: str) -> None:
     async with running(name) as engine:
         speaker = engine.speaker()
