@@ -30,6 +30,7 @@ def test_hours_of_talk_leave_nothing_behind(hours: float) -> None:
 
     def look(conversation: Conversation) -> None:
         scene.prompts.clear()
+        scene.read.clear()
         scene.context.clear()
         scene.recalled.clear()
         scene.remembered.clear()
