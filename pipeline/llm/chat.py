@@ -9,7 +9,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 from pipeline.engine import EngineError
 from pipeline.llm import Message, Prompt
-from pipeline.llm.tool_use import NO_RESULT, requested, results
+from pipeline.llm.tool_use import NO_RESULT, offered, requested, results, specified
 
 BYTES_PER_TOKEN = 3.5
 """Of UTF-8, cautiously: models' tokenizers give 3.7 to 4.5 for English. Used where nobody counts for us."""
@@ -89,7 +89,8 @@ def fitted(
     if most <= 0:
         raise EngineError(f"{name} reads and writes {context} tokens: ask for shorter replies.")
     messages = chat(prompt, EVERYTHING)
-    if sum(size(message, _bytes) + MOST_FRAME for message in messages) <= most:
+    tools = _bytes(json.dumps(specified(offered(prompt))))
+    if tools + sum(size(message, _bytes) + MOST_FRAME for message in messages) <= most:
         return messages  # a token is a byte at least: nobody needs to count
     room = most
     before: list[ChatMessage] = []

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.llm import Message, Prompt
-from pipeline.llm.chat import FENCE, chat, fenced, in_words, tokens
-from pipeline.tools.calls import ToolCall
+from pipeline.llm.chat import FENCE, ChatMessage, chat, fenced, fitted, in_words, tokens
+from pipeline.tools.calls import Tool, ToolCall
 from rag import Recall
 
 NOW = datetime(2026, 3, 4, 15, 30)
@@ -25,6 +26,20 @@ def user(text: str) -> Message:
 
 def assistant(text: str, *, interrupted: bool = False) -> Message:
     return Message("assistant", text, interrupted)
+
+
+def test_tokens_are_counted_only_where_not_even_the_bytes_fit_tools_included() -> None:
+    counted: list[int] = []
+
+    def whole(messages: list[ChatMessage]) -> int:
+        counted.append(len(messages))
+        return 100
+
+    asked = prompt(user("What is the time?"))
+    fitted(asked, 4096, "Small", tokens, whole)
+    assert not counted
+    fitted(replace(asked, tools=(Tool("clock", "It tells the time. " * 200),)), 4096, "Small", tokens, whole)
+    assert counted == [2]
 
 
 def test_persona_time_and_history_in_turn() -> None:
