@@ -60,16 +60,7 @@ async def answer(
     recalled = None if recollection is None else await recollection.recall(asked)
     if recalled is not None:
         on_recall(recalled)
-    prompt = Prompt(
-        settings.persona if request.persona is None else request.persona,
-        messages,
-        recalled,
-        now(),
-        settings.temperature,
-        settings.max_tokens if request.max_tokens is None else request.max_tokens,
-        tools=request.tools,
-        tool_choice=request.tool_choice,
-    )
+    prompt = _prompt(settings, request, messages, recalled, now())
     call: ToolCall | None = None
     for _ in range(ATTEMPTS):
         unspoken, good, refused = "", list[ToolCall](), list[tuple[ToolCall, BadCall]]()
@@ -111,15 +102,28 @@ def _corrected(refused: list[tuple[ToolCall, BadCall]]) -> Iterator[Message]:
         yield Message("tool", str(error), call_id=call.id)
 
 
+def _prompt(
+    settings: MindSettings, request: Request, messages: tuple[Message, ...], recalled: Recall | None, now: datetime
+) -> Prompt:
+    return Prompt(
+        settings.persona if request.persona is None else request.persona,
+        messages,
+        recalled,
+        now,
+        settings.temperature,
+        settings.max_tokens if request.max_tokens is None else request.max_tokens,
+        tools=request.tools,
+        tool_choice=request.tool_choice,
+    )
+
+
 async def read_ahead(
     mind: LanguageModel, settings: MindSettings, history: tuple[Message, ...], now: datetime, request: Request = USUAL
 ) -> None:
     """While nobody waits for it, the mind reads what the next prompt begins with, if that saves it time."""
     if isinstance(mind, ReadsAhead):
-        own = settings.temperature, settings.max_tokens
-        prompt = Prompt(settings.persona, history, None, now, *own, tools=request.tools)
         with suppress(EngineError):  # the reply will meet the same trouble, and say so
-            await mind.read_ahead(prompt)
+            await mind.read_ahead(_prompt(settings, request, history, None, now))
 
 
 async def fixed(text: str) -> AsyncGenerator[str | Truncated, None]:

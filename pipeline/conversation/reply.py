@@ -146,25 +146,26 @@ class Reply:
 
     async def _show(self) -> None:
         """Send the text as it is written; nothing is spoken."""
+        async with aclosing(self._pieces()) as pieces:
+            async for piece in pieces:
+                self.clauses.append(SpokenClause(piece, "", 0))
+                self._send(ReplyText(self.turn, self.revision, piece))
+
+    async def _pieces(self) -> AsyncGenerator[str, None]:
+        """The text as it is written. What comes of a language model beside it is kept, its failure too."""
         async with aclosing(self._text) as pieces:
             try:
                 async for piece in pieces:
-                    if not isinstance(piece, str):
-                        self._beside(piece)
-                        continue
-                    self.record.mark("first_token", self._clock())
-                    self.tokens += 1
-                    self.clauses.append(SpokenClause(piece, "", 0))
-                    self._send(ReplyText(self.turn, self.revision, piece))
+                    if isinstance(piece, Truncated):
+                        self.truncated = True
+                    elif isinstance(piece, ToolCall):
+                        self.calls = (*self.calls, piece)
+                    else:
+                        self.record.mark("first_token", self._clock())
+                        self.tokens += 1
+                        yield piece
             except EngineError as error:
                 self.failure = error
-
-    def _beside(self, piece: ToolCall | Truncated) -> None:
-        """What comes of a language model beside text."""
-        if isinstance(piece, Truncated):
-            self.truncated = True
-        else:
-            self.calls = (*self.calls, piece)
 
     async def _say(self) -> None:
         clauses: asyncio.Queue[str | None] = asyncio.Queue(CLAUSES_WAITING)
@@ -182,19 +183,11 @@ class Reply:
 
     async def _write(self, clauses: asyncio.Queue[str | None]) -> None:
         splitter, begun = ClauseSplitter(), False
-        async with aclosing(self._text) as pieces:
-            try:
-                async for piece in pieces:
-                    if not isinstance(piece, str):
-                        self._beside(piece)
-                        continue
-                    self.record.mark("first_token", self._clock())
-                    self.tokens += 1
-                    for clause in splitter.feed(piece):
-                        await clauses.put(clause)
-                        begun = True
-            except EngineError as error:
-                self.failure = error
+        async with aclosing(self._pieces()) as pieces:
+            async for piece in pieces:
+                for clause in splitter.feed(piece):
+                    await clauses.put(clause)
+                    begun = True
         for clause in splitter.finish():
             if not self.truncated or not begun or clause.endswith(tuple(SENTENCE_ENDS)):
                 await clauses.put(clause)

@@ -86,6 +86,16 @@ class Lease(EngineFace[E]):
         if not self._open:
             self._idle.set()
 
+    @contextmanager
+    def held(self) -> Iterator[Self]:
+        """Where new work goes, in use until the block is left."""
+        lease = self.current
+        lease.taken()
+        try:
+            yield lease
+        finally:
+            lease.given_back()
+
 
 class LeasedEars(Lease[SpeechToText]):
     def listen(self) -> Hearing:
@@ -98,9 +108,7 @@ class LeasedEars(Lease[SpeechToText]):
 
     async def write_down(self, sound: Samples, wishes: Wishes) -> Written:
         """A passage of a recording, 16 kHz; talks go first. What wishes there are, it must know how to fulfil."""
-        lease = self.current
-        lease.taken()
-        try:
+        with self.held() as lease:
             await lease.precedence.quiet()
             if isinstance(lease.engine, WritingDown):
                 return await lease.engine.write_down(sound, wishes)
@@ -110,8 +118,6 @@ class LeasedEars(Lease[SpeechToText]):
                 return Written((await hearing.finish()).text)
             finally:
                 await hearing.close()
-        finally:
-            lease.given_back()
 
 
 class LeasedMind(Lease[LanguageModel]):
@@ -130,23 +136,15 @@ class LeasedMind(Lease[LanguageModel]):
                 yield piece
 
     async def _reply(self, prompt: Prompt) -> AsyncGenerator[str | ToolCall | Truncated, None]:
-        lease = self.current
-        lease.taken()
-        try:
+        with self.held() as lease:
             async with aclosing(lease.engine.reply(prompt)) as pieces:
                 async for piece in pieces:
                     yield piece
-        finally:
-            lease.given_back()
 
     async def read_ahead(self, prompt: Prompt) -> None:
-        lease = self.current
-        if isinstance(lease.engine, ReadsAhead):
-            lease.taken()
-            try:
+        with self.held() as lease:
+            if isinstance(lease.engine, ReadsAhead):
                 await lease.engine.read_ahead(prompt)
-            finally:
-                lease.given_back()
 
 
 class LeasedVoice(Lease[TextToSpeech]):

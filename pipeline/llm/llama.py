@@ -256,7 +256,7 @@ class Llama(PlacedMind):
 
     async def read_ahead(self, prompt: Prompt) -> None:
         nothing_said = replace(prompt, history=(*prompt.history, Message("user", "")))
-        asked = small.asked(nothing_said, prompt.temperature) if self._small else nothing_said
+        asked = small.asked(nothing_said, prompt.temperature) if self._guarded(prompt) else nothing_said
         async with aclosing(self._place.stream("read", asked)) as parts:
             async for _ in parts:
                 pass

@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
-from dataclasses import replace
 from typing import Any
 
 from pipeline.engine import EngineError, EngineState, EngineStatus, Progress, Report
@@ -16,7 +15,7 @@ from pipeline.llm.counts import Counts
 from pipeline.llm.deltas import Delta
 from pipeline.llm.reasoning import Reasoning
 from pipeline.llm.server import SILENCE_S, ChatServer, Refused
-from pipeline.llm.tool_use import chosen, described, specified
+from pipeline.llm.tool_use import chosen, specified, told
 from pipeline.tools.calls import ToolCall
 
 CONTEXT = 4096
@@ -157,7 +156,7 @@ class OpenAIChat:
         self, messages: object, *, temperature: float, max_tokens: int, prompt: Prompt | None = None
     ) -> dict[str, object]:
         asked: dict[str, object] = {"messages": messages, "temperature": temperature, "max_tokens": max_tokens}
-        if prompt is not None and prompt.tools and self._takes_tools:
+        if prompt is not None and prompt.tools:
             asked |= {"tools": specified(prompt.tools), "tool_choice": chosen(prompt.tool_choice)}
         return {"model": self._model, **asked, "stream": True, **self._quietly}
 
@@ -172,14 +171,13 @@ class OpenAIChat:
             except Refused:  # before anything was said: this server, or this model of its, knows of no tools
                 self._takes_tools = False
         if prompt.tools:
-            persona = f"{prompt.persona}\n\n{described(prompt.tools, prompt.tool_choice)}".strip()
-            prompt = replace(prompt, persona=persona)
+            prompt = told(prompt)
         async with aclosing(self._reply(prompt)) as pieces:
             async for piece in pieces:
                 yield piece
 
     async def _reply(self, prompt: Prompt) -> AsyncGenerator[str | ToolCall | Truncated, None]:
-        listed = json.dumps(specified(prompt.tools)) if prompt.tools and self._takes_tools else ""
+        listed = json.dumps(specified(prompt.tools)) if prompt.tools else ""
         room = self._context - prompt.max_tokens - MARGIN - tokens(listed)
         messages = await self._counts.fitted(prompt, room)
         if not self._takes_tools:

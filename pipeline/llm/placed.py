@@ -22,14 +22,14 @@ class PlacedMind(PlacedEngine[Place]):
         self._parameters = await self._place.call("parameters")
 
     async def reply(self, prompt: Prompt) -> AsyncGenerator[str | ToolCall | Truncated, None]:
-        written = small.reply(prompt, self.written) if self._small and not prompt.tools else self.written(prompt)
+        written = small.reply(prompt, self.written) if self._guarded(prompt) else self.written(prompt)
         async with aclosing(written) as pieces:
             async for piece in pieces:
                 yield piece
 
-    @property
-    def _small(self) -> bool:
-        return self._parameters < small.SMALL
+    def _guarded(self, prompt: Prompt) -> bool:
+        """Whether rules stand before and behind the model (small.py), which know nothing of tools."""
+        return self._parameters < small.SMALL and not prompt.tools
 
     async def written(self, prompt: Prompt) -> AsyncGenerator[str | ToolCall | Truncated, None]:
         """What the model itself makes of the prompt."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from pipeline.llm import Message, Prompt
@@ -65,3 +66,9 @@ def described(tools: Sequence[Tool], choice: str) -> str:
         "To call one, write nothing but this, with its arguments as JSON:\n"
         f'<tool_call>{{"name": "…", "arguments": {{…}}}}</tool_call>{must}'
     )
+
+
+def told(prompt: Prompt) -> Prompt:
+    """The same with its tools in words, as part of the persona."""
+    persona = f"{prompt.persona}\n\n{described(prompt.tools, prompt.tool_choice)}".strip()
+    return replace(prompt, persona=persona, tools=())

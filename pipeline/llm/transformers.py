@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -19,7 +18,7 @@ from pipeline.llm.checkpoint import folder_of, load
 from pipeline.llm.contexts import Contexts
 from pipeline.llm.placed import PlacedMind
 from pipeline.llm.reasoning import Reasoning, is_mark, open_mark
-from pipeline.llm.tool_use import described, offered, specified
+from pipeline.llm.tool_use import offered, specified, told
 from pipeline.workers.place import MakePlace
 from pipeline.workers.worker import Worker
 
@@ -89,8 +88,7 @@ class Mind:
     def _rendered(self, prompt: Prompt) -> str:
         """The prompt in the model's own form, of at most as many tokens as fit. Raises EngineError."""
         if prompt.tools and not self._template.knows_tools:
-            persona = f"{prompt.persona}\n\n{described(prompt.tools, prompt.tool_choice)}".strip()
-            prompt = replace(prompt, persona=persona, tools=())
+            prompt = told(prompt)
         tools = specified(offered(prompt)) if prompt.tool_choice != "none" else []
         whole = lambda messages: len(self._ids(self._template.render(messages, tools)))  # noqa: E731
         return self._template.render(fitted(prompt, self._context, self._name, self._count, whole), tools)

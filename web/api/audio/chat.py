@@ -81,8 +81,8 @@ def chat_api(service: Service, queue: Queue) -> APIRouter:
     async def chat(request: Request) -> Response:
         """The chosen mind, through OpenAI's chat API."""
         body = await json_body(request)
-        if isinstance(running_mind(service).current.engine, Passing):
-            return await passed(request, "/chat/completions", body)
+        if (engine := passing()) is not None:
+            return await passed(request, engine, "/chat/completions", body)
         asked = checked(Chat, body)
         if asked.messages[-1].role != "user":
             raise Refused(400, "The last message must be the user’s.", "messages")
@@ -100,8 +100,8 @@ def chat_api(service: Service, queue: Queue) -> APIRouter:
     async def complete(request: Request) -> Response:
         """The same for a plain text."""
         body = await json_body(request)
-        if isinstance(running_mind(service).current.engine, Passing):
-            return await passed(request, "/completions", body)
+        if (engine := passing()) is not None:
+            return await passed(request, engine, "/completions", body)
         asked = checked(Completion, body)
         prompt = _prompt(service, "", (Message("user", asked.prompt),), asked.temperature, asked.max_tokens)
         return await reply(request, asked, prompt, _CompletionShape())
@@ -112,9 +112,13 @@ def chat_api(service: Service, queue: Queue) -> APIRouter:
             return Streamed(_ended(events(_chunks(pieces, shape, asked.usage_wanted))), EVENT_STREAM)
         return JSONResponse(await answered(request, _whole(pieces, shape)))
 
-    async def passed(request: Request, path: str, body: Mapping[str, Any]) -> Response:
+    def passing() -> Passing | None:
+        """The mind, where it is a server that takes requests as they are."""
+        engine = running_mind(service).current.engine
+        return engine if isinstance(engine, Passing) else None
+
+    async def passed(request: Request, engine: Passing, path: str, body: Mapping[str, Any]) -> Response:
         """What the server behind the mind answers, whatever that is."""
-        engine = cast(Passing, running_mind(service).current.engine)
         pieces = _passed(engine, path, body, queue)
         head = await answered(request, _head(pieces))
         return _Passed(pieces, head)
