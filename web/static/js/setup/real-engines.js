@@ -50,7 +50,7 @@ export class RealEngines {
     const better = this.#choices.filter((choice) => this.#better(choice));
     byId("real").hidden = settings.set_up && !plain && !better.length && !this.#said;
     byId("swaps").replaceChildren(...this.#choices.map((choice) => this.#row(choice)));
-    byId("real-why").textContent = `${proposal.why} ${better.length ? this.#price(proposal, better) : BEST}`;
+    byId("real-why").textContent = `${proposal.why}\n${better.length ? this.#price(proposal, better) : BEST}`;
     byId("use-real").hidden = this.#coming.length < 2;
     byId("use-real").disabled = this.#busy || (proposal.download_bytes > 0 && !proposal.room);
   }
