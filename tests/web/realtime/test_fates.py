@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 
 import numpy as np
 import pytest
@@ -17,12 +17,12 @@ from tests.web.realtime.wire import LOUD, SILENCE, Client
 from web.realtime.pcm import ENCODINGS
 
 
-@pytest.fixture
-async def client(running: Running) -> AsyncIterator[Client]:
-    async with running.connect() as socket:
-        client = Client(socket)
-        await client.the("session.created")
-        yield client
+async def spoken(client: Client) -> None:
+    """A turn that nobody answers unasked."""
+    await client.update(audio={"input": {"turn_detection": None}})
+    await client.speak(LOUD, SILENCE)
+    await client.send("input_audio_buffer.commit")
+    await client.the("input_audio_buffer.committed")
 
 
 class SlowHearing:
@@ -67,10 +67,7 @@ async def test_what_is_cancelled_at_once_is_done_once_and_the_next_is_answered(
     async with running.connect() as socket:
         client = Client(socket)
         await client.the("session.created")
-        await client.update(audio={"input": {"turn_detection": None}})
-        await client.speak(LOUD, SILENCE)
-        await client.send("input_audio_buffer.commit")
-        await client.the("input_audio_buffer.committed")
+        await spoken(client)
         if understood:
             hearing.understood.set()
             await client.the("conversation.item.input_audio_transcription.completed")
@@ -94,10 +91,7 @@ async def test_what_was_typed_stays_said_when_its_reply_is_cancelled(running: Ru
     async with running.connect() as socket:
         client = Client(socket)
         await client.the("session.created")
-        await client.update(audio={"input": {"turn_detection": None}})
-        await client.speak(LOUD, SILENCE)
-        await client.send("input_audio_buffer.commit")
-        await client.the("input_audio_buffer.committed")
+        await spoken(client)
         await client.write("and tomorrow?")
         await client.send("response.create")
         await client.send("response.cancel")

@@ -5,11 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from pipeline.conversation import events
 from tests.web.conftest import Running, served
@@ -17,14 +14,6 @@ from tests.web.realtime.wire import LOUD, SILENCE, Client
 from tests.web.scripted import ScriptedEngines
 from web.realtime import events as wire
 from web.realtime.narrator import Narrator
-
-
-@pytest.fixture
-async def client(running: Running) -> AsyncIterator[Client]:
-    async with running.connect() as socket:
-        client = Client(socket)
-        await client.the("session.created")
-        yield client
 
 
 async def test_a_spoken_items_transcript_is_there_before_its_words_are(client: Client) -> None:
