@@ -1,15 +1,23 @@
-"""How many tokens a server's prompts take: counted by its tokenizer where it has one to ask, estimated elsewhere."""
+"""How many tokens a server's prompts take: counted by its tokenizer where it has one to ask, estimated elsewhere.
+
+Where the counts do not come in time, texts are taken to be as dense as those counted before: tokenizers of a script
+they hardly know write a token for each byte, and a prompt that is too long is refused.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from math import ceil
 
 from pipeline.llm import Prompt
 from pipeline.llm.chat import FRAME, ChatMessage, chat, size, tokens
 
 PATIENCE_S = 0.25
 """How long a turn waits for counts; what has not been counted by then is estimated, and asked for at the next."""
+
+SAMPLE = "Hello, how are you today? Tell me what you have been doing since we last talked."
+"""What is counted first, for a notion of the tokenizer."""
 
 KNOWN = 4096
 """Texts whose counts are kept."""
@@ -19,12 +27,16 @@ class Counts:
     def __init__(self, ask: Callable[[str], Awaitable[int | None]]) -> None:
         self._ask = ask
         self._known: dict[str, int] = {}
+        self._density = 0.0
+        """The most tokens a byte has been of what was counted."""
         self.exact = False
         """Whether the server counts; else the counts are estimates."""
 
     async def learn(self) -> None:
         """Find out whether the server counts."""
-        self.exact = await self._ask("Hello.") is not None
+        counted = await self._ask(SAMPLE)
+        self.exact = counted is not None
+        self._learn_density(SAMPLE, counted)
 
     async def fitted(self, prompt: Prompt, room: int) -> list[ChatMessage]:
         """The prompt's messages, of at most `room` tokens.
@@ -41,7 +53,7 @@ class Counts:
         def count(text: str) -> int:
             if text not in self._known:
                 unknown.add(text)
-                return tokens(text)
+                return self._estimate(text)
             return self._known[text] + FRAME
 
         try:
@@ -59,7 +71,17 @@ class Counts:
         if len(self._known) >= KNOWN:
             self._known.clear()
         counted = await self._ask(text)
-        self._known[text] = tokens(text) - FRAME if counted is None else counted
+        self._known[text] = self._estimate(text) - FRAME if counted is None else counted
+        self._learn_density(text, counted)
+
+    def _learn_density(self, text: str, counted: int | None) -> None:
+        length = len(text.encode())
+        if counted is not None and length >= len(SAMPLE):  # of a short text it says little
+            self._density = min(1.0, max(self._density, counted / length))
+
+    def _estimate(self, text: str) -> int:
+        """Tokens of a message that has not been counted, its frame included."""
+        return max(tokens(text), ceil(self._density * len(text.encode())) + FRAME)
 
 
 def _bytes(text: str) -> int:

@@ -66,8 +66,8 @@ class OpenAIChat:
         self._context = 0
         self._counts = Counts(lambda text: self._server.count(self._model, text))
         self._quietly: Mapping[str, object] = {}
-        self._takes_tools = True
-        """Whether the server takes a request with tools; one that does not is told of them in words."""
+        self._takes_tools: bool | None = None
+        """Whether the server takes a request with tools, once it is known; one that does not is told in words."""
         self._opened: str | None = None
         """The mark of reasoning that its template opens unseen, so that only the closing one comes."""
         self._state: EngineState = "stopped"
@@ -162,25 +162,28 @@ class OpenAIChat:
 
     async def reply(self, prompt: Prompt) -> AsyncGenerator[str | ToolCall | Truncated, None]:
         """Closing this closes the connection, upon which the servers stop generating."""
-        if prompt.tools and self._takes_tools:
+        if prompt.tools and self._takes_tools is not False:
             try:
                 async with aclosing(self._reply(prompt)) as pieces:
                     async for piece in pieces:
                         yield piece
+                self._takes_tools = True
                 return
-            except Refused:  # before anything was said: this server, or this model of its, knows of no tools
-                self._takes_tools = False
-        if prompt.tools:
-            prompt = told(prompt)
-        async with aclosing(self._reply(prompt)) as pieces:
+            except Refused:  # before anything was said: of the tools, perhaps
+                if self._takes_tools:
+                    raise
+        told_of = told(prompt) if prompt.tools else prompt
+        async with aclosing(self._reply(told_of)) as pieces:
             async for piece in pieces:
+                if prompt.tools:  # it was the tools: this server, or this model of its, knows of none
+                    self._takes_tools = False
                 yield piece
 
     async def _reply(self, prompt: Prompt) -> AsyncGenerator[str | ToolCall | Truncated, None]:
         listed = json.dumps(specified(prompt.tools)) if prompt.tools else ""
         room = self._context - prompt.max_tokens - MARGIN - tokens(listed)
         messages = await self._counts.fitted(prompt, room)
-        if not self._takes_tools:
+        if not prompt.tools:
             messages = in_words(messages)
         request = self._request(messages, temperature=prompt.temperature, max_tokens=prompt.max_tokens, prompt=prompt)
         reasoning = Reasoning(self._opened)

@@ -29,6 +29,8 @@ class ChatServer:
     """What it answers to the question by which Parley gets to know it; `tries` has these requests."""
     refuses: Sequence[str] = ()
     """Fields that it does not know, and answers 400 to."""
+    refused: int = 0
+    """How often it did."""
     props: Any = None
     """What it tells of itself at /props, as llama.cpp does."""
     counts: Callable[[str], int] | None = None
@@ -61,6 +63,7 @@ class ChatServer:
             elif "/tokenize" in head.splitlines()[0]:
                 await self._tokenize(writer, json.loads(body))
             elif refused := [name for name in self.refuses if name in json.loads(body)]:
+                self.refused += 1
                 await self._answer(writer, 400, f"unknown field {refused[0]}")
             elif self.status != 200:
                 await self._answer(writer, self.status, self.body)

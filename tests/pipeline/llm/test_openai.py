@@ -15,7 +15,7 @@ from pipeline.engine import EngineError
 from pipeline.llm import Message, Prompt, Truncated, counts
 from pipeline.llm.chat import FRAME, STEP, tokens
 from pipeline.llm.openai import OpenAIChat
-from pipeline.tools.calls import ToolCall
+from pipeline.tools.calls import Tool, ToolCall
 from tests.support.chat_server import WORDS, ChatServer, chat_server
 
 NOW = datetime(2026, 3, 4, 15, 30)
@@ -148,6 +148,26 @@ async def test_a_reply_that_is_reasoning_only_says_so(pieces: list[Any]) -> None
         assert await reply(engine) == list(WORDS)
 
 
+TOOL = Tool("light", "Turns a light on or off.", {"type": "object", "properties": {}})
+
+
+async def test_a_server_that_takes_no_tools_is_told_of_them_in_words_from_then_on() -> None:
+    async with chat_server(refuses=["tools"]) as server, mind(server) as engine:
+        assert await reply(engine, tools=(TOOL,)) == await reply(engine, tools=(TOOL,)) == list(WORDS)
+    assert len(server.requests) == 2 and server.refused == 1
+    assert all("Turns a light on" in request["messages"][0]["content"] for request in server.requests)
+
+
+async def test_a_request_refused_for_another_reason_takes_no_tools_away() -> None:
+    async with chat_server(body="too long") as server, mind(server) as engine:
+        server.status = 400
+        with pytest.raises(EngineError, match="too long"):
+            await reply(engine, tools=(TOOL,))
+        server.status = 200
+        assert await reply(engine, tools=(TOOL,)) == list(WORDS)
+        assert server.requests[0]["tools"]
+
+
 LONG = [f"turn {n} {'word ' * 20}" for n in range(101)]
 
 
@@ -182,6 +202,17 @@ async def test_a_count_that_does_not_come_in_time_is_estimated(monkeypatch: pyte
     async with chat_server(models=models, counts=by_words) as server, mind(server) as engine:
         assert await reply(engine, *LONG, max_tokens=100) == list(WORDS)
     assert sum(tokens(message["content"]) for message in server.requests[0]["messages"]) <= 736
+
+
+async def test_what_is_not_counted_in_time_is_taken_to_be_as_dense_as_what_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    def by_bytes(text: str) -> int:
+        return len(text.encode())
+
+    monkeypatch.setattr(counts, "PATIENCE_S", 0.0)
+    models = {"data": [{"id": "small", "max_model_len": 900}]}
+    async with chat_server(models=models, counts=by_bytes) as server, mind(server) as engine:
+        assert await reply(engine, *LONG, max_tokens=100) == list(WORDS)
+    assert 0 < sum(by_bytes(message["content"]) for message in server.requests[0]["messages"]) <= 736
 
 
 async def test_a_server_that_does_not_count_is_not_asked_again() -> None:
