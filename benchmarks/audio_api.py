@@ -1,4 +1,4 @@
-"""How soon and how fast the audio API of a running server is: 1 to 16 requests at once.
+"""How soon and how fast the audio API of a running server is: 1 to 16 requests at once, and in each format.
 
     python3 main.py --no-browser & python3 -m benchmarks.audio_api
     python3 -m benchmarks.audio_api --url http://localhost:8880/v1      (any other server of this API)
@@ -21,6 +21,8 @@ import httpx
 from pipeline.audio import MOUTH_RATE
 
 SENTENCE = "The weather in London is warm and sunny today, but my brother wants to stay at home with his books."
+FORMATS = ("pcm", "wav", "flac", "mp3", "opus", "aac")
+"""pcm leaves as soon as there is sound: how much later the others come is what encoding costs."""
 AT_ONCE = (1, 2, 4, 8, 16)
 
 
@@ -33,10 +35,10 @@ class Heard:
     """Times that it was told to come again."""
 
 
-async def speak(client: httpx.AsyncClient, text: str) -> Heard:
+async def speak(client: httpx.AsyncClient, text: str, format: str = "pcm") -> Heard:
     """Asked again as often as it is refused, as stock clients do; the wait counts."""
     began, refused = time.perf_counter(), 0
-    asked = {"model": "tts-1", "voice": "alloy", "input": text, "response_format": "pcm"}
+    asked = {"model": "tts-1", "voice": "alloy", "input": text, "response_format": format}
     while True:
         async with client.stream("POST", "/audio/speech", json=asked) as answer:
             if answer.status_code != 429:
@@ -80,6 +82,10 @@ async def main() -> None:
                 f"{count:7}   {statistics.median(first):12.2f} s ({max(first):.2f} s)"
                 f"   {factor:30.2f} ({together:.2f})   {refused:17}"
             )
+        print("format   first byte, median of 9")
+        for format in FORMATS:
+            first = [(await speak(client, SENTENCE, format)).first_s for _ in range(9)]
+            print(f"{format:6}   {statistics.median(first):20.2f} s")
         answer = await client.post(
             "/audio/speech", json={"input": SENTENCE, "voice": "alloy", "response_format": "wav"}
         )

@@ -364,3 +364,14 @@ def test_an_engine_that_fails_is_told_with_the_way_to_choose_another(
     expect(page.locator("[data-health='ears pocketsphinx']")).to_have_text(re.compile("^Ready"), timeout=READY_WITHIN)
     page.goto(f"{address}/talk")
     wait_until_ready(page)
+
+
+def test_other_programs_get_an_address_and_the_bounds_of_what_they_may_send(setup_page: Page, server: str) -> None:
+    setup_page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    setup_page.get_by_role("button", name="Copy").click()
+    expect(setup_page.locator("#saved")).to_have_text("Copied.")
+    assert setup_page.evaluate("navigator.clipboard.readText()") == f"{server}/v1"
+    enter(setup_page, setup_page.get_by_label("Largest recording, in MB"), "500")
+    assert settings(setup_page)["api"]["upload_mb"] == 500
+    enter(setup_page, setup_page.get_by_label("Largest recording, in MB"), "0")
+    expect(setup_page.locator("[data-error='api.upload_mb']")).not_to_be_empty()

@@ -154,7 +154,12 @@ export class SettingsForm extends EventTarget {
 
   #praise(applied) {
     const anew = applied.map((stage) => PARTS[stage] ?? stage).join(" and ");
-    byId("saved").textContent = anew ? `Saved. Now in use: ${anew}.` : "Saved.";
+    this.confirm(anew ? `Saved. Now in use: ${anew}.` : "Saved.");
+  }
+
+  /** Say for a moment that something is done. */
+  confirm(sentence) {
+    byId("saved").textContent = sentence;
     clearTimeout(this.#clear);
     this.#clear = setTimeout(() => (byId("saved").textContent = ""), 4000);
   }

@@ -12,6 +12,7 @@ import { EngineChoices } from "./engine-choices.js";
 import { Headset } from "./headset.js";
 import { languageOptions } from "./languages.js";
 import { Models } from "./models.js";
+import { otherPrograms } from "./other-programs.js";
 import { tell, tellKept } from "../shared/notices.js";
 import { RealEngines } from "./real-engines.js";
 import { References } from "./references.js";
@@ -30,6 +31,7 @@ new Doctor().addEventListener("step", () => engines.showHealth());
 new Companion(form);
 new References(form);
 settingsFile(form);
+otherPrograms(form);
 askingForModels();
 
 // --- voice -----------------------------------------------------------------------------------------------------------
