@@ -51,6 +51,7 @@ WEB = (
     "service.py",  # what pages, API and calls share
     "voices.py",  # made from a recording, with a consent
     "pages.py",
+    "network.py",  # this machine's own addresses
     "origins.py",  # pages of other origins that the owner lists
     "api",
     "realtime",

@@ -7,6 +7,7 @@ import socket
 import tomllib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -24,9 +25,11 @@ from web.api.settings import api, settings_file_api
 from web.api.sound import sound_api
 from web.api.voices import MAX_UPLOAD, voices_api
 from web.guard import Address, Guard
+from web.network import media_addresses
 from web.pages import pages
 from web.realtime.client_secrets import ClientSecrets, client_secrets
 from web.realtime.connection import realtime
+from web.realtime.webrtc.routes import CALLS, Calls, webrtc
 from web.service import Service
 from web.voices import Voices
 from web.wyoming.server import WyomingServer
@@ -42,7 +45,8 @@ def create_app(service: Service, address: Address, wyoming: socket.socket | None
     Args:
         wyoming: listens for Wyoming's clients; None where none are wanted.
     """
-    voices, queues = Voices(service.data), Queues()
+    voices, queues, secrets = Voices(service.data), Queues(), ClientSecrets()
+    calls = Calls(service, partial(media_addresses, address.host))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -54,6 +58,7 @@ def create_app(service: Service, address: Address, wyoming: socket.socket | None
             yield
         finally:
             await clients.stop()
+            await calls.end()
             await service.end()
             writing.cancel()
             await asyncio.gather(writing, return_exceptions=True)
@@ -67,12 +72,12 @@ def create_app(service: Service, address: Address, wyoming: socket.socket | None
     for router in routers:
         app.include_router(router(service))
     app.include_router(audio_api(service, voices, queues))
-    secrets = ClientSecrets()
     app.include_router(realtime(service, secrets))
     app.include_router(client_secrets(service, secrets))
+    app.include_router(webrtc(calls, secrets))
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     add_problems(app)
     add_refusals(app)
     bounds = {**LARGER_BODIES, **larger_bodies(service)}
-    app.add_middleware(Guard, address=address, larger_bodies=bounds, forms=FORMS, opens=secrets.opens)
+    app.add_middleware(Guard, address=address, larger_bodies=bounds, forms=(*FORMS, CALLS), opens=secrets.opens)
     return app

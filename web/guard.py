@@ -23,10 +23,12 @@ from starlette.websockets import WebSocket
 
 from web import origins
 from web.api.audio.errors import error_response
+from web.network import is_everywhere, is_loopback
+from web.realtime.webrtc.routes import CALLS, SDP
 
 COOKIE = "parley_token"
 REALTIME, KEY_PREFIX = "/v1/realtime", "ek_"
-"""The one thing that keys open which are given to pages, and how they begin."""
+"""All that keys open which are given to pages, over a WebSocket and over WebRTC; and how they begin."""
 MAX_BODY = 1 << 20
 """Bytes of a request's body; a path in `Guard.larger_bodies` may take more."""
 API_PATHS = ("/v1/", "/audio/", "/generate_audio")
@@ -35,16 +37,6 @@ BODY_S = 30.0
 """For each next piece of a body."""
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 JSON_TYPES = frozenset({"application/json", "application/jsonl", "application/x-ndjson"})
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a server bound to `host` can only be reached from this machine."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def split_host(value: str) -> tuple[str, int | None] | None:
@@ -79,7 +71,7 @@ class Address:
             return False
         if name in {"localhost", "127.0.0.1", "::1", self.host.strip("[]").lower()} | self.names:
             return True
-        if self.host.strip("[]") not in {"0.0.0.0", "::", ""}:
+        if not self.everywhere:
             return False
         own = socket.gethostname().lower()
         if name in {own, f"{own}.local"}:
@@ -112,7 +104,7 @@ class Address:
     @property
     def everywhere(self) -> bool:
         """Whether it listens on all of this machine's addresses."""
-        return self.host in {"0.0.0.0", "::"}
+        return is_everywhere(self.host)
 
     def elsewhere(self, names: list[str]) -> list[str]:
         """What to type into a browser on another machine, given this one's addresses on its network."""
@@ -269,12 +261,16 @@ class Guard:
     def _takes(self, scope: Scope, headers: Headers) -> bool:
         """Whether a body of this type may change something here."""
         kind = _media_type(headers)
+        if scope["path"] == CALLS and kind == SDP:
+            return True
+        if scope["path"].startswith(f"{CALLS}/") and headers.get("content-length", "0") == "0":
+            return True  # to hang up needs no body
         return kind in JSON_TYPES or (kind == "multipart/form-data" and scope["path"] in self.forms)
 
     def _token_refusal(self, scope: Scope, headers: Headers) -> Response | None:
         token = self.address.token
         given = [*_given_keys(headers), *([] if self._listed(scope, headers) else _given_cookies(headers))]
-        if scope["path"] == REALTIME and any(map(self.opens, given)):
+        if scope["path"] in {REALTIME, CALLS} and any(map(self.opens, given)):
             return None
         if any(each.startswith(KEY_PREFIX) for each in given):
             return _refused(scope, "This key is not valid, or no longer: get another.", 401)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import ipaddress
 import os
 import secrets
 import signal
@@ -18,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-import psutil
 import uvicorn
 from filelock import FileLock, Timeout
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -32,7 +30,8 @@ from pipeline.engines.running import Engines
 from web import logs, origins
 from web.app import create_app
 from web.changes import SettingsRefused, check
-from web.guard import Address, is_loopback
+from web.guard import Address
+from web.network import is_loopback, lan_addresses
 from web.realtime.connection import MAX_MESSAGE
 from web.service import Service
 
@@ -200,14 +199,6 @@ def welcome(address: Address, service: Service, options: ServeOptions) -> None:
     if options.browser:
         # A browser can take seconds to come, and some block until they are closed.
         threading.Thread(target=webbrowser.open, args=(address.url,), daemon=True).start()
-
-
-def lan_addresses() -> list[str]:
-    """This machine's own, as others on its network reach it. Nothing is asked outside."""
-    found = [
-        each.address for those in psutil.net_if_addrs().values() for each in those if each.family == socket.AF_INET
-    ]
-    return [name for name in found if ipaddress.ip_address(name).is_private and not is_loopback(name)]
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from websockets.exceptions import InvalidStatus
 
 from tests.web.conftest import Running, served
-from web.guard import MAX_BODY, Address, is_loopback, split_host
+from web.guard import MAX_BODY, Address, split_host
+from web.network import is_loopback
 
 TOKEN = "a-token-of-more-than-thirty-two-characters"
 

@@ -19,7 +19,8 @@ from config import Settings, SettingsStore
 from config.places import ROOT
 from config.settings import MindSettings
 from web.guard import Address
-from web.serve import ServeError, access_token, data_folder, lan_addresses, listen, load_settings
+from web.network import lan_addresses
+from web.serve import ServeError, access_token, data_folder, listen, load_settings
 
 SCRIPT = """
 import sys

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from config import Settings
+from pipeline.audio import Samples
 from pipeline.conversation.conversation import Conversation
 from pipeline.conversation.history import Entry
 from pipeline.conversation.request import Request
@@ -131,6 +132,8 @@ class Commands:
                 return self._respond(event.response or parts.ResponseOptions())
             case wire.ResponseCancel():
                 return self._cancel(event.response_id)
+            case wire.OutputAudioBufferClear():
+                self._stop_playing()
             case wire.ParleyPlayback():
                 answer = self._narrator.answer
                 if answer is not None and answer.response_id == event.response_id:  # else it speaks of an older one
@@ -142,6 +145,11 @@ class Commands:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def hear(self, samples: Samples) -> None:
+        """Sound that comes beside the messages, 16 kHz."""
+        self._appended += len(samples)
+        self._conversation.hear(samples)
+
     # -- the session and its sound ------------------------------------------------------------------------------------
 
     def _update(self, session: parts.Session) -> list[wire.ServerEvent]:
@@ -151,6 +159,8 @@ class Commands:
         return [wire.SessionUpdated(session=self.session)]
 
     async def _append(self, audio: str) -> list[wire.ServerEvent]:
+        if self._wishes.media:
+            raise Refusal("invalid_value", "In a WebRTC call sound comes over its audio track.", "type")
         try:
             samples = decoded(audio, self._ear.encoding)
         except SoundError as error:
@@ -418,6 +428,16 @@ class Commands:
             told = narrator.close(asked.answer, CANCELLED_BY_CLIENT)
         self._conversation.cancel(CANCELLED)
         return told
+
+    def _stop_playing(self) -> None:
+        if not self._wishes.media:
+            raise Refusal(
+                "invalid_value",
+                "The client plays the sound here: stop playing, and send conversation.item.truncate.",
+                "type",
+            )
+        if self._narrator.answer is not None:
+            self._conversation.cancel(CANCELLED)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)

@@ -49,11 +49,12 @@ def opening(socket: WebSocket, secrets: ClientSecrets) -> Opening:
     asked, offered = socket.query_params, origins.protocols(socket.headers)
     bearer = socket.headers.get("authorization", "").partition(" ")[2].strip()
     beta = "realtime=v1" in socket.headers.get("openai-beta", "") or "openai-beta.realtime-v1" in offered
+    given = secrets.session(origins.key_of(socket.headers) or bearer)
     return Opening(
         parley=asked.get("parley") == "1",
         kind="transcription" if asked.get("intent") == "transcription" else "realtime",
         beta=beta,
-        session=secrets.session(origins.key_of(socket.headers) or bearer),
+        sessions=() if given is None else (given,),
         conversation=asked.get("conversation"),
     )
 

@@ -81,6 +81,10 @@ class ResponseCancel(_Said[Literal["response.cancel"]]):
     response_id: str | None = None
 
 
+class OutputAudioBufferClear(_Said[Literal["output_audio_buffer.clear"]]):
+    """Stop what is being played; in a WebRTC call only."""
+
+
 class ParleyPlayback(_Said[Literal["parley.playback"]]):
     """How much of a reply has really been played, counted from its start; a few times a second, and at its end."""
 
@@ -106,6 +110,7 @@ AnyClientEvent = Annotated[
     | ConversationItemDelete
     | ResponseCreate
     | ResponseCancel
+    | OutputAudioBufferClear
     | ParleyPlayback
     | ParleySoundcardStart
     | ParleySoundcardStop,
@@ -283,6 +288,22 @@ class ResponseFunctionCallArgumentsDelta(_OfCall[Literal["response.function_call
 class ResponseFunctionCallArgumentsDone(_OfCall[Literal["response.function_call_arguments.done"]]):
     name: str
     arguments: str
+
+
+class _OfPlaying(_Told[T]):
+    response_id: str
+
+
+class OutputAudioBufferStarted(_OfPlaying[Literal["output_audio_buffer.started"]]):
+    """In a WebRTC call: the first sound of a reply is on its way."""
+
+
+class OutputAudioBufferStopped(_OfPlaying[Literal["output_audio_buffer.stopped"]]):
+    """The last sound of a reply was sent."""
+
+
+class OutputAudioBufferCleared(_OfPlaying[Literal["output_audio_buffer.cleared"]]):
+    """What was left of a reply is not sent."""
 
 
 # --- from the server, for our page only -------------------------------------------------------------------------------

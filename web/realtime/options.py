@@ -40,6 +40,8 @@ class Wishes:
     """Of the sound that the client sends."""
     told: Encoding = PCM
     """Of the sound that it gets."""
+    media: bool = False
+    """Sound comes and goes beside the messages, and its formats are agreed upon there."""
 
     def updated(self, session: parts.Session) -> Wishes:
         """What a field leaves out stays as it was; `turn_detection: null` is the client's own turn taking."""
@@ -55,12 +57,12 @@ class Wishes:
         if session.max_output_tokens is not None:
             wishes = replace(wishes, max_tokens=tokens(session.max_output_tokens))
         audio = session.audio
-        if audio is not None and audio.output is not None and audio.output.format is not None:
+        if audio is not None and audio.output is not None and audio.output.format is not None and not self.media:
             wishes = replace(wishes, told=ENCODINGS[audio.output.format.type])
         return wishes._listening(audio.input) if audio is not None and audio.input is not None else wishes
 
     def _listening(self, given: parts.AudioInput) -> Wishes:
-        wishes = self if given.format is None else replace(self, heard=ENCODINGS[given.format.type])
+        wishes = self if given.format is None or self.media else replace(self, heard=ENCODINGS[given.format.type])
         if "turn_detection" not in given.model_fields_set:
             return wishes
         vad = given.turn_detection

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from config import Settings
+from pipeline.audio import Samples
 from pipeline.cleanup import uninterrupted
 from pipeline.conversation.conversation import Conversation
 from pipeline.conversation.events import Event, ReplyDone, ReplyPaused, ReplyResumed, Severity
@@ -29,9 +30,9 @@ from web.realtime import events as wire
 from web.realtime.capacity import of_this_machine
 from web.realtime.card import Card
 from web.realtime.commands import Commands
-from web.realtime.narrator import Narrator
+from web.realtime.narrator import Narrator, milliseconds
 from web.realtime.options import Wishes
-from web.realtime.pace import Pace
+from web.realtime.pace import Pace, Playback
 from web.realtime.reading import Refusal, tree, understood
 from web.service import CardInUse, Service, public_settings
 
@@ -75,19 +76,21 @@ class Opening:
     """The names that the protocol's events had in its beta."""
     conversation: str | None = None
     """The one to go on with, where it is known; otherwise a new one begins."""
-    session: parts.Session | None = None
-    """What was asked for with the key that it opens with."""
+    sessions: tuple[parts.Session, ...] = ()
+    """What was asked for with the key that it opens with, then with the call itself."""
 
 
 class Call:
-    def __init__(self, service: Service, opening: Opening) -> None:
+    def __init__(self, service: Service, opening: Opening, playback: Playback | None = None) -> None:
+        """`playback` is the transport's own, where sound comes and goes beside the messages."""
         self.name = f"conv_{uuid.uuid4().hex[:16]}"
         self._wanted = opening.conversation
         self._given_up = asyncio.Event()
         self._service = service
         self._opening = opening
-        wishes = Wishes(kind=opening.kind)
-        self._wishes = wishes if opening.session is None else wishes.updated(opening.session)
+        self._wishes = Wishes(kind=opening.kind, media=playback is not None)
+        for session in opening.sessions:
+            self._wishes = self._wishes.updated(session)
         self._narrator = Narrator(self.name, parley=opening.parley)
         self._outgoing: asyncio.Queue[wire.ServerEvent] = asyncio.Queue(OUTGOING)
         self._card: Card | None = None
@@ -98,9 +101,11 @@ class Call:
         """What the client asked for while the engines were loading."""
         self._settings_behind = False
         """Whether the conversation has not taken the settings yet, for an engine that was not ready."""
-        self._pace = Pace(asyncio.get_running_loop().time)
+        self._playback = playback or Pace(asyncio.get_running_loop().time)
         self._following = ""
-        """The response whose sound `_pace` follows."""
+        """The response that `_playback` is about."""
+        self._whole = ""
+        """The last one whose sound was sent to its end."""
         self._sounded = asyncio.Event()
 
     async def run(self) -> None:
@@ -137,32 +142,42 @@ class Call:
 
     def sent(self, event: wire.ServerEvent) -> None:
         """It is on its way: from now on it may be heard."""
-        if not isinstance(event, wire.ResponseOutputAudioDelta):
+        if not isinstance(event, wire.ResponseOutputAudioDelta | wire.ResponseOutputAudioDone):
             return
         answer = self._narrator.answer_of(event.item_id)
         if answer is None:
             return  # of a reply outside the conversation
-        if self._following != event.response_id:
-            self._following = event.response_id
-            self._pace.begin()
-        self._pace.sent(answer.mouth.samples_of(event.delta))
+        if isinstance(event, wire.ResponseOutputAudioDone):
+            self._whole = event.response_id
+        else:
+            if self._following != event.response_id:
+                self._following = event.response_id
+                self._playback.begin(event.response_id)
+            self._playback.sent(answer.mouth.samples_of(event.delta))
         self._sounded.set()
 
     async def _follow(self) -> None:
-        """For a client without playback reports: what real time has allowed it to play since it was sent."""
+        """For a client without playback reports: what it has heard by now."""
         while True:
             await self._sounded.wait()
             self._sounded.clear()
             while not self._narrator.parley:
-                answer = self._narrator.answer
-                if self._conversation is not None and answer is not None and answer.response_id == self._following:
-                    all_sent = self._pace.left <= 0 and not self._pace.paused and not answer.open
-                    # sound that was converted for the client may be a sample shorter
-                    self._conversation.played(answer.samples if all_sent else self._pace.played)
-                left = self._pace.left
+                self._report()
+                left = self._playback.left
                 if left <= 0:
                     break
                 await asyncio.sleep(min(REPORT_EVERY, left))
+
+    def _report(self) -> None:
+        answer, playback = self._narrator.answer, self._playback
+        if self._conversation is not None and answer is not None and answer.response_id == self._following:
+            over = playback.left <= 0 and not playback.paused and self._whole == answer.response_id
+            # sound that was converted for the client may be a sample shorter
+            self._conversation.played(answer.samples if over else playback.played)
+
+    def tell(self, event: wire.ServerEvent) -> None:
+        """What the transport itself has to say, in order with the rest."""
+        self._post(event)
 
     def _post(self, event: wire.ServerEvent) -> None:
         """From where nothing can wait; a client that lets 256 messages lie misses this one."""
@@ -174,6 +189,11 @@ class Call:
             self._post(told)
 
     # -- from the client ----------------------------------------------------------------------------------------------
+
+    def hear(self, samples: Samples) -> None:
+        """Sound that comes beside the messages, 16 kHz."""
+        if self._commands is not None:
+            self._commands.hear(samples)
 
     async def take(self, text: str | None) -> None:
         """A client's message; None for one that is no text. Whatever a client sends, the call survives it."""
@@ -204,6 +224,8 @@ class Call:
                 raise Refusal("engines_loading", "The engines are still loading; wait for session.created.")
             self._early.append(event)
             return []
+        if isinstance(event, wire.OutputAudioBufferClear):
+            self._report()  # of what is stopped now
         if isinstance(event, wire.ParleySoundcardStart | wire.ParleySoundcardStop):
             return await self._switch_card(self._card, isinstance(event, wire.ParleySoundcardStart))
         return await self._commands.obey(event)
@@ -270,9 +292,11 @@ class Call:
                         card.follow(event)
                         if recording is not None:
                             recording.follow(event)
-                        self._keep_pace(event)
+                        cut_off = self._keep_pace(event)
                         for told in self._narrator.tell(event):
                             await self._outgoing.put(told)
+                        if cut_off is not None:
+                            await self._outgoing.put(cut_off)
                 finally:
                     self._conversation = self._commands = self._card = None  # what changes from here on is not for it
                     await uninterrupted(_ended(card, commands, writing))
@@ -284,15 +308,25 @@ class Call:
         await self._given_up.wait()
         raise TakenOver
 
-    def _keep_pace(self, event: Event) -> None:
-        """A client clears what it plays when it is told that speech has started, so the pace stops there too."""
+    def _keep_pace(self, event: Event) -> wire.ConversationItemTruncated | None:
+        """A client clears what it plays when it is told that speech has started, so the pace stops there too.
+
+        Where the transport plays, the client does not know what was heard of a reply that was cut off: it is told.
+        """
         if isinstance(event, ReplyPaused) and not self._narrator.manual:
-            self._pace.pause()
+            self._playback.pause()
         elif isinstance(event, ReplyResumed):
-            self._pace.resume()
+            self._playback.resume()
             self._sounded.set()
         elif isinstance(event, ReplyDone) and event.outcome != "completed":
-            self._pace.drop()
+            answer = self._narrator.answer
+            if answer is None or answer.of != (event.turn, event.revision):
+                return None  # it was not begun
+            self._playback.drop(answer.response_id)
+            if self._wishes.media and event.outcome == "interrupted" and answer.samples:
+                played = self._playback.played if self._following == answer.response_id else 0
+                return wire.ConversationItemTruncated(item_id=answer.item_id, audio_end_ms=milliseconds(played))
+        return None
 
     async def _ready(self) -> Stages:
         """Wait for the engines; a client is told once of each that failed, though another may take its place."""

@@ -15,7 +15,7 @@ class Clock:
 def test_nothing_is_played_before_it_was_sent_or_faster_than_time() -> None:
     clock = Clock()
     pace = Pace(clock)
-    pace.begin()
+    pace.begin("one")
     clock.now += 5
     assert pace.played == 0
     pace.sent(2 * MOUTH_RATE)
@@ -29,7 +29,7 @@ def test_nothing_is_played_before_it_was_sent_or_faster_than_time() -> None:
 def test_a_gap_in_the_sending_is_a_gap_in_the_playing() -> None:
     clock = Clock()
     pace = Pace(clock)
-    pace.begin()
+    pace.begin("one")
     pace.sent(MOUTH_RATE)
     clock.now += 3
     pace.sent(MOUTH_RATE)
@@ -40,7 +40,7 @@ def test_a_gap_in_the_sending_is_a_gap_in_the_playing() -> None:
 def test_a_pause_holds_and_a_new_reply_begins_at_nothing() -> None:
     clock = Clock()
     pace = Pace(clock)
-    pace.begin()
+    pace.begin("one")
     pace.sent(MOUTH_RATE)
     clock.now += 0.25
     pace.pause()
@@ -49,17 +49,17 @@ def test_a_pause_holds_and_a_new_reply_begins_at_nothing() -> None:
     pace.resume()
     clock.now += 0.25
     assert pace.played == MOUTH_RATE // 2
-    pace.begin()
+    pace.begin("another")
     assert pace.played == 0
 
 
 def test_a_reply_that_follows_another_is_played_after_it() -> None:
     clock = Clock()
     pace = Pace(clock)
-    pace.begin()
+    pace.begin("one")
     pace.sent(MOUTH_RATE)
     clock.now += 0.25
-    pace.begin()
+    pace.begin("another")
     pace.sent(MOUTH_RATE)
     clock.now += 0.5
     assert (pace.played, pace.left) == (0, 1.25)
@@ -70,10 +70,10 @@ def test_a_reply_that_follows_another_is_played_after_it() -> None:
 def test_what_is_dropped_holds_nothing_up() -> None:
     clock = Clock()
     pace = Pace(clock)
-    pace.begin()
+    pace.begin("one")
     pace.sent(MOUTH_RATE)
-    pace.drop()
-    pace.begin()
+    pace.drop("one")
+    pace.begin("another")
     pace.sent(MOUTH_RATE)
     clock.now += 0.25
     assert pace.played == MOUTH_RATE // 4

@@ -1,0 +1,119 @@
+"""It carries one call over a WebRTC peer. Whichever ends first, reading, writing, the peer or the call, ends all."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from contextlib import suppress
+
+from pipeline.engine import EngineError
+from web.realtime import events as wire
+from web.realtime.connection import PATIENCE, SlowReader
+from web.realtime.pcm import decoded
+from web.realtime.reading import Refusal
+from web.realtime.session import Call, TakenOver, refused
+from web.realtime.webrtc.hearing import Hearing
+from web.realtime.webrtc.peer import Peer
+from web.realtime.webrtc.playout import Playout, Voice
+
+CONNECT_S = 15.0
+"""Within which a client must have connected after it was answered."""
+LOOK_EVERY_S = 0.5
+
+logger = logging.getLogger(__name__)
+
+
+class Ended(Exception):
+    """The peer is gone."""
+
+
+class Connection:
+    def __init__(self, peer: Peer, playout: Playout, call: Call) -> None:
+        self._peer = peer
+        self._playout = playout
+        self._call = call
+        self._voices: dict[str, Voice] = {}
+        """By the reply that is being sent."""
+
+    def hang_up(self) -> None:
+        self._peer.ended.set()
+
+    async def run(self) -> None:
+        """Until one side ends it."""
+        try:
+            await _first(self._connected(), self._until_ended())
+            await _first(self._read(), self._write(), self._hear(), self._until_ended(), self._call.run())
+        except EngineError as error:
+            with suppress(ValueError):
+                await self._peer.send(self._call.written(refused(Refusal("engine_error", str(error)))) or "")
+        except SlowReader:
+            logger.warning("A client stopped reading and was disconnected.", extra={"conversation": self._call.name})
+        except (Ended, TakenOver):
+            pass
+        finally:
+            await self._peer.close()
+
+    async def _connected(self) -> None:
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                await self._peer.connected()
+        except TimeoutError:
+            logger.info("A WebRTC client did not connect.", extra={"conversation": self._call.name})
+            raise Ended from None
+
+    async def _until_ended(self) -> None:
+        while not self._peer.ended.is_set() and not self._peer.overrun:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_EVERY_S):
+                    await self._peer.ended.wait()
+        raise Ended
+
+    async def _read(self) -> None:
+        while True:
+            await self._call.take(await self._peer.messages.get())
+
+    async def _hear(self) -> None:
+        if self._peer.heard is not None:
+            await Hearing(self._peer.heard, self._call.hear).run()
+        await asyncio.Event().wait()
+
+    async def _write(self) -> None:
+        while True:
+            event = await self._call.next()
+            if isinstance(event, wire.ResponseOutputAudioDelta):
+                self._call.sent(event)
+                voice = self._voices.get(event.response_id) or self._voices.setdefault(event.response_id, Voice())
+                sounds = await asyncio.to_thread(voice.feed, decoded(event.delta))
+                self._playout.add(event.response_id, sounds)
+                continue
+            if isinstance(event, wire.ResponseOutputAudioDone) and event.response_id in self._voices:
+                voice = self._voices.pop(event.response_id)
+                self._playout.add(event.response_id, await asyncio.to_thread(voice.finish))
+            await self._send(event)
+            self._call.sent(event)
+
+    async def _send(self, event: wire.ServerEvent) -> None:
+        if (text := self._call.written(event)) is None:
+            return
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._peer.send(text)
+        except TimeoutError:
+            raise SlowReader from None
+        except ValueError:
+            what = Refusal("event_too_large", f"An event ({event.event_id}) is larger than this client takes.")
+            await self._peer.send(self._call.written(refused(what)) or "")
+
+
+async def _first(*works: Coroutine[None, None, None]) -> None:
+    """Until one of them ends, which ends them all."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

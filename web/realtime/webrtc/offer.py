@@ -1,0 +1,141 @@
+"""What a client offers: read, and refused in a sentence where nothing can come of it."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from web.api.audio.errors import Refused
+from web.realtime import events as wire
+from web.realtime import parts
+from web.realtime.reading import Refusal, understood
+
+LONGEST = 64 << 10
+"""Bytes of an offer; a browser's has four thousand."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    sdp: str
+    channel: bool
+    """Whether it has a place for a data channel."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request for a call."""
+
+    sdp: str
+    session: parts.Session | None = None
+    left_out: tuple[Refusal, ...] = ()
+    """What was not possible of the session."""
+
+
+async def asked(request: Request) -> Asked:
+    """The offer as the body, or as the field `sdp` of a form, with a `session` beside it. Raises Refused."""
+    if request.headers.get("content-type", "").split(";")[0].strip().lower() == "multipart/form-data":
+        return await _from_form(request)
+    body = await request.body()
+    if len(body) > LONGEST:
+        raise Refused(413, f"An offer has at most {LONGEST >> 10} KiB.", "sdp")
+    return Asked(_text(body, "sdp"))
+
+
+async def _from_form(request: Request) -> Asked:
+    try:
+        async with request.form(max_files=2, max_fields=4, max_part_size=LONGEST) as form:
+            fields = {
+                name: value if isinstance(value, str) else _text(await value.read(LONGEST + 1), name)
+                for name, value in form.items()
+            }
+    except HTTPException as error:
+        raise Refused(400, f"The form cannot be read: {error.detail}") from error
+    if "sdp" not in fields:
+        raise Refused(400, "Send the offer as the field sdp of the form.", "sdp")
+    if "session" not in fields:
+        return Asked(fields["sdp"])
+    try:
+        session = json.loads(fields["session"])
+    except (ValueError, RecursionError):
+        raise Refused(400, "session is not JSON.", "session") from None
+    try:
+        event, left_out = understood({"type": "session.update", "session": session})
+    except Refusal as refusal:
+        raise Refused(400, str(refusal), "session") from refusal
+    assert isinstance(event, wire.SessionUpdate)
+    return Asked(fields["sdp"], event.session, tuple(left_out))
+
+
+def _text(body: bytes, name: str) -> str:
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        raise Refused(400, f"{name} is not text.", name) from None
+
+
+def offer(sdp: str, client: str) -> Offer:
+    """The offer with the addresses that may be spoken to: only that of the client who asks, `client`.
+
+    Whoever else it names is not looked up, and gets no packet from here. A client whose address is not among them is
+    answered where its first packet comes from.
+
+    Raises Refused.
+    """
+    lines = sdp.replace("\r\n", "\n").split("\n")
+    if lines[0].strip() != "v=0":
+        raise Refused(400, "That is no offer: send the sdp of a WebRTC peer's offer.", "sdp", "invalid_sdp")
+    media = [line[2:].split() for line in lines if line.startswith("m=")]
+    kinds = [section[0] for section in media if section]
+    if kinds.count("audio") != 1 or kinds.count("application") > 1 or len(kinds) > kinds.count("application") + 1:
+        raise Refused(400, "Offer one audio track and a data channel, and nothing else.", "sdp", "invalid_sdp")
+    if not any(line.lower().startswith("a=rtpmap:") and "opus/48000" in line.lower() for line in lines):
+        raise Refused(400, "Offer Opus for the audio track.", "sdp", "invalid_sdp")
+    if _direction(lines) in {"sendonly", "inactive"}:
+        raise Refused(400, "Offer an audio track that takes sound too (sendrecv).", "sdp", "invalid_sdp")
+    if not _named(lines):  # aiortc would make half a peer of it
+        raise Refused(400, "Name each section of the offer once (a=mid), and bundle those.", "sdp", "invalid_sdp")
+    kept = [line for line in lines if not line.startswith("a=end-of-candidates")]
+    kept = [line for line in kept if not line.startswith("a=candidate:") or _is_at(line, client)]
+    return Offer("\r\n".join(kept), "application" in kinds)
+
+
+def _named(lines: list[str]) -> bool:
+    """Whether each section has one name of its own, and no other is bundled."""
+    sections: list[list[str]] = []
+    bundled: set[str] = set()
+    for line in lines:
+        if line.startswith("m="):
+            sections.append([])
+        elif line.startswith("a=mid:") and sections:
+            sections[-1].append(line[6:].strip())
+        elif line.startswith("a=group:BUNDLE"):
+            bundled.update(line.split()[1:])
+    names = {each[0] for each in sections if len(each) == 1}
+    return len(names) == len(sections) and bundled <= names
+
+
+def _direction(lines: list[str]) -> str:
+    """Of the audio; what stands before the sections holds for all of them."""
+    found, section = "sendrecv", ""
+    for line in lines:
+        if line.startswith("m="):
+            section = line[2:].split(" ")[0]
+        elif section in {"", "audio"} and line[2:] in {"sendrecv", "sendonly", "recvonly", "inactive"}:
+            found = line[2:]
+    return found
+
+
+def _is_at(line: str, client: str) -> bool:
+    """Whether a candidate is reached by UDP at that very address."""
+    words: list[Any] = line.split()
+    if len(words) < 6 or words[2].lower() != "udp":
+        return False
+    try:
+        return ipaddress.ip_address(words[4]) == ipaddress.ip_address(client)
+    except ValueError:
+        return False

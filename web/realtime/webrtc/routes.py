@@ -1,0 +1,103 @@
+"""`POST /v1/realtime/calls`: an offer is answered, and the call runs until one side ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from fastapi import APIRouter, Request, Response
+
+from web.api.audio.errors import SOON_S, Refused
+from web.realtime.client_secrets import ClientSecrets
+from web.realtime.session import Call, NoPlace, Opening, a_place, refused
+from web.realtime.webrtc.connection import Connection
+from web.realtime.webrtc.offer import Asked, asked, offer
+from web.realtime.webrtc.peer import Peer
+from web.realtime.webrtc.playout import Playout, Track
+from web.service import Service
+
+CALLS, SDP = "/v1/realtime/calls", "application/sdp"
+Addresses = Callable[[str], list[str]]
+"""Those where a client may be connected that reached the server at this one."""
+
+logger = logging.getLogger(__name__)
+
+
+class Calls:
+    """Those that run, by their ids."""
+
+    def __init__(self, service: Service, addresses: Addresses) -> None:
+        self._service = service
+        self._addresses = addresses
+        self._running: dict[str, tuple[Connection, asyncio.Task[None]]] = {}
+
+    async def begin(self, asked: Asked, opening: Opening, client: str, reached: str) -> tuple[str, str]:
+        """The call's id and the answer. Raises Refused."""
+        offered = offer(asked.sdp, client)
+        with ExitStack() as held:
+            try:
+                held.enter_context(a_place(self._service))
+            except NoPlace as full:
+                raise Refused(429, str(full), None, "too_many_conversations", SOON_S) from full
+            playout = Playout(lambda event: call.tell(event))
+            call = Call(self._service, opening, playout)
+            for each in asked.left_out:
+                call.tell(refused(each))
+            peer = Peer(Track(playout))
+            try:
+                answer = await peer.answer(offered, self._addresses(reached))
+            except BaseException:
+                await peer.close()
+                raise
+            connection, id = Connection(peer, playout, call), f"rtc_{secrets.token_hex(16)}"
+            self._running[id] = connection, asyncio.create_task(self._carry(id, connection, held.pop_all()))
+        return id, answer
+
+    async def hang_up(self, id: str) -> None:
+        """Raises Refused where there is no such call."""
+        if id not in self._running:
+            raise Refused(404, "There is no such call, or it has ended.", None, "call_not_found")
+        connection, task = self._running[id]
+        connection.hang_up()
+        await asyncio.wait([task])
+
+    async def end(self) -> None:
+        """All of them."""
+        tasks = [task for _, task in self._running.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _carry(self, id: str, connection: Connection, place: ExitStack) -> None:
+        with place:
+            try:
+                await connection.run()
+            except Exception:
+                logger.exception("a WebRTC call failed")
+            finally:
+                del self._running[id]
+
+
+def webrtc(calls: Calls, kept: ClientSecrets) -> APIRouter:
+    router = APIRouter()
+
+    @router.post(CALLS)
+    async def begin(request: Request) -> Response:
+        """Begin a call over WebRTC: an SDP offer, answered by an SDP answer."""
+        wanted = await asked(request)
+        given = kept.session(request.headers.get("authorization", "").partition(" ")[2].strip())
+        opening = Opening(sessions=tuple(each for each in (given, wanted.session) if each is not None))
+        client, reached = (scope[0] if scope else "" for scope in (request.client, request.scope.get("server")))
+        id, answer = await calls.begin(wanted, opening, client, reached)
+        return Response(answer, 201, {"Location": f"{CALLS}/{id}"}, SDP)
+
+    @router.post(CALLS + "/{id}/hangup")
+    async def hang_up(id: str) -> Response:
+        """End a call over WebRTC."""
+        await calls.hang_up(id)
+        return Response()
+
+    return router
