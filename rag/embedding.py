@@ -1,4 +1,4 @@
-"""Meaning as vectors: sentence-transformers, all-MiniLM-L6-v2 unless told otherwise."""
+"""Meaning as vectors: a model of sentence-transformers' format, all-MiniLM-L6-v2 unless told otherwise."""
 
 from __future__ import annotations
 
@@ -15,14 +15,11 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-    from rag.encoder import ShortEncoder
+    from rag.encoder import Encoder
 
 BUNDLED = "all-MiniLM-L6-v2"
 LONGEST = 4_000
 """Characters of a text that are looked at: about four times what the model reads (256 tokens)."""
-
-SHORT = 6_000
-"""Characters, of all texts together, up to which they are faster without the machinery for batches."""
 
 
 class Embedder(Protocol):
@@ -48,8 +45,7 @@ class SentenceEmbedder:
     def __init__(self, model: str = BUNDLED, *, device: str = "cpu") -> None:
         self._name = model
         self._device = device
-        self._model: SentenceTransformer | None = None
-        self._short: ShortEncoder | None = None
+        self._model: Encoder | SentenceTransformer | None = None
         self._lock = threading.Lock()
 
     @property
@@ -70,16 +66,18 @@ class SentenceEmbedder:
         return digest.hexdigest()
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        model = self._loaded()
+        from rag.encoder import Encoder  # brings torch: slow to import, not before it is needed
+
         with self._lock:
-            if texts and self._short is not None and sum(map(len, texts)) <= SHORT:
-                return self._short.embed(texts)
+            if self._model is None:
+                self._model = self._loaded()
+            model = self._model
+        cut = [text[:LONGEST] for text in texts]
+        if isinstance(model, Encoder):  # it changes nothing: a question need not wait for what is being taken in
+            return model.embed(cut)
+        with self._lock:
             vectors = model.encode(
-                [text[:LONGEST] for text in texts],
-                batch_size=32,
-                normalize_embeddings=True,
-                show_progress_bar=False,
-                convert_to_numpy=True,
+                cut, batch_size=32, normalize_embeddings=True, show_progress_bar=False, convert_to_numpy=True
             )
         return np.asarray(vectors, dtype=np.float32)
 
@@ -90,22 +88,21 @@ class SentenceEmbedder:
         folder = Path(self._name).expanduser()
         return folder if folder.is_dir() else None
 
-    def _loaded(self) -> SentenceTransformer:
-        with self._lock:
-            if self._model is None:
-                from sentence_transformers import SentenceTransformer  # slow to import: not before it is needed
+    def _loaded(self) -> Encoder | SentenceTransformer:
+        from rag.encoder import encoder_of_files, encoder_of_model
 
-                from rag.encoder import short_encoder
+        folder = self.folder()
+        if folder and self._device == "cpu" and (encoder := encoder_of_files(folder)):
+            return encoder
+        from sentence_transformers import SentenceTransformer  # nine seconds of a core
 
-                folder = self.folder()
-                self._model = SentenceTransformer(
-                    str(folder) if folder else self._name,
-                    device=self._device,
-                    trust_remote_code=False,
-                    local_files_only=folder is not None,
-                )
-                self._short = short_encoder(self._model)
-            return self._model
+        model = SentenceTransformer(
+            str(folder) if folder else self._name,
+            device=self._device,
+            trust_remote_code=False,
+            local_files_only=folder is not None,
+        )
+        return encoder_of_model(model) or model
 
 
 def bundled_model() -> Path | None:

@@ -1,14 +1,17 @@
-"""A few short texts through a BERT-like sentence model, without the machinery that batches need.
+"""Sentences through a BERT-like model by its files alone, without the libraries and machinery that its training needs.
 
-A question is a dozen tokens, and then a third of sentence-transformers' time goes into calling modules. This is the
-same arithmetic (Devlin et al., "BERT", 2019; mean over the tokens as in Reimers and Gurevych, "Sentence-BERT", 2019)
-in a few calls a layer, with queries, keys and values in one product.
+A question is a dozen tokens, and then a third of sentence-transformers' time goes into calling modules; and importing
+it takes nine seconds of a core, at every start. This is the same arithmetic (Devlin et al., "BERT", 2019; mean over the
+tokens as in Reimers and Gurevych, "Sentence-BERT", 2019) in a few calls a layer, with queries, keys and values in one
+product.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,29 +25,60 @@ if TYPE_CHECKING:
 
 EQUAL = 1e-4
 """Largest difference in any number of a vector, reckoned in float32, that still counts as the same vector."""
+MOST = 1_000
+"""Characters of texts that are reckoned in one go. They lie in one row, and looking for their own costs more the longer
+it is: 400 sentences took 2.7 s of a core, with 500 3.5, with 6,000 3.8, and by sentence-transformers 5.5."""
 _PROBES = ["Hello.", "Where does Ann's sister live, and since when?", "word " * 400]
 
+Tokens = Callable[[Sequence[str]], list[list[int]]]
+"""Texts as tokens, the marks of beginning and end included, none longer than the model reads."""
 
-class ShortEncoder:
-    """Embeds a few texts at once by the weights of a sentence-transformers model, shared or in fewer bits."""
 
-    def __init__(self, model: SentenceTransformer, dtype: torch.dtype = torch.float32) -> None:
-        """Raises AttributeError or KeyError where the model is not built like BERT."""
-        bert: Any = model[0].auto_model
-        weights: dict[str, Tensor] = {name: weight.to(dtype) for name, weight in bert.state_dict().items()}
-        self._tokenizer, self._longest = model.tokenizer, model.max_seq_length
-        self._heads: int = bert.config.num_attention_heads
-        self._epsilon: float = bert.config.layer_norm_eps
+class Encoder:
+    """Embeds texts by the weights of a BERT-like model, on the processor."""
+
+    def __init__(
+        self,
+        weights: Mapping[str, Tensor],
+        tokens: Tokens,
+        heads: int,
+        epsilon: float,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        """
+        Args:
+            weights: by BERT's own names; shared where they have the dtype already.
+            heads: of attention.
+            epsilon: of the layers' norms.
+
+        Raises:
+            KeyError: the model is not built like BERT.
+        """
+        weights = {name: weight.to(dtype) for name, weight in weights.items()}
+        self._tokens, self._heads, self._epsilon = tokens, heads, epsilon
         self._token = weights["embeddings.word_embeddings.weight"]
         self._place = (
             weights["embeddings.position_embeddings.weight"] + weights["embeddings.token_type_embeddings.weight"][:1]
         )  # a single text is all of the first type
         self._first_norm = _pair(weights, "embeddings.LayerNorm")
-        self._layers = [_Layer(weights, f"encoder.layer.{n}.") for n in range(bert.config.num_hidden_layers)]
+        layers = sum(name.endswith("attention.self.query.weight") for name in weights)
+        self._layers = [_Layer(weights, f"encoder.layer.{n}.") for n in range(layers)]
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """float32 [len(texts), dimensions], each row of length 1."""
-        texts_tokens = self._tokenizer(list(texts), truncation=True, max_length=self._longest)["input_ids"]
+        vectors = [np.zeros((0, self._token.shape[1]), np.float32)]
+        row: list[str] = []
+        for text in texts:
+            if row and sum(map(len, row)) + len(text) > MOST:
+                vectors.append(self._embed(row))
+                row = []
+            row.append(text)
+        if row:
+            vectors.append(self._embed(row))
+        return np.concatenate(vectors)
+
+    def _embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        texts_tokens = self._tokens(texts)
         lengths = [len(tokens) for tokens in texts_tokens]
         with torch.inference_mode():
             owner = torch.repeat_interleave(torch.arange(len(texts)), torch.tensor(lengths))
@@ -71,7 +105,7 @@ class ShortEncoder:
 class _Layer:
     """Weights and biases of one layer."""
 
-    def __init__(self, weights: dict[str, Tensor], name: str) -> None:
+    def __init__(self, weights: Mapping[str, Tensor], name: str) -> None:
         three = [_pair(weights, f"{name}attention.self.{part}") for part in ("query", "key", "value")]
         self.parts = torch.cat([weight for weight, _ in three]), torch.cat([bias for _, bias in three])
         self.joined = _pair(weights, f"{name}attention.output.dense")
@@ -81,22 +115,67 @@ class _Layer:
         self.narrow_norm = _pair(weights, f"{name}output.LayerNorm")
 
 
-def _pair(weights: dict[str, Tensor], name: str) -> tuple[Tensor, Tensor]:
+def _pair(weights: Mapping[str, Tensor], name: str) -> tuple[Tensor, Tensor]:
     return weights[f"{name}.weight"], weights[f"{name}.bias"]
 
 
-def short_encoder(model: SentenceTransformer) -> ShortEncoder | None:
-    """For the model, if its own vectors come out of it; None for a model that is built or pooled otherwise."""
+def encoder_of_files(folder: Path) -> Encoder | None:
+    """From a folder of sentence-transformers' format; None where it holds another kind of model, or another pooling."""
+    import tokenizers
+    from safetensors.torch import load_file
+
+    config, pooling = _read(folder / "config.json"), _read(folder / "1_Pooling" / "config.json")
+    steps = [step["type"].rpartition(".")[2] for step in _read(folder / "modules.json") or ()]
+    if not config or not pooling or steps[:2] != ["Transformer", "Pooling"] or set(steps[2:]) - {"Normalize"}:
+        return None
+    means = [name for name, chosen in pooling.items() if name.startswith("pooling_mode") and chosen is True]
+    if (
+        config.get("model_type") != "bert"
+        or config.get("hidden_act") != "gelu"
+        or means != ["pooling_mode_mean_tokens"]
+    ):
+        return None
+    words, weights = folder / "tokenizer.json", folder / "model.safetensors"
+    if not words.is_file() or not weights.is_file():
+        return None
+    tokenizer = tokenizers.Tokenizer.from_file(str(words))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(_read(folder / "sentence_bert_config.json")["max_seq_length"])
+
+    def tokens(texts: Sequence[str]) -> list[list[int]]:
+        return [encoding.ids for encoding in tokenizer.encode_batch(list(texts))]
+
+    dtype = torch.bfloat16 if _multiplies_bfloat16() else torch.float32
+    return Encoder(load_file(weights), tokens, config["num_attention_heads"], config["layer_norm_eps"], dtype)
+
+
+def _read(file: Path) -> Any:
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+
+def encoder_of_model(model: SentenceTransformer) -> Encoder | None:
+    """For a model of sentence-transformers', if its own vectors come out of it; None for one built otherwise."""
     if model.device.type != "cpu":
         return None
     try:
-        encoder = ShortEncoder(model)
+        bert: Any = model[0].auto_model
+        weights, config = bert.state_dict(), bert.config
+
+        def tokens(texts: Sequence[str]) -> list[list[int]]:
+            ids: list[list[int]] = model.tokenizer(list(texts), truncation=True, max_length=model.max_seq_length)[
+                "input_ids"
+            ]
+            return ids
+
+        encoder = Encoder(weights, tokens, config.num_attention_heads, config.layer_norm_eps)
         own = model.encode(_PROBES, normalize_embeddings=True, show_progress_bar=False)
         if np.abs(encoder.embed(_PROBES) - own).max() > EQUAL:
             return None
     except (AttributeError, KeyError, RuntimeError):
         return None
-    return ShortEncoder(model, torch.bfloat16) if _multiplies_bfloat16() else encoder
+    if not _multiplies_bfloat16():
+        return encoder
+    return Encoder(weights, tokens, config.num_attention_heads, config.layer_norm_eps, torch.bfloat16)
 
 
 def _multiplies_bfloat16() -> bool:

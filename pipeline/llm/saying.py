@@ -10,6 +10,8 @@ from pipeline.llm import Prompt
 from pipeline.llm.builtin.turn import Turn
 
 MOST_WORDS = 40
+OPENING_WORDS = 4
+"""Of a sentence that only leads to the next: "How lovely!"."""
 ALIKE = 0.85
 """Of SequenceMatcher: two sentences that say the same."""
 
@@ -17,8 +19,8 @@ _END = re.compile(r"[.!?…]+[\"”’']?(?=\s)")
 _UNSPEAKABLE = re.compile(r"[][(){}<>*#_|`~\\=^]|^\W*(?:[-–—•]\s|\d+[.)](?:\s|$))|https?:|\n")
 _LABEL = re.compile(r"^\W*(?:[A-Z]\w*\s?){1,3}:|\b(?:user|assistant|system|question|answer):", re.IGNORECASE)
 _ITSELF = re.compile(
-    r"\b(?:as an ai|language model|ai (?:assistant|model)|smollm|hugging ?face|openai|qwen|alibaba|one short sentence|"
-    r"friendly companion|my name is|i was (?:born|raised|created|trained)|i grew up|"
+    r"\b(?:as an ai|language model|ai (?:assistant|model)|smollm|hugging ?face|openai|qwen|alibaba|"
+    r"one short sentence|few words first|friendly companion|my name is|i was (?:born|raised|created|trained)|i grew up|"
     r"my (?:\w+ )?(?:wife|husband|kids?|children|son|daughter|mother|father|mom|dad|parents|family|friends?|brother|"
     r"sister|dog|cat|house|home|job|car|childhood|school|boss|boyfriend|girlfriend|birthday))\b",
     re.IGNORECASE,
@@ -85,12 +87,17 @@ class Sentences:
 
 class Saying:
     def __init__(self, prompt: Prompt, examples: Iterable[str]) -> None:
-        """`examples`: answers of the prompt, which are not to be repeated either."""
+        """`examples`: answers of the prompt, which are not to be repeated either, but for their openings."""
         history = prompt.history
-        before = [*(message.text for message in history if message.role == "assistant"), *examples]
-        self._said = [plain(sentence) for text in before for sentence in re.split(r"(?<=[.!?…])\s+", text)]
+        shown = [each for each in _sentences(examples) if len(each.split()) > OPENING_WORDS]
+        self._said = [*_sentences(message.text for message in history if message.role == "assistant"), *shown]
         self._asked = plain(history[-1].text) if history else ""
         self._name = Turn(prompt, "").own_name
+
+    def opens_as_before(self, sentence: str) -> bool:
+        """Whether it is an opening that has been said already: what comes after it may be new."""
+        text = plain(sentence)
+        return 0 < len(text.split()) <= OPENING_WORDS and text in self._said
 
     def fits(self, sentence: str) -> bool:
         """Whether it may be said; then it has been."""
@@ -106,6 +113,10 @@ class Saying:
         if not wrong:
             self._said.append(text)
         return not wrong
+
+
+def _sentences(texts: Iterable[str]) -> list[str]:
+    return [plain(sentence) for text in texts for sentence in re.split(r"(?<=[.!?…])\s+", text)]
 
 
 def plain(text: str) -> str:

@@ -25,10 +25,12 @@ SMALL = 1_000_000_000
 """Parameters below which a model is taken for one that knows next to nothing."""
 
 EXAMPLES = (
-    ("I went for a long walk.", "That sounds lovely. Where did you go?"),
-    ("Why is the sky blue?", "Because the air scatters blue light more than red."),
-    ("Tell me something nice.", "A cup of warm tea on a rainy day is a small wonder."),
+    ("I went for a long walk.", "How lovely! Where did you go?"),
+    ("Why is the sky blue?", "Because of the air. It scatters blue light more than red."),
+    ("Tell me something nice.", "Gladly. A cup of warm tea on a rainy day is a small wonder."),
+    ("Do you like autumn?", "Yes, very much. The leaves are so colourful."),
 )
+"""They begin with a few words: those are said while the rest is still being written."""
 REMEMBERED = 2
 """Messages before the last that it is told: with more, it repeats them."""
 
@@ -95,6 +97,8 @@ async def reply(
         async with aclosing(written(asked(prompt, temperature))) as pieces:
             async for piece in pieces:
                 for sentence in sentences.feed(piece if isinstance(piece, str) else ""):
+                    if not told and saying.opens_as_before(sentence):
+                        continue
                     words += len(sentence.split())
                     if words > MOST_WORDS or told == MOST_SENTENCES or not saying.fits(sentence):
                         break
@@ -132,7 +136,10 @@ def asked(prompt: Prompt, temperature: float) -> Prompt:
     ]
     spoken = [replace(message, interrupted=False) for message in prompt.history if message.role != "system"]
     name = Turn(prompt, "").own_name
-    persona = f"You are {name}, a friendly companion. You talk with one person. Answer in one short sentence."
+    persona = (
+        f"You are {name}, a friendly companion. You talk with one person. "
+        "Answer with a few words first, then one short sentence."
+    )
     return replace(
         prompt,
         persona=persona,

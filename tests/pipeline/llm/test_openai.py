@@ -175,7 +175,8 @@ def by_words(text: str) -> int:
     return len(text.split())
 
 
-async def test_the_context_is_trimmed_by_the_servers_own_count() -> None:
+async def test_the_context_is_trimmed_by_the_servers_own_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counts, "PATIENCE_S", 60.0)
     models = {"data": [{"id": "small", "max_model_len": 900}]}
     async with chat_server(models=models, counts=by_words) as server, mind(server) as engine:
         await reply(engine, *LONG, max_tokens=100)

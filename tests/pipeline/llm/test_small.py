@@ -55,6 +55,15 @@ async def test_the_first_sentence_is_out_before_the_second_is_written() -> None:
     assert model.closed == 1, "who goes away ends the writing"
 
 
+async def test_an_opening_that_was_said_before_is_left_out_and_what_follows_it_is_said() -> None:
+    history = ("I baked some bread.", "How lovely! What kind?", "Rye. And I went for a swim.")
+    assert await reply(Model("How lovely! Was the water cold?"), *history) == "Was the water cold?"
+    assert (
+        await reply(Model("How lovely! Was the water cold?"), "The lake was calm.") == "How lovely! Was the water cold?"
+    )
+    assert await reply(Model("How lovely!", "Was it cold?"), *history) == "Was it cold?", "nothing followed it"
+
+
 @pytest.mark.parametrize(
     "bad",
     [
@@ -73,7 +82,7 @@ async def test_the_first_sentence_is_out_before_the_second_is_written() -> None:
         "The weather is lovely in there.",
         "Your name is Bob.",
         "Forests look really nice in autumn.",  # the user's own words
-        "That sounds lovely.",  # an example of the prompt
+        "It scatters blue light more than red.",  # an example of the prompt
         "very very very dark in there.",
         "Лес очень тихий.",
         "word " * (MOST_WORDS + 5) + "end.",
