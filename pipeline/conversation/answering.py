@@ -16,7 +16,7 @@ from pipeline.conversation.request import USUAL, Request
 from pipeline.engine import EngineError
 from pipeline.llm import LanguageModel, Message, Prompt, ReadsAhead, Truncated
 from pipeline.llm.cleaning import cleaned
-from pipeline.tools.calls import ToolCall
+from pipeline.tools.calls import Tool, ToolCall
 from pipeline.tools.checked import BadCall, checked
 from pipeline.tts.speakable import speakable
 from pipeline.turns.listening import UserTurn
@@ -34,6 +34,7 @@ async def answer(
     now: Callable[[], datetime],
     *,
     request: Request = USUAL,
+    own: tuple[Tool, ...] = (),
     turn: UserTurn | None = None,
     after: Collection[asyncio.Task[Any]] = (),
     on_transcript: Callable[[], None] = lambda: None,
@@ -41,8 +42,10 @@ async def answer(
 ) -> AsyncGenerator[str | ToolCall | Truncated, None]:
     """Pieces of the reply, then the calls that it ends with; the last one Truncated where it is not whole.
 
-    `turn` is the user's while its words are not history yet; nothing is said to no words. `history` gives what was said
-    before it, once all of `after` is done. A model that has no words and wants no tool that it has is asked once more.
+    `own` are the owner's tools, beside those of the request. `turn` is the user's while its words are not history yet;
+    nothing is said to no words. `history` gives what was said before it, once all of `after` is done. A model that has
+    no words and wants no tool that it has is asked once more.
+
     Raises EngineError (while iterating), also where it has none again.
     """
     said, spoken = "", False
@@ -60,7 +63,7 @@ async def answer(
     recalled = None if recollection is None else await recollection.recall(asked)
     if recalled is not None:
         on_recall(recalled)
-    prompt = _prompt(settings, request, messages, recalled, now())
+    prompt = _prompt(settings, request, messages, recalled, now(), own)
     call: ToolCall | None = None
     for _ in range(ATTEMPTS):
         unspoken, good, refused = "", list[ToolCall](), list[tuple[ToolCall, BadCall]]()
@@ -103,7 +106,12 @@ def _corrected(refused: list[tuple[ToolCall, BadCall]]) -> Iterator[Message]:
 
 
 def _prompt(
-    settings: MindSettings, request: Request, messages: tuple[Message, ...], recalled: Recall | None, now: datetime
+    settings: MindSettings,
+    request: Request,
+    messages: tuple[Message, ...],
+    recalled: Recall | None,
+    now: datetime,
+    own: tuple[Tool, ...],
 ) -> Prompt:
     return Prompt(
         settings.persona if request.persona is None else request.persona,
@@ -112,18 +120,23 @@ def _prompt(
         now,
         settings.temperature,
         settings.max_tokens if request.max_tokens is None else request.max_tokens,
-        tools=request.tools,
+        tools=(*request.tools, *own),
         tool_choice=request.tool_choice,
     )
 
 
 async def read_ahead(
-    mind: LanguageModel, settings: MindSettings, history: tuple[Message, ...], now: datetime, request: Request = USUAL
+    mind: LanguageModel,
+    settings: MindSettings,
+    history: tuple[Message, ...],
+    now: datetime,
+    request: Request = USUAL,
+    own: tuple[Tool, ...] = (),
 ) -> None:
     """While nobody waits for it, the mind reads what the next prompt begins with, if that saves it time."""
     if isinstance(mind, ReadsAhead):
         with suppress(EngineError):  # the reply will meet the same trouble, and say so
-            await mind.read_ahead(_prompt(settings, request, history, None, now))
+            await mind.read_ahead(_prompt(settings, request, history, None, now, own))
 
 
 async def fixed(text: str) -> AsyncGenerator[str | Truncated, None]:

@@ -9,7 +9,9 @@ never kept.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from dataclasses import replace
 from datetime import datetime
 from typing import Self
 
@@ -18,7 +20,17 @@ from pipeline.audio import EAR_RATE, Samples
 from pipeline.cleanup import uninterrupted
 from pipeline.conversation.answering import answer, fixed, read_ahead
 from pipeline.conversation.aside import aside
-from pipeline.conversation.events import Event, Outcome, Recalled, ReplyResumed, State, StateChanged, UserSaid
+from pipeline.conversation.errands import Errands
+from pipeline.conversation.events import (
+    Event,
+    Outcome,
+    Recalled,
+    ReplyDone,
+    ReplyResumed,
+    State,
+    StateChanged,
+    UserSaid,
+)
 from pipeline.conversation.history import FIRST, History, Past
 from pipeline.conversation.recollection import Recollection
 from pipeline.conversation.recording import Recording
@@ -29,8 +41,10 @@ from pipeline.conversation.scope import ConversationScope
 from pipeline.conversation.stages import Stages
 from pipeline.conversation.user_side import Ended, Mode, Paused, SpokeOver, TurnChange, UserSide, WentOn
 from pipeline.engine import EngineError
-from pipeline.llm import Truncated
-from pipeline.tools.calls import ToolCall
+from pipeline.llm import Message, Truncated, UsesTools
+from pipeline.tools.calls import Tool, ToolCall
+from pipeline.tools.consent import consent
+from pipeline.tools.toolbox import Empty, Toolbox
 from pipeline.turns.interruption import REACTION_HEARD, InterruptionJudge, Ruling, can_react
 from pipeline.turns.listening import UserTurn
 from pipeline.turns.record import TurnRecord
@@ -41,6 +55,11 @@ __all__ = ["ASK_AGAIN", "Conversation", "Mode"]
 ASK_AGAIN = "Sorry, I didn't catch that. Could you say it again?"
 WORTH_ASKING_MS = 400
 """Less speech than this without a word in it was a noise, and is passed over."""
+
+FILLERS = ("One moment.", "Let me see.", "I am on it.")
+"""Said while a tool takes its time, in turn."""
+MOST_ROUNDS = 5
+"""How often in a row the owner's tools may be called for one thing that was said: the last reply has none."""
 
 CLOSED = "the conversation was closed"
 CLOSING_S = 2.0
@@ -62,11 +81,13 @@ class Conversation:
         on_record: Callable[[TurnRecord], None] | None = None,
         recording: Recording | None = None,
         past: Past = FIRST,
+        toolbox: Toolbox | None = None,
         now: Callable[[], datetime] = local_now,
     ) -> None:
         """`name` identifies the conversation in memory and records; `now` is the wall clock; it goes on after `past`.
 
         `recording` gets what is heard of both sides; the replies' sound reaches it with the events that it follows.
+        `toolbox` has the owner's tools.
         """
         self.name = name
         self.history = History(past)
@@ -99,6 +120,17 @@ class Conversation:
         self._misheard = 0
         """Turns in a row in which no words were understood."""
         self._told: State = "listening"
+        self._toolbox = toolbox or Empty()
+        self._errands = Errands(
+            self._scope, self.history, self._toolbox, fill=self._fill_silence, changed=self._tell_state
+        )
+        self._announcements: deque[str] = deque()
+        """What is to be said as soon as nobody speaks."""
+        self._fillers = 0
+        """Said so far."""
+        self._rounds = 0
+        """Replies in a row that called the owner's tools."""
+        self._ending = False
 
     # -- its life ---------------------------------------------------------------------------------------------------
 
@@ -111,6 +143,7 @@ class Conversation:
         await uninterrupted(self._end())
 
     async def _end(self) -> None:
+        self._ending = True
         if self._listening is not None:
             self._listening.cancel()
         self.cancel(CLOSED)
@@ -118,6 +151,7 @@ class Conversation:
         if self._settling is not None:
             await asyncio.wait([self._settling], timeout=CLOSING_S)
             self.cancel(CLOSED)  # the reply to it
+        self._errands.close()
         self._keep_user()
         await self._recollection.close()
         await self._scope.end()
@@ -156,7 +190,7 @@ class Conversation:
         reply = self._replies.current
         if reply is not None and reply.released and reply.samples:
             return "speaking"
-        if self._settling is not None or (reply is not None and reply.released):
+        if self._settling is not None or (reply is not None and reply.released) or self._errands.running:
             return "thinking"
         return "listening"
 
@@ -183,6 +217,10 @@ class Conversation:
         self.cancel("the user typed")
         record = self._scope.new_record()
         self._scope.outbox.post(UserSaid(record.turn, record.revision, text, typed=True))
+        if self._answered(record, text):
+            asked = "" if request is None else request.id
+            self._scope.outbox.post(ReplyDone(record.turn, record.revision, "completed", "", "", "", asked))
+            return
         self._user_said(record, text)
         self._keep_user()
         record.mark("speech_ended", self._scope.clock())
@@ -193,6 +231,24 @@ class Conversation:
         record = await self._settled()
         self.cancel("a new reply was asked for")
         self._start(record or self._scope.new_record(), request or self._usual, release=True)
+
+    def announce(self, text: str) -> None:
+        """Say a sentence of one's own accord, as soon as nobody speaks."""
+        self._announcements.append(text)
+        self._tell_state()
+
+    def settled_call(self, call_id: str) -> None:
+        """The client has put the result of a call into the history."""
+        self._errands.settled(call_id)
+
+    def allow(self, call_id: str, allowed: bool) -> bool:
+        """The user's yes or no to a call that asks for one; False where none of that name does."""
+        return self._errands.answer(call_id, allowed)
+
+    def call_off(self) -> None:
+        """The owner's tools that are at work are not waited for any more."""
+        self._errands.call_off()
+        self._tell_state()
 
     async def understood(self, samples: Samples) -> str:
         """The words of a recording, 16 kHz, which is no turn. Raises EngineError."""
@@ -288,6 +344,8 @@ class Conversation:
 
     def _prepare(self, turn: UserTurn) -> None:
         """Make the reply on speculation, held back until the turn has ended."""
+        if self._errands.question is not None:
+            return  # it may be the yes or no, which nothing is said to
         allowed = self._settings.turns.speculations
         if self._user.mode == "automatic" and self._replies.current is None and turn.record.speculations < allowed:
             turn.record.speculations += 1
@@ -308,6 +366,7 @@ class Conversation:
             self._replies.waste(reply)
         elif reply is not None and self._settling is None:
             reply.release()  # it had waited for whoever was speaking
+        self._tell_state()
         if turn.continues is not None and turn.prefix:  # the part that had been said before stands alone again
             self.history.put_back("user", turn.prefix, turn.continues)
             self._recollection.keep("user", turn.prefix)
@@ -323,7 +382,9 @@ class Conversation:
 
     def _enforce(self, ruling: Ruling, turn: UserTurn, reply: Reply) -> None:
         """Do what speech over a reply was judged to ask for."""
-        if ruling.kind == "backchannel":
+        if self._errands.question is not None and consent(turn.transcript) is not None:
+            self._replies.cancel("the user answered")  # a "yes" that elsewhere only says "go on"
+        elif ruling.kind == "backchannel":
             reply.record.notes.append(f"talked on: {ruling.why}")
             self.clear()
             self._scope.outbox.post(ReplyResumed(reply.turn, reply.revision))
@@ -334,6 +395,7 @@ class Conversation:
 
     def _withdraw(self, turn: UserTurn, reply: Reply, earlier: UserTurn) -> None:
         """The reply came too early and never was; the turn goes on as one, in the words of both parts."""
+        self._errands.drop(earlier.number)
         self._user.taking.habits.cut_in()
         turn.take_up(earlier)
         for entry in self.history.entries:
@@ -369,7 +431,9 @@ class Conversation:
         record.mark("transcript_final", self._scope.clock())
         said = turn.words(words)
         self._scope.outbox.post(UserSaid(record.turn, record.revision, said, continues=turn.continues))
-        if said:
+        if said and self._answered(record, said):
+            pass
+        elif said:
             self._user_said(record, said)
             self._scope.spawn(self._replies.speaker.user_said(words, turn.own_sound))
             self._settle_reply(record)
@@ -417,13 +481,19 @@ class Conversation:
             record.mark("recalled", self._scope.clock())
             self._scope.outbox.post(Recalled(record.turn, record.revision, recall))
 
+        def before() -> tuple[Message, ...]:
+            if (reply := self._replies.of(record)) is not None:
+                reply.covers = frozenset(self._errands.owed)
+            return self.history.without(turn.number) if turn is not None else self.history.messages
+
         return answer(
             self._stages.mind,
             self._recollection,
             self._settings.mind,
-            lambda: self.history.without(turn.number) if turn is not None else self.history.messages,
+            before,
             self._now,
             request=request,
+            own=self._own_tools(request),
             turn=turn,
             after=[task for task in (self._reading, self._settling if turn is not None else None) if task is not None],
             on_transcript=lambda: record.mark("transcript_final", self._scope.clock()),
@@ -435,14 +505,73 @@ class Conversation:
         if self._reading is not None:
             self._reading.cancel()
         self._reading = self._scope.spawn(
-            read_ahead(self._stages.mind, self._settings.mind, self.history.messages, self._now(), self._usual)
+            read_ahead(
+                self._stages.mind,
+                self._settings.mind,
+                self.history.messages,
+                self._now(),
+                self._usual,
+                own=self._own_tools(self._usual),
+            )
         )
+
+    # -- tools, and what is said of one's own accord ----------------------------------------------------------------
+
+    def _own_tools(self, request: Request) -> tuple[Tool, ...]:
+        """The owner's that may be called: those of a client go first, and what it wants called is none of these."""
+        mind = self._stages.mind
+        if not (isinstance(mind, UsesTools) and mind.uses_tools) or self._rounds >= MOST_ROUNDS:
+            return ()
+        if request.history is not None or request.tool_choice not in ("auto", "none"):
+            return ()
+        names = {tool.name for tool in request.tools}
+        return tuple(tool for tool in self._toolbox.tools() if tool.name not in names)
+
+    def _answered(self, record: TurnRecord, said: str) -> bool:
+        """Whether it was the yes or no to what the user was asked: then nothing is said to it, and it is not kept."""
+        asked = self._errands.question
+        if asked is None or (allowed := consent(said)) is None:
+            return False
+        if (reply := self._replies.of(record)) is not None:
+            self._replies.waste(reply)
+        record.user = said
+        self._errands.answer(asked.call.id, allowed)
+        self._scope.close_record(record, "completed", "an answer to a question")
+        return True
+
+    def _fill_silence(self, request: Request) -> None:
+        """A tool takes its time."""
+        if self._silent and self._user.mode == "automatic":
+            self._say_of_itself(FILLERS[self._fillers % len(FILLERS)], request)
+            self._fillers += 1
+
+    @property
+    def _silent(self) -> bool:
+        """Nobody speaks, and nothing is about to be said."""
+        return self._quiet and self._replies.current is None and self._settling is None and not self._ending
+
+    def _say_next(self) -> None:
+        """What waits to be said, once nobody speaks: a question, what tools gave back, an announcement."""
+        if not self._silent:
+            return
+        asked, errands = self._errands.question, self._errands
+        if asked is not None and not asked.put:
+            asked.put = True
+            self._say_of_itself(asked.text, asked.request)
+        elif (errand := errands.news) is not None and (errand.call.own or self._user.mode == "automatic"):
+            self.history.as_news(errands.owed)
+            self._start(self._scope.new_record(), errand.request, release=True)
+        elif self._announcements:
+            self._say_of_itself(self._announcements.popleft(), replace(self._usual, kept=True))
+
+    def _say_of_itself(self, text: str, request: Request) -> None:
+        self._replies.start(self._scope.new_record(), fixed(text), release=True, request=request)
 
     # -- what becomes history ---------------------------------------------------------------------------------------
 
     def _user_said(self, record: TurnRecord, text: str) -> None:
         self._keep_user()
-        self._misheard = 0
+        self._misheard = self._rounds = 0
         record.user = text
         self.history.add("user", text, record.turn)
         self._unkept = text
@@ -457,23 +586,30 @@ class Conversation:
         """What it asks to have done is history at once, for its result may come before all of it was heard."""
         if reply.calls:
             self.history.add("assistant", "", reply.turn, calls=reply.calls)
+            self._rounds += any(call.own for call in reply.calls)
+            request, quiet = reply.request, not reply.text
+            self._errands.begin(reply.calls, reply.turn, reply.revision, request, quiet=quiet)
 
     def _reply_done(self, reply: Reply, outcome: Outcome) -> None:
         """What was heard of it is history, unless it never was."""
         if outcome == "withdrawn":
             return
+        self._errands.told(reply.covers)
         self._keep_user()
         if outcome == "completed":
             self._user.taking.habits.went_well()
-        if reply.heard:
+        if reply.heard and reply.request.kept:
             of_turn = (place for place, entry in enumerate(self.history.entries) if entry.turn == reply.turn)
             calls = next((place for place in of_turn if self.history.entries[place].calls), None)
             interrupted = outcome == "interrupted"
             self.history.add("assistant", reply.heard, reply.turn, interrupted=interrupted, place=calls)
             self._recollection.keep("assistant", reply.heard)
-        self._read_ahead()
+        if not self._errands.open:
+            self._read_ahead()
 
     def _tell_state(self) -> None:
+        """Wherever it may have changed; what waits to be said is looked at when all that follows from it is done."""
+        asyncio.get_running_loop().call_soon(self._say_next)
         if (state := self.state) != self._told:
             self._told = state
             self._scope.outbox.post(StateChanged(self._scope.turns, 0, state))

@@ -82,6 +82,8 @@ class ReplyStarted(Event):
     """The id of the request that it answers; empty where it follows from the turn by itself."""
     spoken: bool = True
     """False: text alone will come, piece by piece as it is written."""
+    kept: bool = True
+    """False: it only fills a silence, or asks for a yes; whatever comes takes its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,30 @@ class ReplyDone(Event):
     why: str
     request: str = ""
     """As in ReplyStarted."""
+
+
+ToolState = Literal["asking", "running", "done", "failed", "refused"]
+"""refused: the user did not allow it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolUsed(Event):
+    """How a call of an owner's tool stands, whenever that changes."""
+
+    call: ToolCall
+    state: ToolState
+    result: str = ""
+    """What came of it, or why nothing did."""
+    seconds: float = 0.0
+    """It ran so long."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallGivenUp(Event):
+    """A client's tool has not answered in time: the language model is told this in its place."""
+
+    call_id: str
+    result: str
 
 
 @dataclass(frozen=True, slots=True)

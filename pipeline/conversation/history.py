@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -76,6 +77,20 @@ class History:
         self._entries.insert(len(self._entries) if place is None else place, entry)
         return entry
 
+    def answered(self, call_id: str, text: str) -> bool:
+        """What a call gave back; False where the call is history no more."""
+        call = next((entry for entry in self._entries if call_id in _calls(entry)), None)
+        if call is not None:
+            self.add("tool", text, call.turn, call_id=call_id)
+        return call is not None
+
+    def as_news(self, call_ids: Collection[str]) -> None:
+        """These calls and their results move to the end, where more was said since."""
+        calls = [entry for entry in self._entries if _calls(entry) & {*call_ids}]
+        ids = {id for entry in calls for id in _calls(entry)}
+        moved = [entry for entry in self._entries if entry in calls or entry.call_id in ids]
+        self._entries = [entry for entry in self._entries if entry not in moved] + moved
+
     def place(self, id: str) -> int | None:
         """Where an entry stands."""
         return next((place for place, entry in enumerate(self._entries) if entry.id == id), None)
@@ -100,6 +115,10 @@ class History:
                 self._entries[place] = replace(entry, text=text, interrupted=True)
                 return True
         return False
+
+
+def _calls(entry: Entry) -> set[str]:
+    return {call.id for call in entry.calls}
 
 
 def _id(made: int) -> str:

@@ -80,6 +80,8 @@ class Reply:
         self.failure: EngineError | None = None
         self.calls: tuple[ToolCall, ...] = ()
         """What it asks to have done; told when all else of it was sent."""
+        self.covers: frozenset[str] = frozenset()
+        """Results of tools that it is the first to be made from."""
         self.truncated = False
         self.tokens = 0
         """Pieces of text that were written, heard or not."""
@@ -116,7 +118,9 @@ class Reply:
         """Let it out: what was held back leaves at once."""
         if self.released:
             return
-        self._outbox.post(ReplyStarted(self.turn, self.revision, self.request.id, self.request.spoken))
+        self._outbox.post(
+            ReplyStarted(self.turn, self.revision, self.request.id, self.request.spoken, self.request.kept)
+        )
         for event in self._held:
             self._outbox.post(event)
         if any(isinstance(event, ReplyAudio) for event in self._held):

@@ -21,9 +21,11 @@ class Request:
     spoken: bool = True
     """False: text alone, as it is written."""
     tools: tuple[Tool, ...] = ()
-    """What the language model may ask for; whoever reads the conversation's events runs them."""
+    """The client's: what the language model may ask for, and whoever reads the conversation's events runs."""
     tool_choice: str = "auto"
     """auto, none, required, or the name of the tool that must be used."""
+    kept: bool = True
+    """What is heard of it is history, and remembered; not where it only fills a silence, or asks for a yes."""
 
 
 USUAL = Request()

@@ -9,7 +9,7 @@ from typing import Self, TypeVar
 
 from pipeline.audio import Samples
 from pipeline.engine import Engine, EngineFace
-from pipeline.llm import LanguageModel, Prompt, ReadsAhead, Truncated
+from pipeline.llm import LanguageModel, Prompt, ReadsAhead, Truncated, UsesTools
 from pipeline.stt import Hearing, SpeechToText, Transcript, Wishes, WritingDown, Written
 from pipeline.tools.calls import ToolCall
 from pipeline.tts import ContextualSpeaker, Speaker, Spoken, TextToSpeech
@@ -121,6 +121,11 @@ class LeasedEars(Lease[SpeechToText]):
 
 
 class LeasedMind(Lease[LanguageModel]):
+    @property
+    def uses_tools(self) -> bool:
+        engine = self.current.engine
+        return isinstance(engine, UsesTools) and engine.uses_tools
+
     async def reply(self, prompt: Prompt) -> AsyncGenerator[str | ToolCall | Truncated, None]:
         """A talk's."""
         with self.current.precedence.replying():

@@ -73,6 +73,15 @@ class ReadsAhead(Protocol):
         """
 
 
+@runtime_checkable
+class UsesTools(Protocol):
+    """What a mind adds that can call tools in the form of its own that it was trained for."""
+
+    @property
+    def uses_tools(self) -> bool:
+        """Whether it calls them so well that it is offered the owner's."""
+
+
 @dataclass(frozen=True, slots=True)
 class Passed:
     """How a server answers, before what it answers."""

@@ -9,7 +9,9 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 from pipeline.engine import EngineError
 from pipeline.llm import Message, Prompt
+from pipeline.llm.marks import unmarked
 from pipeline.llm.tool_use import NO_RESULT, offered, requested, results, specified
+from pipeline.tools.results import bounded
 
 BYTES_PER_TOKEN = 3.5
 """Of UTF-8, cautiously: models' tokenizers give 3.7 to 4.5 for English. Used where nobody counts for us."""
@@ -19,6 +21,9 @@ FRAME = 4
 
 MOST_FRAME = 64
 """More tokens than chat templates put around a message; the first of Llama 3.2, which tells two dates, has some 30."""
+
+FEWEST_PER_TOKEN = 2
+"""Characters of a token, in text that is hard on a tokenizer: figures, JSON."""
 
 EVERYTHING = 10**9
 """More tokens than any talk has."""
@@ -57,6 +62,7 @@ def chat(prompt: Prompt, room: int, count: Count = tokens) -> list[ChatMessage]:
     """What tools were called to do for what is asked."""
     while said and (said[-1]["role"] == "tool" or "tool_calls" in said[-1]):
         done.insert(0, said.pop())
+    done = [*shortened(done, (room - count(system["content"])) // 2, count)]
     asked = said.pop()["content"] if said and said[-1]["role"] == "user" else ""
     left = room - count(system["content"]) - sum(size(message, count) for message in done)
     now: ChatMessage = {"role": "user", "content": moment(prompt, asked, left - room // 2, count)}
@@ -64,6 +70,17 @@ def chat(prompt: Prompt, room: int, count: Count = tokens) -> list[ChatMessage]:
     while recent and recent[0]["role"] != "user":
         recent.pop(0)
     return [system, *merged(iter([*recent, now, *done]))]
+
+
+def shortened(done: Sequence[ChatMessage], room: int, count: Count) -> Iterator[ChatMessage]:
+    """Calls and their results, where these are too long together with less of each."""
+    results = [message for message in done if message["role"] == "tool"]
+    share = max(room, 0) // max(len(results), 1)
+    for message in done:
+        content = message["content"]
+        if message["role"] == "tool" and count(content) > share:
+            message = {**message, "content": bounded(content, share * FEWEST_PER_TOKEN)}
+        yield message
 
 
 def size(message: ChatMessage, count: Count = tokens) -> int:
@@ -138,11 +155,6 @@ def moment(prompt: Prompt, asked: str, room: int, count: Count = tokens) -> str:
 def fenced(text: str) -> str:
     """Memories that cannot end their own fence, nor the message they stand in."""
     return unmarked(re.sub(r"={4,}", "===", text))
-
-
-def unmarked(text: str) -> str:
-    """Text in which nothing looks like a chat template's own marks: `<|im_end|>`, `</s>`, `[INST]`, `<end_of_turn>`."""
-    return re.sub(r"<(?=\||/?s>|(?:start|end)_of_turn>)|\[(?=/?INST\])", lambda mark: f"{mark[0]} ", text)
 
 
 def as_chat(history: Sequence[Message]) -> Iterator[ChatMessage]:

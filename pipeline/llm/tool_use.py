@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from pipeline.llm import Message, Prompt
+from pipeline.llm.marks import unmarked, unmarked_tree
 from pipeline.tools.calls import Tool, ToolCall
 
 NO_RESULT = "There is no result yet."
@@ -21,11 +22,15 @@ def offered(prompt: Prompt) -> tuple[Tool, ...]:
 
 
 def specified(tools: Sequence[Tool]) -> list[dict[str, Any]]:
-    """A request's `tools`."""
+    """A request's `tools`. What they say of themselves is data, and cannot end the message that they stand in."""
     return [
         {
             "type": "function",
-            "function": {"name": each.name, "description": each.description, "parameters": dict(each.parameters)},
+            "function": {
+                "name": each.name,
+                "description": unmarked(each.description),
+                "parameters": unmarked_tree(dict(each.parameters)),
+            },
         }
         for each in tools
     ]

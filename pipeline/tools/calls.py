@@ -14,6 +14,8 @@ class Tool:
     """For the language model: what it does, and when it is of use."""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     """A JSON Schema of its arguments."""
+    own: bool = False
+    """Parley runs it itself; the others are run by whoever reads the conversation's events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,3 +26,5 @@ class ToolCall:
     """Of the tool."""
     arguments: str
     """JSON as the model wrote it, which need not be valid: whoever runs the tool checks it."""
+    own: bool = False
+    """As the tool's."""

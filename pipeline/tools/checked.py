@@ -32,7 +32,7 @@ def checked(call: ToolCall, tools: Sequence[Tool]) -> ToolCall:
         raise BadCall(f"The arguments of {tool.name} must be a JSON object: call it again.")
     if missing := [name for name in required if name not in arguments]:
         raise BadCall(f"{tool.name} needs {', '.join(missing)}: call it again, or ask for what you do not know.")
-    return replace(call, name=tool.name, arguments=_dumped(arguments))
+    return replace(call, name=tool.name, arguments=_dumped(arguments), own=tool.own)
 
 
 def _dumped(arguments: dict[Any, Any]) -> str:

@@ -43,7 +43,8 @@ from pipeline.conversation.stages import Stages
 from pipeline.engine import EngineError, EngineStatus, Report
 from pipeline.llm import Prompt, Truncated
 from pipeline.stt import Transcript
-from pipeline.tools.calls import ToolCall
+from pipeline.tools.calls import Tool, ToolCall
+from pipeline.tools.toolbox import ToolFailed
 from pipeline.tts import Spoken
 from pipeline.turns.record import TurnRecord
 from pipeline.turns.vad import FRAME
@@ -124,6 +125,8 @@ class _Ears(_Engine):
 
 
 class _Mind(_Engine):
+    uses_tools = True
+
     def __init__(self, scene: Scene) -> None:
         self._scene = scene
 
@@ -221,6 +224,32 @@ class _Memory:
 
 
 @dataclass(slots=True)
+class ScriptedTools:
+    """One tool, `weather`, which a reply calls by the word CALL."""
+
+    takes: float = 0.1
+    """Seconds."""
+    result: str = "sunny"
+    asking: bool = False
+    called: int = 0
+
+    def tools(self) -> tuple[Tool, ...]:
+        return (Tool("weather", own=True),)
+
+    def asks(self, name: str) -> bool:
+        return self.asking
+
+    async def call(self, call: ToolCall, conversation: str) -> str:
+        self.called += 1
+        await asyncio.sleep(self.takes)
+        if self.result == "FAIL":
+            raise ToolFailed("The weather station is closed.")
+        if self.result == "BUG":
+            raise KeyError("what nobody expected")
+        return self.result
+
+
+@dataclass(slots=True)
 class Told:
     """What came of a scene."""
 
@@ -305,6 +334,8 @@ class Scene:
     """What was asked of the memory."""
     now: Callable[[], datetime] = lambda: datetime(2026, 11, 20, 12, tzinfo=UTC)
     """The wall clock."""
+    tools: ScriptedTools | None = None
+    """The owner's."""
     minds_running: int = 0
     kept: int = 10**9
     """Events and stretches of sound that are kept of a scene that lasts for hours: the last ones."""
@@ -371,6 +402,7 @@ class Scene:
             mode=self.mode,
             on_record=told.records.append,
             now=self.now,
+            toolbox=self.tools,
         ) as conversation:
             end = asyncio.create_task(end_of_the_sound(conversation, told, self))
             acting = [asyncio.create_task(_act(conversation, when, act)) for when, act in self.acts]

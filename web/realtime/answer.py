@@ -25,6 +25,8 @@ class Answer:
     mouth: FromMouth
     metadata: parts.Metadata | None = None
     spoken: bool = True
+    kept: bool = True
+    """False: it only fills a silence, and whatever is asked for takes its place."""
     of: tuple[int, int] | None = None
     """Turn and revision; None until the conversation has begun with it."""
     clauses: list[SpokenClause] = field(default_factory=list)

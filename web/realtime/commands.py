@@ -20,6 +20,7 @@ from pipeline.conversation.stages import Stages
 from pipeline.engine import EngineError
 from pipeline.llm import Message
 from pipeline.tools.calls import ToolCall
+from pipeline.tools.results import bounded
 from web.realtime import events as wire
 from web.realtime import parts
 from web.realtime.answer import Answer
@@ -138,6 +139,9 @@ class Commands:
                 answer = self._narrator.answer
                 if answer is not None and answer.response_id == event.response_id:  # else it speaks of an older one
                     self._conversation.played(event.samples)
+            case wire.ParleyToolAnswer():
+                if not self._conversation.allow(event.call_id, event.allow):
+                    raise Refusal("invalid_call_id", "This call waits for no answer any more.", "call_id")
         return []
 
     async def close(self) -> None:
@@ -216,6 +220,8 @@ class Commands:
                 raise Refusal("invalid_call_id", f"No call {item.call_id!r} waits for its output.", "item.call_id")
             case parts.FunctionCallOutput():
                 self._narrator.calls.remove(item.call_id)
+                self._conversation.settled_call(item.call_id)
+                item.output = bounded(item.output)
         self._keep_typed()
         last = after in {None, items.last} or (after == ROOT and not items)
         if isinstance(item, parts.Message) and item.role == "user" and last:
@@ -348,7 +354,8 @@ class Commands:
         if options.conversation == "none":
             return self._respond_aside(options, request)
         narrator = self._narrator
-        if narrator.asked is not None or (narrator.answer is not None and narrator.answer.open):
+        under_way = narrator.answer is not None and narrator.answer.open and narrator.answer.kept
+        if narrator.asked is not None or under_way:
             raise Refusal(
                 "conversation_already_has_active_response",
                 "A reply is already in progress: wait for response.done, or send response.cancel first.",
@@ -426,6 +433,8 @@ class Commands:
                 self._narrator.untyped(asked.typed)
                 self._keep(asked.typed)
             told = narrator.close(asked.answer, CANCELLED_BY_CLIENT)
+        if response_id is None:
+            self._conversation.call_off()
         self._conversation.cancel(CANCELLED)
         return told
 

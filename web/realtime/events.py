@@ -11,7 +11,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar, get_args
 
 from pydantic import Field, TypeAdapter
 
-from pipeline.conversation.events import Outcome, Severity, State
+from pipeline.conversation.events import Outcome, Severity, State, ToolState
 from pipeline.engine import EngineStatus
 from web.realtime.parts import (
     ContentPart,
@@ -93,6 +93,13 @@ class ParleyPlayback(_Said[Literal["parley.playback"]]):
     """At 24 kHz."""
 
 
+class ParleyToolAnswer(_Said[Literal["parley.tool.answer"]]):
+    """The user's yes or no to a call that is `asking`."""
+
+    call_id: str
+    allow: bool
+
+
 class ParleySoundcardStart(_Said[Literal["parley.soundcard.start"]]): ...
 
 
@@ -112,6 +119,7 @@ AnyClientEvent = Annotated[
     | ResponseCancel
     | OutputAudioBufferClear
     | ParleyPlayback
+    | ParleyToolAnswer
     | ParleySoundcardStart
     | ParleySoundcardStop,
     Field(discriminator="type"),
@@ -385,6 +393,19 @@ class ParleyMemory(Part):
 class ParleyRecalled(_Parley[Literal["parley.recalled"]]):
     turn: int
     items: list[ParleyMemory]
+
+
+class ParleyTool(_Parley[Literal["parley.tool"]]):
+    """How a call of an owner's tool stands, whenever that changes: `asking` waits for parley.tool.answer, or a word."""
+
+    call_id: str
+    name: str
+    arguments: str
+    """In short, for people."""
+    state: ToolState
+    result: str
+    """In short; or why there is none."""
+    seconds: float
 
 
 class ParleyTurn(_Parley[Literal["parley.turn"]]):

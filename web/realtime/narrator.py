@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pipeline.audio import EAR_RATE, MOUTH_RATE
 from pipeline.conversation import events
 from pipeline.tools.calls import ToolCall
+from pipeline.tools.wording import arguments, brief
 from web.realtime import events as wire
 from web.realtime import parts
 from web.realtime.answer import Answer
@@ -154,6 +155,14 @@ class Narrator:
                         for item in event.recall.items
                     ],
                 )
+            case events.ToolUsed():
+                yield _tool(event)
+            case events.CallGivenUp():
+                self.calls.discard(event.call_id)
+                output = parts.FunctionCallOutput(
+                    id=f"item_output_{event.call_id}", status="completed", call_id=event.call_id, output=event.result
+                )
+                yield from self._announce(output)
             case events.Notice():
                 yield from self.notice(event.severity, event.text)
             case events.TurnFinished():
@@ -238,8 +247,9 @@ class Narrator:
             case events.ReplyResumed():
                 yield wire.ParleyResume(response_id=answer.response_id)
             case events.ReplyMade():
-                self.calls |= {call.id for call in event.calls}
-                yield from self._close(answer, _made(event), event.calls)
+                calls = tuple(call for call in event.calls if not call.own)
+                self.calls |= {call.id for call in calls}
+                yield from self._close(answer, _made(event), calls)
             case events.ReplyDone():
                 yield from self._reply_done(answer, event)
 
@@ -264,6 +274,7 @@ class Narrator:
             answer, self.asked = self.ask(None, spoken=event.spoken), asked
             yield wire.ResponseCreated(response=answer.response("in_progress"))
         answer.of = event.turn, event.revision
+        answer.kept = event.kept
         self.answer = answer
         self._turns[answer.item_id] = event.turn
 
@@ -291,6 +302,17 @@ class Narrator:
             heard=event.heard,
             why=event.why,
         )
+
+
+def _tool(event: events.ToolUsed) -> wire.ParleyTool:
+    return wire.ParleyTool(
+        call_id=event.call.id,
+        name=event.call.name,
+        arguments=arguments(event.call),
+        state=event.state,
+        result=brief(event.result),
+        seconds=round(event.seconds, 1),
+    )
 
 
 def _made(event: events.ReplyMade) -> parts.StatusDetails:

@@ -256,7 +256,8 @@ class FunctionCall(_Item):
 class FunctionCallOutput(_Item):
     type: Literal["function_call_output"] = "function_call_output"
     call_id: Annotated[str, Field(max_length=128)]
-    output: Annotated[str, Field(max_length=LONGEST_TEXT)]
+    output: str
+    """What is too long for a language model is cut off, and that is said."""
 
 
 def _kind(item: object) -> object:

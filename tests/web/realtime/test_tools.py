@@ -103,8 +103,19 @@ async def test_a_call_has_exactly_one_output(client: Client, running: Running) -
     await client.the("conversation.item.added")
     await give(client, call_id, "rainy")
     assert (await client.error())["code"] == "invalid_call_id"
-    await give(client, call_id, "x" * 1_000_000)
-    assert (await client.error())["code"] == "invalid_value"
+
+
+async def test_an_output_that_is_too_long_is_cut_and_that_is_said(client: Client, running: Running) -> None:
+    mind = running.engines.mind
+    mind.calls = [[PARIS]]
+    await client.write("Paris?")
+    await client.send("response.create")
+    call_id = (await client.the("response.done"))["response"]["output"][-1]["call_id"]
+    await give(client, call_id, "x" * 3_000_000)
+    assert len((await client.the("conversation.item.done"))["item"]["output"]) < 20_000
+    await client.send("response.create")
+    await client.the("response.done")
+    assert mind.prompts[-1].history[-1].text.endswith("(This is only the beginning: there were 3,000,002 characters.)")
 
 
 @pytest.mark.parametrize(

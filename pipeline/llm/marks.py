@@ -1,0 +1,28 @@
+"""A chat template's own marks, which no text that comes from elsewhere may hold."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+_MARKS = re.compile(
+    r"<(?=\||/?s>|[be]os>|(?:start|end)_of_turn>|｜|/?(?:tools?|tool_calls?|tool_response|function_calls?|think)>)"
+    r"|\[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT)\])"
+)
+
+
+def unmarked(text: str) -> str:
+    """Text in which nothing looks like `<|im_end|>`, `</s>`, `[INST]`, `<end_of_turn>` or `</tool_response>`."""
+    return _MARKS.sub(lambda mark: f"{mark[0]} ", text)
+
+
+def unmarked_tree(tree: Any) -> Any:
+    """The same for every text in a tree of JSON, its keys included."""
+    match tree:
+        case str():
+            return unmarked(tree)
+        case dict():
+            return {unmarked(str(key)): unmarked_tree(value) for key, value in tree.items()}
+        case list() | tuple():
+            return [unmarked_tree(each) for each in tree]
+    return tree
