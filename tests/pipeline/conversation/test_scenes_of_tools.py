@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.conversation.conversation import FILLERS
+from pipeline.conversation.conversation import FILLERS, Conversation
 from pipeline.conversation.errands import ANSWER_S, CALLED_OFF, CLIENT_S, DECLINED, LATE, LEFT, RUN_S, UNANSWERED
 from pipeline.conversation.events import CallGivenUp, ReplyText, ToolUsed
 from pipeline.conversation.request import Request
@@ -187,7 +187,10 @@ def test_whoever_says_nothing_has_not_said_yes() -> None:
 def test_a_card_may_answer_and_only_once() -> None:
     script, heard = asking(), list[bool]()
     script.at(4.0, lambda talk: heard.append(talk.allow("nobody's", allowed=True)))
-    call = lambda talk: next(entry.calls[0].id for entry in talk.history.entries if entry.calls)  # noqa: E731
+
+    def call(talk: Conversation) -> str:
+        return next(entry.calls[0].id for entry in talk.history.entries if entry.calls)
+
     script.at(4.1, lambda talk: heard.append(talk.allow(call(talk), allowed=True)))
     script.at(4.2, lambda talk: heard.append(talk.allow(call(talk), allowed=False)))
     told = script.play(until=12)
