@@ -13,10 +13,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from .backends.choose import choose_slot_engine
+from .backends.choose import Model, choose_slot_engine
 from .codec.protocol import Codec
 from .errors import ContextTooLong, CsmError
-from .model import Csm
 from .rows import common, frame_rows
 from .sampling import draw_noise
 from .utterance import Ending, Sampling
@@ -56,10 +55,10 @@ class Slots:
     One thread uses it: between two steps, join, say and leave as you like.
     """
 
-    def __init__(self, model: Csm, codec: Codec, count: int, length: int | None = None) -> None:
+    def __init__(self, model: Model, codec: Codec, count: int, length: int | None = None) -> None:
         self.model = model
         self._engine = choose_slot_engine(model, codec, count, length)
-        self._length = self._engine.cache.length
+        self._length = self._engine.length
         self._nothing = torch.zeros(0, model.config.audio_codebooks + 1, dtype=torch.int64)
         self._slots = [_Slot(self._nothing) for _ in range(count)]
 

@@ -4,6 +4,7 @@ __all__ = [
     "CheckpointError",
     "ContextTooLong",
     "CsmError",
+    "DeviceMissing",
     "InvalidAudio",
     "InvalidSpeaker",
     "InvalidText",
@@ -18,6 +19,10 @@ class CsmError(Exception):
 
 class CheckpointError(CsmError):
     """A checkpoint is missing, cut short, foreign or incomplete: what was expected and what was found."""
+
+
+class DeviceMissing(CsmError):
+    """What was asked for cannot be computed where it was asked for."""
 
 
 class ContextTooLong(CsmError, ValueError):

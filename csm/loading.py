@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from .checkpoint.adapter_formats import read_adapter
-from .checkpoint.adapters import AdapterSwitch, base_reader, merge
+from .checkpoint.adapters import Adapter, AdapterSwitch, base_reader, merge
 from .checkpoint.checkpoint import download, find_weights, load, open_all, read_json
+from .codec.mimi import Mimi
+from .devices import Machine, choose_device
 from .errors import CheckpointError
+from .model import CsmConfig
 from .prompt import load_tokenizer
 from .synthesis import Generator
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
     from .codec.protocol import Codec
 
-__all__ = ["load_codec", "load_generator", "pick_device", "resolve"]
+__all__ = ["load_codec", "load_generator", "resolve"]
 
 CODEC = "kyutai/moshiko-pytorch-bf16"
 """Where Mimi is when it does not come with the model."""
@@ -33,12 +39,13 @@ def load_generator(
     adapter: str | Path | None = None,
 ) -> Generator:
     """What `csm.load_csm_1b` does."""
-    where = pick_device(device)
+    chosen = choose_device(device, Machine.here())
+    where = torch.device("cpu" if chosen == "mlx" else chosen)
     folder = resolve(model)
     find_weights(folder)  # a model of another kind is told as that, and not by what it lacks first
     tokenizer = load_tokenizer(folder)
     mimi = load_codec(codec, folder, where) if codec is None or isinstance(codec, str | Path) else codec
-    csm = load(folder, where, dtype or (torch.bfloat16 if where.type == "cuda" else None))
+    csm = load(folder, where, dtype or (torch.bfloat16 if chosen != "cpu" else None))
     if mimi.codebooks != csm.config.audio_codebooks:
         raise CheckpointError(
             f"Expected a codec of {csm.config.audio_codebooks} codebooks, as the model has, found {mimi.codebooks}."
@@ -46,6 +53,10 @@ def load_generator(
     worn = None if adapter is None else read_adapter(adapter, csm.config)
     if worn is not None:
         merge(csm, worn)
+    if chosen == "mlx":
+        state = csm.config, csm.state_dict(), base_reader(folder, csm)
+        del csm
+        return _on_mlx(*state, tokenizer, mimi, quantize, worn)
     if quantize is None:
         return Generator(csm, tokenizer, mimi, AdapterSwitch(csm, base_reader(folder, csm), worn))
     from .backends.quantize import quantize as pack
@@ -55,18 +66,25 @@ def load_generator(
     return Generator(csm, tokenizer, mimi)
 
 
-def pick_device(device: str | torch.device | None) -> torch.device:
-    """The device asked for, or the best there is: a CUDA GPU, else the CPU.
+def _on_mlx(
+    config: CsmConfig,
+    tensors: dict[str, Tensor],
+    base: Callable[[str], Tensor],
+    tokenizer: Tokenizer,
+    codec: Codec,
+    quantize: str | None,
+    adapter: Adapter | None,
+) -> Generator:
+    """tensors: those of PyTorch's model, which are let go one by one; adapter: the one that is merged in them."""
+    from .backends.mlx.loaded import CsmMlx, MlxAdapterSwitch
+    from .backends.mlx.mimi import MlxMimi
+    from .backends.mlx.thread import ComputeThread
 
-    Apple's MPS is taken only when asked for: CSM was reported to come out as noise there (SesameAILabs/csm#88).
-    """
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(device)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        warnings.warn("There is no CUDA GPU here: CSM runs on the CPU.", stacklevel=4)
-        return torch.device("cpu")
-    return device
+    thread = ComputeThread()
+    model = CsmMlx(config, tensors, quantize, thread=thread)
+    if isinstance(codec, Mimi):
+        codec = MlxMimi(codec, thread, model.compiled)
+    return Generator(model, tokenizer, codec, MlxAdapterSwitch(model, base, adapter))
 
 
 def resolve(model: str | Path) -> Path:

@@ -18,7 +18,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Csm", "CsmConfig", "KeyValueCache", "RopeScaling", "TransformerConfig", "Where", "causal_mask"]
+__all__ = [
+    "Csm",
+    "CsmConfig",
+    "KeyValueCache",
+    "RopeScaling",
+    "TransformerConfig",
+    "Where",
+    "causal_mask",
+    "rope_frequencies",
+]
 
 Where = Tensor | slice
 """Where rows stand in a sequence: int64 [b, n], for each row of the batch its own; or one slice for all of them."""
@@ -80,8 +89,8 @@ class CsmConfig:
         )
 
 
-def rope_table(config: TransformerConfig, length: int, device: torch.device | str | None = None) -> Tensor:
-    """The rotations e^(i · position · frequency), complex64 [length, head_dim / 2]."""
+def rope_frequencies(config: TransformerConfig) -> Tensor:
+    """How fast each pair turns, in radians a position: float32 [head_dim / 2]."""
     frequencies = config.rope_theta ** (-torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim)
     if (scaling := config.rope_scaling) is not None:
         # Waves that turn fewer than `low` times within the original context are slowed by `factor`, those that turn
@@ -90,7 +99,12 @@ def rope_table(config: TransformerConfig, length: int, device: torch.device | st
         low, high = scaling.low_freq_factor, scaling.high_freq_factor
         kept = ((turns - low) / (high - low)).clamp(0, 1)
         frequencies = frequencies * (kept + (1 - kept) / scaling.factor)
-    angles = torch.outer(torch.arange(length, dtype=torch.float32), frequencies)
+    return frequencies
+
+
+def rope_table(config: TransformerConfig, length: int, device: torch.device | str | None = None) -> Tensor:
+    """The rotations e^(i · position · frequency), complex64 [length, head_dim / 2]."""
+    angles = torch.outer(torch.arange(length, dtype=torch.float32), rope_frequencies(config))
     return torch.polar(torch.ones_like(angles), angles).to(device)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
@@ -11,12 +12,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .backends.choose import choose_decoder, choose_engine
-from .backends.eager import Engine
+from .backends.choose import Model, choose_decoder, choose_engine
+from .backends.protocol import Frames
 from .checkpoint.adapter_formats import read_adapter
-from .checkpoint.adapters import AdapterSwitch
+from .checkpoint.adapters import Switch
 from .codec.protocol import Codec, StreamingDecoder
-from .errors import CheckpointError, ContextTooLong, NoSpeech, OutOfMemory
+from .errors import CheckpointError, ContextTooLong, DeviceMissing, NoSpeech, OutOfMemory
 from .model import Csm
 from .prompt import Prompter, Segment, speakable
 from .utterance import Ending, Noise, Sampling, Utterance, frames_a_chunk, frames_asked
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["Cancelled", "Generator", "in_chunks"]
 
 Cancelled = Callable[[], bool]
+FULL = "can't allocate memory|\\[(metal::)?malloc"
+"""What PyTorch says on a CPU, and MLX, when memory is used up."""
 
 
 class Generator:
@@ -36,16 +39,23 @@ class Generator:
     `csm.Session`, which keeps what it has heard. Calls may overlap; each one uses a separate engine.
     """
 
-    def __init__(self, model: Csm, tokenizer: Tokenizer, codec: Codec, adapters: AdapterSwitch | None = None) -> None:
+    def __init__(self, model: Model, tokenizer: Tokenizer, codec: Codec, adapters: Switch | None = None) -> None:
         self.model, self.codec, self._adapters = model, codec, adapters
         self.sample_rate = codec.sample_rate
         self.context = model.config.backbone.context
         self.prompter = Prompter(tokenizer, codec, self.context, model.device)
-        self._idle: list[tuple[Engine, StreamingDecoder]] = []
+        self._idle: list[tuple[Frames, StreamingDecoder]] = []
 
     @property
     def device(self) -> torch.device:
         return self.model.device
+
+    @property
+    def csm(self) -> Csm:
+        """The model as PyTorch has it. Raises DeviceMissing if it is MLX's, which speaks and cannot be taught here."""
+        if not isinstance(self.model, Csm):
+            raise DeviceMissing("This runs on PyTorch only: load the model with device='cpu', 'cuda' or 'mps'.")
+        return self.model
 
     def use_adapter(self, adapter: str | Path | None) -> None:
         """Speaks with another learnt voice from now on, or with none; the model is not loaded anew. Let nobody speak
@@ -57,7 +67,7 @@ class Generator:
             raise CheckpointError("Packed weights hold their adapter: load the model anew, with the other one.")
         self._adapters.use(None if adapter is None else read_adapter(adapter, self.model.config))
 
-    def engine(self, batch: int = 1, length: int | None = None) -> Engine:
+    def engine(self, batch: int = 1, length: int | None = None) -> Frames:
         """A new engine for this model, for `batch` sequences of up to `length` rows."""
         return choose_engine(self.model, batch, length)
 
@@ -201,7 +211,7 @@ class Generator:
         try:
             yield
         except RuntimeError as error:
-            if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            if not isinstance(error, torch.OutOfMemoryError) and not re.search(FULL, str(error)):
                 raise
             self._idle.clear()
             if self.device.type == "cuda":

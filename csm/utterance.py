@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from .backends.eager import Engine
+from .backends.protocol import Frames, Spoken
 from .codec.protocol import StreamingDecoder
 from .errors import NoSpeech
 from .sampling import draw_noise
@@ -164,7 +164,7 @@ class Utterance(Speech):
 
     def __init__(
         self,
-        engine: Engine,
+        engine: Frames,
         decoder: StreamingDecoder,
         prompt: Tensor,
         most: int,
@@ -180,26 +180,21 @@ class Utterance(Speech):
         self.frames = ending.frames
         self.engine.prefill([self.prompt])
         self.decoder.reset()
-        device = self.engine.hidden.device
         draws = Noise(self.engine, sampling)
-        # On a GPU the next frame is under way before this one is looked at, so that the device never waits for the
-        # host. It is in vain only once, at the end. A CPU would keep the listener waiting instead.
-        ahead = 1 if device.type == "cuda" else 0
-        under_way: deque[tuple[Callable[[], Tensor], Callable[[], Tensor]]] = deque()
+        under_way: deque[Spoken] = deque()
         while not ending.over and not self.cancelled():
-            with torch.inference_mode():
-                codes = self.engine.next_frame(sampling.temperature, sampling.topk, draws.next())
-                under_way.append((fetch(codes[0]), fetch(self.decoder.step(codes[:, :, None])[0])))
-            if len(under_way) > ahead:
-                frame, sound = under_way.popleft()
-                if ending(frame()):
-                    yield sound().clone()
+            frame = self.engine.speak_frame(self.decoder, sampling.temperature, sampling.topk, draws.next())
+            under_way.append(frame)
+            if len(under_way) > self.engine.ahead:
+                codes, sound = under_way.popleft()()
+                if ending(codes):
+                    yield sound.clone()
 
 
 class SoloTalker:
     """A `Talker` that has an engine to itself."""
 
-    def __init__(self, engine: Engine, decoder: StreamingDecoder) -> None:
+    def __init__(self, engine: Frames, decoder: StreamingDecoder) -> None:
         self.engine, self.decoder = engine, decoder
 
     def prefill(self, rows: Tensor) -> None:
@@ -215,8 +210,8 @@ class SoloTalker:
 class Noise:
     """Draws for each frame in turn, [batch, codebooks, codes]; every sequence has its own source."""
 
-    def __init__(self, engine: Engine, sampling: Sampling) -> None:
-        config, device = engine.model.config, engine.hidden.device
+    def __init__(self, engine: Frames, sampling: Sampling) -> None:
+        config, device = engine.config, engine.device
         self.buffer = torch.empty(engine.batch, config.audio_codebooks, config.codes, device=device)
         self.generators = [sampling.generator(device, index) for index in range(engine.batch)]
         self.greedy = sampling.temperature == 0
@@ -228,20 +223,3 @@ class Noise:
         for row, generator in zip(self.buffer, self.generators, strict=True):
             draw_noise(tuple(row.shape), generator, out=row)
         return self.buffer
-
-
-def fetch(tensor: Tensor) -> Callable[[], Tensor]:
-    """Sends a tensor on its way to the host; call the result to wait for it. On the CPU it is a copy."""
-    if tensor.device.type != "cuda":
-        copied = tensor.clone().cpu()
-        return lambda: copied
-    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-    host.copy_(tensor, non_blocking=True)
-    arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
-    arrived.record()
-
-    def wait() -> Tensor:
-        arrived.synchronize()
-        return host
-
-    return wait

@@ -70,6 +70,7 @@ CSM = (
     "checkpoint",
     "sound",
     "backends",  # how a frame is computed on this machine
+    "devices.py",  # and on what
     "prompt.py",
     "utterance.py",
     "batch.py",  # several at once

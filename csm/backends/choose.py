@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, TypeAlias, Union
+
 from ..codec.mimi import Mimi
 from ..codec.protocol import Codec, StreamingDecoder
 from ..model import Csm
 from .cuda_graph import GraphDecoder, GraphEngine, GraphSlotEngine
 from .eager import Engine, SlotEngine
+from .protocol import Frames, SlotFrames
 
-__all__ = ["choose_decoder", "choose_engine", "choose_slot_engine"]
+if TYPE_CHECKING:  # mlx is on few machines
+    from .mlx.loaded import CsmMlx
+
+__all__ = ["Model", "choose_decoder", "choose_engine", "choose_slot_engine"]
+
+Model: TypeAlias = Union[Csm, "CsmMlx"]
+"""The speech model, of PyTorch or of MLX."""
 
 
-def choose_engine(model: Csm, batch: int = 1, length: int | None = None) -> Engine:
+def choose_engine(model: Model, batch: int = 1, length: int | None = None) -> Frames:
     """A new engine for `batch` sequences of up to `length` rows.
 
     On a GPU one sequence has its graphs made here, some seconds, so that its speech waits for none; the batch of a
     single request is not worth them.
     """
+    if not isinstance(model, Csm):
+        from .mlx.engine import MlxEngine
+
+        return MlxEngine(model, batch, length)
     if model.device.type != "cuda" or batch > 1:
         return Engine(model, batch, length)
     engine = GraphEngine(model, batch, length)
@@ -24,7 +37,7 @@ def choose_engine(model: Csm, batch: int = 1, length: int | None = None) -> Engi
     return engine
 
 
-def choose_decoder(codec: Codec, model: Csm) -> StreamingDecoder:
+def choose_decoder(codec: Codec, model: Model) -> StreamingDecoder:
     """A new stream of one model's codes to sound. Only our own codec's steps can be captured in a graph."""
     decoder = codec.decoder()
     if model.device.type == "cuda" and isinstance(codec, Mimi):
@@ -32,7 +45,11 @@ def choose_decoder(codec: Codec, model: Csm) -> StreamingDecoder:
     return decoder
 
 
-def choose_slot_engine(model: Csm, codec: Codec, count: int, length: int | None = None) -> SlotEngine:
+def choose_slot_engine(model: Model, codec: Codec, count: int, length: int | None = None) -> SlotFrames:
     """A new engine for `count` sequences that speak in any company."""
+    if not isinstance(model, Csm):
+        from .mlx.engine import MlxSlotEngine
+
+        return MlxSlotEngine(model, codec, count, length)
     kind = GraphSlotEngine if model.device.type == "cuda" else SlotEngine
     return kind(model, codec, count, length)

@@ -6,17 +6,18 @@ positions. Its sequences advance together. Those of a `SlotEngine` advance in an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from ..codec.protocol import Codec, StreamingDecoder
-from ..model import Csm, KeyValueCache
+from ..model import Csm, CsmConfig, KeyValueCache
 from ..rows import common, frame_rows
 from ..sampling import Chooser
+from .protocol import Spoken
 
-__all__ = ["Engine", "SlotEngine", "prefill_new"]
+__all__ = ["Engine", "SlotEngine", "fetch", "prefill_new"]
 
 
 class Engine:
@@ -33,6 +34,21 @@ class Engine:
         self.hidden = torch.zeros(batch, config.backbone.dim, device=model.device, dtype=model.dtype)
         self.positions = torch.zeros(batch, dtype=torch.int64, device=model.device)
         self.forget()
+
+    @property
+    def config(self) -> CsmConfig:
+        return self.model.config
+
+    @property
+    def device(self) -> torch.device:
+        """Where noise is drawn."""
+        return self.model.device
+
+    @property
+    def ahead(self) -> int:
+        """On a GPU the next frame is under way before this one is looked at, so that the device never waits for the
+        host. It is in vain only once, at the end. A CPU would keep the listener waiting instead."""
+        return 1 if self.device.type == "cuda" else 0
 
     def forget(self) -> None:
         """The next prompts are heard from their first row, whatever the caches hold."""
@@ -60,6 +76,15 @@ class Engine:
             self.advance(self._frames[-1])
         self._frames.append(self.frame(temperature, topk, noise))
         return self._frames[-1]
+
+    @torch.inference_mode()
+    def speak_frame(
+        self, decoder: StreamingDecoder, temperature: float, topk: int, noise: Tensor | None = None
+    ) -> Spoken:
+        """The next frame of the first sequence, and its sound; call the result to wait for them."""
+        codes = self.next_frame(temperature, topk, noise)
+        frame, sound = fetch(codes[0]), fetch(decoder.step(codes[:, :, None])[0])
+        return lambda: (frame(), sound())
 
     def frame(self, temperature: float, topk: int, noise: Tensor | None) -> Tensor:
         """The frame that follows the hidden state."""
@@ -101,6 +126,11 @@ class SlotEngine:
         self._begun: set[int] = set()
         """Sequences whose newest frame is still to be heard."""
         self._decoders: dict[int, StreamingDecoder] = {}
+
+    @property
+    def length(self) -> int:
+        """Rows that a sequence may hold."""
+        return self.cache.length
 
     @torch.inference_mode()
     def prefill(self, slot: int, held: Tensor, prompt: Tensor) -> None:
@@ -153,3 +183,20 @@ def prefill_new(model: Csm, cache: KeyValueCache, held: Tensor, prompt: Tensor) 
     known = min(common(held, prompt), len(prompt) - 1)
     where, rows = slice(known, len(prompt)), prompt[None, known:].to(model.device)
     return model.prefill(rows.clamp(min=0), rows >= 0, where, cache.prefix(len(prompt)))[0, -1]
+
+
+def fetch(tensor: Tensor) -> Callable[[], Tensor]:
+    """Sends a tensor on its way to the host; call the result to wait for it. On the CPU it is a copy."""
+    if tensor.device.type != "cuda":
+        copied = tensor.clone().cpu()
+        return lambda: copied
+    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    host.copy_(tensor, non_blocking=True)
+    arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    arrived.record()
+
+    def wait() -> Tensor:
+        arrived.synchronize()
+        return host
+
+    return wait

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from ..errors import CheckpointError
 from ..model import Csm
 from .checkpoint import Weights, find_weights
 
-__all__ = ["Adapter", "AdapterSwitch", "LowRank", "base_reader", "merge"]
+__all__ = ["Adapter", "AdapterSwitch", "LowRank", "Switch", "base_reader", "merge"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +98,13 @@ def merge(model: Csm, adapter: Adapter) -> None:
     changed = {name: adapter.applied(name, tensors[name]) for name in adapter.tensors}
     model.load_state_dict(changed, strict=False, assign=True)
     model.requires_grad_(False)
+
+
+class Switch(Protocol):
+    """Changes a model's adapter without loading the model anew."""
+
+    def use(self, adapter: Adapter | None) -> None:
+        """From now on the model has this adapter, or none. Raises CheckpointError for one of another shape."""
 
 
 class AdapterSwitch:

@@ -6,33 +6,33 @@ with one semantic codebook and 31 acoustic ones. Decoder: the same, backwards. A
 `encode` and `decode` take a whole recording through it in longer steps.
 """
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor, nn
 
+from csm.codec.protocol import StreamingDecoder, StreamingEncoder
 from csm.codec.seanet import MimiConfig, MimiWeights
 from csm.codec.stream import MimiDecoder, MimiEncoder
 
 FRAMES_A_STEP = 8  # of a whole recording: the weights are read once for eight frames, the buffers stay small
 
 
-class Mimi(MimiWeights):
-    """The codec: streams, and the whole of a recording at once. Implements `csm.codec.Codec`.
+class WholeRecordings(ABC):
+    """Recordings at once, by streams that work in longer steps; for a codec that makes such streams."""
 
-    Streams are made by `decoder` and `encoder`; any number of them work on the same weights. Make them after the model
-    has been moved to its device and dtype.
-    """
+    config: MimiConfig
+    sample_rate: int
+    frame_size: int
+    codebooks: int
 
-    def __init__(self, config: MimiConfig) -> None:
-        super().__init__(config)
-        self.sample_rate, self.frame_size, self.codebooks = config.sample_rate, config.frame_size, config.codebooks
-
-    def decoder(self, batch: int = 1, frames: int = 1) -> MimiDecoder:
+    @abstractmethod
+    def decoder(self, batch: int = 1, frames: int = 1) -> StreamingDecoder:
         """A new stream of codes to sound that works in steps of `frames` frames."""
-        return MimiDecoder(self, batch, frames)
 
-    def encoder(self, batch: int = 1, frames: int = 1) -> MimiEncoder:
+    @abstractmethod
+    def encoder(self, batch: int = 1, frames: int = 1) -> StreamingEncoder:
         """A new stream of sound to codes that works in steps of `frames` frames."""
-        return MimiEncoder(self, batch, frames)
 
     def encode(self, audio: Tensor) -> Tensor:
         """float [batch, samples] at 24 kHz to int64 [batch, codebooks, frames]; silence fills up a partial last frame.
@@ -65,3 +65,23 @@ class Mimi(MimiWeights):
         step = min(frames, FRAMES_A_STEP)
         filled = nn.functional.pad(codes, (0, -frames % step))
         return self.decoder(batch, step).step(filled)[:, : frames * self.frame_size]
+
+
+class Mimi(MimiWeights, WholeRecordings):
+    """The codec: streams, and the whole of a recording at once. Implements `csm.codec.Codec`.
+
+    Streams are made by `decoder` and `encoder`; any number of them work on the same weights. Make them after the model
+    has been moved to its device and dtype.
+    """
+
+    def __init__(self, config: MimiConfig) -> None:
+        super().__init__(config)
+        self.sample_rate, self.frame_size, self.codebooks = config.sample_rate, config.frame_size, config.codebooks
+
+    def decoder(self, batch: int = 1, frames: int = 1) -> MimiDecoder:
+        """A new stream of codes to sound that works in steps of `frames` frames."""
+        return MimiDecoder(self, batch, frames)
+
+    def encoder(self, batch: int = 1, frames: int = 1) -> MimiEncoder:
+        """A new stream of sound to codes that works in steps of `frames` frames."""
+        return MimiEncoder(self, batch, frames)

@@ -344,7 +344,8 @@ def _load(given: Arguments) -> tuple[Generator, Metrics]:
     codec = None
     if given.codec == "moshi":
         from ..codec.moshi import find_original_file, load_moshi_codec
-        from ..loading import pick_device, resolve
+        from ..devices import pick_device
+        from ..loading import resolve
 
         codec = load_moshi_codec(find_original_file(resolve(given.model)), device=pick_device(given.device))
     generator = load_csm_1b(given.device, given.model, None, given.quantize, codec=codec, adapter=given.adapter)

@@ -37,6 +37,7 @@ def measure_command(arguments: Sequence[str] | None = None) -> int:
 
 
 def _measure(given: Arguments) -> int:
+    from ..devices import pick_device
     from ..generator import load_csm_1b
     from ..training.dataset import lessons, read_clips
     from ..training.held_out import held_out_loss
@@ -53,14 +54,14 @@ def _measure(given: Arguments) -> int:
         floor = speaker.likeness_of(Speaker(given.data, number, encoder))
         print(f"floor, speaker {number} to {given.speaker}    {floor:.3f}")
     transcribe = Whisper(given.whisper) if given.whisper else None
-    generator = load_csm_1b(given.device, given.model)
+    generator = load_csm_1b(pick_device(given.device), given.model)
     reference = None if given.no_reference else speaker.reference()
     held_out = lessons(given.data, generator.prompter, 0.0).held_out
     for name, adapter in [("base model", None), *([("learnt", given.adapter)] if given.adapter else [])]:
         if adapter is not None:
             generator.use_adapter(adapter)
         spoken = speak(generator, given.sentence or SENTENCES, given.speaker, reference, given.seed)
-        losses = held_out_loss(generator.model, held_out)
+        losses = held_out_loss(generator.csm, held_out)
         told = f"{losses.code0:.3f} + {losses.depth:.3f}" if losses else "-"
         print(
             f"{name}\n{_lines(judge(spoken, speaker, transcribe))}\n  held-out loss           {told} (code 0 + others)"

@@ -39,7 +39,8 @@ def prepare_command(arguments: Sequence[str] | None = None) -> int:
 
 
 def _prepare(given: Arguments) -> int:
-    from ..loading import load_codec, pick_device, resolve
+    from ..devices import pick_device
+    from ..loading import load_codec, resolve
     from ..training.likeness import load_speaker_encoder
     from ..training.page import write_page
     from ..training.prepare import Limits, prepare

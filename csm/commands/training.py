@@ -77,8 +77,9 @@ def train_command(arguments: Sequence[str] | None = None) -> int:
 def _train(given: Arguments) -> int:
     import torch
 
+    from ..devices import pick_device
     from ..generator import load_csm_1b
-    from ..loading import pick_device, resolve
+    from ..loading import resolve
     from ..training.adapters import Consent
     from ..training.dataset import lessons
     from ..training.journal import Journal
@@ -97,7 +98,7 @@ def _train(given: Arguments) -> int:
         generator = load_csm_1b(ranks.device, given.model, torch.bfloat16 if half else torch.float32)
         data = lessons(given.data, generator.prompter, settings.reference_share)
         trainer = Trainer(
-            generator.model,
+            generator.csm,
             data,
             settings,
             given.out,

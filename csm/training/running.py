@@ -25,7 +25,7 @@ class Speaking:
         """Whose voice it shall become, if likeness is to be measured."""
 
     def __call__(self, step: int) -> float | None:
-        self._generator.model.eval()
+        self._generator.csm.eval()
         self._folder.mkdir(parents=True, exist_ok=True)
         reference = self.speaker.reference() if self.speaker else None
         spoken = speak(self._generator, self._sentences, self._number, reference)

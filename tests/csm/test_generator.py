@@ -115,7 +115,7 @@ def test_a_batch_is_what_each_is_alone(generator: Generator) -> None:
 def test_every_call_hears_its_whole_prompt(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keys kept from the call before would differ in the last bit, and a seed would no longer be a promise."""
     rows: list[int] = []
-    prefill = generator.model.prefill
+    prefill = generator.csm.prefill
 
     def counted(new: torch.Tensor, *rest: Any) -> torch.Tensor:
         rows.append(new.shape[1])
@@ -133,7 +133,7 @@ def test_the_way_of_a_gpu_says_the_same(generator: Generator) -> None:
 
     class InOnePiece(Generator):
         def engine(self, batch: int = 1, length: int | None = None) -> Engine:
-            return GraphEngine(self.model, batch, length)
+            return GraphEngine(self.csm, batch, length)
 
         def decoder(self) -> GraphDecoder:
             return GraphDecoder(self.codec.decoder(), 1, self.codec.codebooks, self.device)

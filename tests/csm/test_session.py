@@ -322,7 +322,7 @@ def test_out_of_memory_leaves_nothing_half_heard(generator: Generator, monkeypat
 
     with monkeypatch.context() as patch:
         # The first layer has written keys for another turn over those of this one; the second fails.
-        patch.setattr(generator.model.backbone.layers[1], "forward", fail)
+        patch.setattr(generator.csm.backbone.layers[1], "forward", fail)
         with pytest.raises(OutOfMemory):
             session.replace([Segment("Another turn in its place.", 2)])
     session.replace(fresh.turns)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from csm.backends.eager import Engine, fetch
 from csm.errors import NoSpeech
 from csm.utterance import (
     REPEATS,
@@ -16,7 +17,6 @@ from csm.utterance import (
     Noise,
     Sampling,
     Utterance,
-    fetch,
     frames_at_most,
     frames_likely,
 )
@@ -28,9 +28,8 @@ END = [0] * 8
 class ScriptedEngine:
     """Plays one list of frames after each `hear`; keeps how it was asked."""
 
-    batch = 1
-    model = SimpleNamespace(config=TINY)
-    hidden = torch.zeros(1, 1)
+    batch, config, device, ahead = 1, TINY, torch.device("cpu"), 0
+    speak_frame = Engine.speak_frame
 
     def __init__(self, *takes: list[list[int]]) -> None:
         self.takes = list(takes)
@@ -176,8 +175,8 @@ def test_a_topk_that_is_none(topk: int) -> None:
 
 
 def test_noise_is_the_seeds_and_differs_by_sequence() -> None:
-    engine = SimpleNamespace(model=SimpleNamespace(config=TINY), hidden=torch.zeros(2, 1), batch=2)
-    noise, again = Noise(engine, Sampling(seed=4)), Noise(engine, Sampling(seed=5))  # type: ignore[arg-type]
+    engine = SimpleNamespace(config=TINY, device=torch.device("cpu"), batch=2)
+    noise, again = Noise(engine, Sampling(seed=4)), Noise(engine, Sampling(seed=5))
     first, second = noise.next(), again.next()
     assert first is not None
     assert second is not None
@@ -187,7 +186,7 @@ def test_noise_is_the_seeds_and_differs_by_sequence() -> None:
     before = first.clone()
     noise.next()
     assert not torch.equal(first, before)
-    assert Noise(engine, Sampling(0.0)).next() is None  # type: ignore[arg-type]
+    assert Noise(engine, Sampling(0.0)).next() is None
 
 
 def test_without_a_seed_every_utterance_is_another() -> None:

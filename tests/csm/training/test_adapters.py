@@ -301,11 +301,11 @@ class TestSpeaking:
         alone = [self.said(load_csm_1b("cpu", model, adapter=folder)) for folder in (None, *adapters)]
         assert not any(torch.equal(one, other) for one, other in zip(alone, [*alone[1:], alone[0]], strict=True))
         generator = load_csm_1b("cpu", model, adapter=adapters[1])
-        pointers = [parameter.data_ptr() for parameter in generator.model.parameters()]
+        pointers = [parameter.data_ptr() for parameter in generator.csm.parameters()]
         for folder, expected in [(adapters[1], alone[2]), (None, alone[0]), (adapters[0], alone[1]), (None, alone[0])]:
             generator.use_adapter(folder)
             assert torch.equal(self.said(generator), expected)
-        assert [parameter.data_ptr() for parameter in generator.model.parameters()] == pointers
+        assert [parameter.data_ptr() for parameter in generator.csm.parameters()] == pointers
 
     def test_the_checkpoint_is_never_written_to(self, model: Path, adapters: list[Path]) -> None:
         before = (model / "model.safetensors").read_bytes()
