@@ -23,7 +23,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="Without a browser: `main.py talk --input question.wav --output reply.wav`, or `main.py talk` for this "
         "computer's sound card; see `main.py talk --help`.",
     )
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this computer only)")
+    parser.add_argument("--host", help="address to listen on (127.0.0.1: this computer only; 0.0.0.0 with --https)")
     parser.add_argument("--port", type=int, default=8000, help="port of the page (8000)")
     parser.add_argument("--data", type=Path, default=ROOT / "data", metavar="DIR",
                         help="folder for settings, memory and logs (data/ beside this file)")  # fmt: skip
@@ -40,6 +40,27 @@ def parser() -> argparse.ArgumentParser:
         default=[],
         metavar="URL",
         help="a page elsewhere that may speak with the API, such as https://page.example; may be repeated",
+    )
+    parser.add_argument(
+        "--https",
+        action="store_true",
+        help="serve phones on the network, with a certificate of its own; prints a code to scan",
+    )
+    parser.add_argument("--cert", type=Path, metavar="FILE", help="serve by https with this certificate (PEM)")
+    parser.add_argument("--key", type=Path, metavar="FILE", help="and this key; without it the key is in the same file")
+    parser.add_argument(
+        "--public",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="where a proxy of yours serves Parley, such as https://parley.example; may be repeated",
+    )
+    parser.add_argument(
+        "--proxy",
+        action="append",
+        default=[],
+        metavar="ADDRESS",
+        help="believe what the proxy there says of its clients (X-Forwarded-…); may be repeated",
     )
     parser.add_argument("--no-browser", action="store_true", help="do not open the page")
     return parser
@@ -80,13 +101,17 @@ def main(argv: list[str]) -> int:
 
     return serve(
         ServeOptions(
-            host=options.host,
+            host=options.host or ("0.0.0.0" if options.https or options.cert else "127.0.0.1"),
             port=options.port,
             data=options.data,
             profile=options.profile or first_profile(options.data, look()),
             browser=not options.no_browser,
             wyoming=options.wyoming,
             origins=tuple(options.origin),
+            https=options.https,
+            certificate=None if options.cert is None else (options.cert, options.key or options.cert),
+            public=tuple(options.public),
+            proxies=tuple(options.proxy),
         )
     )
 

@@ -57,6 +57,9 @@ WEB = (
     "realtime",
     "wyoming",  # for Home Assistant
     "guard.py",  # who may talk to the server
+    "certificate.py",  # this machine's own, for https
+    "forwarded.py",  # what a proxy says of its clients
+    "phone.py",  # how another device gets here
     "app.py",
     "serve.py",
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import tomllib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -24,9 +24,12 @@ from web.api.models import models_api
 from web.api.settings import api, settings_file_api
 from web.api.sound import sound_api
 from web.api.voices import MAX_UPLOAD, voices_api
+from web.certificate import Certificate
+from web.forwarded import Forwarded, Network
 from web.guard import Address, Guard
 from web.network import media_addresses
 from web.pages import pages
+from web.phone import addresses, phone
 from web.realtime.client_secrets import ClientSecrets, client_secrets
 from web.realtime.connection import realtime
 from web.realtime.webrtc.routes import CALLS, Calls, webrtc
@@ -39,11 +42,19 @@ LARGER_BODIES = {"/api/memory/import": lambda: MAX_IMPORT, "/api/voice/reference
 VERSION: str = tomllib.loads((STATIC.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
 
 
-def create_app(service: Service, address: Address, wyoming: socket.socket | None = None) -> FastAPI:
+def create_app(
+    service: Service,
+    address: Address,
+    wyoming: socket.socket | None = None,
+    certificate: Certificate | None = None,
+    proxies: Iterable[Network] = (),
+) -> FastAPI:
     """The engines are begun by whoever serves the app, once it listens, and stopped with it.
 
     Args:
         wyoming: listens for Wyoming's clients; None where none are wanted.
+        certificate: what it is served with by https; None where it is not.
+        proxies: whose word of a client is believed.
     """
     voices, queues, secrets = Voices(service.data), Queues(), ClientSecrets()
     calls = Calls(service, partial(media_addresses, address.host))
@@ -65,12 +76,14 @@ def create_app(service: Service, address: Address, wyoming: socket.socket | None
 
     # No generated documentation pages: they load scripts from a foreign host.
     app = FastAPI(title="Parley", version=VERSION, lifespan=lifespan, openapi_url=None)
-    app.include_router(pages(service, version=VERSION, token_needed=address.token is not None))
+    elsewhere = partial(addresses, address)
+    app.include_router(pages(service, version=VERSION, token_needed=address.token is not None, elsewhere=elsewhere))
     routers = (
         api, settings_file_api, memory_api, export_api, models_api, doctor_api, voices_api, sound_api,
     )  # fmt: skip
     for router in routers:
         app.include_router(router(service))
+    app.include_router(phone(address, certificate))
     app.include_router(audio_api(service, voices, queues))
     app.include_router(realtime(service, secrets))
     app.include_router(client_secrets(service, secrets))
@@ -80,4 +93,5 @@ def create_app(service: Service, address: Address, wyoming: socket.socket | None
     add_refusals(app)
     bounds = {**LARGER_BODIES, **larger_bodies(service)}
     app.add_middleware(Guard, address=address, larger_bodies=bounds, forms=(*FORMS, CALLS), opens=secrets.opens)
+    app.add_middleware(Forwarded, proxies=proxies)
     return app

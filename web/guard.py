@@ -64,10 +64,14 @@ class Address:
     """Further names it may be called by."""
     origins: frozenset[str] = field(default_factory=frozenset)
     """Of pages elsewhere that may speak with the API."""
+    https: bool = False
+    """Whether it speaks TLS itself."""
+    public: tuple[str, ...] = ()
+    """Origins at which a proxy of the owner's serves it."""
 
     def allows(self, name: str, port: int | None) -> bool:
         """Any IP address will do for a server that listens on all of them: rebinding needs a name."""
-        if (port or 80) != self.port:
+        if (port or (443 if self.https else 80)) != self.port:
             return False
         if name in {"localhost", "127.0.0.1", "::1", self.host.strip("[]").lower()} | self.names:
             return True
@@ -84,17 +88,30 @@ class Address:
 
     def allows_host(self, value: str | None) -> bool:
         parts = split_host(value) if value else None
-        return parts is not None and self.allows(*parts)
+        return parts is not None and (self.allows(*parts) or self._is_public(*parts))
 
-    def allows_origin(self, origin: str | None, host: str) -> bool:
-        """No Origin: not a browser's page. Otherwise it must be the page of this very server, by the same name."""
-        if origin is None:
+    def _is_public(self, name: str, port: int | None) -> bool:
+        """Whether the owner's proxy serves it by that name. A proxy may leave the usual port out, or name it."""
+        for origin in self.public:
+            served = urlsplit(origin)
+            usual = 443 if served.scheme == "https" else 80
+            if name == served.hostname and (port or usual) == (served.port or usual):
+                return True
+        return False
+
+    def allows_origin(self, origin: str | None, host: str, *, secure: bool) -> bool:
+        """No Origin: not a browser's page. Otherwise it must be the page of this very server, by the same name.
+
+        Args:
+            secure: whether the request came by https.
+        """
+        if origin is None or origin.lower() in self.public:
             return True
         try:
             parts = urlsplit(origin)
         except ValueError:
             return False
-        return parts.scheme == "http" and parts.netloc.lower() == host.lower()
+        return parts.scheme == ("https" if secure else "http") and parts.netloc.lower() == host.lower()
 
     @property
     def url(self) -> str:
@@ -110,20 +127,27 @@ class Address:
         """What to type into a browser on another machine, given this one's addresses on its network."""
         return [self._at(name) for name in names] if self.everywhere else []
 
+    def proxied(self) -> list[str]:
+        """What to type into a browser that reaches the owner's proxy."""
+        return [f"{origin}{self._query}" for origin in self.public]
+
     def _at(self, name: str) -> str:
         shown = f"[{name}]" if ":" in name else name
-        query = f"/?token={self.token}" if self.token else ""
-        return f"http://{shown}:{self.port}{query}"
+        return f"{'https' if self.https else 'http'}://{shown}:{self.port}{self._query}"
+
+    @property
+    def _query(self) -> str:
+        return f"/?token={self.token}" if self.token else ""
 
 
-def content_security_policy(host: str) -> str:
+def content_security_policy(host: str, *, secure: bool) -> str:
     """Everything from this server only, nothing inline. `ws://` is named for browsers whose 'self' leaves it out."""
     return "; ".join(
         (
             "default-src 'none'",
             "script-src 'self'",
             "style-src 'self'",
-            f"connect-src 'self' ws://{host}",
+            f"connect-src 'self' {'wss' if secure else 'ws'}://{host}",
             "img-src 'self' data:",
             "font-src 'self'",
             "media-src 'self' blob:",
@@ -215,7 +239,7 @@ class Guard:
             if message["type"] == "http.response.start":
                 started = True
                 answered = MutableHeaders(scope=message)
-                self._add_headers(answered, headers["host"], scope["path"])
+                self._add_headers(answered, headers["host"], scope)
                 if self._listed(scope, headers):
                     origins.admit(answered, headers["origin"])
             await send(message)
@@ -243,7 +267,7 @@ class Guard:
                 return origins.preflight(headers["origin"])
             return self._token_refusal(scope, headers) or self._type_refusal(scope, headers)
         foreign = headers.get("sec-fetch-site") == "cross-site" and (unsafe or asking)
-        if foreign or not self.address.allows_origin(headers.get("origin"), headers["host"]):
+        if foreign or not self.address.allows_origin(headers.get("origin"), headers["host"], secure=_secure(scope)):
             return _refused(scope, "Only this server's own pages may do that.", 403)
         return self._type_refusal(scope, headers) or self._token_refusal(scope, headers)
 
@@ -288,7 +312,8 @@ class Guard:
         # "//evil" as a path would lead the browser to another host.
         path = "/" + scope["path"].lstrip("/")
         answer = RedirectResponse(path + (f"?{rest}" if rest else ""), 303)
-        answer.set_cookie(COOKIE, token, max_age=30 * 24 * 3600, httponly=True, samesite="strict")
+        month, secure = 30 * 24 * 3600, _secure(scope)
+        answer.set_cookie(COOKIE, token, max_age=month, httponly=True, samesite="strict", secure=secure)
         answer.headers["Referrer-Policy"] = "no-referrer"
         answer.headers["Cache-Control"] = "no-store"
         return answer
@@ -296,8 +321,9 @@ class Guard:
     def _plain_url(self) -> str:
         return self.address.url.split("/?")[0]
 
-    def _add_headers(self, headers: MutableHeaders, host: str, path: str) -> None:
-        headers["Content-Security-Policy"] = content_security_policy(host)
+    def _add_headers(self, headers: MutableHeaders, host: str, scope: Scope) -> None:
+        path = scope["path"]
+        headers["Content-Security-Policy"] = content_security_policy(host, secure=_secure(scope))
         headers["X-Content-Type-Options"] = "nosniff"
         headers["X-Frame-Options"] = "DENY"
         headers["Referrer-Policy"] = "no-referrer"
@@ -305,6 +331,11 @@ class Guard:
         headers["Cross-Origin-Resource-Policy"] = "same-origin"
         headers["Permissions-Policy"] = "microphone=(self), speaker-selection=(self), camera=(), geolocation=()"
         headers["Cache-Control"] = "no-cache" if path.startswith("/static/") else "no-store"
+
+
+def _secure(scope: Scope) -> bool:
+    """By TLS of our own, or of a proxy that is believed."""
+    return scope.get("scheme") in {"https", "wss"}
 
 
 def _media_type(headers: Headers) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from fastapi import APIRouter, Request
@@ -13,13 +14,21 @@ from web.service import Service, public_settings
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def pages(service: Service, *, version: str, token_needed: bool) -> APIRouter:
+def pages(
+    service: Service, *, version: str, token_needed: bool, elsewhere: Callable[[], list[str]] = list
+) -> APIRouter:
+    """`elsewhere` gives the addresses at which other devices find Parley."""
     router = APIRouter()
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
 
     def page(name: str) -> HTMLResponse:
         template = environment.get_template(f"{name}.html")
-        known = {"settings": public_settings(service.settings), "version": version, "token_needed": token_needed}
+        known = {
+            "settings": public_settings(service.settings),
+            "version": version,
+            "token_needed": token_needed,
+            "elsewhere": elsewhere() if name == "setup" else [],
+        }
         return HTMLResponse(template.render(known))
 
     @router.get("/")

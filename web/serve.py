@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import ipaddress
 import os
 import secrets
 import signal
@@ -29,13 +30,16 @@ from config.text import printable
 from pipeline.engines.running import Engines
 from web import logs, origins
 from web.app import create_app
+from web.certificate import Certificate, CertificateError, keep_fresh, own
 from web.changes import SettingsRefused, check
+from web.forwarded import Network, network
 from web.guard import Address
-from web.network import is_loopback, lan_addresses
+from web.network import is_everywhere, is_loopback, lan_addresses
+from web.phone import addresses, code
 from web.realtime.connection import MAX_MESSAGE
 from web.service import Service
 
-TOKEN_FILE = "token"
+TOKEN_FILE, HTTPS_FOLDER = "token", "https"
 LOCK_FILE = ".lock"
 REQUEST_S = 10.0
 """Within which the head of a request must come."""
@@ -62,6 +66,14 @@ class ServeOptions:
     """Where to listen for Wyoming's clients, who have no key; None is nowhere."""
     origins: tuple[str, ...] = ()
     """Of pages elsewhere that may speak with the API."""
+    https: bool = False
+    """With a certificate of its own, unless one is given."""
+    certificate: tuple[Path, Path] | None = None
+    """A chain and its key."""
+    public: tuple[str, ...] = ()
+    """Where a proxy of the owner's serves it."""
+    proxies: tuple[str, ...] = ()
+    """Whose word of a client is believed."""
 
 
 def serve(options: ServeOptions) -> int:
@@ -73,17 +85,29 @@ def serve(options: ServeOptions) -> int:
             wyoming = opened.enter_context(listen(*options.wyoming)) if options.wyoming is not None else None
             data = opened.enter_context(alone_with(data_folder(options.data)))
             settings, store, notice = load_settings(data, options.profile)
-            token = None if is_loopback(options.host) else access_token(data)
+            token = None if is_loopback(options.host) and not options.public else access_token(data)
             logs.configure(data, level=settings.log.level, words=settings.log.words)
             os.environ.update(one_card())
-            address = Address(options.host, listener.getsockname()[1], token, origins=listed(options.origins))
+            certificate = certificate_for(options, data)
+            address = Address(
+                options.host,
+                listener.getsockname()[1],
+                token,
+                origins=frozenset(listed(options.origins)),
+                https=certificate is not None,
+                public=listed(options.public),
+            )
             service = Service(Engines(settings, data), store, data, settings)
             if notice is not None:
                 service.tell("warning", notice)
-            app = create_app(service, address, wyoming)
-            server = Server(server_config(app), lambda: welcome(address, service, options))
+            app = create_app(service, address, wyoming, certificate, believed(options.proxies))
+            server = Server(
+                server_config(app, certificate),
+                lambda: welcome(address, service, options, certificate),
+                lambda: certificate_for(options, data),
+            )
             asyncio.run(server.serve(sockets=[listener]))
-    except (ServeError, SettingsError) as error:
+    except (ServeError, SettingsError, CertificateError) as error:
         print(f"Parley cannot start: {printable(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:  # uvicorn raises the signal again when it is done
@@ -92,15 +116,42 @@ def serve(options: ServeOptions) -> int:
     return 0
 
 
-def listed(pages: Iterable[str]) -> frozenset[str]:
+def listed(pages: Iterable[str]) -> tuple[str, ...]:
     """Raises ServeError for what is no origin."""
     try:
-        return frozenset(origins.origin(each) for each in pages)
+        return tuple(origins.origin(each) for each in pages)
     except ValueError as error:
         raise ServeError(str(error)) from error
 
 
-def server_config(app: object) -> uvicorn.Config:
+def believed(proxies: Iterable[str]) -> list[Network]:
+    """Raises ServeError for what is no address."""
+    try:
+        return [network(each) for each in proxies]
+    except ValueError as error:
+        raise ServeError(str(error)) from error
+
+
+def certificate_for(options: ServeOptions, data: Path) -> Certificate | None:
+    """Raises CertificateError."""
+    if options.certificate is not None:
+        given = Certificate(*options.certificate)
+        given.context()
+        return given
+    return own(data / HTTPS_FOLDER, own_addresses(options.host)) if options.https else None
+
+
+def own_addresses(host: str) -> list[str]:
+    """Those of this machine that a server bound to `host` is reached at."""
+    if is_everywhere(host):
+        return lan_addresses()
+    try:
+        return [str(ipaddress.ip_address(host.strip("[]")))]
+    except ValueError:
+        return []  # a name, which is this machine's own
+
+
+def server_config(app: object, certificate: Certificate | None = None) -> uvicorn.Config:
     return uvicorn.Config(
         app,  # type: ignore[arg-type]  # an ASGI app of any kind
         log_config=None,
@@ -112,6 +163,7 @@ def server_config(app: object) -> uvicorn.Config:
         timeout_graceful_shutdown=GRACE,
         server_header=False,
         proxy_headers=False,
+        ssl_context_factory=None if certificate is None else lambda *_: certificate.context(),
     )
 
 
@@ -158,14 +210,29 @@ class Socket(WebSocketsSansIOProtocol):
 class Server(uvicorn.Server):
     """uvicorn's, which tells when it listens."""
 
-    def __init__(self, config: uvicorn.Config, listening: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        listening: Callable[[], None],
+        renew: Callable[[], Certificate | None] = lambda: None,
+    ) -> None:
+        """`renew` gives the certificate that is to be used from now on."""
         super().__init__(config)
         self._listening = listening
+        self._renew = renew
+        self._renewing: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
             self._listening()
+        if self.config.ssl is not None:
+            self._renewing = asyncio.create_task(keep_fresh(self.config.ssl, self._renew))
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._renewing is not None:
+            self._renewing.cancel()
+        await super().shutdown(sockets)
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -190,12 +257,19 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def welcome(address: Address, service: Service, options: ServeOptions) -> None:
+def welcome(address: Address, service: Service, options: ServeOptions, certificate: Certificate | None = None) -> None:
     """It listens: say where, open the browser, and load the engines behind the first page."""
     service.begin(keep=options.profile is not None)
     print(f"Parley is at {address.url}   (Ctrl-C ends it)", flush=True)
-    for elsewhere in address.elsewhere(lan_addresses()):
+    others = addresses(address)
+    for elsewhere in others:
         print(f"From your other devices: {elsewhere}", flush=True)
+    if certificate is not None and certificate.authority is not None:
+        print("A browser warns of the certificate, which is Parley's own: go on, or trust it as docs/how-to/phone.md "
+              f"says. Its SHA-256 is {certificate.fingerprint}", flush=True)  # fmt: skip
+    if others and others[0].startswith("https:"):
+        with suppress(UnicodeEncodeError):  # a terminal that cannot draw it
+            print(code(others[0]), flush=True)
     if options.browser:
         # A browser can take seconds to come, and some block until they are closed.
         threading.Thread(target=webbrowser.open, args=(address.url,), daemon=True).start()

@@ -59,12 +59,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @contextmanager
-def serving(data: Path, profile: Name = "offline") -> Iterator[str]:
+def serving(data: Path, profile: Name = "offline", *arguments: str) -> Iterator[str]:
     """`main.py` on a free port, with the settings that are there, or else this profile; gives its address.
 
     Ended as a user ends it, and killed if that does not help."""
     log = (data.parent / f"{data.name}.log").open("w+")
-    place = ["--data", str(data)]
+    place = ["--data", str(data), *arguments]
     if not (data / "settings.json").exists():
         place += ["--profile", profile]  # a first start would take the small one
     command = [sys.executable, str(ROOT / "main.py"), "--no-browser", "--port", "0", *place]
@@ -72,7 +72,7 @@ def serving(data: Path, profile: Name = "offline") -> Iterator[str]:
     assert process.stdout is not None
     try:
         for line in process.stdout:
-            found = re.search(r"http://localhost:\d+", line)
+            found = re.search(r"https?://localhost:\d+", line)
             if found:
                 yield found[0]
                 break

@@ -17,6 +17,7 @@ from websockets.asyncio.client import ClientConnection
 from config import Settings, SettingsStore
 from tests.web.scripted import ScriptedEngines
 from web.app import create_app
+from web.forwarded import network
 from web.guard import Address
 from web.serve import Server, listen, server_config
 from web.service import Service
@@ -53,20 +54,24 @@ async def served(
     settings: Settings | None = None,
     token: str | None = None,
     origins: Iterable[str] = (),
+    public: Iterable[str] = (),
+    proxies: Iterable[str] = (),
 ) -> AsyncIterator[Running]:
     """Serve until the block ends. `engines` are scripted ones unless given; they are begun as serve() does."""
     engines = engines or ScriptedEngines()
     settings = settings or Settings(set_up=True)
     service = Service(engines, SettingsStore(data), data, settings)
     with listen("127.0.0.1", 0) as listener:
-        address = Address("127.0.0.1", listener.getsockname()[1], token, origins=frozenset(origins))
+        port, pages = listener.getsockname()[1], frozenset(origins)
+        address = Address("127.0.0.1", port, token, origins=pages, public=tuple(public))
         listening = asyncio.Event()
 
         def begin() -> None:
             service.begin()
             listening.set()
 
-        server = Server(server_config(create_app(service, address)), begin)
+        app = create_app(service, address, proxies=map(network, proxies))
+        server = Server(server_config(app), begin)
         running = asyncio.create_task(server._serve([listener]))  # serve() would take over pytest's signals
         await listening.wait()
         try:

@@ -1,0 +1,47 @@
+"""What a proxy says of the client behind it, believed of the proxies that the owner names and of nobody else."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def network(given: str) -> Network:
+    """Raises ValueError for what is neither an address nor a network."""
+    try:
+        return ipaddress.ip_network(given)
+    except ValueError:
+        raise ValueError(f"{given!r} is no address: name a proxy as 127.0.0.1 or 10.0.0.0/24.") from None
+
+
+class Forwarded:
+    """The client's address, the scheme and the host, as X-Forwarded-For, -Proto and -Host have them."""
+
+    def __init__(self, app: ASGIApp, proxies: Iterable[Network]) -> None:
+        self._proxies = tuple(proxies)
+        self._direct = app
+        self._behind = ProxyHeadersMiddleware(app, trusted_hosts=[str(each) for each in self._proxies])  # type: ignore[arg-type]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not self._is_proxy(scope):
+            await self._direct(scope, receive, send)
+            return
+        said = Headers(scope=scope).get("x-forwarded-host")
+        if said is not None:
+            host = said.rpartition(",")[2].strip().encode("latin-1")  # the nearest proxy's word stands last
+            others = [(name, value) for name, value in scope["headers"] if name != b"host"]
+            scope = {**scope, "headers": [(b"host", host), *others]}
+        await self._behind(scope, receive, send)  # type: ignore[arg-type]  # uvicorn has types of its own for ASGI
+
+    def _is_proxy(self, scope: Scope) -> bool:
+        try:
+            peer = ipaddress.ip_address((scope.get("client") or ("",))[0])
+        except ValueError:
+            return False
+        return any(peer in each for each in self._proxies)

@@ -1,0 +1,60 @@
+"""From this machine to a phone: the addresses, as text and as a code to scan, and what the phone may trust."""
+
+from __future__ import annotations
+
+from io import StringIO
+
+import segno
+from fastapi import APIRouter
+from fastapi.responses import Response
+
+from web.api.http import Problem
+from web.certificate import Certificate
+from web.guard import Address
+from web.network import lan_addresses
+
+TRUST = "/parley.crt"
+
+
+def addresses(address: Address) -> list[str]:
+    """What to open on another device, best first: what the owner's proxy serves, then this network's."""
+    return [*address.proxied(), *address.elsewhere(lan_addresses())]
+
+
+def code(url: str) -> str:
+    """For the terminal, dark on light whatever its colours."""
+    drawn = StringIO()
+    segno.make(url, error="l").terminal(drawn, compact=True, border=2)
+    return drawn.getvalue()
+
+
+def phone(address: Address, certificate: Certificate | None) -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/api/phone")
+    async def told() -> dict[str, object]:
+        """Where another device finds Parley."""
+        trusted = certificate is not None and certificate.authority is not None
+        return {
+            "addresses": addresses(address),
+            "trust": TRUST if trusted else None,
+            "fingerprint": certificate.fingerprint if trusted and certificate is not None else None,
+        }
+
+    @router.get("/api/phone/code.svg")
+    async def drawn() -> Response:
+        """The first of these addresses as a QR code."""
+        found = addresses(address)
+        if not found:
+            raise Problem(404, "Parley listens on this computer only: start it with --https.")
+        svg = segno.make(found[0], error="l").svg_inline(scale=5, dark="#111", light="#fff", border=2)
+        return Response(svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1), media_type="image/svg+xml")
+
+    @router.get(TRUST)
+    async def trust() -> Response:
+        """The certificate of Parley's own authority, without its key."""
+        if certificate is None or certificate.authority is None:
+            raise Problem(404, "Parley has no certificate of its own here.")
+        return Response(certificate.public(), media_type="application/x-x509-ca-cert")
+
+    return router
