@@ -63,12 +63,14 @@ class Synthesizer:
     ) -> None:
         from csm.scheduler import Scheduler
 
+        report(
+            Progress("reading the voice's recordings")
+        )  # first: one that is no good is told before minutes of loading
+        self._voice = [_reference(Path(path), text) for path, text in references]
         for fetch in fetches("voice", "csm", model):
             fetched(fetch, report)
         report(Progress(f"loading {model}"))
         self._generator = load(model, precision, device, measured or "int4", adapter)
-        report(Progress("listening to the voice's recordings"))
-        self._voice = [_reference(Path(path), text) for path, text in references]
         self._talks: dict[int, Talk] = {}
         self._opening = threading.Lock()
         report(Progress("warming up the voice"))
@@ -228,13 +230,14 @@ def _reference(path: Path, text: str) -> Segment:
     from csm import Segment
     from csm.prompt import speakable
     from csm.sound.audio_files import read_recording
+    from csm.sound.recording import SAMPLE_RATE, as_mono
 
     with _told(f"The voice's recording {path.name} cannot be used: "):
-        audio, rate = read_recording(path)
+        audio = as_mono(*read_recording(path))
         if not text.strip():
             raise EngineError(f"Write what is said in the voice's recording {path.name}: CSM needs its words.")
         speakable(text)
-        return Segment(text, PARLEY, audio, rate)
+        return Segment(text, PARLEY, audio, SAMPLE_RATE)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import pytest_asyncio
 import soundfile
 import torch
 
@@ -21,12 +22,14 @@ from csm.checkpoint.adapter_formats import write_adapter
 from pipeline.audio import EAR_RATE, Samples
 from pipeline.engine import EngineError
 from pipeline.tts import Spoken
-from pipeline.tts.csm import PARLEY, USER, Csm, Talk, load
+from pipeline.tts.csm import PARLEY, USER, Csm, Synthesizer, Talk, load
 from pipeline.workers.place import WorkerDied
 from tests.csm.tiny import TINY, voice, write_checkpoint
 from tests.csm.training.lessons import random_adapter
 
 FRAME = 1920
+IN_ONE_LOOP = pytest.mark.asyncio(loop_scope="module")
+"""With the engine that the module's tests share."""
 WORDS = "Good evening to you."
 
 
@@ -56,6 +59,12 @@ async def csm(model: Path | str, voices: Path, **settings: Any) -> AsyncIterator
         yield engine
     finally:
         await engine.stop()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def engine(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Csm]:
+    async with csm(checkpoint, tmp_path_factory.mktemp("voices")) as engine:
+        yield engine
 
 
 async def spoken(speaker: Any, text: str = WORDS) -> list[Spoken]:
@@ -105,37 +114,37 @@ def test_on_a_processor_auto_is_what_was_measured(checkpoint: Path, monkeypatch:
     assert [details[2:] for details in asked] == [(None, "int8"), (half, None), (None, "int4")]
 
 
-async def test_closing_stops_the_work_between_frames(checkpoint: Path, voices: Path) -> None:
-    async with csm(checkpoint, voices) as engine:
-        speaker = engine.speaker()
-        async with aclosing(speaker.speak("a long story " * 12)) as sounds:
-            await anext(sounds)
-        assert await spoken(speaker), "and it can speak again"
+@IN_ONE_LOOP
+async def test_closing_stops_the_work_between_frames(engine: Csm) -> None:
+    speaker = engine.speaker()
+    async with aclosing(speaker.speak("a long story " * 12)) as sounds:
+        await anext(sounds)
+    assert await spoken(speaker), "and it can speak again"
 
 
-async def test_several_conversations_at_once(checkpoint: Path, voices: Path) -> None:
-    async with csm(checkpoint, voices) as engine:
-        speakers = [engine.speaker() for _ in range(3)]
-        for sounds in await asyncio.gather(*(spoken(speaker) for speaker in speakers)):
-            assert sounds
-        for speaker in speakers:
-            await speaker.user_said("And you?", tone())
-            await speaker.reply_heard(FRAME)
-            await speaker.close()
+@IN_ONE_LOOP
+async def test_several_conversations_at_once(engine: Csm) -> None:
+    speakers = [engine.speaker() for _ in range(3)]
+    for sounds in await asyncio.gather(*(spoken(speaker) for speaker in speakers)):
+        assert sounds
+    for speaker in speakers:
+        await speaker.user_said("And you?", tone())
+        await speaker.reply_heard(FRAME)
+        await speaker.close()
 
 
-async def test_text_that_cannot_be_said_is_silence(checkpoint: Path, voices: Path) -> None:
-    async with csm(checkpoint, voices) as engine:
-        assert await spoken(engine.speaker(), "— … —") == []
+@IN_ONE_LOOP
+async def test_text_that_cannot_be_said_is_silence(engine: Csm) -> None:
+    assert await spoken(engine.speaker(), "— … —") == []
 
 
-async def test_what_cannot_be_heard_does_not_stop_the_conversation(checkpoint: Path, voices: Path) -> None:
-    async with csm(checkpoint, voices) as engine:
-        speaker = engine.speaker()
-        await speaker.user_said("Hm.", np.zeros(EAR_RATE, np.float32))
-        await speaker.user_said("", tone())
-        await speaker.user_said("word " * 600, tone())
-        assert await spoken(speaker)
+@IN_ONE_LOOP
+async def test_what_cannot_be_heard_does_not_stop_the_conversation(engine: Csm) -> None:
+    speaker = engine.speaker()
+    await speaker.user_said("Hm.", np.zeros(EAR_RATE, np.float32))
+    await speaker.user_said("", tone())
+    await speaker.user_said("word " * 600, tone())
+    assert await spoken(speaker)
 
 
 @pytest.mark.slow
@@ -154,43 +163,48 @@ async def test_after_a_crash_it_speaks_again(checkpoint: Path, voices: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("references", "sentence"),
+    ("name", "text", "sentence"),
     [
-        ([("../outside.wav", "Hello.")], "is no file name"),
-        ([("nobody.wav", "Hello.")], "There is no recording"),
-        ([("letter.wav", "Hello.")], "is not a recording that can be read"),
-        ([("silence.wav", "Hello.")], "silent"),
-        ([("anna.wav", " ")], "Write what is said in the voice's recording anna.wav"),
-        ([("anna.wav", "…")], "no letter"),
+        ("nobody.wav", "Hello.", "There is no recording"),
+        ("letter.wav", "Hello.", "is not a recording that can be read"),
+        ("silence.wav", "Hello.", "silent"),
+        ("anna.wav", " ", "Write what is said in the voice's recording anna.wav"),
+        ("anna.wav", "…", "no letter"),
     ],
 )
-async def test_a_reference_that_is_none_is_refused_in_one_sentence(
-    checkpoint: Path, voices: Path, references: list[tuple[str, str]], sentence: str
+def test_a_reference_that_is_none_is_refused_in_one_sentence_before_a_model_is_loaded(
+    voices: Path, name: str, text: str, sentence: str
 ) -> None:
-    engine = Csm(str(checkpoint), voices, references=references, precision="fp32")
-    with pytest.raises(EngineError, match=sentence):
-        await engine.start(lambda progress: None)
-    await engine.stop()
+    references = [(str(voices / name), text)]
+    with pytest.raises(EngineError, match=sentence) as refused:
+        Synthesizer(lambda progress: None, "no model", "fp32", None, references, "cpu")
+    assert "\n" not in str(refused.value)
 
 
-async def test_a_link_out_of_the_folder_is_refused(checkpoint: Path, voices: Path) -> None:
+@pytest.mark.parametrize("name", ["../outside.wav", "link.wav"])
+async def test_a_reference_outside_the_folder_is_refused(checkpoint: Path, voices: Path, name: str) -> None:
     (voices / "link.wav").symlink_to(voices.parent / "outside.wav")
-    engine = Csm(str(checkpoint), voices, references=[("link.wav", "Hello.")])
+    engine = Csm(str(checkpoint), voices, references=[(name, "Hello.")])
     with pytest.raises(EngineError, match="is no file name"):
         await engine.start(lambda progress: None)
 
 
 @pytest.mark.parametrize("kind", ["missing", "file", "empty"])
-async def test_a_model_that_is_none_is_refused_in_one_sentence(tmp_path: Path, voices: Path, kind: str) -> None:
+def test_a_model_that_is_none_is_refused_in_one_sentence(tmp_path: Path, kind: str) -> None:
     model = tmp_path / "model"
     if kind == "file":
         model.write_text("not a folder")
     elif kind == "empty":
         model.mkdir()
-    engine = Csm(str(model), voices)
     with pytest.raises(EngineError, match="Expected") as refused:
-        await engine.start(lambda progress: None)
+        Synthesizer(lambda progress: None, str(model), "fp32", None, [], "cpu")
     assert "\n" not in str(refused.value)
+
+
+async def test_what_the_worker_refuses_is_said_here(tmp_path: Path, voices: Path) -> None:
+    engine = Csm(str(tmp_path / "nowhere"), voices)
+    with pytest.raises(EngineError, match="Expected"):
+        await engine.start(lambda progress: None)
     await engine.stop()
 
 
