@@ -80,6 +80,7 @@ async def test_a_question_is_understood_and_the_reply_is_heard_as_it_was_written
     assert understood(record["reply"], spoken), (record["reply"], heard(spoken))
 
 
+@pytest.mark.slow
 async def test_who_talks_over_a_reply_silences_it_and_is_understood(product: Product) -> None:
     async with headset(product.port) as user:
         await user.speak(load("weather_question.wav"))
@@ -121,6 +122,7 @@ def decoded(deltas: Iterator[str]) -> Samples:
     return (np.frombuffer(sound, "<i2") / 32768).astype(np.float32)
 
 
+@pytest.mark.slow
 def test_a_recording_is_answered_by_a_recording(tmp_path: Path) -> None:
     reply = tmp_path / "reply.wav"
     question = str(recording("weather_question.wav"))
