@@ -50,6 +50,8 @@ WEB = (
     "changes.py",  # every rule of a change of settings
     "service.py",  # what pages, API and calls share
     "voices.py",  # made from a recording, with a consent
+    "csm_voices.py",  # those that csm-voice keeps
+    "teaching",  # a voice that CSM is taught
     "pages.py",
     "network.py",  # this machine's own addresses
     "origins.py",  # pages of other origins that the owner lists

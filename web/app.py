@@ -15,7 +15,7 @@ from fastapi.staticfiles import StaticFiles
 
 from web.api.audio.errors import add_refusals
 from web.api.audio.queue import Queues
-from web.api.audio.routes import FORMS, audio_api, larger_bodies
+from web.api.audio.routes import FORMS, FRAME_BYTES, audio_api, larger_bodies
 from web.api.doctor import doctor_api
 from web.api.export import export_api
 from web.api.http import add_problems
@@ -23,6 +23,7 @@ from web.api.memory import MAX_IMPORT, memory_api
 from web.api.models import models_api
 from web.api.settings import api, settings_file_api
 from web.api.sound import sound_api
+from web.api.teaching import RECORDING_BYTES, RECORDINGS, teaching_api
 from web.api.voices import MAX_UPLOAD, voices_api
 from web.certificate import Certificate
 from web.forwarded import Forwarded, Network
@@ -38,7 +39,8 @@ from web.voices import Voices
 from web.wyoming.server import WyomingServer
 
 STATIC = Path(__file__).parent / "static"
-LARGER_BODIES = {"/api/memory/import": lambda: MAX_IMPORT, "/api/voice/references": lambda: MAX_UPLOAD}
+LARGER_BODIES = {"/api/memory/import": lambda: MAX_IMPORT, "/api/voice/references": lambda: MAX_UPLOAD,
+                 RECORDINGS: lambda: RECORDING_BYTES + FRAME_BYTES}  # fmt: skip
 VERSION: str = tomllib.loads((STATIC.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
 
 
@@ -80,6 +82,7 @@ def create_app(
     app.include_router(pages(service, version=VERSION, token_needed=address.token is not None, elsewhere=elsewhere))
     routers = (
         api, settings_file_api, memory_api, export_api, models_api, doctor_api, voices_api, sound_api,
+        teaching_api,
     )  # fmt: skip
     for router in routers:
         app.include_router(router(service))
@@ -92,6 +95,7 @@ def create_app(
     add_problems(app)
     add_refusals(app)
     bounds = {**LARGER_BODIES, **larger_bodies(service)}
-    app.add_middleware(Guard, address=address, larger_bodies=bounds, forms=(*FORMS, CALLS), opens=secrets.opens)
+    forms = (*FORMS, CALLS, RECORDINGS)
+    app.add_middleware(Guard, address=address, larger_bodies=bounds, forms=forms, opens=secrets.opens)
     app.add_middleware(Forwarded, proxies=proxies)
     return app

@@ -46,6 +46,11 @@ def pages(
         """The setup page."""
         return page("setup")
 
+    @router.get("/teach")
+    async def teach() -> HTMLResponse:
+        """The page on which CSM is taught a voice."""
+        return page("teach")
+
     @router.get("/memory")
     async def memory() -> HTMLResponse:
         """The memory page."""

@@ -91,6 +91,8 @@ class Service:
         self.notices: deque[Told] = deque(maxlen=NOTICES)
         self.conversations = 0
         """How many run now."""
+        self.talk_watchers: list[Callable[[bool], None]] = []
+        """Told whether somebody talks, whenever a conversation begins or ends."""
         self.card_holder = CardHolder()
         self._loading: asyncio.Task[None] | None = None
         self._attempts: set[_Attempt] = set()
@@ -99,6 +101,21 @@ class Service:
     def tell(self, severity: Severity, text: str) -> None:
         """Keep a notice for whoever looks at the page next."""
         self.notices.append(Told(datetime.now().astimezone().isoformat(timespec="seconds"), severity, text))
+
+    @contextmanager
+    def conversing(self) -> Iterator[None]:
+        """A conversation runs meanwhile."""
+        self.conversations += 1
+        self._tell_of_talks()
+        try:
+            yield
+        finally:
+            self.conversations -= 1
+            self._tell_of_talks()
+
+    def _tell_of_talks(self) -> None:
+        for hear in self.talk_watchers:
+            hear(self.conversations > 0)
 
     @contextmanager
     def watching(self, changed: Callable[[Settings], None]) -> Iterator[None]:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from .events import Tell
 from .parser import Arguments, Parser, run
-from .speaking import say
+
+if TYPE_CHECKING:
+    from ..training.dataset import Clip
 
 __all__ = ["prepare_command"]
 
@@ -34,6 +38,7 @@ def prepare_command(arguments: Sequence[str] | None = None) -> int:
     add("--speaker-encoder", type=Path, metavar="FILE", help="Resemblyzer's weights (default: fetched once, 17 MB)")
     add("--one-speaker-unchecked", action="store_true", help="do not ask whether each clip is by its speaker")
     add("--held-out", type=float, default=0.1, metavar="SHARE", help="of the sound, to judge by (default 0.1)")
+    add("--json", action="store_true", help="tell a program: a line of JSON for each clip")
     add("--debug", action="store_true", help="show where an error came from")
     return run(parser, _prepare, arguments)
 
@@ -49,6 +54,12 @@ def _prepare(given: Arguments) -> int:
 
     if not 0 <= given.held_out < 1:
         raise ValueError(f"--held-out is a share from 0 to below 1, not {given.held_out:g}.")
+    tell = Tell(given.json)
+
+    def clip_told(clip: Clip) -> None:
+        line = f"{clip.source} at {clip.start:.1f} s: {clip.dropped or clip.text}"
+        tell("clip", line, source=clip.source, dropped=bool(clip.dropped))
+
     codec = load_codec(given.codec, resolve(given.model) if given.codec is None else Path(), pick_device(given.device))
     prepared = prepare(
         recordings(given.given, speaker_folders=given.speaker_folders),
@@ -58,10 +69,17 @@ def _prepare(given: Arguments) -> int:
         encoder=None if given.one_speaker_unchecked else load_speaker_encoder(given.speaker_encoder),
         limits=Limits(held_out=given.held_out),
         check_texts=not given.trust_texts,
-        say=say,
+        tell=clip_told,
     )
     write_page(given.out, prepared.clips)
-    print(prepared.report())
     table, page = given.out / "clips.csv", given.out / "clips.html"
+    if given.json:
+        tell("prepared", prepared.report())
+        return 0
+    print(prepared.report())
     print(f"Correct the texts in {table}, or open {page} to hear them too; then csm-train.")
     return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(prepare_command())

@@ -17,7 +17,7 @@ from ..sound.audio_files import open_output
 from ..sound.playback import NoSoundDevice, Playback
 from ..sound.watermark import Watermark, WatermarkMissing, load_watermark
 
-__all__ = ["Clock", "Metrics", "SpeechOutput", "find_watermark", "say"]
+__all__ = ["Clock", "Metrics", "SpeechOutput", "find_watermark", "most_held", "say"]
 
 Clock = Callable[[], float]
 
@@ -62,14 +62,21 @@ class Metrics:
                 f"speech           {self.speech:8.2f} s, {round(self.speech * 12.5)} frames, made in {took:.2f} s",
                 f"real-time factor {took / self.speech:8.3f}",
             ]
-        if sys.platform != "win32":
-            import resource
-
-            held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in KiB; macOS counts bytes
-            lines.append(f"memory           {held / (2**30 if sys.platform == 'darwin' else 2**20):8.2f} GB")
-        if torch.cuda.is_available():
-            lines.append(f"memory, GPU      {torch.cuda.max_memory_allocated() / 2**30:8.2f} GB")
+        lines += [f"{f'memory{where}':16}{held / 2**30:9.2f} GB" for where, held in most_held().items()]
         return lines
+
+
+def most_held() -> dict[str, int]:
+    """The most memory that was held at a time, in bytes: by "" of this process, and by ", GPU" where there is one."""
+    held = {}
+    if sys.platform != "win32":
+        import resource
+
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in KiB; macOS counts bytes
+        held[""] = most * (1 if sys.platform == "darwin" else 1024)
+    if torch.cuda.is_available():
+        held[", GPU"] = torch.cuda.max_memory_allocated()
+    return held
 
 
 @dataclass

@@ -6,12 +6,13 @@ from __future__ import annotations
 import signal
 from argparse import BooleanOptionalAction
 from collections.abc import Sequence
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from types import FrameType
 
+from .events import Tell
 from .parser import INTERRUPTED, Arguments, Parser, run
-from .speaking import say
+from .speaking import most_held, say
 
 __all__ = ["train_command"]
 
@@ -59,6 +60,8 @@ def train_command(arguments: Sequence[str] | None = None) -> int:
     add("--speaker", type=int, default=0, metavar="N", help="who says it (default 0)")
     add("--speaker-encoder", type=Path, metavar="FILE", help="Resemblyzer's weights (default: fetched once, 17 MB)")
     add("--tensorboard", action="store_true", help="write for TensorBoard, too")
+    add("--estimate", action="store_true", help="learn nothing: compute one batch and say how long all would take here")
+    add("--json", action="store_true", help="tell a program: a line of JSON for each step")
     add("--debug", action="store_true", help="show where an error came from")
     for field in fields(Settings):
         name = f"--{field.name.replace('_', '-')}"
@@ -86,30 +89,41 @@ def _train(given: Arguments) -> int:
     from ..training.likeness import EncoderMissing, load_speaker_encoder
     from ..training.measure import SENTENCES, Speaker
     from ..training.ranks import joined
-    from ..training.running import Speaking, run_training, told
+    from ..training.running import Speaking, estimate, run_training, told
     from ..training.settings import Settings
     from ..training.trainer import Trainer
 
-    consent = Consent(given.consent)
+    consent, tell = Consent(given.consent), Tell(given.json)
+
+    def note(line: str) -> None:
+        tell("note", line)
+
     options = {field.name: getattr(given, field.name) for field in fields(Settings)}
     settings = Settings(**options | {"extras": tuple(given.extras)})
     with joined(pick_device(given.device)) as ranks:
         half = settings.mode == "lora" and settings.precision == "bf16"
         generator = load_csm_1b(ranks.device, given.model, torch.bfloat16 if half else torch.float32)
+        # An estimate computes one batch, and a step has as many as are accumulated.
+        taken = replace(settings, accumulation=1) if given.estimate else settings
         data = lessons(given.data, generator.prompter, settings.reference_share)
         trainer = Trainer(
             generator.csm,
             data,
-            settings,
+            taken,
             given.out,
             ranks=ranks,
             consent=consent,
             base=str(given.model),
             folder_of_model=resolve(given.model),
-            say=say,
+            say=note,
         )
+        if given.estimate:
+            step_s, held = estimate(trainer, settings.accumulation), most_held()
+            memory = max(held.values(), default=0)
+            tell("estimate", _estimated(step_s, settings.steps, memory), step_s=step_s, memory=memory)
+            return 0
         if given.resume:
-            say(
+            note(
                 f"Goes on after step {trainer.step}."
                 if trainer.resume()
                 else "There is nothing to resume: training starts."
@@ -123,23 +137,35 @@ def _train(given: Arguments) -> int:
                 encoder = load_speaker_encoder(given.speaker_encoder)
                 speaking.speaker = Speaker(given.data, given.speaker, encoder)
             except EncoderMissing as missing:
-                say(f"Likeness is not measured. {missing}")
+                note(f"Likeness is not measured. {missing}")
         with _Stopping() as stopping:
             done = run_training(
                 trainer,
                 journal,
                 speaking=speaking,
                 stop=lambda: stopping.asked,
-                tell=lambda line, left: say(told(line, settings.steps, left)),
+                tell=lambda line, left: tell(
+                    "step", told(line, settings.steps, left), step=line.step, steps=settings.steps, left_s=left
+                ),
             )
         if not done:
-            say(f"Stopped after step {trainer.step}; everything is kept. Go on with --resume.")
+            tell("stopped", f"Stopped after step {trainer.step}; everything is kept. Go on with --resume.")
             return INTERRUPTED
         if ranks.first:
             target = trainer.export()
             option = "--adapter" if settings.mode == "lora" else "--model"
-            print(f"{target}: speak with it: csm-generate {option} {target} --text …")
+            line = f"{target}: speak with it: csm-generate {option} {target} --text …"
+            if given.json:
+                tell("done", line)
+            else:
+                print(line)
     return 0
+
+
+def _estimated(step_s: float, steps: int, memory: int) -> str:
+    hours = step_s * steps / 3600
+    time = f"{hours:.1f} hours" if hours >= 1.5 else f"{hours * 60:.0f} minutes"
+    return f"A step takes about {step_s:.1f} s here, and {steps} of them {time}; {memory / 2**30:.1f} GB of memory."
 
 
 class _Stopping:

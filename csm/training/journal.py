@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,10 @@ METRICS, PICTURE = "metrics.csv", "training.png"
 
 
 @dataclass(frozen=True)
-class Line:
-    """One step. What is measured now and then is None in between. likeness: cosine to the speaker's centroid."""
+class Line(Step):
+    """A step, how long it took, and what is measured now and then: None in between. likeness: cosine to the speaker's
+    centroid."""
 
-    step: int
-    epoch: float
-    code0: float
-    depth: float
-    learning_rate: float
-    gradient: float
     seconds: float
     held_out_code0: float | None = None
     held_out_depth: float | None = None
@@ -45,7 +40,8 @@ class Journal:
 
     def add(self, step: Step, seconds: float, held_out: HeldOut | None = None, likeness: float | None = None) -> Line:
         line = Line(
-            *(step.step, step.epoch, step.code0, step.depth, step.learning_rate, step.gradient, seconds),
+            **asdict(step),
+            seconds=seconds,
             held_out_code0=held_out.code0 if held_out else None,
             held_out_depth=held_out.depth if held_out else None,
             likeness=likeness,

@@ -89,12 +89,13 @@ def prepare(
     encoder: SpeakerEncoder | None = None,
     limits: Limits | None = None,
     check_texts: bool = True,
-    say: Callable[[str], None] = lambda line: None,
+    tell: Callable[[Clip], None] = lambda clip: None,
 ) -> Prepared:
     """Writes a prepared folder (csm/training/dataset.py).
 
     transcribe: None drops what has no text. encoder: None does not ask whether a clip is the speaker's.
-    check_texts: whether given texts are compared with what Whisper hears. Raises DatasetError, OSError.
+    check_texts: whether given texts are compared with what Whisper hears. tell: hears of each clip that is new.
+    Raises DatasetError, OSError.
     """
     limits = limits or Limits()
     for name in ("clips", "codes"):
@@ -117,7 +118,7 @@ def prepare(
                     clips[clip.id] = replace(clip, text=known.text, confidence=known.confidence, dropped=known.dropped)
                     continue
                 clips[clip.id] = judge(clip, sound, recording)
-                say(f"{clip.source} at {clip.start:.1f} s: {clips[clip.id].dropped or clips[clip.id].text}")
+                tell(clips[clip.id])
                 if len(clips) % KEPT_EVERY == 0:
                     write_clips(folder, (before | clips).values())
     finally:

@@ -14,7 +14,7 @@ from playwright.sync_api import Page, expect
 from config.places import ROOT
 from tests.browser.conftest import Launch
 
-PAGES = ("talk", "setup", "memory")
+PAGES = ("talk", "setup", "memory", "teach")
 AXE = "axe-core@4.10.3"
 STATIC = ROOT / "web" / "static"
 

@@ -6,13 +6,10 @@ import asyncio
 import base64
 import binascii
 import io
-import os
 import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -30,6 +27,7 @@ from pipeline.engine import EngineError
 from pipeline.engines.trial import transcribe
 from pipeline.stt import SpeechToText
 from web.api.http import Problem, checked, json_object
+from web.csm_voices import CsmVoice, csm_folder, csm_voices
 from web.service import Service
 
 MAX_RECORDING = 20_000_000
@@ -42,7 +40,6 @@ MAX_RECORDINGS = 5
 KEPT = ".flac"
 """Whatever it came as; what else a file tells of whoever recorded it, such as the place, is not kept."""
 FORMATS = {".wav": "audio/wav", ".flac": "audio/flac", ".mp3": "audio/mpeg"}
-LIBRARY_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\.(wav|flac|mp3)")
 
 
@@ -118,16 +115,9 @@ def voices_api(service: Service) -> APIRouter:
 
     @router.post("/api/voices/library/{name}")
     async def use(name: str) -> dict[str, Any]:
-        """Speak as it from now on: its recording is copied, in the place of those that are in use."""
-        voice = await _csm_voice(name)
-        data = base64.b64encode(await asyncio.to_thread(voice.recording.read_bytes)).decode()
-        kept, _ = await asyncio.to_thread(_keep, folder, Upload(name=name, data=data))
-        try:
-            await _change(service, lambda _: [Reference(recording=kept, text=voice.text[:2000])])
-        except BaseException:
-            (folder / kept).unlink(missing_ok=True)
-            raise
-        return {"recording": kept}
+        """Speak as it from now on: its recording is copied, in the place of those that are in use; what was learnt of
+        the voice is read where it lies."""
+        return {"recording": await speak_as(service, await _csm_voice(name))}
 
     @router.delete("/api/voices/library/{name}")
     async def discard(name: str) -> dict[str, Any]:
@@ -139,39 +129,31 @@ def voices_api(service: Service) -> APIRouter:
     return router
 
 
-@dataclass(frozen=True, slots=True)
-class LibraryVoice:
-    """A folder as `csm-voice` makes it: recording.wav (or .flac …), text.txt, and perhaps note.txt."""
+async def speak_as(service: Service, voice: CsmVoice, engine: str | None = None) -> str:
+    """Gives the name under which the voice's recording was copied. engine: to speak with, in place of the settings'.
 
-    folder: Path
-    recording: Path
-    text: str
-    note: str
+    Raises Problem, SettingsRefused, SettingsError.
+    """
+    folder = service.data / "voices"
+    data = base64.b64encode(await asyncio.to_thread(voice.recording.read_bytes)).decode()
+    kept, _ = await asyncio.to_thread(_keep, folder, Upload(name=voice.folder.name, data=data))
 
-    def told(self) -> dict[str, str]:
-        return {"name": self.folder.name, "note": self.note}
+    def edited(old: Settings) -> Settings:
+        new = old.model_copy(deep=True)
+        new.voice.references = [Reference(recording=kept, text=voice.text[:2000])]
+        new.voice.adapter = str(voice.adapter or "")
+        new.voice.engine = engine or old.voice.engine
+        return new
 
-
-def csm_folder() -> Path:
-    """Where csm keeps voices: csm/commands/voices.py, which is not imported, says the same."""
-    if chosen := os.environ.get("CSM_VOICES"):
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser() / "csm" / "voices"
-
-
-def csm_voices(folder: Path) -> Iterator[LibraryVoice]:
-    """By name. What is no voice, or cannot be read, is left out."""
-    for each in sorted(folder.glob("*/")):
-        recordings = list(each.glob("recording.*"))
-        with suppress(OSError, ValueError):
-            if LIBRARY_NAME.fullmatch(each.name) and len(recordings) == 1:
-                note = each / "note.txt"
-                words = note.read_text(encoding="utf-8").strip() if note.is_file() else ""
-                text = (each / "text.txt").read_text(encoding="utf-8").strip()
-                yield LibraryVoice(each, recordings[0], text, words)
+    try:
+        await service.change(edited)
+    except BaseException:
+        (folder / kept).unlink(missing_ok=True)
+        raise
+    return kept
 
 
-async def _csm_voice(name: str) -> LibraryVoice:
+async def _csm_voice(name: str) -> CsmVoice:
     """Raises Problem."""
     for voice in await asyncio.to_thread(lambda: list(csm_voices(csm_folder()))):
         if voice.folder.name == name:

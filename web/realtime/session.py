@@ -54,11 +54,8 @@ def a_place(service: Service) -> Iterator[None]:
     """Raises NoPlace."""
     if service.conversations >= MAX_CONVERSATIONS:
         raise NoPlace(f"{MAX_CONVERSATIONS} conversations run already; close one (a tab, a program), then try again.")
-    service.conversations += 1
-    try:
+    with service.conversing():
         yield
-    finally:
-        service.conversations -= 1
 
 
 class TakenOver(Exception):

@@ -14,7 +14,7 @@ import pytest
 import soundfile
 import torch
 
-from csm.commands import speaking, training
+from csm.commands import events, speaking
 from csm.commands.cli import generate_command
 from csm.commands.measuring import measure_command
 from csm.commands.preparing import prepare_command
@@ -105,7 +105,7 @@ def test_a_stopped_training_goes_on_and_is_the_one_that_was_not(
         speaking.say(line)
 
     with monkeypatch.context() as patched:
-        patched.setattr(training, "say", interrupted)
+        patched.setattr(events, "say", interrupted)
         assert train_command(TRAIN) == 130
     assert "Go on with --resume" in capsys.readouterr().err
     assert train_command([*TRAIN]) == 2

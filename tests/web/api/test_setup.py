@@ -340,7 +340,9 @@ async def test_voices_of_csm_voice_are_there_to_hear_use_and_remove(
     soundfile.write(voice / "recording.wav", np.full(48_000, 0.1), 24_000)
     (voice / "text.txt").write_text("Hello there.\n")
     (voice / "note.txt").write_text("She agreed.\n")
-    assert (await client.get("/api/voices/library")).json() == {"voices": [{"name": "anna", "note": "She agreed."}]}
+    assert (await client.get("/api/voices/library")).json() == {
+        "voices": [{"name": "anna", "note": "She agreed.", "learnt": False}]
+    }
     heard = await client.get("/api/voices/library/anna")
     assert heard.content == (voice / "recording.wav").read_bytes()
     assert (await client.post("/api/voices/library/anna", json={})).json() == {"recording": "anna.flac"}

@@ -41,6 +41,20 @@ export async function call(method, path, body) {
   return type === "application/json" ? response.json() : response.blob();
 }
 
+/** Send fields and files as a form; resolves to the answer's JSON. Throws ApiError. */
+export async function sendForm(path, fields) {
+  const body = new FormData();
+  for (const [name, value] of Object.entries(fields)) body.append(name, value);
+  let response;
+  try {
+    response = await fetch(path, { method: "POST", body });
+  } catch {
+    throw new ApiError("Can’t reach Parley. Check that it’s still running.");
+  }
+  if (!response.ok) throw await failure(response);
+  return response.json();
+}
+
 /** Call the API and get each line of its JSON lines as it comes; `signal` ends it. Throws ApiError. */
 export async function* callLines(method, path, signal) {
   let response;

@@ -1,0 +1,134 @@
+// The recordings: dropped, chosen or made here, sent one after the other, listed, removed, and prepared.
+
+import { ApiError, sendForm } from "../shared/api.js";
+import { chosenDevices } from "../audio/devices.js";
+import { Microphone } from "../audio/capture.js";
+import { wav } from "../audio/sample.js";
+import { byId, element, icon } from "../shared/dom.js";
+
+const LONGEST = 600; // seconds of a recording that is made here
+const RATE = 24000;
+
+export class Recordings {
+  #page;
+  #microphone = new Microphone();
+  #recorded = []; // blocks of samples, while recording
+  #samples = 0;
+  #sending = false;
+  #shown = "";
+
+  constructor(page) {
+    this.#page = page;
+    page.addEventListener("change", () => this.#show());
+    byId("add").addEventListener("click", () => byId("files").click());
+    byId("files").addEventListener("change", () => {
+      const files = [...byId("files").files];
+      byId("files").value = "";
+      this.#send(files);
+    });
+    byId("record").addEventListener("click", () => (this.#microphone.open ? this.#stop() : this.#record()));
+    this.#microphone.addEventListener("block", ({ detail: { samples } }) => this.#heard(samples));
+    const drop = byId("drop");
+    for (const kind of ["dragover", "dragleave", "drop"]) {
+      drop.addEventListener(kind, (event) => {
+        event.preventDefault();
+        drop.classList.toggle("over", kind === "dragover");
+        if (kind === "drop") this.#send([...event.dataTransfer.files]);
+      });
+    }
+    byId("prepare").addEventListener("click", () =>
+      page.act("prepare-error", "POST", "/prepare", { check_voice: byId("check-voice").checked }),
+    );
+  }
+
+  async #record() {
+    this.#recorded = [];
+    this.#samples = 0;
+    byId("recordings-error").textContent = "";
+    try {
+      await this.#microphone.start(chosenDevices().input || null);
+      this.#recording(true);
+    } catch (error) {
+      byId("recordings-error").textContent = error.message;
+    }
+  }
+
+  #recording(on) {
+    byId("record").setAttribute("aria-pressed", String(on));
+    byId("record").querySelector("span").textContent = on ? "Stop recording" : "Record";
+  }
+
+  #heard(samples) {
+    this.#recorded.push(samples);
+    this.#samples += samples.length;
+    const seconds = Math.floor(this.#samples / RATE);
+    const line = `Recording: ${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}. Read something aloud, and pause between sentences.`;
+    if (byId("recordings-line").textContent !== line) byId("recordings-line").textContent = line;
+    if (seconds >= LONGEST) this.#stop();
+  }
+
+  async #stop() {
+    this.#microphone.stop();
+    this.#recording(false);
+    const samples = new Int16Array(this.#samples);
+    let at = 0;
+    for (const block of this.#recorded) {
+      samples.set(block, at);
+      at += block.length;
+    }
+    this.#recorded = [];
+    await this.#send([new File([wav(samples)], "recorded-here.wav")]);
+  }
+
+  /** Texts after the recordings; what cannot be taken is said, and the others are sent all the same. */
+  async #send(files) {
+    if (!files.length || this.#sending || !this.#page.lesson) return;
+    this.#sending = true;
+    const troubles = [];
+    const voice = this.#page.lesson.id;
+    const bar = byId("sending");
+    byId("recordings-error").textContent = "";
+    bar.hidden = false;
+    for (const [number, file] of files.entries()) {
+      byId("recordings-line").textContent = `Sending ${number + 1} of ${files.length}…`;
+      bar.value = number / files.length;
+      try {
+        await sendForm("/api/teaching/recordings", { voice, file });
+      } catch (error) {
+        if (!(error instanceof ApiError)) throw error;
+        troubles.push(error.message);
+      }
+    }
+    bar.hidden = true;
+    this.#sending = false;
+    const taken = files.length - troubles.length;
+    byId("recordings-line").textContent = taken === 1 ? "Added." : taken ? `${taken} files added.` : "";
+    byId("recordings-error").textContent = troubles.join(" ");
+    await this.#page.refresh();
+  }
+
+  #show() {
+    const { overview, lesson, busy } = this.#page;
+    if (!lesson) return;
+    for (const id of ["add", "record"]) byId(id).disabled = busy && !this.#microphone.open;
+    byId("prepare").disabled = !lesson.recordings.length || overview.work?.under_way === true || overview.needs.model !== "";
+    byId("prepare").classList.toggle("primary", lesson.clips.length === 0);
+    byId("whisper-line").textContent = overview.needs.whisper
+      ? "They’re cut at pauses, and Whisper writes down what is said."
+      : "They’re cut at pauses. Whisper isn’t on this computer, so you write down what is said yourself; or download it in Setup first.";
+    byId("check-voice-line").textContent = overview.needs.encoder
+      ? "Clips that don’t sound like the others are left out."
+      : "Clips that don’t sound like the others are left out, and likeness is measured. Downloads the speaker encoder once (17 MB, from PyPI).";
+    const state = JSON.stringify([lesson.id, lesson.recordings, busy]);
+    if (state === this.#shown) return;
+    this.#shown = state;
+    byId("recordings").replaceChildren(...lesson.recordings.map((recording) => this.#row(recording, busy)));
+  }
+
+  #row({ name, bytes }, busy) {
+    const remove = element("button", { type: "button", className: "bare only-icon", "aria-label": `Remove ${name}`, disabled: busy }, icon("bin"));
+    remove.addEventListener("click", () => this.#page.act("recordings-error", "DELETE", `/recordings/${encodeURIComponent(name)}`));
+    const size = bytes >= 1e6 ? `${(bytes / 1e6).toFixed(1)} MB` : `${Math.ceil(bytes / 1e3)} kB`;
+    return element("li", {}, element("span", { textContent: name }), element("span", { className: "small quiet figures", textContent: size }), remove);
+  }
+}

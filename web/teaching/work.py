@@ -1,0 +1,214 @@
+"""The one process that prepares recordings or trains: a csm command, followed by what it tells, suspended while
+somebody talks, and ended with the server. What it has done lies on the disk, so another one goes on there."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import psutil
+
+from config.places import ROOT
+from pipeline.workers.supervision import tied_command
+
+logger = logging.getLogger(__name__)
+
+GRACE_S = 10.0
+"""For a process to end when the server does; a step of a training may take longer, and is then lost."""
+STOPPED = 130
+"""How csm's commands end that were asked to stop."""
+REFUSED = 2
+"""How they end when the last line of standard error says why, in a sentence."""
+
+KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
+
+Kind = Literal["preparing", "measuring", "training"]
+State = Literal["running", "paused", "waiting", "stopping", "done", "stopped", "failed"]
+Command = tuple[str, Sequence[str]]
+"""A module of csm.commands, and its arguments."""
+Commands = Sequence[Callable[[], Command]]
+"""Each is asked for when those before it are done, and what they have found out is known."""
+UNDER_WAY = ("running", "paused", "waiting", "stopping")
+
+
+@dataclass(slots=True)
+class Status:
+    """state: paused by the user; waiting while somebody talks. text: the latest news, or why it failed."""
+
+    lesson: str
+    kind: Kind
+    state: State = "running"
+    text: str = ""
+    share: float | None = None
+    step: int = 0
+    steps: int = 0
+    left_s: float | None = None
+
+
+class Busy(Exception):
+    """One is under way."""
+
+
+class Work:
+    def __init__(self, talking: bool = False) -> None:
+        self.status: Status | None = None
+        self.beside_talks = False
+        """Whether it goes on while somebody talks."""
+        self._talking = talking
+        self._child: asyncio.subprocess.Process | None = None
+        self._running: asyncio.Task[None] | None = None
+
+    @property
+    def under_way(self) -> bool:
+        return self.status is not None and self.status.state in UNDER_WAY
+
+    def begin(
+        self,
+        status: Status,
+        commands: Commands,
+        *,
+        hears: Callable[[dict[str, Any]], None],
+        killed: Callable[[], str],
+    ) -> None:
+        """Run commands one after the other.
+
+        Args:
+            hears: each JSON line that they tell.
+            killed: the sentence for one that ended in no way that a command does.
+
+        Raises:
+            Busy
+        """
+        if self.under_way:
+            raise Busy
+        self.status = status
+        self._running = asyncio.create_task(self._run(status, commands, hears, killed))
+
+    def talk(self, talking: bool) -> None:
+        """Somebody talks, or nobody does any more."""
+        self._talking = talking
+        self._settle()
+
+    def allow_talks(self, allowed: bool) -> None:
+        self.beside_talks = allowed
+        self._settle()
+
+    def pause(self) -> None:
+        if self.status is not None and self.status.state in ("running", "waiting"):
+            self.status.state = "paused"
+            self._settle()
+
+    def go_on(self) -> None:
+        if self.status is not None and self.status.state == "paused":
+            self.status.state = "running"
+            self._settle()
+
+    def stop(self) -> None:
+        """Ask it to end after what it is doing; all that it has learnt is kept."""
+        if self.under_way and self.status is not None:
+            self.status.state = "stopping"
+            self._settle()
+            self._signal(signal.SIGTERM)
+
+    async def end(self) -> None:
+        """With the server: soon, whatever it is doing."""
+        if self._running is None:
+            return
+        self.stop()
+        done, _ = await asyncio.wait([self._running], timeout=GRACE_S)
+        if not done:
+            self._signal(KILL)
+            self._running.cancel()
+            await asyncio.wait([self._running])
+
+    def _settle(self) -> None:
+        """The process computes, or does not, as the state has it."""
+        if self.status is None or not self.under_way:
+            return
+        if self.status.state in ("running", "waiting"):
+            self.status.state = "waiting" if self._talking and not self.beside_talks else "running"
+        if self._child is not None and self._child.returncode is None:
+            with suppress(psutil.Error):
+                process = psutil.Process(self._child.pid)
+                process.suspend() if self.status.state in ("paused", "waiting") else process.resume()
+
+    def _signal(self, number: int) -> None:
+        if self._child is not None and self._child.returncode is None:
+            with suppress(ProcessLookupError):
+                self._child.send_signal(number)
+
+    async def _run(
+        self,
+        status: Status,
+        commands: Commands,
+        hears: Callable[[dict[str, Any]], None],
+        killed: Callable[[], str],
+    ) -> None:
+        try:
+            for command in commands:
+                code, last = await self._follow(*command(), hears)
+                if code == STOPPED or (code < 0 and status.state == "stopping"):
+                    status.state = "stopped"
+                elif code == REFUSED and last:
+                    status.state, status.text = "failed", last
+                elif code:
+                    status.state, status.text = "failed", killed()
+                if status.state not in UNDER_WAY:
+                    return
+                if status.state == "stopping":
+                    status.state = "stopped"
+                    return
+            status.state = "done"
+        except Exception:
+            logger.exception("a voice could not be taught")
+            status.state, status.text = "failed", "Something went wrong inside Parley, and its log says what."
+
+    async def _follow(
+        self, module: str, arguments: Sequence[str], hears: Callable[[dict[str, Any]], None]
+    ) -> tuple[int, str]:
+        """How it ended, and the last thing it said for people."""
+        # Killed with the server, since a process that is suspended would not notice a milder signal.
+        command = tied_command(sys.executable, os.getpid(), KILL, module, *arguments)
+        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        environment = {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+        child = await asyncio.create_subprocess_exec(
+            *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            cwd=ROOT, env=environment, start_new_session=True, limit=1 << 22,
+        )  # fmt: skip
+        self._child = child
+        self._settle()
+        try:
+            last, _ = await asyncio.gather(_last_line(child.stderr), _told(child.stdout, hears))
+            return await child.wait(), last
+        finally:
+            if child.returncode is None:
+                with suppress(ProcessLookupError):
+                    child.kill()
+                await child.wait()
+            self._child = None
+
+
+async def _told(stream: asyncio.StreamReader | None, hears: Callable[[dict[str, Any]], None]) -> None:
+    assert stream is not None
+    async for line in stream:
+        if line.startswith(b"{"):  # a library may print, too
+            hears(json.loads(line))
+
+
+async def _last_line(stream: asyncio.StreamReader | None) -> str:
+    """Without the command's name before it."""
+    assert stream is not None
+    last = ""
+    async for line in stream:
+        if text := line.decode(errors="replace").strip():
+            last = text
+    name, _, sentence = last.partition(": ")
+    return sentence if name.startswith("csm-") else ""
