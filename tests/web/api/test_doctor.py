@@ -13,9 +13,12 @@ from fastapi import FastAPI
 from starlette.types import Message
 
 from pipeline.doctor import Begun, Step
+from tests.support.no_optional_models import no_optional_models
 from tests.web.conftest import Running
 from tests.web.scripted import ScriptedVoice
 from web.api.doctor import doctor_api
+
+__all__ = ["no_optional_models"]  # used by each test
 
 
 @pytest.fixture
