@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
+import pytest_asyncio
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -51,6 +52,10 @@ MAY_REASON = CHAT_TEMPLATE.replace(
     "<|assistant|>{% endif %}",
     "<|assistant|>{% if enable_thinking is not defined or enable_thinking %}<think>{% endif %}{% endif %}",
 )
+
+
+IN_ONE_LOOP = pytest.mark.asyncio(loop_scope="module")
+"""With the engine that the module's tests share."""
 
 
 def prompt(*texts: str, persona: str = "You are kind.", temperature: float = 0.0, max_tokens: int = 30) -> Prompt:
@@ -110,10 +115,16 @@ class CountingMind(Mind):
         return self.steps
 
 
-async def test_words_come_as_they_are_made_and_as_many_as_were_asked_for(llama: Path) -> None:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def engine(llama: Path) -> AsyncIterator[Transformers]:
     async with started(llama) as engine:
-        assert await reply(engine) == [f" {word}" for word in SAID]
-        assert engine.status.state == "ready" and engine.status.memory_bytes
+        yield engine
+
+
+@IN_ONE_LOOP
+async def test_words_come_as_they_are_made_and_as_many_as_were_asked_for(engine: Transformers) -> None:
+    assert await reply(engine) == [f" {word}" for word in SAID]
+    assert engine.status.state == "ready" and engine.status.memory_bytes
 
 
 async def test_a_reply_that_nobody_wants_any_more_is_not_finished(llama: Path) -> None:
@@ -138,8 +149,9 @@ def test_a_long_prompt_is_left_in_the_middle(llama: Path) -> None:
     reading.close()  # type: ignore[attr-defined]  # a generator
 
 
-async def test_several_are_answered_at_once(llama: Path) -> None:
-    async with started(llama) as engine, aclosing(engine.written(prompt("One.", max_tokens=len(SAID)))) as one:
+@IN_ONE_LOOP
+async def test_several_are_answered_at_once(engine: Transformers) -> None:
+    async with aclosing(engine.written(prompt("One.", max_tokens=len(SAID)))) as one:
         first = await anext(one)
         assert "".join(await reply(engine, "Two.")) == SENTENCE, "while the first waits for its listener"
         assert words([first, *[piece async for piece in one]]) == SENTENCE
@@ -342,11 +354,11 @@ def test_a_model_may_have_less_room_than_was_asked_for(llama: Path) -> None:
     assert mind(llama, context=1_000_000)._context == 4096
 
 
-async def test_what_cannot_be_read_at_once_is_said_so_and_the_next_is_answered(llama: Path) -> None:
-    async with started(llama, context=300) as engine:
-        with pytest.raises(EngineError, match="say it in shorter parts"):
-            await reply(engine, "x" * 1000)
-        assert "".join(await reply(engine)) == SENTENCE
+@IN_ONE_LOOP
+async def test_what_cannot_be_read_at_once_is_said_so_and_the_next_is_answered(engine: Transformers) -> None:
+    with pytest.raises(EngineError, match="say it in shorter parts"):
+        await reply(engine, "x" * 5000)
+    assert "".join(await reply(engine)) == SENTENCE
 
 
 def test_replies_longer_than_the_context_are_refused(llama: Path) -> None:
@@ -532,15 +544,9 @@ async def test_after_a_crash_it_answers_again(llama: Path) -> None:
         assert "".join(await reply(engine)) == SENTENCE
 
 
-async def test_it_is_in_the_catalogue(llama: Path, tmp_path: Path) -> None:
-    settings = Settings(mind=MindSettings(engine="transformers", model=str(llama)))
-    engine = create(CATALOGUE["mind", "transformers"], settings, tmp_path)
-    assert isinstance(engine, Transformers)
-    await engine.start(lambda progress: None)
-    try:
-        assert len(await reply(engine, max_tokens=16)) == 16
-    finally:
-        await engine.stop()
+def test_it_is_in_the_catalogue(tmp_path: Path) -> None:
+    settings = Settings(mind=MindSettings(engine="transformers", model="someone/llama"))
+    assert isinstance(create(CATALOGUE["mind", "transformers"], settings, tmp_path), Transformers)
 
 
 def test_a_template_may_be_asked_for_itself(llama: Path) -> None:

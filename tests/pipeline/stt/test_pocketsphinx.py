@@ -58,12 +58,12 @@ async def ears() -> AsyncIterator[PocketSphinx]:
     await engine.stop()
 
 
-@pytest.mark.parametrize("gain", [0.1, 0.5, 1.0, 2.0])
+@pytest.mark.parametrize("gain", [0.1, 2.0])
 async def test_the_weather_question_in_blocks_of_32_ms(ears: PocketSphinx, gain: float) -> None:
     assert await understood(ears, in_a_room(recording("weather_question.wav"), gain=gain)) == QUESTION
 
 
-@pytest.mark.parametrize("block", [160, 441, 4096, 1_000_000])
+@pytest.mark.parametrize("block", [441, 1_000_000])
 async def test_the_length_of_the_blocks_does_not_matter(ears: PocketSphinx, block: int) -> None:
     assert await understood(ears, in_a_room(recording("weather_question.wav")), block) == QUESTION
 
@@ -114,7 +114,7 @@ async def test_several_people_at_once(ears: PocketSphinx) -> None:
 async def test_a_turn_does_not_depend_on_earlier_ones(ears: PocketSphinx) -> None:
     sound = in_a_room(recording("austen_0870.wav"))
     first = await understood(ears, sound)
-    await understood(ears, in_a_room(recording("jfk.flac"), gain=2.0))
+    await understood(ears, in_a_room(recording("weather_question.wav"), gain=2.0))
     assert await understood(ears, sound) == first
     assert "to consider how much there might be" in first
 
@@ -123,7 +123,7 @@ async def test_decoders_are_used_again(ears: PocketSphinx) -> None:
     question = in_a_room(recording("weather_question.wav"))
     await understood(ears, question)
     before = ears.status.memory_bytes
-    for _ in range(4):
+    for _ in range(2):
         await understood(ears, question, block=1 << 20)
     after = ears.status.memory_bytes
     assert before is not None and after is not None
