@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
 DEFAULT_PERSONA = (
     "You are Parley, a warm and curious companion who is talking aloud with one person. "
@@ -124,6 +133,59 @@ class MemorySettings(_Tree):
     chroma_port: Annotated[int, Field(ge=1, le=65535)] = Field(8001, description="the Chroma server's port")
 
 
+Permission = Literal["allow", "ask", "off"]
+"""What a tool may do: run, run once the user has said yes, or nothing."""
+Permissions = Annotated[dict[Annotated[str, Field(max_length=200)], Permission], Field(max_length=500)]
+
+
+class ToolServer(_Tree):
+    """A server of tools by the Model Context Protocol: a command that is run here, or an address."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$")]
+    command: Annotated[str, Field(max_length=1000)] = ""
+    args: Annotated[list[Annotated[str, Field(max_length=2000)]], Field(max_length=50)] = Field(default_factory=list)
+    env: Annotated[dict[str, SecretStr], Field(max_length=50)] = Field(default_factory=dict)
+    url: Annotated[str, Field(max_length=2000)] = ""
+    key: SecretStr = SecretStr("")
+    """Sent to the address as `Authorization: Bearer`."""
+    enabled: bool = True
+    permissions: Permissions = Field(default_factory=dict)
+    """By tool, where they differ from what it says of itself."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> ToolServer:
+        if bool(self.command.strip()) == bool(self.url):
+            raise ValueError("give either a command or an address")
+        if self.url and (urlsplit(self.url).scheme not in ("http", "https") or not urlsplit(self.url).hostname):
+            raise ValueError("the address must begin with http:// or https://")
+        return self
+
+    @field_serializer("env", when_used="json")
+    def _write_env(self, env: dict[str, SecretStr]) -> dict[str, str]:
+        return {name: value.get_secret_value() for name, value in env.items()}
+
+    @field_serializer("key", when_used="json")
+    def _write_key(self, key: SecretStr) -> str:
+        return key.get_secret_value()
+
+
+class ToolSettings(_Tree):
+    builtin: bool = Field(
+        True, description="offer time and dates, timers and search to a language model that calls tools well"
+    )
+    permissions: Permissions = Field(default_factory=dict, description="of those, by name, where they are not allowed")
+    servers: Annotated[list[ToolServer], Field(max_length=20)] = Field(
+        default_factory=list, description="MCP servers whose tools are offered too"
+    )
+
+    @field_validator("servers")
+    @classmethod
+    def _named_once(cls, servers: list[ToolServer]) -> list[ToolServer]:
+        if len({each.name for each in servers}) < len(servers):
+            raise ValueError("two servers have the same name")
+        return servers
+
+
 class RecordingSettings(_Tree):
     enabled: bool = Field(False, description="keep the sound of both sides in the data folder, for the export")
 
@@ -153,6 +215,7 @@ class Settings(_Tree):
     mind: MindSettings = Field(default_factory=MindSettings)
     voice: VoiceSettings = Field(default_factory=VoiceSettings)
     memory: MemorySettings = Field(default_factory=MemorySettings)
+    tools: ToolSettings = Field(default_factory=ToolSettings)
     recording: RecordingSettings = Field(default_factory=RecordingSettings)
     api: ApiSettings = Field(default_factory=ApiSettings)
     log: LogSettings = Field(default_factory=LogSettings)

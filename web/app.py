@@ -24,6 +24,7 @@ from web.api.models import models_api
 from web.api.settings import api, settings_file_api
 from web.api.sound import sound_api
 from web.api.teaching import RECORDING_BYTES, RECORDINGS, teaching_api
+from web.api.tools import tools_api
 from web.api.voices import MAX_UPLOAD, voices_api
 from web.certificate import Certificate
 from web.forwarded import Forwarded, Network
@@ -82,7 +83,7 @@ def create_app(
     app.include_router(pages(service, version=VERSION, token_needed=address.token is not None, elsewhere=elsewhere))
     routers = (
         api, settings_file_api, memory_api, export_api, models_api, doctor_api, voices_api, sound_api,
-        teaching_api,
+        teaching_api, tools_api,
     )  # fmt: skip
     for router in routers:
         app.include_router(router(service))

@@ -57,6 +57,26 @@ def keep_key(old: Settings, new: Settings) -> None:
     new.mind.api_key = old.mind.api_key if same else SecretStr("")
 
 
+def keep_tool_keys(old: Settings, new: Settings) -> None:
+    """What a page is told of a server of tools lacks its keys: they stay while it is reached the same way."""
+    before = {each.name: each for each in old.tools.servers}
+    for server in new.tools.servers:
+        was = before.get(server.name)
+        if was is None or (was.command, was.args, was.url) != (server.command, server.args, server.url):
+            continue
+        server.key = server.key if server.key.get_secret_value() else was.key
+        server.env = {
+            name: value if value.get_secret_value() else was.env.get(name, value) for name, value in server.env.items()
+        }
+
+
+def switch_off_strange_tools(old: Settings, new: Settings) -> None:
+    """A file of settings starts no program, and asks no server, that was not there before."""
+    known = [(each.command, each.args, each.url) for each in old.tools.servers if each.enabled]
+    for server in new.tools.servers:
+        server.enabled = server.enabled and (server.command, server.args, server.url) in known
+
+
 def _server(url: str) -> tuple[str, str]:
     try:
         return urlsplit(url)[:2]

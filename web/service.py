@@ -15,9 +15,15 @@ from typing import Any
 from config import Settings, SettingsError, SettingsStore
 from config.store import Staged
 from pipeline.audio.portaudio import SoundCardError
+from pipeline.conversation.conversation import local_now
 from pipeline.conversation.events import Severity
 from pipeline.engine import EngineError
 from pipeline.engines.running import Engines
+from pipeline.tools.builtin.clock import clock_tools
+from pipeline.tools.builtin.said import said_tools
+from pipeline.tools.builtin.timers import Timers
+from pipeline.tools.owner import OwnerTools
+from pipeline.tools.toolbox import ToolFailed
 from web import logs
 from web.changes import SettingsRefused, check
 from web.names import Names
@@ -28,6 +34,8 @@ from web.turn_log import TurnLog
 logger = logging.getLogger(__name__)
 
 NOTICES = 50
+FOUND = 2000
+"""Characters of what a search in earlier conversations gives back."""
 
 Edit = Callable[[Settings], Settings]
 """Makes the new settings from those in force, which it leaves as they are."""
@@ -43,9 +51,11 @@ class Told:
 
 
 def public_settings(settings: Settings) -> dict[str, Any]:
-    """The settings as the page may know them: everything but the key."""
+    """The settings as the page may know them: everything but the keys."""
     tree = settings.model_dump(mode="json")
     tree["mind"].pop("api_key")
+    for server in tree["tools"]["servers"]:
+        server["key"], server["env"] = "", dict.fromkeys(server["env"], "")
     return tree
 
 
@@ -94,6 +104,12 @@ class Service:
         self.talk_watchers: list[Callable[[bool], None]] = []
         """Told whether somebody talks, whenever a conversation begins or ends."""
         self.card_holder = CardHolder()
+        self.timers = Timers()
+        remembers = lambda: self.settings.memory.enabled  # noqa: E731
+        self.tools = OwnerTools(
+            [*clock_tools(local_now), *self.timers.tools, *said_tools(self._search, remembers)], settings.tools
+        )
+        """The owner's."""
         self._loading: asyncio.Task[None] | None = None
         self._attempts: set[_Attempt] = set()
         self._watchers: set[Callable[[Settings], None]] = set()
@@ -202,6 +218,8 @@ class Service:
         old, self.settings = self.settings, settings
         if settings.log != old.log:
             logs.configure(self.data, level=settings.log.level, words=settings.log.words)
+        if settings.tools != old.tools:
+            self.tools.configure(settings.tools)
         for changed in tuple(self._watchers):
             changed(settings)
 
@@ -220,6 +238,14 @@ class Service:
             self.tell("error", f"What was said could not be taken out of the logs in {self.data} ({error.strerror}): "
                                "delete turns.jsonl and the files parley.log there yourself.")  # fmt: skip
         return sound
+
+    async def _search(self, query: str, conversation: str) -> str:
+        try:
+            memory = self.engines.memory()
+            found = await memory.recall(query, budget_chars=FOUND, exclude_conversation=conversation, asker="user")
+        except EngineError as error:
+            raise ToolFailed(str(error)) from error
+        return found.text
 
     async def keep_names(self, conversations: Iterable[str]) -> None:
         """Of these only: the others were forgotten."""
@@ -252,4 +278,6 @@ class Service:
         for task in under_way:
             task.cancel()
         await asyncio.gather(*under_way, return_exceptions=True)
+        self.timers.stop()
+        await self.tools.close()
         await self.engines.stop()

@@ -80,9 +80,13 @@ class Mind:
             pass
 
         self._parameters = header.parameters
+        self._knows_tools = "tools" in header.chat_template
 
     def parameters(self) -> int:
         return self._parameters
+
+    def knows_tools(self) -> bool:
+        return self._knows_tools
 
     def reply(self, prompt: Prompt) -> Iterator[str | ToolCall | Truncated]:
         """Pieces of text, some of them empty: after each one the generator may be closed."""

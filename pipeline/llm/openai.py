@@ -97,6 +97,10 @@ class OpenAIChat:
     def status(self) -> EngineStatus:
         return EngineStatus("openai", self._state, self._last_error)
 
+    @property
+    def uses_tools(self) -> bool:
+        return self._takes_tools is not False
+
     async def models(self) -> list[dict[str, Any]]:
         """What the server offers. Raises EngineError."""
         return await self._server.models()

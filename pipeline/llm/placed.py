@@ -15,11 +15,18 @@ class PlacedMind(PlacedEngine[Place]):
     def __init__(self, place: Place) -> None:
         super().__init__(place)
         self._parameters = small.SMALL
+        self._knows_tools = False
 
     async def start(self, report: Report) -> None:
         """Load. Raises EngineError with one sentence that says what to do."""
         await super().start(report)
         self._parameters = await self._place.call("parameters")
+        self._knows_tools = await self._place.call("knows_tools")
+
+    @property
+    def uses_tools(self) -> bool:
+        """Its template has a form for tools, and it is not of the smallest, which call one to say hello."""
+        return self._knows_tools and self._parameters >= small.SMALL
 
     async def reply(self, prompt: Prompt) -> AsyncGenerator[str | ToolCall | Truncated, None]:
         written = small.reply(prompt, self.written) if self._guarded(prompt) else self.written(prompt)

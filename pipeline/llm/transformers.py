@@ -59,6 +59,9 @@ class Mind:
         report(Progress("warming up"))
         next(token for token in self._generated(self._ids("Hello."), 0.0, 1) if token is not None)
 
+    def knows_tools(self) -> bool:
+        return self._template.knows_tools
+
     def parameters(self) -> int:
         return sum(each.numel() for each in self._model.parameters())
 

@@ -27,6 +27,7 @@ from pipeline.engine import EngineError, EngineState, EngineStatus, Progress, Re
 from pipeline.llm import Passed, Prompt, Truncated
 from pipeline.llm.checkpoint import ROOM_BESIDE, check_room, positions, weight_bytes
 from pipeline.llm.openai import OpenAIChat
+from pipeline.llm.tool_parsers import tool_parser
 from pipeline.tools.calls import ToolCall
 from pipeline.workers.supervision import Supervision, tied_command
 from pipeline.workers.worker import Worker
@@ -77,6 +78,8 @@ class Vllm:
         self._process: asyncio.subprocess.Process | None = None
         self._watching: asyncio.Task[None] | None = None
         self._server: OpenAIChat | None = None
+        self._parser: str | None = None
+        """Of tool calls; None where its form is not known."""
         self._state: EngineState = "stopped"
         self._last_error: str | None = None
 
@@ -127,6 +130,10 @@ class Vllm:
             restarts=self._supervision.restarts,
         )
 
+    @property
+    def uses_tools(self) -> bool:
+        return self._parser is not None and self._server is not None and self._server.uses_tools
+
     async def reply(self, prompt: Prompt) -> AsyncGenerator[str | ToolCall | Truncated, None]:
         if self._state != "ready" or self._server is None:
             raise EngineError("vLLM is not ready yet: try again in a moment.")
@@ -173,6 +180,7 @@ class Vllm:
         """The address that the new process will answer at, and its key: other programs are not to use it."""
         key = secrets.token_urlsafe()
         context = min(self._context, positions(self._folder) or self._context)  # vLLM refuses to go beyond
+        parser = self._parser = await asyncio.to_thread(tool_parser, self._folder)
         share, environment = await asyncio.to_thread(_memory, self._model, weight_bytes(self._folder))
         try:
             self._log.parent.mkdir(parents=True, exist_ok=True)
@@ -182,6 +190,7 @@ class Vllm:
                     *("--host", "127.0.0.1", "--port", str(port)),
                     *("--model", str(self._folder), "--served-model-name", self._model),
                     *("--max-model-len", str(context), "--gpu-memory-utilization", f"{share:.3f}"),
+                    *(("--enable-auto-tool-choice", "--tool-call-parser", parser) if parser else ()),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,

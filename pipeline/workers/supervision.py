@@ -23,6 +23,11 @@ def tied_command(python: Path | str, parent: int, sign: int, module: str, *argum
     return [str(python), str(tied.__file__), str(parent), str(sign), module, *arguments]
 
 
+def tied_program(python: Path | str, parent: int, sign: int, program: str, *arguments: str) -> list[str]:
+    """Runs a program, by its full path, in a process that ends when this one does."""
+    return [str(python), str(tied.__file__), str(parent), str(sign), "--program", program, *arguments]
+
+
 class Supervision:
     """One child after another."""
 

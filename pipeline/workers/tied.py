@@ -1,6 +1,7 @@
-"""Run a module as `python -m` does, in a process that Linux ends when its parent dies.
+"""Run a module as `python -m` does, or any program, in a process that Linux ends when its parent dies.
 
-`python tied.py PARENT SIGNAL MODULE ARGUMENTS…`: by its path, since the Python that runs it may have an environment
+`python tied.py PARENT SIGNAL MODULE ARGUMENTS…`, `python tied.py PARENT SIGNAL --program COMMAND ARGUMENTS…`: by its
+path, since the Python that runs it may have an environment
 without Parley. Elsewhere than on Linux a child notices by the end of its pipe, or its parent stops it in good order.
 """
 
@@ -28,5 +29,7 @@ if __name__ == "__main__":
     del sys.path[0]  # this folder, whose names are not the module's
     _, parent, sign, module, *arguments = sys.argv
     die_with(int(parent), int(sign))
+    if module == "--program":
+        os.execv(arguments[0], arguments)
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -15,7 +15,7 @@ from config.engines import CATALOGUE
 from config.profiles import PROFILES
 from pipeline.engine import EngineError
 from web.api.http import checked, json_object
-from web.changes import STAGES, keep_key, merged
+from web.changes import STAGES, keep_key, keep_tool_keys, merged, switch_off_strange_tools
 from web.service import Service, public_settings
 
 
@@ -44,6 +44,7 @@ def api(service: Service) -> APIRouter:
             new = checked(Settings, merged(old.model_dump(mode="json"), changes))
             if "api_key" not in changes.get("mind", {}):
                 keep_key(old, new)
+            keep_tool_keys(old, new)
             return new
 
         applied = await service.change(edit)
@@ -102,7 +103,10 @@ def settings_file_api(service: Service) -> APIRouter:
 
     @router.post("/api/settings/import")
     async def bring_back(request: Request) -> dict[str, Any]:
-        """A tree as export gives it; what it leaves out becomes the default, but for the key of the same server."""
+        """A tree as export gives it; what it leaves out becomes the default, but for the key of the same server.
+
+        Servers of tools that were not there before are switched off.
+        """
         tree = await json_object(request)
         brought = checked(Settings, tree)
         voices = service.data / "voices"
@@ -112,6 +116,8 @@ def settings_file_api(service: Service) -> APIRouter:
             new = brought.model_copy(deep=True)
             if "api_key" not in tree.get("mind", {}):
                 keep_key(old, new)
+            keep_tool_keys(old, new)
+            switch_off_strange_tools(old, new)
             new.set_up = new.set_up or old.set_up
             new.voice.references = [each for each in new.voice.references if each.recording not in missing]
             return new

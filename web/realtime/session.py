@@ -11,7 +11,7 @@ import json
 import uuid
 from collections import deque
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -272,18 +272,28 @@ class Call:
         kept = settings.recording.enabled and self._wishes.kind == "realtime"
         recording = Recording(self._service.recordings.folder(self.name)) if kept else None
         conversation = Conversation(
-            stages, settings, name=self.name, on_record=self._service.turns.add, recording=recording, past=past
+            stages,
+            settings,
+            name=self.name,
+            on_record=self._service.turns.add,
+            recording=recording,
+            past=past,
+            toolbox=self._service.tools,
         )
+        self._service.tools.begin()
         writing = asyncio.create_task(recording.write()) if recording is not None else None
         commands = Commands(conversation, self._narrator, settings, self._wishes, self._outgoing.put)
         card = Card(self._service.card_holder, conversation, self._notice, self._card_switched)
         try:
             async with conversation:
+                telling = ExitStack()
                 self._conversation, self._commands, self._card = conversation, commands, card
                 try:
                     await self._outgoing.put(wire.SessionCreated(session=commands.session))
                     if past.entries and self._narrator.parley:
                         await self._outgoing.put(_told_again(past))
+                    if self._wishes.kind == "realtime":
+                        telling.enter_context(self._service.timers.told(self.name, conversation.announce))
                     await self._catch_up()
                     async for event in conversation.events():
                         card.follow(event)
@@ -295,6 +305,7 @@ class Call:
                         if cut_off is not None:
                             await self._outgoing.put(cut_off)
                 finally:
+                    telling.close()
                     self._conversation = self._commands = self._card = None  # what changes from here on is not for it
                     await uninterrupted(_ended(card, commands, writing))
         finally:

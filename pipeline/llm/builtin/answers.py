@@ -11,9 +11,9 @@ from datetime import date, datetime, timedelta
 from pipeline.llm.builtin import facts
 from pipeline.llm.builtin.arithmetic import NotCalculable, calculate
 from pipeline.llm.builtin.knowledge import known
-from pipeline.llm.builtin.places import time_in
 from pipeline.llm.builtin.turn import Turn
 from pipeline.llm.builtin.words import alike, content_words, some_time_ago
+from pipeline.tools.builtin.places import time_in
 
 # The conversation itself
 

@@ -15,6 +15,7 @@ import { Models } from "./models.js";
 import { otherPrograms } from "./other-programs.js";
 import { tell, tellKept } from "../shared/notices.js";
 import { RealEngines } from "./real-engines.js";
+import { OwnTools } from "./tools.js";
 import { References } from "./references.js";
 import { askingForModels, settingsFile } from "./settings-file.js";
 import { SettingsForm } from "./settings-form.js";
@@ -30,6 +31,7 @@ new RealEngines(form, models, engines, download);
 new Doctor().addEventListener("step", () => engines.showHealth());
 new Companion(form);
 new References(form);
+const tools = new OwnTools(form);
 settingsFile(form);
 otherPrograms(form);
 askingForModels();
@@ -116,6 +118,7 @@ addEventListener("hashchange", follow);
 
 form.addEventListener("change", () => {
   showVoices();
+  tools.load().catch((error) => tell(error.message, { key: "load", severity: "error" }));
   const { language: spoken } = form.settings.ears;
   if (language.value !== spoken && spoken) language.append(new Option(spoken, spoken, false, true));
 });
@@ -124,7 +127,7 @@ const language = byId("ears.language");
 language.replaceChildren(...languageOptions());
 try {
   await form.load();
-  await Promise.all([engines.load(), headset.load(), models.load()]);
+  await Promise.all([engines.load(), headset.load(), models.load(), tools.load()]);
   await tellKept();
 } catch (error) {
   tell(error.message, { key: "load", severity: "error" });

@@ -8,6 +8,7 @@ import { byId, loudness, setIcon, showLevel } from "../shared/dom.js";
 import { tell, tellEngines, tellKept, tellOnce, withdraw } from "../shared/notices.js";
 import { Orb } from "./orb.js";
 import { Realtime } from "../shared/realtime.js";
+import { Tools } from "./tools.js";
 import { showTiming } from "./timing.js";
 import { Transcript } from "./transcript.js";
 
@@ -22,6 +23,8 @@ const realtime = new Realtime();
 const microphone = new Microphone();
 const playback = new Playback();
 const transcript = new Transcript(byId("transcript"), byId("opening"), byId("announced"));
+
+const tools = new Tools(transcript, (call, allow) => realtime.send("parley.tool.answer", { call_id: call, allow }));
 
 let place = byId("room").dataset.place; // "browser" or "soundcard"
 let talking = false; // the user pressed Start
@@ -48,7 +51,8 @@ function appearance() {
     return ["waiting", waitingFor ? "Waiting for the microphone" : "Opening the microphone…", waitingFor];
   }
   if (phase === "speaking") return ["speaking", "Speaking", "Talk over it to interrupt"];
-  if (phase === "thinking") return ["thinking", "Thinking", ""];
+  if (phase === "thinking") return ["thinking", tools.running ? "Using a tool" : "Thinking", ""];
+  if (talking && tools.asking) return ["listening", "Waiting for your answer", "Say yes or no"];
   if (!talking) return ["resting", "Ready when you are", ""];
   if (microphone.muted) return ["waiting", "Muted", "Parley can’t hear you"];
   return ["listening", "Listening", ""];
@@ -163,7 +167,7 @@ function type(text) {
   }
   withdraw("words");
   playback.start(); // what is said before it has started waits in it
-  stopReply();
+  if (reply || !tools.running) stopReply(); // a tool at work is not called off by a word
   transcript.user(id, text);
   typed.push({ id, type: "message", role: "user", content: [{ type: "input_text", text }] });
   if (!reply) sendTyped();
@@ -231,6 +235,7 @@ const messages = {
     }
     reply = null;
     typed = [];
+    tools.reset();
     phase = "listening";
     if (taken) {
       elsewhere = true;
@@ -298,6 +303,9 @@ const messages = {
   "parley.recalled"({ items }) {
     transcript.recalled(items);
   },
+  "parley.tool"(used) {
+    tools.tell(used);
+  },
   "parley.turn"({ record }) {
     showTiming(record);
   },
@@ -351,6 +359,8 @@ const keys = {
   " ": press,
   m: mute,
   Escape: stopReply,
+  y: () => tools.decide(true),
+  n: () => tools.decide(false),
   "/": () => byId("words").focus(),
   "?": () => byId("help-dialog").showModal(),
 };

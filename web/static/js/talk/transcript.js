@@ -17,6 +17,7 @@ export class Transcript {
   #opening;
   #turns = new Map(); // the user's item id → entry
   #replies = new Map(); // response id → {entry, text, made, heard}
+  #tools = new Map(); // the call's id → {entry, said}
   #recalled = [];
   #announced;
   #followed = true; // whether it moves on by itself, which ends when the reader scrolls away
@@ -39,6 +40,7 @@ export class Transcript {
     for (const entry of this.#log.querySelectorAll(".entry")) entry.remove();
     this.#turns.clear();
     this.#replies.clear();
+    this.#tools.clear();
     this.#recalled = [];
     this.#announced.replaceChildren();
     this.#opening.hidden = false;
@@ -198,6 +200,32 @@ export class Transcript {
         const words = outcome === "failed" ? `This reply failed: ${why}` : cause(why);
         reply.entry.append(element("p", { className: "aside", textContent: words }));
       }
+    });
+  }
+
+  /** A call of a tool: one line, which changes with its state. What came of it opens. */
+  tool(call, { name, given, state, result, failed }) {
+    if (!this.#tools.has(call)) {
+      const { entry, said } = this.#entry("Tool", "tool");
+      this.#tools.set(call, { entry, said });
+    }
+    const { entry, said } = this.#tools.get(call);
+    this.#keepEnd(() => {
+      entry.querySelector("details")?.remove();
+      said.replaceChildren(
+        element("b", { textContent: name }),
+        given ? ` (${given})` : "",
+        element("span", { className: "quiet", textContent: `: ${state}` }),
+      );
+      if (result)
+        entry.append(
+          element(
+            "details",
+            { className: "aside", open: failed },
+            element("summary", { textContent: "What came of it" }),
+            element("p", { textContent: result, dir: "auto" }),
+          ),
+        );
     });
   }
 

@@ -1,0 +1,363 @@
+"""One MCP server of the owner's: started when it is first wanted, watched, started again, and ended with Parley.
+
+The official SDK speaks with it, over the pipes of a child process or by streamable HTTP. What it says of itself and of
+its tools is data. Nothing of its settings is logged: they may hold keys.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import os
+import re
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Literal, TextIO
+from urllib.parse import urlsplit
+
+from config.settings import Permission, ToolServer
+from pipeline.tools.calls import Tool
+from pipeline.tools.toolbox import ToolFailed
+from pipeline.workers.supervision import SOUND_S, tied_program
+
+if TYPE_CHECKING:
+    from mcp import Client
+    from mcp_types import CallToolResult
+    from mcp_types import Tool as ListedTool
+
+START_S = 60.0
+"""For a server to be there and to list its tools: `npx` and `uvx` may have to fetch it first."""
+BACK_OFF_S = (1.0, 5.0, 15.0, 60.0)
+"""Before a server that ended by itself is started again."""
+MOST_TOOLS = 100
+"""Of one server."""
+LONGEST_DESCRIPTION = 500
+"""Characters of what a tool says of itself; of what it says of an argument, a third."""
+LAST_WORDS = 4000
+"""Characters of a child's errors that are kept, to say why it ended."""
+
+State = Literal["off", "starting", "ready", "failed"]
+
+
+class _Failed(Exception):
+    """One sentence for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerTool:
+    name: str
+    """As the server has it."""
+    title: str
+    tool: Tool
+    usual: Permission
+    """Where the owner has not chosen: one that changes things, or that does not say, asks first."""
+
+
+class McpServer:
+    def __init__(self, settings: ToolServer, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+        """`sleep`: in seconds, between restarts."""
+        self.settings = settings
+        self.state: State = "off"
+        self.error = ""
+        """Why it does not run, in one sentence."""
+        self.tools: tuple[ServerTool, ...] = ()
+        self.listed = 0
+        """Tools that the server has told of: more than there are here, where it has too many."""
+        self._sleep = sleep
+        self._client: Client | None = None
+        self._keeping: asyncio.Task[None] | None = None
+        self._settled = asyncio.Event()
+        """It is ready or has failed."""
+        self._stop = asyncio.Event()
+        self._died = asyncio.Event()
+
+    def same(self, settings: ToolServer) -> bool:
+        """Whether it would be reached the same way."""
+        how = {"permissions"}
+        return self.settings.model_dump(exclude=how) == settings.model_dump(exclude=how)
+
+    def begin(self) -> None:
+        """Start it, beside everything else, unless it runs."""
+        if self._keeping is None or self._keeping.done():
+            self.state, self.error = "starting", ""
+            self._settled.clear()
+            self._keeping = asyncio.create_task(self._keep())
+
+    async def tried(self) -> None:
+        """Start it where it does not run, and wait until it is ready or has failed."""
+        self.begin()
+        await self._settled.wait()
+
+    async def call(self, name: str, arguments: Mapping[str, Any]) -> str:
+        """What came of a tool. Raises ToolFailed."""
+        import anyio
+        import httpx2
+        from mcp import MCPError
+        from mcp_types import CONNECTION_CLOSED
+
+        await self.tried()
+        if self._client is None:
+            raise ToolFailed(self.error or f"{self.settings.name} is not there.")
+        try:
+            result = await self._client.call_tool(name, dict(arguments))
+        except MCPError as error:
+            if error.error.code == CONNECTION_CLOSED:
+                self._lost()
+                raise ToolFailed(f"{self.settings.name} ended before it had answered.") from error
+            raise ToolFailed(_sentence(str(error))) from error
+        except RuntimeError as error:  # what came is not what the tool has promised
+            raise ToolFailed(_sentence(str(error))) from error
+        except (OSError, anyio.ClosedResourceError, anyio.BrokenResourceError, httpx2.HTTPError) as error:
+            self._lost()
+            raise ToolFailed(f"{self.settings.name} does not answer.") from error
+        text = _text(result)
+        if result.is_error:
+            raise ToolFailed(text or "It failed, and did not say why.")
+        return text
+
+    def _lost(self) -> None:
+        """The connection is gone: whoever calls next waits for another."""
+        self._client = None
+        self._settled.clear()
+        self._died.set()
+
+    async def close(self) -> None:
+        """End it, its process too."""
+        self._stop.set()
+        if self._keeping is not None:
+            if self.state == "starting":  # it does not see that it is to stop while it starts
+                self._keeping.cancel()
+            await asyncio.wait([self._keeping])
+        self.state = "off"
+
+    async def _keep(self) -> None:
+        """Run it until it is to stop. One that was never ready is not tried again by itself."""
+        failures, clock = 0, asyncio.get_running_loop().time
+        while not self._stop.is_set():
+            born, was_ready = clock(), False
+            try:
+                await self._hold()
+                was_ready = True
+            except _Failed as error:
+                self.error = str(error)
+            except Exception:
+                logging.getLogger(__name__).exception("an MCP server could not be used")
+                self.error = "Something went wrong inside Parley; its log says what."
+            if self._stop.is_set():
+                return
+            if was_ready:  # who calls it now waits until it is there again
+                self.state, self.error = "starting", f"{self.settings.name} ended by itself."
+                self._settled.clear()
+                failures = 0 if clock() - born >= SOUND_S else failures
+            else:
+                self.state = "failed"
+                self._settled.set()
+                if not failures:
+                    return
+            waiting = asyncio.ensure_future(self._sleep(BACK_OFF_S[min(failures, len(BACK_OFF_S) - 1)]))
+            stopping = asyncio.create_task(self._stop.wait())
+            await asyncio.wait([waiting, stopping], return_when=asyncio.FIRST_COMPLETED)
+            waiting.cancel()
+            stopping.cancel()
+            failures += 1
+
+    async def _hold(self) -> None:
+        """Start it, and return when it has ended or is to stop. Raises _Failed where it does not start."""
+        self.state = "starting"
+        self._died.clear()
+        await asyncio.to_thread(importlib.import_module, "mcp")  # a second, in which nobody could be heard
+        words = _LastWords(self._died if self.settings.command else asyncio.Event())
+        try:
+            async with AsyncExitStack() as stack:
+                stack.callback(words.close)
+                try:
+                    async with asyncio.timeout(START_S):
+                        client = await stack.enter_async_context(self._connection(words))
+                        await self._list(client)
+                finally:
+                    words.no_more_writers()
+                self._client, self.state, self.error = client, "ready", ""
+                self._settled.set()
+                waits = [asyncio.create_task(event.wait()) for event in (self._stop, self._died)]
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+                for wait in waits:
+                    wait.cancel()
+                self._client, self.tools = None, ()
+        except Exception as error:
+            if self.state == "ready":
+                logging.getLogger(__name__).warning(
+                    "%s did not end well (%s)", self.settings.name, type(error).__name__
+                )
+                return
+            raise _Failed(self._explained(error, words)) from error
+        finally:
+            self._client, self.tools = None, ()
+
+    def _connection(self, words: _LastWords) -> Client:
+        """Raises _Failed."""
+        import httpx2
+        from mcp import Client, StdioServerParameters, stdio_client
+        from mcp.client.streamable_http import streamable_http_client
+
+        for name in ("mcp", "httpx2"):  # they log addresses, and what servers send
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        given = self.settings
+        if given.url:
+            key = given.key.get_secret_value()
+            headers = {"Authorization": f"Bearer {key}"} if key else {}
+            http = httpx2.AsyncClient(
+                headers=headers, timeout=httpx2.Timeout(START_S, read=300.0), trust_env=not is_local(given.url)
+            )
+            return Client(streamable_http_client(given.url, http_client=http))
+        environment = {name: value.get_secret_value() for name, value in given.env.items()}
+        program = shutil.which(str(Path(given.command).expanduser()), path=environment.get("PATH"))
+        if program is None:
+            raise _Failed(
+                f"There is no program {given.command[:80]!r} on this computer: install it, or correct the name."
+            )
+        command = [program, *given.args]
+        if sys.platform == "linux":
+            command = tied_program(sys.executable, os.getpid(), signal.SIGKILL, *command)
+        parameters = StdioServerParameters(command=command[0], args=command[1:], env=environment)
+        return Client(stdio_client(parameters, errlog=words.errors))
+
+    async def _list(self, client: Client) -> None:
+        """Read its tools, of which two with one name are one."""
+        found: dict[str, ServerTool] = {}
+        cursor, self.listed = None, 0
+        while True:
+            page = await client.list_tools(cursor=cursor)
+            self.listed += len(page.tools)
+            for each in page.tools:
+                if len(found) < MOST_TOOLS:
+                    found.setdefault(each.name, _read(each))
+            cursor = page.next_cursor
+            if cursor is None or self.listed >= 10 * MOST_TOOLS:
+                break
+        self.tools = tuple(found.values())
+
+    def _explained(self, error: Exception, words: _LastWords) -> str:
+        import httpx2
+        from mcp import MCPError
+
+        name = self.settings.name
+        for cause in _leaves(error):
+            match cause:
+                case _Failed():
+                    return str(cause)
+                case TimeoutError():
+                    return f"{name} has not answered within {START_S:.0f} seconds: is it an MCP server?"
+                case httpx2.HTTPStatusError() if cause.response.status_code in (401, 403):
+                    return f"{name} refused the key: enter the right one."
+                case httpx2.TransportError():
+                    return f"No server answers at the address of {name}: start it, or correct the address."
+                case OSError():
+                    return f"{name} cannot be started ({cause.strerror})."
+        if said := words.last:
+            return f"{name} ended at once and said: {said}"
+        for cause in _leaves(error):
+            if isinstance(cause, MCPError):
+                return f"{name} does not speak MCP as it should ({_sentence(str(cause))})."
+        return f"{name} ended before it was ready: is it an MCP server?"
+
+
+def is_local(url: str) -> bool:
+    """Whether nothing that is asked there leaves this computer."""
+    return urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
+
+
+class _LastWords:
+    """What a child writes to its standard error: the end of it, and that it has ended, since it writes no more."""
+
+    def __init__(self, ended: asyncio.Event) -> None:
+        self._loop, self._ended = asyncio.get_running_loop(), ended
+        reader, writer = os.pipe()
+        self.errors: TextIO = os.fdopen(writer, "w")
+        self._said = ""
+        self._watching = True
+        self._used = False
+        threading.Thread(target=self._read, args=(os.fdopen(reader, "rb", 0),), daemon=True).start()
+
+    def _read(self, pipe: IO[bytes]) -> None:
+        with pipe:
+            while piece := pipe.read(4096):
+                self._said = (self._said + piece.decode(errors="replace"))[-LAST_WORDS:]
+                self._used = True
+        if self._watching:
+            with suppress(RuntimeError):  # the loop has ended too
+                self._loop.call_soon_threadsafe(self._ended.set)
+
+    @property
+    def last(self) -> str:
+        """Its last line, short."""
+        lines = [line.strip() for line in self._said.splitlines() if line.strip()]
+        return _sentence(lines[-1]) if lines else ""
+
+    def no_more_writers(self) -> None:
+        """The child has its own end by now."""
+        self.errors.close()
+
+    def close(self) -> None:
+        self._watching = False
+
+
+def _read(listed: ListedTool) -> ServerTool:
+    notes = listed.annotations
+    reads_only = notes is not None and notes.read_only_hint is True and notes.destructive_hint is not True
+    title = listed.title or (notes.title if notes is not None else None) or listed.name
+    schema = _shortened(listed.input_schema)
+    parameters: Mapping[str, Any] = schema if isinstance(schema, dict) else {}
+    tool = Tool(listed.name, _cut(listed.description or "", LONGEST_DESCRIPTION), parameters, own=True)
+    return ServerTool(listed.name, _cut(title, 80), tool, "allow" if reads_only else "ask")
+
+
+def _shortened(schema: Any) -> Any:
+    """A schema whose descriptions are short."""
+    match schema:
+        case dict():
+            return {
+                key: _cut(value, LONGEST_DESCRIPTION // 3)
+                if key == "description" and isinstance(value, str)
+                else _shortened(value)
+                for key, value in schema.items()
+                if key not in ("title", "$schema", "examples")
+            }
+        case list():
+            return [_shortened(each) for each in schema]
+    return schema
+
+
+def _text(result: CallToolResult) -> str:
+    """What of a result is text, and a word for what is not."""
+    said = list[str]()
+    for part in result.content:
+        if part.type == "text":
+            said.append(part.text)
+        elif part.type == "resource" and isinstance(text := getattr(part.resource, "text", None), str):
+            said.append(text)
+        elif part.type == "resource_link":
+            said.append(str(part.uri))
+        else:
+            said.append(f"(Here was {part.type}, which is not text.)")
+    return "\n".join(said)
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for each in error.exceptions for leaf in _leaves(each)]
+    return [error]
+
+
+def _sentence(text: str) -> str:
+    return _cut(re.sub(r"[^\S ]+|[\x00-\x1f]", " ", text), 200)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
