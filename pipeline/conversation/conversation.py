@@ -243,7 +243,10 @@ class Conversation:
 
     def allow(self, call_id: str, allowed: bool) -> bool:
         """The user's yes or no to a call that asks for one; False where none of that name does."""
-        return self._errands.answer(call_id, allowed)
+        answered = self._errands.answer(call_id, allowed)
+        if answered and (reply := self._replies.current) is not None and not reply.request.kept:
+            self._replies.cancel("the user answered")  # the question need not be heard to its end
+        return answered
 
     def call_off(self) -> None:
         """The owner's tools that are at work are not waited for any more."""

@@ -91,9 +91,9 @@ export class OwnTools {
     });
     const shown = (title ?? name).replaceAll("_", " ");
     const words = element("label", { for: id }, element("b", { textContent: shown, dir: "auto" }));
-    if (description) words.append(element("span", { className: "small quiet", textContent: description.slice(0, 160), dir: "auto" }));
+    if (description) words.append(" ", element("span", { className: "small quiet", textContent: description.slice(0, 160), dir: "auto" }));
     if (usual === "ask" && permission === "allow")
-      words.append(element("span", { className: "small warn", textContent: "It may change things, and is not asked about." }));
+      words.append(" ", element("span", { className: "small warn", textContent: "It may change things, and is not asked about." }));
     return element("li", {}, words, select);
   }
 
