@@ -264,7 +264,7 @@ class Guard:
         asking = scope["path"].startswith(("/api/", *API_PATHS))
         if self._listed(scope, headers):
             if scope["type"] == "http" and scope["method"] == "OPTIONS":
-                return origins.preflight(headers["origin"])
+                return origins.preflight(headers["origin"], headers.get("access-control-request-headers", ""))
             return self._token_refusal(scope, headers) or self._type_refusal(scope, headers)
         foreign = headers.get("sec-fetch-site") == "cross-site" and (unsafe or asking)
         if foreign or not self.address.allows_origin(headers.get("origin"), headers["host"], secure=_secure(scope)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -10,6 +11,7 @@ from starlette.responses import Response
 PATHS = ("/v1/",)
 KEY_PROTOCOL = "openai-insecure-api-key."
 """Before the key in a WebSocket's subprotocols, where a page cannot send headers."""
+HEADER, MOST_HEADERS = re.compile(r"[A-Za-z0-9-]{1,64}"), 32
 DAY = 24 * 3600
 
 
@@ -21,11 +23,17 @@ def origin(given: str) -> str:
     return f"{parts.scheme}://{parts.netloc}".lower()
 
 
-def preflight(asking: str) -> Response:
-    """The answer to a browser that asks whether a page may send what it wants to send."""
+def preflight(asking: str, wanted: str = "") -> Response:
+    """The answer to a browser that asks whether a page may send what it wants to send.
+
+    Args:
+        wanted: names of headers. Each may be sent: SDKs have some of their own, and none of them is a key here but
+            Authorization.
+    """
+    names = [name for each in wanted.split(",") if HEADER.fullmatch(name := each.strip())]
     answer = Response(status_code=204)
     answer.headers["Access-Control-Allow-Methods"] = "GET, POST, DELETE"
-    answer.headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type, OpenAI-Beta"
+    answer.headers["Access-Control-Allow-Headers"] = ", ".join(("Authorization", "Content-Type", *names[:MOST_HEADERS]))
     answer.headers["Access-Control-Max-Age"] = str(DAY)
     admit(answer.headers, asking)
     return answer

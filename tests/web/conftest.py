@@ -17,6 +17,7 @@ from websockets.asyncio.client import ClientConnection
 from config import Settings, SettingsStore
 from tests.web.scripted import ScriptedEngines
 from web.app import create_app
+from web.certificate import Certificate
 from web.forwarded import network
 from web.guard import Address
 from web.serve import Server, listen, server_config
@@ -36,7 +37,7 @@ class Running:
 
     @property
     def url(self) -> str:
-        return f"http://{self.host}"
+        return f"{'https' if self.address.https else 'http'}://{self.host}"
 
     def connect(self, query: str = "", **options: Any) -> websockets.connect:
         options.setdefault("max_size", None)
@@ -56,6 +57,7 @@ async def served(
     origins: Iterable[str] = (),
     public: Iterable[str] = (),
     proxies: Iterable[str] = (),
+    certificate: Certificate | None = None,
 ) -> AsyncIterator[Running]:
     """Serve until the block ends. `engines` are scripted ones unless given; they are begun as serve() does."""
     engines = engines or ScriptedEngines()
@@ -63,15 +65,16 @@ async def served(
     service = Service(engines, SettingsStore(data), data, settings)
     with listen("127.0.0.1", 0) as listener:
         port, pages = listener.getsockname()[1], frozenset(origins)
-        address = Address("127.0.0.1", port, token, origins=pages, public=tuple(public))
+        secure = certificate is not None
+        address = Address("127.0.0.1", port, token, origins=pages, https=secure, public=tuple(public))
         listening = asyncio.Event()
 
         def begin() -> None:
             service.begin()
             listening.set()
 
-        app = create_app(service, address, proxies=map(network, proxies))
-        server = Server(server_config(app), begin)
+        app = create_app(service, address, certificate=certificate, proxies=map(network, proxies))
+        server = Server(server_config(app, certificate), begin)
         running = asyncio.create_task(server._serve([listener]))  # serve() would take over pytest's signals
         await listening.wait()
         try:

@@ -59,6 +59,10 @@ async def test_a_listed_page_may_ask_the_api_and_nothing_else(guarded: Running) 
         asked = await client.options("/v1/realtime/client_secrets", headers=ask)
         assert (asked.status_code, asked.headers["access-control-allow-origin"]) == (204, PAGE)
         assert "authorization" in asked.headers["access-control-allow-headers"].lower()
+        ask["Access-Control-Request-Headers"] = "x-openai-agents-sdk,x-stainless-os, x y, " + "a" * 65
+        asked = await client.options("/v1/realtime/calls", headers=ask)
+        allowed = "Authorization, Content-Type, x-openai-agents-sdk, x-stainless-os"
+        assert asked.headers["access-control-allow-headers"] == allowed
         foreign = await client.options("/v1/realtime/client_secrets", headers={**ask, "Origin": "https://evil.example"})
         assert "access-control-allow-origin" not in foreign.headers
         headers = {"Origin": PAGE, "Authorization": f"Bearer {TOKEN}", "Sec-Fetch-Site": "cross-site"}
