@@ -45,11 +45,10 @@ _MARK = re.compile(
     rf"(?P<control>{_CONTROL})|{_TOOL}|{_LINE}(?:(?P<other>{_OTHERS})|(?P<own>{_OWN}))(?:\*\*)?:(?:\*\*)?[ \t]*|"
     r"(?<=\n)[ \t]*(?P<json>[\[{])(?=\s*[\"{])"
 )
-_BEGUN = re.compile(
-    r"<[^<>\s]{0,60}\Z|<(?:tool|function|invoke)[^<>]{0,90}\Z|\[/?[A-Z_]{0,14}\Z|\n[ \t]*[\[{]\s*\Z|"
-    r"[.!?…\"”\n]? *\Z"
-)
+_BEGUN = re.compile(r"<[^<>\s]{0,60}\Z|<(?:tool|function|invoke)[^<>]{0,90}\Z|\[/?[A-Z_]{0,14}\Z|\n[ \t]*[\[{]\s*\Z")
 """The end of a text that may be the beginning of a mark."""
+_SEEN = 3
+"""Characters before a mark that tell whether it begins a line or follows a sentence."""
 
 
 _JSON, _REST = "json", "rest"
@@ -65,7 +64,9 @@ class Cleaning:
         self._loop = Loop()
         self._half = ""
         """The first half of a character whose second has not come."""
-        self._held = "\n"  # a reply begins a line
+        self._held = ""
+        self._before = "\n"
+        """What came right before it and may be said already; a reply begins a line."""
         self._leaving_out: str | None = None
         """What ends the passage that is being left out: a closing tag, the end of _JSON, or nothing but _REST's."""
         self._said = self._raw = 0
@@ -102,13 +103,14 @@ class Cleaning:
                 if not self._left_out(self._leaving_out):
                     break
                 continue
-            mark = _MARK.search(self._held)
+            begin = len(self._before)
+            mark = _MARK.search(self._before + self._held, begin)
             if mark is None:
                 keep = 0 if final else self._begun()
                 free, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
                 said += self._let(free, said)
                 break
-            before, text, after = self._held[: mark.start()], mark[0], self._held[mark.end() :]
+            before, text, after = self._held[: mark.start() - begin], mark[0], self._held[mark.end() - begin :]
             leading = bool(mark["control"]) and not self._said + len(said) and not before.strip()
             if not final and (_ROLE_BEGUN.fullmatch(after) if leading else mark["own"] and not after.strip("* ")):
                 break  # what belongs to the mark may follow
@@ -116,7 +118,7 @@ class Cleaning:
             self._held = text + after
             if leading:
                 opening = _OPENS.match(self._held)
-                self._held = "\n" + self._held[opening.end() if opening else len(text) :]
+                self._held, self._before = self._held[opening.end() if opening else len(text) :], "\n"
                 continue
             self._held = self._held[text.index(mark["json"]) if mark["json"] else len(text) :]
             if mark["control"] or mark["other"]:
@@ -154,6 +156,7 @@ class Cleaning:
 
     def _let(self, text: str, said: str) -> str:
         """What of it comes before a loop is seen, and before it is too much; a reply begins with no blank."""
+        self._before = (self._before + text)[-_SEEN:]
         before = self._said + len(said)
         text = text[: LONGEST - before] if before else text.lstrip()
         kept = self._loop.before(text)
@@ -161,14 +164,15 @@ class Cleaning:
         return kept
 
     def _begun(self) -> int:
-        recent = self._held[-120:]
+        """How many of the last characters may be the beginning of a mark."""
+        recent = (self._before + self._held)[-120:]
         begun = _BEGUN.search(recent)
         keep = len(recent) - begun.start() if begun else 0
         *before, line = re.split(r"\n|(?<=[.!?…\"”]) {1,2}", recent)
         label = line.lstrip(" \t*#")
         if before and len(line) < 40 and any(each.startswith(label) for each in _LABELS):
-            keep = max(keep, min(len(recent), len(line) + 3))
-        return keep
+            keep = max(keep, len(line))
+        return min(keep, len(self._held))
 
 
 class Loop:

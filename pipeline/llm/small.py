@@ -82,6 +82,8 @@ async def reply(
 ) -> AsyncGenerator[str | Truncated, None]:
     """Whole sentences, as they are ready: at most two, of forty words together.
 
+    The white space after a sentence comes with it: who reads on from it need not wait to see that it is over.
+
     Args:
         written: what the model writes to a prompt. Closed when it is of no use any more.
     """
@@ -102,7 +104,7 @@ async def reply(
                     words += len(sentence.split())
                     if words > MOST_WORDS or told == MOST_SENTENCES or not saying.fits(sentence):
                         break
-                    yield f" {sentence}" if told else sentence
+                    yield f"{sentence} "
                     told += 1
                 else:
                     if not sentences.too_long:
@@ -112,7 +114,7 @@ async def reply(
                 rest = sentences.finish()
                 fits = rest and words + len(rest.split()) <= MOST_WORDS and told < MOST_SENTENCES
                 if fits and saying.fits(rest):
-                    yield f" {rest}" if told else rest
+                    yield rest
                     told += 1
         if told:
             return

@@ -63,6 +63,14 @@ def test_words_do_not_wait_for_what_cannot_be_a_mark() -> None:
     assert [cleaning.feed(piece) for piece in coming] == ["", "As far", " as", " I", " know,"]
 
 
+def test_a_sentence_is_out_with_the_blank_that_ends_it() -> None:
+    """A guarded mind gives whole sentences: the first would else be said when the second is there."""
+    cleaning = Cleaning()
+    assert cleaning.feed("How lovely! ") == "How lovely! "
+    assert cleaning.feed("Us") == "", "this may be a label"
+    assert cleaning.feed("er: Thank you.") == "" and cleaning.over
+
+
 def test_a_reply_has_a_greatest_length() -> None:
     cleaning = Cleaning()
     text = "".join(cleaning.feed(f"word{number} ") for number in range(LONGEST // 4))
