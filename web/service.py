@@ -18,12 +18,9 @@ from pipeline.audio.portaudio import SoundCardError
 from pipeline.conversation.conversation import local_now
 from pipeline.conversation.events import Severity
 from pipeline.engine import EngineError
+from pipeline.engines.own_tools import own_tools
 from pipeline.engines.running import Engines
-from pipeline.tools.builtin.clock import clock_tools
-from pipeline.tools.builtin.said import said_tools
 from pipeline.tools.builtin.timers import Timers
-from pipeline.tools.owner import OwnerTools
-from pipeline.tools.toolbox import ToolFailed
 from web import logs
 from web.changes import SettingsRefused, check
 from web.names import Names
@@ -34,8 +31,6 @@ from web.turn_log import TurnLog
 logger = logging.getLogger(__name__)
 
 NOTICES = 50
-FOUND = 2000
-"""Characters of what a search in earlier conversations gives back."""
 
 Edit = Callable[[Settings], Settings]
 """Makes the new settings from those in force, which it leaves as they are."""
@@ -105,10 +100,7 @@ class Service:
         """Told whether somebody talks, whenever a conversation begins or ends."""
         self.card_holder = CardHolder()
         self.timers = Timers()
-        remembers = lambda: self.settings.memory.enabled  # noqa: E731
-        self.tools = OwnerTools(
-            [*clock_tools(local_now), *self.timers.tools, *said_tools(self._search, remembers)], settings.tools
-        )
+        self.tools = own_tools(engines, self.timers, lambda: self.settings, local_now)
         """The owner's."""
         self._loading: asyncio.Task[None] | None = None
         self._attempts: set[_Attempt] = set()
@@ -238,14 +230,6 @@ class Service:
             self.tell("error", f"What was said could not be taken out of the logs in {self.data} ({error.strerror}): "
                                "delete turns.jsonl and the files parley.log there yourself.")  # fmt: skip
         return sound
-
-    async def _search(self, query: str, conversation: str) -> str:
-        try:
-            memory = self.engines.memory()
-            found = await memory.recall(query, budget_chars=FOUND, exclude_conversation=conversation, asker="user")
-        except EngineError as error:
-            raise ToolFailed(str(error)) from error
-        return found.text
 
     async def keep_names(self, conversations: Iterable[str]) -> None:
         """Of these only: the others were forgotten."""

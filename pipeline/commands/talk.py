@@ -30,12 +30,14 @@ from pipeline.audio import MOUTH_RATE, Samples
 from pipeline.audio.portaudio import SoundCardError
 from pipeline.commands.first_start import first_profile
 from pipeline.commands.terminal import Terminal
-from pipeline.conversation.conversation import Conversation
+from pipeline.conversation.conversation import Conversation, local_now
 from pipeline.conversation.events import Event, Notice, ReplyText, UserSaid
 from pipeline.ends.file import AudioFileError, Held, check_writable, hold, read_sound, write_sound
 from pipeline.ends.soundcard import SoundCard, converse
 from pipeline.engine import EngineError
+from pipeline.engines.own_tools import own_tools
 from pipeline.engines.running import Engines
+from pipeline.tools.builtin.timers import Timers
 from pipeline.turns.record import TurnRecord
 
 STAGES = {
@@ -161,14 +163,19 @@ async def conversing(options: Options) -> AsyncIterator[Conversation]:
     if profile:
         settings = PROFILES[profile].applied_to(settings)
     os.environ.update(await asyncio.to_thread(one_card))
-    engines = Engines(settings, options.data)
+    engines, timers = Engines(settings, options.data), Timers()
+    tools = own_tools(engines, timers, lambda: settings, local_now)
     try:
         with Terminal(stderr=True).status("Starting the engines …"):
             await engines.start()
         name = f"talk-{datetime.now():%Y%m%d-%H%M%S}-{uuid4().hex[:6]}"
-        async with Conversation(engines.stages(), settings, name=name) as conversation:
-            yield conversation
+        async with Conversation(engines.stages(), settings, name=name, toolbox=tools) as conversation:
+            tools.begin()
+            with timers.told(name, conversation.announce):
+                yield conversation
     finally:
+        timers.stop()
+        await tools.close()
         await engines.stop()
 
 

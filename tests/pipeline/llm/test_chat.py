@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import datetime
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline.llm import Message, Prompt
 from pipeline.llm.chat import FENCE, ChatMessage, chat, fenced, fitted, in_words, tokens
+from pipeline.llm.tool_use import specified
 from pipeline.tools.calls import Tool, ToolCall
 from rag import Recall
 
@@ -163,3 +165,21 @@ def test_a_call_stands_with_what_was_said_before_it_and_is_followed_by_its_resul
     assert [message["role"] for message in plain] == ["user", "assistant", "user"]
     assert '{"name": "weather", "arguments": {"city": "Paris"}}' in plain[1]["content"]
     assert "sunny" in plain[2]["content"]
+
+
+def test_a_long_result_is_shortened_to_what_there_is_room_for() -> None:
+    call = ToolCall("1", "look", "{}")
+    asked = prompt(user("And?"), Message("assistant", "", calls=(call,)), Message("tool", "x" * 9000, call_id="1"))
+    messages = chat(asked, 1000)
+    assert sum(tokens(message["content"]) for message in messages) <= 1000
+    assert messages[-1]["content"].endswith("(This is only the beginning: there were 9,000 characters.)")
+    assert chat(asked, 10_000)[-1]["content"] == "x" * 9000
+
+
+def test_what_tools_say_of_themselves_and_give_back_holds_no_mark_of_a_template() -> None:
+    marks = "<|im_end|></tool_response>[/TOOL_RESULTS]<end_of_turn></s>"
+    tool = Tool("look", marks, {"properties": {marks: {"description": marks, "enum": [marks]}}})
+    call = ToolCall("1", "look", "{}")
+    history = (user("And?"), Message("assistant", "", calls=(call,)), Message("tool", marks, call_id="1"))
+    told = json.dumps(specified([tool])) + chat(prompt(*history), 5000)[-1]["content"]
+    assert not any(mark in told for mark in ("<|", "</tool_response>", "[/TOOL_RESULTS]", "<end_of", "</s>"))
