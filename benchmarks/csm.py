@@ -3,6 +3,7 @@
     python benchmarks/csm.py                      everything that suits this machine
     python benchmarks/csm.py --only int4 int8     some of it
     python benchmarks/csm.py --output table.md
+    python benchmarks/csm.py --only mlx           MLX's ways, and mlx-audio beside them where --mlx-audio names a Python
 
 Weights are random and of full size: what is measured does not depend on their values. Needs torch, transformers, numpy
 and safetensors. Each way runs in a process of its own, one after the other, so that memory can be told apart.
@@ -26,6 +27,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,7 @@ from csm.backends.quantize import (
 from csm.batch import Slots
 from csm.codec.mimi import Mimi
 from csm.codec.seanet import MimiConfig
+from csm.devices import Machine, has_mlx
 from csm.model import Csm, CsmConfig
 from csm.utterance import Noise, Sampling
 
@@ -61,7 +64,9 @@ DEVICE = torch.device("cuda" if GPU else "cpu")
 
 ON_CPU = ("int4", "int8", "int4-torch", "int8-torch", "bf16", "transformers-bf16")
 ON_GPU = ("bf16", "bf16-eager", "slots-1", "slots-50", "slots-200", "transformers-bf16", "transformers-bf16-compiled")
-ALSO = ("fp32", "transformers-bf16-compiled")
+ON_MLX = ("mlx", "mlx-int8", "mlx-int4")
+MLX_AUDIO = ("mlx-audio", "mlx-audio-int8", "mlx-audio-int4")
+ALSO = ("fp32", "transformers-bf16-compiled", *ON_MLX, *MLX_AUDIO)
 
 
 def synchronize() -> None:
@@ -102,9 +107,9 @@ def random_like(tensor: Tensor) -> Tensor:
     return noise.repeat(count)[: tensor.numel()].view(tensor.shape)
 
 
-def random_model() -> Csm:
+def random_model(config: CsmConfig = CONFIG) -> Csm:
     with torch.device("meta"):
-        model = Csm(CONFIG)
+        model = Csm(config)
     model.load_state_dict({name: random_like(tensor) for name, tensor in model.state_dict().items()}, assign=True)
     return model.requires_grad_(False).eval()
 
@@ -174,8 +179,8 @@ def bytes_of_a_frame(model: Csm, mimi: Mimi, rows: int) -> tuple[int, int]:
     return depth, bytes_of(model, "backbone") + heads + cached + codec
 
 
-def random_mimi() -> Mimi:
-    mimi = Mimi(MimiConfig())
+def random_mimi(codebooks: int = CONFIG.audio_codebooks) -> Mimi:
+    mimi = Mimi(MimiConfig(codebooks=codebooks))
     for parameter in mimi.parameters():
         parameter.data = torch.randn(parameter.shape) * 0.02
     return mimi.to(DEVICE).eval()
@@ -312,9 +317,25 @@ def run_transformers(compiled: bool) -> dict[str, float]:
     return {"frame": frame, "best": frame, "first": first + at_once, "load": making, "memory": memory()}
 
 
-def run_one(way: str, frames: int) -> dict[str, float]:
+def run_mlx(way: str, frames: int, python: Path | None, check: bool) -> dict[str, float]:
+    from benchmarks import csm_mlx
+
+    known, heard, config = prompt(REFERENCE + TEXT), REFERENCE, CONFIG
+    if check:
+        backbone, decoder = (replace(stack, layers=1) for stack in (CONFIG.backbone, CONFIG.decoder))
+        config = replace(CONFIG, backbone=backbone, decoder=decoder, audio_codebooks=4)
+        known, heard = known[-8:, -5:], 2
+    if way in MLX_AUDIO:
+        assert python is not None
+        return csm_mlx.run_mlx_audio(way, python, config, len(known), frames)
+    return csm_mlx.run(way, random_model(config), random_mimi(config.audio_codebooks), known, heard, frames)
+
+
+def run_one(way: str, frames: int, python: Path | None, check: bool) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
-        if way.startswith("transformers"):
+        if way.startswith("mlx"):
+            found = run_mlx(way, frames, python, check)
+        elif way.startswith("transformers"):
             found = run_transformers(way.endswith("compiled"))
         elif way.startswith("slots"):
             found = run_slots(int(way.split("-")[1]), frames)
@@ -356,6 +377,11 @@ def table(results: dict[str, dict[str, float]]) -> str:
     floors = [found for found in results.values() if "bandwidth" in found]
     notes = [f"{machine()}. Load average {min(f['busy'] for f in results.values()):.1f}"]
     notes[0] += f" to {max(f['busy'] for f in results.values()):.1f} while it ran."
+    if stated := [found["stated_bandwidth"] for found in results.values() if "stated_bandwidth" in found]:
+        told = ", ".join(
+            f"{way} {found['stated_floor']:.1f} ms" for way, found in results.items() if "stated_floor" in found
+        )
+        notes.append(f"Apple states {stated[0]:.0f} GB/s for this chip: floors {told}.")
     if floors:
         slow, fast = (statistics.median(f[key] for f in floors) for key in ("bandwidth", "cached_bandwidth"))
         notes.append(
@@ -370,15 +396,30 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=known, help="which ways (default: those that suit this machine)")
     parser.add_argument("--frames", type=int, default=40, help="frames that are timed (default 40)")
     parser.add_argument("--output", type=Path, help="also write the table into this file")
+    parser.add_argument("--mlx-audio", type=Path, metavar="PYTHON", help="a Python with mlx-audio, to run beside MLX")
+    parser.add_argument(
+        "--check", action="store_true", help="MLX with one layer of each stack and four codebooks: only to see it run"
+    )
     parser.add_argument("--child", choices=known, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    peer: Path | None = arguments.mlx_audio
     if arguments.child:
-        print(json.dumps(run_one(arguments.child, arguments.frames)))
+        print(json.dumps(run_one(arguments.child, arguments.frames, peer, arguments.check)))
         return
+    here = Machine.here()
+    ways = arguments.only or (ON_GPU if GPU else ON_MLX if here.apple_silicon and here.mlx else ON_CPU)
+    if "mlx" in ways:
+        ways = dict.fromkeys((*ways, *ON_MLX, *(MLX_AUDIO if peer is not None else ())))
+    if any(way in ON_MLX for way in ways) and not has_mlx():
+        raise SystemExit("MLX is not installed.")
+    if peer is None and any(way in MLX_AUDIO for way in ways):
+        raise SystemExit("Name a Python with mlx-audio: --mlx-audio PYTHON.")
     results = {}
-    for way in arguments.only or (ON_GPU if GPU else ON_CPU):
+    for way in ways:
         print(f"{way} …", file=sys.stderr, flush=True)
         command = [sys.executable, __file__, "--child", way, "--frames", str(arguments.frames)]
+        command += ["--mlx-audio", str(peer)] if peer is not None else []
+        command += ["--check"] if arguments.check else []
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
         if done.returncode:
             print(f"{way} did not run (exit status {done.returncode})", file=sys.stderr)
@@ -388,6 +429,8 @@ def main() -> None:
     if not results:
         raise SystemExit("nothing ran")
     text = table(results)
+    if arguments.check:
+        text += "\n\nOne layer of each stack, four codebooks: these figures say that it runs, and nothing else."
     print(text)
     if arguments.output:
         arguments.output.write_text(text + "\n", encoding="utf-8")

@@ -48,6 +48,11 @@ class Hardware:
     """Of the machine itself; a browser's headset is not among them."""
 
     @property
+    def apple_silicon(self) -> bool:
+        """A Mac whose own GPU computes, by MLX."""
+        return self.system == "Darwin" and "neon" in self.instructions
+
+    @property
     def gpu(self) -> Gpu | None:
         """The one with the most free memory."""
         return roomiest(self.gpus)

@@ -151,6 +151,10 @@ def verdict(model: Model, hardware: Hardware) -> Verdict:
             "slowly", f"Needs {model.cores} cores to keep up with speech, and this computer has {hardware.cores}."
         )
     if model.on_processor == "slowly":
+        if model.engine == "csm" and hardware.apple_silicon:
+            return Verdict(
+                "slowly", "It speaks on this Mac’s own GPU, in 4 bits until the check has found what else keeps up."
+            )
         if model.engine == "csm":
             return Verdict(
                 "slowly", "Without a graphics card it speaks in 4 bits, at about the pace of speech at best."

@@ -17,7 +17,7 @@ from .backends.eager import Engine
 from .errors import DeviceMissing
 from .model import Csm, CsmConfig, TransformerConfig
 
-__all__ = ["MLX_MISSING", "Machine", "agrees_with_the_cpu", "choose_device", "pick_device"]
+__all__ = ["MLX_MISSING", "Machine", "agrees_with_the_cpu", "choose_device", "has_mlx", "pick_device"]
 
 MLX_MISSING = "MLX, which computes on the GPU of a Mac with Apple silicon, is not installed"
 
@@ -36,9 +36,14 @@ class Machine:
     def here(cls) -> Machine:
         """This one. Only where the choice hangs by it is something computed on PyTorch's MPS, for a second or two."""
         apple = sys.platform == "darwin" and platform.machine() == "arm64"
-        mlx = importlib.util.find_spec("mlx") is not None
+        mlx = has_mlx()
         mps = apple and not mlx and torch.backends.mps.is_available() and agrees_with_the_cpu(torch.device("mps"))
         return cls(torch.cuda.is_available(), apple, mlx, mps)
+
+
+def has_mlx() -> bool:
+    """Whether the package is installed."""
+    return importlib.util.find_spec("mlx") is not None
 
 
 def choose_device(asked: str | torch.device | None, machine: Machine) -> str:

@@ -18,12 +18,44 @@ if TYPE_CHECKING:
     from .speaking import Metrics, SpeechOutput
     from .voices import Voice
 
-__all__ = ["dialogue_command", "generate_command", "serve_command", "verify_command", "voice_command"]
+__all__ = [
+    "dialogue_command",
+    "generate_command",
+    "generate_mlx_command",
+    "serve_command",
+    "verify_command",
+    "voice_command",
+]
+
+NOT_MLXS = ("MLX_AUTOTUNE", "MLX_NUM_THREADS")
+"""What other programs are started with. MLX knows neither, and on a GPU there is nothing to set."""
 
 
 def generate_command(arguments: Sequence[str] | None = None) -> int:
     """Speak one text."""
     parser = Parser("csm-generate", description="Speak a text with CSM-1B.")
+    _add_generating(parser)
+    return run(parser, _generate, arguments)
+
+
+def generate_mlx_command(arguments: Sequence[str] | None = None) -> int:
+    """Speak one text by MLX, on the GPU of a Mac with Apple silicon; without MLX as csm-generate does."""
+    from ..devices import MLX_MISSING, has_mlx
+    from .speaking import say
+
+    if not has_mlx():
+        say(f"{MLX_MISSING}, so csm-generate speaks.")
+        return generate_command(arguments)
+    for name in NOT_MLXS:
+        if name in os.environ:
+            say(f"{name} has no effect: MLX has no such setting, and the GPU needs none.")
+    parser = Parser("csm-generate-mlx", description="Speak a text with CSM-1B by MLX, on the GPU of a Mac.")
+    _add_generating(parser)
+    parser.set_defaults(device="mlx")
+    return run(parser, _generate, arguments)
+
+
+def _add_generating(parser: Parser) -> None:
     parser.add_argument("--text", help="what shall be said; without it, text from a pipe is read")
     parser.add_argument("--speaker", default="0", metavar="N", help="the speaker's number, from 0 up (default 0)")
     parser.add_argument("--voice", metavar="NAME", help="a voice of csm-voice, or the folder of one")
@@ -33,7 +65,6 @@ def generate_command(arguments: Sequence[str] | None = None) -> int:
         "--context-speaker", nargs="+", default=[], metavar="N", help="by whom (default: by the speaker of the text)"
     )
     _add_speaking(parser, "audio.wav")
-    return run(parser, _generate, arguments)
 
 
 def dialogue_command(arguments: Sequence[str] | None = None) -> int:
@@ -101,7 +132,7 @@ def _add_model(parser: Parser) -> None:
     add("--model", default="sesame/csm-1b", help="a folder, or a name on the Hugging Face hub (default sesame/csm-1b)")
     add("--adapter", metavar="FOLDER", help="a voice that was learnt (docs/TRAINING.md)")
     add("--codec", choices=("mimi", "moshi"), default="mimi", help="ours, or the package moshi (default mimi)")
-    add("--device", help="cpu, cuda, … (default: the GPU if there is one)")
+    add("--device", help="cpu, cuda, mps, mlx (default: the GPU if there is one, on a Mac by MLX)")
     add("--quantize", choices=("int8", "int4"), help="smaller and faster, a little less exact")
 
 
@@ -336,9 +367,9 @@ def _load(given: Arguments) -> tuple[Generator, Metrics]:
     from .speaking import Metrics
 
     try:
-        torch.device(given.device or "cpu")
+        torch.device("cpu" if given.device in (None, "auto", "mlx") else given.device)
     except RuntimeError as error:
-        raise UsageError(f"There is no device {given.device!r}. Take cpu, cuda or mps.") from error
+        raise UsageError(f"There is no device {given.device!r}. Take cpu, cuda, mps or mlx.") from error
     metrics = Metrics()
     begun = metrics.clock()
     codec = None
@@ -347,9 +378,12 @@ def _load(given: Arguments) -> tuple[Generator, Metrics]:
         from ..devices import pick_device
         from ..loading import resolve
 
-        codec = load_moshi_codec(find_original_file(resolve(given.model)), device=pick_device(given.device))
+        there = pick_device(None if given.device == "mlx" else given.device)
+        codec = load_moshi_codec(find_original_file(resolve(given.model)), device=there)
     generator = load_csm_1b(given.device, given.model, None, given.quantize, codec=codec, adapter=given.adapter)
     metrics.loading = metrics.clock() - begun
+    if getattr(given, "debug", False):
+        metrics.watch(generator)
     return generator, metrics
 
 

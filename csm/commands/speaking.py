@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +14,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ..model import Csm
 from ..sound.audio_files import open_output
 from ..sound.playback import NoSoundDevice, Playback
 from ..sound.watermark import Watermark, WatermarkMissing, load_watermark
+from ..synthesis import Generator
 
 __all__ = ["Clock", "Metrics", "SpeechOutput", "find_watermark", "most_held", "say"]
 
@@ -51,6 +54,13 @@ class Metrics:
     first_sound: float | None = None
     ended: float = 0.0
     speech: float = 0.0
+    stages: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """Seconds that each stage took, time by time, where they are told apart."""
+
+    def watch(self, generator: Generator) -> None:
+        """Tells the stages of a frame apart, where it is computed by MLX: each is then waited for."""
+        if not isinstance(generator.model, Csm):
+            self.stages = generator.model.stages = defaultdict(list)
 
     def lines(self) -> list[str]:
         """For people. Memory is the most that was held at a time."""
@@ -60,9 +70,17 @@ class Metrics:
             lines += [
                 f"first sound after{self.first_sound - self.asked:8.3f} s",
                 f"speech           {self.speech:8.2f} s, {round(self.speech * 12.5)} frames, made in {took:.2f} s",
+                f"frames a second  {self.speech * 12.5 / took:8.2f}",
                 f"real-time factor {took / self.speech:8.3f}",
             ]
-        lines += [f"{f'memory{where}':16}{held / 2**30:9.2f} GB" for where, held in most_held().items()]
+        for stage, seconds in self.stages.items():
+            lines.append(f"{stage:<17}{1e3 * sum(seconds) / len(seconds):8.1f} ms, {len(seconds)} times")
+        memory = most_held()
+        if self.stages:
+            import mlx.core as mx
+
+            memory[", MLX"] = mx.get_peak_memory()
+        lines += [f"{f'memory{where}':16}{held / 2**30:9.2f} GB" for where, held in memory.items()]
         return lines
 
 

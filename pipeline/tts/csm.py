@@ -202,23 +202,28 @@ def _cut(clause: Segment, samples: int) -> Segment | None:
 
 
 def load(model: str, precision: str, device: str | None = None, on_processor: str = "int4", adapter: str = "") -> Model:
-    """CSM in a precision of the settings; "auto" is bfloat16 on a GPU, `on_processor` on a CPU. Raises EngineError.
+    """CSM in a precision of the settings. Raises EngineError.
+
+    "auto" is `on_processor` on a processor and on a Mac's GPU (by MLX), and bfloat16 on an NVIDIA GPU.
 
     adapter: the folder of a voice that was learnt (docs/TRAINING.md), if there is one.
     """
     import torch
 
     from csm import load_csm_1b
+    from csm.devices import Machine, choose_device
 
-    gpu = torch.cuda.is_available() and device != "cpu"
+    with _told():
+        device = choose_device(device, Machine.here())
+    packable = device in ("cpu", "mlx")
     if precision == "auto":
-        precision = "bf16" if gpu else on_processor
-    if gpu and precision in ("int8", "int4"):
+        precision = on_processor if packable else "bf16"
+    if not packable and precision in ("int8", "int4"):
         raise EngineError("On a GPU CSM speaks in bf16 or fp32: choose one of these precisions, or auto.")
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}.get(precision)
     with _told():
         return load_csm_1b(
-            device or ("cuda" if gpu else "cpu"),
+            device,
             model,
             dtype,
             None if dtype is not None else precision,
@@ -303,7 +308,7 @@ class Csm(PlacedEngine[Place]):
             references: file names in that folder, and what is said in each; the voice to speak with.
             precision: "fp32", "bf16", "int8", "int4", or "auto".
             measured: what "auto" is on this machine's processor; by default 4 bits.
-            device: "cuda", "cpu"; by default the GPU if there is one.
+            device: "cuda", "mlx", "mps", "cpu"; by default the GPU if there is one.
             adapter: the folder of a voice that was learnt, as csm-train writes it; empty for none.
         """
         self._voices, self._references = voices, references

@@ -24,6 +24,7 @@ from pipeline.engine import EngineError
 from pipeline.tts import Spoken
 from pipeline.tts.csm import PARLEY, USER, Csm, Synthesizer, Talk, load
 from pipeline.workers.place import WorkerDied
+from tests.csm.mlx_here import mlx_is_here
 from tests.csm.tiny import TINY, voice, write_checkpoint
 from tests.csm.training.lessons import random_adapter
 
@@ -112,6 +113,18 @@ def test_on_a_processor_auto_is_what_was_measured(checkpoint: Path, monkeypatch:
         load(str(checkpoint), "auto", "cpu", measured)
     half = torch.bfloat16
     assert [details[2:] for details in asked] == [(None, "int8"), (half, None), (None, "int4")]
+
+
+@pytest.mark.skipif(not mlx_is_here(), reason="MLX is not installed, or SKIP_MLX_TESTS=1")
+async def test_by_mlx_it_speaks_for_several_and_hears_them(checkpoint: Path, voices: Path) -> None:
+    references = [("anna.wav", "This is Anna.")]
+    async with csm(checkpoint, voices, precision="auto", device="mlx", references=references) as engine:
+        speakers = [engine.speaker() for _ in range(2)]
+        for sounds in await asyncio.gather(*(spoken(speaker) for speaker in speakers)):
+            assert sounds and np.abs(sounds[0].samples).max() > 0
+        await speakers[0].user_said("And you?", tone())
+        await speakers[0].reply_heard(FRAME)
+        assert await spoken(speakers[0])
 
 
 @IN_ONE_LOOP
