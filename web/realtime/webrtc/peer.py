@@ -46,7 +46,7 @@ class Peer:
         transceiver = self._connection.addTransceiver(track, "sendrecv")
         opus = [each for each in RTCRtpSender.getCapabilities("audio").codecs if each.mimeType == "audio/opus"]
         transceiver.setCodecPreferences(opus)
-        self._hear_at_once(transceiver.receiver)
+        hear_at_once(transceiver.receiver)
         self._connection.on("connectionstatechange", self._state_changed)
         self._connection.on("datachannel", self._channel_made)
         self._connection.on("track", self._track_made)
@@ -130,12 +130,12 @@ class Peer:
             found.add(self._connection.sctp.transport.transport)
         return list(found)
 
-    @staticmethod
-    def _hear_at_once(receiver: RTCRtpReceiver) -> None:
-        """aiortc has no setting for its jitter buffer."""
-        name = "_RTCRtpReceiver__jitter_buffer"
-        assert hasattr(receiver, name)
-        setattr(receiver, name, Arrivals())
+
+def hear_at_once(receiver: RTCRtpReceiver) -> None:
+    """aiortc has no setting for its jitter buffer."""
+    name = "_RTCRtpReceiver__jitter_buffer"
+    assert hasattr(receiver, name)
+    setattr(receiver, name, Arrivals())
 
 
 async def listen(transport: RTCIceTransport, addresses: Iterable[str]) -> None:
