@@ -9,9 +9,7 @@ never kept.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from dataclasses import replace
 from datetime import datetime
 from typing import Self
 
@@ -20,7 +18,6 @@ from pipeline.audio import EAR_RATE, Samples
 from pipeline.cleanup import uninterrupted
 from pipeline.conversation.answering import answer, fixed, read_ahead
 from pipeline.conversation.aside import aside
-from pipeline.conversation.errands import Errands
 from pipeline.conversation.events import (
     Event,
     Outcome,
@@ -32,6 +29,7 @@ from pipeline.conversation.events import (
     UserSaid,
 )
 from pipeline.conversation.history import FIRST, History, Past
+from pipeline.conversation.own_accord import OwnAccord
 from pipeline.conversation.recollection import Recollection
 from pipeline.conversation.recording import Recording
 from pipeline.conversation.reply import Reply
@@ -41,8 +39,8 @@ from pipeline.conversation.scope import ConversationScope
 from pipeline.conversation.stages import Stages
 from pipeline.conversation.user_side import Ended, Mode, Paused, SpokeOver, TurnChange, UserSide, WentOn
 from pipeline.engine import EngineError
-from pipeline.llm import Message, Truncated, UsesTools
-from pipeline.tools.calls import Tool, ToolCall
+from pipeline.llm import Message, Truncated
+from pipeline.tools.calls import ToolCall
 from pipeline.tools.consent import consent
 from pipeline.tools.toolbox import Empty, Toolbox
 from pipeline.turns.interruption import REACTION_HEARD, InterruptionJudge, Ruling, can_react
@@ -55,11 +53,6 @@ __all__ = ["ASK_AGAIN", "Conversation", "Mode"]
 ASK_AGAIN = "Sorry, I didn't catch that. Could you say it again?"
 WORTH_ASKING_MS = 400
 """Less speech than this without a word in it was a noise, and is passed over."""
-
-FILLERS = ("One moment.", "Let me see.", "I am on it.")
-"""Said while a tool takes its time, in turn."""
-MOST_ROUNDS = 5
-"""How often in a row the owner's tools may be called for one thing that was said: the last reply has none."""
 
 CLOSED = "the conversation was closed"
 CLOSING_S = 2.0
@@ -120,16 +113,17 @@ class Conversation:
         self._misheard = 0
         """Turns in a row in which no words were understood."""
         self._told: State = "listening"
-        self._toolbox = toolbox or Empty()
-        self._errands = Errands(
-            self._scope, self.history, self._toolbox, fill=self._fill_silence, changed=self._tell_state
+        self._own = OwnAccord(
+            self._scope,
+            self.history,
+            toolbox or Empty(),
+            self._replies,
+            silent=lambda: self._silent,
+            automatic=lambda: self._user.mode == "automatic",
+            respond=lambda request: self._start(self._scope.new_record(), request, release=True),
+            changed=self._tell_state,
         )
-        self._announcements: deque[str] = deque()
-        """What is to be said as soon as nobody speaks."""
-        self._fillers = 0
-        """Said so far."""
-        self._rounds = 0
-        """Replies in a row that called the owner's tools."""
+        self._errands = self._own.errands
         self._ending = False
 
     # -- its life ---------------------------------------------------------------------------------------------------
@@ -217,7 +211,7 @@ class Conversation:
         self.cancel("the user typed")
         record = self._scope.new_record()
         self._scope.outbox.post(UserSaid(record.turn, record.revision, text, typed=True))
-        if self._answered(record, text):
+        if self._own.answered(record, text):
             asked = "" if request is None else request.id
             self._scope.outbox.post(ReplyDone(record.turn, record.revision, "completed", "", "", "", asked))
             return
@@ -234,7 +228,7 @@ class Conversation:
 
     def announce(self, text: str) -> None:
         """Say a sentence of one's own accord, as soon as nobody speaks."""
-        self._announcements.append(text)
+        self._own.announce(text, self._usual)
         self._tell_state()
 
     def settled_call(self, call_id: str) -> None:
@@ -243,10 +237,7 @@ class Conversation:
 
     def allow(self, call_id: str, allowed: bool) -> bool:
         """The user's yes or no to a call that asks for one; False where none of that name does."""
-        answered = self._errands.answer(call_id, allowed)
-        if answered and (reply := self._replies.current) is not None and not reply.request.kept:
-            self._replies.cancel("the user answered")  # the question need not be heard to its end
-        return answered
+        return self._own.allow(call_id, allowed)
 
     def call_off(self) -> None:
         """The owner's tools that are at work are not waited for any more."""
@@ -434,7 +425,7 @@ class Conversation:
         record.mark("transcript_final", self._scope.clock())
         said = turn.words(words)
         self._scope.outbox.post(UserSaid(record.turn, record.revision, said, continues=turn.continues))
-        if said and self._answered(record, said):
+        if said and self._own.answered(record, said):
             pass
         elif said:
             self._user_said(record, said)
@@ -496,7 +487,7 @@ class Conversation:
             before,
             self._now,
             request=request,
-            own=self._own_tools(request),
+            own=self._own.tools(request, self._stages.mind),
             turn=turn,
             after=[task for task in (self._reading, self._settling if turn is not None else None) if task is not None],
             on_transcript=lambda: record.mark("transcript_final", self._scope.clock()),
@@ -514,67 +505,20 @@ class Conversation:
                 self.history.messages,
                 self._now(),
                 self._usual,
-                own=self._own_tools(self._usual),
+                own=self._own.tools(self._usual, self._stages.mind),
             )
         )
-
-    # -- tools, and what is said of one's own accord ----------------------------------------------------------------
-
-    def _own_tools(self, request: Request) -> tuple[Tool, ...]:
-        """The owner's that may be called: those of a client go first, and what it wants called is none of these."""
-        mind = self._stages.mind
-        if not (isinstance(mind, UsesTools) and mind.uses_tools) or self._rounds >= MOST_ROUNDS:
-            return ()
-        if request.history is not None or request.tool_choice not in ("auto", "none"):
-            return ()
-        names = {tool.name for tool in request.tools}
-        return tuple(tool for tool in self._toolbox.tools() if tool.name not in names)
-
-    def _answered(self, record: TurnRecord, said: str) -> bool:
-        """Whether it was the yes or no to what the user was asked: then nothing is said to it, and it is not kept."""
-        asked = self._errands.question
-        if asked is None or (allowed := consent(said)) is None:
-            return False
-        if (reply := self._replies.of(record)) is not None:
-            self._replies.waste(reply)
-        record.user = said
-        self._errands.answer(asked.call.id, allowed)
-        self._scope.close_record(record, "completed", "an answer to a question")
-        return True
-
-    def _fill_silence(self, request: Request) -> None:
-        """A tool takes its time."""
-        if self._silent and self._user.mode == "automatic":
-            self._say_of_itself(FILLERS[self._fillers % len(FILLERS)], request)
-            self._fillers += 1
 
     @property
     def _silent(self) -> bool:
         """Nobody speaks, and nothing is about to be said."""
         return self._quiet and self._replies.current is None and self._settling is None and not self._ending
 
-    def _say_next(self) -> None:
-        """What waits to be said, once nobody speaks: a question, what tools gave back, an announcement."""
-        if not self._silent:
-            return
-        asked, errands = self._errands.question, self._errands
-        if asked is not None and not asked.put:
-            asked.put = True
-            self._say_of_itself(asked.text, asked.request)
-        elif (errand := errands.news) is not None and (errand.call.own or self._user.mode == "automatic"):
-            self.history.as_news(errands.owed)
-            self._start(self._scope.new_record(), errand.request, release=True)
-        elif self._announcements:
-            self._say_of_itself(self._announcements.popleft(), replace(self._usual, kept=True))
-
-    def _say_of_itself(self, text: str, request: Request) -> None:
-        self._replies.start(self._scope.new_record(), fixed(text), release=True, request=request)
-
     # -- what becomes history ---------------------------------------------------------------------------------------
 
     def _user_said(self, record: TurnRecord, text: str) -> None:
         self._keep_user()
-        self._misheard = self._rounds = 0
+        self._misheard = self._own.rounds = 0
         record.user = text
         self.history.add("user", text, record.turn)
         self._unkept = text
@@ -589,7 +533,7 @@ class Conversation:
         """What it asks to have done is history at once, for its result may come before all of it was heard."""
         if reply.calls:
             self.history.add("assistant", "", reply.turn, calls=reply.calls)
-            self._rounds += any(call.own for call in reply.calls)
+            self._own.rounds += any(call.own for call in reply.calls)
             request, quiet = reply.request, not reply.text
             self._errands.begin(reply.calls, reply.turn, reply.revision, request, quiet=quiet)
 
@@ -612,7 +556,7 @@ class Conversation:
 
     def _tell_state(self) -> None:
         """Wherever it may have changed; what waits to be said is looked at when all that follows from it is done."""
-        asyncio.get_running_loop().call_soon(self._say_next)
+        asyncio.get_running_loop().call_soon(self._own.say_next)
         if (state := self.state) != self._told:
             self._told = state
             self._scope.outbox.post(StateChanged(self._scope.turns, 0, state))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.conversation.conversation import FILLERS, Conversation
+from pipeline.conversation.conversation import Conversation
 from pipeline.conversation.errands import ANSWER_S, CALLED_OFF, CLIENT_S, DECLINED, LATE, LEFT, RUN_S, UNANSWERED
 from pipeline.conversation.events import CallGivenUp, ReplyText, ToolUsed
+from pipeline.conversation.own_accord import FILLERS
 from pipeline.conversation.request import Request
 from pipeline.tools.calls import Tool
 from tests.support.scene import Scene, ScriptedTools, Told

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import pytest
 
+from pipeline.llm import Prompt
 from pipeline.tools.calls import ToolCall
 from tests.web.conftest import Running
 from tests.web.realtime.wire import LOUD, SILENCE, Client
+from tests.web.scripted import ScriptedMind
 
 WEATHER = {
     "type": "function",
@@ -167,3 +169,43 @@ async def test_tools_of_one_response_and_of_none(running: Running, client: Clien
     await client.write("Hello")
     await client.send("response.create", response={"tool_choice": "none"})
     assert [item["type"] for item in (await client.the("response.done"))["response"]["output"]] == ["message"]
+
+
+class Capable(ScriptedMind):
+    """Looks into the calendar, and tells what it found."""
+
+    uses_tools = True
+
+    async def reply(self, prompt: Prompt) -> AsyncGenerator[str | ToolCall, None]:
+        self.prompts.append(prompt)
+        found = prompt.history[-1].role == "tool"
+        yield "A Wednesday." if found else ToolCall("x", "get_weekday", '{"date": "2027-03-03"}')
+
+
+async def test_the_owners_tools_stand_beside_the_clients_and_are_run_here(running: Running) -> None:
+    mind = running.engines.mind = Capable()
+    async with running.connect() as socket:
+        client = Client(socket)
+        await client.the("session.created")
+        assert (await client.update(tools=[WEATHER]))["tools"] == [WEATHER]
+        await client.write("What day is the third of March 2027?")
+        await client.send("response.create")
+        first = (await client.the("response.done"))["response"]
+        assert (first["status"], first["output"]) == ("completed", [])  # a client knows nothing of that call
+        told = await client.until("response.done")
+        assert told[-1]["response"]["output"][0]["content"][0]["transcript"] == "A Wednesday."
+    names = [tool.name for tool in mind.prompts[-1].tools]
+    assert names[0] == "get_weather" and "get_weekday" in names
+    assert mind.prompts[-1].history[-1].text == "2027-03-03 is Wednesday, 3 March 2027."
+
+
+async def test_a_server_that_a_session_names_is_refused_in_a_sentence(running: Running, client: Client) -> None:
+    server = {
+        "type": "mcp",
+        "server_label": "evil",
+        "server_url": "http://192.168.0.1/mcp",
+        "require_approval": "never",
+    }
+    await client.send("session.update", session={"type": "realtime", "tools": [server]})
+    assert "chosen by the owner on the setup page" in (await client.error())["message"]
+    assert not running.service.tools.servers
