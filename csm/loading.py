@@ -59,11 +59,13 @@ def load_generator(
         return _on_mlx(*state, tokenizer, mimi, quantize, worn)
     if quantize is None:
         return Generator(csm, tokenizer, mimi, AdapterSwitch(csm, base_reader(folder, csm), worn))
+    from .backends.packed_switch import PackedSwitch
     from .backends.quantize import quantize as pack
 
     beside = None if adapter is None else Path(adapter).expanduser()
-    csm = pack(csm, quantize, folder, adapter=beside if beside is None or beside.is_dir() else beside.parent)
-    return Generator(csm, tokenizer, mimi)
+    kept = csm.dtype
+    packed = pack(csm, quantize, folder, adapter=beside if beside is None or beside.is_dir() else beside.parent)
+    return Generator(packed, tokenizer, mimi, PackedSwitch(packed, quantize, folder, kept, worn))
 
 
 def _on_mlx(

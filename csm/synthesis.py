@@ -61,10 +61,10 @@ class Generator:
         """Speaks with another learnt voice from now on, or with none; the model is not loaded anew. Let nobody speak
         meanwhile, and open new sessions afterwards: those there are remember in the old voice.
 
-        Raises CheckpointError; of a model whose weights are packed, since these hold their adapter.
+        Raises CheckpointError.
         """
         if self._adapters is None:
-            raise CheckpointError("Packed weights hold their adapter: load the model anew, with the other one.")
+            raise CheckpointError("This model was not loaded from a checkpoint: load it anew, with the other adapter.")
         self._adapters.use(None if adapter is None else read_adapter(adapter, self.model.config))
 
     def engine(self, batch: int = 1, length: int | None = None) -> Frames:

@@ -15,6 +15,8 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -91,20 +93,30 @@ def quantize(
     packing = packing or pick_packing()
     if folder is None:
         return QuantizedCsm(model.config, dict(pack(model, SCHEMES[scheme], packing)), packing)
-    home = adapter or folder
-    identity = _identity(folder) if adapter is None else _identity(folder, adapter)
-    file = home / "quantized" / f"{scheme}-{packing.name}-{identity}.safetensors"
+    file = packed_file(folder, scheme, packing, adapter)
     if not file.exists():
         log.info("Packing the weights to %s, once; they are kept in %s", scheme, file)
         try:
-            file.parent.mkdir(exist_ok=True)
-            save_packed(file, pack(model, SCHEMES[scheme], packing))
-            for outdated in set(file.parent.glob(f"{scheme}-{packing.name}-*.safetensors")) - {file}:
-                outdated.unlink()
+            keep_packed(file, pack(model, SCHEMES[scheme], packing))
         except OSError as error:
             log.warning("The packed weights cannot be saved (%s), so they are packed again at every start.", error)
             return QuantizedCsm(model.config, dict(pack(model, SCHEMES[scheme], packing)), packing)
     return QuantizedCsm(model.config, load_packed(file), packing)
+
+
+def packed_file(folder: Path, scheme: str, packing: Packing, adapter: Path | None = None) -> Path:
+    """Where a checkpoint's packed weights are kept: beside it, or beside the adapter that is merged in them."""
+    identity = _identity(folder) if adapter is None else _identity(folder, adapter)
+    return (adapter or folder) / "quantized" / f"{scheme}-{packing.name}-{identity}.safetensors"
+
+
+def keep_packed(file: Path, tensors: Iterable[tuple[str, Tensor]]) -> None:
+    """Writes a `packed_file`, in the place of outdated ones. Raises OSError."""
+    file.parent.mkdir(exist_ok=True)
+    save_packed(file, tensors)
+    scheme_and_packing = file.name.rpartition("-")[0]
+    for outdated in set(file.parent.glob(f"{scheme_and_packing}-*.safetensors")) - {file}:
+        outdated.unlink()
 
 
 def pick_packing() -> Packing:
@@ -182,38 +194,76 @@ def pack(model: Csm, bits: int, packing: Packing) -> Iterator[tuple[str, Tensor]
     """All tensors of a `QuantizedCsm`, one after the other, so that no two weights need be in memory."""
     for name in ("text_embeddings", "audio_embeddings"):
         yield f"{name}.weight", getattr(model, name).weight.detach().bfloat16()
-    yield from _packed("projection", model.projection.weight, 8, packing)
-    yield from _packed("codebook0_head", model.codebook0_head.weight, 8, packing)
-    for index, head in enumerate(model.audio_head):
-        yield from _packed(f"audio_head.{index}", head.T, 8, packing)
+    read = model.state_dict().__getitem__
+    for matrix in head_matrices(model.config):
+        yield from matrix.packed(read, bits, packing)
     for name, stack in (("backbone", model.backbone), ("decoder", model.decoder)):
         yield from ((f"{name}.{key}", value) for key, value in stack_tensors(stack, bits, packing))
 
 
-def stack_tensors(stack: Transformer, bits: int, packing: Packing) -> Iterator[tuple[str, Tensor]]:
-    """A stack's norms, and its matrices packed: those that hear the same are one.
+@dataclass(frozen=True)
+class Matrix:
+    """A packed matrix: the names of the tensors that it is made of, and how. exact: of 8 bits in any scheme."""
+
+    name: str
+    parts: tuple[str, ...]
+    joined: Callable[[list[Tensor]], Tensor]
+    exact: bool = False
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """Of its codes and its scales."""
+        return f"{self.name}.codes", f"{self.name}.scales"
+
+    def packed(self, read: Callable[[str], Tensor], bits: int, packing: Packing) -> Iterator[tuple[str, Tensor]]:
+        """Its codes and scales, by their names. read: gives a tensor of the model by its own."""
+        whole = self.joined([read(part) for part in self.parts])
+        yield from zip(self.names, packing.pack(whole, 8 if self.exact else bits), strict=True)
+
+
+def head_matrices(config: CsmConfig) -> Iterator[Matrix]:
+    """The matrices that are in no stack."""
+    for name in ("projection", "codebook0_head"):
+        yield Matrix(name, (f"{name}.weight",), _only, exact=True)
+    for index in range(config.audio_codebooks - 1):
+        yield Matrix(f"audio_head.{index}", ("audio_head",), partial(_head, index), exact=True)
+
+
+def layer_matrices(layer: str) -> Iterator[Matrix]:
+    """A layer's matrices: those that hear the same are one.
 
     Gate and way up are joined by turns, 16 rows of each, so that one thread finds both halves of a product.
     """
+    qkv = tuple(f"{layer}.attn.{name}_proj.weight" for name in "qkv")
+    yield Matrix(f"{layer}.qkv", qkv, torch.cat)
+    yield Matrix(f"{layer}.output", (f"{layer}.attn.output_proj.weight",), _only)
+    yield Matrix(f"{layer}.gate_up", (f"{layer}.mlp.w1.weight", f"{layer}.mlp.w3.weight"), _by_turns)
+    yield Matrix(f"{layer}.down", (f"{layer}.mlp.w2.weight",), _only)
+
+
+def _only(parts: list[Tensor]) -> Tensor:
+    return parts[0]
+
+
+def _head(index: int, parts: list[Tensor]) -> Tensor:
+    return parts[0][index].T
+
+
+def _by_turns(parts: list[Tensor]) -> Tensor:
+    return torch.stack([part.reshape(-1, BLOCK, part.shape[1]) for part in parts], dim=1).flatten(0, 2)
+
+
+def stack_tensors(stack: Transformer, bits: int, packing: Packing) -> Iterator[tuple[str, Tensor]]:
+    """A stack's norms, and its matrices packed."""
+    read = stack.state_dict().__getitem__
     layers: Iterable[Layer] = stack.layers  # type: ignore[assignment]
     for index, layer in enumerate(layers):
-        attention, mlp = layer.attn, layer.mlp
-        turns = [matrix.weight.reshape(-1, BLOCK, matrix.in_features) for matrix in (mlp.w1, mlp.w3)]
         name = f"layers.{index}"
         yield f"{name}.sa_norm", layer.sa_norm.scale.detach().float()
         yield f"{name}.mlp_norm", layer.mlp_norm.scale.detach().float()
-        qkv = (attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight)
-        yield from _packed(f"{name}.qkv", torch.cat(qkv), bits, packing)
-        yield from _packed(f"{name}.output", attention.output_proj.weight, bits, packing)
-        yield from _packed(f"{name}.gate_up", torch.stack(turns, dim=1).flatten(0, 2), bits, packing)
-        yield from _packed(f"{name}.down", mlp.w2.weight, bits, packing)
+        for matrix in layer_matrices(name):
+            yield from matrix.packed(read, bits, packing)
     yield "norm", stack.norm.scale.detach().float()
-
-
-def _packed(name: str, weight: Tensor, bits: int, packing: Packing) -> Iterator[tuple[str, Tensor]]:
-    codes, scales = packing.pack(weight.detach(), bits)
-    yield f"{name}.codes", codes
-    yield f"{name}.scales", scales
 
 
 class KernelPacking:

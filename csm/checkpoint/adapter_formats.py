@@ -14,6 +14,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,10 @@ def read_adapter(folder: str | Path, config: CsmConfig, alpha: float | None = No
         return _read_streaming(Weights.open([folder]), config, alpha)
     if not folder.is_dir():
         raise CheckpointError(f"Expected the folder of an adapter at {folder}, found none.")
+    return replace(_in_folder(folder, config, alpha), folder=folder)
+
+
+def _in_folder(folder: Path, config: CsmConfig, alpha: float | None) -> Adapter:
     if (folder / CONFIG).is_file():
         described = read_json(folder / CONFIG)
         if "lora_parameters" in described:

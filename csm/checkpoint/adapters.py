@@ -60,6 +60,8 @@ class Adapter:
     matrices: Mapping[str, LowRank]
     whole: Mapping[str, Tensor] = field(default_factory=dict)
     described: Mapping[str, object] = field(default_factory=dict)
+    folder: Path | None = None
+    """Where it was read from."""
 
     @property
     def tensors(self) -> set[str]:

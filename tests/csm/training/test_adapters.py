@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,16 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from csm.backends.quantize import QuantizedCsm
 from csm.checkpoint.adapter_formats import STACKS, read_adapter, write_adapter
 from csm.checkpoint.adapters import Adapter, AdapterSwitch, LowRank, base_reader, merge
 from csm.checkpoint.checkpoint import load
 from csm.errors import CheckpointError
 from csm.generator import load_csm_1b
 from csm.model import Csm
+from csm.synthesis import Generator
 from csm.training.adapters import CONSENT_WORDS, Consent, ConsentMissing, adapter_of
-from csm.training.lora import LoraShape, attach, lora_modules
+from csm.training.lora import EXTRAS, LoraShape, attach, lora_modules
 from csm.training.loss import Batch, frame_losses, pick_depth
 from tests.csm.oracle import make_reference, reference_embeds
 from tests.csm.tiny import TINY, make_model, write_checkpoint
@@ -320,8 +323,32 @@ class TestSpeaking:
         assert torch.equal(spoken[0], spoken[2]) and torch.equal(spoken[1], spoken[3])
         assert not torch.equal(spoken[0], spoken[1]) and not torch.equal(spoken[0], plain)
         assert len(list((adapters[0] / "quantized").iterdir())) == 1
-        with pytest.raises(CheckpointError, match="Packed weights hold their adapter"):
-            load_csm_1b("cpu", model, quantize="int8").use_adapter(adapters[0])
+
+    @pytest.mark.parametrize("scheme", ["int8", "int4"])
+    def test_packed_weights_are_switched_in_their_place(self, model: Path, adapters: list[Path], scheme: str) -> None:
+        write_adapter(random_adapter(2, extras=EXTRAS), adapters[0], TINY)
+        loaded = [load_csm_1b("cpu", model, quantize=scheme, adapter=folder) for folder in (None, *adapters)]
+        files = {file: file.read_bytes() for file in model.parent.rglob("quantized/*")}
+        assert len(files) == 3
+        generator = load_csm_1b("cpu", model, quantize=scheme, adapter=adapters[1])
+        tensors = packed(generator)
+        pointers = [tensor.data_ptr() for tensor in tensors.values()]
+        for folder, fresh in zip((adapters[0], None, adapters[1]), (loaded[1], loaded[0], loaded[2]), strict=True):
+            generator.use_adapter(folder)
+            assert all(torch.equal(tensors[name], expected) for name, expected in packed(fresh).items())
+        assert torch.equal(self.said(generator), self.said(loaded[2]))
+        assert [tensor.data_ptr() for tensor in packed(generator).values()] == pointers
+        assert {file: file.read_bytes() for file in files} == files
+
+        (made,) = (adapters[0] / "quantized").iterdir()
+        made.unlink()
+        generator.use_adapter(adapters[0])
+        assert made.read_bytes() == files[made], "packed anew, and kept for the next time"
+
+
+def packed(generator: Generator) -> Mapping[str, Tensor]:
+    assert isinstance(generator.model, QuantizedCsm)
+    return generator.model.tensors
 
 
 def test_a_switch_refuses_another_shape_and_changes_nothing(tmp_path: Path) -> None:
