@@ -27,16 +27,17 @@ def load_csm_1b(
 ) -> Generator:
     """A generator with the model from a local folder or from the Hugging Face hub.
 
-    device: default the GPU if there is one, else the CPU. Asked for "cuda" where there is none, it warns and takes the
-        CPU.
+    device: default the GPU if there is one: "cuda", or on a Mac with Apple silicon "mlx" (without MLX "mps", where it
+        speaks right); else the CPU. Asked for "cuda" where there is none, it warns and takes the CPU.
     dtype: default bfloat16 on a GPU; on a CPU as the checkpoint is stored.
-    quantize: "int8" or "int4", weights only; packed once and kept beside the checkpoint.
+    quantize: "int8" or "int4", weights only; on a CPU packed once and kept beside the checkpoint, by MLX while loading.
     codec: Mimi from a file, folder or hub id, or any `csm.codec.Codec`; default the one that comes with the model, or
         else kyutai/moshiko-pytorch-bf16.
     adapter: the folder of a voice that was learnt (docs/TRAINING.md), ours or one of peft, Unsloth or csm-mlx; merged
         before weights are packed. `Generator.use_adapter` changes it later.
 
-    Raises CheckpointError saying what was expected and what was found; OutOfMemory.
+    Raises CheckpointError saying what was expected and what was found; OutOfMemory;
+    DeviceMissing for "mlx" without MLX.
     """
     from .loading import load_generator
 

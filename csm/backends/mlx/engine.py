@@ -107,7 +107,7 @@ class MlxEngine:
         self.model, self.batch = model, batch
         self._sequences = model.thread.run(Sequences, model, batch, length or model.config.backbone.context)
         self.ahead = 1 if model.on_gpu else 0
-        self.forget()
+        self._forget()
 
     @property
     def config(self) -> CsmConfig:
@@ -119,6 +119,9 @@ class MlxEngine:
 
     def forget(self) -> None:
         """The next prompts are heard from their first row."""
+        self.model.thread.run(self._forget)  # after a frame that is still under way
+
+    def _forget(self) -> None:
         self._rows = [torch.zeros(0, self.config.audio_codebooks + 1, dtype=torch.int64)] * self.batch
         self._frames: list[mx.array] = []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,25 @@ def test_it_takes_the_options_that_people_give_and_shows_what_each_stage_took(
     for figure in ("loading", "first sound after", "frames a second", "real-time factor", "memory, MLX"):
         assert figure in shown
     assert "cpu" not in shown
+
+
+@with_mlx
+@pytest.mark.parametrize(
+    "line",
+    [
+        'csm-generate-mlx --text "Accelerated with Apple Silicon"',
+        'MLX_AUTOTUNE=1 MLX_NUM_THREADS=6 csm-generate-mlx --text "Fully optimized for Apple Silicon"',
+        'csm-generate-mlx --text "Show me the performance metrics" --debug',
+        'csm-generate-mlx --text "High temperature and top-k" --temperature 1.3 --topk 80',
+    ],
+)
+def test_the_lines_that_users_of_a_fork_know(line: str, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the README of ericflo/csm (Apache-2.0)."""
+    settings, _, arguments = line.partition("csm-generate-mlx")
+    for setting in settings.split():
+        monkeypatch.setenv(*setting.split("="))
+    assert generate_mlx_command([*shlex.split(arguments), "--model", model, "--max-audio-length-ms", "160"]) == 0
+    assert len(soundfile.read("audio.wav")[0]) == 2 * 1920
 
 
 @with_mlx
