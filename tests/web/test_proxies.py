@@ -38,6 +38,15 @@ async def test_its_pages_are_parleys_own(proxied: Running, headers: dict[str, st
         assert (await client.get("/api/settings")).status_code == 401
 
 
+async def test_a_proxy_that_is_not_named_may_pass_its_pages_on_too(tmp_path: Path) -> None:
+    """Its word is not believed, and not needed: the browser says where its page is from."""
+    async with served(tmp_path, token=TOKEN, public=[PUBLIC]) as running, running.client(headers=AS_CADDY) as client:
+        asked = {"Authorization": f"Bearer {TOKEN}", "Origin": PUBLIC}
+        assert (await client.put("/api/settings", json={"set_up": True}, headers=asked)).status_code == 200
+        asked["Origin"] = "https://evil.example"
+        assert (await client.put("/api/settings", json={"set_up": True}, headers=asked)).status_code == 403
+
+
 async def test_its_sockets_are_parleys_own(proxied: Running) -> None:
     owner = {**AS_TAILSCALE, "Authorization": f"Bearer {TOKEN}"}
     async with proxied.connect(origin=Origin(PUBLIC), additional_headers=owner):
