@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import READY_WITHIN, Launch, change, wait_until_ready
@@ -17,6 +18,7 @@ CALL = {
 }
 
 
+@pytest.mark.slow
 def test_a_server_is_added_and_a_tool_that_asks_first_is_allowed_by_a_key(
     launch: Launch, open_page: Callable[..., Page], server: str
 ) -> None:

@@ -33,7 +33,7 @@ def by_pipes(manner: str = "", name: str = "test", **more: Any) -> ToolServer:
 
 @asynccontextmanager
 async def running(given: ToolServer) -> AsyncIterator[McpServer]:
-    server = McpServer(given)
+    server = McpServer(given, sleep=lambda _: asyncio.sleep(0))
     try:
         await server.tried()
         yield server
