@@ -84,8 +84,8 @@ class McpServer:
         return self.settings.model_dump(exclude=how) == settings.model_dump(exclude=how)
 
     def begin(self) -> None:
-        """Start it, beside everything else, unless it runs."""
-        if self._keeping is None or self._keeping.done():
+        """Start it, beside everything else, unless it runs, or was closed."""
+        if not self._stop.is_set() and (self._keeping is None or self._keeping.done()):
             self.state, self.error = "starting", ""
             self._settled.clear()
             self._keeping = asyncio.create_task(self._keep())
@@ -112,7 +112,7 @@ class McpServer:
                 self._lost()
                 raise ToolFailed(f"{self.settings.name} ended before it had answered.") from error
             raise ToolFailed(_sentence(str(error))) from error
-        except RuntimeError as error:  # what came is not what the tool has promised
+        except (RuntimeError, ValueError) as error:  # what came is not what the tool has promised
             raise ToolFailed(_sentence(str(error))) from error
         except (OSError, anyio.ClosedResourceError, anyio.BrokenResourceError, httpx2.HTTPError) as error:
             self._lost()
@@ -136,6 +136,7 @@ class McpServer:
                 self._keeping.cancel()
             await asyncio.wait([self._keeping])
         self.state = "off"
+        self._settled.set()
 
     async def _keep(self) -> None:
         """Run it until it is to stop. One that was never ready is not tried again by itself."""

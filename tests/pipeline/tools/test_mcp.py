@@ -140,11 +140,15 @@ async def test_one_that_cannot_be_had_says_why_in_a_sentence(given: ToolServer, 
             await server.call("add", {})
 
 
-async def test_one_that_says_nothing_can_be_ended_while_it_starts() -> None:
+async def test_one_that_says_nothing_can_be_ended_while_it_starts_and_nobody_waits_for_it() -> None:
     server = McpServer(by_pipes("mute"))
-    server.begin()
+    waiting = asyncio.create_task(server.call("add", {}))
     await asyncio.to_thread(until, lambda: bool(children()))
     await server.close()
+    assert not children()
+    for asked in (waiting, server.call("add", {})):  # nor does it come back
+        with pytest.raises(ToolFailed):
+            await asked
     assert not children()
 
 

@@ -46,6 +46,7 @@ export class OwnTools {
     const titleId = `server-${name}`;
     const way = element("p", { className: "small quiet where" }, element("code", { textContent: command || url }));
     const health = element("p", { className: `small state-of ${state}`, role: "status", textContent: STATES[state] });
+    if (enabled && state === "off") health.textContent = "Starts with the first conversation";
     if (state === "ready") health.textContent = `Ready: ${tools.length === 1 ? "one tool" : `${tools.length} tools`}`;
     const item = element("li", { className: "server plain" }, element("h4", { id: titleId, textContent: name }), way, health);
     item.setAttribute("aria-labelledby", titleId);
