@@ -134,11 +134,11 @@ class AdapterSwitch:
 def base_reader(folder: Path, model: Csm) -> Callable[[str], Tensor]:
     """Reads single tensors of a model from its checkpoint again, in the model's order of rows."""
     weights: Weights = find_weights(folder)
-    form = weights.format
+    form, config = weights.format, model.config  # the model itself is not held
     assert form is not None
 
     def read(name: str) -> Tensor:
         stored = next(candidate for candidate in form.names(name) if candidate in weights)
-        return form.from_disk(name, weights[stored], model.config)
+        return form.from_disk(name, weights[stored], config)
 
     return read

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -18,6 +20,7 @@ from csm.backends.eager import Engine
 from csm.backends.protocol import Frames
 from csm.batch import Slots
 from csm.checkpoint.adapter_formats import write_adapter
+from csm.checkpoint.checkpoint import load
 from csm.codec.mimi import Mimi
 from csm.errors import CheckpointError, OutOfMemory
 from csm.model import Csm, CsmConfig, TransformerConfig
@@ -410,6 +413,19 @@ def test_an_adapter_is_merged_before_packing_and_can_be_changed(tmp_path: Path) 
     write_adapter(adapter_of(learnt(make_model())), tmp_path / "other", TINY)
     with pytest.raises(CheckpointError, match="another model"):
         generator.use_adapter(tmp_path / "other")
+
+
+def test_pytorchs_model_is_let_go_when_its_weights_were_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[weakref.ref[Csm]] = []
+
+    def noted(*details: Any) -> Csm:
+        taken.append(weakref.ref(loaded := load(*details)))
+        return loaded
+
+    monkeypatch.setattr("csm.loading.load", noted)
+    generator = load_csm_1b("mlx", write_checkpoint(tmp_path))
+    gc.collect()
+    assert generator.model and [there() for there in taken] == [None]
 
 
 def test_another_scheme_is_refused(model: Csm) -> None:
