@@ -376,8 +376,9 @@ class Conversation:
 
     def _enforce(self, ruling: Ruling, turn: UserTurn, reply: Reply) -> None:
         """Do what speech over a reply was judged to ask for."""
-        if self._errands.question is not None and consent(turn.transcript) is not None:
-            self._replies.cancel("the user answered")  # a "yes" that elsewhere only says "go on"
+        asked = self._errands.question is not None and not reply.request.kept
+        if asked and consent(turn.transcript) is not None:
+            self._replies.cancel("the user answered")  # a "yes" that over another reply only says "go on"
         elif ruling.kind == "backchannel":
             reply.record.notes.append(f"talked on: {ruling.why}")
             self.clear()

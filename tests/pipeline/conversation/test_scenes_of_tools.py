@@ -177,6 +177,16 @@ def test_what_is_neither_is_answered_and_the_question_stays() -> None:
     assert states(told) == ["asking", "running", "done"]
 
 
+def test_a_yeah_over_another_reply_allows_nothing() -> None:
+    script = asking("what for")
+    script.reply("To look at the sky, which is large, and blue on most days of the year.", to="what for")
+    script.user(8.0, 8.5, "yeah")
+    told = script.play(until=15)
+    assert script.tools is not None
+    assert script.tools.called == 0
+    assert told.outcomes[-1] == "completed"
+
+
 def test_whoever_says_nothing_has_not_said_yes() -> None:
     script = asking()
     told = script.play(until=ANSWER_S + 15)
