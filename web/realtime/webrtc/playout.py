@@ -99,7 +99,8 @@ class Playout(Playback):
         self._paused = False
         self._sounding = ""
         """The reply that the client was told has begun."""
-        self._dropped = ""
+        self._dropped: deque[str] = deque(maxlen=8)
+        """The last few: some of their sound may still be on its way here."""
 
     def begin(self, reply: str) -> None:
         self._following, self._played, self._due, self._paused = reply, 0, 0, False
@@ -108,7 +109,7 @@ class Playout(Playback):
         self._due += samples
 
     def add(self, reply: str, sounds: list[Sound]) -> None:
-        if reply != self._dropped:
+        if reply not in self._dropped:
             self._queues.setdefault(reply, deque()).extend(sounds)
 
     def pause(self) -> None:
@@ -118,7 +119,8 @@ class Playout(Playback):
         self._paused = False
 
     def drop(self, reply: str) -> None:
-        self._dropped, self._paused = reply, False
+        self._dropped.append(reply)
+        self._paused = False
         if reply == self._following:
             self._due = 0
         if self._queues.pop(reply, None) is not None:

@@ -77,6 +77,9 @@ def test_a_pause_holds_and_what_is_dropped_is_gone_at_once() -> None:
     assert scene.types == ["output_audio_buffer.started", "output_audio_buffer.cleared"]
     scene.send("b", 1)
     assert scene.taken(1) == [b"b0"]
+    scene.playout.drop("c")
+    scene.playout.add("a", sounds("a", 2))
+    assert scene.taken(1) == [SILENCE]
 
 
 def test_a_reply_that_follows_another_is_played_after_it_and_counted_apart() -> None:
