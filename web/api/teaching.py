@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, FastAPI, HTTPException, Request
@@ -185,7 +186,7 @@ def teaching_api(service: Service) -> APIRouter:
         _ready(service)
         _fit(lesson)
         if lesson.kept_step() == 0:
-            await _kept(_keep, lesson, steps=asked.steps, depth_share=await asyncio.to_thread(depth_share, lesson))
+            await _kept(lesson.keep, steps=asked.steps, depth_share=await asyncio.to_thread(depth_share, lesson))
         return _start(work, lesson, "measuring", [again(lesson), lambda: estimating(lesson, service.settings)])
 
     @router.post("/api/teaching/{id}/train")
@@ -197,7 +198,7 @@ def teaching_api(service: Service) -> APIRouter:
         if work.under_way:
             raise _busy()
         if lesson.kept_step() == 0:
-            await _kept(_keep, lesson, steps=asked.steps, depth_share=await asyncio.to_thread(depth_share, lesson))
+            await _kept(lesson.keep, steps=asked.steps, depth_share=await asyncio.to_thread(depth_share, lesson))
         work.allow_talks(asked.beside_talks)
         # How often it is saved follows from how long a step takes.
         measured = [] if lesson.about.step_s else [lambda: estimating(lesson, service.settings)]
@@ -343,10 +344,6 @@ def _fit(lesson: Lesson) -> None:
         raise Problem(409, "All clips are left out: write what is said in some of them.")
 
 
-def _keep(lesson: Lesson, **changed: Any) -> None:
-    lesson.keep(**changed)
-
-
 async def _kept(act: Any, *arguments: Any, **named: Any) -> Any:
     """Something written to the disk, beside the loop. Raises Problem."""
     try:
@@ -357,7 +354,7 @@ async def _kept(act: Any, *arguments: Any, **named: Any) -> Any:
         raise Problem(507, f"It could not be written to the disk ({error.strerror}): free some space.") from error
 
 
-def _sound(file: Any, kind: str) -> FileResponse:
+def _sound(file: Path | None, kind: str) -> FileResponse:
     """Raises Problem."""
     if file is None:
         raise Problem(404, "There is no such sound any more: load the page again.")
