@@ -39,7 +39,7 @@ def test_hours_of_talk_leave_nothing_behind(hours: float) -> None:
         tasks.append(len(asyncio.all_tasks()))
 
     for eighth in range(1, 9):
-        scene.at(eighth * hours * HOUR / 8 - 3.0, look)
+        scene.at(20.0 * round(eighth * hours * HOUR / 160) - 3.0, look)  # before somebody speaks, and after all replies
     tracemalloc.start()
     try:
         told = scene.play(until=hours * HOUR)
