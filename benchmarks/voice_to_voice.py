@@ -17,7 +17,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.simulated_user import Tracks, headset, load, machine, parley
 
 QUESTIONS = ["weather_question.wav", "bear_or_shark.mp3", "austen_0890.wav", "austen_0870.wav"]
-PARTS = ["soft_end", "transcript_final", "recalled", "first_token", "first_clause", "first_sample", "decided", "first_sent"]
+PARTS = [
+    "soft_end",
+    "transcript_final",
+    "recalled",
+    "first_token",
+    "first_clause",
+    "first_sample",
+    "decided",
+    "first_sent",
+]
 
 
 async def ask(port: int, rounds: int) -> tuple[list[float], Tracks]:
