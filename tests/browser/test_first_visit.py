@@ -75,6 +75,7 @@ def first_visit(launch: Launch, open_page: Opener, address: str, mind: tuple[str
     return page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hub", [WHISPER], indirect=True)
 def test_one_button_leads_to_the_real_engines_but_for_those_that_cannot_be_used(
     launch: Launch, open_page: Opener, hub: Hub, tmp_path: Path

@@ -74,6 +74,7 @@ WATCH = """(selector) => {
 }"""
 
 
+@pytest.mark.slow
 def test_a_model_is_put_to_use_while_one_talks(launch: Launch, open_page: Opener, address: str) -> None:
     asked = np.concatenate([question(after=5) for _ in range(20)])
     talk = open_page(launch(asked, key="again and again"), f"{address}/talk")

@@ -98,6 +98,7 @@ async def test_who_talks_over_a_reply_silences_it_and_is_understood(product: Pro
     assert answered["heard"]
 
 
+@pytest.mark.slow
 async def test_the_stock_sdk_hears_a_reply_in_clear_words(product: Product) -> None:
     samples, rate = soundfile.read(recording("weather_question.wav"), dtype="float32")
     assert rate == MOUTH_RATE

@@ -107,7 +107,7 @@ def test_zeros_and_rows_of_one_large_weight_are_rounded_without_loss(bits: int) 
 
 @pytest.mark.parametrize(
     ("config", "scheme"),
-    [(TINY, "int8"), (TINY, "int4"), (FEW_LAYERS, "int4")],
+    [(TINY, "int8"), (TINY, "int4"), pytest.param(FEW_LAYERS, "int4", marks=pytest.mark.slow)],
     ids=["tiny-int8", "tiny-int4", "full-shapes-int4"],
 )
 def test_the_kernel_computes_what_the_plain_model_does_on_the_same_rounded_weights(

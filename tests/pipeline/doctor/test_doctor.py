@@ -97,6 +97,7 @@ def test_models_that_are_not_here_are_named_with_the_command_that_fetches_them(t
     assert not (tmp_path / "nowhere").exists()
 
 
+@pytest.mark.slow
 def test_the_profile_for_a_card_says_on_a_computer_without_one_what_to_choose(tmp_path: Path) -> None:
     folder = tmp_path / "bin"
     folder.mkdir()
@@ -109,6 +110,7 @@ def test_the_profile_for_a_card_says_on_a_computer_without_one_what_to_choose(tm
     assert [finding["grade"] for finding in found.values()].count("bad") == 1
 
 
+@pytest.mark.slow
 def test_an_engine_that_cannot_be_loaded_is_said_once_and_the_others_are_tried(tmp_path: Path) -> None:
     (tmp_path / "settings.json").write_text('{"voice": {"name": "xx-nowhere"}}')
     done = run_doctor(tmp_path, "--json")

@@ -112,6 +112,7 @@ async def test_each_precision_is_loaded_and_gone_before_the_next(
     assert workers() == 2
 
 
+@pytest.mark.slow
 async def test_the_voice_comes_back_when_the_check_is_called_off(
     engines: Engines, settings: Settings, tmp_path: Path
 ) -> None:

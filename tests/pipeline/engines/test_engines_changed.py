@@ -227,6 +227,7 @@ async def test_a_reply_under_way_ends_with_the_engines_that_it_began_with(tmp_pa
         assert engines.health()["mind"].engine == "builtin"
 
 
+@pytest.mark.slow
 async def test_two_changes_at_once_come_one_after_the_other(tmp_path: Path, whisper: Path) -> None:
     async with running(tmp_path) as engines:
         both = ears(whisper)
