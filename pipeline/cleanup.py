@@ -1,4 +1,4 @@
-"""Clean-up that no cancellation cuts short: what was opened is closed, however its owner comes to an end."""
+"""How work ends: clean-up that no cancellation cuts short, and tasks of which one's end is the end of all."""
 
 from __future__ import annotations
 
@@ -25,3 +25,16 @@ async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
     if cancelled is not None and (task.cancelled() or task.exception() is None):
         raise cancelled
     return task.result()
+
+
+async def until_one_ends(*works: Coroutine[Any, Any, None]) -> None:
+    """Side by side, until one of them ends, which ends them all. Raises what that one raised."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -22,7 +22,7 @@ MAY_IMPORT = {
 THE_ONE_WAY_TO_CSM = ROOT / "pipeline" / "tts" / "csm.py"
 PIPELINE = (
     "engine.py",  # what every engine has in common
-    "cleanup.py",  # what no cancellation cuts short
+    "cleanup.py",  # how work ends
     "disk.py",  # writing beside the loop
     "audio",  # sound, and the devices it comes from
     "models",  # an engine's files, fetched

@@ -14,7 +14,7 @@ from pipeline.audio import EAR_RATE, MOUTH_RATE, Samples
 from pipeline.audio.echo import EchoCanceller
 from pipeline.audio.portaudio import Devices, SoundCardError, Stream
 from pipeline.audio.portaudio_process import PortAudioApart
-from pipeline.cleanup import uninterrupted
+from pipeline.cleanup import uninterrupted, until_one_ends
 from pipeline.conversation.conversation import Conversation
 from pipeline.conversation.events import Event, Notice, Severity
 from pipeline.ends.playback import Playback, ReplyKey
@@ -116,17 +116,7 @@ async def converse(
     def tell(severity: Severity, text: str) -> None:
         watch(Notice(0, 0, severity, text))
 
-    running = asyncio.create_task(card.run(conversation.hear, conversation.played, tell))
-    following = asyncio.create_task(_follow(conversation, card, watch))
-    try:
-        await asyncio.wait({running, following}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (running, following):
-            if task.done():
-                task.result()
-    finally:
-        for task in (running, following):
-            task.cancel()
-        await asyncio.gather(running, following, return_exceptions=True)
+    await until_one_ends(card.run(conversation.hear, conversation.played, tell), _follow(conversation, card, watch))
 
 
 async def levels(microphone: str | None, library: Devices | None = None) -> AsyncGenerator[float, None]:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect
 
+from pipeline.cleanup import until_one_ends
 from pipeline.engine import EngineError
 from web import origins
 from web.realtime.client_secrets import ClientSecrets
@@ -69,13 +70,9 @@ class Connection:
         self._call = call
 
     async def run(self) -> None:
-        works = (self._read(), self._write(), self._call.run())
-        tasks = [asyncio.create_task(work) for work in works]
         code, reason = INTERNAL_ERROR, "something went wrong inside Parley; its log says what"
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+            await until_one_ends(self._read(), self._write(), self._call.run())
             code, reason = NORMAL, ""
         except WebSocketDisconnect:
             code, reason = NORMAL, ""
@@ -87,9 +84,6 @@ class Connection:
             code, reason = POLICY_VIOLATION, f"nothing was read for {PATIENCE:.0f} s"
             logger.warning("A client stopped reading and was disconnected.", extra={"conversation": self._call.name})
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
             with suppress(RuntimeError, WebSocketDisconnect, TimeoutError):
                 async with asyncio.timeout(1):  # a client that does not read does not read this either
                     await self._socket.close(code, reason)

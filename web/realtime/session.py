@@ -17,7 +17,7 @@ from typing import Literal
 
 from config import Settings
 from pipeline.audio import Samples
-from pipeline.cleanup import uninterrupted
+from pipeline.cleanup import uninterrupted, until_one_ends
 from pipeline.conversation.conversation import Conversation
 from pipeline.conversation.events import Event, ReplyDone, ReplyPaused, ReplyResumed, Severity
 from pipeline.conversation.history import Past
@@ -113,16 +113,7 @@ class Call:
             TakenOver: another call goes on with it.
         """
         with self._service.watching(self._settings_changed):
-            works = (self._converse(), self._follow(), self._watch_engines(), self._until_given_up())
-            tasks = [asyncio.create_task(work) for work in works]
-            try:
-                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    task.result()
-            finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+            await until_one_ends(self._converse(), self._follow(), self._watch_engines(), self._until_given_up())
 
     # -- to the client ------------------------------------------------------------------------------------------------
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
 from contextlib import suppress
 
+from pipeline.cleanup import until_one_ends
 from pipeline.engine import EngineError
 from web.realtime import events as wire
 from web.realtime.connection import PATIENCE, SlowReader
@@ -42,8 +42,8 @@ class Connection:
     async def run(self) -> None:
         """Until one side ends it."""
         try:
-            await _first(self._connected(), self._until_ended())
-            await _first(self._read(), self._write(), self._hear(), self._until_ended(), self._call.run())
+            await until_one_ends(self._connected(), self._until_ended())
+            await until_one_ends(self._read(), self._write(), self._hear(), self._until_ended(), self._call.run())
         except EngineError as error:
             with suppress(ValueError):
                 await self._peer.send(self._call.written(refused(Refusal("engine_error", str(error)))) or "")
@@ -104,16 +104,3 @@ class Connection:
         except ValueError:
             what = Refusal("event_too_large", f"An event ({event.event_id}) is larger than this client takes.")
             await self._peer.send(self._call.written(refused(what)) or "")
-
-
-async def _first(*works: Coroutine[None, None, None]) -> None:
-    """Until one of them ends, which ends them all."""
-    tasks = [asyncio.create_task(work) for work in works]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
