@@ -69,9 +69,13 @@ class Certificate:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of what is to be trusted, as phones show it."""
-        certificate = x509.load_pem_x509_certificate((self.authority or self.chain).read_bytes())
-        return certificate.fingerprint(hashes.SHA256()).hex(":").upper()
+        """SHA-256 of what a browser warns of, as it shows it."""
+        return _sha256(self.chain)
+
+    @property
+    def authority_fingerprint(self) -> str:
+        """The same of what is to be trusted."""
+        return _sha256(self.authority or self.chain)
 
     def public(self) -> bytes:
         """What is to be trusted, in PEM, without its key."""
@@ -181,6 +185,10 @@ def _dated(subject: x509.Name, issuer: x509.Name, key: Key, now: datetime, lasts
         not_valid_before=now - EARLY,
         not_valid_after=now - EARLY + lasts,
     )
+
+
+def _sha256(file: Path) -> str:
+    return x509.load_pem_x509_certificate(file.read_bytes()).fingerprint(hashes.SHA256()).hex(":").upper()
 
 
 def _subject(name: str) -> x509.Name:

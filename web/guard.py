@@ -287,8 +287,9 @@ class Guard:
         kind = _media_type(headers)
         if scope["path"] == CALLS and kind == SDP:
             return True
-        if scope["path"].startswith(f"{CALLS}/") and headers.get("content-length", "0") == "0":
-            return True  # to hang up needs no body
+        empty = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
+        if empty and (scope["method"] == "DELETE" or scope["path"].startswith(f"{CALLS}/")):
+            return True  # to delete and to hang up need no body; no page of another origin may ask for a DELETE
         return kind in JSON_TYPES or (kind == "multipart/form-data" and scope["path"] in self.forms)
 
     def _token_refusal(self, scope: Scope, headers: Headers) -> Response | None:

@@ -38,7 +38,7 @@ def phone(address: Address, certificate: Certificate | None) -> APIRouter:
         return {
             "addresses": addresses(address),
             "trust": TRUST if trusted else None,
-            "fingerprint": certificate.fingerprint if trusted and certificate is not None else None,
+            "fingerprint": certificate.authority_fingerprint if trusted and certificate is not None else None,
         }
 
     @router.get("/api/phone/code.svg")

@@ -266,7 +266,8 @@ def welcome(address: Address, service: Service, options: ServeOptions, certifica
         print(f"From your other devices: {elsewhere}", flush=True)
     if certificate is not None and certificate.authority is not None:
         print("A browser warns of the certificate, which is Parley's own: go on, or trust it as docs/how-to/phone.md "
-              f"says. Its SHA-256 is {certificate.fingerprint}", flush=True)  # fmt: skip
+              f"says.\nSHA-256 of the certificate: {certificate.fingerprint}\nSHA-256 of the authority (/parley.crt): "
+              f"{certificate.authority_fingerprint}", flush=True)  # fmt: skip
     if others and others[0].startswith("https:"):
         with suppress(UnicodeEncodeError):  # a terminal that cannot draw it
             print(code(others[0]), flush=True)

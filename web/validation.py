@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+BRANCH = re.compile(r"constrained-|str$|int$|float$|bool$|function-|lax-or-strict|list\[|literal\[|dict\[|is-instance")
+"""Names that pydantic gives to a union's branches."""
 
 
 def explain(error: ValidationError, tree: object) -> tuple[str, str]:
-    """The first problem of `tree`: (field as `turns.silence_ms`, sentence).
+    """The first problem of `tree`: (field as `turns.silence_ms`, sentence)."""
+    return explained(error.errors(include_url=False)[0], tree)
+
+
+def explained(fault: ErrorDetails, tree: object) -> tuple[str, str]:
+    """The same of one of an error's faults.
 
     pydantic's own words are for programmers, and so are the branches of unions that it puts between the fields' names.
     """
-    first = error.errors(include_url=False)[0]
-    field = ".".join(_fields(tree, first["loc"]))
-    return field, sentence(field, first["type"], first.get("ctx", {}), first["msg"])
+    field = ".".join(_fields(tree, fault["loc"]))
+    return field, sentence(field, fault["type"], fault.get("ctx", {}), fault["msg"])
 
 
 def _fields(node: object, place: tuple[int | str, ...]) -> Iterator[str]:
@@ -23,7 +32,7 @@ def _fields(node: object, place: tuple[int | str, ...]) -> Iterator[str]:
         try:
             node = node[part]  # type: ignore[index]  # what was sent can be anything
         except (LookupError, TypeError):
-            if number < len(place) - 1:
+            if number < len(place) - 1 or BRANCH.match(str(part)):
                 continue  # a branch
         yield str(part)
 
@@ -56,9 +65,14 @@ def sentence(field: str, kind: str, limits: Mapping[str, Any], otherwise: str) -
         case "too_long":
             return f"{name} may have at most {limits['max_length']} entries."
         case "string_pattern_mismatch":
+            if limits["pattern"].startswith(r"^\w(?:[\w '’-]"):  # names of people
+                return (
+                    f"{name} has a character that cannot be used here, or is too long: "
+                    "use letters, digits, spaces, hyphens and apostrophes."
+                )
             return (
                 f"{name} has a character that cannot be used here, or is too long: "
-                "use letters, digits, spaces, hyphens and apostrophes."
+                "use letters, digits, hyphens and underscores."
             )
         case "none_required":
             return f"{name} is not supported here; leave it out."

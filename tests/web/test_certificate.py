@@ -40,7 +40,10 @@ def test_a_phone_that_trusts_it_is_content(tmp_path: Path) -> None:
     assert accepted(certificate, "192.168.1.20") and accepted(certificate, "localhost")
     assert not accepted(certificate, "192.168.1.21")
     assert b"PRIVATE" not in certificate.public()
-    assert len(certificate.fingerprint.split(":")) == 32
+    assert len(certificate.fingerprint.split(":")) == len(certificate.authority_fingerprint.split(":")) == 32
+    assert certificate.fingerprint != certificate.authority_fingerprint, (
+        "a browser warns of the one, and trusts the other"
+    )
 
 
 def test_only_its_owner_can_read_the_keys(tmp_path: Path) -> None:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from config.text import parsed
 from web.realtime import events as wire
-from web.validation import explain
+from web.validation import explained
 
 MOST_FAULTS = 8
 """Fields of one `session.update` that are named as wrong, each by an `error`."""
+MOST_ROUNDS = 8
+"""Times that one is looked at: without what was wrong, more may be."""
+
+Place = tuple[int | str, ...]
 
 
 class Refusal(Exception):
@@ -41,45 +47,63 @@ def tree(text: str | None) -> dict[str, Any]:
 def understood(message: dict[str, Any]) -> tuple[wire.AnyClientEvent, list[Refusal]]:
     """The message, and what had to be left out of it. Raises Refusal where it says nothing that could be done.
 
-    One field that is not possible does not lose the rest of a `session.update`, which clients do not send again.
+    Fields that are not possible do not lose the rest of a `session.update`, which clients do not send again.
     """
     left_out: list[Refusal] = []
-    while True:
+    for _ in range(MOST_ROUNDS):
         try:
-            return wire.CLIENT_EVENT.validate_python(message), left_out
+            return wire.CLIENT_EVENT.validate_python(message), left_out[:MOST_FAULTS]
         except ValidationError as error:
-            left_out.append(_refusal(message, error))
-            place = error.errors(include_url=False)[0]["loc"]
-            if message.get("type") != "session.update" or len(left_out) > MOST_FAULTS:
-                raise left_out[0] from None
+            faults = error.errors(include_url=False)
+            wrong: dict[Place, ErrorDetails] = {}
+            for fault in faults:
+                if (place := _place(message, fault["loc"])) is not None:
+                    wrong.setdefault(place, fault)  # a union has a fault for each of its branches
+            if message.get("type") != "session.update" or _place(message, faults[0]["loc"]) is None:
+                raise _refusal(message, faults[0]) from None
+            left_out += [_refusal(message, fault) for fault in list(wrong.values())[: MOST_FAULTS - len(left_out)]]
             message = copy.deepcopy(message)
-            if not _pruned(message, place):
-                raise left_out[0] from None
+            for place in sorted(wrong, key=_order, reverse=True):  # the last of a list first: the others keep theirs
+                _prune(message, place)
+    raise left_out[0]
 
 
-def _refusal(message: Mapping[str, Any], error: ValidationError) -> Refusal:
-    first = error.errors(include_url=False)[0]
-    if not first["loc"] and first["type"] == "union_tag_not_found":
+def _refusal(message: Mapping[str, Any], fault: ErrorDetails) -> Refusal:
+    if not fault["loc"] and fault["type"] == "union_tag_not_found":
         return Refusal("missing_type", "The message has no type.", "type")
-    if not first["loc"]:
+    if not fault["loc"]:
         return Refusal("unknown_event", f"There is no event of the type {str(message['type'])[:100]!r}.", "type")
-    field, sentence = explain(error, message)
+    field, sentence = explained(fault, message)
     return Refusal("invalid_value", sentence, field)
 
 
-def _pruned(message: dict[str, Any], place: tuple[int | str, ...]) -> bool:
-    """Takes the field at a place out of the message's session; whether there was one. A place names branches too."""
+def _place(message: dict[str, Any], loc: Place) -> Place | None:
+    """The field of the message's session that a fault is in; None where it is the session itself, or beside it.
+
+    Where a fault lies names branches of unions too, and fields that are missing: what they are missing in is wrong.
+    """
     node: Any = message
-    last: tuple[Any, int | str] | None = None
-    for part in place:
+    place: list[int | str] = []
+    for part in loc:
         try:
             below = node[part]
         except (LookupError, TypeError):
-            continue  # a branch of a union, or a field that is missing: what it is missing in is what is wrong
-        last, node = (node, part), below
-        if isinstance(last[0], list):
+            continue
+        place.append(part)
+        if isinstance(node, list):
             break  # an entry of a list goes as a whole
-    if last is None or last[0] is message:
-        return False  # the session itself, or what stands beside it
-    del last[0][last[1]]
-    return True
+        node = below
+    return tuple(place) if len(place) > 1 else None
+
+
+def _order(place: Place) -> list[tuple[int, str]]:
+    return [(part, "") if isinstance(part, int) else (0, part) for part in place]
+
+
+def _prune(message: dict[str, Any], place: Place) -> None:
+    node: Any = message
+    *above, last = place
+    with suppress(LookupError):  # what it stood in is gone
+        for part in above:
+            node = node[part]
+        del node[last]

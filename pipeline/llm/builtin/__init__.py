@@ -33,6 +33,6 @@ class BuiltinReplies:
 
     async def reply(self, prompt: Prompt) -> AsyncGenerator[str, None]:
         """The answer, word by word, as a language model's tokens would come."""
-        for piece in re.findall(r"\s*\S+", answer(prompt)):
+        for piece in re.findall(r"\s*\S+", await asyncio.to_thread(answer, prompt)):
             yield piece
             await asyncio.sleep(0)

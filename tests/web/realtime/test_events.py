@@ -13,6 +13,7 @@ from config import Settings
 from web.realtime import events as wire
 from web.realtime import parts
 from web.realtime.options import Wishes, in_force
+from web.realtime.reading import MOST_FAULTS, understood
 from web.validation import explain
 
 JSON = st.recursive(
@@ -61,3 +62,20 @@ def test_wishes_build_on_each_other_and_leave_the_users_settings_alone() -> None
         )
     )
     assert detecting.mode == "detect"
+
+
+def test_of_a_sessions_many_faults_some_are_told_and_the_rest_of_it_is_kept() -> None:
+    odd = {f"x{number}": 1 for number in range(60)}
+    event, left_out = understood(
+        {"type": "session.update", "session": {"type": "realtime", "instructions": "Kept.", **odd}}
+    )
+    assert isinstance(event, wire.SessionUpdate) and event.session.instructions == "Kept."
+    assert len(left_out) == MOST_FAULTS
+
+
+def test_entries_of_a_list_are_named_by_the_places_that_they_were_sent_in() -> None:
+    tool = {"type": "function", "name": "light", "parameters": {}}
+    tools = [{"type": "nonsense"}, tool, {**tool, "name": "bad name!"}, {"type": "function"}, 5]
+    event, left_out = understood({"type": "session.update", "session": {"type": "realtime", "tools": tools}})
+    assert isinstance(event, wire.SessionUpdate) and [each.name for each in event.session.tools or ()] == ["light"]
+    assert sorted({str(each.param).split(".")[2] for each in left_out}) == ["0", "2", "3", "4"]

@@ -70,7 +70,7 @@ def generate_api(service: Service, voices: Voices, queue: Queue) -> APIRouter:
         """Speech, as CSM's deployment on Cerebrium returns it."""
         began = time.monotonic()
         asked = checked(Generation, await json_body(request))
-        speakable_text(asked.text, "text")
+        await asyncio.to_thread(speakable_text, asked.text, "text")
         async with AsyncExitStack() as opened:
             choose = await _voice(asked, opened)
             wav = encoded(spoken(running_voice(service), choose, asked.text, queue), "wav")

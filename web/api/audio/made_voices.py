@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import aclosing, contextmanager
 from typing import Any
 
 from fastapi import APIRouter, Request
+from pydantic import BaseModel
 from starlette.datastructures import UploadFile
 
 from pipeline.audio import MOUTH_RATE, Samples
@@ -15,7 +16,7 @@ from pipeline.audio.decode import decode
 from pipeline.engines.transcription import transcribed
 from pipeline.stt import Wishes
 from web.api.audio.errors import Refused, explained
-from web.api.audio.requests import form_body, json_body, texts, uploaded
+from web.api.audio.requests import checked, form_body, json_body, texts, uploaded
 from web.api.audio.transcriptions import running_ears
 from web.service import Service
 from web.voices import Consent, MadeVoice, Voices, VoicesError
@@ -28,6 +29,16 @@ NAMED = 100
 """Characters of a name."""
 
 
+class Fields(BaseModel):
+    """Of the forms here, each of them once."""
+
+    type: str = "audio_sample"
+    name: str = ""
+    consent: str = ""
+    text: str = ""
+    language: str = ""
+
+
 def made_voices_api(service: Service, voices: Voices) -> APIRouter:
     router = APIRouter()
 
@@ -36,17 +47,17 @@ def made_voices_api(service: Service, voices: Voices) -> APIRouter:
     async def create(request: Request) -> dict[str, Any]:
         """A voice, from `audio_sample`, `name` and `consent`, the id of a consent; `text` is what is said in it."""
         async with form_body(request) as form:
-            fields = texts(form)
-            if fields.get("type", "audio_sample") != "audio_sample":
+            fields = checked(Fields, texts(form))
+            if fields.type != "audio_sample":
                 raise Refused(400, "Voices are made from recordings here: send type audio_sample.", "type")
-            name, consent = _name(fields), _consent(voices, fields.get("consent", ""), "consent", 400)
+            name, consent = _name(fields), _consent(voices, fields.consent, "consent", 400)
             if len(voices.all()) >= MOST:
                 raise Refused(409, f"There may be {MOST} voices: delete one first.")
             if any(voice.name == name for voice in voices.all()):
                 raise Refused(409, f"There is a voice named {name} already: choose another name.", "name")
             file = uploaded(form, "audio_sample")
             sound = await _sound(file, "audio_sample")
-            text = fields.get("text", "").strip()[:2000] or await _words(service, file)
+            text = fields.text.strip()[:2000] or await _words(service, file)
             if not text:
                 raise Refused(400, "Nobody speaks in the recording: record it again.", "audio_sample")
             with _kept():
@@ -70,7 +81,7 @@ def made_voices_api(service: Service, voices: Voices) -> APIRouter:
     async def agree(request: Request) -> dict[str, Any]:
         """A consent: `recording`, in which the voice's owner says so, `name` and `language`."""
         async with form_body(request) as form:
-            fields = texts(form)
+            fields = checked(Fields, texts(form))
             name = _name(fields)
             if len(voices.consents()) >= MOST:
                 raise Refused(409, f"There may be {MOST} consents: delete one first.")
@@ -80,8 +91,7 @@ def made_voices_api(service: Service, voices: Voices) -> APIRouter:
             if not text:
                 raise Refused(400, "Nobody speaks in the recording: say that you agree.", "recording")
             with _kept():
-                language = fields.get("language", "")[:40]
-                return _told(await asyncio.to_thread(voices.add_consent, name, language, sound, text))
+                return _told(await asyncio.to_thread(voices.add_consent, name, fields.language[:40], sound, text))
 
     @router.get("/v1/audio/voice_consents")
     async def consents() -> dict[str, Any]:
@@ -98,7 +108,7 @@ def made_voices_api(service: Service, voices: Voices) -> APIRouter:
     @router.post("/v1/audio/voice_consents/{id}")
     async def rename(id: str, request: Request) -> dict[str, Any]:
         """Rename a consent."""
-        found, name = _consent(voices, id, "id", 404), _name(await json_body(request))
+        found, name = _consent(voices, id, "id", 404), _name(checked(Fields, await json_body(request)))
         with _kept():
             return _told(await asyncio.to_thread(voices.rename_consent, found, name))
 
@@ -113,8 +123,8 @@ def made_voices_api(service: Service, voices: Voices) -> APIRouter:
     return router
 
 
-def _name(fields: Mapping[str, Any]) -> str:
-    name = str(fields.get("name", "")).strip()
+def _name(fields: Fields) -> str:
+    name = fields.name.strip()
     if not name:
         raise Refused(400, "name is missing: give the voice a name.", "name")
     if len(name) > NAMED:

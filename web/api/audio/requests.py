@@ -48,9 +48,9 @@ async def form_body(request: Request) -> AsyncIterator[FormData]:
 
 
 def checked(model: type[Model], tree: Mapping[str, Any]) -> Model:
-    """Raises Refused that names the first field that is wrong."""
+    """A field that is null is left out. Raises Refused that names the first field that is wrong."""
     try:
-        return model.model_validate(tree)
+        return model.model_validate({name: value for name, value in tree.items() if value is not None})
     except ValidationError as error:
         field, message = explain(error, tree)
         raise Refused(400, message, field or None) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,9 @@ from web.api.audio.errors import Refused
 from web.realtime import events as wire
 from web.realtime import parts
 from web.realtime.reading import Refusal, understood
+
+_FINGERPRINT = re.compile(r"a=fingerprint:sha-(?:256|384|512) (?:[0-9a-f]{2}:)+[0-9a-f]{2}\s*", re.IGNORECASE)
+"""Those that aiortc can check."""
 
 LONGEST = 64 << 10
 """Bytes of an offer; a browser's has four thousand."""
@@ -95,6 +99,9 @@ def offer(sdp: str, client: str) -> Offer:
         raise Refused(400, "Offer one audio track and a data channel, and nothing else.", "sdp", "invalid_sdp")
     if not any(line.lower().startswith("a=rtpmap:") and "opus/48000" in line.lower() for line in lines):
         raise Refused(400, "Offer Opus for the audio track.", "sdp", "invalid_sdp")
+    prints = [line for line in lines if line.startswith("a=fingerprint:")]
+    if not prints or not all(map(_FINGERPRINT.fullmatch, prints)):
+        raise Refused(400, "Offer the fingerprint of your certificate (a=fingerprint).", "sdp", "invalid_sdp")
     if _direction(lines) in {"sendonly", "inactive"}:
         raise Refused(400, "Offer an audio track that takes sound too (sendrecv).", "sdp", "invalid_sdp")
     if not _named(lines):  # aiortc would make half a peer of it

@@ -109,3 +109,16 @@ def test_recordings_are_for_their_owners_eyes(tmp_path: Path) -> None:
         '{"id": "voice_ffffffffffffffff", "name": "x", "text": "x", "consent": "x", "created_at": 1}'
     )
     assert voices.all() == [], "an id that is not its folder's"
+
+
+async def test_a_field_twice_is_told_and_a_delete_needs_no_body(running: Running, sdk: AsyncOpenAI) -> None:
+    consent = await sdk.audio.voice_consents.create(name="Ann", language="en-US", recording=("a.wav", tone(4.0)))
+    async with running.client() as client:
+        for fields in ({"text": ["a", "b"]}, {"text[]": "a"}, {"name": ["a", "b"]}):
+            data = {"name": "Ann", "consent": consent.id, **fields}
+            answer = await client.post("/v1/audio/voices", data=data, files={"audio_sample": ("a.wav", tone(4.0))})
+            assert (answer.status_code, error(answer)["message"][-13:]) == (400, "must be text.")
+        gone = await client.delete(f"/v1/audio/voice_consents/{consent.id}")
+        assert gone.status_code == 200, "curl sends no type without a body"
+        foreign = await client.delete("/v1/audio/voices/nobody", headers={"Origin": "http://evil.example"})
+        assert foreign.status_code == 403

@@ -11,6 +11,7 @@ AUDIO = """m=audio 9 UDP/TLS/RTP/SAVPF 111
 a=mid:0
 a=sendrecv
 a=rtpmap:111 opus/48000/2
+a=fingerprint:sha-256 18:D1:0A
 a=candidate:1 1 udp 2122260223 192.168.1.7 50000 typ host
 a=candidate:2 1 udp 2122260223 0f1e.local 50001 typ host
 a=candidate:3 1 tcp 1518280447 192.168.1.7 9 typ host tcptype active
@@ -52,6 +53,9 @@ def test_a_client_without_a_channel_is_taken() -> None:
         (sdp(AUDIO.replace("a=mid:0\n", "")), "Name each section"),
         (sdp(AUDIO, CHANNEL.replace("mid:1", "mid:0")), "Name each section"),
         (sdp("a=group:BUNDLE 0 7", AUDIO), "Name each section"),
+        (sdp(AUDIO.replace("18:D1:0A", "ZZ:18:D1")), "Offer the fingerprint"),
+        (sdp(AUDIO.replace("sha-256", "sha-1")), "Offer the fingerprint"),
+        (sdp(AUDIO.replace("a=fingerprint:sha-256 18:D1:0A\n", "")), "Offer the fingerprint"),
         (sdp("a=inactive", AUDIO.replace("a=sendrecv\n", "")), "takes sound too"),
     ],
 )
