@@ -320,7 +320,7 @@ def _of_anyone(clause: str, new: bool, last: Claim | None) -> Iterator[Claim]:
     if subject and re.fullmatch(_GONE, _TAIL.sub("", plain), re.IGNORECASE) and not denied:
         yield Claim(subject, EXISTS, "", holds=False, changed=True)
         return
-    if parted["named"] and plain.split()[0].lower() in {"am", "do", "did"}:
+    if parted["named"] and {word.lower() for word in plain.split()[:1]} & {"am", "do", "did"}:
         return
     for attribute, pattern, holds, changed in _PREDICATES:
         match = pattern.fullmatch(_TAIL.sub("", plain)) or pattern.fullmatch(plain)

@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from rag import Memory
 from rag.claims import Claim, claims
@@ -106,3 +108,20 @@ def test_recall_shows_what_is_past(tmp_path: Path) -> None:
     order = [item.text for item in recall.items]
     assert order.index(talk[3][1]) < order.index(talk[0][1])
     assert all("since changed" in item.why for item in recall.items if "Oslo" in item.text)
+
+
+WORDS = st.sampled_from(
+    "My my dog Ann Ann's name It it It's it's is isn't was actually not no longer called lives live in any more now "
+    "Not She he's I I'm I've we moved used to the , . - ' has been are really kind of died".split()
+)
+
+
+@settings(max_examples=300)
+@given(st.lists(WORDS, max_size=12).map(" ".join) | st.text(max_size=40))
+def test_whatever_is_said_can_be_read(text: str) -> None:
+    claims(text)
+
+
+@pytest.mark.parametrize("text", ["Not really.", "Actually", "Really?"])
+def test_a_reply_without_a_predicate_claims_nothing(text: str) -> None:
+    assert claims(text) == []
