@@ -120,12 +120,13 @@ class VoiceSettings(_Tree):
     )
 
 
+PERSON = r"^\w(?:[\w '’-]{0,62}\w)?$"
+"""A name as people write theirs: letters of any script, with spaces, hyphens and apostrophes between them."""
+
+
 class MemorySettings(_Tree):
     enabled: bool = Field(True, description="remember what is said, and recall it")
-    owner: Annotated[str, Field(pattern=r"^\w(?:[\w '’-]{0,62}\w)?$")] = Field(
-        "default", description="whose memory it is"
-    )
-    """A name as people write theirs: letters of any script, with spaces, hyphens and apostrophes between them."""
+    owner: Annotated[str, Field(pattern=PERSON)] = Field("default", description="whose memory it is")
     budget_chars: Annotated[int, Field(ge=200, le=20_000)] = Field(
         2400, description="how much the mind is reminded of in one turn, in characters"
     )

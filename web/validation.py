@@ -9,6 +9,12 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from config.settings import PERSON
+
+ONE_LINE = r"^\s*\S[^\r\n\t]*$"
+USABLE = {PERSON: "letters, digits, spaces, hyphens and apostrophes", ONE_LINE: "one line of text"}
+"""Of what may stand in fields with such a pattern; in the others ASCII alone."""
+
 BRANCH = re.compile(r"constrained-|str$|int$|float$|bool$|function-|lax-or-strict|list\[|literal\[|dict\[|is-instance")
 """Names that pydantic gives to a union's branches."""
 
@@ -65,15 +71,8 @@ def sentence(field: str, kind: str, limits: Mapping[str, Any], otherwise: str) -
         case "too_long":
             return f"{name} may have at most {limits['max_length']} entries."
         case "string_pattern_mismatch":
-            if limits["pattern"].startswith(r"^\w(?:[\w '’-]"):  # names of people
-                return (
-                    f"{name} has a character that cannot be used here, or is too long: "
-                    "use letters, digits, spaces, hyphens and apostrophes."
-                )
-            return (
-                f"{name} has a character that cannot be used here, or is too long: "
-                "use letters, digits, hyphens and underscores."
-            )
+            use = USABLE.get(limits["pattern"], "letters, digits, hyphens and underscores")
+            return f"{name} has a character that cannot be used here, or is too long: use {use}."
         case "none_required":
             return f"{name} is not supported here; leave it out."
         case "value_error":

@@ -9,6 +9,7 @@ a sentence that is always true takes its place.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
@@ -87,7 +88,7 @@ async def reply(
     Args:
         written: what the model writes to a prompt. Closed when it is of no use any more.
     """
-    said = answered(prompt)
+    said = await asyncio.to_thread(answered, prompt)
     if said is not None:
         for piece in re.findall(r"\s*\S+", said):
             yield piece

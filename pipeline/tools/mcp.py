@@ -23,8 +23,10 @@ from typing import IO, TYPE_CHECKING, Any, Literal, TextIO
 from urllib.parse import urlsplit
 
 from config.settings import Permission, ToolServer
+from pipeline.cleanup import until_one_ends
 from pipeline.tools.calls import Tool
 from pipeline.tools.toolbox import ToolFailed
+from pipeline.tools.wording import cut
 from pipeline.workers.supervision import SOUND_S, tied_program
 
 if TYPE_CHECKING:
@@ -162,11 +164,7 @@ class McpServer:
                 self._settled.set()
                 if not failures:
                     return
-            waiting = asyncio.ensure_future(self._sleep(BACK_OFF_S[min(failures, len(BACK_OFF_S) - 1)]))
-            stopping = asyncio.create_task(self._stop.wait())
-            await asyncio.wait([waiting, stopping], return_when=asyncio.FIRST_COMPLETED)
-            waiting.cancel()
-            stopping.cancel()
+            await until_one_ends(self._sleep(BACK_OFF_S[min(failures, len(BACK_OFF_S) - 1)]), self._stop.wait())
             failures += 1
 
     async def _hold(self) -> None:
@@ -186,10 +184,7 @@ class McpServer:
                     words.no_more_writers()
                 self._client, self.state, self.error = client, "ready", ""
                 self._settled.set()
-                waits = [asyncio.create_task(event.wait()) for event in (self._stop, self._died)]
-                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-                for wait in waits:
-                    wait.cancel()
+                await until_one_ends(self._stop.wait(), self._died.wait())
                 self._client, self.tools = None, ()
         except Exception as error:
             if self.state == "ready":
@@ -283,14 +278,12 @@ class _LastWords:
         self.errors: TextIO = os.fdopen(writer, "w")
         self._said = ""
         self._watching = True
-        self._used = False
         threading.Thread(target=self._read, args=(os.fdopen(reader, "rb", 0),), daemon=True).start()
 
     def _read(self, pipe: IO[bytes]) -> None:
         with pipe:
             while piece := pipe.read(4096):
                 self._said = (self._said + piece.decode(errors="replace"))[-LAST_WORDS:]
-                self._used = True
         if self._watching:
             with suppress(RuntimeError):  # the loop has ended too
                 self._loop.call_soon_threadsafe(self._ended.set)
@@ -315,8 +308,8 @@ def _read(listed: ListedTool) -> ServerTool:
     title = listed.title or (notes.title if notes is not None else None) or listed.name
     schema = _shortened(listed.input_schema)
     parameters: Mapping[str, Any] = schema if isinstance(schema, dict) else {}
-    tool = Tool(listed.name, _cut(listed.description or "", LONGEST_DESCRIPTION), parameters, own=True)
-    return ServerTool(listed.name, _cut(title, 80), tool, "allow" if reads_only else "ask")
+    tool = Tool(listed.name, cut(listed.description or "", LONGEST_DESCRIPTION), parameters, own=True)
+    return ServerTool(listed.name, cut(title, 80), tool, "allow" if reads_only else "ask")
 
 
 def _shortened(schema: Any) -> Any:
@@ -324,7 +317,7 @@ def _shortened(schema: Any) -> Any:
     match schema:
         case dict():
             return {
-                key: _cut(value, LONGEST_DESCRIPTION // 3)
+                key: cut(value, LONGEST_DESCRIPTION // 3)
                 if key == "description" and isinstance(value, str)
                 else _shortened(value)
                 for key, value in schema.items()
@@ -357,8 +350,4 @@ def _leaves(error: BaseException) -> list[BaseException]:
 
 
 def _sentence(text: str) -> str:
-    return _cut(re.sub(r"[^\S ]+|[\x00-\x1f]", " ", text), 200)
-
-
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+    return cut(re.sub(r"[^\S ]+|[\x00-\x1f]", " ", text), 200)

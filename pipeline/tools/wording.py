@@ -18,10 +18,14 @@ def named(tool: str) -> str:
     return " ".join(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", re.sub(r"[\W_]+", " ", tool)).split()).lower()
 
 
+def cut(text: str, most: int) -> str:
+    """Of at most so many characters; the last one tells that there was more."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def brief(text: str, most: int = SHOWN) -> str:
     """In one line."""
-    line = " ".join(text.split())
-    return line if len(line) <= most else f"{line[: most - 1]}…"
+    return cut(" ".join(text.split()), most)
 
 
 def arguments(call: ToolCall) -> str:

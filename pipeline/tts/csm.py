@@ -63,9 +63,8 @@ class Synthesizer:
     ) -> None:
         from csm.scheduler import Scheduler
 
-        report(
-            Progress("reading the voice's recordings")
-        )  # first: one that is no good is told before minutes of loading
+        # First: a recording that is no good is told before minutes of loading.
+        report(Progress("reading the voice's recordings"))
         self._voice = [_reference(Path(path), text) for path, text in references]
         for fetch in fetches("voice", "csm", model):
             fetched(fetch, report)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 import numpy as np
@@ -18,14 +18,14 @@ would click."""
 
 
 def clauses(text: str) -> list[str]:
-    """What is to be said of a text, in order; none where nothing in it can be."""
+    """What is to be said of a text, in order; none where nothing in it can be. Of odd ones it takes a second."""
     splitter = ClauseSplitter()
     return [said for clause in [*splitter.feed(text), *splitter.finish()] if (said := speakable(clause))]
 
 
-async def read_aloud(speaker: Speaker, text: str) -> AsyncGenerator[Samples, None]:
+async def read_aloud(speaker: Speaker, clauses: Sequence[str]) -> AsyncGenerator[Samples, None]:
     """24 kHz, as it is made. Closing the generator stops the work. Raises EngineError."""
-    for clause in clauses(text):
+    for clause in clauses:
         async with aclosing(_spoken(speaker, clause)) as sounds:
             async for sound in sounds:
                 yield sound

@@ -24,6 +24,7 @@ from web.teaching.lesson import CONSENT_WORDS, About, Lesson, LessonError, Lesso
 from web.teaching.needs import depth_share, estimating, needs, preparing, training
 from web.teaching.received import RECORDING_BYTES, Unfit, receive
 from web.teaching.work import Busy, Command, Commands, Kind, Status, Work
+from web.validation import ONE_LINE
 
 RECORDINGS = "/api/teaching/recordings"
 MOST_RECORDINGS = 5_000
@@ -33,7 +34,7 @@ __all__ = ["RECORDINGS", "RECORDING_BYTES", "teaching_api"]
 
 class Begun(BaseModel):
     model_config = ConfigDict(extra="forbid")
-    person: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^\s*\S[^\r\n\t]*$")]
+    person: Annotated[str, Field(min_length=1, max_length=100, pattern=ONE_LINE)]
     """Whose voice it is."""
     agreed: Literal[True]
     """That it is one's own, or that they have agreed."""

@@ -52,15 +52,15 @@ def understood(message: dict[str, Any]) -> tuple[wire.AnyClientEvent, list[Refus
     left_out: list[Refusal] = []
     for _ in range(MOST_ROUNDS):
         try:
-            return wire.CLIENT_EVENT.validate_python(message), left_out[:MOST_FAULTS]
+            return wire.CLIENT_EVENT.validate_python(message), left_out
         except ValidationError as error:
-            faults = error.errors(include_url=False)
+            first, *_ = faults = error.errors(include_url=False)
+            if message.get("type") != "session.update" or _place(message, first["loc"]) is None:
+                raise _refusal(message, first) from None
             wrong: dict[Place, ErrorDetails] = {}
             for fault in faults:
                 if (place := _place(message, fault["loc"])) is not None:
                     wrong.setdefault(place, fault)  # a union has a fault for each of its branches
-            if message.get("type") != "session.update" or _place(message, faults[0]["loc"]) is None:
-                raise _refusal(message, faults[0]) from None
             left_out += [_refusal(message, fault) for fault in list(wrong.values())[: MOST_FAULTS - len(left_out)]]
             message = copy.deepcopy(message)
             for place in sorted(wrong, key=_order, reverse=True):  # the last of a list first: the others keep theirs

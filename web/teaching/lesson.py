@@ -21,7 +21,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["ADAPTER_FILE", "CONSENT_WORDS", "ID", "About", "Lesson", "LessonError", "Lessons"]
+from pipeline.disk import rewriting
+from web.csm_voices import NAME
+
+__all__ = ["ADAPTER_FILE", "CONSENT_WORDS", "About", "Lesson", "LessonError", "Lessons"]
 
 CONSENT_WORDS = (
     "A voice belongs to a person. Learn only your own, or one whose owner has agreed to it, and say who that is. "
@@ -32,7 +35,6 @@ CONSENT_WORDS = (
 ADAPTER_FILE = "adapter_config.json"
 BY_HAND = "by hand"
 """The reason in clips.csv of a clip that was left out here."""
-ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 CLIP, SAMPLE = re.compile(r"[0-9a-f]{16}"), re.compile(r"step-([0-9]{6})-([0-9]{1,2})\.wav")
 
 
@@ -84,7 +86,11 @@ class Lesson:
 
     def keep(self, **changed: Any) -> None:
         """Raises OSError."""
-        _write(self.folder / "about.json", self.about.model_copy(update=changed).model_dump_json(indent=1))
+        self._write(self.about.model_copy(update=changed))
+
+    def _write(self, about: About) -> None:
+        with rewriting(self.folder / "about.json") as file:
+            file.write(about.model_dump_json(indent=1))
 
     def files(self) -> list[Path]:
         """The recordings."""
@@ -199,12 +205,12 @@ class Lessons:
 
     def all(self) -> list[Lesson]:
         folders = sorted(self.folder.glob("*/"))
-        return [Lesson(path) for path in folders if ID.fullmatch(path.name) and (path / "about.json").is_file()]
+        return [Lesson(path) for path in folders if NAME.fullmatch(path.name) and (path / "about.json").is_file()]
 
     def get(self, id: str) -> Lesson:
         """Raises LessonError."""
         lesson = Lesson(self.folder / id)
-        if not ID.fullmatch(id) or not (lesson.folder / "about.json").is_file():
+        if not NAME.fullmatch(id) or not (lesson.folder / "about.json").is_file():
             raise LessonError("There is no such voice being taught any more: load the page again.")
         return lesson
 
@@ -215,7 +221,7 @@ class Lessons:
         names = (stem, *(f"{stem}-{number}" for number in range(2, 1000)))
         lesson = Lesson(self.folder / next(name for name in names if not (self.folder / name).exists()))
         lesson.recordings.mkdir(parents=True)
-        _write(lesson.folder / "about.json", about.model_dump_json(indent=1))
+        lesson._write(about)
         return lesson
 
 
@@ -225,9 +231,3 @@ def _numbers(row: dict[str, str]) -> dict[str, float | None] | None:
         return {name: float(value) if value else None for name, value in row.items()}
     except (ValueError, TypeError):
         return None
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

@@ -206,9 +206,9 @@ class Handler:
         await self._send(SynthesizeStopped())
 
     async def _speak(self, reading: _Reading, text: str) -> None:
-        if not clauses(text):
+        if not (said := await asyncio.to_thread(clauses, text)):
             return
-        sounds = spoken(running_voice(self._service), reading.choose, text, self._queues.speaking)
+        sounds = spoken(running_voice(self._service), reading.choose, said, self._queues.speaking)
         async with aclosing(sounds):
             async for sound in sounds:
                 await self._begin(reading)

@@ -49,14 +49,15 @@ LONGEST, MOST = 1_000, 100
 """Characters of a message that are looked at, and messages: what is spoken is shorter, a client may send megabytes."""
 
 
-def bounded(prompt: Prompt) -> Prompt:
+def clipped(prompt: Prompt) -> Prompt:
+    """What of it is looked at."""
     recent = prompt.history[-MOST:]
     return replace(prompt, history=tuple(replace(message, text=message.text[:LONGEST]) for message in recent))
 
 
 def answer(prompt: Prompt) -> str:
     """The reply to the last message of the history."""
-    prompt = bounded(prompt)
+    prompt = clipped(prompt)
     said = tidy(prompt.history[-1].text) if prompt.history else ""
     turn = Turn(prompt, without_lead_in(said))
     return next(reply for rule in RULES if (reply := rule.reply(turn)))
@@ -64,7 +65,7 @@ def answer(prompt: Prompt) -> str:
 
 def known(prompt: Prompt, itself: tuple[str, ...]) -> str | None:
     """The reply, where a rule knows it, for a model to leave it to; `itself` are phrases for what that model is."""
-    prompt = bounded(prompt)
+    prompt = clipped(prompt)
     turn = Turn(prompt, without_lead_in(tidy(prompt.history[-1].text)))
     for rule in RULES:
         if rule.about != "talk" and (reply := rule.reply(turn)):

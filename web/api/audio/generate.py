@@ -31,7 +31,7 @@ from web.api.audio.errors import Refused, explained
 from web.api.audio.made_voices import LONGEST_S
 from web.api.audio.queue import Queue
 from web.api.audio.requests import checked, json_body
-from web.api.audio.speech import LONGEST, encoded, speakable_text, spoken
+from web.api.audio.speech import LONGEST, encoded, speakable_clauses, spoken
 from web.api.audio.streamed import Streamed, answered, base64_text
 from web.api.audio.voice_choice import Choose, chosen, like, running_voice
 from web.service import Service
@@ -70,10 +70,10 @@ def generate_api(service: Service, voices: Voices, queue: Queue) -> APIRouter:
         """Speech, as CSM's deployment on Cerebrium returns it."""
         began = time.monotonic()
         asked = checked(Generation, await json_body(request))
-        await asyncio.to_thread(speakable_text, asked.text, "text")
+        said = await asyncio.to_thread(speakable_clauses, asked.text, "text")
         async with AsyncExitStack() as opened:
             choose = await _voice(asked, opened)
-            wav = encoded(spoken(running_voice(service), choose, asked.text, queue), "wav")
+            wav = encoded(spoken(running_voice(service), choose, said, queue), "wav")
             if asked.stream:
                 return Streamed(_within(opened.pop_all(), wav), FORMATS["wav"].media_type)
             data = await answered(request, _whole(wav))

@@ -19,6 +19,7 @@ from web.validation import explain
 Model = TypeVar("Model", bound=BaseModel)
 
 MOST_FIELDS, MOST_FILES = 100, 4
+LONGEST_FIELD = 1 << 20
 
 
 async def json_body(request: Request) -> dict[str, Any]:
@@ -33,10 +34,10 @@ async def json_body(request: Request) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def form_body(request: Request) -> AsyncIterator[FormData]:
-    """Multipart, or a plain form; its files are gone afterwards. Raises Refused."""
+async def form_body(request: Request, longest: int = LONGEST_FIELD) -> AsyncIterator[FormData]:
+    """Multipart or plain, with fields of up to `longest` bytes; its files are gone afterwards. Raises Refused."""
     try:
-        form = await request.form(max_files=MOST_FILES, max_fields=MOST_FIELDS)
+        form = await request.form(max_files=MOST_FILES, max_fields=MOST_FIELDS, max_part_size=longest)
     except HTTPException as error:
         raise Refused(400, f"The form cannot be read: {error.detail}") from error
     except ClientDisconnect:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
@@ -55,9 +55,9 @@ def speech_api(service: Service, voices: Voices, queue: Queue) -> APIRouter:
     async def speak(request: Request) -> Response:
         """A text as sound, sent while it is made."""
         asked = checked(Speech, await json_body(request))
-        await asyncio.to_thread(speakable_text, asked.input, "input")  # of odd ones it takes a second
+        said = await asyncio.to_thread(speakable_clauses, asked.input, "input")
         choose = await chosen(service, voices, asked.voice_name)
-        sounds = spoken(running_voice(service), choose, asked.input, queue)
+        sounds = spoken(running_voice(service), choose, said, queue)
         pieces = encoded(sounds, asked.response_format, asked.speed)
         if asked.stream_format == "sse":
             return Streamed(events(_deltas(pieces, asked.input)), EVENT_STREAM)
@@ -66,15 +66,18 @@ def speech_api(service: Service, voices: Voices, queue: Queue) -> APIRouter:
     return router
 
 
-def speakable_text(text: str, param: str) -> None:
-    """Raises Refused where nothing in it can be said."""
+def speakable_clauses(text: str, param: str) -> list[str]:
+    """Raises Refused where nothing in the text can be said."""
     if not text.strip():
         raise Refused(400, f"{param} is empty: write what is to be said.", param)
-    if not clauses(text):
+    if not (said := clauses(text)):
         raise Refused(400, f"Nothing in {param} can be said aloud: write it in words.", param)
+    return said
 
 
-async def spoken(voice: LeasedVoice, choose: Choose, text: str, queue: Queue) -> AsyncGenerator[Samples, None]:
+async def spoken(
+    voice: LeasedVoice, choose: Choose, said: Sequence[str], queue: Queue
+) -> AsyncGenerator[Samples, None]:
     """24 kHz, as it is made; where no sound at all comes, it is tried once more. Raises Refused."""
     with explained():
         async with queue.place():
@@ -82,7 +85,7 @@ async def spoken(voice: LeasedVoice, choose: Choose, text: str, queue: Queue) ->
                 made = False
                 speaker = voice.reader(choose)
                 try:
-                    async with aclosing(read_aloud(speaker, text)) as sounds:
+                    async with aclosing(read_aloud(speaker, said)) as sounds:
                         async for sound in sounds:
                             made = True
                             yield sound

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
-import json
 import re
 from dataclasses import dataclass
 from typing import Any
 
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from config.text import parsed
 from web.api.audio.errors import Refused
+from web.api.audio.requests import form_body
 from web.realtime import events as wire
 from web.realtime import parts
 from web.realtime.reading import Refusal, understood
@@ -51,20 +51,17 @@ async def asked(request: Request) -> Asked:
 
 
 async def _from_form(request: Request) -> Asked:
-    try:
-        async with request.form(max_files=2, max_fields=4, max_part_size=LONGEST) as form:
-            fields = {
-                name: value if isinstance(value, str) else _text(await value.read(LONGEST + 1), name)
-                for name, value in form.items()
-            }
-    except HTTPException as error:
-        raise Refused(400, f"The form cannot be read: {error.detail}") from error
+    async with form_body(request, LONGEST) as form:
+        fields = {
+            name: value if isinstance(value, str) else _text(await value.read(LONGEST + 1), name)
+            for name, value in form.items()
+        }
     if "sdp" not in fields:
         raise Refused(400, "Send the offer as the field sdp of the form.", "sdp")
     if "session" not in fields:
         return Asked(fields["sdp"])
     try:
-        session = json.loads(fields["session"])
+        session = parsed(fields["session"])
     except (ValueError, RecursionError):
         raise Refused(400, "session is not JSON.", "session") from None
     try:

@@ -32,7 +32,7 @@ export class OwnTools {
     const held = document.activeElement?.id;
     byId("builtin-tools").replaceChildren(
       ...builtins.map((tool) =>
-        this.#tool("builtin", tool, ["allow", "ask", "off"], (permission) =>
+        this.#tool("builtin", tool, (permission) =>
           this.#form.save("tools.permissions", { [tool.name]: permission }),
         ),
       ),
@@ -64,7 +64,7 @@ export class OwnTools {
       );
     const all = this.#open.has(name) || tools.length <= SHOWN;
     const rows = (all ? tools : tools.slice(0, SHOWN)).map((tool) =>
-      this.#tool(name, tool, ["allow", "ask", "off"], (permission) =>
+      this.#tool(name, tool, (permission) =>
         this.#put(item, "PUT", name, { permissions: { [tool.name]: permission } }),
       ),
     );
@@ -83,13 +83,11 @@ export class OwnTools {
     return item;
   }
 
-  #tool(owner, { name, title, description, permission, usual }, choices, save) {
+  #tool(owner, { name, title, description, permission, usual }, save) {
     const id = `may-${owner}-${name}`.replaceAll(/[^\w-]/g, "_");
     const select = element("select", { id });
-    for (const choice of choices) select.append(new Option(MAY[choice], choice, false, choice === permission));
-    select.addEventListener("change", async () => {
-      await save(select.value);
-    });
+    for (const choice of Object.keys(MAY)) select.append(new Option(MAY[choice], choice, false, choice === permission));
+    select.addEventListener("change", () => save(select.value));
     const shown = (title ?? name).replaceAll("_", " ");
     const words = element("label", { for: id }, element("b", { textContent: shown, dir: "auto" }));
     if (description) words.append(" ", element("span", { className: "small quiet", textContent: description.slice(0, 160), dir: "auto" }));

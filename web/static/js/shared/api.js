@@ -24,18 +24,24 @@ async function failure(response) {
   }
 }
 
+/** Resolves to the answer, where it is a good one. Throws ApiError. */
+async function reach(path, options) {
+  let response;
+  try {
+    response = await fetch(path, options);
+  } catch {
+    throw new ApiError("Can’t reach Parley. Check that it’s still running.");
+  }
+  if (!response.ok) throw await failure(response);
+  return response;
+}
+
 /** Call the API with a JSON body or a Blob of JSON lines; resolves to the answer's JSON or Blob. Throws ApiError. */
 export async function call(method, path, body) {
   const headers = {};
   if (method !== "GET") headers["Content-Type"] = body instanceof Blob ? "application/jsonl" : "application/json";
   const sent = body === undefined || body instanceof Blob ? body : JSON.stringify(body);
-  let response;
-  try {
-    response = await fetch(path, { method, headers, body: sent });
-  } catch {
-    throw new ApiError("Can’t reach Parley. Check that it’s still running.");
-  }
-  if (!response.ok) throw await failure(response);
+  const response = await reach(path, { method, headers, body: sent });
   if (response.status === 204) return null;
   const [type] = (response.headers.get("Content-Type") ?? "").split(";");
   return type === "application/json" ? response.json() : response.blob();
@@ -45,25 +51,13 @@ export async function call(method, path, body) {
 export async function sendForm(path, fields) {
   const body = new FormData();
   for (const [name, value] of Object.entries(fields)) body.append(name, value);
-  let response;
-  try {
-    response = await fetch(path, { method: "POST", body });
-  } catch {
-    throw new ApiError("Can’t reach Parley. Check that it’s still running.");
-  }
-  if (!response.ok) throw await failure(response);
-  return response.json();
+  return (await reach(path, { method: "POST", body })).json();
 }
 
 /** Call the API and get each line of its JSON lines as it comes; `signal` ends it. Throws ApiError. */
 export async function* callLines(method, path, signal) {
-  let response;
-  try {
-    response = await fetch(path, { method, headers: { "Content-Type": "application/json" }, body: "{}", signal });
-  } catch {
-    throw new ApiError("Can’t reach Parley. Check that it’s still running.");
-  }
-  if (!response.ok) throw await failure(response);
+  const headers = { "Content-Type": "application/json" };
+  const response = await reach(path, { method, headers, body: "{}", signal });
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   for (;;) {
