@@ -26,6 +26,7 @@ from pipeline.engines.running import Engines
 from pipeline.engines.trial import Said, speak
 from pipeline.tts import TextToSpeech
 from tests.csm.tiny import write_checkpoint
+from tests.support.workers import workers
 
 
 @pytest.mark.parametrize(
@@ -68,11 +69,6 @@ async def engines(settings: Settings, tmp_path: Path) -> AsyncIterator[Engines]:
     await engines.stop()
 
 
-def workers() -> int:
-    """Engines in processes of their own, the ears' among them."""
-    return sum("pipeline.workers.process" in child.cmdline() for child in psutil.Process().children())
-
-
 async def until_back(engines: Engines) -> None:
     async with aclosing(engines.changes()) as changes:  # type: ignore[type-var]  # an async generator
         async for health in changes:
@@ -87,7 +83,7 @@ async def test_each_precision_is_loaded_and_gone_before_the_next(
     held: list[tuple[str, int]] = []
 
     async def counted(voice: TextToSpeech, *arguments: Any) -> Said:
-        held.append((engines.health()["voice"].state, workers()))
+        held.append((engines.health()["voice"].state, len(workers())))
         return await speak(voice, *arguments)
 
     monkeypatch.setattr(speaking, "speak", counted)
@@ -109,7 +105,7 @@ async def test_each_precision_is_loaded_and_gone_before_the_next(
     assert back.grade == "open", "noise is not called speech, and these ears are no judges"
     async with asyncio.timeout(120):
         await until_back(engines)
-    assert workers() == 2
+    assert len(workers()) == 2
 
 
 @pytest.mark.slow
@@ -122,7 +118,7 @@ async def test_the_voice_comes_back_when_the_check_is_called_off(
                 if isinstance(step, Working) and step.check == "precisions":
                     break
         await until_back(engines)
-    assert workers() == 2, "the one that was tried is gone"
+    assert len(workers()) == 2, "the one that was tried is gone"
 
 
 async def test_a_precision_that_has_no_room_is_not_loaded(

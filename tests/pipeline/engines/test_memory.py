@@ -11,12 +11,12 @@ from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-import psutil
 import pytest
 
 from pipeline.engine import EngineError, Progress
 from pipeline.engines.memory import MemoryHost, WorkerMemory
 from rag import Memory
+from tests.support.workers import workers
 
 LONG_AGO = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
@@ -33,12 +33,6 @@ async def opened(path: Path, owner: str = "default") -> AsyncIterator[WorkerMemo
     finally:
         await memory.stop()
         await asyncio.gather(starting, return_exceptions=True)
-
-
-def workers() -> list[psutil.Process]:
-    """Other tests' helpers may live beside them."""
-    alive = (child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE)
-    return [child for child in alive if "pipeline.workers.process" in child.cmdline()]
 
 
 def test_without_a_model_for_meaning_what_was_said_is_kept_and_found_by_its_words(

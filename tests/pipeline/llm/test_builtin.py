@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from config.settings import DEFAULT_PERSONA
 from pipeline.llm import Message, Prompt
 from pipeline.llm.builtin import BuiltinReplies
-from pipeline.llm.builtin.rules import HONESTY, HOW_TO_INSTALL, LONGEST, MOST, answer, bounded
+from pipeline.llm.builtin.rules import HONESTY, HOW_TO_INSTALL, LONGEST, MOST, answer, clipped
 from rag import Recall, Recalled
 
 NOW = datetime(2026, 11, 21, 15, 5, tzinfo=UTC)
@@ -324,6 +324,6 @@ def test_anything_gets_an_answer(said: list[str], memories: list[str]) -> None:
 @pytest.mark.parametrize("text", ["a " * 90_000, "what is 1 plus 1 " * 20_000])
 def test_of_what_nobody_says_aloud_only_the_beginning_is_looked_at(text: str) -> None:
     prompt = Prompt("You are kind.", (Message("user", text),) * 2_000, None, NOW)
-    looked_at = bounded(prompt).history
+    looked_at = clipped(prompt).history
     assert sum(len(message.text) for message in looked_at) <= LONGEST * MOST
     assert answer(prompt)

@@ -13,7 +13,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import pytest_asyncio
 import torch
@@ -35,6 +34,7 @@ from pipeline.workers.worker import Worker
 from tests.support import hub
 from tests.support.no_minds import a_file, csm, empty, nothing, silent, whisper
 from tests.support.tiny_models import CHAT_TEMPLATE, SAID, write_llama, write_whisper
+from tests.support.workers import workers
 
 NOW = datetime(2026, 3, 4, 15, 30)
 SENTENCE = " " + " ".join(SAID)
@@ -530,10 +530,9 @@ async def test_a_hub_that_is_not_there(served: hub.Hub, monkeypatch: pytest.Monk
 
 @pytest.mark.slow
 async def test_after_a_crash_it_answers_again(llama: Path) -> None:
+    others = workers()
     async with started(llama) as engine:
-        (process,) = [
-            child for child in psutil.Process().children() if "pipeline.workers.process" in " ".join(child.cmdline())
-        ]
+        (process,) = workers(others)
         async with aclosing(engine.written(prompt("Hello."))) as said:
             await anext(said)
             os.kill(process.pid, signal.SIGKILL)

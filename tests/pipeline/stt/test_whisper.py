@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import psutil
 import pytest
 from faster_whisper.utils import _MODELS
 
@@ -29,6 +28,7 @@ from pipeline.workers.place import Place
 from tests.support import hub
 from tests.support.recordings import recording
 from tests.support.tiny_models import HEARD, write_llama, write_whisper
+from tests.support.workers import workers
 
 BLOCK = EAR_RATE // 10
 TEXT = " ".join(HEARD)
@@ -421,10 +421,11 @@ async def test_what_the_hub_refuses_is_told(served: hub.Hub, monkeypatch: pytest
 
 
 async def test_a_crash_loses_nothing_that_was_said(tiny: Path, speech: Samples) -> None:
+    others = workers()
     async with whisper(tiny) as engine:
         hearing = engine.listen()
         await hearing.feed(speech[: 3 * EAR_RATE])
-        (process,) = [child for child in psutil.Process().children() if "workers.process" in " ".join(child.cmdline())]
+        (process,) = workers(others)
         os.kill(process.pid, signal.SIGKILL)
         await hearing.feed(speech[3 * EAR_RATE : 4 * EAR_RATE])
         assert (await hearing.finish()).text == TEXT

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 import pytest_asyncio
 import soundfile
@@ -27,6 +26,7 @@ from pipeline.workers.place import WorkerDied
 from tests.csm.mlx_here import mlx_is_here
 from tests.csm.tiny import TINY, voice, write_checkpoint
 from tests.csm.training.lessons import random_adapter
+from tests.support.workers import workers
 
 FRAME = 1920
 IN_ONE_LOOP = pytest.mark.asyncio(loop_scope="module")
@@ -162,11 +162,12 @@ async def test_what_cannot_be_heard_does_not_stop_the_conversation(engine: Csm) 
 
 @pytest.mark.slow
 async def test_after_a_crash_it_speaks_again(checkpoint: Path, voices: Path) -> None:
+    others = workers()
     async with csm(checkpoint, voices) as engine:
         speaker = engine.speaker()
         sounds = speaker.speak("a long story " * 12)
         await anext(sounds)
-        (process,) = [child for child in psutil.Process().children() if "workers.process" in " ".join(child.cmdline())]
+        (process,) = workers(others)
         os.kill(process.pid, signal.SIGKILL)
         with pytest.raises(WorkerDied):
             async for _ in sounds:

@@ -36,7 +36,7 @@ class Tone:
 
 
 async def read(text: str, voice: Tone) -> Samples:
-    return np.concatenate([sound async for sound in read_aloud(voice, text)])
+    return np.concatenate([sound async for sound in read_aloud(voice, clauses(text))])
 
 
 async def test_it_is_said_in_order_and_in_words() -> None:
@@ -59,7 +59,7 @@ async def test_blocks_shorter_than_an_edge_are_joined() -> None:
 
 async def test_who_leaves_stops_the_voice() -> None:
     voice = Tone()
-    async with aclosing(read_aloud(voice, "One of them is here. Two of them are there.")) as sounds:
+    async with aclosing(read_aloud(voice, clauses("One of them is here. Two of them are there."))) as sounds:
         await anext(sounds)
     assert voice.stopped == 1 and len(voice.said) == 1
 

@@ -181,7 +181,7 @@ async def test_an_engine_waits_for_a_slow_listener(tmp_path: Path) -> None:
         for _ in range(50):
             await worker.call("echo", "time passes")
         await numbers.aclose()
-        await until(diary.exists)
+        await until(lambda: diary.exists() and diary.read_text().endswith("\n"))
         assert int(diary.read_text().split()[-1]) <= WINDOW + 1
 
 
