@@ -16,12 +16,12 @@ from typing import Self
 from config import Settings
 from pipeline.audio import EAR_RATE, Samples
 from pipeline.cleanup import uninterrupted
-from pipeline.conversation.answering import answer, fixed, read_ahead
+from pipeline.conversation.answering import fixed
 from pipeline.conversation.aside import aside
+from pipeline.conversation.chronicle import Chronicle
 from pipeline.conversation.events import (
     Event,
     Outcome,
-    Recalled,
     ReplyDone,
     ReplyResumed,
     State,
@@ -29,6 +29,7 @@ from pipeline.conversation.events import (
     UserSaid,
 )
 from pipeline.conversation.history import FIRST, History, Past
+from pipeline.conversation.mind_side import MindSide
 from pipeline.conversation.own_accord import OwnAccord
 from pipeline.conversation.recollection import Recollection
 from pipeline.conversation.recording import Recording
@@ -36,17 +37,14 @@ from pipeline.conversation.reply import Reply
 from pipeline.conversation.reply_side import ReplySide
 from pipeline.conversation.request import USUAL, Request
 from pipeline.conversation.scope import ConversationScope
+from pipeline.conversation.settling import Settling
 from pipeline.conversation.stages import Stages
 from pipeline.conversation.user_side import Ended, Mode, Paused, SpokeOver, TurnChange, UserSide, WentOn
-from pipeline.engine import EngineError
-from pipeline.llm import Message, Truncated
-from pipeline.tools.calls import ToolCall
 from pipeline.tools.consent import consent
 from pipeline.tools.toolbox import Empty, Toolbox
 from pipeline.turns.interruption import REACTION_HEARD, InterruptionJudge, Ruling, can_react
 from pipeline.turns.listening import UserTurn
 from pipeline.turns.record import TurnRecord
-from rag import Recall
 
 __all__ = ["ASK_AGAIN", "Conversation", "Mode"]
 
@@ -87,10 +85,10 @@ class Conversation:
         self._stages = stages
         self._settings = settings
         self._usual = USUAL
-        self._now = now
         self._recording = recording
         self._scope = ConversationScope(name, now, on_record, turns=past.turns)
         self._recollection = Recollection(stages.memory, settings, name=name, now=now, warn=self._scope.warn)
+        self._chronicle = Chronicle(self.history, self._recollection)
         self._replies = ReplySide(
             stages.voice,
             self._scope,
@@ -100,16 +98,11 @@ class Conversation:
             changed=self._tell_state,
         )
         self._user = UserSide(stages, settings, mode, self._scope, on_partial=self._recollection.look_ahead)
+        self._settling = Settling(self._scope, self._understood)
         self._interruptions = InterruptionJudge()
         self._listening: asyncio.Task[None] | None = None
-        self._settling: asyncio.Task[TurnRecord | None] | None = None
-        """The last turn that has ended, while its words are not history yet."""
-        self._reading: asyncio.Task[None] | None = None
-        """The mind's, of what was said so far."""
         self._ended_turn: UserTurn | None = None
         """The last one spoken; if a reply answers it, its user might still go on."""
-        self._unkept = ""
-        """The user's words that are history, but not in memory yet, since the turn may go on."""
         self._misheard = 0
         """Turns in a row in which no words were understood."""
         self._told: State = "listening"
@@ -124,13 +117,16 @@ class Conversation:
             changed=self._tell_state,
         )
         self._errands = self._own.errands
+        self._mind = MindSide(
+            stages.mind, settings, self._scope, self.history, self._recollection, self._replies, self._own
+        )
         self._ending = False
 
     # -- its life ---------------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
         self._listening = self._scope.spawn(self._listen())
-        self._read_ahead()
+        self._mind.read_ahead(self._usual)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -142,11 +138,11 @@ class Conversation:
             self._listening.cancel()
         self.cancel(CLOSED)
         self.clear()
-        if self._settling is not None:
-            await asyncio.wait([self._settling], timeout=CLOSING_S)
+        if self._settling.last is not None:
+            await asyncio.wait([self._settling.last], timeout=CLOSING_S)
             self.cancel(CLOSED)  # the reply to it
         self._errands.close()
-        self._keep_user()
+        self._chronicle.keep_user()
         await self._recollection.close()
         await self._scope.end()
         await self._replies.speaker.close()
@@ -171,6 +167,7 @@ class Conversation:
         self._user.interrupts = interruptible
         self._stages = stages or self._stages
         self._replies.configure(self._stages.voice)
+        self._mind.configure(self._stages.mind, settings)
         self._recollection.configure(self._stages.memory, settings)
         self._user.configure(settings, self._stages, mode or self._user.mode)
 
@@ -184,7 +181,7 @@ class Conversation:
         reply = self._replies.current
         if reply is not None and reply.released and reply.samples:
             return "speaking"
-        if self._settling is not None or (reply is not None and reply.released) or self._errands.running:
+        if self._settling.pending or (reply is not None and reply.released) or self._errands.running:
             return "thinking"
         return "listening"
 
@@ -207,7 +204,7 @@ class Conversation:
         Cancelled while it waits for what was said before, it has changed nothing.
         """
         self.cancel("the user typed")
-        await self._settled()
+        await self._settling.done()
         self.cancel("the user typed")
         record = self._scope.new_record()
         self._scope.outbox.post(UserSaid(record.turn, record.revision, text, typed=True))
@@ -216,13 +213,13 @@ class Conversation:
             self._scope.outbox.post(ReplyDone(record.turn, record.revision, "completed", "", "", "", asked))
             return
         self._user_said(record, text)
-        self._keep_user()
+        self._chronicle.keep_user()
         record.mark("speech_ended", self._scope.clock())
         self._start(record, request or self._usual, release=self._quiet)
 
     async def respond(self, request: Request | None = None) -> None:
         """Reply now, to what was said last. Cancelled while it waits for that, it has changed nothing."""
-        record = await self._settled()
+        record = await self._settling.done()
         self.cancel("a new reply was asked for")
         self._start(record or self._scope.new_record(), request or self._usual, release=True)
 
@@ -256,14 +253,11 @@ class Conversation:
 
     async def settled(self) -> None:
         """Wait until all that was said is history."""
-        await self._settled()
+        await self._settling.done()
 
     def aside(self, request: Request) -> AsyncGenerator[Event, None]:
         """The events of a reply outside the conversation, up to ReplyMade."""
-        mind, voice = self._stages.mind, self._stages.voice
-        messages = self.history.messages
-        text = answer(mind, None, self._settings.mind, lambda: messages, self._now, request=request)
-        return aside(text, voice.speaker(), request)
+        return aside(self._mind.aside(request), self._stages.voice.speaker(), request)
 
     def commit(self) -> None:
         """What was heard so far is the user's turn."""
@@ -281,7 +275,7 @@ class Conversation:
             self._replies.waste(reply)  # of a turn that goes on, and which it is too early to finish
         elif reply is not None:
             self._replies.cancel(why)
-        elif self._settling is not None and self._ended_turn is not None and not self._ended_turn.record.outcome:
+        elif self._settling.pending and self._ended_turn is not None and not self._ended_turn.record.outcome:
             self._scope.close_record(self._ended_turn.record, "interrupted", why)
 
     def played(self, samples: int) -> None:
@@ -292,7 +286,7 @@ class Conversation:
         if self._recording is not None:
             self._recording.played(reply.played)
         if reply is self._replies.current and reply.played > REACTION_HEARD:
-            self._keep_user()
+            self._chronicle.keep_user()
         self._tell_state()  # speaking begins with the first sound that is heard, not when all of it is made
 
     # -- what goes out ----------------------------------------------------------------------------------------------
@@ -350,7 +344,7 @@ class Conversation:
             self._replies.cancel(f"the user's turn: {turn.record.end_of_turn}")
         self._prepare(turn)
         self._ended_turn = turn
-        self._settling = self._scope.spawn(self._settle(turn, self._settling))
+        self._settling.begin(turn)
         self._tell_state()
 
     def _dropped(self, turn: UserTurn) -> None:
@@ -358,17 +352,16 @@ class Conversation:
         reply = self._replies.current
         if reply is not None and reply.turn == turn.number:
             self._replies.waste(reply)
-        elif reply is not None and self._settling is None:
+        elif reply is not None and not self._settling.pending:
             reply.release()  # it had waited for whoever was speaking
         self._tell_state()
         if turn.continues is not None and turn.prefix:  # the part that had been said before stands alone again
-            self.history.put_back("user", turn.prefix, turn.continues)
-            self._recollection.keep("user", turn.prefix)
+            self._chronicle.put_back(turn.prefix, turn.continues)
 
     def _reacting(self, turn: UserTurn, reply: Reply) -> bool:
         """Whether the user interrupts; else the turn that was taken for finished goes on."""
         earlier = self._ended_turn
-        if earlier is None or earlier.number != reply.turn or self._settling is not None:
+        if earlier is None or earlier.number != reply.turn or self._settling.pending:
             return True
         if earlier.speech_ms >= 1000 * self._settings.turns.max_speech_s:
             return True  # it was cut for its length, and must not grow without end
@@ -393,38 +386,15 @@ class Conversation:
         self._errands.drop(earlier.number)
         self._user.taking.habits.cut_in()
         turn.take_up(earlier)
-        for entry in self.history.entries:
-            if entry.turn == earlier.number:
-                self.history.delete(entry.id)
-        self._unkept = ""
+        self._chronicle.take_back(earlier.number)
         reply.record.wasted_tokens += reply.tokens
         self._replies.finish(reply, "withdrawn", "the user went on")
 
     # -- from a turn to its reply -----------------------------------------------------------------------------------
 
-    async def _settled(self) -> TurnRecord | None:
-        """Wait until all that was said is history; the last turn's record, if it waits for an answer."""
-        record = None
-        while self._settling is not None:
-            record = await asyncio.shield(self._settling)
-        return record
-
-    async def _settle(self, turn: UserTurn, before: asyncio.Task[TurnRecord | None] | None) -> TurnRecord | None:
-        """The turn has ended: its words become history, and the reply that was prepared for them is let out."""
-        record, trouble, words = turn.record, "", ""
-        try:
-            words = (await turn.finish()).text
-        except EngineError as error:
-            trouble = str(error)
-            self._scope.notice("error", f"Your words were not understood: {error}")
-        finally:
-            self._scope.clean_up(turn.listening.close())
-        if before is not None:
-            await asyncio.wait([before])  # what was said first is history first
-        if self._settling is asyncio.current_task():
-            self._settling = None
-        record.mark("transcript_final", self._scope.clock())
-        said = turn.words(words)
+    def _understood(self, turn: UserTurn, words: str, trouble: str) -> bool:
+        """Its words are final, so its reply may be heard. Returns whether an answer is still due."""
+        record, said = turn.record, turn.words(words)
         self._scope.outbox.post(UserSaid(record.turn, record.revision, said, continues=turn.continues))
         if said and self._own.answered(record, said):
             pass
@@ -435,17 +405,17 @@ class Conversation:
         else:
             self._not_understood(turn, trouble)
         self._tell_state()
-        return record if said and not record.outcome else None
+        return bool(said) and not record.outcome
 
     def _settle_reply(self, record: TurnRecord) -> None:
         if self._user.mode != "automatic":
-            self._keep_user()
+            self._chronicle.keep_user()
         elif (reply := self._replies.of(record)) is not None:
-            if self._quiet and self._settling is None:  # else someone is speaking again, and the ruling lets it out
+            if self._quiet and not self._settling.pending:  # else someone is speaking again, and the ruling lets it out
                 reply.release()
         elif record.outcome:
             pass  # cancelled before it was understood
-        elif self._replies.current is not None or self._settling is not None:
+        elif self._replies.current is not None or self._settling.pending:
             self._scope.close_record(record, "interrupted", "the user went on before it was answered")
         else:
             self._start(record, self._usual, release=self._quiet)
@@ -458,7 +428,7 @@ class Conversation:
         if record.outcome:
             return
         worth_asking = turn.speech_ms >= WORTH_ASKING_MS and self._user.mode == "automatic" and not self._misheard
-        if worth_asking and self._quiet and self._replies.current is None and self._settling is None:
+        if worth_asking and self._quiet and self._replies.current is None and not self._settling.pending:
             self._misheard += 1
             self._replies.start(record, fixed(ASK_AGAIN), release=True)
             return
@@ -467,73 +437,25 @@ class Conversation:
         self._scope.close_record(record, "not understood", trouble)
 
     def _start(self, record: TurnRecord, request: Request, *, turn: UserTurn | None = None, release: bool) -> None:
-        self._replies.start(record, self._answer(record, request, turn), release=release, request=request)
-
-    def _answer(
-        self, record: TurnRecord, request: Request, turn: UserTurn | None
-    ) -> AsyncGenerator[str | ToolCall | Truncated, None]:
-        def recalled(recall: Recall) -> None:
-            record.mark("recalled", self._scope.clock())
-            self._scope.outbox.post(Recalled(record.turn, record.revision, recall))
-
-        def before() -> tuple[Message, ...]:
-            if (reply := self._replies.of(record)) is not None:
-                reply.covers = frozenset(self._errands.owed)
-            return self.history.without(turn.number) if turn is not None else self.history.messages
-
-        return answer(
-            self._stages.mind,
-            self._recollection,
-            self._settings.mind,
-            before,
-            self._now,
-            request=request,
-            own=self._own.tools(request, self._stages.mind),
-            turn=turn,
-            after=[task for task in (self._reading, self._settling if turn is not None else None) if task is not None],
-            on_transcript=lambda: record.mark("transcript_final", self._scope.clock()),
-            on_recall=recalled,
-        )
-
-    def _read_ahead(self) -> None:
-        """The next prompt begins with what was said so far: the mind reads it while nobody waits for a reply."""
-        if self._reading is not None:
-            self._reading.cancel()
-        self._reading = self._scope.spawn(
-            read_ahead(
-                self._stages.mind,
-                self._settings.mind,
-                self.history.messages,
-                self._now(),
-                self._usual,
-                own=self._own.tools(self._usual, self._stages.mind),
-            )
-        )
+        after = self._settling.last if turn is not None else None
+        text = self._mind.answer(record, request, turn, after)
+        self._replies.start(record, text, release=release, request=request)
 
     @property
     def _silent(self) -> bool:
         """Nobody speaks, and nothing is about to be said."""
-        return self._quiet and self._replies.current is None and self._settling is None and not self._ending
+        return self._quiet and self._replies.current is None and not self._settling.pending and not self._ending
 
     # -- what becomes history ---------------------------------------------------------------------------------------
 
     def _user_said(self, record: TurnRecord, text: str) -> None:
-        self._keep_user()
         self._misheard = self._own.rounds = 0
         record.user = text
-        self.history.add("user", text, record.turn)
-        self._unkept = text
-
-    def _keep_user(self) -> None:
-        """The user's turn is certainly over: it may be remembered."""
-        if self._unkept:
-            self._recollection.keep("user", self._unkept)
-            self._unkept = ""
+        self._chronicle.user_said(text, record.turn)
 
     def _reply_made(self, reply: Reply) -> None:
-        """What it asks to have done is history at once, for its result may come before all of it was heard."""
         if reply.calls:
-            self.history.add("assistant", "", reply.turn, calls=reply.calls)
+            self._chronicle.called(reply)
             self._own.rounds += any(call.own for call in reply.calls)
             request, quiet = reply.request, not reply.text
             self._errands.begin(reply.calls, reply.turn, reply.revision, request, quiet=quiet)
@@ -543,17 +465,12 @@ class Conversation:
         if outcome == "withdrawn":
             return
         self._errands.told(reply.covers)
-        self._keep_user()
+        self._chronicle.keep_user()
         if outcome == "completed":
             self._user.taking.habits.went_well()
-        if reply.heard and reply.request.kept:
-            of_turn = (place for place, entry in enumerate(self.history.entries) if entry.turn == reply.turn)
-            calls = next((place for place in of_turn if self.history.entries[place].calls), None)
-            interrupted = outcome == "interrupted"
-            self.history.add("assistant", reply.heard, reply.turn, interrupted=interrupted, place=calls)
-            self._recollection.keep("assistant", reply.heard)
+        self._chronicle.heard(reply, interrupted=outcome == "interrupted")
         if not self._errands.open:
-            self._read_ahead()
+            self._mind.read_ahead(self._usual)
 
     def _tell_state(self) -> None:
         """Wherever it may have changed; what waits to be said is looked at when all that follows from it is done."""

@@ -1,0 +1,50 @@
+"""What was said and heard becomes history, and memory once nothing can take it back."""
+
+from __future__ import annotations
+
+from pipeline.conversation.history import History
+from pipeline.conversation.recollection import Recollection
+from pipeline.conversation.reply import Reply
+
+
+class Chronicle:
+    def __init__(self, history: History, recollection: Recollection) -> None:
+        self._history = history
+        self._recollection = recollection
+        self._unkept = ""
+        """The user's words that are history, but not in memory yet, since the turn may go on."""
+
+    def user_said(self, text: str, turn: int) -> None:
+        self.keep_user()
+        self._history.add("user", text, turn)
+        self._unkept = text
+
+    def keep_user(self) -> None:
+        """The user's turn is certainly over: it may be remembered."""
+        if self._unkept:
+            self._recollection.keep("user", self._unkept)
+            self._unkept = ""
+
+    def take_back(self, turn: int) -> None:
+        """The turn goes on, and so do its words."""
+        for entry in self._history.entries:
+            if entry.turn == turn:
+                self._history.delete(entry.id)
+        self._unkept = ""
+
+    def put_back(self, text: str, turn: int) -> None:
+        """It does not go on after all: what had been said of it stands alone again."""
+        self._history.put_back("user", text, turn)
+        self._recollection.keep("user", text)
+
+    def called(self, reply: Reply) -> None:
+        """What a reply asks to have done is history at once: a result may come before all of the reply was heard."""
+        self._history.add("assistant", "", reply.turn, calls=reply.calls)
+
+    def heard(self, reply: Reply, *, interrupted: bool) -> None:
+        """What was heard of a reply, before what it asked for."""
+        if reply.heard and reply.request.kept:
+            of_turn = (place for place, entry in enumerate(self._history.entries) if entry.turn == reply.turn)
+            calls = next((place for place in of_turn if self._history.entries[place].calls), None)
+            self._history.add("assistant", reply.heard, reply.turn, interrupted=interrupted, place=calls)
+            self._recollection.keep("assistant", reply.heard)
