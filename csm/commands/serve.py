@@ -37,6 +37,7 @@ from ..prompt import Segment, speakable
 from ..scheduler import Scheduler
 from ..session import Session
 from ..sound.audio_files import SpeechPipe, read_recording
+from ..sound.pcm import to_pcm16
 from ..synthesis import Generator
 from .voices import Voices
 
@@ -88,7 +89,7 @@ class Encoder(Protocol):
 
 class _Pcm:
     def feed(self, samples: Tensor) -> bytes:
-        return (samples.clamp(-1, 1) * 32767).to(torch.int16).numpy().tobytes()
+        return to_pcm16(samples)
 
     def finish(self) -> bytes:
         return b""

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidAudio
+from .pcm import to_pcm16
 
 __all__ = ["PIPE", "Provenance", "SpeechFile", "SpeechPipe", "open_output", "provenance_of", "read_recording"]
 
@@ -135,7 +136,7 @@ class SpeechPipe:
         )
 
     def write(self, samples: Tensor) -> None:
-        self._pipe.write(self._header + (samples.clamp(-1, 1) * 32767).to(torch.int16).numpy().tobytes())
+        self._pipe.write(self._header + to_pcm16(samples))
         self._pipe.flush()
         self._header = b""
 

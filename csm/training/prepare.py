@@ -20,6 +20,7 @@ from ..codec.protocol import Codec
 from ..errors import InvalidAudio, InvalidText
 from ..prompt import speakable
 from ..sound.audio_files import read_recording
+from ..sound.pcm import to_pcm16
 from ..sound.recording import SAMPLE_RATE, as_mono
 from .cutting import LONGEST, SHORTEST, pieces, trimmed
 from .dataset import CLIPS, Clip, DatasetError, read_clips, write_clips, write_codes
@@ -176,7 +177,7 @@ def _two_people(raw: Tensor) -> bool:
 
 
 def _known(sound: Tensor, start: float, recording: Recording) -> Clip:
-    content = (sound.clamp(-1, 1) * 32767).to(torch.int16).numpy().tobytes()
+    content = to_pcm16(sound)
     return Clip(
         id=hashlib.sha256(content).hexdigest()[:16],
         text="",

@@ -26,6 +26,7 @@ import numpy as np
 import soxr
 
 from pipeline.audio import MOUTH_RATE, Samples
+from pipeline.audio.pcm import from_pcm16
 from pipeline.engine import EngineError, Report
 from pipeline.tts import Spoken, VoiceChoice, WordTime
 from pipeline.workers.place import MakePlace, Place, PlacedEngine
@@ -187,7 +188,7 @@ class Synthesizer:
         def deliver(samples: Any, length: int, events: Any) -> int:
             if samples and length:
                 pcm = np.ctypeslib.as_array(samples, (length,))
-                blocks.put(Block(pcm.astype(np.float32) / 32768.0, tuple(_words(events))))
+                blocks.put(Block(from_pcm16(pcm.tobytes()), tuple(_words(events))))
             return int(unwanted.is_set())
 
         callback = _Callback(deliver)

@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.background import BackgroundTask
 
 from pipeline.audio import EAR_RATE, MOUTH_RATE, Samples
+from pipeline.audio.pcm import from_pcm16
 from pipeline.conversation.recording import REPLY, USER
 from pipeline.engine import EngineError
 from rag import Remembered
@@ -115,7 +116,7 @@ def mixed(folder: Path) -> str:
 
 def _second(file: IO[bytes], rate: int) -> Samples:
     data = file.read(2 * rate)
-    return np.frombuffer(data[: len(data) // 2 * 2], "<i2").astype(np.float32) / np.float32(32768)
+    return from_pcm16(data[: len(data) // 2 * 2])
 
 
 def transcript(records: list[dict[str, Any]], remembered: list[Remembered]) -> str:
