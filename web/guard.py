@@ -23,6 +23,7 @@ from starlette.websockets import WebSocket
 
 from web import origins
 from web.api.audio.errors import error_response
+from web.api.audio.paths import canonical, is_api
 from web.network import is_everywhere, is_loopback
 from web.realtime.webrtc.routes import CALLS, SDP
 
@@ -31,8 +32,6 @@ REALTIME, KEY_PREFIX = "/v1/realtime", "ek_"
 """All that keys open which are given to pages, over a WebSocket and over WebRTC; and how they begin."""
 MAX_BODY = 1 << 20
 """Bytes of a request's body; a path in `Guard.larger_bodies` may take more."""
-API_PATHS = ("/v1/", "/audio/", "/generate_audio")
-"""Beginnings of the paths whose errors have OpenAI's shape."""
 BODY_S = 30.0
 """For each next piece of a body."""
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -181,9 +180,9 @@ class Guard:
     ) -> None:
         """
         Args:
-            larger_bodies: by path, how many bytes a body may have there.
-            forms: paths that take multipart/form-data. A page elsewhere can send that without asking first, but not
-                without its Origin, which is refused.
+            larger_bodies: by canonical path, how many bytes a body may have there.
+            forms: canonical paths that take multipart/form-data. A page elsewhere can send that without asking first,
+                but not without its Origin, which is refused.
             opens: whether a key that is not the token opens the Realtime API.
         """
         self.opens = opens
@@ -210,7 +209,7 @@ class Guard:
             await refusal(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        bound = self.larger_bodies.get(scope["path"], lambda: MAX_BODY)()
+        bound = self.larger_bodies.get(canonical(scope["path"]), lambda: MAX_BODY)()
         declared = headers.get("content-length", "0")
         if not declared.isdigit() or int(declared) > bound:
             await _too_large(scope, bound)(scope, receive, send)
@@ -261,7 +260,7 @@ class Guard:
         if headers.getlist("host") != [headers.get("host")] or not self.address.allows_host(headers.get("host")):
             return _refused(scope, f"This server does not answer to that name. Open {self._plain_url()} instead.", 421)
         unsafe = scope["type"] == "websocket" or scope["method"] not in SAFE_METHODS
-        asking = scope["path"].startswith(("/api/", *API_PATHS))
+        asking = scope["path"].startswith("/api/") or is_api(scope["path"])
         if self._listed(scope, headers):
             if scope["type"] == "http" and scope["method"] == "OPTIONS":
                 return origins.preflight(headers["origin"], headers.get("access-control-request-headers", ""))
@@ -290,7 +289,7 @@ class Guard:
         empty = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
         if empty and (scope["method"] == "DELETE" or scope["path"].startswith(f"{CALLS}/")):
             return True  # to delete and to hang up need no body; no page of another origin may ask for a DELETE
-        return kind in JSON_TYPES or (kind == "multipart/form-data" and scope["path"] in self.forms)
+        return kind in JSON_TYPES or (kind == "multipart/form-data" and canonical(scope["path"]) in self.forms)
 
     def _token_refusal(self, scope: Scope, headers: Headers) -> Response | None:
         token = self.address.token
@@ -303,9 +302,7 @@ class Guard:
             return None
         query = parse_qsl(scope["query_string"].decode("latin-1"))
         if not any(_same(value, token) for name, value in query if name == "token"):
-            how = (
-                "as Authorization: Bearer …" if scope["path"].startswith(API_PATHS) else "with the address, as ?token=…"
-            )
+            how = "as Authorization: Bearer …" if is_api(scope["path"]) else "with the address, as ?token=…"
             return _refused(scope, f"Send the token that Parley printed when it started, {how}.", 401)
         if scope["type"] == "websocket" or scope["method"] != "GET":
             return None
@@ -368,6 +365,6 @@ def _too_large(scope: Scope, bound: int) -> Response:
 
 
 def _refused(scope: Scope, text: str, status: int) -> Response:
-    if scope["path"].startswith(API_PATHS):
+    if is_api(scope["path"]):
         return error_response(status, text)
     return PlainTextResponse(text, status)

@@ -45,6 +45,9 @@ REQUEST_S = 10.0
 """Within which the head of a request must come."""
 UNREAD = 1 << 20
 """Bytes that may wait for a client which goes on asking."""
+UNREAD_S = 90
+"""Seconds after which the system gives up a connection whose other side takes nothing. Longer than any answer waits:
+what it had not read is what is left of a connection that was closed."""
 HANG_UP: int | None = getattr(signal, "SIGHUP", None)
 GRACE = 3
 """Seconds that connections have to end after Ctrl-C."""
@@ -276,7 +279,7 @@ def welcome(address: Address, service: Service, options: ServeOptions, certifica
         threading.Thread(target=webbrowser.open, args=(address.url,), daemon=True).start()
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, unread_s: float = UNREAD_S) -> socket.socket:
     """Raises ServeError where the port is taken or the address is not this machine's."""
     if not 0 <= port <= 65535:
         raise ServeError(f"There is no port {port}: choose one from 1024 to 65535, as in --port 8000.")
@@ -286,6 +289,8 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         if os.name == "posix":  # on Windows it would let two servers share the port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if sys.platform == "linux":  # RFC 5482; connections have it from their listener
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(1000 * unread_s))
         listener.bind((name, port))
         listener.listen(128)
     except OSError as error:

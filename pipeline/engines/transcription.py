@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import IO
 
@@ -49,7 +50,12 @@ class Heard:
 
 
 async def transcribed(
-    ears: LeasedEars, vad: VoiceActivityLike, file: IO[bytes], wishes: Wishes, longest_s: float
+    ears: LeasedEars,
+    vad: VoiceActivityLike,
+    file: IO[bytes],
+    wishes: Wishes,
+    longest_s: float,
+    turn: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
 ) -> AsyncGenerator[Heard, None]:
     """What is said in a recording; the last item has its whole length.
 
@@ -57,6 +63,7 @@ async def transcribed(
         vad: for this recording alone.
         file: any that pipeline/audio/decode.py reads.
         longest_s: of a recording.
+        turn: is waited for before each passage, where others want the ears too.
 
     Raises:
         Undecodable, TooLong: as `decode` does, perhaps in the middle.
@@ -70,7 +77,8 @@ async def transcribed(
     cut = _cut(cutter, file, longest_s)
     while (passages := await asyncio.to_thread(next, cut, None)) is not None:
         for passage in passages:
-            written = await ears.write_down(passage.sound, replace(wishes, before=told))
+            async with turn():
+                written = await ears.write_down(passage.sound, replace(wishes, before=told))
             if not written.text:
                 continue
             told = f"{told} {written.text}"

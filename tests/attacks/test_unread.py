@@ -1,12 +1,16 @@
-"""A client that asks and never reads the answers is disconnected before they fill the memory."""
+"""A client that asks and never reads the answers is disconnected before they fill the memory, and leaves nothing."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 from contextlib import suppress
 
+import pytest
+
 from tests.web.conftest import Running
+from web.serve import listen
 
 PING = bytes([0x89, 0x80 | 125]) + bytes(4) + bytes(125)
 """RFC 6455, section 5.5.2, with a mask of zeros."""
@@ -33,3 +37,27 @@ async def test_pings_whose_answers_nobody_reads(running: Running) -> None:
             sent += 500 * len(PING)
     assert sent < MOST, "it went on answering"
     writer.transport.abort()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="TCP_USER_TIMEOUT is Linux's")
+async def test_what_nobody_reads_does_not_keep_a_closed_connection() -> None:
+    lost = asyncio.Event()
+
+    class Talker(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            assert isinstance(transport, asyncio.Transport)
+            transport.write(bytes(MOST))
+            transport.close()  # which waits for all of it to be taken
+
+        def connection_lost(self, error: Exception | None) -> None:
+            assert isinstance(error, TimeoutError)
+            lost.set()
+
+    loop = asyncio.get_running_loop()
+    with listen("127.0.0.1", 0, unread_s=1) as listener, socket.socket() as client:
+        client.setblocking(False)
+        server = await loop.create_server(Talker, sock=listener)
+        await loop.sock_connect(client, listener.getsockname())
+        async with asyncio.timeout(60):
+            await lost.wait()
+        server.close()

@@ -38,10 +38,10 @@ from web.api.audio.errors import Refused, explained
 from web.api.audio.queue import Queues
 from web.api.audio.speech import LONGEST, spoken
 from web.api.audio.transcriptions import running_ears
-from web.api.audio.voice_choice import Choose, chosen, running_voice
+from web.api.audio.voice_choice import OWN, Choose, chosen, running_voice
 from web.service import Service
 from web.voices import Voices
-from web.wyoming.info import info
+from web.wyoming.info import base, ears_languages, info, voice_of
 from web.wyoming.listening import Listening, UnknownSound
 from web.wyoming.wire import NotWyoming, read_event, write_event
 
@@ -69,6 +69,8 @@ class Handler:
         self._reader, self._writer = reader, writer
         self._wanted = Transcribe()
         self._listening: Listening | None = None
+        self._refused = False
+        """The recording that comes is not listened to: its client was told why."""
         self._told = ""
         """What of the transcript was sent while it grew."""
         self._reading: _Reading | None = None
@@ -130,16 +132,22 @@ class Handler:
 
     async def _listen(self, sound: AudioFormat) -> None:
         await self._stop_listening()
+        self._refused = True
         with explained():
             self._listening = Listening(running_ears(self._service), sound, self._language())
+        self._refused = False
         await self._send(TranscriptStart(language=self._wanted.language))
 
     def _language(self) -> str | None:
-        """What the client asks for, where that is not what the ears expect anyway."""
-        wanted = (self._wanted.language or "").lower().partition("-")[0].partition("_")[0]
+        """What the client asks for, where that is not what the ears expect anyway. Raises Refused."""
+        wanted = base(self._wanted.language or "")
+        if wanted and wanted not in ears_languages(self._service):
+            raise Refused(400, f"The ears understand no {wanted[:20]!r}: ask for a language that Parley names.")
         return wanted if wanted not in ("", self._service.settings.ears.language) else None
 
     async def _hear(self, chunk: AudioChunk) -> None:
+        if self._refused:
+            return
         if self._listening is None:
             await self._listen(chunk)
         assert self._listening is not None
@@ -148,6 +156,8 @@ class Handler:
             await self._say(partial.text[: partial.stable])
 
     async def _understand(self) -> None:
+        if self._refused:  # who has sent a recording waits for its words, and knows no other sign that there are none
+            raise ConnectionAbortedError("its recording was refused")
         if self._listening is None:
             return
         with explained():
@@ -173,7 +183,9 @@ class Handler:
     # -- the voice ----------------------------------------------------------------------------------------------------
 
     async def _voice(self, wanted: SynthesizeVoice | None) -> Choose:
-        name = (wanted.name or "") if wanted is not None else ""
+        if wanted is None:
+            return await chosen(self._service, self._voices, OWN)
+        name = wanted.name or await voice_of(self._service, self._voices, wanted.language or "")
         return await chosen(self._service, self._voices, name)
 
     async def _read(self, asked: Synthesize) -> None:

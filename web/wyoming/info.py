@@ -19,6 +19,7 @@ from wyoming.info import (
 from config.engines import CATALOGUE, Stage, named
 from config.packages import KOKORO_VOICES
 from pipeline.engine import EngineError
+from web.api.audio.errors import Refused
 from web.api.audio.voice_choice import OWN
 from web.service import Service
 from web.voices import Voices
@@ -62,6 +63,20 @@ def ears_languages(service: Service) -> list[str]:
     if ears.engine != "whisper" or named("ears", "whisper", ears.model).endswith(".en"):
         return ["en"]
     return list(WHISPER)
+
+
+async def voice_of(service: Service, voices: Voices, language: str) -> str:
+    """The first that speaks it, for who asks for no voice by name. Raises Refused where none does."""
+    offered = await _voices(service, voices)
+    fitting = (voice.name for voice in offered if not language or base(language) in map(base, voice.languages))
+    if (name := next(fitting, None)) is None:
+        raise Refused(400, f"No voice speaks {language[:20]!r}: ask for one that Parley names.")
+    return name
+
+
+def base(language: str) -> str:
+    """Of a language with its region: `en` of en-US and of en_US."""
+    return language.lower().partition("-")[0].partition("_")[0]
 
 
 async def _voices(service: Service, voices: Voices) -> list[TtsVoice]:

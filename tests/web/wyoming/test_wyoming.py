@@ -41,6 +41,7 @@ SECOND = AudioChunk(EAR_RATE, 2, 1, audio=(np.ones(EAR_RATE, "<i2") * 8000).toby
 class Wyoming:
     port: int
     engines: ScriptedEngines
+    settings: Settings
 
     def client(self) -> AsyncTcpClient:
         return AsyncTcpClient("127.0.0.1", self.port)
@@ -50,13 +51,14 @@ class Wyoming:
 async def serving(data: Path) -> AsyncIterator[Wyoming]:
     engines = ScriptedEngines()
     await engines.start()
-    service = Service(engines, SettingsStore(data), data, Settings())  # type: ignore[arg-type]
+    settings = Settings()
+    service = Service(engines, SettingsStore(data), data, settings)  # type: ignore[arg-type]
     server = WyomingServer(service, Voices(data), Queues())
     with listen("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
         await server.start(listener)
         try:
-            yield Wyoming(port, engines)
+            yield Wyoming(port, engines, settings)
         finally:
             await server.stop()
 
@@ -115,6 +117,7 @@ async def test_what_is_said_is_understood_and_its_chunks_are_the_transcript(wyom
 async def test_another_language_reaches_ears_that_take_wishes(wyoming: Wyoming) -> None:
     ears = Writing()
     wyoming.engines.ears = ears
+    wyoming.settings.ears.engine, wyoming.settings.ears.model = "whisper", "base"
     stereo = AudioChunk(48_000, 2, 2, audio=(np.ones(2 * 48_000, "<i2") * 8000).tobytes())
     async with wyoming.client() as client:
         asked = (Transcribe(language="de"), AudioStart(48_000, 2, 2), stereo, AudioStop())
@@ -177,6 +180,30 @@ async def test_what_goes_wrong_is_told_and_the_connection_survives_it(wyoming: W
         assert "not-handled" in types(answers)
         await client.write_event(Event("something-else"))
         assert (await exchange(client, Ping(text="still there"), until="pong"))[0].data["text"] == "still there"
+
+
+async def test_a_recording_that_is_refused_is_told_of_once_and_its_client_does_not_wait(wyoming: Wyoming) -> None:
+    async with wyoming.client() as client:
+        asked = (Transcribe(language="xx"), AudioStart(EAR_RATE, 2, 1), SECOND, SECOND)
+        (error,) = await exchange(client, *asked, until="error")
+        assert Error.from_event(error).text == ("The ears understand no 'xx': ask for a language that Parley names.")
+        assert types(await exchange(client, Ping(text=""), until="pong")) == ["pong"], "no error a chunk"
+        await client.write_event(AudioStop().event())
+        assert await client.read_event() is None
+    async with wyoming.client() as client:
+        await exchange(client, *asked, until="error")
+        again = (Transcribe(), AudioStart(EAR_RATE, 2, 1), SECOND, AudioStop())
+        assert "transcript" in types(await exchange(client, *again, until="transcript-stop"))
+
+
+async def test_a_voice_is_asked_for_by_its_language(wyoming: Wyoming) -> None:
+    async with wyoming.client() as client:
+        for language in ("en", "en_GB"):
+            asked = Synthesize("Hello.", voice=SynthesizeVoice(language=language))
+            assert "audio-chunk" in types(await exchange(client, asked, until="audio-stop"))
+        asked = Synthesize("Hello.", voice=SynthesizeVoice(language="xx"))
+        (error,) = await exchange(client, asked, until="error")
+        assert Error.from_event(error).text == "No voice speaks 'xx': ask for one that Parley names."
 
 
 @pytest.mark.parametrize(

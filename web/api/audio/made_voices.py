@@ -18,6 +18,7 @@ from pipeline.stt import Wishes
 from web.api.audio.errors import Refused, explained
 from web.api.audio.requests import checked, form_body, json_body, texts, uploaded
 from web.api.audio.transcriptions import running_ears
+from web.api.audio.voice_choice import is_taken
 from web.service import Service
 from web.voices import Consent, MadeVoice, Voices, VoicesError
 
@@ -53,7 +54,7 @@ def made_voices_api(service: Service, voices: Voices) -> APIRouter:
             name, consent = _name(fields), _consent(voices, fields.consent, "consent", 400)
             if len(voices.all()) >= MOST:
                 raise Refused(409, f"There may be {MOST} voices: delete one first.")
-            if any(voice.name == name for voice in voices.all()):
+            if is_taken(name) or any(voice.name == name for voice in voices.all()):
                 raise Refused(409, f"There is a voice named {name} already: choose another name.", "name")
             file = uploaded(form, "audio_sample")
             sound = await _sound(file, "audio_sample")

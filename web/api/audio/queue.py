@@ -12,7 +12,7 @@ from web.api.audio.errors import SOON_S, Refused
 SPEAKING = max(2, os.cpu_count() or 1)
 """Texts that are read aloud at once: engines of the CPU have a core each, and CSM has eight slots."""
 HEARING = 1
-"""Recordings at once: Whisper takes all cores for one."""
+"""Passages of recordings at once: Whisper takes all cores for one. A short recording waits for one, not for hours."""
 WRITING = 4
 """Replies at once: as many as llama.cpp has places for, and a server has its own queue."""
 WAITING = 16
@@ -27,16 +27,27 @@ class Queue:
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
-        """Wait for it. Raises Refused (429) where too many wait already."""
+        """Wait for a place. Raises Refused (429) where too many wait already."""
+        async with self.taken_in(), self.turn():
+            yield
+
+    @asynccontextmanager
+    async def taken_in(self) -> AsyncIterator[None]:
+        """For work that is done piece by piece, each in a turn(). Raises Refused (429) where too many wait already."""
         if self._inside >= self._most:
             waiting = self._most - self._at_once
             raise Refused(429, f"{waiting} requests wait already: try again in {SOON_S} s.", None, "queue_full", SOON_S)
         self._inside += 1
         try:
-            async with self._places:
-                yield
+            yield
         finally:
             self._inside -= 1
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait for a place for one piece: whoever has more goes behind those who wait."""
+        async with self._places:
+            yield
 
 
 class Queues:

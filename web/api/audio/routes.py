@@ -1,4 +1,4 @@
-"""All of the audio API, and which of its paths take what."""
+"""All of the audio API, and which of its paths take what, each by its canonical name."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ from web.api.audio.generate import MAX_BODY as GENERATE_BODY
 from web.api.audio.generate import generate_api
 from web.api.audio.listing import listing_api
 from web.api.audio.made_voices import made_voices_api
+from web.api.audio.paths import GENERATE
 from web.api.audio.queue import Queues
 from web.api.audio.speech import speech_api
 from web.api.audio.transcriptions import transcriptions_api
 from web.service import Service
 from web.voices import Voices
 
-RECORDINGS = tuple(
-    f"{version}/audio/{name}" for version in ("/v1", "") for name in ("transcriptions", "translations")
-)  # fmt: skip
-SAMPLES = ("/v1/audio/voices", "/audio/voices", "/v1/audio/voice_consents")
+RECORDINGS = ("/v1/audio/transcriptions", "/v1/audio/translations")
+SAMPLES = ("/v1/audio/voices", "/v1/audio/voice_consents")
 FORMS = (*RECORDINGS, *SAMPLES)
 SAMPLE_BYTES = 10 << 20
 """Of a voice's recording; as much as OpenAI takes."""
@@ -51,5 +50,5 @@ def larger_bodies(service: Service) -> Mapping[str, Callable[[], int]]:
         **dict.fromkeys(SAMPLES, lambda: SAMPLE_BYTES + FRAME_BYTES),
         "/v1/chat/completions": lambda: CHAT_BYTES,
         "/v1/completions": lambda: CHAT_BYTES,
-        "/generate_audio": lambda: GENERATE_BODY,
+        GENERATE: lambda: GENERATE_BODY,
     }

@@ -115,9 +115,10 @@ def running_ears(service: Service) -> LeasedEars:
 
 async def _heard(service: Service, queue: Queue, file: UploadFile, wishes: Wishes) -> AsyncGenerator[Heard, None]:
     with explained("file"):
-        async with queue.place():
+        async with queue.taken_in():
             longest_s = service.settings.api.longest_h * 3600
-            passages = transcribed(running_ears(service), service.engines.vad(), file.file, wishes, longest_s)
+            ears, vad = running_ears(service), service.engines.vad()
+            passages = transcribed(ears, vad, file.file, wishes, longest_s, queue.turn)
             async with aclosing(passages):
                 async for heard in passages:
                     yield heard

@@ -32,6 +32,11 @@ SHOWN = 12
 """Names that are given as examples."""
 
 
+def is_taken(name: str) -> bool:
+    """Whether it means a voice already, whichever engine runs: one made here under that name would hide it."""
+    return name.lower() in OPENAI or name in (OWN, *KOKORO_VOICES)
+
+
 def running_voice(service: Service) -> LeasedVoice:
     """Raises Refused (503) while there is none."""
     with explained():

@@ -122,3 +122,10 @@ async def test_a_field_twice_is_told_and_a_delete_needs_no_body(running: Running
         assert gone.status_code == 200, "curl sends no type without a body"
         foreign = await client.delete("/v1/audio/voices/nobody", headers={"Origin": "http://evil.example"})
         assert foreign.status_code == 403
+
+
+async def test_a_name_that_means_a_voice_already_is_not_taken(sdk: AsyncOpenAI) -> None:
+    consent = await sdk.audio.voice_consents.create(name="Ann", language="en-US", recording=SAMPLE)
+    for name in ("alloy", "Alloy", "af_heart", "parley"):
+        with pytest.raises(ConflictError, match=f"There is a voice named {name} already: choose another name"):
+            await sdk.audio.voices.create(name=name, audio_sample=SAMPLE, consent=consent.id)
