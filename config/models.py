@@ -37,7 +37,7 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Suitability:
     """Whether a machine can run a model, and why, in one line."""
 
     runs: Runs
@@ -130,43 +130,45 @@ def is_downloaded(model: Model) -> bool:
     return bool(files) and all(is_here(fetch) for fetch in files)
 
 
-def verdict(model: Model, hardware: Hardware) -> Verdict:
+def verdict(model: Model, hardware: Hardware) -> Suitability:
     """Whether this machine can run that model."""
     if model.linux_only and hardware.system != "Linux":
-        return Verdict("no", "vLLM runs on Linux only: choose a server such as Ollama instead.")
+        return Suitability("no", "vLLM runs on Linux only: choose a server such as Ollama instead.")
     gpu = hardware.gpu
     if model.gpu_bytes and gpu is not None and gpu.free_bytes >= model.gpu_bytes:
         free = in_words(gpu.free_bytes)
-        return Verdict("well", f"Uses {in_words(model.gpu_bytes)} of the {free} free on the {gpu.name}.")
+        return Suitability("well", f"Uses {in_words(model.gpu_bytes)} of the {free} free on the {gpu.name}.")
     if hardware.memory_bytes < model.memory_bytes:
         need, have = in_words(model.memory_bytes), in_words(hardware.memory_bytes)
-        return Verdict("no", f"Needs {need} of memory, and this computer has {have}.")
+        return Suitability("no", f"Needs {need} of memory, and this computer has {have}.")
     if model.on_processor == "no":
         found = "none was found" if gpu is None else f"the {gpu.name} has {in_words(gpu.free_bytes)}"
-        return Verdict("no", f"Needs an NVIDIA graphics card with {in_words(model.gpu_bytes)} free; {found}.")
+        return Suitability("no", f"Needs an NVIDIA graphics card with {in_words(model.gpu_bytes)} free; {found}.")
     if model.engine in ("csm", "llama") and not hardware.instructions & {"avx2", "neon"}:
-        return Verdict("no", "Needs a processor with AVX2 or NEON.")
+        return Suitability("no", "Needs a processor with AVX2 or NEON.")
     if hardware.cores < model.cores:
-        return Verdict(
+        return Suitability(
             "slowly", f"Needs {model.cores} cores to keep up with speech, and this computer has {hardware.cores}."
         )
     if model.on_processor == "slowly":
         if model.engine == "csm" and hardware.apple_silicon:
-            return Verdict(
+            return Suitability(
                 "slowly", "It speaks on this Mac’s own GPU, in 4 bits until the check has found what else keeps up."
             )
         if model.engine == "csm":
-            return Verdict(
+            return Suitability(
                 "slowly", "Without a graphics card it speaks in 4 bits, at about the pace of speech at best."
             )
-        return Verdict("slowly", "Works without a graphics card, with a pause before each answer.")
-    return Verdict(
+        return Suitability("slowly", "Works without a graphics card, with a pause before each answer.")
+    return Suitability(
         "well", f"Uses {in_words(model.memory_bytes)} of memory." if model.memory_bytes else "Needs hardly any memory."
     )
 
 
-def room_for(need: int, hardware: Hardware) -> Verdict:
+def room_for(need: int, hardware: Hardware) -> Suitability:
     """Whether the disk has room for a download of so many bytes."""
     if need <= hardware.free_disk_bytes:
-        return Verdict("well", f"{in_words(need)} to download.")
-    return Verdict("no", f"{in_words(need)} to download, and the disk has {in_words(hardware.free_disk_bytes)} free.")
+        return Suitability("well", f"{in_words(need)} to download.")
+    return Suitability(
+        "no", f"{in_words(need)} to download, and the disk has {in_words(hardware.free_disk_bytes)} free."
+    )

@@ -27,14 +27,14 @@ from config.store import SettingsError, SettingsStore
 from config.text import printable
 from pipeline.commands.terminal import Terminal
 from pipeline.models.downloads import Downloader, DownloadError, TokenNeeded, keep_token
-from pipeline.models.plan import Plan, Tick
+from pipeline.models.plan import FetchPlan, Tick
 
 EVERY = 0.2
 """Seconds between two JSON lines on how far it has come."""
 LINE_EVERY = 15.0
 """Seconds between two lines where there is no terminal."""
 
-Tell = Callable[[Plan, Tick], None]
+Tell = Callable[[FetchPlan, Tick], None]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -146,7 +146,7 @@ def fetch_at_the_terminal(wanted: list[Source], token: str | None, *, ask: bool)
     return 0
 
 
-def _unlocked(console: Console, wanted: list[Source], token: str | None) -> tuple[Downloader, Plan]:
+def _unlocked(console: Console, wanted: list[Source], token: str | None) -> tuple[Downloader, FetchPlan]:
     """Ask for a token, unseen, as long as one is needed and somebody is there to enter it."""
     while True:
         downloader = Downloader(token)
@@ -182,11 +182,11 @@ def show_models(hardware: Hardware) -> None:
     console.print(f"Proposed: the profile {proposal.profile.name}. {proposal.why}")
 
 
-def _overview(plan: Plan) -> Table:
+def _overview(plan: FetchPlan) -> Table:
     """A row a repository."""
     table = Table("model", Column("files", justify="right"), Column("size", justify="right"), "here", box=None)
     for repository in dict.fromkeys(file.repository for file in plan.files):
-        part = Plan(tuple(file for file in plan.files if file.repository == repository))
+        part = FetchPlan(tuple(file for file in plan.files if file.repository == repository))
         here = "all of it" if part.have == part.size else in_words(part.have) if part.have else ""
         table.add_row(repository, str(len(part.files)), in_words(part.size), here)
     return table
@@ -202,7 +202,7 @@ def _left(tick: Tick) -> str:
 class _Bars:
     """One for the file that is being fetched and one in all."""
 
-    def __init__(self, console: Console, plan: Plan) -> None:
+    def __init__(self, console: Console, plan: FetchPlan) -> None:
         self._plan = plan
         self._progress = Progress(
             TextColumn("{task.description}", table_column=Column(ratio=2, no_wrap=True, overflow="ellipsis")),
@@ -238,7 +238,7 @@ class _Bars:
 class _Lines:
     """Where there is no terminal: one when a file has come, and one now and then."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: FetchPlan) -> None:
         self._plan = plan
         self._clock = time.monotonic
         self._last = self._clock()
@@ -272,7 +272,7 @@ class _Seldom:
         self._last = -every
         self._before: tuple[int, bool, bool] | None = None
 
-    def due(self, tick: Tick, plan: Plan) -> bool:
+    def due(self, tick: Tick, plan: FetchPlan) -> bool:
         now, step = self._clock(), (tick.file, tick.checking, tick.waiting)
         if now - self._last < self._every and step == self._before and tick.have < plan.size:
             return False

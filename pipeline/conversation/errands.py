@@ -40,7 +40,7 @@ LEFT = "The conversation ended before there was a result."
 
 
 @dataclass(eq=False, slots=True)
-class Question:
+class ConsentQuestion:
     """Whether a call may be made."""
 
     call: ToolCall
@@ -77,7 +77,7 @@ class Errands:
         changed: Callable[[], None],
     ) -> None:
         """`fill` fills a silence; `changed` is told of results, and of questions to be put."""
-        self.question: Question | None = None
+        self.question: ConsentQuestion | None = None
         """The one that waits for a yes or no."""
         self.owed: dict[str, Errand] = {}
         """Results that no reply has told of yet, by their calls' ids."""
@@ -201,7 +201,9 @@ class Errands:
     async def _refused(self, errand: Errand) -> str | None:
         """Ask the user, one question at a time; why it may not be done, or None where it may."""
         async with self._one_question:
-            self.question = asked = Question(errand.call, question(errand.call), replace(errand.request, kept=False))
+            self.question = asked = ConsentQuestion(
+                errand.call, question(errand.call), replace(errand.request, kept=False)
+            )
             self._tell(errand, "asking")
             self._changed()
             try:

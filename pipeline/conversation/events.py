@@ -72,7 +72,7 @@ class UserSaid(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class Recalled(Event):
+class MemoryRecalled(Event):
     recall: Recall
 
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 
 from config import Settings
 from pipeline.conversation.answering import answer, read_ahead
-from pipeline.conversation.events import Recalled
+from pipeline.conversation.events import MemoryRecalled
 from pipeline.conversation.history import History
 from pipeline.conversation.own_accord import OwnAccord
 from pipeline.conversation.recollection import Recollection
@@ -58,7 +58,7 @@ class MindSide:
 
         def recalled(recall: Recall) -> None:
             record.mark("recalled", self._scope.clock())
-            self._scope.outbox.post(Recalled(record.turn, record.revision, recall))
+            self._scope.outbox.post(MemoryRecalled(record.turn, record.revision, recall))
 
         def before() -> tuple[Message, ...]:
             if (reply := self._replies.of(record)) is not None:

@@ -10,7 +10,7 @@ from typing import Self, TypeVar
 from pipeline.audio import Samples
 from pipeline.engine import Engine, EngineFace
 from pipeline.llm import LanguageModel, Prompt, ReadsAhead, Truncated, UsesTools
-from pipeline.stt import Hearing, SpeechToText, Transcript, Wishes, WritingDown, Written
+from pipeline.stt import Hearing, SpeechToText, Transcript, TranscriptionWishes, WritingDown, Written
 from pipeline.tools.calls import ToolCall
 from pipeline.tts import ContextualSpeaker, Speaker, Spoken, TextToSpeech
 
@@ -106,7 +106,7 @@ class LeasedEars(Lease[SpeechToText]):
         """Whether it knows when each word was said, and takes wishes."""
         return isinstance(self.current.engine, WritingDown)
 
-    async def write_down(self, sound: Samples, wishes: Wishes) -> Written:
+    async def write_down(self, sound: Samples, wishes: TranscriptionWishes) -> Written:
         """A passage of a recording, 16 kHz; talks go first. What wishes there are, it must know how to fulfil."""
         with self.held() as lease:
             await lease.precedence.quiet()

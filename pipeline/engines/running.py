@@ -18,7 +18,7 @@ from pipeline.engine import Engine, EngineError, EngineStatus, Report
 from pipeline.engines.catalogue import create
 from pipeline.engines.lease import LeasedEars, LeasedMind, LeasedVoice, Precedence
 from pipeline.engines.memory import WorkerMemory
-from pipeline.engines.slot import TITLES, Part, Plan, Slot
+from pipeline.engines.slot import TITLES, EnginePlan, Part, Slot
 from pipeline.tts import ManyVoiced, VoiceChoice
 from pipeline.turns.model import WorkerTurnModel
 from pipeline.turns.vad import VoiceActivity, VoiceActivityLike, load_model
@@ -172,7 +172,7 @@ class Engines:
             await self._take_over(fresh)
             return list(fresh)
 
-    def _concerned(self, plans: Mapping[Part, Plan]) -> list[Part]:
+    def _concerned(self, plans: Mapping[Part, EnginePlan]) -> list[Part]:
         """The parts that are to be loaded, in an order that is the same for all: no two wait for each other.
 
         What had failed for a server elsewhere, and is not what is changed, is tried beside it: nobody waits for that.
@@ -190,7 +190,7 @@ class Engines:
                 self._retries[part] = asyncio.create_task(self._retry(part, plan))
         return concerned
 
-    async def _retry(self, part: Part, plan: Plan) -> None:
+    async def _retry(self, part: Part, plan: EnginePlan) -> None:
         slot = Slot(part, plan, self._changed)
         try:
             async with self._changing[part]:
@@ -310,30 +310,30 @@ class Engines:
         change, self._change = self._change, asyncio.Event()
         change.set()
 
-    def _plans(self, settings: Settings) -> dict[Part, Plan]:
+    def _plans(self, settings: Settings) -> dict[Part, EnginePlan]:
         memory = settings.memory
         chroma = ChromaServer(memory.chroma_host, memory.chroma_port) if memory.chroma_host else None
         open_memory = partial(WorkerMemory, self._data / "memory", owner=memory.owner, chroma=chroma, place=self._place)
         return {
-            "vad": Plan("silero", partial(_SmallModel, "silero", load_model)),
-            "turns": Plan("smart-turn", partial(WorkerTurnModel, self._place)),
+            "vad": EnginePlan("silero", partial(_SmallModel, "silero", load_model)),
+            "turns": EnginePlan("smart-turn", partial(WorkerTurnModel, self._place)),
             "ears": self._chosen("ears", settings.ears.engine, settings),
             "mind": self._chosen("mind", settings.mind.engine, settings),
             "voice": self._chosen("voice", settings.voice.engine, settings),
-            "memory": Plan("memory", open_memory, (memory.owner, chroma), alone=True,
+            "memory": EnginePlan("memory", open_memory, (memory.owner, chroma), alone=True,
                             patience_s=self._peer_s if chroma else None),
         }  # fmt: skip
 
-    def _chosen(self, stage: Stage, name: str, settings: Settings) -> Plan:
+    def _chosen(self, stage: Stage, name: str, settings: Settings) -> EnginePlan:
         spec = CATALOGUE.get((stage, name))
         if spec is None:
-            return Plan(name, partial(_refuse, stage, name))
+            return EnginePlan(name, partial(_refuse, stage, name))
 
         def leased() -> Engine:
             return _LEASES[stage](create(spec, settings, self._data, self._place), self._precedence)
 
         arguments = spec.arguments(settings, self._data)
-        return Plan(name, leased, arguments, patience_s=self._peer_s if "url" in arguments else None)
+        return EnginePlan(name, leased, arguments, patience_s=self._peer_s if "url" in arguments else None)
 
 
 async def _wake(slot: Slot) -> None:

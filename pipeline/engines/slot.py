@@ -29,7 +29,7 @@ TITLES: dict[Part, str] = {
 
 
 @dataclass(frozen=True)
-class Plan:
+class EnginePlan:
     """What a part is to be. Equal plans make equal engines."""
 
     engine: str
@@ -44,7 +44,9 @@ class Plan:
 class Slot:
     """A part of the running set: what it is to be, and the engine once there is one."""
 
-    def __init__(self, part: Part, plan: Plan, changed: Callable[[], None], *, instead_of: Slot | None = None) -> None:
+    def __init__(
+        self, part: Part, plan: EnginePlan, changed: Callable[[], None], *, instead_of: Slot | None = None
+    ) -> None:
         self.part = part
         self.plan = plan
         self.instead_of = instead_of
@@ -96,7 +98,7 @@ class Slot:
         return replace(status, engine=self.plan.engine, state=state, progress=progress, last_error=error)
 
     @property
-    def wanted(self) -> Plan:
+    def wanted(self) -> EnginePlan:
         """What the settings ask for, which is not what is here where another stands in."""
         return self.plan if self.instead_of is None else self.instead_of.plan
 

@@ -11,7 +11,7 @@ from typing import IO
 from pipeline.audio import EAR_RATE
 from pipeline.audio.decode import pieces
 from pipeline.engines.lease import LeasedEars
-from pipeline.stt import CannotFulfil, Wishes, Word, Written
+from pipeline.stt import CannotFulfil, TranscriptionWishes, Word, Written
 from pipeline.tts.clauses import ends_sentence
 from pipeline.turns.passages import Cutter, Passage
 from pipeline.turns.vad import VoiceActivityLike
@@ -53,7 +53,7 @@ async def transcribed(
     ears: LeasedEars,
     vad: VoiceActivityLike,
     file: IO[bytes],
-    wishes: Wishes,
+    wishes: TranscriptionWishes,
     longest_s: float,
     turn: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
 ) -> AsyncGenerator[Heard, None]:

@@ -14,7 +14,7 @@ from pipeline.llm.chat import in_words, tokens
 from pipeline.llm.counts import Counts
 from pipeline.llm.deltas import Delta
 from pipeline.llm.reasoning import Reasoning
-from pipeline.llm.server import SILENCE_S, ChatServer, Refused
+from pipeline.llm.server import SILENCE_S, ChatServer, RequestRefused
 from pipeline.llm.tool_use import chosen, specified, told
 from pipeline.tools.calls import ToolCall
 
@@ -135,7 +135,7 @@ class OpenAIChat:
             try:
                 async with asyncio.timeout(PROBE_S):
                     await self._try()
-            except Refused:
+            except RequestRefused:
                 if not self._quietly:
                     raise
                 continue
@@ -173,7 +173,7 @@ class OpenAIChat:
                         yield piece
                 self._takes_tools = True
                 return
-            except Refused:  # before anything was said: of the tools, perhaps
+            except RequestRefused:  # before anything was said: of the tools, perhaps
                 if self._takes_tools:
                     raise
         told_of = told(prompt) if prompt.tools else prompt

@@ -19,7 +19,7 @@ CONNECT_S, SILENCE_S = 5.0, 60.0
 """How long to wait for the server to be there, and for each next piece of a reply."""
 
 
-class Refused(EngineError):
+class RequestRefused(EngineError):
     """The server does not take the request as it is (400, 422): something in it is not to its liking."""
 
 
@@ -56,7 +56,7 @@ class ChatServer:
         """A reply's parts as they come, then its tool calls. Closing this closes the connection; servers stop then.
 
         Raises:
-            Refused: it does not take such a request.
+            RequestRefused: it does not take such a request.
             EngineError: anything else, in one sentence.
         """
         try:
@@ -110,7 +110,7 @@ class ChatServer:
             case _Refusal(status=404):
                 return EngineError(f"There is no chat API at {self.url}: correct the address; most end in /v1.")
             case _Refusal(status=status, text=text):
-                kind = Refused if status in (400, 422) else EngineError
+                kind = RequestRefused if status in (400, 422) else EngineError
                 return kind(f"The language model's server answered {status}{_reason(text)}.")
             case BrokenOff():
                 return EngineError(

@@ -37,7 +37,7 @@ from config.packages import Packaged
 from pipeline.models.hub_errors import DownloadError, TokenNeeded, explained
 from pipeline.models.packages import fetch_parcel
 from pipeline.models.parcel import Parcel, parcels
-from pipeline.models.plan import File, Plan, Tick, Watch
+from pipeline.models.plan import FetchPlan, File, Tick, Watch
 
 SPARE = 200_000_000
 """Bytes of disk that a download leaves free."""
@@ -50,7 +50,7 @@ _BLOCK = 1 << 20
 _UNASKED = "0" * 40
 """In place of the checksum of a file that is here."""
 
-__all__ = ["DownloadError", "Downloader", "Plan", "Tick", "TokenNeeded", "choose", "keep_token"]
+__all__ = ["DownloadError", "Downloader", "FetchPlan", "Tick", "TokenNeeded", "choose", "keep_token"]
 
 
 class Downloader:
@@ -73,7 +73,7 @@ class Downloader:
         self._clock, self._sleep = clock, sleep
         self._api = HfApi(token=self._token)
 
-    def plan(self, fetches: Iterable[Source]) -> Plan:
+    def plan(self, fetches: Iterable[Source]) -> FetchPlan:
         """Ask for names, sizes and checksums, and whether they may be fetched, before anything is.
 
         Raises:
@@ -82,11 +82,11 @@ class Downloader:
         files: list[File | Parcel] = []
         for fetch in dict.fromkeys(fetches):
             files += parcels(fetch) if isinstance(fetch, Packaged) else self._listed(fetch)
-        plan = Plan(tuple(dict.fromkeys(files)))
+        plan = FetchPlan(tuple(dict.fromkeys(files)))
         _check_room(plan)
         return plan
 
-    def fetch(self, plan: Plan, report: Callable[[Tick], None]) -> None:
+    def fetch(self, plan: FetchPlan, report: Callable[[Tick], None]) -> None:
         """Fetch what is lacking, check it, and link it into the cache.
 
         Raises:
@@ -257,7 +257,7 @@ def _file(repository: str, commit: str, path: str, size: int, checksum: str) -> 
         ) from error
 
 
-def _check_room(plan: Plan) -> None:
+def _check_room(plan: FetchPlan) -> None:
     """Raises DownloadError where a disk has too little of it."""
     wanted: dict[Path, int] = {}
     for file in plan.files:

@@ -70,7 +70,7 @@ class File:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class FetchPlan:
     files: tuple[File | Parcel, ...]
 
     @property
@@ -120,7 +120,7 @@ class TransferRate:
 class Watch:
     """Counts what comes, and reports it."""
 
-    def __init__(self, plan: Plan, report: Callable[[Tick], None], clock: Callable[[], float]) -> None:
+    def __init__(self, plan: FetchPlan, report: Callable[[Tick], None], clock: Callable[[], float]) -> None:
         self._plan = plan
         self._report = report
         self._clock = clock

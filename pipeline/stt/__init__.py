@@ -44,7 +44,7 @@ class Word:
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class TranscriptionWishes:
     """How a recording is to be written down."""
 
     language: str | None = None
@@ -78,7 +78,7 @@ class Written:
 class WritingDown(Protocol):
     """What ears add that know when each word was said."""
 
-    async def write_down(self, sound: Samples, wishes: Wishes) -> Written:
+    async def write_down(self, sound: Samples, wishes: TranscriptionWishes) -> Written:
         """Up to 30 s of a recording, 16 kHz. Turns of a talk go first.
 
         Raises:

@@ -25,7 +25,7 @@ from config.engines import fetches, is_path
 from pipeline.audio import EAR_RATE, Samples
 from pipeline.engine import EngineError, Progress, Report
 from pipeline.models.fetching import fetched
-from pipeline.stt import CannotFulfil, Wishes, Word, Written
+from pipeline.stt import CannotFulfil, TranscriptionWishes, Word, Written
 
 WHOLE_S = 30.0
 """Whisper's own window (Radford et al. 2022, section 2.1)."""
@@ -94,7 +94,7 @@ class _Asked:
     language: str | None = None
     again: bool = True
     ends: bool = False
-    wishes: Wishes | None = None
+    wishes: TranscriptionWishes | None = None
     """Of a passage of a recording."""
 
 
@@ -137,7 +137,7 @@ class Decoder:
             return
         yield from self._looks(sound, _Asked(before, language, again, ends))
 
-    def write_down(self, sound: Samples, wishes: Wishes) -> Iterator[Written | None]:
+    def write_down(self, sound: Samples, wishes: TranscriptionWishes) -> Iterator[Written | None]:
         """A passage of a recording, up to 30 s; the last item is the answer. Where it loops, it is decoded warmer.
 
         Raises:
@@ -158,7 +158,7 @@ class Decoder:
                     yield None
         yield answer.written if answer is not None and answer.written is not None else Written("")
 
-    def _check(self, wishes: Wishes) -> None:
+    def _check(self, wishes: TranscriptionWishes) -> None:
         model = self._model
         if not model.model.is_multilingual and (wishes.translate or wishes.language not in (None, "en")):
             raise CannotFulfil(
@@ -184,7 +184,7 @@ class Decoder:
         """One decoding with a window of so many seconds; `again` with beams where it is unsure."""
         from faster_whisper.tokenizer import Tokenizer
 
-        wishes = asked.wishes or Wishes()
+        wishes = asked.wishes or TranscriptionWishes()
         model, seconds = self._model, len(sound) / EAR_RATE
         frames = 2 * round(50 * window)
         padded = np.zeros(160 * frames, np.float32)

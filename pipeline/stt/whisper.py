@@ -23,7 +23,7 @@ import numpy as np
 
 from pipeline.audio import EAR_RATE, Samples
 from pipeline.engine import EngineError
-from pipeline.stt import CannotFulfil, Transcript, Wishes, Written
+from pipeline.stt import CannotFulfil, Transcript, TranscriptionWishes, Written
 from pipeline.stt.decoder import Decoded
 from pipeline.workers.place import MakePlace, Place, PlacedEngine, WorkerDied
 from pipeline.workers.worker import Worker
@@ -107,7 +107,7 @@ class Decodings:
         self.step_s += PACE * (longest - self.step_s) if self.step_s else longest
         return answer
 
-    async def write_down(self, sound: Samples, wishes: Wishes) -> Written:
+    async def write_down(self, sound: Samples, wishes: TranscriptionWishes) -> Written:
         """A passage of a recording: a partial decoding as it were, begun again after a final one, but not for ever."""
         for attempt in range(YIELDS + 1):
             await self._place.ready()
@@ -122,7 +122,7 @@ class Decodings:
                 break
         return writing.result()
 
-    async def _written(self, sound: Samples, wishes: Wishes) -> Written:
+    async def _written(self, sound: Samples, wishes: TranscriptionWishes) -> Written:
         answer: Written | None = None
         async with aclosing(self._place.stream("write_down", sound, wishes)) as steps:
             async for step in steps:
@@ -262,7 +262,7 @@ class Whisper(PlacedEngine[Place]):
     def listen(self) -> WhisperHearing:
         return WhisperHearing(self._decodings)
 
-    async def write_down(self, sound: Samples, wishes: Wishes) -> Written:
+    async def write_down(self, sound: Samples, wishes: TranscriptionWishes) -> Written:
         return await self._decodings.write_down(sound, wishes)
 
 

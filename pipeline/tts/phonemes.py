@@ -45,7 +45,7 @@ _PAUSE_WEIGHT = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
+class SpokenWord:
     start: int
     end: int
     """Its characters in the text, marks included."""
@@ -61,7 +61,7 @@ class Stretch:
     """IPA, with the marks."""
     mark: str
     """That ends it; empty where the next follows without a pause."""
-    words: tuple[Word, ...]
+    words: tuple[SpokenWord, ...]
 
 
 class Phonemizer:
@@ -104,14 +104,14 @@ class Phonemizer:
 
     def _stretch(self, text: str, spans: list[tuple[int, int]], language: str | None) -> Stretch:
         phonemes: list[str] = []
-        words: list[Word] = []
+        words: list[SpokenWord] = []
         waiting: list[str] = []
         for start, end in spans:
             plain, mark = _parted(text[start:end])
             if plain:
                 waiting.append(plain)
             weight = len(re.findall(r"\w", self.ipa(plain, language))) + (_PAUSE_WEIGHT if mark else 0.5)
-            words.append(Word(start, end, weight))
+            words.append(SpokenWord(start, end, weight))
             if mark and waiting:
                 phonemes.append(self.ipa(" ".join(waiting), language) + mark)
                 waiting.clear()

@@ -20,7 +20,7 @@ from pipeline.engine import EngineError, Report
 from pipeline.engines import running as running_set
 from pipeline.engines.lease import LeasedMind
 from pipeline.engines.running import Engines
-from pipeline.engines.slot import Plan
+from pipeline.engines.slot import EnginePlan
 from pipeline.llm.openai import OpenAIChat
 from tests.pipeline.engines.scripted_engines import Script, ScriptedEngine
 from tests.pipeline.engines.test_engines import settings, states, until
@@ -171,11 +171,11 @@ def mind_of_a_server(script: Script, monkeypatch: pytest.MonkeyPatch) -> Script:
     """All scripted, but for the mind "openai"."""
     scripted = Engines._chosen
 
-    def chosen(engines: Engines, stage: Stage, name: str, settings: Settings) -> Plan:
+    def chosen(engines: Engines, stage: Stage, name: str, settings: Settings) -> EnginePlan:
         if name != "openai":
             return scripted(engines, stage, name, settings)
         url = settings.mind.url
-        return Plan(name, lambda: LeasedMind(OpenAIChat(url, "")), url, patience_s=engines._peer_s)
+        return EnginePlan(name, lambda: LeasedMind(OpenAIChat(url, "")), url, patience_s=engines._peer_s)
 
     monkeypatch.setattr(Engines, "_chosen", chosen)
     return script

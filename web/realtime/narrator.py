@@ -139,7 +139,7 @@ class Narrator:
                 yield wire.ParleyTranscript(item_id=self._user(event), text=event.text, stable=event.stable)
             case events.UserSaid():
                 yield from self._user_said(event)
-            case events.Recalled():
+            case events.MemoryRecalled():
                 yield wire.ParleyRecalled(
                     turn=event.turn,
                     items=[

@@ -42,7 +42,7 @@ from web.api.audio.voice_choice import OWN, Choose, chosen, running_voice
 from web.service import Service
 from web.voices import Voices
 from web.wyoming.info import base, ears_languages, info, voice_of
-from web.wyoming.listening import Listening, UnknownSound
+from web.wyoming.listening import Dictation, UnknownSound
 from web.wyoming.wire import NotWyoming, read_event, write_event
 
 IDLE_S = 300.0
@@ -68,7 +68,7 @@ class Handler:
         self._service, self._voices, self._queues = service, voices, queues
         self._reader, self._writer = reader, writer
         self._wanted = Transcribe()
-        self._listening: Listening | None = None
+        self._listening: Dictation | None = None
         self._refused = False
         """The recording that comes is not listened to: its client was told why."""
         self._told = ""
@@ -134,7 +134,7 @@ class Handler:
         await self._stop_listening()
         self._refused = True
         with explained():
-            self._listening = Listening(running_ears(self._service), sound, self._language())
+            self._listening = Dictation(running_ears(self._service), sound, self._language())
         self._refused = False
         await self._send(TranscriptStart(language=self._wanted.language))
 

@@ -9,7 +9,7 @@ from wyoming.audio import AudioFormat
 from pipeline.audio import EAR_RATE, Samples
 from pipeline.audio.decode import FASTEST, SLOWEST, Downmix
 from pipeline.engines.lease import LeasedEars
-from pipeline.stt import Transcript, Wishes
+from pipeline.stt import Transcript, TranscriptionWishes
 
 LONGEST_S = 120.0
 """Of what is said at once to somebody who waits for its end."""
@@ -22,7 +22,7 @@ class UnknownSound(Exception):
     """Not to be listened to; one sentence."""
 
 
-class Listening:
+class Dictation:
     """Close it, whatever comes."""
 
     def __init__(self, ears: LeasedEars, sound: AudioFormat, language: str | None) -> None:
@@ -56,7 +56,7 @@ class Listening:
         said: list[str] = []
         sound = np.concatenate([np.zeros(0, np.float32), *self._kept])
         for at in range(0, len(sound), 28 * EAR_RATE):
-            wishes = Wishes(self._language, before=" ".join(said))
+            wishes = TranscriptionWishes(self._language, before=" ".join(said))
             said.append((await self._ears.write_down(sound[at : at + 28 * EAR_RATE], wishes)).text)
         return " ".join(filter(None, said))
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.audio import Samples
 from pipeline.engines.lease import LeasedEars, LeasedMind, LeasedVoice, Precedence
-from pipeline.stt import Wishes
+from pipeline.stt import TranscriptionWishes
 from pipeline.tts import Spoken
 from tests.support import virtual_time
 from tests.web.scripted import ScriptedEars, ScriptedMind, ScriptedVoice
@@ -63,7 +63,7 @@ def test_nobody_waits_for_ever() -> None:
         precedence = Precedence()
         mind, ears = LeasedMind(ScriptedMind(), precedence), LeasedEars(ScriptedEars("Hello."), precedence)
         with precedence.replying():
-            assert (await ears.write_down(SOUND, Wishes())).text == "Hello."
+            assert (await ears.write_down(SOUND, TranscriptionWishes())).text == "Hello."
             assert clock() == Precedence.PATIENCE_S
             assert [piece async for piece in mind.write(None)]  # type: ignore[arg-type]
             assert clock() == Precedence.PATIENCE_S, "that reply has been waited for"

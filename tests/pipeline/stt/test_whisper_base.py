@@ -12,7 +12,7 @@ import pytest
 from config.packages import WHISPER_BASE
 from pipeline.audio import EAR_RATE, Samples
 from pipeline.ends.file import read_sound
-from pipeline.stt import CannotFulfil, Wishes
+from pipeline.stt import CannotFulfil, TranscriptionWishes
 from pipeline.stt.decoder import WHOLE_S, Decoded, Decoder, repeats
 from tests.support.real_models import folder
 from tests.support.recordings import recording
@@ -105,7 +105,7 @@ def test_nothing_is_made_of_noise(decoder: Decoder, sound: Samples) -> None:
 
 
 def test_a_recording_is_written_down_with_the_times_of_its_words(decoder: Decoder) -> None:
-    *_, written = decoder.write_down(read_sound(recording("jfk.flac")), Wishes())
+    *_, written = decoder.write_down(read_sound(recording("jfk.flac")), TranscriptionWishes())
     assert written is not None
     assert words(written.text) == SAID["jfk.flac"]
     assert words("".join(word.text for word in written.words)) == SAID["jfk.flac"]
@@ -117,6 +117,6 @@ def test_a_recording_is_written_down_with_the_times_of_its_words(decoder: Decode
 
 def test_wishes_that_cannot_be_fulfilled_are_refused(decoder: Decoder) -> None:
     with pytest.raises(CannotFulfil, match="does not know the language"):
-        list(decoder.write_down(np.zeros(16_000, np.float32), Wishes(language="xx")))
-    *_, silence = decoder.write_down(np.zeros(16_000, np.float32), Wishes())
+        list(decoder.write_down(np.zeros(16_000, np.float32), TranscriptionWishes(language="xx")))
+    *_, silence = decoder.write_down(np.zeros(16_000, np.float32), TranscriptionWishes())
     assert silence is not None and silence.text == "" and silence.no_speech == 1.0

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from config.places import ROOT
-from pipeline.tts.phonemes import Stretch, Word
+from pipeline.tts.phonemes import SpokenWord, Stretch
 
 SCRIPT = """
 import json, sys
@@ -25,7 +25,7 @@ def stretches(*texts: tuple[str, bool]) -> list[list[Stretch]]:
         [sys.executable, "-c", SCRIPT], cwd=ROOT, input=json.dumps(texts), capture_output=True, text=True, check=True
     )
     return [
-        [Stretch(each["phonemes"], each["mark"], tuple(Word(**word) for word in each["words"])) for each in made]
+        [Stretch(each["phonemes"], each["mark"], tuple(SpokenWord(**word) for word in each["words"])) for each in made]
         for made in json.loads(done.stdout)
     ]
 

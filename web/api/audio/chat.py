@@ -29,16 +29,16 @@ from web.service import Service
 Text = Annotated[str, Field(max_length=200_000)]
 
 
-class Part(BaseModel):
+class ContentPart(BaseModel):
     model_config = ConfigDict(extra="ignore")
     type: str = "text"
     text: Text = ""
 
 
-class Said(BaseModel):
+class ChatMessage(BaseModel):
     model_config = ConfigDict(extra="ignore")
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: Text | list[Part] | None = None
+    content: Text | list[ContentPart] | None = None
 
     @property
     def words(self) -> str:
@@ -65,7 +65,7 @@ class _Asked(BaseModel):
 
 
 class Chat(_Asked):
-    messages: Annotated[list[Said], Field(min_length=1, max_length=2000)]
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=2000)]
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
 
 

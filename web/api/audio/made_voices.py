@@ -14,7 +14,7 @@ from starlette.datastructures import UploadFile
 from pipeline.audio import MOUTH_RATE, Samples
 from pipeline.audio.decode import decode
 from pipeline.engines.transcription import transcribed
-from pipeline.stt import Wishes
+from pipeline.stt import TranscriptionWishes
 from web.api.audio.errors import Refused, explained
 from web.api.audio.requests import checked, form_body, json_body, texts, uploaded
 from web.api.audio.transcriptions import running_ears
@@ -166,7 +166,9 @@ async def _words(service: Service, file: UploadFile) -> str:
     await file.seek(0)
     said: list[str] = []
     with explained():
-        passages = transcribed(running_ears(service), service.engines.vad(), file.file, Wishes(), LONGEST_S)
+        passages = transcribed(
+            running_ears(service), service.engines.vad(), file.file, TranscriptionWishes(), LONGEST_S
+        )
         async with aclosing(passages):
             async for heard in passages:
                 said += [segment.text for segment in heard.segments]

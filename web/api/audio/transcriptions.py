@@ -16,7 +16,7 @@ from starlette.datastructures import UploadFile
 
 from pipeline.engines.lease import LeasedEars
 from pipeline.engines.transcription import Heard, Segment, joined, transcribed
-from pipeline.stt import Wishes
+from pipeline.stt import TranscriptionWishes
 from web.api.audio.errors import Refused, explained
 from web.api.audio.queue import Queue
 from web.api.audio.requests import checked, form_body, texts, uploaded
@@ -49,10 +49,10 @@ class Transcription(BaseModel):
     def _left_out(cls, value: object) -> object:
         return 0 if value == "" else value
 
-    def wishes(self, translate: bool) -> Wishes:
+    def wishes(self, translate: bool) -> TranscriptionWishes:
         language = self.language.strip().lower().partition("-")[0]
         code = None if language in ("", "auto") else language
-        return Wishes(code, self.prompt, translate, self.temperature)
+        return TranscriptionWishes(code, self.prompt, translate, self.temperature)
 
 
 @dataclass
@@ -113,7 +113,9 @@ def running_ears(service: Service) -> LeasedEars:
         return cast(LeasedEars, service.engines.running("ears"))
 
 
-async def _heard(service: Service, queue: Queue, file: UploadFile, wishes: Wishes) -> AsyncGenerator[Heard, None]:
+async def _heard(
+    service: Service, queue: Queue, file: UploadFile, wishes: TranscriptionWishes
+) -> AsyncGenerator[Heard, None]:
     with explained("file"):
         async with queue.taken_in():
             longest_s = service.settings.api.longest_h * 3600

@@ -13,7 +13,7 @@ import pytest
 from pipeline.audio import EAR_RATE, Samples
 from pipeline.engines.lease import LeasedEars
 from pipeline.engines.transcription import transcribed
-from pipeline.stt import Wishes, Written
+from pipeline.stt import TranscriptionWishes, Written
 from tests.web.api.audio.conftest import tone
 from tests.web.scripted import ScriptedEngines
 from web.api.audio.errors import Refused
@@ -30,7 +30,7 @@ class Gated:
         self.begun: list[float] = []
         """The passages' seconds."""
 
-    async def write_down(self, sound: Samples, _: Wishes) -> Written:
+    async def write_down(self, sound: Samples, _: TranscriptionWishes) -> Written:
         self.begun.append(len(sound) / EAR_RATE)
         await self.let.acquire()
         return Written("It is warm.", (), "en", -0.2, 0.01)
@@ -50,7 +50,7 @@ async def test_a_short_recording_does_not_wait_for_the_end_of_a_long_one() -> No
 
     async def write_down(seconds: float) -> None:
         file, vad = io.BytesIO(tone(seconds)), engines.vad()
-        async for _ in transcribed(cast(LeasedEars, ears), vad, file, Wishes(), 3600, turn):
+        async for _ in transcribed(cast(LeasedEars, ears), vad, file, TranscriptionWishes(), 3600, turn):
             pass
 
     async with asyncio.timeout(60), asyncio.TaskGroup() as group:

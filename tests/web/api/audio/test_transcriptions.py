@@ -14,7 +14,7 @@ import pytest
 import webvtt
 
 from pipeline.audio import Samples
-from pipeline.stt import CannotFulfil, Wishes, Word, Written
+from pipeline.stt import CannotFulfil, TranscriptionWishes, Word, Written
 from tests.web.api.audio.conftest import silence, tone
 from tests.web.api.audio.test_speech import error
 from tests.web.conftest import Running
@@ -28,9 +28,9 @@ class Writing(ScriptedEars):
 
     def __init__(self) -> None:
         super().__init__("It is warm, <b>Tom & Ann</b>. Is it sunny?")
-        self.wishes: list[Wishes] = []
+        self.wishes: list[TranscriptionWishes] = []
 
-    async def write_down(self, sound: Samples, wishes: Wishes) -> Written:
+    async def write_down(self, sound: Samples, wishes: TranscriptionWishes) -> Written:
         self.wishes.append(wishes)
         if wishes.language == "xx":
             raise CannotFulfil("Whisper does not know the language 'xx'.")
@@ -113,7 +113,7 @@ async def test_deltas_joined_are_the_text(client: httpx.AsyncClient, ears: Writi
 async def test_wishes_reach_the_ears(client: httpx.AsyncClient, ears: Writing) -> None:
     await sent(client, {"language": "de-AT", "prompt": "Parley", "temperature": "0.4"})
     await sent(client, {"language": "", "temperature": ""}, path="/v1/audio/translations")
-    assert ears.wishes == [Wishes("de", "Parley", False, 0.4), Wishes(None, "", True, 0.0)]
+    assert ears.wishes == [TranscriptionWishes("de", "Parley", False, 0.4), TranscriptionWishes(None, "", True, 0.0)]
 
 
 @pytest.mark.parametrize(
