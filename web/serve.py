@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from filelock import FileLock, Timeout
@@ -202,7 +203,15 @@ class Http(HttpToolsProtocol):
 
 
 class Socket(WebSocketsSansIOProtocol):
-    """uvicorn's, which ends a connection whose client asks for signs of life and never reads them."""
+    """uvicorn's, which ends a connection whose client asks for signs of life and never reads them.
+
+    A refused handshake is one that is complete: uvicorn 0.54 logs an error for each.
+    """
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
+            self.handshake_complete = True
 
     def handle_ping(self) -> None:
         super().handle_ping()

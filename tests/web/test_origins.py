@@ -100,12 +100,16 @@ async def test_a_client_secret_that_never_was_is_refused_where_no_token_is_neede
     assert refused.value.response.status_code == 401
 
 
-async def test_impossible_lifetimes_are_refused(running: Running) -> None:
+async def test_what_is_impossible_is_refused(running: Running) -> None:
     async with running.client() as client:
         for seconds in (1, 100_000, "long"):
             body = {"expires_after": {"anchor": "created_at", "seconds": seconds}}
             answer = await client.post("/v1/realtime/client_secrets", json=body)
-            assert (answer.status_code, answer.json()["error"]["field"]) == (422, "expires_after.seconds")
+            assert (answer.status_code, answer.json()["error"]["param"]) == (400, "expires_after.seconds")
+            assert answer.json()["error"]["type"] == "invalid_request_error"
+        session = {"type": "realtime", "tool_choice": {"type": "function", "name": "get_weather"}}
+        answer = await client.post("/v1/realtime/client_secrets", json={"session": session})
+        assert answer.json()["error"]["message"] == "There is no tool 'get_weather' to choose: declare it in tools."
 
 
 def test_a_client_secret_ends_with_its_time_and_there_are_only_so_many() -> None:

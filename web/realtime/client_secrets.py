@@ -11,9 +11,10 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Request
 from pydantic import Field
 
-from web.api.http import checked, json_object
+from web.api.audio.errors import Refused
+from web.api.audio.requests import checked, json_body
 from web.realtime import parts
-from web.realtime.options import Wishes, in_force
+from web.realtime.options import Wishes, in_force, undeclared
 from web.service import Service
 
 PREFIX = "ek_"
@@ -27,7 +28,7 @@ class ExpiresAfter(parts.Part):
     seconds: Annotated[int, Field(ge=SHORTEST_S, le=LONGEST_S)] = USUAL_S
 
 
-class Asked(parts.Part):
+class SecretRequest(parts.Part):
     expires_after: ExpiresAfter = Field(default_factory=ExpiresAfter)
     session: parts.Session = Field(default_factory=parts.Session)
 
@@ -68,7 +69,11 @@ def client_secrets(service: Service, kept: ClientSecrets) -> APIRouter:
     @router.post("/v1/realtime/client_secrets")
     async def make(request: Request) -> dict[str, Any]:
         """A short-lived key for a client of the Realtime protocol."""
-        asked = checked(Asked, await json_object(request) if await request.body() else {})
+        asked = checked(SecretRequest, await json_body(request) if await request.body() else {})
+        if (name := undeclared(asked.session.tool_choice, asked.session.tools or ())) is not None:
+            raise Refused(
+                400, f"There is no tool {name[:100]!r} to choose: declare it in tools.", "session.tool_choice"
+            )
         value, expires_at = kept.make(asked.session, asked.expires_after.seconds)
         wishes = Wishes().updated(asked.session)
         session = in_force(f"sess_{secrets.token_hex(8)}", service.settings, wishes)

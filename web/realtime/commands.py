@@ -26,9 +26,9 @@ from web.realtime import parts
 from web.realtime.answer import Answer
 from web.realtime.items import ROOT
 from web.realtime.narrator import CANCELLED, CANCELLED_BY_CLIENT, Narrator, milliseconds, samples_in
-from web.realtime.options import Wishes, in_force
+from web.realtime.options import Wishes, in_force, undeclared
 from web.realtime.pcm import FromMouth, SoundError, ToEar, decoded
-from web.realtime.reading import Refusal
+from web.realtime.reading import Refusal, refused
 
 logger = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ class Commands:
         """
         match event:
             case wire.SessionUpdate():
-                return self._update(event.session)
+                return self._update(event.session, event.event_id)
             case wire.InputAudioBufferAppend():
                 return await self._append(event.audio)
             case wire.InputAudioBufferCommit():
@@ -156,11 +156,14 @@ class Commands:
 
     # -- the session and its sound ------------------------------------------------------------------------------------
 
-    def _update(self, session: parts.Session) -> list[wire.ServerEvent]:
+    def _update(self, session: parts.Session, event_id: str | None) -> list[wire.ServerEvent]:
         self._wishes = self._wishes.updated(session)
         self._narrator.parley = self._narrator.parley or session.parley is not None
         self._apply()
-        return [wire.SessionUpdated(session=self.session)]
+        told: list[wire.ServerEvent] = [wire.SessionUpdated(session=self.session)]
+        if (name := undeclared(session.tool_choice, self._wishes.tools)) is not None:
+            told.insert(0, refused(_no_tool(name, "session.tool_choice"), event_id))
+        return told
 
     async def _append(self, audio: str) -> list[wire.ServerEvent]:
         if self._wishes.media:
@@ -314,6 +317,8 @@ class Commands:
             raise Refusal("invalid_value", "Only a spoken reply can be truncated.", "item_id")
         if event.item_id not in self._narrator.items:
             return [told]  # it was taken back meanwhile: nothing of it is history
+        if event.content_index != 0:
+            raise Refusal("invalid_value", "A spoken reply has one content part: content_index is 0.", "content_index")
         if event.audio_end_ms > milliseconds(answer.samples):
             sent = f"only {milliseconds(answer.samples)} ms were sent"
             raise Refusal("invalid_value", f"audio_end_ms is {event.audio_end_ms}, but {sent}.", "audio_end_ms")
@@ -348,6 +353,9 @@ class Commands:
             raise Refusal(
                 "invalid_value", "A transcription session has no replies: connect without that intent.", "type"
             )
+        tools = self._wishes.tools if options.tools is None else options.tools
+        if (name := undeclared(options.tool_choice, tools)) is not None:
+            raise _no_tool(name, "response.tool_choice")
         request = self._wishes.request_for(options)
         if options.input is not None:
             request = replace(request, history=tuple(self._given(each) for each in options.input))
@@ -465,3 +473,7 @@ def _message(item: parts.Item) -> Message:
             return Message("assistant", "", calls=(call,))
         case parts.FunctionCallOutput():
             return Message("tool", item.output, call_id=item.call_id)
+
+
+def _no_tool(name: str, param: str) -> Refusal:
+    return Refusal("invalid_value", f"There is no tool {name[:100]!r} to choose: declare it in tools.", param)

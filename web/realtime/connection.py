@@ -13,12 +13,14 @@ from pipeline.cleanup import until_one_ends
 from pipeline.engine import EngineError
 from web import origins
 from web.realtime.client_secrets import ClientSecrets
-from web.realtime.reading import Refusal
-from web.realtime.session import Call, NoPlace, Opening, TakenOver, a_place, refused
+from web.realtime.reading import Refusal, refused
+from web.realtime.session import Call, NoPlace, Opening, TakenOver, a_place
 from web.service import Service
 
-MAX_MESSAGE = 4 << 20
-"""Bytes of a client's message; more closes the connection (1009). 4 MiB hold 65 s of sound."""
+MAX_MESSAGE = 16 << 20
+"""Bytes of a client's message; more closes the connection (1009). OpenAI takes 15 MiB of sound at once."""
+SILENT_S = 1800.0
+"""Seconds after which a client that sends nothing at all gives its place to others."""
 PATIENCE = 10.0
 """Seconds that a client may leave one message unread."""
 NORMAL, GOING_AWAY, POLICY_VIOLATION, INTERNAL_ERROR, TRY_AGAIN_LATER = 1000, 1001, 1008, 1011, 1013
@@ -37,7 +39,9 @@ def realtime(service: Service, secrets: ClientSecrets) -> APIRouter:
         await socket.accept("realtime" if "realtime" in origins.protocols(socket.headers) else None)
         try:
             with a_place(service):
-                await Connection(socket, Call(service, opening(socket, secrets))).run()
+                opened = opening(socket, secrets)
+                # our own page may be left open beside other work, and says nothing while its microphone is off
+                await Connection(socket, Call(service, opened), None if opened.parley else SILENT_S).run()
         except NoPlace as full:
             error = refused(Refusal("too_many_conversations", str(full)))
             await socket.send_text(error.model_dump_json(exclude_none=True))
@@ -64,10 +68,16 @@ class SlowReader(Exception):
     """The client has stopped reading."""
 
 
+class Silent(Exception):
+    """Nothing comes from the client; one sentence."""
+
+
 class Connection:
-    def __init__(self, socket: WebSocket, call: Call) -> None:
+    def __init__(self, socket: WebSocket, call: Call, silent_s: float | None = None) -> None:
+        """`silent_s`: how many seconds nothing at all may come from the client; None is for ever."""
         self._socket = socket
         self._call = call
+        self._silent_s = silent_s
 
     async def run(self) -> None:
         code, reason = INTERNAL_ERROR, "something went wrong inside Parley; its log says what"
@@ -83,6 +93,12 @@ class Connection:
         except SlowReader:
             code, reason = POLICY_VIOLATION, f"nothing was read for {PATIENCE:.0f} s"
             logger.warning("A client stopped reading and was disconnected.", extra={"conversation": self._call.name})
+        except Silent as silence:
+            code, reason = NORMAL, "nothing came for half an hour"
+            with suppress(RuntimeError, WebSocketDisconnect, TimeoutError):
+                async with asyncio.timeout(1):
+                    expired = refused(Refusal("session_expired", str(silence)))
+                    await self._socket.send_text(self._call.written(expired) or "")
         finally:
             with suppress(RuntimeError, WebSocketDisconnect, TimeoutError):
                 async with asyncio.timeout(1):  # a client that does not read does not read this either
@@ -90,7 +106,11 @@ class Connection:
 
     async def _read(self) -> None:
         while True:
-            message = await self._socket.receive()
+            try:
+                async with asyncio.timeout(self._silent_s):
+                    message = await self._socket.receive()
+            except TimeoutError:
+                raise Silent("Nothing was sent for half an hour, so this session has ended: connect again.") from None
             if message["type"] == "websocket.disconnect":
                 return
             await self._call.take(message.get("text"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -54,6 +55,8 @@ class Wishes:
             wishes = replace(wishes, tools=tuple(session.tools))
         if session.tool_choice is not None:
             wishes = replace(wishes, tool_choice=session.tool_choice)
+        if undeclared(wishes.tool_choice, wishes.tools) is not None:
+            wishes = replace(wishes, tool_choice="auto")
         if session.max_output_tokens is not None:
             wishes = replace(wishes, max_tokens=tokens(session.max_output_tokens))
         audio = session.audio
@@ -100,6 +103,8 @@ class Wishes:
             request = replace(request, tools=tuple(tool(each) for each in options.tools))
         if options.tool_choice is not None:
             request = replace(request, tool_choice=choice(options.tool_choice))
+        elif undeclared(self.tool_choice, self.tools if options.tools is None else options.tools) is not None:
+            request = replace(request, tool_choice="auto")
         return request
 
     def applied_to(self, settings: Settings) -> Settings:
@@ -114,6 +119,12 @@ class Wishes:
             own.turns.meaning = True
             own.turns.longest_ms = LONGEST_PAUSE.get(self.vad.eagerness or "auto", own.turns.longest_ms)
         return own
+
+
+def undeclared(given: parts.ToolChoice | None, tools: Iterable[parts.FunctionTool]) -> str | None:
+    """The function that is to be called, where it is not among the tools."""
+    named = given.name if isinstance(given, parts.ChosenFunction) else None
+    return None if named in (None, *(each.name for each in tools)) else named
 
 
 def tool(given: parts.FunctionTool) -> Tool:

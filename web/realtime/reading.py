@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 
 from config.text import parsed
 from web.realtime import events as wire
+from web.realtime import parts
 from web.validation import explained
 
 MOST_FAULTS = 8
@@ -29,6 +30,18 @@ class Refusal(Exception):
         super().__init__(message)
         self.code = code
         self.param = param
+
+
+def refused(refusal: Refusal, event_id: str | None = None) -> wire.ErrorEvent:
+    """As the client is told of it."""
+    detail = parts.ErrorDetail(
+        type="invalid_request_error",
+        code=refusal.code,
+        message=str(refusal),
+        param=refusal.param,
+        event_id=event_id,
+    )
+    return wire.ErrorEvent(error=detail)
 
 
 def tree(text: str | None) -> dict[str, Any]:

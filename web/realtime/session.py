@@ -33,12 +33,14 @@ from web.realtime.commands import Commands
 from web.realtime.narrator import Narrator, milliseconds
 from web.realtime.options import Wishes
 from web.realtime.pace import Pace, Playback
-from web.realtime.reading import Refusal, tree, understood
+from web.realtime.reading import Refusal, refused, tree, understood
 from web.service import CardInUse, Service, public_settings
 
 MAX_CONVERSATIONS = of_this_machine()
 OUTGOING = 256
 """Messages that may wait for a client to read."""
+LARGE = 1 << 18
+"""Characters of a message that is read beside the loop, which it would hold up."""
 EARLY = 64
 """Messages of a client that wait for the engines."""
 REPORT_EVERY = 0.1
@@ -191,7 +193,8 @@ class Call:
     async def _answer(self, text: str | None) -> list[wire.ServerEvent]:
         event_id = None
         try:
-            message = tree(text)
+            large = text is not None and len(text) > LARGE
+            message = await asyncio.to_thread(tree, text) if large else tree(text)
             if self._opening.beta:
                 message = beta.read(message)
             event_id = message["event_id"] if isinstance(message.get("event_id"), str) else None
@@ -391,14 +394,3 @@ async def _ended(card: Card, commands: Commands, writing: asyncio.Task[None] | N
     if writing is not None:
         writing.cancel()
         await asyncio.gather(writing, return_exceptions=True)
-
-
-def refused(refusal: Refusal, event_id: str | None = None) -> wire.ErrorEvent:
-    detail = parts.ErrorDetail(
-        type="invalid_request_error",
-        code=refusal.code,
-        message=str(refusal),
-        param=refusal.param,
-        event_id=event_id,
-    )
-    return wire.ErrorEvent(error=detail)

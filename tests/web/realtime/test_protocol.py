@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 from websockets.asyncio.client import ClientConnection
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.typing import Origin
 
 from tests.web.conftest import Running, served
 from tests.web.scripted import ScriptedEngines
+from web.realtime import connection
 
 LOUD = (np.sin(np.arange(24_000) / 10) * 8000).astype("<i2")
 """A second that the scripted voice activity takes for speech."""
@@ -264,6 +266,8 @@ async def test_truncation_keeps_in_history_what_was_heard(running: Running, hear
         await until(socket, "response.done")  # all was sent, and is being played
         await send(socket, "conversation.item.truncate", item_id=reply, content_index=0, audio_end_ms=10**9)
         assert (await the(socket, "error"))["error"]["param"] == "audio_end_ms"
+        await send(socket, "conversation.item.truncate", item_id=reply, content_index=1, audio_end_ms=heard_ms)
+        assert (await the(socket, "error"))["error"]["param"] == "content_index"
         await send(socket, "conversation.item.truncate", item_id=reply, content_index=0, audio_end_ms=heard_ms)
         assert (await the(socket, "conversation.item.truncated"))["audio_end_ms"] == heard_ms
         assert await history_after(running, socket) == ["what is the weather in paris", *kept]
@@ -452,3 +456,25 @@ async def test_a_page_comes_back_to_its_conversation(running: Running) -> None:
     await running.service.forget(conversation=name)
     async with running.connect(f"?parley=1&conversation={name}") as socket:
         assert (await the(socket, "session.created"))["session"]["id"] != name, "what was forgotten is no past"
+
+
+async def test_a_client_that_says_nothing_gives_its_place_to_others(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "SILENT_S", 0.5)
+    async with running.connect() as silent, running.connect("?parley=1") as page:
+        assert (await the(silent, "error"))["error"]["code"] == "session_expired"
+        with pytest.raises(ConnectionClosed) as closed:
+            await until(silent, "never")
+        assert closed.value.rcvd is not None and closed.value.rcvd.code == 1000
+        await send(page, "session.update", session={"type": "realtime"})
+        await the(page, "session.updated")
+
+
+async def test_a_refused_connection_is_no_error_of_the_server(
+    running: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(InvalidStatus, match="403"):
+        async with running.connect(origin=Origin("https://evil.example")):
+            pass
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []

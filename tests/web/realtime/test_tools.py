@@ -209,3 +209,33 @@ async def test_a_server_that_a_session_names_is_refused_in_a_sentence(running: R
     await client.send("session.update", session={"type": "realtime", "tools": [server]})
     assert "chosen by the owner on the setup page" in (await client.error())["message"]
     assert not running.service.tools.servers
+
+
+async def test_a_tool_that_is_not_declared_cannot_be_chosen(running: Running, client: Client) -> None:
+    choice = {"type": "function", "name": "get_time"}
+    await client.send(
+        "session.update", session={"type": "realtime", "instructions": "Be brief.", "tool_choice": choice}
+    )
+    error = await client.error()
+    assert (error["code"], error["param"]) == ("invalid_value", "session.tool_choice")
+    assert error["message"] == "There is no tool 'get_time' to choose: declare it in tools."
+    session = (await client.the("session.updated"))["session"]
+    assert (session["instructions"], session["tool_choice"]) == ("Be brief.", "auto"), "the rest is in force"
+
+    await client.send("response.create", response={"tool_choice": choice})
+    assert (await client.error())["param"] == "response.tool_choice"
+    named = {**choice, "name": "get_weather"}
+    assert (await client.update(tool_choice=named))["tool_choice"] == named
+    await client.send("response.create", response={"tools": [{**WEATHER, "name": "other"}]})
+    await client.the("response.done")
+    assert running.engines.mind.prompts[-1].tool_choice == "auto", "the session's choice is not among the reply's tools"
+    assert (await client.update(tools=[]))["tool_choice"] == "auto"
+
+
+async def test_an_output_of_ten_megabytes_is_cut_like_any_other(running: Running, client: Client) -> None:
+    running.engines.mind.text, running.engines.mind.calls = "", [[PARIS]]
+    await client.speak(LOUD, SILENCE)
+    (item,) = (await client.the("response.done"))["response"]["output"]
+    await give(client, item["call_id"], "x" * 10_000_000)
+    told = (await client.until("conversation.item.done", "error"))[-1]
+    assert told["type"] == "conversation.item.done" and len(told["item"]["output"]) < 200_000

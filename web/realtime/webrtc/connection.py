@@ -11,8 +11,8 @@ from pipeline.engine import EngineError
 from web.realtime import events as wire
 from web.realtime.connection import PATIENCE, SlowReader
 from web.realtime.pcm import decoded
-from web.realtime.reading import Refusal
-from web.realtime.session import Call, TakenOver, refused
+from web.realtime.reading import Refusal, refused
+from web.realtime.session import Call, TakenOver
 from web.realtime.webrtc.hearing import Hearing
 from web.realtime.webrtc.peer import Peer
 from web.realtime.webrtc.playout import Playout, Voice

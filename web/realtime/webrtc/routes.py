@@ -12,7 +12,8 @@ from fastapi import APIRouter, Request, Response
 
 from web.api.audio.errors import SOON_S, Refused
 from web.realtime.client_secrets import ClientSecrets
-from web.realtime.session import Call, NoPlace, Opening, a_place, refused
+from web.realtime.reading import refused
+from web.realtime.session import Call, NoPlace, Opening, a_place
 from web.realtime.webrtc.connection import Connection
 from web.realtime.webrtc.offer import Asked, asked, offer
 from web.realtime.webrtc.peer import Peer
