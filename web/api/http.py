@@ -7,12 +7,15 @@ from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from pydantic import BaseModel, ValidationError
+from starlette.exceptions import HTTPException
 
 from config import SettingsError
 from config.text import parsed
 from pipeline.engine import EngineError
+from web.api.audio.errors import error_response
+from web.api.audio.paths import is_api
 from web.changes import SettingsInvalid, SettingsRefused
 from web.validation import explain, sentence
 
@@ -78,6 +81,22 @@ def add_problems(app: FastAPI) -> None:
         field = str(first["loc"][-1])
         return answer(422, sentence(field, first["type"], first.get("ctx", {}), first["msg"]), field)
 
+    async def unrouted(request: Request, error: Exception) -> Response:
+        """No route, or none for the method: told in the shape of those whose path it is."""
+        assert isinstance(error, HTTPException)
+        path, status = request.url.path, error.status_code
+        message = f"There is no {request.method} {path[:200]} here: check the address."
+        response: Response
+        if is_api(path):
+            response = error_response(status, message)
+        elif path.startswith("/api/"):
+            response = answer(status, message)
+        else:
+            response = PlainTextResponse(message, status)
+        response.headers.update(error.headers or {})
+        return response
+
+    app.add_exception_handler(HTTPException, unrouted)
     app.add_exception_handler(Problem, problem)
     app.add_exception_handler(EngineError, unready)
     app.add_exception_handler(SettingsRefused, refused)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from datetime import datetime
 from typing import Any
 
@@ -43,7 +43,7 @@ from web.service import Service
 from web.voices import Voices
 from web.wyoming.info import base, ears_languages, info, voice_of
 from web.wyoming.listening import Dictation, UnknownSound
-from web.wyoming.wire import NotWyoming, read_event, write_event
+from web.wyoming.wire import LINE, NotWyoming, read_event, write_event
 
 IDLE_S = 300.0
 """Seconds that a client may say nothing."""
@@ -69,8 +69,6 @@ class Handler:
         self._reader, self._writer = reader, writer
         self._wanted = Transcribe()
         self._listening: Dictation | None = None
-        self._refused = False
-        """The recording that comes is not listened to: its client was told why."""
         self._told = ""
         """What of the transcript was sent while it grew."""
         self._reading: _Reading | None = None
@@ -85,21 +83,30 @@ class Handler:
                 if event is None:
                     return
                 await self._take(event)
+        except _Failed as error:
+            await self._part(error)
         except (TimeoutError, NotWyoming, ConnectionError) as error:
             logger.info("A Wyoming client was disconnected: %s", error or type(error).__name__)
         finally:
             await uninterrupted(self._stop_listening())
 
+    async def _part(self, error: _Failed) -> None:
+        """Home Assistant waits for what it asked for, or for the end of the connection, but not for an error."""
+        with suppress(ConnectionError, TimeoutError):
+            await self._send(Error(str(error), error.code))
+            self._writer.write_eof()
+            async with asyncio.timeout(IDLE_S):
+                while await self._reader.read(LINE):  # what it still sends: left unread, it would undo the error
+                    pass
+
     async def _take(self, event: Event) -> None:
         try:
             await self._obey(event)
         except (EngineError, UnknownSound, Refused) as error:
-            await self._stop_listening()
-            self._reading = None
-            await self._send(Error(str(error), _code(error)))
+            raise _Failed(str(error), _code(error)) from error
         except (KeyError, TypeError, AttributeError) as error:  # fields that are missing, or of another kind
             logger.info("A Wyoming event %r could not be read: %r", event.type[:40], error)
-            await self._send(Error(f"The event {event.type[:40]} lacks a field.", "invalid_event"))
+            raise _Failed(f"The event {event.type[:40]} lacks a field.", "invalid_event") from error
 
     async def _obey(self, event: Event) -> None:
         if Describe.is_type(event.type):
@@ -108,6 +115,7 @@ class Handler:
             await self._send(Pong(Ping.from_event(event).text))
         elif Transcribe.is_type(event.type):
             self._wanted = Transcribe.from_event(event)
+            self._language()  # refused before anything is said
         elif AudioStart.is_type(event.type):
             await self._listen(AudioStart.from_event(event))
         elif AudioChunk.is_type(event.type):
@@ -132,22 +140,19 @@ class Handler:
 
     async def _listen(self, sound: AudioFormat) -> None:
         await self._stop_listening()
-        self._refused = True
         with explained():
             self._listening = Dictation(running_ears(self._service), sound, self._language())
-        self._refused = False
         await self._send(TranscriptStart(language=self._wanted.language))
 
     def _language(self) -> str | None:
         """What the client asks for, where that is not what the ears expect anyway. Raises Refused."""
         wanted = base(self._wanted.language or "")
         if wanted and wanted not in ears_languages(self._service):
-            raise Refused(400, f"The ears understand no {wanted[:20]!r}: ask for a language that Parley names.")
+            message = f"The ears understand no {wanted[:20]!r}: ask for a language that Parley names."
+            raise Refused(400, message, "language", "unsupported_language")
         return wanted if wanted not in ("", self._service.settings.ears.language) else None
 
     async def _hear(self, chunk: AudioChunk) -> None:
-        if self._refused:
-            return
         if self._listening is None:
             await self._listen(chunk)
         assert self._listening is not None
@@ -156,8 +161,6 @@ class Handler:
             await self._say(partial.text[: partial.stable])
 
     async def _understand(self) -> None:
-        if self._refused:  # who has sent a recording waits for its words, and knows no other sign that there are none
-            raise ConnectionAbortedError("its recording was refused")
         if self._listening is None:
             return
         with explained():
@@ -272,6 +275,14 @@ class Handler:
             async for piece in pieces:
                 if isinstance(piece, str):
                     yield piece
+
+
+class _Failed(Exception):
+    """One sentence and a code, after which nothing more comes on this connection."""
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class _Reading:

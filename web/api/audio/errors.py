@@ -6,14 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from fastapi import FastAPI, Request
-from fastapi.exception_handlers import http_exception_handler
 from fastapi.responses import JSONResponse, Response
-from starlette.exceptions import HTTPException
 
 from pipeline.audio.decode import Undecodable
 from pipeline.engine import EngineError
 from pipeline.stt import CannotFulfil
-from web.api.audio.paths import is_api
 
 SOON_S = 5
 """After which a client may ask again, where engines are loading or all places are taken."""
@@ -71,17 +68,4 @@ def add_refusals(app: FastAPI) -> None:
         assert isinstance(error, Refused)
         return error_response(error.status, str(error), error.param, error.code, error.retry_s)
 
-    async def unrouted(request: Request, error: Exception) -> Response:
-        """No route, or none for the method."""
-        assert isinstance(error, HTTPException)
-        if not is_api(request.url.path):
-            return await http_exception_handler(request, error)
-        asked = f"{request.method} {request.url.path[:200]}"
-        response = error_response(
-            error.status_code, f"There is no {asked} here: see docs/AUDIO_API.md for what there is."
-        )
-        response.headers.update(error.headers or {})
-        return response
-
     app.add_exception_handler(Refused, refused)
-    app.add_exception_handler(HTTPException, unrouted)

@@ -16,6 +16,7 @@ from pipeline.audio.decode import decode
 from pipeline.engines.transcription import transcribed
 from pipeline.stt import TranscriptionWishes
 from web.api.audio.errors import Refused, explained
+from web.api.audio.queue import Queue
 from web.api.audio.requests import checked, form_body, json_body, texts, uploaded
 from web.api.audio.transcriptions import running_ears
 from web.api.audio.voice_choice import is_taken
@@ -40,7 +41,7 @@ class Fields(BaseModel):
     language: str = ""
 
 
-def made_voices_api(service: Service, voices: Voices) -> APIRouter:
+def made_voices_api(service: Service, voices: Voices, hearing: Queue) -> APIRouter:
     router = APIRouter()
 
     @router.post("/v1/audio/voices")
@@ -54,11 +55,11 @@ def made_voices_api(service: Service, voices: Voices) -> APIRouter:
             name, consent = _name(fields), _consent(voices, fields.consent, "consent", 400)
             if len(voices.all()) >= MOST:
                 raise Refused(409, f"There may be {MOST} voices: delete one first.")
-            if is_taken(name) or any(voice.name == name for voice in voices.all()):
+            if await is_taken(service, name) or any(voice.name == name for voice in voices.all()):
                 raise Refused(409, f"There is a voice named {name} already: choose another name.", "name")
             file = uploaded(form, "audio_sample")
             sound = await _sound(file, "audio_sample")
-            text = fields.text.strip()[:2000] or await _words(service, file)
+            text = fields.text.strip()[:2000] or await _words(service, hearing, file)
             if not text:
                 raise Refused(400, "Nobody speaks in the recording: record it again.", "audio_sample")
             with _kept():
@@ -88,7 +89,7 @@ def made_voices_api(service: Service, voices: Voices) -> APIRouter:
                 raise Refused(409, f"There may be {MOST} consents: delete one first.")
             file = uploaded(form, "recording")
             sound = await _sound(file, "recording")
-            text = await _words(service, file)
+            text = await _words(service, hearing, file)
             if not text:
                 raise Refused(400, "Nobody speaks in the recording: say that you agree.", "recording")
             with _kept():
@@ -162,16 +163,16 @@ async def _sound(file: UploadFile, param: str) -> Samples:
     return sound
 
 
-async def _words(service: Service, file: UploadFile) -> str:
+async def _words(service: Service, hearing: Queue, file: UploadFile) -> str:
     await file.seek(0)
     said: list[str] = []
     with explained():
-        passages = transcribed(
-            running_ears(service), service.engines.vad(), file.file, TranscriptionWishes(), LONGEST_S
-        )
-        async with aclosing(passages):
-            async for heard in passages:
-                said += [segment.text for segment in heard.segments]
+        async with hearing.taken_in():
+            ears, vad = running_ears(service), service.engines.vad()
+            passages = transcribed(ears, vad, file.file, TranscriptionWishes(), LONGEST_S, hearing.turn)
+            async with aclosing(passages):
+                async for heard in passages:
+                    said += [segment.text for segment in heard.segments]
     return " ".join(said)[:2000]
 
 

@@ -34,7 +34,7 @@ def audio_api(service: Service, voices: Voices, queues: Queues) -> APIRouter:
     for each in (
         speech_api(service, voices, queues.speaking),
         transcriptions_api(service, queues.hearing),
-        made_voices_api(service, voices),
+        made_voices_api(service, voices, queues.hearing),
         listing_api(service, voices),
         chat_api(service, queues.writing),
         generate_api(service, voices, queues.speaking),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import cast
 
 from config.packages import KOKORO_VOICES
+from pipeline.engine import EngineError
 from pipeline.engines.lease import LeasedVoice
 from pipeline.tts import Imitating, ManyVoiced, Speaker, TextToSpeech
 from web.api.audio.errors import Refused, explained
@@ -32,9 +34,12 @@ SHOWN = 12
 """Names that are given as examples."""
 
 
-def is_taken(name: str) -> bool:
-    """Whether it means a voice already, whichever engine runs: one made here under that name would hide it."""
-    return name.lower() in OPENAI or name in (OWN, *KOKORO_VOICES)
+async def is_taken(service: Service, name: str) -> bool:
+    """Whether it means a voice already: OpenAI's, Kokoro's or the engine's, which one made here would hide."""
+    known = {OWN, *OPENAI, *KOKORO_VOICES}
+    with suppress(EngineError):  # while it is loading, its own are not known
+        known |= {voice.name.lower() for voice in await service.engines.voices()}
+    return name.lower() in known
 
 
 def running_voice(service: Service) -> LeasedVoice:
