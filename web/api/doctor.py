@@ -36,7 +36,8 @@ def doctor_api(service: Service) -> APIRouter:
                 pass
         except TimeoutError:
             raise Problem(409, "The check is already running in another window: wait until it has finished.") from None
-        return _Streamed(lines(), media_type="application/jsonl")
+        headers = {"X-Accel-Buffering": "no"}  # nginx would collect the lines
+        return _Streamed(lines(), media_type="application/jsonl", headers=headers)
 
     async def lines() -> AsyncGenerator[str, None]:
         steps = examine(service.engines, service.settings, service.data, talking=lambda: service.conversations > 0)

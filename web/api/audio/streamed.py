@@ -73,8 +73,10 @@ class Streamed(Response):
         self.media_type = media_type
         self.background = None
         self.unread_s = unread_s
-        # by which LiveKit and OpenAI's SDK call a request in their logs
-        self.init_headers({"X-Request-Id": f"req_{secrets.token_hex(12)}", **(headers or {})})
+        # X-Request-Id: by which LiveKit and OpenAI's SDK call a request in their logs.
+        # X-Accel-Buffering: nginx passes pieces on as they come, instead of collecting them.
+        told = {"X-Request-Id": f"req_{secrets.token_hex(12)}", "X-Accel-Buffering": "no"}
+        self.init_headers({**told, **(headers or {})})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
