@@ -79,7 +79,8 @@ async def port(running: Running, tmp_path: Path) -> AsyncIterator[int]:
         )
         file = tmp_path / "nginx.conf"
         file.write_text(
-            f"daemon off;\nuser {getpass.getuser()};\nworker_processes 1;\npid {tmp_path}/nginx.pid;\nerror_log stderr;\n"
+            f"daemon off;\nuser {getpass.getuser()};\nworker_processes 1;\n"
+            f"pid {tmp_path}/nginx.pid;\nerror_log stderr;\n"
             f"events {{}}\nhttp {{\naccess_log off;\n{temporary}{server}}}\n"
         )
         descriptor = listener.fileno()
