@@ -23,7 +23,7 @@ from pipeline.engines.running import Engines
 from pipeline.tools.builtin.timers import Timers
 from web import logs
 from web.changes import SettingsRefused, check
-from web.names import Names
+from web.labels import Labels
 from web.recordings import Recordings
 from web.talks import Talks
 from web.turn_log import TurnLog
@@ -92,7 +92,7 @@ class Service:
         self.turns = TurnLog(data, lambda: self.settings.log.words)
         self.recordings = Recordings(data)
         self.talks = Talks(engines, self.turns)
-        self.names = Names(data)
+        self.labels = Labels(data)
         self.notices: deque[Told] = deque(maxlen=NOTICES)
         self.conversations = 0
         """How many run now."""
@@ -231,10 +231,10 @@ class Service:
                                "delete turns.jsonl and the files parley.log there yourself.")  # fmt: skip
         return sound
 
-    async def keep_names(self, conversations: Iterable[str]) -> None:
+    async def keep_labels(self, conversations: Iterable[str]) -> None:
         """Of these only: the others were forgotten."""
         try:
-            await asyncio.to_thread(self.names.keep_only, set(conversations))
+            await asyncio.to_thread(self.labels.keep_only, set(conversations))
         except OSError as error:
             self.tell("error", f"The names of deleted conversations are still in {self.data} ({error.strerror}): "
                                "delete names.json there yourself.")  # fmt: skip

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +17,9 @@ MARKUP = "My cat likes <script>document.title = 'broken in'</script> and <b>fish
 EMPTY = """() => fetch("/api/memory", {
   method: "DELETE", headers: { "Content-Type": "application/json" }, body: '{"everything": true}',
 })"""
+
+IMPORT = """(body) =>
+  fetch("/api/memory/import", { method: "POST", headers: { "Content-Type": "application/jsonl" }, body })"""
 
 
 def tell(page: Page, server: str, *sentences: str) -> None:
@@ -51,11 +57,7 @@ def memory_page(launch: Launch, open_page: Callable[..., Page], server: str, sai
     """The memory of somebody who has said two things."""
     page = open_page(launch(), f"{server}/memory")
     page.evaluate(EMPTY)
-    page.evaluate(
-        """(body) =>
-          fetch("/api/memory/import", { method: "POST", headers: { "Content-Type": "application/jsonl" }, body })""",
-        said,
-    )
+    page.evaluate(IMPORT, said)
     page.reload()
     expect(page.locator("#turns")).to_contain_text("Rufus")
     return page
@@ -177,3 +179,30 @@ def test_a_conversation_is_found_by_a_part_of_a_word_named_and_continued(memory_
     wait_until_ready(page)
     expect(page).to_have_url(f"{server}/talk")
     expect(page.get_by_role("log").locator(".you .said").first).to_have_text("My dog is called Rufus.")
+
+
+def test_a_conversation_is_pinned_and_the_keyboard_keeps_its_place(memory_page: Page) -> None:
+    page = memory_page
+    elsewhere = {"id": "x", "speaker": "user", "text": "From another program.", "conversation": "chat 7/ü",
+                 "at": "2020-02-02T20:20:00+00:00"}  # fmt: skip
+    page.evaluate(IMPORT, json.dumps(elsewhere))
+    page.reload()
+    shelf = page.locator("#days")
+    mine = shelf.get_by_role("button", name="From another program")
+    mine.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#turns")).to_have_text(re.compile("From another program"))
+    expect(mine).to_be_focused()
+    expect(page.get_by_role("link", name="Continue")).to_be_hidden()  # its name is none of Parley's
+
+    pin = page.get_by_role("button", name="Pin", exact=True)
+    pin.click()
+    expect(pin).to_have_attribute("aria-pressed", "true")
+    page.reload()
+    expect(shelf.locator(".day").first).to_have_text(re.compile("Pinned.*From another program"))
+    shelf.get_by_role("button", name="From another program").first.click()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download").click()
+    assert "From another program." in zipfile.ZipFile(download.value.path()).read("transcript.txt").decode()
+    pin.click()
+    expect(shelf).not_to_contain_text("Pinned")

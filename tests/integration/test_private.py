@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from config.packages import ALWAYS
+from config.packages import ALWAYS, PIPER_JOE, SMOLLM2_135M, WHISPER_BASE
 from config.places import ROOT
 from config.private import SWITCHES
 from pipeline.models.fetching import fetched
+from tests.support.real_models import folder
 from tests.support.recordings import recording
 
 ENTER = ("unshare", "--map-root-user", "--net", "--")
@@ -55,13 +56,39 @@ json.dump({"status": done.returncode, "sent": sorted(set(sent))}, sys.stdout)
 """
 
 
-def watched(*command: str, home: Path) -> list[str]:
+SPOKEN = """
+import asyncio, sys
+from pathlib import Path
+from benchmarks.simulated_user import headset, load
+from tests.support.product import ask, started
+
+async def question(port):
+    async with headset(port) as user:
+        await user.speak(load("weather_question.wav"))
+        await user.turn_done.wait()
+        return user.tracks.records[-1]
+
+with started(Path(sys.argv[1]), "--profile", "small") as product:
+    product.wait_until()
+    assert {engine["engine"] for engine in product.health()["engines"].values()} >= {"whisper", "llama", "piper"}
+    spoken = asyncio.run(question(product.port))
+    assert "weather" in spoken["user"] and spoken["heard"], spoken
+    with product.conversation() as socket:
+        assert ask(socket, "My dog is called Rufus.")
+    product.get("/api/memory/search?q=Rufus")
+    for page in ("talk", "setup", "memory", "api/settings"):
+        product.get(f"/{page}")
+"""
+"""A visit to a server with the engines of a first start: a question aloud, a sentence typed, every page."""
+
+
+def watched(*command: str, home: Path, **variables: str) -> list[str]:
     """What a command, which must succeed, sends to anybody but its own machine, and each look-up."""
     environment = {name: value for name, value in os.environ.items() if name not in SWITCHES}
     done = subprocess.run(
         [*ENTER, sys.executable, "-c", WATCHED, json.dumps(command)],
         cwd=ROOT,
-        env=environment | {"HOME": str(home), "PYTHONPATH": str(ROOT)},
+        env=environment | {"HOME": str(home), "PYTHONPATH": str(ROOT)} | variables,
         capture_output=True,
         text=True,
         timeout=240,
@@ -103,4 +130,18 @@ def test_a_talk_asks_nobody_and_keeps_nothing_elsewhere(tmp_path: Path) -> None:
     sounds = ["--input", str(recording("weather_question.wav")), "--output", str(tmp_path / "reply.wav")]
     assert watched(sys.executable, str(ROOT / "main.py"), *talk, *sounds, home=home) == []
     assert (tmp_path / "reply.wav").stat().st_size > 10_000
-    assert {str(path.relative_to(home)) for path in home.rglob("*") if path.is_file()} == set()
+    assert kept(home) == set()
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("small")
+def test_a_visit_to_the_default_profile_asks_nobody_and_keeps_nothing_elsewhere(tmp_path: Path) -> None:
+    models = {folder(model).parent.parent for model in (WHISPER_BASE, SMOLLM2_135M, PIPER_JOE)}
+    home = tmp_path / "home"
+    home.mkdir()
+    assert watched(sys.executable, "-c", SPOKEN, str(tmp_path / "data"), home=home, HF_HOME=str(*models)) == []
+    assert kept(home) == set()
+
+
+def kept(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}

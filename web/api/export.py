@@ -11,6 +11,7 @@ import tempfile
 import wave
 import zipfile
 from contextlib import ExitStack, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Annotated, Any
 
@@ -34,9 +35,12 @@ MOST_TURNS = 100_000
 _CHUNK = 1 << 20
 
 
-class Named(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    name: Annotated[str, Field(max_length=100)]
+class Change(BaseModel):
+    """What is left out stays as it is."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+    name: Annotated[str, Field(max_length=100)] = ""
+    pinned: bool = False
 
 
 def export_api(service: Service) -> APIRouter:
@@ -66,16 +70,16 @@ def export_api(service: Service) -> APIRouter:
         )
 
     @router.put("/api/conversations/{id:path}")
-    async def rename(id: str, request: Request) -> dict[str, Any]:
-        """Give it a name, to be found by; an empty one takes it away."""
-        name = checked(Named, await json_object(request)).name.strip()
+    async def change(id: str, request: Request) -> dict[str, Any]:
+        """Give it a name, to be found by (an empty one takes it away), or pin it."""
+        changes = checked(Change, await json_object(request)).model_dump(exclude_unset=True)
         if not await service.engines.memory().turns(conversation=id, limit=1):
             raise Problem(404, f"There is no conversation {id}; it may have been forgotten.")
         try:
-            await asyncio.to_thread(service.names.give, id, name)
+            label = await asyncio.to_thread(lambda: service.labels.give(id, **changes))
         except OSError as error:
-            raise Problem(507, f"The name could not be saved ({error.strerror}): free some space.") from error
-        return {"name": name}
+            raise Problem(507, f"The change could not be saved ({error.strerror}): free some space.") from error
+        return asdict(label)
 
     @router.get("/api/conversations/{id:path}/sound")
     async def sound(id: str) -> FileResponse:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from config import Settings
 from web.api.http import Problem, checked, json_object
+from web.labels import Label
 from web.service import Service
 
 MAX_IMPORT = 64 << 20
@@ -44,7 +45,7 @@ def memory_api(service: Service) -> APIRouter:
     async def forgotten(**what: Any) -> dict[str, Any]:
         count = await memory().forget(**what)
         sound = 0 if "id" in what else await service.forget(**what)
-        await service.keep_names(each.id for each in await memory().conversations())
+        await service.keep_labels(each.id for each in await memory().conversations())
         if not count + sound:
             raise Problem(404, "The memory has nothing like that; it may have been forgotten already.")
         return {"forgotten": count}
@@ -52,9 +53,9 @@ def memory_api(service: Service) -> APIRouter:
     @router.get("")
     async def overview() -> dict[str, Any]:
         """How much is remembered, the conversations, and whether the memory is paused."""
-        names, recorded = await asyncio.to_thread(lambda: (service.names.all(), service.recordings.all()))
+        labels, recorded = await asyncio.to_thread(lambda: (service.labels.all(), service.recordings.all()))
         conversations = [
-            asdict(summary) | {"name": names.get(summary.id, ""), "recorded": summary.id in recorded}
+            asdict(summary) | asdict(labels.get(summary.id, Label())) | {"recorded": summary.id in recorded}
             for summary in await memory().conversations()
         ]
         size = asdict(await memory().size())
@@ -113,7 +114,7 @@ def memory_api(service: Service) -> APIRouter:
             raise Problem(422, "To forget everything, send everything: true.", "everything")
         forgotten = await memory().forget(everything=True)
         await service.forget(everything=True)
-        await service.keep_names(())
+        await service.keep_labels(())
         return {"forgotten": forgotten}
 
     @router.post("/pause")

@@ -240,7 +240,7 @@ RULES: tuple[Rule, ...] = (
         (
             "I have no eyes, so I cannot know that. What is it like?",
             "I only hear you, and see nothing. Would you describe it to me?",
-            "That I would have to see, and I cannot.",
+            "I would have to see that, and I cannot.",
         ),
         r".*\b(?:can|do|could) you (?:see|look|watch|smell)\b",
         r".*\bwhat am i (?:wearing|holding|doing|looking at|thinking|eating|drinking)\b",

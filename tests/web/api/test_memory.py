@@ -150,10 +150,22 @@ async def test_a_conversation_is_named_until_it_is_forgotten(client: httpx.Async
         overview = (await client.get("/api/memory")).json()
         return {each["id"]: each["name"] for each in overview["conversations"]}
 
-    assert (await client.put("/api/conversations/first", json={"name": " Rufus 🐕 "})).json() == {"name": "Rufus 🐕"}
+    assert (await client.put("/api/conversations/first", json={"name": " Rufus 🐕 "})).json()["name"] == "Rufus 🐕"
     assert await names() == {"first": "Rufus 🐕", "second": ""}
     assert (await client.put("/api/conversations/nobody", json={"name": "x"})).status_code == 404
     assert (await client.put("/api/conversations/first", json={"name": "x" * 101})).status_code == 422
     await client.delete("/api/memory/conversations/first")
     assert await names() == {"second": ""}
     assert "Rufus" not in (remembering.data / "names.json").read_text()
+
+
+async def test_a_conversation_is_pinned_and_keeps_its_name(client: httpx.AsyncClient, remembering: Running) -> None:
+    place = "/api/conversations/first"
+    (remembering.data / "names.json").write_text('{"first": "Rufus"}')  # as it was before there were pins
+    assert (await client.put(place, json={"pinned": True})).json() == {"name": "Rufus", "pinned": True}
+    assert (await client.put(place, json={"name": "My dog"})).json() == {"name": "My dog", "pinned": True}
+    conversations = (await client.get("/api/memory")).json()["conversations"]
+    assert {each["id"]: each["pinned"] for each in conversations} == {"first": True, "second": False}
+    assert (await client.put(place, json={"pinned": "soon"})).status_code == 422
+    assert (await client.put(place, json={"name": "", "pinned": False})).json() == {"name": "", "pinned": False}
+    assert "first" not in (remembering.data / "names.json").read_text()

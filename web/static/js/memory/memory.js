@@ -65,31 +65,33 @@ function size(bytes) {
 }
 
 function showDays() {
-  const days = Map.groupBy(
-    conversations.toSorted((a, b) => b.first.localeCompare(a.first)),
-    ({ first }) => dayOf(first),
+  const newest = conversations.toSorted((a, b) => b.first.localeCompare(a.first));
+  const pinned = newest.filter((each) => each.pinned);
+  const days = Map.groupBy(newest, ({ first }) => dayOf(first));
+  const parts = [...days].map(([date, those]) => group(shelf("day", date, day(date), "of-day"), those));
+  if (pinned.length) parts.unshift(group(element("p", { className: "of-day", textContent: "Pinned" }), pinned));
+  byId("days").replaceChildren(...parts);
+  markShown();
+}
+
+/** Marks only: a shelf that has the focus keeps it. */
+function markShown() {
+  for (const button of byId("days").querySelectorAll("button")) {
+    const { kind, value } = button.dataset;
+    button.setAttribute("aria-current", String(shown?.kind === kind && shown.value === value));
+  }
+}
+
+function group(head, those) {
+  const rows = those.map(({ id, first, opening, name }) =>
+    element("li", {}, shelf("conversation", id, `${timeOf(first)}  ${name || opening}`)),
   );
-  byId("days").replaceChildren(
-    ...[...days].map(([date, those]) =>
-      element(
-        "div",
-        { className: "day" },
-        shelf("day", date, day(date), "of-day"),
-        element(
-          "ul",
-          {},
-          ...those.map(({ id, first, opening, name }) =>
-            element("li", {}, shelf("conversation", id, `${timeOf(first)}  ${name || opening}`)),
-          ),
-        ),
-      ),
-    ),
-  );
+  return element("div", { className: "day" }, head, element("ul", {}, ...rows));
 }
 
 function shelf(kind, value, text, className = "") {
   const button = element("button", { type: "button", textContent: text, title: text, className });
-  button.setAttribute("aria-current", String(shown?.kind === kind && shown.value === value));
+  Object.assign(button.dataset, { kind, value });
   button.addEventListener("click", () => attempt(() => open({ kind, value })));
   return button;
 }
@@ -106,7 +108,7 @@ async function open(what) {
   byId("forget-page").querySelector("span").textContent =
     what.kind === "day" ? "Delete day" : "Delete";
   showConversation(what, conversation);
-  showDays();
+  markShown();
   await more();
 }
 
@@ -120,7 +122,9 @@ function title({ kind, value }, conversation) {
 /** What can be done with one conversation. */
 function showConversation({ kind, value }, conversation) {
   const id = encodeURIComponent(value);
-  byId("conversation-acts").hidden = kind !== "conversation" || !NAME.test(value);
+  byId("conversation-acts").hidden = kind !== "conversation";
+  byId("go-on").hidden = !NAME.test(value);
+  byId("pin").setAttribute("aria-pressed", String(conversation?.pinned ?? false));
   byId("name-form").hidden = true;
   byId("go-on").href = `/talk?conversation=${id}`;
   byId("download").href = `/api/conversations/${id}/export`;
@@ -321,6 +325,18 @@ byId("more").addEventListener("click", () => attempt(more));
 roving(byId("turns"), ".turn");
 roving(byId("days"), "button");
 
+async function change(conversation, what) {
+  await call("PUT", `/api/conversations/${encodeURIComponent(conversation)}`, what);
+  await refresh();
+}
+
+byId("pin").addEventListener("click", () =>
+  attempt(async () => {
+    const pinned = byId("pin").getAttribute("aria-pressed") !== "true";
+    await change(shown.value, { pinned });
+    byId("pin").setAttribute("aria-pressed", String(pinned));
+  }),
+);
 byId("rename").addEventListener("click", () => {
   byId("name-form").hidden = !byId("name-form").hidden;
   byId("name").focus();
@@ -329,8 +345,7 @@ byId("name-form").addEventListener("submit", (event) => {
   event.preventDefault();
   attempt(async () => {
     const { value } = shown;
-    await call("PUT", `/api/conversations/${encodeURIComponent(value)}`, { name: byId("name").value.trim() });
-    await refresh();
+    await change(value, { name: byId("name").value.trim() });
     const conversation = conversations.find(({ id }) => id === value);
     byId("page-title").textContent = title(shown, conversation);
     byId("name-form").hidden = true;
