@@ -25,6 +25,8 @@ ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 VLLM = ROOT / ".venv-vllm"
 OLDEST, NEWEST = (3, 11), (3, 13)
+OLDEST_MACOS = 14
+"""What the wheels of PyAV and MLX are made for (docs/DEPENDENCIES.md)."""
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 ENVIRONMENT_BYTES = 4 * 1000**3
 """Free disk wanted: 2.5 GB of environment, and room to unpack."""
@@ -45,6 +47,22 @@ def check_python() -> None:
         raise SetupError(
             f"Parley needs Python 3.11, 3.12 or 3.13, and this is {platform.python_version()}: "
             "start it with one of those, for example `python3.11 main.py`."
+        )
+
+
+def check_mac() -> None:
+    """PyTorch has no wheels for Macs with Intel processors any more, nor for a Python that was made for those."""
+    if platform.system() != "Darwin":
+        return
+    if platform.machine() != "arm64":
+        raise SetupError(
+            "Parley needs a Mac with Apple silicon, and a Python made for it, and this Python is one for Intel "
+            "processors: on an M1 or later, install Python from python.org and start again with that."
+        )
+    version = platform.mac_ver()[0]
+    if int(version.partition(".")[0]) < OLDEST_MACOS:
+        raise SetupError(
+            f"Parley needs macOS {OLDEST_MACOS} or later, and this is {version}: update it and start again."
         )
 
 
@@ -90,6 +108,7 @@ DEV_LOCKS = ["dev", "dev-unpinned"]
 def ensure_environment(dev: bool = False) -> Path:
     """Make or complete .venv, and return its Python. Does nothing, quickly, when all is there."""
     check_python()
+    check_mac()
     python = python_of(VENV)
     locks = APP_LOCKS + (DEV_LOCKS if dev else [])
     stamp = VENV / ("parley-dev" if dev else "parley-app")

@@ -25,13 +25,17 @@ from csm.model import Csm, CsmConfig
 from csm.utterance import Noise, Sampling
 
 UNIFIED_MEMORY = {
-    "M1": 68, "M1 Pro": 200, "M1 Max": 400, "M1 Ultra": 800,
+    # Apple's newsroom, October 2021: Introducing M1 Pro and M1 Max; March 2022: M1 Ultra
+    "M1 Pro": 200, "M1 Max": 400, "M1 Ultra": 800,
+    # Apple's newsroom, June 2022: M2; January 2023: M2 Pro and M2 Max; June 2023: M2 Ultra
     "M2": 100, "M2 Pro": 200, "M2 Max": 400, "M2 Ultra": 800,
+    # support.apple.com, Tech Specs: MacBook Pro of November 2023 (117735, 117737), Mac Studio of 2025 (122211)
     "M3": 100, "M3 Pro": 150, "M3 Max": 400, "M3 Ultra": 819,
+    # Apple's newsroom, October 2024: M4 Pro and M4 Max; Tech Specs: MacBook Pro of 2024 (121552, 121554)
     "M4": 120, "M4 Pro": 273, "M4 Max": 546,
 }  # fmt: skip
-"""GB/s, as the technical specifications of the Macs with these chips state them (support.apple.com, Tech Specs of
-MacBook Pro, Mac mini, Mac Studio); M1 is 128 bits of LPDDR4X-4266. Smaller M3 Max and M4 Max have 300 and 410."""
+"""GB/s, as Apple states them, of each chip's fullest version: a smaller M3 Max has 300, a smaller M4 Max 410. Of the
+first M1 Apple has stated none (docs/PERFORMANCE.md)."""
 
 BITS = {"mlx": None, "mlx-int8": "int8", "mlx-int4": "int4"}
 
@@ -99,7 +103,7 @@ def run(way: str, plain: Csm, mimi: Mimi, known: Tensor, heard: int, frames: int
         frame()
 
     first = []
-    for _ in range(4):
+    for _ in range(1 + min(3, frames)):  # the first warms up
         under_way.clear()
         engine.forget()
         engine.prefill([known[:heard]])

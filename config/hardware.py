@@ -10,6 +10,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -46,11 +47,13 @@ class Hardware:
     """Where models are kept."""
     sound_cards: tuple[str, ...] = ()
     """Of the machine itself; a browser's headset is not among them."""
+    mlx: bool = False
+    """Whether Apple's array library is installed."""
 
     @property
     def apple_silicon(self) -> bool:
         """A Mac whose own GPU computes, by MLX."""
-        return self.system == "Darwin" and "neon" in self.instructions
+        return self.mlx and self.system == "Darwin" and "neon" in self.instructions
 
     @property
     def gpu(self) -> Gpu | None:
@@ -77,6 +80,7 @@ def look(models: Path | None = None) -> Hardware:
         gpu_trouble=trouble,
         free_disk_bytes=free_disk(models or hub_cache()),
         sound_cards=_sound_cards(),
+        mlx=find_spec("mlx") is not None,
     )
 
 

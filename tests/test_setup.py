@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import os
+import platform
 import subprocess
 import sys
 import venv
@@ -49,6 +50,32 @@ def test_another_python_is_told_which_to_take(monkeypatch: pytest.MonkeyPatch, v
     monkeypatch.setattr(sys, "version_info", version)
     with pytest.raises(setup.SetupError, match=r"needs Python 3.11, 3.12 or 3.13"):
         setup.check_python()
+
+
+@pytest.mark.parametrize(
+    ("machine", "version", "words"),
+    [("x86_64", "15.6", "needs a Mac with Apple silicon"), ("arm64", "13.6.1", "macOS 14 or later, and this is 13.6")],
+)  # fmt: skip
+def test_a_mac_for_which_there_are_no_wheels_is_told_before_anything_is_fetched(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, machine: str, version: str, words: str
+) -> None:
+    a_mac(monkeypatch, machine, version)
+    monkeypatch.setattr(setup, "VENV", tmp_path / ".venv")
+    monkeypatch.setattr(setup, "build", lambda *_: pytest.fail("something was fetched"))
+    with pytest.raises(setup.SetupError, match=words):
+        setup.ensure_environment()
+
+
+@pytest.mark.parametrize("version", ["14.0", "26.1"])
+def test_a_mac_with_apple_silicon_is_set_up(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+    a_mac(monkeypatch, "arm64", version)
+    setup.check_mac()
+
+
+def a_mac(monkeypatch: pytest.MonkeyPatch, machine: str, version: str) -> None:
+    monkeypatch.setattr(platform, "system", lambda: "Darwin")
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    monkeypatch.setattr(platform, "mac_ver", lambda: (version, ("", "", ""), machine))
 
 
 def test_a_full_disk_is_said_before_anything_is_fetched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

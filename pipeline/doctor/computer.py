@@ -101,6 +101,8 @@ def described(hardware: Hardware) -> str:
     cards = [f"{gpu.name} with {gpu.free_bytes / GB:.1f} of {gpu.memory_bytes / GB:.1f} GB free"
              for gpu in hardware.gpus]  # fmt: skip
     no_card = "an NVIDIA card that cannot be used" if hardware.gpu_trouble else "no NVIDIA card"
+    if hardware.apple_silicon:
+        no_card = "this Mac’s own GPU"
     return (
         f"{hardware.processor}, {hardware.cores} cores, {hardware.free_memory_bytes / GB:.1f} of "
         f"{hardware.memory_bytes / GB:.1f} GB of memory free, {_listed(cards or [no_card])}"

@@ -144,6 +144,23 @@ def test_a_refused_microphone_is_explained(launch: Launch, open_page: Opener, se
     expect(replies(page).first).not_to_be_empty()
 
 
+KEPT_BY_THE_SYSTEM = """
+  MediaDevices.prototype.getUserMedia = async () => {
+    throw new DOMException("Permission denied by system", "NotAllowedError");
+  };
+"""
+
+
+def test_a_microphone_that_the_system_keeps_is_not_laid_at_the_pages_door(
+    launch: Launch, open_page: Opener, server: str
+) -> None:
+    """On a Mac the browser itself must be allowed it, which no icon beside the address does."""
+    page = open_page(launch(), f"{server}/talk", before=lambda page: page.add_init_script(KEPT_BY_THE_SYSTEM))
+    wait_until_ready(page)
+    press_start(page)
+    expect(page.locator(".notice.error")).to_contain_text("System Settings, Privacy & Security, Microphone")
+
+
 KEEP_STREAMS = """
   window.streams = [];
   window.missing = false;

@@ -74,8 +74,10 @@ def test_the_table_says_what_runs_here_and_why() -> None:
     assert runs("voice", "csm", "", with_card(23)) == "well"
     assert runs("voice", "csm", "", LAPTOP) == "slowly"
     assert runs("voice", "csm", "", NETBOOK) == "no"
-    csm, mac = find("voice", "csm", ""), replace(LAPTOP, system="Darwin", instructions=frozenset({"neon"}))
+    csm, mac = find("voice", "csm", ""), replace(LAPTOP, system="Darwin", instructions=frozenset({"neon"}), mlx=True)
     assert csm is not None and "Mac’s own GPU" in verdict(csm, mac).why
+    assert "GPU" not in verdict(csm, replace(mac, mlx=False)).why
+    assert "GPU" not in verdict(csm, replace(mac, system="Linux")).why  # there MLX serves the tests
     assert runs("ears", "whisper", "base.en", LAPTOP) == "well"
     assert runs("ears", "whisper", "large-v3-turbo", LAPTOP) == "slowly"
     assert runs("mind", "vllm", "Qwen/Qwen2.5-7B-Instruct", LAPTOP) == "no"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import warnings
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from csm import DeviceMissing
 from csm.backends.eager import Engine
 from csm.devices import Machine, agrees_with_the_cpu, choose_device, pick_device
+from tests.csm.mlx_here import mlx_is_here, mps_is_here
 
 MAC = Machine(apple_silicon=True, mlx=True)
 
@@ -61,6 +63,23 @@ def test_a_device_that_says_something_else_than_the_processor_is_not_taken(monke
     assert not agrees_with_the_cpu(torch.device("cpu"))
 
 
-@pytest.mark.skipif(not torch.backends.mps.is_available(), reason="no GPU of a Mac that PyTorch can use")
+@pytest.mark.skipif(not mps_is_here(), reason="no GPU of a Mac that PyTorch can use")
 def test_mps_says_what_the_processor_says() -> None:
     assert agrees_with_the_cpu(torch.device("mps"))
+
+
+def test_tests_of_a_macs_gpu_are_left_out_where_they_are_not_wanted_or_the_mac_is_virtual(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tests.csm.mlx_here.import_module", lambda name: None)  # as if it were installed
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
+    monkeypatch.delenv("SKIP_MLX_TESTS", raising=False)
+    assert mlx_is_here()
+    monkeypatch.setenv("SKIP_MLX_TESTS", "1")
+    assert not mlx_is_here()
+    monkeypatch.delenv("SKIP_MLX_TESTS")
+    for told, real in (("0\n", True), ("1\n", False)):
+        monkeypatch.setattr("platform.system", lambda: "Darwin")
+        answer = subprocess.CompletedProcess([], 0, told)
+        monkeypatch.setattr("tests.csm.mlx_here.subprocess.run", lambda *_, answer=answer, **__: answer)
+        assert mlx_is_here() == mps_is_here() == real

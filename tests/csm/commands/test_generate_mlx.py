@@ -70,14 +70,17 @@ def test_it_takes_the_options_that_people_give_and_shows_what_each_stage_took(
 @pytest.mark.parametrize(
     "line",
     [
+        'csm-generate-mlx --text "Hello, this is a test of the CSM speech model."',
+        'csm-generate-mlx --text "Benchmarking" --debug',
         'csm-generate-mlx --text "Accelerated with Apple Silicon"',
         'MLX_AUTOTUNE=1 MLX_NUM_THREADS=6 csm-generate-mlx --text "Fully optimized for Apple Silicon"',
         'csm-generate-mlx --text "Show me the performance metrics" --debug',
         'csm-generate-mlx --text "High temperature and top-k" --temperature 1.3 --topk 80',
+        'csm-generate-mlx --text "Low temperature and top-k" --temperature 0.8 --topk 20',
     ],
 )
 def test_the_lines_that_users_of_a_fork_know(line: str, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the README of ericflo/csm (Apache-2.0)."""
+    """All lines of the README of ericflo/csm (Apache-2.0), letter for letter."""
     settings, _, arguments = line.partition("csm-generate-mlx")
     for setting in settings.split():
         monkeypatch.setenv(*setting.split("="))

@@ -29,6 +29,12 @@ def test_a_computer_that_suits_its_engines() -> None:
     assert judge(DESKTOP, "offline")[0] == judge(DESKTOP, "cpu")[0] == "good"
 
 
+def test_a_mac_whose_gpu_speaks() -> None:
+    mac = replace(DESKTOP, system="Darwin", processor="Apple M4", instructions=frozenset({"neon"}))
+    assert judge(replace(mac, mlx=True), "cpu")[1].endswith("GB of memory free, this Mac’s own GPU.")
+    assert judge(mac, "cpu")[1].endswith("no NVIDIA card.")
+
+
 def test_the_profile_for_a_card_without_one() -> None:
     grade, text = judge(DESKTOP, "gpu")
     assert grade == "bad"

@@ -18,7 +18,7 @@ import soundfile
 
 from config import Settings
 from config.hardware import GB, Gpu, Hardware
-from config.models import MODELS
+from config.models import MODELS, find
 from config.profiles import propose
 from tests.support import encoding
 from tests.support.hub import Hub, serve
@@ -431,6 +431,12 @@ def test_every_proposal_is_of_rows_that_the_page_can_show(hardware: Hardware) ->
         assert row["runs"] != "no", row
     usable = [row for row in proposed["choices"].values() if not row["missing"] and not row["here"]]
     assert proposed["download_bytes"] == sum(row["download_bytes"] for row in usable)
+
+
+def test_the_page_says_that_csm_speaks_on_a_macs_own_gpu() -> None:
+    csm, mac = find("voice", "csm", ""), machine(system="Darwin", instructions=frozenset({"neon"}), mlx=True)
+    assert csm is not None
+    assert "this Mac’s own GPU" in _row(csm, mac, Settings())["why"]
 
 
 def test_what_is_downloaded_fits_or_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

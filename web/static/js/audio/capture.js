@@ -1,5 +1,9 @@
 // The microphone: opened with echo cancellation, watched, and opened again by itself when it comes back.
 
+const SYSTEM_BLOCKS =
+  "Your computer is keeping the microphone from the browser. Allow it in the system’s privacy settings (on a Mac: System " +
+  "Settings, Privacy & Security, Microphone), then restart the browser.";
+
 const ADDRESS_HINT = "Allow it with the icon next to the page’s address, then press Start talking again.";
 
 export const INSECURE =
@@ -18,6 +22,8 @@ function explain(error) {
   switch (error.name) {
     case "NotAllowedError":
     case "SecurityError":
+      // Chromium’s words for it; other browsers do not tell the two apart.
+      if (/denied by system/i.test(error.message)) return new MicrophoneError(SYSTEM_BLOCKS, true);
       return new MicrophoneError(`Your browser is blocking the microphone. ${ADDRESS_HINT}`, true);
     case "NotFoundError":
     case "OverconstrainedError":
