@@ -304,6 +304,19 @@ def test_the_words_being_spoken_stay_in_view_on_a_phone(launch: Launch, open_pag
     assert seen
 
 
+def test_what_the_circle_says_stays_within_it_on_a_phone(launch: Launch, open_page: Opener, server: str) -> None:
+    page = open_page(launch(), f"{server}/talk", viewport={"width": 390, "height": 844})
+    wait_until_ready(page)
+    page.get_by_label("Type instead of talking").fill("Hello.")
+    page.get_by_role("button", name="Send").click()
+    expect(page.locator(".companion .said")).not_to_be_empty()  # begun: the circle makes room for what is said
+    page.get_by_role("button", name="Start talking").click()
+    label, circle = page.locator("#talk-label"), page.locator("#talk")
+    expect(label).to_have_text("End conversation")
+    inner, outer = label.bounding_box(), circle.bounding_box()
+    assert inner and outer and inner["width"] <= 0.8 * outer["width"], (inner, outer)
+
+
 def test_muting_is_silence_and_unmuting_is_not(launch: Launch, open_page: Opener, server: str) -> None:
     tone = 0.3 * np.sin(2 * np.pi * 220 * np.arange(24_000 * 60) / 24_000)
     page = open_page(launch(tone, key="tone"), f"{server}/talk")
