@@ -15,6 +15,8 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
+#elif defined(__ARM_FEATURE_DOTPROD)
+#include <arm_neon.h>
 #endif
 
 namespace {
@@ -89,6 +91,14 @@ template <int BITS> inline Ints dot(Ints sums, Ints weights, int32_t activations
     sum[half] = _mm256_add_epi32(sum[half], _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 #endif
   }
+  return load<Ints>(sum);
+#elif defined(__ARM_FEATURE_DOTPROD)
+  int8x16_t w[4];
+  int32x4_t sum[4];
+  const int8x16_t a = vreinterpretq_s8_s32(vdupq_n_s32(activations));
+  std::memcpy(w, &weights, sizeof w);
+  std::memcpy(sum, &sums, sizeof sum);
+  for (int quarter = 0; quarter < 4; quarter++) sum[quarter] = vdotq_s32(sum[quarter], w[quarter], a);
   return load<Ints>(sum);
 #else
   int8_t w[64], a[4];
