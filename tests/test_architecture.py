@@ -44,7 +44,7 @@ WEB = (
     "logs.py",
     "turn_log.py",
     "recordings.py",
-    "names.py",  # what users call their conversations
+    "labels.py",  # what users call their conversations, and pin
     "talks.py",  # the conversations that a page can come back to
     "validation.py",  # what is wrong with an input, in a sentence
     "changes.py",  # every rule of a change of settings
