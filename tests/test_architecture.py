@@ -44,6 +44,7 @@ WEB = (
     "logs.py",
     "turn_log.py",
     "recordings.py",
+    "unread.py",  # clients that do not read
     "labels.py",  # what users call their conversations, and pin
     "talks.py",  # the conversations that a page can come back to
     "validation.py",  # what is wrong with an input, in a sentence

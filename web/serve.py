@@ -39,6 +39,7 @@ from web.network import is_everywhere, is_loopback, lan_addresses
 from web.phone import addresses, code
 from web.realtime.connection import MAX_MESSAGE
 from web.service import Service
+from web.unread import UnreadWatch
 
 TOKEN_FILE, HTTPS_FOLDER = "token", "https"
 LOCK_FILE = ".lock"
@@ -172,13 +173,27 @@ def server_config(app: object, certificate: Certificate | None = None) -> uvicor
 
 
 class Http(HttpToolsProtocol):
-    """uvicorn's, which ends a connection whose request does not come, or not to its end."""
+    """uvicorn's, which ends a connection whose request does not come to its end, or whose answer is not read."""
 
     _patience: asyncio.TimerHandle | None = None
+    _unread: UnreadWatch
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         super().connection_made(transport)
+        self._unread = UnreadWatch(transport)
         self._wait()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._unread.waits()
+
+    def resume_writing(self) -> None:
+        self._unread.ends()
+        super().resume_writing()
+
+    def handle_websocket_upgrade(self) -> None:
+        self.transport.set_write_buffer_limits()  # whoever talks has bounds of its own
+        super().handle_websocket_upgrade()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -190,6 +205,7 @@ class Http(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
+        self._unread.ends()
         super().connection_lost(exc)
 
     def _wait(self) -> None:

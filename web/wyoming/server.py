@@ -7,8 +7,10 @@ import logging
 import socket
 from contextlib import suppress
 
+from web import unread
 from web.api.audio.queue import Queues
 from web.service import Service
+from web.unread import drop
 from web.voices import Voices
 from web.wyoming.handler import Handler
 from web.wyoming.wire import LINE
@@ -46,8 +48,10 @@ class WyomingServer:
         self._clients.add(client)
         try:
             await Handler(self._service, self._voices, self._queues, reader, writer).run()
+            writer.close()
+            with suppress(ConnectionError, TimeoutError):
+                async with asyncio.timeout(unread.UNREAD_S):
+                    await writer.wait_closed()
         finally:
             self._clients.discard(client)
-            writer.close()
-            with suppress(ConnectionError):
-                await writer.wait_closed()
+            drop(writer.transport)

@@ -11,11 +11,11 @@ from typing import Any
 from wyoming.event import Event, Eventable, async_write_event
 
 from config.text import parsed
+from web import unread
+from web.unread import drop
 
 LINE, DATA, PAYLOAD = 64 << 10, 1 << 20, 1 << 20
 """Bytes of an event's parts. A payload is a moment of sound: 1 MiB hold 32 s at 16 kHz."""
-UNREAD_S = 30.0
-"""Seconds that a client may leave what was sent unread."""
 
 
 class NotWyoming(Exception):
@@ -51,9 +51,10 @@ async def read_event(reader: asyncio.StreamReader) -> Event | None:
 async def write_event(writer: asyncio.StreamWriter, event: Eventable) -> None:
     """Raises ConnectionError where the client has left, or reads no more."""
     try:
-        async with asyncio.timeout(UNREAD_S):
+        async with asyncio.timeout(unread.UNREAD_S):
             await async_write_event(event.event(), writer)
     except TimeoutError:
+        drop(writer.transport)
         raise ConnectionAbortedError("The client stopped reading.") from None
 
 

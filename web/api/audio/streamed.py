@@ -17,9 +17,6 @@ from starlette.types import Receive, Scope, Send
 
 from web.api.audio.errors import Refused, error_body
 
-UNREAD_S = 60.0
-"""Seconds that a client may leave what was sent unread; it holds a place meanwhile."""
-
 EVENT_STREAM = "text/event-stream"
 
 logger = logging.getLogger(__name__)
@@ -66,13 +63,11 @@ class Streamed(Response):
         pieces: AsyncGenerator[bytes, None],
         media_type: str,
         headers: Mapping[str, str] | None = None,
-        unread_s: float = UNREAD_S,
     ) -> None:
         self.pieces = pieces
         self.status_code = 200
         self.media_type = media_type
         self.background = None
-        self.unread_s = unread_s
         # X-Request-Id: by which LiveKit and OpenAI's SDK call a request in their logs.
         # X-Accel-Buffering: nginx passes pieces on as they come, instead of collecting them.
         told = {"X-Request-Id": f"req_{secrets.token_hex(12)}", "X-Accel-Buffering": "no"}
@@ -102,12 +97,7 @@ class Streamed(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _piece(self, send: Send, piece: bytes) -> None:
-        try:
-            async with asyncio.timeout(self.unread_s):
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
-        except TimeoutError:
-            logger.warning("A client stopped reading its answer and was disconnected.")
-            raise ClientGone from None
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
 
 
 async def answered(request: Request, work: Awaitable[T]) -> T:

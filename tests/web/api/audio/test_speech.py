@@ -12,7 +12,6 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from starlette.types import Message
 
 from pipeline.audio import MOUTH_RATE, Samples
 from pipeline.audio.encode import FORMATS
@@ -23,7 +22,6 @@ from tests.web.api.audio.conftest import TOKEN
 from tests.web.conftest import Running, served
 from tests.web.scripted import ScriptedEngines, ScriptedVoice
 from web.api.audio.queue import SPEAKING, WAITING
-from web.api.audio.streamed import Streamed
 
 SPEECH = "/v1/audio/speech"
 
@@ -188,30 +186,6 @@ async def test_who_leaves_stops_the_voice(slow: tuple[ScriptedEngines, Slow], tm
         async with client.stream("POST", SPEECH, json={"input": "Hello.", "response_format": "pcm"}) as answer:
             await anext(answer.aiter_bytes())
         await voice.until("left", 1)
-
-
-async def test_who_reads_nothing_or_a_byte_a_second_is_let_go() -> None:
-    """What was sent fits into no buffer any more, so that the next piece cannot be sent."""
-    sent, closed = [0], asyncio.Event()
-
-    async def pieces() -> AsyncGenerator[bytes, None]:
-        try:
-            while True:
-                yield bytes(4800)
-        finally:
-            closed.set()
-
-    async def send(message: Message) -> None:
-        sent[0] += len(message.get("body", b""))
-        if sent[0] > 100_000:
-            await asyncio.Event().wait()
-
-    async def receive() -> Message:
-        await asyncio.Event().wait()
-        raise AssertionError
-
-    await Streamed(pieces(), "audio/pcm", unread_s=0.05)({"type": "http"}, receive, send)
-    assert closed.is_set() and sent[0] > 100_000
 
 
 async def test_of_a_hundred_at_once_those_who_are_too_many_are_told_when_to_come_again(

@@ -1,0 +1,50 @@
+"""Clients that do not read what they asked for are let go, and nothing that was meant for them is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import struct
+
+UNREAD_S = 60.0
+"""Seconds that a client may leave what was sent unread; it holds a place meanwhile."""
+LEAST = 16 << 10
+"""Bytes of what waits that have to be taken within UNREAD_S: a few a second are as good as none."""
+
+logger = logging.getLogger(__name__)
+
+
+def drop(transport: asyncio.WriteTransport) -> None:
+    """End a connection at once. The system would go on offering what it holds, so it is told to forget that too."""
+    connection = transport.get_extra_info("socket")
+    if connection is not None and transport.get_write_buffer_size():
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
+
+
+class UnreadWatch:
+    """Of one connection, told when something waits for its client and when nothing does any more."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._timer: asyncio.TimerHandle | None = None
+        self._waiting = 0
+        transport.set_write_buffer_limits(high=0)  # so that one is told of every byte that waits
+
+    def waits(self) -> None:
+        self.ends()
+        self._waiting = self._transport.get_write_buffer_size()
+        self._timer = asyncio.get_running_loop().call_later(UNREAD_S, self._look)
+
+    def ends(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        if self._waiting - self._transport.get_write_buffer_size() < LEAST:
+            logger.warning("A client stopped reading its answer and was disconnected.")
+            drop(self._transport)
+        else:
+            self.waits()
