@@ -43,6 +43,8 @@ class Fields(BaseModel):
 
 def made_voices_api(service: Service, voices: Voices, hearing: Queue) -> APIRouter:
     router = APIRouter()
+    adding = asyncio.Lock()
+    """A voice does not come while its consent goes, nor two of one name at once."""
 
     @router.post("/v1/audio/voices")
     @router.post("/audio/voices")
@@ -52,18 +54,27 @@ def made_voices_api(service: Service, voices: Voices, hearing: Queue) -> APIRout
             fields = checked(Fields, texts(form))
             if fields.type != "audio_sample":
                 raise Refused(400, "Voices are made from recordings here: send type audio_sample.", "type")
-            name, consent = _name(fields), _consent(voices, fields.consent, "consent", 400)
-            if len(voices.all()) >= MOST:
-                raise Refused(409, f"There may be {MOST} voices: delete one first.")
-            if await is_taken(service, name) or any(voice.name == name for voice in voices.all()):
-                raise Refused(409, f"There is a voice named {name} already: choose another name.", "name")
+            name = _name(fields)
+            await room_for(name, fields)
             file = uploaded(form, "audio_sample")
             sound = await _sound(file, "audio_sample")
             text = fields.text.strip()[:2000] or await _words(service, hearing, file)
             if not text:
                 raise Refused(400, "Nobody speaks in the recording: record it again.", "audio_sample")
-            with _kept():
-                return _voice(await asyncio.to_thread(voices.add, name, sound, text, consent))
+            async with adding:
+                consent = await room_for(name, fields)  # much may have happened while the recording was listened to
+                with _kept():
+                    return _voice(await asyncio.to_thread(voices.add, name, sound, text, consent))
+
+    async def room_for(name: str, fields: Fields) -> Consent:
+        """The consent to a voice of that name. Raises Refused where it cannot be made."""
+        consent = _consent(voices, fields.consent, "consent", 400)
+        if len(voices.all()) >= MOST:
+            raise Refused(409, f"There may be {MOST} voices: delete one first.")
+        alike = any(voice.name.lower() == name.lower() for voice in voices.all())
+        if alike or await is_taken(service, name):
+            raise Refused(409, f"There is a voice named {name} already: choose another name.", "name")
+        return consent
 
     @router.get("/v1/audio/voices/{id}")
     async def tell(id: str) -> dict[str, Any]:
@@ -117,9 +128,10 @@ def made_voices_api(service: Service, voices: Voices, hearing: Queue) -> APIRout
     @router.delete("/v1/audio/voice_consents/{id}")
     async def withdraw(id: str) -> dict[str, Any]:
         """Delete a consent that no voice needs."""
-        found = _consent(voices, id, "id", 404)
-        with _kept():
-            await asyncio.to_thread(voices.remove_consent, found)
+        async with adding:
+            found = _consent(voices, id, "id", 404)
+            with _kept():
+                await asyncio.to_thread(voices.remove_consent, found)
         return {"id": found.id, "object": "audio.voice_consent", "deleted": True}
 
     return router

@@ -39,7 +39,7 @@ async def is_taken(service: Service, name: str) -> bool:
     known = {OWN, *OPENAI, *KOKORO_VOICES}
     with suppress(EngineError):  # while it is loading, its own are not known
         known |= {voice.name.lower() for voice in await service.engines.voices()}
-    return name.lower() in known
+    return name.lower().partition("+")[0] in known  # eSpeak's voices have variants, as in en+f3
 
 
 def running_voice(service: Service) -> LeasedVoice:

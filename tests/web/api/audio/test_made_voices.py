@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -126,6 +128,15 @@ async def test_a_field_twice_is_told_and_a_delete_needs_no_body(running: Running
 
 async def test_a_name_that_means_a_voice_already_is_not_taken(sdk: AsyncOpenAI) -> None:
     consent = await sdk.audio.voice_consents.create(name="Ann", language="en-US", recording=SAMPLE)
-    for name in ("alloy", "Alloy", "af_heart", "parley", "en-gb"):
-        with pytest.raises(ConflictError, match=f"There is a voice named {name} already: choose another name"):
+    for name in ("alloy", "Alloy", "af_heart", "parley", "en-gb", "en-gb+f3"):
+        with pytest.raises(
+            ConflictError, match=f"There is a voice named {re.escape(name)} already: choose another name"
+        ):
             await sdk.audio.voices.create(name=name, audio_sample=SAMPLE, consent=consent.id)
+
+
+async def test_of_two_voices_of_one_name_at_once_one_is_made(sdk: AsyncOpenAI) -> None:
+    consent = await sdk.audio.voice_consents.create(name="Ann", language="en-US", recording=SAMPLE)
+    making = [sdk.audio.voices.create(name=name, audio_sample=SAMPLE, consent=consent.id) for name in ("Ann", "ann")]
+    made = await asyncio.gather(*making, return_exceptions=True)
+    assert sum(isinstance(each, ConflictError) for each in made) == 1
