@@ -71,6 +71,8 @@ class Wishes:
         vad = given.turn_detection
         if vad is None:
             return replace(wishes, mode="manual")
+        if self.vad is not None and self.vad.type == vad.type:
+            vad = self.vad.model_copy(update=vad.model_dump(exclude_unset=True))
         return replace(wishes, mode="detect" if vad.create_response is False else "automatic", vad=vad)
 
     @property

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.conversation import events
 from tests.web.conftest import Running, served
-from tests.web.realtime.wire import LOUD, SILENCE, Client
+from tests.web.realtime.wire import LOUD, SILENCE, Client, Told
 from tests.web.scripted import ScriptedEngines
 from web.realtime import events as wire
 from web.realtime.narrator import Narrator
@@ -105,6 +105,19 @@ async def test_one_field_that_is_not_possible_does_not_lose_the_rest(client: Cli
     assert session["instructions"] == "Be brief."
     assert session["audio"]["input"]["turn_detection"]["silence_duration_ms"] == 900
     assert [tool["name"] for tool in session["tools"]] == ["b"]
+
+
+async def test_what_is_left_out_of_turn_detection_stays_as_it_was(client: Client) -> None:
+    async def updated(**vad: Any) -> Told:
+        await client.send("session.update", session={"type": "realtime", "audio": {"input": {"turn_detection": vad}}})
+        return (await client.the("session.updated"))["session"]["audio"]["input"]["turn_detection"]  # type: ignore[no-any-return]
+
+    first = await updated(type="server_vad", threshold=0.3, silence_duration_ms=900, create_response=False)
+    assert await updated(type="server_vad", threshold=7) == first, "one that is not possible is left out"
+    assert await updated(type="server_vad", silence_duration_ms=700) == {**first, "silence_duration_ms": 700}
+    assert "silence_duration_ms" not in await updated(type="server_vad", silence_duration_ms=None)
+    other = await updated(type="semantic_vad", eagerness="low")
+    assert (other["type"], other["create_response"]) == ("semantic_vad", True), "of another kind it begins anew"
 
 
 async def test_items_are_put_where_they_are_wanted(running: Running, client: Client) -> None:
