@@ -50,7 +50,18 @@ talk.main([])
 @pytest.mark.parametrize("program", [SERVER, TALK], ids=["server", "talk"])
 @pytest.mark.parametrize("signals", [["SIGHUP"], ["SIGHUP", "SIGHUP"], ["SIGTERM"]], ids=" ".join)
 def test_it_ends_in_good_order(program: str, signals: list[str], tmp_path: Path) -> None:
-    kept = tmp_path / "kept"
+    started_as_usual = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)"
+    ended_in_good_order(f"{started_as_usual}\n{program}", signals, tmp_path / "kept")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+@pytest.mark.parametrize("program", [SERVER, TALK], ids=["server", "talk"])
+def test_what_a_script_runs_in_the_background_ends_too(program: str, tmp_path: Path) -> None:
+    in_the_background = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
+    ended_in_good_order(f"{in_the_background}\n{program}", ["SIGTERM"], tmp_path / "kept")
+
+
+def ended_in_good_order(program: str, signals: list[str], kept: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", program, str(kept)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
