@@ -6,6 +6,7 @@ import io
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import av
 import httpx
 import numpy as np
 import pytest
@@ -42,4 +43,21 @@ def tone(seconds: float = 1.0, format: str = "WAV") -> bytes:
 def silence(seconds: float) -> bytes:
     file = io.BytesIO()
     soundfile.write(file, np.zeros(round(seconds * MOUTH_RATE), np.float32), MOUTH_RATE, format="WAV")
+    return file.getvalue()
+
+
+def video() -> bytes:
+    """A second of film with that sound, as telephones make it."""
+    file = io.BytesIO()
+    sound, _ = soundfile.read(io.BytesIO(tone()), dtype="float32")
+    with av.open(file, "w", format="mp4") as film:
+        pictures, voice = film.add_stream("mpeg4", rate=10), film.add_stream("aac", rate=MOUTH_RATE, layout="mono")
+        pictures.width = pictures.height = 64
+        for _ in range(10):
+            film.mux(pictures.encode(av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24")))
+        film.mux(pictures.encode())
+        frame = av.AudioFrame.from_ndarray(sound[None], format="fltp", layout="mono")
+        frame.sample_rate = MOUTH_RATE
+        film.mux(voice.encode(frame))
+        film.mux(voice.encode())
     return file.getvalue()

@@ -15,7 +15,7 @@ import webvtt
 
 from pipeline.audio import Samples
 from pipeline.stt import CannotFulfil, TranscriptionWishes, Word, Written
-from tests.web.api.audio.conftest import silence, tone
+from tests.web.api.audio.conftest import silence, tone, video
 from tests.web.api.audio.test_speech import error
 from tests.web.conftest import Running
 from tests.web.scripted import ScriptedEars
@@ -57,6 +57,10 @@ async def sent(
 async def test_json_is_the_text(client: httpx.AsyncClient, ears: Writing, path: str) -> None:
     answer = await sent(client, path=path)
     assert answer.json() == {"text": ears.text, "usage": {"type": "duration", "seconds": 1}}
+
+
+async def test_a_films_sound_is_written_down(client: httpx.AsyncClient, ears: Writing) -> None:
+    assert (await sent(client, file=video())).json()["text"] == ears.text
 
 
 async def test_text_is_nothing_else(client: httpx.AsyncClient, ears: Writing) -> None:
