@@ -170,7 +170,7 @@ async def _sound(file: UploadFile, param: str) -> Samples:
         sound = await asyncio.to_thread(decode, file.file, MOUTH_RATE, LONGEST_S)
     if (seconds := len(sound) / MOUTH_RATE) < SHORTEST_S:
         raise Refused(
-            400, f"The recording is {seconds:.1f} s long: it should be {SHORTEST_S:.0f} to {LONGEST_S:.0f} s.", param
+            400, f"The recording is {seconds:.2f} s long: it should be {SHORTEST_S:.0f} to {LONGEST_S:.0f} s.", param
         )
     return sound
 
