@@ -68,7 +68,7 @@ async def test_what_is_no_voice_is_told(sdk: AsyncOpenAI) -> None:
     consent = await sdk.audio.voice_consents.create(name="Ann", language="en-US", recording=SAMPLE)
     for sample, why in (
         (("a.wav", silence(4.0)), "Nobody speaks"),
-        (("a.wav", tone(1.0)), "1.0 s long"),
+        (("a.wav", tone(1.0)), "1.00 s long"),
         (("a.wav", tone(61.0)), "longer than 60 seconds"),
         (("a.wav", b"nothing"), "is not a recording"),
     ):
