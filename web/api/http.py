@@ -85,7 +85,7 @@ def add_problems(app: FastAPI) -> None:
         """No route, or none for the method: told in the shape of those whose path it is."""
         assert isinstance(error, HTTPException)
         path, status = request.url.path, error.status_code
-        message = f"There is no {request.method} {path[:200]} here: check the address."
+        message = f"There is no {request.method} {path[:200]} here: check the address and the method."
         response: Response
         if is_api(path):
             response = error_response(status, message)

@@ -54,7 +54,7 @@ async def test_what_is_not_there_is_told_in_openais_shape(
     answer = await client.request(method, path, json={} if method == "POST" else None)
     assert answer.status_code == status
     assert error(answer) == {
-        "message": f"There is no {method} {path} here: check the address.",
+        "message": f"There is no {method} {path} here: check the address and the method.",
         "type": "invalid_request_error",
         "param": None,
         "code": None,
@@ -63,10 +63,10 @@ async def test_what_is_not_there_is_told_in_openais_shape(
 
 
 async def test_elsewhere_it_is_not(client: httpx.AsyncClient) -> None:
-    message = "There is no GET /api/nothing here: check the address."
+    message = "There is no GET /api/nothing here: check the address and the method."
     assert (await client.get("/api/nothing")).json() == {"error": {"message": message, "field": None}}
     assert (await client.put("/api/notices", json={})).status_code == 405
-    assert (await client.get("/nothing")).text == "There is no GET /nothing here: check the address."
+    assert (await client.get("/nothing")).text == "There is no GET /nothing here: check the address and the method."
 
 
 async def test_a_missing_key_too(guarded: Running) -> None:
