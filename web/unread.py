@@ -30,7 +30,7 @@ class UnreadWatch:
         self._transport = transport
         self._timer: asyncio.TimerHandle | None = None
         self._waiting = 0
-        transport.set_write_buffer_limits(high=0)  # so that one is told of every byte that waits
+        transport.set_write_buffer_limits(high=1, low=0)  # told of what waits; by TLS, 0 is waiting for ever
 
     def waits(self) -> None:
         self.ends()
