@@ -328,6 +328,8 @@ class Guard:
         headers["Cross-Origin-Opener-Policy"] = "same-origin"
         headers["Cross-Origin-Resource-Policy"] = "same-origin"
         headers["Permissions-Policy"] = "microphone=(self), speaker-selection=(self), camera=(), geolocation=()"
+        if "content-length" not in headers:  # a stream, whose pieces nginx would collect before it passes them on
+            headers["X-Accel-Buffering"] = "no"
         headers["Cache-Control"] = "no-cache" if path.startswith("/static/") else "no-store"
 
 

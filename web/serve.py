@@ -39,7 +39,7 @@ from web.network import is_everywhere, is_loopback, lan_addresses
 from web.phone import addresses, code
 from web.realtime.connection import MAX_MESSAGE
 from web.service import Service
-from web.unread import UnreadWatch
+from web.unread import SYSTEM_S, UnreadWatch
 
 TOKEN_FILE, HTTPS_FOLDER = "token", "https"
 LOCK_FILE = ".lock"
@@ -47,9 +47,6 @@ REQUEST_S = 10.0
 """Within which the head of a request must come."""
 UNREAD = 1 << 20
 """Bytes that may wait for a client which goes on asking."""
-UNREAD_S = 90
-"""Seconds after which the system gives up a connection whose other side takes nothing. Longer than any answer waits:
-what it had not read is what is left of a connection that was closed."""
 HANG_UP: int | None = getattr(signal, "SIGHUP", None)
 GRACE = 3
 """Seconds that connections have to end after Ctrl-C."""
@@ -304,7 +301,7 @@ def welcome(address: Address, service: Service, options: ServeOptions, certifica
         threading.Thread(target=webbrowser.open, args=(address.url,), daemon=True).start()
 
 
-def listen(host: str, port: int, unread_s: float = UNREAD_S) -> socket.socket:
+def listen(host: str, port: int, unread_s: float = SYSTEM_S) -> socket.socket:
     """Raises ServeError where the port is taken or the address is not this machine's."""
     if not 0 <= port <= 65535:
         raise ServeError(f"There is no port {port}: choose one from 1024 to 65535, as in --port 8000.")

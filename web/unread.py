@@ -9,6 +9,9 @@ import struct
 
 UNREAD_S = 60.0
 """Seconds that a client may leave what was sent unread; it holds a place meanwhile."""
+SYSTEM_S = 90.0
+"""Seconds after which the system gives up a connection whose other side takes nothing. Longer than any answer waits:
+what it had not read is what is left of a connection that was closed."""
 LEAST = 16 << 10
 """Bytes of what waits that have to be taken within UNREAD_S: a few a second are as good as none."""
 

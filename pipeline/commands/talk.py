@@ -124,15 +124,18 @@ def _ending_in_good_order() -> Iterator[None]:
     numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)]
     before = {number: signal.getsignal(number) for number in numbers}
     ours = [number for number, handler in before.items() if handler is signal.SIG_DFL]
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of what a script runs in the background: kill comes by it
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # of what a script runs in the background
     try:
+        if ignored:
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # by which the others end it
         for number in ours:
             signal.signal(number, end)
         yield
     finally:
         for number in ours:
             signal.signal(number, signal.SIG_DFL)
+        if ignored:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _inputs(options: Options) -> list[Samples]:

@@ -36,8 +36,7 @@ def doctor_api(service: Service) -> APIRouter:
                 pass
         except TimeoutError:
             raise Problem(409, "The check is already running in another window: wait until it has finished.") from None
-        headers = {"X-Accel-Buffering": "no"}  # nginx would collect the lines
-        return _Streamed(lines(), media_type="application/jsonl", headers=headers)
+        return _Streamed(lines(), media_type="application/jsonl")
 
     async def lines() -> AsyncGenerator[str, None]:
         steps = examine(service.engines, service.settings, service.data, talking=lambda: service.conversations > 0)

@@ -70,10 +70,8 @@ def client_secrets(service: Service, kept: ClientSecrets) -> APIRouter:
     async def make(request: Request) -> dict[str, Any]:
         """A short-lived key for a client of the Realtime protocol."""
         asked = checked(SecretRequest, await json_body(request) if await request.body() else {})
-        if (name := undeclared(asked.session.tool_choice, asked.session.tools or ())) is not None:
-            raise Refused(
-                400, f"There is no tool {name[:100]!r} to choose: declare it in tools.", "session.tool_choice"
-            )
+        if (why := undeclared(asked.session.tool_choice, asked.session.tools or ())) is not None:
+            raise Refused(400, why, "session.tool_choice")
         value, expires_at = kept.make(asked.session, asked.expires_after.seconds)
         wishes = Wishes().updated(asked.session)
         session = in_force(f"sess_{secrets.token_hex(8)}", service.settings, wishes)

@@ -161,8 +161,8 @@ class Commands:
         self._narrator.parley = self._narrator.parley or session.parley is not None
         self._apply()
         told: list[wire.ServerEvent] = [wire.SessionUpdated(session=self.session)]
-        if (name := undeclared(session.tool_choice, self._wishes.tools)) is not None:
-            told.insert(0, refused(_no_tool(name, "session.tool_choice"), event_id))
+        if (why := undeclared(session.tool_choice, self._wishes.tools)) is not None:
+            told.insert(0, refused(Refusal("invalid_value", why, "session.tool_choice"), event_id))
         return told
 
     async def _append(self, audio: str) -> list[wire.ServerEvent]:
@@ -354,8 +354,8 @@ class Commands:
                 "invalid_value", "A transcription session has no replies: connect without that intent.", "type"
             )
         tools = self._wishes.tools if options.tools is None else options.tools
-        if (name := undeclared(options.tool_choice, tools)) is not None:
-            raise _no_tool(name, "response.tool_choice")
+        if (why := undeclared(options.tool_choice, tools)) is not None:
+            raise Refusal("invalid_value", why, "response.tool_choice")
         request = self._wishes.request_for(options)
         if options.input is not None:
             request = replace(request, history=tuple(self._given(each) for each in options.input))
@@ -473,7 +473,3 @@ def _message(item: parts.Item) -> Message:
             return Message("assistant", "", calls=(call,))
         case parts.FunctionCallOutput():
             return Message("tool", item.output, call_id=item.call_id)
-
-
-def _no_tool(name: str, param: str) -> Refusal:
-    return Refusal("invalid_value", f"There is no tool {name[:100]!r} to choose: declare it in tools.", param)

@@ -124,9 +124,10 @@ class Wishes:
 
 
 def undeclared(given: parts.ToolChoice | None, tools: Iterable[parts.FunctionTool]) -> str | None:
-    """The function that is to be called, where it is not among the tools."""
-    named = given.name if isinstance(given, parts.ChosenFunction) else None
-    return None if named in (None, *(each.name for each in tools)) else named
+    """What to say of a choice whose function is not among the tools; None of any other."""
+    if not isinstance(given, parts.ChosenFunction) or given.name in {each.name for each in tools}:
+        return None
+    return f"There is no tool {given.name[:100]!r} to choose: declare it in tools."
 
 
 def tool(given: parts.FunctionTool) -> Tool:

@@ -92,6 +92,7 @@ class Handler:
 
     async def _part(self, error: _Failed) -> None:
         """Home Assistant waits for what it asked for, or for the end of the connection, but not for an error."""
+        await self._stop_listening()  # others want the ears while this client speaks on
         with suppress(ConnectionError, TimeoutError):
             await self._send(Error(str(error), error.code))
             self._writer.write_eof()
@@ -186,10 +187,10 @@ class Handler:
     # -- the voice ----------------------------------------------------------------------------------------------------
 
     async def _voice(self, wanted: SynthesizeVoice | None) -> Choose:
-        if wanted is None:
-            return await chosen(self._service, self._voices, OWN)
-        name = wanted.name or await voice_of(self._service, self._voices, wanted.language or "")
-        return await chosen(self._service, self._voices, name)
+        name = OWN if wanted is None else wanted.name
+        if wanted is not None and not name and wanted.language:
+            name = await voice_of(self._service, self._voices, wanted.language)
+        return await chosen(self._service, self._voices, name or OWN)
 
     async def _read(self, asked: Synthesize) -> None:
         if self._reading is not None:

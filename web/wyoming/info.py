@@ -68,7 +68,7 @@ def ears_languages(service: Service) -> list[str]:
 async def voice_of(service: Service, voices: Voices, language: str) -> str:
     """The first that speaks it, for who asks for no voice by name. Raises Refused where none does."""
     offered = await _voices(service, voices)
-    fitting = (voice.name for voice in offered if not language or base(language) in map(base, voice.languages))
+    fitting = (voice.name for voice in offered if base(language) in map(base, voice.languages))
     if (name := next(fitting, None)) is None:
         raise Refused(400, f"No voice speaks {language[:20]!r}: ask for one by name.", "voice", "voice_not_found")
     return name

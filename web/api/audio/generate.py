@@ -29,7 +29,7 @@ from pipeline.audio.decode import decode
 from pipeline.audio.encode import FORMATS
 from web.api.audio.errors import Refused, explained
 from web.api.audio.made_voices import LONGEST_S
-from web.api.audio.paths import GENERATE
+from web.api.audio.paths import DEPLOYED, GENERATE
 from web.api.audio.queue import Queue
 from web.api.audio.requests import checked, json_body
 from web.api.audio.speech import LONGEST, encoded, speakable_clauses, spoken
@@ -66,7 +66,7 @@ def generate_api(service: Service, voices: Voices, queue: Queue) -> APIRouter:
     router = APIRouter()
 
     @router.post(GENERATE)
-    @router.post("/v4/{project}/{deployment}" + GENERATE)
+    @router.post(DEPLOYED)
     async def generate(request: Request) -> Response:
         """Speech, as CSM's deployment on Cerebrium returns it."""
         began = time.monotonic()

@@ -13,12 +13,11 @@ from starlette.datastructures import UploadFile
 
 from pipeline.audio import MOUTH_RATE, Samples
 from pipeline.audio.decode import decode
-from pipeline.engines.transcription import transcribed
 from pipeline.stt import TranscriptionWishes
 from web.api.audio.errors import Refused, explained
 from web.api.audio.queue import Queue
 from web.api.audio.requests import checked, form_body, json_body, texts, uploaded
-from web.api.audio.transcriptions import running_ears
+from web.api.audio.transcriptions import written_down
 from web.api.audio.voice_choice import is_taken
 from web.service import Service
 from web.voices import Consent, MadeVoice, Voices, VoicesError
@@ -69,10 +68,10 @@ def made_voices_api(service: Service, voices: Voices, hearing: Queue) -> APIRout
     async def room_for(name: str, fields: Fields) -> Consent:
         """The consent to a voice of that name. Raises Refused where it cannot be made."""
         consent = _consent(voices, fields.consent, "consent", 400)
-        if len(voices.all()) >= MOST:
+        made = voices.all()
+        if len(made) >= MOST:
             raise Refused(409, f"There may be {MOST} voices: delete one first.")
-        alike = any(voice.name.lower() == name.lower() for voice in voices.all())
-        if alike or await is_taken(service, name):
+        if any(voice.name.lower() == name.lower() for voice in made) or await is_taken(service, name):
             raise Refused(409, f"There is a voice named {name} already: choose another name.", "name")
         return consent
 
@@ -178,13 +177,9 @@ async def _sound(file: UploadFile, param: str) -> Samples:
 async def _words(service: Service, hearing: Queue, file: UploadFile) -> str:
     await file.seek(0)
     said: list[str] = []
-    with explained():
-        async with hearing.taken_in():
-            ears, vad = running_ears(service), service.engines.vad()
-            passages = transcribed(ears, vad, file.file, TranscriptionWishes(), LONGEST_S, hearing.turn)
-            async with aclosing(passages):
-                async for heard in passages:
-                    said += [segment.text for segment in heard.segments]
+    async with aclosing(written_down(service, hearing, file, TranscriptionWishes(), LONGEST_S)) as passages:
+        async for heard in passages:
+            said += [segment.text for segment in heard.segments]
     return " ".join(said)[:2000]
 
 

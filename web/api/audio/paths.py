@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import re
 
+from starlette.routing import compile_path
+
 GENERATE = "/generate_audio"
-DEPLOYED = re.compile(r"/v\d+/[^/]+/[^/]+" + GENERATE)
-"""As Cerebrium has it, with the project and the deployment."""
+DEPLOYED = "/v4/{project}/{deployment}" + GENERATE
+"""As Cerebrium has it."""
 VERSION = "/v1"
+_DEPLOYED, *_ = compile_path(DEPLOYED)
 _WITHOUT = re.compile(r"/(audio/.*|models|completions|chat/completions)")
 
 
 def canonical(path: str) -> str:
     """One name for all the paths that lead to the same route."""
-    if DEPLOYED.fullmatch(path):
+    if _DEPLOYED.match(path):
         return GENERATE
     return VERSION + path if _WITHOUT.fullmatch(path) else path
 

@@ -68,10 +68,8 @@ class Streamed(Response):
         self.status_code = 200
         self.media_type = media_type
         self.background = None
-        # X-Request-Id: by which LiveKit and OpenAI's SDK call a request in their logs.
-        # X-Accel-Buffering: nginx passes pieces on as they come, instead of collecting them.
-        told = {"X-Request-Id": f"req_{secrets.token_hex(12)}", "X-Accel-Buffering": "no"}
-        self.init_headers({**told, **(headers or {})})
+        # by which LiveKit and OpenAI's SDK call a request in their logs
+        self.init_headers({"X-Request-Id": f"req_{secrets.token_hex(12)}", **(headers or {})})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:

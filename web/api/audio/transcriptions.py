@@ -98,7 +98,8 @@ def transcriptions_api(service: Service, queue: Queue) -> APIRouter:
                     400, "The current ears cannot tell when a word was said: choose Whisper on the setup page.",
                     "timestamp_granularities[]",
                 )  # fmt: skip
-            passages = _heard(service, queue, file, asked.wishes(translate))
+            longest_s = service.settings.api.longest_h * 3600
+            passages = written_down(service, queue, file, asked.wishes(translate), longest_s, "file")
             if asked.stream:
                 return Streamed(events(_deltas(passages, opened.pop_all())), EVENT_STREAM)
             transcript = await answered(request, _whole(passages))
@@ -113,12 +114,17 @@ def running_ears(service: Service) -> LeasedEars:
         return cast(LeasedEars, service.engines.running("ears"))
 
 
-async def _heard(
-    service: Service, queue: Queue, file: UploadFile, wishes: TranscriptionWishes
+async def written_down(
+    service: Service,
+    queue: Queue,
+    file: UploadFile,
+    wishes: TranscriptionWishes,
+    longest_s: float,
+    param: str | None = None,
 ) -> AsyncGenerator[Heard, None]:
-    with explained("file"):
+    """What is said in a recording that came as `param`, in turns with other recordings. Raises Refused."""
+    with explained(param):
         async with queue.taken_in():
-            longest_s = service.settings.api.longest_h * 3600
             ears, vad = running_ears(service), service.engines.vad()
             passages = transcribed(ears, vad, file.file, wishes, longest_s, queue.turn)
             async with aclosing(passages):
