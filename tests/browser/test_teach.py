@@ -144,7 +144,9 @@ def test_what_is_there_is_shown_corrected_and_kept(
         expect(page.locator("#recordings-error")).to_contain_text("words.wav ")
         expect(page.get_by_role("navigation", name="Voices being taught")).to_contain_text(PERSON)
         page.get_by_role("button", name="Delete recordings and training").click()
-        page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+        with page.expect_response(lambda response: response.request.method == "DELETE") as deleted:
+            page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+        assert deleted.value.ok
         expect(page.locator("#clips li")).to_have_count(50)
         assert [path.name for path in (data / "taught").iterdir()] == ["ben"]
 
