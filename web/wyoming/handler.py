@@ -107,7 +107,10 @@ class Handler:
             raise _Failed(str(error), _code(error)) from error
         except (KeyError, TypeError, AttributeError) as error:  # fields that are missing, or of another kind
             logger.info("A Wyoming event %r could not be read: %r", event.type[:40], error)
-            raise _Failed(f"The event {event.type[:40]} lacks a field.", "invalid_event") from error
+            raise _Failed(
+                f"The event {event.type[:40]} cannot be read: a field of it is missing or of another kind.",
+                "invalid_event",
+            ) from error
 
     async def _obey(self, event: Event) -> None:
         if Describe.is_type(event.type):
