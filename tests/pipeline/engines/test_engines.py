@@ -177,7 +177,7 @@ async def test_an_engine_becomes_what_it_can_when_all_others_are_ready(engines: 
 
     script.failing["voice-1"] = "That voice is broken."
     with pytest.raises(EngineError, match="That voice is broken"):
-        await engines.apply(settings(voice__model="broken", mind__model="other"))
+        await engines.apply(settings(voice__model="newest", mind__model="other"))
     assert engines.health()["mind"].engine == "mind-2", "the other change did not happen either"
 
 
