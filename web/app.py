@@ -36,6 +36,7 @@ from web.realtime.client_secrets import ClientSecrets, client_secrets
 from web.realtime.connection import realtime
 from web.realtime.webrtc.routes import CALLS, Calls, webrtc
 from web.service import Service
+from web.summarizing import Summarizer
 from web.voices import Voices
 from web.wyoming.server import WyomingServer
 
@@ -65,6 +66,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         writing = asyncio.create_task(service.turns.write())
+        summarizing = asyncio.create_task(Summarizer(service).run())
         clients = WyomingServer(service, voices, queues)
         if wyoming is not None:
             await clients.start(wyoming)
@@ -73,6 +75,8 @@ def create_app(
         finally:
             await clients.stop()
             await calls.end()
+            summarizing.cancel()
+            await asyncio.gather(summarizing, return_exceptions=True)
             await service.end()
             writing.cancel()
             await asyncio.gather(writing, return_exceptions=True)
