@@ -13,6 +13,8 @@ SPEAKING = max(2, os.cpu_count() or 1)
 """Texts that are read aloud at once: engines of the CPU have a core each, and CSM has eight slots."""
 HEARING = 1
 """Passages of recordings at once: Whisper takes all cores for one. A short recording waits for one, not for hours."""
+LISTENING = 2
+"""Dictations at once: each has the ears for as long as somebody speaks, and a talk must still be heard beside them."""
 WRITING = 4
 """Replies at once: as many as llama.cpp has places for, and a server has its own queue."""
 WAITING = 16
@@ -36,7 +38,8 @@ class Queue:
         """For work that is done piece by piece, each in a turn(). Raises Refused (429) where too many wait already."""
         if self._inside >= self._most:
             waiting = self._most - self._at_once
-            raise Refused(429, f"{waiting} requests wait already: try again in {SOON_S} s.", None, "queue_full", SOON_S)
+            full = f"{waiting} requests wait already" if waiting else "All places are taken"
+            raise Refused(429, f"{full}: try again in {SOON_S} s.", None, "queue_full", SOON_S)
         self._inside += 1
         try:
             yield
@@ -55,3 +58,4 @@ class Queues:
 
     def __init__(self) -> None:
         self.speaking, self.hearing, self.writing = Queue(SPEAKING), Queue(HEARING), Queue(WRITING)
+        self.listening = Queue(LISTENING, waiting=0)  # who speaks now does not wait
