@@ -48,6 +48,7 @@ WEB = (
     "labels.py",  # what users call their conversations, and pin
     "talks.py",  # the conversations that a page can come back to
     "validation.py",  # what is wrong with an input, in a sentence
+    "metrics",  # what is measured of it all
     "changes.py",  # every rule of a change of settings
     "service.py",  # what pages, API and calls share
     "voices.py",  # made from a recording, with a consent
