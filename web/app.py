@@ -20,6 +20,7 @@ from web.api.doctor import doctor_api
 from web.api.export import export_api
 from web.api.http import add_problems
 from web.api.memory import MAX_IMPORT, memory_api
+from web.api.metrics import metrics_api
 from web.api.models import models_api
 from web.api.settings import api, settings_file_api
 from web.api.sound import sound_api
@@ -29,11 +30,14 @@ from web.api.voices import MAX_UPLOAD, voices_api
 from web.certificate import Certificate
 from web.forwarded import Forwarded, Network
 from web.guard import Address, Guard
+from web.metrics.history import History
+from web.metrics.readings import Readings, read
 from web.network import media_addresses
 from web.pages import pages
 from web.phone import addresses, phone
 from web.realtime.client_secrets import ClientSecrets, client_secrets
 from web.realtime.connection import realtime
+from web.realtime.session import MAX_CONVERSATIONS
 from web.realtime.webrtc.routes import CALLS, Calls, webrtc
 from web.service import Service
 from web.summarizing import Summarizer
@@ -60,12 +64,16 @@ def create_app(
         certificate: what it is served with by https; None where it is not.
         proxies: whose word of a client is believed.
     """
-    voices, queues, secrets = Voices(service.data), Queues(), ClientSecrets()
+    metrics = service.metrics
+    voices, queues, secrets = Voices(service.data), Queues(metrics.refused), ClientSecrets()
     calls = Calls(service, partial(media_addresses, address.host))
+    reading = partial(read, service.engines, queues.by_kind, MAX_CONVERSATIONS)
+    metrics.registry.register(Readings(reading))
+    history = History(metrics, reading)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        writing = asyncio.create_task(service.turns.write())
+        beside = [asyncio.create_task(service.turns.write()), asyncio.create_task(history.follow())]
         summarizing = asyncio.create_task(Summarizer(service).run())
         clients = WyomingServer(service, voices, queues)
         if wyoming is not None:
@@ -78,8 +86,9 @@ def create_app(
             summarizing.cancel()
             await asyncio.gather(summarizing, return_exceptions=True)
             await service.end()
-            writing.cancel()
-            await asyncio.gather(writing, return_exceptions=True)
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
 
     # No generated documentation pages: they load scripts from a foreign host.
     app = FastAPI(title="Parley", version=VERSION, lifespan=lifespan, openapi_url=None)
@@ -91,6 +100,7 @@ def create_app(
     )  # fmt: skip
     for router in routers:
         app.include_router(router(service))
+    app.include_router(metrics_api(metrics, history))
     app.include_router(phone(address, certificate))
     app.include_router(audio_api(service, voices, queues))
     app.include_router(realtime(service, secrets))
@@ -101,6 +111,7 @@ def create_app(
     add_refusals(app)
     bounds = {**LARGER_BODIES, **larger_bodies(service)}
     forms = (*FORMS, CALLS, RECORDINGS)
-    app.add_middleware(Guard, address=address, larger_bodies=bounds, forms=forms, opens=secrets.opens)
+    app.add_middleware(Guard, address=address, larger_bodies=bounds, forms=forms, opens=secrets.opens,
+                       refused=metrics.refused)  # fmt: skip
     app.add_middleware(Forwarded, proxies=proxies)
     return app

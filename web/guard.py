@@ -36,6 +36,15 @@ MAX_BODY = 1 << 20
 BODY_S = 30.0
 """For each next piece of a body."""
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+REASONS = {
+    401: "token",
+    403: "origin",
+    408: "slow_body",
+    413: "large_body",
+    415: "content_type",
+    421: "host",
+}
+"""What a refusal is counted as, by its status."""
 JSON_TYPES = frozenset({"application/json", "application/jsonl", "application/x-ndjson"})
 
 
@@ -178,6 +187,7 @@ class Guard:
         larger_bodies: Mapping[str, Callable[[], int]] | None = None,
         forms: Collection[str] = (),
         opens: Callable[[str], bool] = lambda _: False,
+        refused: Callable[[str], None] = lambda reason: None,
     ) -> None:
         """
         Args:
@@ -185,7 +195,9 @@ class Guard:
             forms: canonical paths that take multipart/form-data. A page elsewhere can send that without asking first,
                 but not without its Origin, which is refused.
             opens: whether a key that is not the token opens the Realtime API.
+            refused: told of each request that is turned away, and why.
         """
+        self.refused = refused
         self.opens = opens
         self.app = app
         self.address = address
@@ -200,20 +212,20 @@ class Guard:
             if refusal is None:
                 await self.app(scope, receive, send)
             else:
-                await WebSocket(scope, receive, send).send_denial_response(refusal)
+                await WebSocket(scope, receive, send).send_denial_response(self._counted(refusal))
         elif scope["type"] == "http":
             await self._http(scope, receive, send)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         refusal = self._refusal(scope)
         if refusal is not None:
-            await refusal(scope, receive, send)
+            await self._counted(refusal)(scope, receive, send)
             return
         headers = Headers(scope=scope)
         bound = self.larger_bodies.get(canonical(scope["path"]), lambda: MAX_BODY)()
         declared = headers.get("content-length", "0")
         if not declared.isdigit() or int(declared) > bound:
-            await _too_large(scope, bound)(scope, receive, send)
+            await self._counted(_too_large(scope, bound))(scope, receive, send)
             return
         read = 0
         started = False
@@ -248,12 +260,17 @@ class Guard:
             await self.app(scope, bounded, secured)
         except _TooLarge:
             if not started:
-                await _too_large(scope, bound)(scope, receive, send)
+                await self._counted(_too_large(scope, bound))(scope, receive, send)
         except _TooSlow:
             if not started:
                 refusal = _refused(scope, "The rest of the request did not arrive: send it again.", 408)
                 refusal.headers["Connection"] = "close"
-                await refusal(scope, receive, send)
+                await self._counted(refusal)(scope, receive, send)
+
+    def _counted(self, refusal: Response) -> Response:
+        if refusal.status_code in REASONS:  # not the answer to a preflight, nor the way to a page
+            self.refused(REASONS[refusal.status_code])
+        return refusal
 
     def _refusal(self, scope: Scope) -> Response | None:
         """The answer to a request that may not pass; None for one that may."""

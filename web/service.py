@@ -21,9 +21,11 @@ from pipeline.engine import EngineError
 from pipeline.engines.own_tools import own_tools
 from pipeline.engines.running import Engines
 from pipeline.tools.builtin.timers import Timers
+from pipeline.turns.record import TurnRecord
 from web import logs
 from web.changes import SettingsRefused, check
 from web.labels import Labels
+from web.metrics.metrics import Metrics
 from web.recordings import Recordings
 from web.summaries import Summaries
 from web.talks import Talks
@@ -85,11 +87,15 @@ class _Attempt:
 
 
 class Service:
-    def __init__(self, engines: Engines, store: SettingsStore, data: Path, settings: Settings) -> None:
+    def __init__(
+        self, engines: Engines, store: SettingsStore, data: Path, settings: Settings, metrics: Metrics | None = None
+    ) -> None:
+        """`metrics` counts what happens here, for several services where it is given to each."""
         self.engines = engines
         self.store = store
         self.data = data
         self.settings = settings
+        self.metrics = metrics or Metrics()
         self.turns = TurnLog(data, lambda: self.settings.log.words)
         self.recordings = Recordings(data)
         self.talks = Talks(engines, self.turns)
@@ -118,10 +124,16 @@ class Service:
         self.conversations += 1
         self._tell_of_talks()
         try:
-            yield
+            with self.metrics.talking():
+                yield
         finally:
             self.conversations -= 1
             self._tell_of_talks()
+
+    def finished(self, record: TurnRecord) -> None:
+        """A turn is."""
+        self.turns.add(record)
+        self.metrics.turn(record)
 
     def _tell_of_talks(self) -> None:
         for hear in self.talk_watchers:

@@ -283,6 +283,10 @@ class Engines:
         """By part: vad, turns, ears, mind, voice, memory."""
         return {part: slot.status for part, slot in self._slots.items()}
 
+    def busy(self) -> dict[str, int]:
+        """By stage of a conversation, what is being heard, written or spoken just now."""
+        return {stage: self._slots[stage].busy for stage in _LEASES}
+
     def reloading(self) -> dict[str, EngineStatus]:
         """Those that apply() is loading, by part; the old ones run until these are ready."""
         return {part: slot.status for part, slot in self._fresh.items()}

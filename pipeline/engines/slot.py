@@ -129,6 +129,11 @@ class Slot:
     def in_use(self) -> bool:
         return isinstance(self.engine, Lease) and not self.engine.idle
 
+    @property
+    def busy(self) -> int:
+        """What it hears, writes or speaks just now."""
+        return self.engine.busy if isinstance(self.engine, Lease) else 0
+
     def give_way(self, successor: Slot) -> None:
         """New work goes to the successor."""
         if isinstance(self.engine, Lease) and isinstance(successor.engine, Lease):
