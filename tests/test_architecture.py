@@ -48,6 +48,7 @@ WEB = (
     "labels.py",  # what users call their conversations, and pin
     "talks.py",  # the conversations that a page can come back to
     "validation.py",  # what is wrong with an input, in a sentence
+    "places.py",  # how many may talk at once
     "changes.py",  # every rule of a change of settings
     "service.py",  # what pages, API and calls share
     "voices.py",  # made from a recording, with a consent
@@ -61,6 +62,8 @@ WEB = (
     "wyoming",  # for Home Assistant
     "guard.py",  # who may talk to the server
     "certificate.py",  # this machine's own, for https
+    "drain.py",  # an end that lets talks finish
+    "probes.py",  # whether it lives, and is ready
     "forwarded.py",  # what a proxy says of its clients
     "phone.py",  # how another device gets here
     "app.py",

@@ -32,6 +32,7 @@ from web.guard import Address, Guard
 from web.network import media_addresses
 from web.pages import pages
 from web.phone import addresses, phone
+from web.probes import Probes, unready
 from web.realtime.client_secrets import ClientSecrets, client_secrets
 from web.realtime.connection import realtime
 from web.realtime.webrtc.routes import CALLS, Calls, webrtc
@@ -99,4 +100,5 @@ def create_app(
     forms = (*FORMS, CALLS, RECORDINGS)
     app.add_middleware(Guard, address=address, larger_bodies=bounds, forms=forms, opens=secrets.opens)
     app.add_middleware(Forwarded, proxies=proxies)
+    app.add_middleware(Probes, unready=lambda: unready(service.engines, service.places))
     return app

@@ -24,6 +24,7 @@ from pipeline.tools.builtin.timers import Timers
 from web import logs
 from web.changes import SettingsRefused, check
 from web.labels import Labels
+from web.places import Places, of_this_machine
 from web.recordings import Recordings
 from web.talks import Talks
 from web.turn_log import TurnLog
@@ -52,6 +53,18 @@ def public_settings(settings: Settings) -> dict[str, Any]:
     for server in tree["tools"]["servers"]:
         server["key"], server["env"] = "", dict.fromkeys(server["env"], "")
     return tree
+
+
+@dataclass(frozen=True, slots=True)
+class Dismissal:
+    """The end of all conversations, asked for by whoever serves them."""
+
+    why: str
+    """In the words of a close frame: at most 123 bytes."""
+    sentence: str = ""
+    """Said to each user before; none where there is no time for it."""
+    elsewhere: bool = False
+    """Whether the user talks somewhere else already, so that a client is not to come back by itself."""
 
 
 class CardInUse(SoundCardError):
@@ -84,8 +97,17 @@ class _Attempt:
 
 
 class Service:
-    def __init__(self, engines: Engines, store: SettingsStore, data: Path, settings: Settings) -> None:
+    def __init__(
+        self,
+        engines: Engines,
+        store: SettingsStore,
+        data: Path,
+        settings: Settings,
+        places: Places | None = None,
+    ) -> None:
+        """`places` are those of this machine unless they are shared with others."""
         self.engines = engines
+        self.places = places or Places(of_this_machine())
         self.store = store
         self.data = data
         self.settings = settings
@@ -105,6 +127,8 @@ class Service:
         self._loading: asyncio.Task[None] | None = None
         self._attempts: set[_Attempt] = set()
         self._watchers: set[Callable[[Settings], None]] = set()
+        self._dismissal: Dismissal | None = None
+        self._dismissed = asyncio.Event()
 
     def tell(self, severity: Severity, text: str) -> None:
         """Keep a notice for whoever looks at the page next."""
@@ -112,14 +136,26 @@ class Service:
 
     @contextmanager
     def conversing(self) -> Iterator[None]:
-        """A conversation runs meanwhile."""
-        self.conversations += 1
-        self._tell_of_talks()
-        try:
-            yield
-        finally:
-            self.conversations -= 1
+        """A conversation runs meanwhile. Raises NoPlace."""
+        with self.places.one():
+            self.conversations += 1
             self._tell_of_talks()
+            try:
+                yield
+            finally:
+                self.conversations -= 1
+                self._tell_of_talks()
+
+    def dismiss(self, dismissal: Dismissal) -> None:
+        """Every conversation ends, those that begin later too. Said twice, the first holds."""
+        self._dismissal = self._dismissal or dismissal
+        self._dismissed.set()
+
+    async def dismissal(self) -> Dismissal:
+        """Wait until all conversations are to end."""
+        await self._dismissed.wait()
+        assert self._dismissal is not None
+        return self._dismissal
 
     def _tell_of_talks(self) -> None:
         for hear in self.talk_watchers:
