@@ -104,8 +104,14 @@ class Service:
         data: Path,
         settings: Settings,
         places: Places | None = None,
+        rules: Callable[[Settings, Settings], None] = check,
     ) -> None:
-        """`places` are those of this machine unless they are shared with others."""
+        """
+        Args:
+            places: those of this machine unless they are shared with others.
+            rules: raises SettingsRefused where new settings may not take the place of the old.
+        """
+        self._rules = rules
         self.engines = engines
         self.places = places or Places(of_this_machine())
         self.store = store
@@ -215,7 +221,7 @@ class Service:
             while True:
                 old = self.settings
                 attempt.settings = new = edit(old)
-                await asyncio.to_thread(check, old, new)
+                await asyncio.to_thread(self._rules, old, new)
                 staged = await asyncio.to_thread(self.store.stage, new)
                 loaded += await self._applied(new)
                 if self.settings is old:
