@@ -68,6 +68,7 @@ WEB = (
     "phone.py",  # how another device gets here
     "app.py",
     "serve.py",
+    "gateway",  # many users at once
 )
 """The files and folders of web, each of which may import those above it."""
 CSM = (
