@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,9 +17,11 @@ from pipeline.engine import EngineError, EngineStatus, Progress, Report
 from pipeline.engines.memory import FetchedEmbedder, asked, prepare, settle, told
 from pipeline.workers.place import MakePlace, Place, PlacedEngine
 from pipeline.workers.worker import Worker
-from rag import ChromaServer, Memory, MemoryVerbs
+from rag import ChromaServer, Memory, MemoryInUse, MemoryVerbs
 from rag.asynchronous import called
 
+LET_GO_S, LOOK_EVERY_S = 5.0, 0.02
+"""How long a memory may still be open elsewhere, and how often that is looked at."""
 _CALLS_AT_ONCE = 8
 
 
@@ -83,8 +86,19 @@ class MemoriesHost:
             opening = self._open.setdefault(owned, _Opening())
         with opening.lock, told():
             if opening.memory is None:
-                opening.memory = Memory(owned.path, owner=owned.owner, chroma=owned.chroma, embedder=self._embedder)
+                opening.memory = self._open_soon(owned)
             return opening.memory
+
+    def _open_soon(self, owned: Owned) -> Memory:
+        """A process that has just died, or has just been asked to let go, may hold it for a moment longer."""
+        until = time.monotonic() + LET_GO_S
+        while True:
+            try:
+                return Memory(owned.path, owner=owned.owner, chroma=owned.chroma, embedder=self._embedder)
+            except MemoryInUse:
+                if time.monotonic() >= until:
+                    raise
+                time.sleep(LOOK_EVERY_S)
 
 
 class Memories(PlacedEngine[Place]):

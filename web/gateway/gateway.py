@@ -105,6 +105,11 @@ class Gateway:
         keys = (*given_keys(headers), *given_cookies(headers), *given_in_the_address(scope))
         return next((name for key in keys if (name := self.accounts.owner_of(key) or self._maker(key))), None)
 
+    @property
+    def here(self) -> dict[str, User]:
+        """By name."""
+        return {name: user for name, (user, _) in self._here.items()}
+
     # -- requests -------------------------------------------------------------------------------------------------
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
