@@ -139,6 +139,8 @@ def check_script(words: list[str]) -> None:
     match words:
         case ["main.py", "talk", *arguments]:
             talk.parser().parse_args(arguments)
+        case ["main.py", command, *arguments] if command in main.PARSERS:
+            main.PARSERS[command]().parse_args(arguments)
         case ["main.py", *arguments]:
             main.parser().parse_args(arguments)
         case ["setup.py", command, *arguments] if command in setup.HANDED_OVER:

@@ -24,7 +24,7 @@ from pipeline.turns.model import WorkerTurnModel
 from pipeline.turns.vad import VoiceActivity, VoiceActivityLike, load_model
 from pipeline.workers.place import MakePlace
 from pipeline.workers.worker import Worker
-from rag import ChromaServer
+from rag import ChromaServer, MemoryVerbs
 
 log = logging.getLogger(__name__)
 
@@ -268,7 +268,7 @@ class Engines:
             raise EngineError(f"{TITLES[part]} ({status.engine}) is not ready yet: try again in a moment.")
         raise EngineError(status.last_error or f"{TITLES[part]} ({status.engine}) is not running.")
 
-    def memory(self) -> WorkerMemory:
+    def memory(self) -> MemoryVerbs:
         """To be read and corrected, whatever the other parts do. Its calls wait while it loads.
 
         Raises:
@@ -277,7 +277,7 @@ class Engines:
         slot = self._slots["memory"]
         if slot.engine is None or slot.status.state == "failed":
             raise EngineError(slot.status.last_error or "The memory is not open yet: try again in a moment.")
-        return cast(WorkerMemory, slot.engine)
+        return cast(MemoryVerbs, slot.engine)
 
     def health(self) -> dict[str, EngineStatus]:
         """By part: vad, turns, ears, mind, voice, memory."""
