@@ -11,7 +11,7 @@ import hmac
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 
-from fastapi import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from pipeline.engine import EngineError, EngineStatus
 from pipeline.workers.line import names_of
