@@ -183,14 +183,13 @@ class Deployment:
             yield
         except TimeoutError as error:
             raise NoReplica(
-                f"{where} has no free replica of {engine}: wait a moment, or raise its number of replicas."
+                f"{where} has no replica of {engine} that is free: wait a moment, deploy it there, or have more "
+                "of them (docs/SCALING.md)."
             ) from error
         except InvalidStatus as error:
             code = error.response.status_code
             if code in (401, 403):
                 raise EngineError(f"{where} refuses the key: set the one that {engine} was deployed with.") from error
-            if code == 404:
-                raise EngineError(f"{where} has no {engine}: deploy it there (docs/SCALING.md).") from error
             raise EngineError(
                 f"{where} answers with status {code}: is this the address of Ray Serve’s proxy?"
             ) from error
