@@ -25,7 +25,7 @@ from tests.support.recordings import recording
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500), pytest.mark.xdist_group("ray")]
 
-QUESTION = "What is the weather in London?"
+QUESTION = "What is the weather in paris?"
 STORY = "This is a long story, which somebody hears. " * 20
 STAGES = ("ears", "turns", "voice")
 
@@ -40,7 +40,7 @@ def ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
 
 
 def settings(ray: RayCluster, key: str | None = None) -> Settings:
-    address = ClusterSettings(url=ray.cluster.url, key=key or ray.cluster.key, stages=[*STAGES])  # type: ignore[arg-type,list-item]
+    address = ClusterSettings(url=ray.cluster.url, key=key or ray.cluster.key, stages=[*STAGES])
     return Settings(memory=MemorySettings(enabled=False), cluster=address)
 
 
@@ -126,7 +126,7 @@ async def test_scaling_down_and_a_rolling_update_lose_no_turn(ray: RayCluster, t
             await asyncio.to_thread(ray.deploy, replicas, data)
             old = before if data == "other-data" else frozenset[int]()
             turns = 0
-            while not all([ray.running(stage, replicas, old)() for stage in STAGES]):
+            while not all(ray.running(stage, replicas, old)() for stage in STAGES):
                 for spoken, held in zip(
                     await asyncio.gather(talks.said(STORY), talks.said(STORY)),
                     await asyncio.gather(talks.turn(), talks.turn()),

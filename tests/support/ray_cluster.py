@@ -34,7 +34,7 @@ def environment(folder: Path) -> Path:
     """The Python of a new environment with Ray."""
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     python = folder / "bin" / "python"
-    subprocess.run([python, "-m", "pip", "install", "--quiet", f"ray[serve]=={RAY}"], check=True)
+    subprocess.run([str(python), "-m", "pip", "install", "--quiet", f"ray[serve]=={RAY}"], check=True)
     ours = next((folder / "lib").glob("python*/site-packages")) / "zz_parley.pth"  # found after what is there itself
     ours.write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
     return python
@@ -59,17 +59,19 @@ class RayCluster:
                 deployment |= {"num_replicas": replicas, "ray_actor_options": {"num_cpus": 0.1}}
         file = self.folder / "serve.yaml"
         file.write_text(yaml.safe_dump(described), encoding="utf-8")
-        command = [self.python, "-m", "deploy.ray_serve", file, "--dashboard", self.dashboard]
+        command = [str(self.python), "-m", "deploy.ray_serve", str(file), "--dashboard", self.dashboard]
         subprocess.run(command, cwd=ROOT, env=self.environment, check=True, timeout=PATIENCE_S)
 
     def replicas(self, stage: str) -> dict[int, str]:
-        """By its process, the state of each."""
+        """By its process, the state of each; those that have none yet are told by 0."""
         with urllib.request.urlopen(f"{self.dashboard}/api/serve/applications/", timeout=60) as answer:
             told: dict[str, Any] = json.load(answer)
-        deployments = told["applications"].get(stage, {}).get("deployments", {})
-        return {each["pid"]: each["state"] for each in deployments.get(stage, {}).get("replicas", ())}
+        deployments = told.get("applications", {}).get(stage, {}).get("deployments", {})
+        return {each.get("pid") or 0: each["state"] for each in deployments.get(stage, {}).get("replicas", ())}
 
     def running(self, stage: str, replicas: int, without: frozenset[int] = frozenset()) -> Callable[[], bool]:
+        """Whether so many are there, all of them ready and none of those."""
+
         def as_wanted() -> bool:
             states = self.replicas(stage)
             return [*states.values()] == ["RUNNING"] * replicas and not without & states.keys()
@@ -98,7 +100,16 @@ def ray_cluster(folder: Path) -> Iterator[RayCluster]:
     session = Path("/tmp") / f"parley-ray-{os.getpid()}"  # a socket's path must be short
     variables = {**os.environ, KEY: "the key", "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"}
     options = [f"--{name}={port}" for name, port in ports.items()]
-    command = [python, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats", *options]
+    command = [
+        str(python),
+        "-m",
+        "ray.scripts.scripts",
+        "start",
+        "--head",
+        "--block",
+        "--disable-usage-stats",
+        *options,
+    ]
     sizes = ["--num-cpus=4", "--object-store-memory=100000000", f"--temp-dir={session}"]
     with (folder / "ray.log").open("wb") as log:
         head = subprocess.Popen([*command, *sizes], cwd=ROOT, env=variables, stdout=log, stderr=log)
