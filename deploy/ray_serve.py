@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import json
 import os
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,9 @@ KEY = "PARLEY_CLUSTER_KEY"
 """Variable of the environment with the key that gateways must show."""
 
 DASHBOARD = "http://127.0.0.1:8265"
+
+ANSWER_S = 10.0
+"""Within which the head of a cluster that is there answers."""
 
 
 async def seat(socket: WebSocket) -> None:
@@ -100,7 +105,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--dashboard", default=DASHBOARD, metavar="URL", help=f"of the cluster's head ({DASHBOARD})")
     options = parser.parse_args(argv)
     try:
-        check()
+        check(options.dashboard)
     except EngineError as error:
         print(error, file=sys.stderr)
         return 1
@@ -108,14 +113,23 @@ def main(argv: Sequence[str]) -> int:
     return subprocess.run(command, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)}).returncode
 
 
-def check() -> None:
-    """Whether this machine can deploy. Raises EngineError."""
+def check(dashboard: str) -> None:
+    """Whether this machine can deploy, and in that cluster. Raises EngineError."""
     try:
-        version = importlib.metadata.version("ray")
+        ours = importlib.metadata.version("ray")
     except importlib.metadata.PackageNotFoundError:
         raise EngineError(f"Ray is not installed: run `pip install 'ray[serve]=={RAY}'`.") from None
-    if version != RAY:
-        raise EngineError(f"Ray {version} is installed, and Parley wants {RAY}: `pip install 'ray[serve]=={RAY}'`.")
+    try:
+        with urllib.request.urlopen(f"{dashboard.rstrip('/')}/api/version", timeout=ANSWER_S) as answer:
+            theirs = json.load(answer)["ray_version"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise EngineError(
+            f"There is no Ray cluster at {dashboard} ({error}): start one with `ray start --head`, or give its address "
+            "with --dashboard."
+        ) from error
+    for where, version in (("here", ours), ("in the cluster", theirs)):
+        if version != RAY:
+            raise EngineError(f"Ray {version} runs {where}, and Parley wants {RAY}: `pip install 'ray[serve]=={RAY}'`.")
 
 
 if __name__ == "__main__":
