@@ -25,7 +25,7 @@ from tests import checks
 PAGES = sorted(
     [*(ROOT / "docs").rglob("*.md"), *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md"))]
 )
-FOREIGN_COMMANDS = {"sudo", "brew", "ssh", "pip", "tailscale"}
+FOREIGN_COMMANDS = {"sudo", "brew", "ssh", "pip", "tailscale", "export", ".venv/bin/ray"}
 """Of other programs: only that they are meant is checked."""
 THEIRS = {"models": models.parser, "doctor": doctor.parser, "test": checks.parser}
 

@@ -53,6 +53,7 @@ def public_settings(settings: Settings) -> dict[str, Any]:
     """The settings as the page may know them: everything but the keys."""
     tree = settings.model_dump(mode="json")
     tree["mind"].pop("api_key")
+    tree["cluster"].pop("key")
     for server in tree["tools"]["servers"]:
         server["key"], server["env"] = "", dict.fromkeys(server["env"], "")
     return tree
