@@ -183,6 +183,7 @@ class Http(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         super().connection_made(transport)
         self._unread = UnreadWatch(transport)
+        self._unread.begin()
         self._wait()
 
     def pause_writing(self) -> None:

@@ -40,6 +40,7 @@ from pipeline.conversation.scope import ConversationScope
 from pipeline.conversation.settling import Settling
 from pipeline.conversation.stages import Stages
 from pipeline.conversation.user_side import Ended, Mode, Paused, SpokeOver, TurnChange, UserSide, WentOn
+from pipeline.llm import UsesTools
 from pipeline.tools.consent import consent
 from pipeline.tools.toolbox import Empty, Toolbox
 from pipeline.turns.interruption import REACTION_HEARD, InterruptionJudge, Ruling, can_react
@@ -222,6 +223,12 @@ class Conversation:
         record = await self._settling.done()
         self.cancel("a new reply was asked for")
         self._start(record or self._scope.new_record(), request or self._usual, release=True)
+
+    @property
+    def calls_tools(self) -> bool:
+        """Whether the language model may call some, as far as it is known."""
+        mind = self._stages.mind
+        return not isinstance(mind, UsesTools) or mind.uses_tools
 
     def announce(self, text: str) -> None:
         """Say a sentence of one's own accord, as soon as nobody speaks."""

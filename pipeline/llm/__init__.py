@@ -7,9 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol, runtime_checkable
 
-from pipeline.engine import Engine
+from pipeline.engine import Engine, EngineError
 from pipeline.tools.calls import Tool, ToolCall
 from rag import Recall
+
+
+class PromptTooLong(EngineError):
+    """More than the model reads at once; to ask again is of no use."""
 
 
 @dataclass(frozen=True, slots=True)

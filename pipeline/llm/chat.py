@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NotRequired, TypedDict
 
 from pipeline.engine import EngineError
-from pipeline.llm import Message, Prompt
+from pipeline.llm import Message, Prompt, PromptTooLong
 from pipeline.llm.marks import unmarked
 from pipeline.llm.tool_use import NO_RESULT, offered, requested, results, specified
 from pipeline.tools.results import bounded
@@ -117,7 +117,7 @@ def fitted(
             return messages
         before = messages
         room = sum(size(message, count) for message in messages) - excess
-    raise EngineError(f"That was more than {name} can read at once: say it in shorter parts.")
+    raise PromptTooLong(f"That was more than {name} can read at once: say it in shorter parts.")
 
 
 def oldest(said: Sequence[ChatMessage], room: int, count: Count) -> int:

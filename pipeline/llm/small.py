@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from pipeline.llm import Message, Prompt, Truncated
 from pipeline.llm.builtin.facts import is_question
-from pipeline.llm.builtin.rules import known
+from pipeline.llm.builtin.rules import known, to_go_on
 from pipeline.llm.builtin.turn import Turn
 from pipeline.llm.saying import MOST_WORDS, Saying, Sentences, foreign
 from pipeline.tools.calls import ToolCall
@@ -88,6 +88,7 @@ async def reply(
     Args:
         written: what the model writes to a prompt. Closed when it is of no use any more.
     """
+    prompt = to_go_on(prompt)
     said = await asyncio.to_thread(answered, prompt)
     if said is not None:
         for piece in re.findall(r"\s*\S+", said):

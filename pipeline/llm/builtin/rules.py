@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from pipeline.llm import Prompt
+from pipeline.llm import Message, Prompt
 from pipeline.llm.builtin import answers
 from pipeline.llm.builtin.turn import Turn
 from pipeline.llm.builtin.words import tidy, without_lead_in
@@ -49,6 +49,14 @@ LONGEST, MOST = 1_000, 100
 """Characters of a message that are looked at, and messages: what is spoken is shorter, a client may send megabytes."""
 
 
+def to_go_on(prompt: Prompt) -> Prompt:
+    """Asked for a reply where the user has said nothing new, who replies goes on, or begins."""
+    if not prompt.history or prompt.history[-1].role == "user":
+        return prompt
+    begun = any(message.role == "assistant" for message in prompt.history)
+    return replace(prompt, history=(*prompt.history, Message("user", "Go on." if begun else "Hello.")))
+
+
 def clipped(prompt: Prompt) -> Prompt:
     """What of it is looked at."""
     recent = prompt.history[-MOST:]
@@ -57,7 +65,7 @@ def clipped(prompt: Prompt) -> Prompt:
 
 def answer(prompt: Prompt) -> str:
     """The reply to the last message of the history."""
-    prompt = clipped(prompt)
+    prompt = to_go_on(clipped(prompt))
     said = tidy(prompt.history[-1].text) if prompt.history else ""
     turn = Turn(prompt, without_lead_in(said))
     return next(reply for rule in RULES if (reply := rule.reply(turn)))

@@ -41,6 +41,13 @@ def ask(*said: str, recalled: Recall | None = None, now: datetime = NOW, persona
     return answer(prompt(*said, recalled=recalled, now=now, persona=persona))
 
 
+def test_asked_again_without_a_word_it_does_not_answer_itself() -> None:
+    told = Message("user", "I have a dog."), Message("assistant", "I feel lonely today.")
+    assert answer(Prompt(DEFAULT_PERSONA, told, None, NOW)).startswith("That was all I had to say")
+    greet = Message("system", "Greet the user, whose name is Ann.")
+    assert answer(Prompt(DEFAULT_PERSONA, (greet,), None, NOW)) == ask("Hello.")
+
+
 # Memory
 
 
