@@ -25,6 +25,8 @@ NEAREST = 200
 """Neighbours asked of each view of the vectors."""
 BATCH = 16
 """Turns embedded at once: few enough that a question asked meanwhile does not wait."""
+READ = 32
+"""Turns read at once for what they claim, which takes half a millisecond each."""
 LOOK = 5.0
 """Seconds between two looks at what other machines remembered or forgot on the same server."""
 RETRY = 30.0
@@ -123,7 +125,11 @@ class Indexer:
     # In the background
 
     def _work_left(self) -> bool:
-        return bool(self._store.waiting(1)) or any(self._store.note(work) is not None for work in ("compact", GONE))
+        return (
+            bool(self._store.waiting(1))
+            or self._store.claims.unread()
+            or any(self._store.note(work) is not None for work in ("compact", GONE))
+        )
 
     def _look_due(self) -> bool:
         return self._server is not None and self._vectors is not None and time.monotonic() >= self._look_at
@@ -153,6 +159,8 @@ class Indexer:
         return False
 
     def _step(self) -> None:
+        if self._store.claims.read(READ):
+            return
         self._drop()
         rows = self._store.waiting(BATCH)
         with self._lock:

@@ -108,7 +108,7 @@ class Memory:
             asker: who asks, as `remember` knew them: "my" and "I" in the query then mean them.
         """
         found = self.find(query, now=now, exclude_conversation=exclude_conversation, asker=asker)
-        if not found.rows or not fits(found.features):
+        if not found.rows or not (found.told.any() or fits(found.features)):
             return Recall("", ())
         scores, older_of, past = renewed(found.rows, found.scores, found.claims)
         kept = np.where(scores >= scores.max() - RELEVANT, scores, -np.inf)

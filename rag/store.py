@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rag.catalogue import Entries
+from rag.claimed import ClaimIndex
 from rag.database import Database
 from rag.lexical import EMPTY, words
 from rag.records import ConversationSummary, Remembered
@@ -87,6 +88,7 @@ class TurnStore:
         database = self._database
         self.note, self.set_note, self.clear_note = database.note, database.set_note, database.clear_note
         self._say = say
+        self.claims = ClaimIndex(database)
         self.rewritten = 0
         """Goes up when a turn was removed or corrected, so that what was derived from it is derived anew."""
 
