@@ -150,7 +150,8 @@ class Life:
 
     def _other(self, fact: Fact, besides: str = "") -> str:
         """A value that it never had."""
-        return self._chance.choice([value for value in fact.kind["values"] if value not in {*fact.had, besides}])
+        values: list[str] = [value for value in fact.kind["values"] if value not in {*fact.had, besides}]
+        return self._chance.choice(values)
 
     def _worded(self, fact: Fact, way: str, value: str, old: str = "") -> str:
         wordings = fact.kind[way]

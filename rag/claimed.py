@@ -47,7 +47,7 @@ class ClaimIndex:
             said = [claim for one in claims(text[:LONGEST]) if (claim := resolved(one, recent, recent)) is not None]
             spoken += [(seq, (who[0], who[1]), claim) for claim in said]
             entries += [(seq, claim.attribute, claim.subject, claim.value.lower()) for claim in said if seq > start]
-        with self._database.transaction() as db:
+        with self._database.transaction(derived=True) as db:
             if start != self._read_to():  # a turn was corrected meanwhile
                 return True
             if start == 0:

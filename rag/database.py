@@ -125,10 +125,14 @@ class Database:
                 db.execute(f"PRAGMA user_version = {number}")
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing; a full disk becomes MemoryFull."""
+    def transaction(self, *, derived: bool = False) -> Iterator[sqlite3.Connection]:
+        """All or nothing; a full disk becomes MemoryFull.
+
+        `derived`: it can be made anew from the turns, so that nobody waits until the disk has it.
+        """
         with self.lock:
             try:
+                self.connection.execute(f"PRAGMA synchronous = {'NORMAL' if derived else 'FULL'}")
                 self.connection.execute("BEGIN IMMEDIATE")
                 yield self.connection
                 self.connection.execute("COMMIT")

@@ -199,7 +199,7 @@ class TurnStore:
 
     def mark_embedded(self, rows: Iterable[Row]) -> list[str]:
         """Returns the ids of those that were forgotten or corrected meanwhile, which are not marked."""
-        with self.transaction() as db:
+        with self.transaction(derived=True) as db:
             return [
                 row.id
                 for row in rows
@@ -241,7 +241,7 @@ class TurnStore:
 
     def add_vocabulary(self, words: Sequence[str], vectors: NDArray[np.float32]) -> None:
         """vectors: float32 [len(words), dimensions]; kept as float16."""
-        with self.transaction() as db:
+        with self.transaction(derived=True) as db:
             db.executemany(
                 "INSERT OR REPLACE INTO vocabulary(word, vector) VALUES (?, ?)",
                 [(word, vector.astype(np.float16).tobytes()) for word, vector in zip(words, vectors, strict=True)],
