@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 
+from rag.asked import Asked, asked
 from rag.lexical import ASKING, Stemmer, words
 from rag.when import Span, phrases
 
@@ -28,6 +29,8 @@ class Question:
     spans: tuple[Span, ...]
     wants_time: bool
     wants_name: bool
+    asked: Asked | None
+    """The attribute it asks for, where the grammar of claims knows it."""
 
     @classmethod
     def read(cls, text: str, *, speakers: Iterable[str], asker: str | None, today: date, stemmer: Stemmer) -> Question:
@@ -40,8 +43,8 @@ class Question:
         about = {speaker for word in said for speaker in names.get(word, ())}
         if not about and asker is not None and _MINE.search(text):
             about = {asker}
-        asked = [word for word in said if word not in ASKING and word not in names]
-        terms = dict(zip(reversed(stemmer.stems(asked)), reversed(asked), strict=True))
+        asking = [word for word in said if word not in ASKING and word not in names]
+        terms = dict(zip(reversed(stemmer.stems(asking)), reversed(asking), strict=True))
         return cls(
             text=text,
             terms=tuple(reversed(terms.values())),
@@ -49,6 +52,7 @@ class Question:
             spans=tuple(phrase.span for phrase in times),
             wants_time=bool(_WHEN.search(text)),
             wants_name=bool(_NAME.search(text)),
+            asked=asked(text),
         )
 
 
