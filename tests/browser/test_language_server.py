@@ -67,7 +67,7 @@ def test_from_an_address_to_a_reply(setup_page: Page, server: str) -> None:
         # Chosen without an address: refused in one sentence, and what there was goes on.
         expect(url).to_be_hidden()
         choice.click()
-        expect(error).to_contain_text("Enter the address of the language model's server")
+        expect(error).to_contain_text("Enter the server’s address")
         expect(page.locator("input[name='mind.engine'][value='builtin']")).to_be_checked()
         expect(builtin).to_contain_text("Ready")
 

@@ -116,7 +116,7 @@ export class Models extends EventTarget {
     const words = (text) => element("span", { className: "small quiet state", textContent: text });
     if (this.inUse(model)) return words("In use");
     if (model.download_bytes && !model.here) {
-      if (model.runs === "no") return words(size(model.download_bytes));
+      if (model.runs === "no" || model.missing) return words(size(model.download_bytes));
       if (!model.room) return words(model.room_why);
       const text = `Download ${size(model.download_bytes)}`;
       return button(text, `${text}: ${model.label}`, this.#download.busy, () =>
@@ -135,7 +135,6 @@ export class Models extends EventTarget {
     const place = document.querySelector(`[data-error="${stage}.engine"]`);
     const known = this.told.models.find((row) => same(row, stage, engine, model));
     const wanted = known ?? { stage, engine, name: model, label: model };
-    if (known?.runs === "no") return place.append(" ", known.why);
     const text = known ? `Download ${known.label}, ${size(known.download_bytes)}` : `Download ${model}`;
     const fetch = button(text, text, this.#download.busy, async () => {
       fetch.disabled = true;
