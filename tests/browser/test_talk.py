@@ -278,7 +278,8 @@ def test_without_https_the_page_says_what_to_do_and_typing_is_answered_aloud(
     assert int(page.locator(".companion").first.get_attribute("data-played") or 0) > 12_000, "it was spoken"
     expect(page.locator(".unheard")).to_have_count(0)
     press_start(page)
-    expect(page.locator(".notice.error")).to_contain_text("over https")
+    expect(page.locator(".notice.error")).to_contain_text("Start Parley with --https")
+    expect(page.locator(".notice", has_text="secure pages")).to_have_count(1)
 
 
 def test_the_words_being_spoken_stay_in_view_on_a_phone(launch: Launch, open_page: Opener, server: str) -> None:

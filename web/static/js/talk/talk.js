@@ -388,7 +388,7 @@ byId("volume").value = String(volume * 100);
 realtime.conversation = new URLSearchParams(location.search).get("conversation") ?? sessionStorage.getItem(CONVERSATION);
 realtime.connect();
 show();
-if (!window.isSecureContext) tell(INSECURE, { key: "insecure", severity: "warning" });
+if (!window.isSecureContext) tell(INSECURE, { key: "microphone", severity: "warning" });
 const goOn = location.hash === "#start" || sessionStorage.getItem(TALKING);
 history.replaceState(null, "", location.pathname); // a reload is no new start
 if (goOn) {
