@@ -98,7 +98,7 @@ def test_from_an_address_to_a_reply(setup_page: Page, server: str) -> None:
         model.blur()
         expect(page.locator("#error-mind-model")).to_be_empty()
         expect(ready).to_have_text("Ready.")
-        expect(page.locator("#loaded li", has_text="Mind")).to_contain_text("A server of yours, tiny")
+        expect(page.locator("#loaded li", has_text="Mind")).to_contain_text("Your own server, tiny")
         expect(key).to_have_value("right")
 
         page.goto(f"{server}/talk")

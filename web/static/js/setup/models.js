@@ -2,7 +2,7 @@
 
 import { call } from "../shared/api.js";
 import { size } from "./download.js";
-import { byId, element } from "../shared/dom.js";
+import { byId, element, withCommands } from "../shared/dom.js";
 import { tell } from "../shared/notices.js";
 
 export const STAGES = { ears: "Ears", mind: "Mind", voice: "Voice" };
@@ -94,7 +94,8 @@ export class Models extends EventTarget {
 
   #row(model) {
     const licence = model.licence && `Licence: ${model.licence}.`;
-    const words = [model.line, model.why, model.missing, licence].filter(Boolean).join(" ");
+    const missing = model.runs === "no" ? "" : model.missing;
+    const words = [model.line, model.why, missing, licence].filter(Boolean).join(" ");
     const row = element(
       "li",
       { className: "model", tabIndex: -1 },
@@ -102,7 +103,7 @@ export class Models extends EventTarget {
         "div",
         {},
         element("b", { textContent: model.label }),
-        element("span", { className: "small quiet", textContent: words }),
+        element("span", { className: "small quiet" }, ...withCommands(words)),
       ),
       element("span", { className: `small verdict ${model.runs}`, textContent: RUNS[model.runs] }),
       this.#action(model),

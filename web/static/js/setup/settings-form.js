@@ -79,7 +79,9 @@ export class SettingsForm extends EventTarget {
 
   #tellValue(control) {
     const output = document.querySelector(`output[for="${control.dataset.setting}"]`);
-    if (output) output.textContent = (UNITS[control.dataset.setting] ?? String)(control.valueAsNumber);
+    if (!output) return;
+    output.textContent = (UNITS[control.dataset.setting] ?? String)(control.valueAsNumber);
+    control.setAttribute("aria-valuetext", output.textContent);
   }
 
   #changed(control) {
