@@ -1,0 +1,123 @@
+"""The one command: what `python3 main.py` understands, and does.
+
+The first start makes the environment (environment.py) and goes on inside it. Standard library only up to there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from start.environment import ROOT, VENV, SetupError, ensure_environment
+
+PROFILES = ("offline", "small", "cpu", "gpu")
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="main.py",
+        description="Talk with Parley. The first start sets everything up (a few minutes, once); then the page opens.",
+        epilog="Without a browser: `main.py talk --input question.wav --output reply.wav`, or `main.py talk` for this "
+        "computer's sound card; see `main.py talk --help`.",
+    )
+    parser.add_argument("--host", help="address to listen on (127.0.0.1: this computer only; 0.0.0.0 with --https)")
+    parser.add_argument("--port", type=int, default=8000, help="port of the page (8000)")
+    parser.add_argument("--data", type=Path, default=ROOT / "data", metavar="DIR",
+                        help="folder for settings, memory and logs (data/ beside main.py)")  # fmt: skip
+    parser.add_argument(
+        "--profile",
+        choices=PROFILES,
+        help="set of engines; offline needs no download; a first start takes small where it runs well",
+    )
+    parser.add_argument("--wyoming", type=address, metavar="[ADDRESS:]PORT",
+                        help="serve Home Assistant and others there, without a key; off by default")  # fmt: skip
+    parser.add_argument(
+        "--origin",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="a page elsewhere that may speak with the API, such as https://page.example; may be repeated",
+    )
+    parser.add_argument(
+        "--https",
+        action="store_true",
+        help="serve phones on the network, with a certificate of its own; prints a code to scan",
+    )
+    parser.add_argument("--cert", type=Path, metavar="FILE", help="serve by https with this certificate (PEM)")
+    parser.add_argument("--key", type=Path, metavar="FILE", help="and this key; without it the key is in the same file")
+    parser.add_argument(
+        "--public",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="where a proxy of yours serves Parley, such as https://parley.example; may be repeated",
+    )
+    parser.add_argument(
+        "--proxy",
+        action="append",
+        default=[],
+        metavar="ADDRESS",
+        help="believe what the proxy there says of its clients (X-Forwarded-…); may be repeated",
+    )
+    parser.add_argument("--no-browser", action="store_true", help="do not open the page")
+    return parser
+
+
+def address(text: str) -> tuple[str, int]:
+    """Where to listen: 10300 is this computer only, 0.0.0.0:10300 all of its addresses."""
+    host, _, port = text.rpartition(":")
+    return host or "127.0.0.1", int(port)
+
+
+def enter_environment() -> None:
+    """Go on in .venv's Python; returns when this already is it."""
+    python = ensure_environment()
+    if Path(sys.prefix).resolve() == VENV.resolve():
+        return
+    command = [str(python), str(ROOT / "main.py"), *sys.argv[1:]]
+    if os.name == "nt":  # exec would detach from the console there
+        sys.exit(subprocess.run(command, check=False).returncode)
+    os.execv(str(python), command)
+
+
+def main(argv: list[str]) -> int:
+    talking = argv[:1] == ["talk"]
+    options = None if talking else parser().parse_args(argv)  # before anything is installed: --help, mistakes
+    try:
+        enter_environment()
+    except SetupError as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    if options is None:
+        from pipeline.commands.talk import main as talk
+
+        return talk(argv[1:])
+    from config.hardware import look
+    from pipeline.commands.first_start import first_profile
+    from web.serve import ServeOptions, serve
+
+    return serve(
+        ServeOptions(
+            host=options.host or ("0.0.0.0" if options.https or options.cert else "127.0.0.1"),
+            port=options.port,
+            data=options.data,
+            profile=options.profile or first_profile(options.data, look()),
+            browser=not options.no_browser,
+            wyoming=options.wyoming,
+            origins=tuple(options.origin),
+            https=options.https,
+            certificate=None if options.cert is None else (options.cert, options.key or options.cert),
+            public=tuple(options.public),
+            proxies=tuple(options.proxy),
+        )
+    )
+
+
+def run(argv: list[str]) -> int:
+    try:
+        return main(argv)
+    except KeyboardInterrupt:
+        return 130
