@@ -46,10 +46,14 @@ WEB = (
     "recordings.py",
     "unread.py",  # clients that do not read
     "labels.py",  # what users call their conversations, and pin
+    "summaries.py",  # of days
     "talks.py",  # the conversations that a page can come back to
     "validation.py",  # what is wrong with an input, in a sentence
+    "metrics",  # what is measured of it all
+    "places.py",  # how many may talk at once
     "changes.py",  # every rule of a change of settings
     "service.py",  # what pages, API and calls share
+    "summarizing.py",  # by the language model, while nobody talks
     "voices.py",  # made from a recording, with a consent
     "csm_voices.py",  # those that csm-voice keeps
     "teaching",  # a voice that CSM is taught
@@ -61,10 +65,13 @@ WEB = (
     "wyoming",  # for Home Assistant
     "guard.py",  # who may talk to the server
     "certificate.py",  # this machine's own, for https
+    "drain.py",  # an end that lets talks finish
+    "probes.py",  # whether it lives, and is ready
     "forwarded.py",  # what a proxy says of its clients
     "phone.py",  # how another device gets here
     "app.py",
     "serve.py",
+    "gateway",  # many users at once
 )
 """The files and folders of web, each of which may import those above it."""
 CSM = (

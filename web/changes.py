@@ -18,6 +18,7 @@ from pipeline.llm.vllm import PYTHON
 STAGES: tuple[Stage, ...] = ("ears", "mind", "voice")
 NO_SERVER = "Enter the server’s address, such as http://localhost:11434/v1."
 NO_ADDRESS = "This is not an address: it should look like http://localhost:11434/v1."
+NO_CLUSTER = "This is not an address: it should look like http://cluster.example:8000."
 NO_KEY = "The key contains a character that keys never have, such as a long dash: copy it again."
 MODEL_NAME = 300
 """Characters: a hub id has at most 96, a path on disk a few more."""
@@ -58,6 +59,12 @@ def keep_key(old: Settings, new: Settings) -> None:
     """The key stays with the server that it was entered for: at another address it is forgotten."""
     same = not old.mind.url or _server(old.mind.url) == _server(new.mind.url)
     new.mind.api_key = old.mind.api_key if same else SecretStr("")
+
+
+def keep_cluster_key(old: Settings, new: Settings) -> None:
+    """As `keep_key`, of the cluster."""
+    same = not old.cluster.url or _server(old.cluster.url) == _server(new.cluster.url)
+    new.cluster.key = old.cluster.key if same else SecretStr("")
 
 
 def keep_tool_keys(old: Settings, new: Settings) -> None:
@@ -110,6 +117,10 @@ def check_server(old: Settings, new: Settings) -> None:
         raise SettingsInvalid(NO_ADDRESS, "mind.url")
     if new.mind.engine == "openai" != old.mind.engine and not new.mind.url:
         raise SettingsRefused(NO_SERVER, "mind.engine")
+    if new.cluster.url != old.cluster.url and new.cluster.url and not is_address(new.cluster.url):
+        raise SettingsInvalid(NO_CLUSTER, "cluster.url")
+    if new.cluster.key != old.cluster.key and not fits_a_header(new.cluster.key.get_secret_value()):
+        raise SettingsInvalid(NO_KEY, "cluster.key")
     if new.mind.api_key != old.mind.api_key and not fits_a_header(new.mind.api_key.get_secret_value()):
         raise SettingsInvalid(NO_KEY, "mind.api_key")
 
@@ -149,7 +160,9 @@ def check_models(old: Settings, new: Settings) -> None:
     """Nothing is fetched behind the user's back: a choice is taken once its model is here. Asks the system."""
     for stage in STAGES:
         choice = getattr(new, stage)
-        if (choice.engine, choice.model) == (getattr(old, stage).engine, getattr(old, stage).model):
+        before = getattr(old, stage)
+        same = (choice.engine, choice.model) == (before.engine, before.model) and stage not in old.cluster.stages
+        if same or stage in new.cluster.stages:
             continue
         wanted: dict[str, str] = {"stage": stage, "engine": choice.engine, "model": choice.model}
         missing = [fetch for fetch in fetches(stage, choice.engine, choice.model) if not is_here(fetch)]
