@@ -24,7 +24,7 @@ def parser() -> argparse.ArgumentParser:
         "computer's sound card; see `main.py talk --help`. For many users: `main.py gateway --help`.",
     )
     parser.add_argument("--host", help="address to listen on (127.0.0.1: this computer only; 0.0.0.0 with --https)")
-    parser.add_argument("--port", type=int, default=8000, help="port of the page (8000)")
+    parser.add_argument("--port", type=port, default=8000, help="port of the page (8000)")
     parser.add_argument("--data", type=Path, default=ROOT / "data", metavar="DIR",
                         help="folder for settings, memory and logs (data/ beside main.py)")  # fmt: skip
     parser.add_argument(
@@ -75,7 +75,7 @@ def gateway_parser() -> argparse.ArgumentParser:
         "Several gateways may share a data folder behind a proxy; see docs/SCALING.md.",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this computer only)")
-    parser.add_argument("--port", type=int, default=8000, help="port to listen on (8000)")
+    parser.add_argument("--port", type=port, default=8000, help="port to listen on (8000)")
     parser.add_argument("--data", type=Path, default=ROOT / "data", metavar="DIR",
                         help="folder of the administrator's settings and of what is each user's")  # fmt: skip
     parser.add_argument("--profile", choices=PROFILES, help="set of engines, in place of the settings' own")
@@ -104,6 +104,13 @@ def users_parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, default=ROOT / "data", metavar="DIR", help="the gateway's data folder")
     parser.add_argument("--users", type=Path, metavar="FILE", help="the file, if not users.json in the data folder")
     return parser
+
+
+def port(text: str) -> int:
+    """0 is any that is free."""
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"there is no port {text}: choose one from 1024 to 65535, as in --port 8000")
+    return int(text)
 
 
 def address(text: str) -> tuple[str, int]:

