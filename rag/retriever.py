@@ -173,14 +173,14 @@ class Retriever:
 
 
 def reasons(found: Found, index: int) -> str:
-    """Why a turn was recalled, in a few words for people."""
+    """What a turn was found by, in a few words for people."""
     value = {name: float(column[index]) for name, column in found.features.items()}
     said = [
         ("meaning", value["meaning"] > 4.0),
         ("words", value["words_covered"] > 0.3),
         ("what was said around it", value["words_covered_around"] > value["words_covered"] + 0.2),
-        (f"said by {found.rows[index].speaker}", value["said_by_named"] > 0),
-        ("said then", value["said_then"] > 0),
-        ("speaks of that time", value["speaks_of_then"] > 0),
+        ("who said it", value["said_by_named"] > 0),
+        ("when it was said", value["said_then"] > 0),
+        ("the time it is about", value["speaks_of_then"] > 0),
     ]
-    return ", ".join(reason for reason, holds in said if holds) or "somewhat alike in meaning"
+    return ", ".join(reason for reason, holds in said if holds) or "a similar meaning"

@@ -260,11 +260,11 @@ class Service:
         try:
             return await self.engines.apply(settings)
         except EngineError as error:
-            raise SettingsRefused(f"The settings were not changed: {error}") from error
+            raise SettingsRefused(f"The settings were not changed. {error}") from error
         except Exception as error:
             logger.exception("settings could not be put to use")
             raise SettingsRefused(
-                "The settings were not changed: something went wrong inside Parley, and its log says what."
+                "The settings were not changed. Something went wrong inside Parley; its log says what."
             ) from error
 
     def _put_in_force(self, settings: Settings) -> None:

@@ -308,15 +308,20 @@ def look_up(wanted: Iterable[tuple[Relation, str]], facts: Iterable[Fact]) -> st
     return None
 
 
-def recollection(question: str, told: Iterable[Statement]) -> Statement | None:
-    """The newest statement that shares most with a question for which there is no pattern."""
+def recollection(question: str, told: Iterable[Statement], least: float = 0.0) -> Statement | None:
+    """The newest statement that shares most with a question for which there is no pattern.
+
+    `least`: the share of the question's words that must be in it, then two of them at least.
+    """
     wanted = content_words(question)
     best: tuple[int, Statement] | None = None
     for statement in told:
         shared = sum(any(alike(word, other) for other in content_words(statement.text)) for word in wanted)
         if shared and not is_question(statement.text) and (best is None or shared >= best[0]):
             best = (shared, statement)
-    return best[1] if best else None
+    if best is None or (least and best[0] < max(2, least * len(wanted))):
+        return None
+    return best[1]
 
 
 def _told(sentence: str, thing: str) -> Fact | None:

@@ -111,7 +111,8 @@ _MACHINE = (
     r"gpt|program|chatbot|intelligent)\b"
 )
 _VERY = r"(?:so |very |really |a bit |a little |quite |too |just )*"
-_QUESTION = r"(?:what|who|where|when|which|why|how|do|did|does|is|was|are|tell me|am|have|remind me)\b"
+_QUESTION = r"(?:what|who|where|when|which|why|how|do|did|does|is|was|are|will|tell me|am|have|remind me)\b"
+_HERE_AND_NOW = r"(?: right| just| here| now| today| at the moment| parley)*"
 _ALWAYS = r"."
 
 RULES: tuple[Rule, ...] = (
@@ -216,13 +217,15 @@ RULES: tuple[Rule, ...] = (
         r"tell me about me$",
     ),
     _rule("You decide what I keep. The memory page lets you correct or delete anything.", r"(?:please )?forget\b"),
-    # -- what it cannot know or do
+    # -- what it cannot know or do, but for what the user told of it: their plans, things and people
     _rule(
         answers.weather,
         r".*\b(?:weather|forecast|temperature)\b",
         r".*\bwhether (?:like|in|is)\b",
         r".*\b(?:is it|will it|going to) (?:be )?(?:rain|raining|sunny|snow|snowing|cold|warm|hot)\b",
     ),
+    _rule(answers.note, _QUESTION),
+    _rule(answers.recollection, _QUESTION),
     _rule(
         (
             "I have no connection to the outside world, so I cannot know that. Has something caught your eye?",
@@ -251,9 +254,9 @@ RULES: tuple[Rule, ...] = (
             "I would have to see that, and I cannot.",
         ),
         r".*\b(?:can|do|could) you (?:see|look|watch|smell)\b",
-        r".*\bwhat am i (?:wearing|holding|doing|looking at|thinking|eating|drinking)\b",
+        rf"what am i (?:wearing|holding|doing|looking at|thinking|eating|drinking){_HERE_AND_NOW}$",
         r"how do i look\b",
-        r"where am i\b",
+        rf"where am i{_HERE_AND_NOW}$",
         r"(?:what|who) is (?:that )?(?:behind|in front of|next to|beside|near|in|on) (?:me|us|my \w+|this|the room)\b",
         r"how many fingers\b",
     ),
@@ -349,9 +352,7 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "All right. What would you rather talk about?", r"(?:no|nope|not really|no thanks|no thank you)$", about="talk"
     ),
-    # -- questions about what was said once, choices, and all the rest
-    _rule(answers.note, _QUESTION),
-    _rule(answers.recollection, _QUESTION),
+    # -- what was not told, choices, and all the rest
     _rule(answers.untold_fact, _ALWAYS),
     _rule(
         (

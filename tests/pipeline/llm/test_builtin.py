@@ -67,6 +67,35 @@ def test_tomorrow_it_knows_what_the_dog_is_called(told: str, asked: str) -> None
 
 
 @pytest.mark.parametrize(
+    ("told", "asked"),
+    [
+        ("I am going to Paris with Anna in May.", "Where am I going in May?"),
+        ("I am going to Paris with Anna in May.", "Will I go to Paris?"),
+        ("I have a dentist appointment on Tuesday.", "What am I doing on Tuesday?"),
+        ("My sister Clara is getting married on the 12th of June.", "When will my sister get married?"),
+        ("We will stay at the hotel Lutetia.", "where will we stay"),
+        ("My train leaves at 7:40.", "When does my train leave?"),
+        ("Anna will bring the tent.", "What will Anna bring?"),
+        ("Anna will bring the tent.", "who will bring the tent"),
+    ],
+)
+def test_plans_things_and_people_are_looked_for_in_memory_first(told: str, asked: str) -> None:
+    """Before a rule says that it has no eyes, or that the future is hidden."""
+    others = ("I like rain.", "Anna is my sister.", "I was in Oslo in March.")
+    assert ask(asked, recalled=recall(told, *others)) == f"Yesterday you told me: “{told}”"
+    assert "told me: " not in ask(asked), "nothing was told"
+
+
+@pytest.mark.parametrize(
+    "asked",
+    ["What is the weather like in Paris in May?", "Will it rain in May?", "where am i", "what am I wearing now",
+     "who won the match in Paris", "what will happen in May", "how much is a ticket to Paris"],
+)  # fmt: skip
+def test_what_was_told_of_something_else_is_not_quoted(asked: str) -> None:
+    assert "told me" not in ask(asked, recalled=recall("I am going to Paris with Anna in May.", "I bought a ticket."))
+
+
+@pytest.mark.parametrize(
     ("told", "asked", "answered"),
     [
         ("my name is anna", "what is my name", "Your name is Anna."),

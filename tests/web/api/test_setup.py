@@ -360,6 +360,7 @@ def test_a_model_is_not_offered_for_a_program_that_is_not_installed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("web.changes.look", lambda: machine(gpus=card(24)))
     old, new = Settings(), Settings()
     new.mind.engine = "vllm"
     for python, lacking in ((tmp_path / "nowhere", None), (tmp_path, {"stage": "mind", "engine": "vllm", "model": ""})):
@@ -368,6 +369,24 @@ def test_a_model_is_not_offered_for_a_program_that_is_not_installed(
             check_models(old, new)
         assert refused.value.lacking == lacking
     assert "vLLM is not installed yet" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("system", "words"), [("Linux", "Needs an NVIDIA graphics card"), ("Darwin", "vLLM runs on Linux only")]
+)
+def test_where_vllm_cannot_run_neither_it_nor_its_model_is_offered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system: str, words: str
+) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("web.changes.look", lambda: machine(system=system))
+    new = Settings()
+    new.mind.engine = "vllm"
+    for python in (tmp_path / "nowhere", tmp_path):
+        monkeypatch.setattr("web.changes.PYTHON", python)
+        with pytest.raises(SettingsRefused, match=words) as refused:
+            check_models(Settings(), new)
+        assert refused.value.lacking is None
+        assert "setup.py vllm" not in str(refused.value), "nobody installs 3.5 GB in vain"
 
 
 def test_a_profile_whose_models_are_not_here_is_refused_at_the_start(

@@ -49,6 +49,10 @@ const SPEAKERS = { user: "You", assistant: "Parley" };
 /** Who said it, as the page calls them. */
 export const speakerName = (speaker) => (Object.hasOwn(SPEAKERS, speaker) ? SPEAKERS[speaker] : speaker);
 
+/** What stands between backticks is for the terminal, and shown as that. */
+export const withCommands = (text) =>
+  text.split("`").map((part, number) => (number % 2 ? element("code", { textContent: part }) : part));
+
 /** "0.42 s" */
 export const seconds = (value) => `${value.toFixed(2)} s`;
 

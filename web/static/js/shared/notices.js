@@ -27,7 +27,7 @@ export function tell(text, options = {}) {
     notice.append(close);
   }
   if (progress) {
-    const bar = element("progress", { max: 1, "aria-label": text });
+    const bar = element("progress", { max: 1, "aria-label": "Progress" });
     if (share !== null) bar.value = share;
     notice.append(bar);
   }

@@ -6,5 +6,5 @@ export const PARTS = {
   voice: "Voice",
   memory: "Memory",
   vad: "Noticing speech",
-  turns: "Turn taking",
+  turns: "Turn-taking",
 };
