@@ -357,7 +357,7 @@ def _read_turn(line: str) -> Remembered:
     """Raises ValueError, with a sentence."""
     try:
         entry = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ValueError("it is not JSON.") from None
     if not isinstance(entry, dict):
         raise ValueError("it is not a JSON object.")
