@@ -294,8 +294,8 @@ class Engines:
         return cast(WorkerMemory, slot.engine)
 
     def health(self) -> dict[str, EngineStatus]:
-        """By part: vad, turns, ears, mind, voice, memory, speakers."""
-        return {part: slot.status for part, slot in self._slots.items()}
+        """By part: vad, turns, ears, mind, voice, memory and, where people are told apart, speakers."""
+        return {part: slot.status for part, slot in self._slots.items() if slot.plan.engine != OFF}
 
     def reloading(self) -> dict[str, EngineStatus]:
         """Those that apply() is loading, by part; the old ones run until these are ready."""

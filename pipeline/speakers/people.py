@@ -30,13 +30,13 @@ ENOUGH_S = 6.0
 """Seconds of speech from which a voice is learnt."""
 LONG_S = 2.0
 """Seconds of speech that tell whose they are by themselves. Of less the last speaker of the talk is supposed."""
-KNOWN = 0.76
+KNOWN = 0.78
 """Cosine from which a voice is taken for a person's (benchmarks/speakers.py)."""
 CLEARER = 0.02
 """By how much it must be more like theirs than like the next one's."""
-UNLIKE = 0.55
-"""Cosine below which even a short sound is not that of the last speaker."""
-SAME = 0.70
+LIKELY = 0.68
+"""Cosine from which a short sound is taken for the last speaker's."""
+SAME = 0.75
 """Cosine from which two things said by strangers in one talk are by the same one."""
 
 
@@ -127,7 +127,7 @@ def who(heard: Heard, people: Sequence[Person], last: Person | None) -> Person |
     (best, _, person), *others = cosines
     if best >= KNOWN and (not others or best - others[0][0] >= CLEARER):
         return person
-    if heard.seconds < LONG_S and last is not None and float(heard.direction @ last.direction) >= UNLIKE:
+    if heard.seconds < LONG_S and last is not None and float(heard.direction @ last.direction) >= LIKELY:
         return last
     return None
 
