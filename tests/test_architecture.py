@@ -31,7 +31,8 @@ PIPELINE = (
     "stt",
     "llm",
     "tts",
-    "turns",  # whose turn it is
+    "turns",  # when it is whose turn
+    "speakers",  # whose voice it is
     "conversation",  # one talk through all of these
     "ends",  # a talk on this computer: a file, the sound card
     "engines",  # which engines there are, and those that run

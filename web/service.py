@@ -292,6 +292,14 @@ class Service:
                                "delete turns.jsonl and the files parley.log there yourself.")  # fmt: skip
         return sound
 
+    async def forget_people(self) -> None:
+        """What all their voices are like."""
+        try:
+            await asyncio.to_thread(self.engines.people.forget_all)
+        except OSError as error:
+            self.tell("error", f"What voices are like is still in {self.data} ({error.strerror}): "
+                               "delete people.json there yourself.")  # fmt: skip
+
     async def forget_summaries(self, **what: Any) -> None:
         """Those made of a turn (its `id`), a `conversation`, a `day`, or `everything`."""
         try:

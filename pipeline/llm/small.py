@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import replace
 
-from pipeline.llm import Message, Prompt, Truncated
+from pipeline.llm import USER, Message, Prompt, Truncated
 from pipeline.llm.builtin.facts import is_question
 from pipeline.llm.builtin.rules import known, to_go_on
 from pipeline.llm.builtin.turn import Turn
@@ -142,7 +142,9 @@ def asked(prompt: Prompt, temperature: float) -> Prompt:
     examples = [
         message for said, answer in EXAMPLES for message in (Message("user", said), Message("assistant", answer))
     ]
-    spoken = [replace(message, interrupted=False) for message in prompt.history if message.role != "system"]
+    spoken = [
+        replace(message, interrupted=False, speaker=USER) for message in prompt.history if message.role != "system"
+    ]
     name = Turn(prompt, "").own_name
     persona = (
         f"You are {name}, a friendly companion. You talk with one person. "

@@ -259,13 +259,13 @@ def is_question(text: str) -> bool:
 
 
 def statements(prompt: Prompt) -> list[Statement]:
-    """All that the user is known to have said, oldest first, without what is being answered now."""
+    """All that who is speaking is known to have said, oldest first, without what is being answered now."""
     recalled = prompt.recalled.items if prompt.recalled else ()
-    told = sorted((item for item in recalled if item.speaker != "assistant"), key=lambda item: item.at.timestamp())
+    told = sorted((item for item in recalled if item.speaker == prompt.speaker), key=lambda item: item.at.timestamp())
     found = [Statement(item.text, item.at, here=False) for item in told]
     before = ""
     for message in prompt.history[:-1]:
-        if message.role == "user":
+        if message.role == "user" and message.speaker == prompt.speaker:
             found.append(Statement(message.text, prompt.now, here=True, after=before))
         before = message.text
     return found

@@ -66,8 +66,9 @@ class Short(ScriptedMind):
 
 class Full(ScriptedMind):
     async def reply(self, prompt: Any) -> AsyncGenerator[Any, None]:
+        for piece in ():
+            yield piece
         raise PromptTooLong("Say it in shorter parts.")
-        yield
 
 
 async def test_what_had_to_end_says_so(running: Running, sdk: AsyncOpenAI) -> None:

@@ -181,7 +181,7 @@ export class EngineChoices extends EventTarget {
 }
 
 /** Of the parts that are not chosen. */
-const NAMES = { silero: "Silero VAD", "smart-turn": "smart-turn", memory: "all-MiniLM-L6-v2, Chroma" };
+const NAMES = { silero: "Silero VAD", "smart-turn": "smart-turn", memory: "all-MiniLM-L6-v2, Chroma", resemblyzer: "Resemblyzer" };
 
 function sentence({ state, last_error: error, progress, memory_bytes: bytes }) {
   if (state === "failed") return `Not working: ${error}`;

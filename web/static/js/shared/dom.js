@@ -44,7 +44,7 @@ export function loudness(peak) {
   return Math.min(1, Math.max(0, 1 + (20 * Math.log10(peak)) / 50));
 }
 
-const SPEAKERS = { user: "You", assistant: "Parley" };
+const SPEAKERS = { user: "You", assistant: "Parley", guest: "Guest" };
 
 /** Who said it, as the page calls them. */
 export const speakerName = (speaker) => (Object.hasOwn(SPEAKERS, speaker) ? SPEAKERS[speaker] : speaker);

@@ -7,4 +7,5 @@ export const PARTS = {
   memory: "Memory",
   vad: "Noticing speech",
   turns: "Turn-taking",
+  speakers: "Telling voices apart",
 };
