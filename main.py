@@ -62,6 +62,8 @@ def parser() -> argparse.ArgumentParser:
         metavar="ADDRESS",
         help="believe what the proxy there says of its clients (X-Forwarded-…); may be repeated",
     )
+    parser.add_argument("--otlp", metavar="URL",
+                        help="send each turn's times, never its words, to this OpenTelemetry collector")  # fmt: skip
     parser.add_argument("--no-browser", action="store_true", help="do not open the page")
     return parser
 
@@ -112,6 +114,7 @@ def main(argv: list[str]) -> int:
             certificate=None if options.cert is None else (options.cert, options.key or options.cert),
             public=tuple(options.public),
             proxies=tuple(options.proxy),
+            otlp=options.otlp,
         )
     )
 

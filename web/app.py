@@ -32,6 +32,7 @@ from web.forwarded import Forwarded, Network
 from web.guard import Address, Guard
 from web.metrics.history import History
 from web.metrics.readings import Readings, read
+from web.metrics.traces import Traces
 from web.network import media_addresses
 from web.pages import pages
 from web.phone import addresses, phone
@@ -55,6 +56,7 @@ def create_app(
     wyoming: socket.socket | None = None,
     certificate: Certificate | None = None,
     proxies: Iterable[Network] = (),
+    traces: Traces | None = None,
 ) -> FastAPI:
     """The engines are begun by whoever serves the app, once it listens, and stopped with it.
 
@@ -62,6 +64,7 @@ def create_app(
         wyoming: listens for Wyoming's clients; None where none are wanted.
         certificate: what it is served with by https; None where it is not.
         proxies: whose word of a client is believed.
+        traces: told of each turn; closed with the app.
     """
     metrics = service.metrics
     voices, queues, secrets = Voices(service.data), Queues(metrics.refused), ClientSecrets()
@@ -69,6 +72,8 @@ def create_app(
     reading = partial(read, service.engines, queues.by_kind, MAX_CONVERSATIONS)
     metrics.registry.register(Readings(reading))
     history = History(metrics, reading)
+    if traces is not None:
+        metrics.watchers.append(traces.turn)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -85,6 +90,8 @@ def create_app(
             for task in beside:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
+            if traces is not None:
+                await asyncio.to_thread(traces.close)
 
     # No generated documentation pages: they load scripts from a foreign host.
     app = FastAPI(title="Parley", version=VERSION, lifespan=lifespan, openapi_url=None)
