@@ -41,6 +41,7 @@ from web.realtime.connection import realtime
 from web.realtime.session import MAX_CONVERSATIONS
 from web.realtime.webrtc.routes import CALLS, Calls, webrtc
 from web.service import Service
+from web.summarizing import Summarizer
 from web.voices import Voices
 from web.wyoming.server import WyomingServer
 
@@ -78,6 +79,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         beside = [asyncio.create_task(service.turns.write()), asyncio.create_task(history.follow())]
+        summarizing = asyncio.create_task(Summarizer(service).run())
         clients = WyomingServer(service, voices, queues)
         if wyoming is not None:
             await clients.start(wyoming)
@@ -86,6 +88,8 @@ def create_app(
         finally:
             await clients.stop()
             await calls.end()
+            summarizing.cancel()
+            await asyncio.gather(summarizing, return_exceptions=True)
             await service.end()
             for task in beside:
                 task.cancel()

@@ -21,6 +21,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
+from config.hardware import in_words
 from web import origins
 from web.api.audio.errors import error_response
 from web.api.audio.paths import canonical, is_api
@@ -380,7 +381,7 @@ def _given_cookies(headers: Headers) -> Iterable[str]:
 
 
 def _too_large(scope: Scope, bound: int) -> Response:
-    return _refused(scope, f"That is larger than the {bound // 1024} KiB that may be sent here.", 413)
+    return _refused(scope, f"At most {in_words(bound)} may be sent here: send less.", 413)
 
 
 def _refused(scope: Scope, text: str, status: int) -> Response:

@@ -27,6 +27,7 @@ from web.changes import SettingsRefused, check
 from web.labels import Labels
 from web.metrics.metrics import Metrics
 from web.recordings import Recordings
+from web.summaries import Summaries
 from web.talks import Talks
 from web.turn_log import TurnLog
 
@@ -99,6 +100,7 @@ class Service:
         self.recordings = Recordings(data)
         self.talks = Talks(engines, self.turns)
         self.labels = Labels(data)
+        self.summaries = Summaries(data)
         self.notices: deque[Told] = deque(maxlen=NOTICES)
         self.conversations = 0
         """How many run now."""
@@ -242,6 +244,14 @@ class Service:
             self.tell("error", f"What was said could not be taken out of the logs in {self.data} ({error.strerror}): "
                                "delete turns.jsonl and the files parley.log there yourself.")  # fmt: skip
         return sound
+
+    async def forget_summaries(self, **what: Any) -> None:
+        """Those made of a turn (its `id`), a `conversation`, a `day`, or `everything`."""
+        try:
+            await asyncio.to_thread(self.summaries.forget, **what)
+        except OSError as error:
+            self.tell("error", f"Summaries of what was deleted are still in {self.data} ({error.strerror}): "
+                               "delete summaries.json there yourself.")  # fmt: skip
 
     async def keep_labels(self, conversations: Iterable[str]) -> None:
         """Of these only: the others were forgotten."""

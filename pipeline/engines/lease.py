@@ -9,7 +9,7 @@ from typing import Self, TypeVar
 
 from pipeline.audio import Samples
 from pipeline.engine import Engine, EngineFace
-from pipeline.llm import LanguageModel, Prompt, ReadsAhead, Truncated, UsesTools
+from pipeline.llm import LanguageModel, Prompt, ReadsAhead, Summarises, Truncated, UsesTools
 from pipeline.stt import Hearing, SpeechToText, Transcript, TranscriptionWishes, WritingDown, Written
 from pipeline.tools.calls import ToolCall
 from pipeline.tts import ContextualSpeaker, Speaker, Spoken, TextToSpeech
@@ -130,6 +130,11 @@ class LeasedMind(Lease[LanguageModel]):
     def uses_tools(self) -> bool:
         engine = self.current.engine
         return isinstance(engine, UsesTools) and engine.uses_tools
+
+    @property
+    def summarises(self) -> bool:
+        engine = self.current.engine
+        return isinstance(engine, Summarises) and engine.summarises
 
     async def reply(self, prompt: Prompt) -> AsyncGenerator[str | ToolCall | Truncated, None]:
         """A talk's."""

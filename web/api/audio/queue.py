@@ -13,6 +13,8 @@ SPEAKING = max(2, os.cpu_count() or 1)
 """Texts that are read aloud at once: engines of the CPU have a core each, and CSM has eight slots."""
 HEARING = 1
 """Passages of recordings at once: Whisper takes all cores for one. A short recording waits for one, not for hours."""
+LISTENING = 2
+"""Dictations at once: each has the ears for as long as somebody speaks, and a talk must still be heard beside them."""
 WRITING = 4
 """Replies at once: as many as llama.cpp has places for, and a server has its own queue."""
 WAITING = 16
@@ -48,7 +50,8 @@ class Queue:
         if self._inside >= self._most:
             self._refused("queue_full")
             waiting = self._most - self._at_once
-            raise Refused(429, f"{waiting} requests wait already: try again in {SOON_S} s.", None, "queue_full", SOON_S)
+            full = f"{waiting} requests wait already" if waiting else "All places are taken"
+            raise Refused(429, f"{full}: try again in {SOON_S} s.", None, "queue_full", SOON_S)
         self._inside += 1
         try:
             yield
@@ -73,7 +76,13 @@ class Queues:
         self.speaking = Queue(SPEAKING, refused=refused)
         self.hearing = Queue(HEARING, refused=refused)
         self.writing = Queue(WRITING, refused=refused)
+        self.listening = Queue(LISTENING, waiting=0, refused=refused)  # who speaks now does not wait
 
     @property
     def by_kind(self) -> Mapping[str, Queue]:
-        return {"speaking": self.speaking, "hearing": self.hearing, "writing": self.writing}
+        return {
+            "speaking": self.speaking,
+            "hearing": self.hearing,
+            "writing": self.writing,
+            "listening": self.listening,
+        }
