@@ -21,7 +21,7 @@ def parser() -> argparse.ArgumentParser:
         prog="main.py",
         description="Talk with Parley. The first start sets everything up (a few minutes, once); then the page opens.",
         epilog="Without a browser: `main.py talk --input question.wav --output reply.wav`, or `main.py talk` for this "
-        "computer's sound card; see `main.py talk --help`.",
+        "computer's sound card; see `main.py talk --help`. For many users: `main.py gateway --help`.",
     )
     parser.add_argument("--host", help="address to listen on (127.0.0.1: this computer only; 0.0.0.0 with --https)")
     parser.add_argument("--port", type=int, default=8000, help="port of the page (8000)")
@@ -64,7 +64,47 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--otlp", metavar="URL",
                         help="send each turn's times, never its words, to this OpenTelemetry collector")  # fmt: skip
+    parser.add_argument("--drain", type=float, metavar="SECONDS",
+                        help="let conversations go on for so long after a SIGTERM (0: they end at once)")  # fmt: skip
     parser.add_argument("--no-browser", action="store_true", help="do not open the page")
+    return parser
+
+
+def gateway_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="main.py gateway",
+        description="Hold the conversations of many users at once, each with their own memory, settings and records. "
+        "Several gateways may share a data folder behind a proxy; see docs/SCALING.md.",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this computer only)")
+    parser.add_argument("--port", type=int, default=8000, help="port to listen on (8000)")
+    parser.add_argument("--data", type=Path, default=ROOT / "data", metavar="DIR",
+                        help="folder of the administrator's settings and of what is each user's")  # fmt: skip
+    parser.add_argument("--profile", choices=PROFILES, help="set of engines, in place of the settings' own")
+    parser.add_argument("--users", type=Path, metavar="FILE",
+                        help="who may talk here (users.json in the data folder); see `main.py users`")  # fmt: skip
+    parser.add_argument("--user-header", metavar="NAME",
+                        help="the header in which a proxy names the user it let in; needs --proxy")  # fmt: skip
+    parser.add_argument("--proxy", action="append", default=[], metavar="ADDRESS",
+                        help="believe what the proxy there says of its clients; may be repeated")  # fmt: skip
+    parser.add_argument("--public", action="append", default=[], metavar="URL",
+                        help="where the proxy serves it, such as https://parley.example; may be repeated")  # fmt: skip
+    parser.add_argument("--origin", action="append", default=[], metavar="URL",
+                        help="a page elsewhere that may speak with the API; may be repeated")  # fmt: skip
+    parser.add_argument("--most", type=int, metavar="NUMBER",
+                        help="conversations at once (what this computer's cores and memory hold)")  # fmt: skip
+    parser.add_argument("--drain", type=float, default=3600.0, metavar="SECONDS",
+                        help="how long conversations may go on after a SIGTERM (3600)")  # fmt: skip
+    return parser
+
+
+def users_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="main.py users", description="Who may talk at a gateway.")
+    parser.add_argument("do", choices=("add", "remove", "list"),
+                        help="add prints a token, which takes the place of an earlier one")  # fmt: skip
+    parser.add_argument("name", nargs="?", help="of the user, to add or to remove")
+    parser.add_argument("--data", type=Path, default=ROOT / "data", metavar="DIR", help="the gateway's data folder")
+    parser.add_argument("--users", type=Path, metavar="FILE", help="the file, if not users.json in the data folder")
     return parser
 
 
@@ -85,9 +125,13 @@ def enter_environment() -> None:
     os.execv(str(python), command)
 
 
+PARSERS = {"gateway": gateway_parser, "users": users_parser}
+"""Of the commands that are understood before anything is installed: --help, mistakes."""
+
+
 def main(argv: list[str]) -> int:
-    talking = argv[:1] == ["talk"]
-    options = None if talking else parser().parse_args(argv)  # before anything is installed: --help, mistakes
+    command, rest = (argv[0], argv[1:]) if argv[:1] and argv[0] in {"talk", *PARSERS} else ("", argv)
+    options = None if command == "talk" else PARSERS.get(command, parser)().parse_args(rest)
     try:
         enter_environment()
     except SetupError as error:
@@ -96,7 +140,35 @@ def main(argv: list[str]) -> int:
     if options is None:
         from pipeline.commands.talk import main as talk
 
-        return talk(argv[1:])
+        return talk(rest)
+    if command == "users":
+        from web.gateway.users import main as users
+
+        return users(options.do, options.name, options.users or options.data / "users.json")
+    return gateway(options) if command == "gateway" else page(options)
+
+
+def gateway(options: argparse.Namespace) -> int:
+    from web.gateway.serve import GatewayOptions, serve_gateway
+
+    return serve_gateway(
+        GatewayOptions(
+            host=options.host,
+            port=options.port,
+            data=options.data,
+            profile=options.profile,
+            accounts=options.users,
+            header=options.user_header,
+            most=options.most,
+            drain_s=options.drain,
+            origins=tuple(options.origin),
+            public=tuple(options.public),
+            proxies=tuple(options.proxy),
+        )
+    )
+
+
+def page(options: argparse.Namespace) -> int:
     from config.hardware import look
     from pipeline.commands.first_start import first_profile
     from web.serve import ServeOptions, serve
@@ -115,6 +187,7 @@ def main(argv: list[str]) -> int:
             public=tuple(options.public),
             proxies=tuple(options.proxy),
             otlp=options.otlp,
+            drain_s=options.drain,
         )
     )
 

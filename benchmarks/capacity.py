@@ -93,7 +93,7 @@ async def talk(port: int, number: int, seconds: float, found: Findings) -> None:
 
 async def refused(port: int) -> str:
     """What one too many is told."""
-    async with connect(f"ws://127.0.0.1:{port}/v1/realtime") as socket:
+    async with connect(f"ws://127.0.0.1:{port}/v1/realtime?parley=1") as socket:
         event = json.loads(await asyncio.wait_for(socket.recv(), 10))
         return str(event["error"]["message"]) if event["type"] == "error" else "nothing: it was let in"
 
@@ -170,7 +170,7 @@ def main() -> None:
     options.add_argument("--hours", type=float, help="how long, for leaks; instead of --seconds")
     chosen = options.parse_args()
     seconds = chosen.seconds if chosen.hours is None else 3600 * chosen.hours
-    from web.realtime.capacity import of_this_machine
+    from web.places import of_this_machine
 
     with parley("--profile", "offline") as port:
         print(asyncio.run(measure(port, chosen.conversations, seconds, of_this_machine())))

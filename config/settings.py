@@ -190,6 +190,26 @@ class ToolSettings(_Tree):
         return servers
 
 
+class ClusterSettings(_Tree):
+    """Engines that run in a cluster and not on this machine (docs/SCALING.md)."""
+
+    url: Annotated[str, Field(max_length=500)] = Field("", description="of Ray Serve's proxy, like http://host:8000")
+    key: SecretStr = Field(SecretStr(""), description="what the engines there were deployed with")
+    stages: Annotated[list[Literal["ears", "turns", "voice"]], Field(max_length=3)] = Field(
+        default_factory=list, description="whose engines run there; the others run here"
+    )
+
+    @model_validator(mode="after")
+    def _reachable(self) -> ClusterSettings:
+        if self.stages and (urlsplit(self.url).scheme not in ("http", "https") or not urlsplit(self.url).hostname):
+            raise ValueError("the address must begin with http:// or https://")
+        return self
+
+    @field_serializer("key", when_used="json")
+    def _write_key(self, key: SecretStr) -> str:
+        return key.get_secret_value()
+
+
 class RecordingSettings(_Tree):
     enabled: bool = Field(False, description="keep the sound of both sides in the data folder, for the export")
 
@@ -220,6 +240,7 @@ class Settings(_Tree):
     voice: VoiceSettings = Field(default_factory=VoiceSettings)
     memory: MemorySettings = Field(default_factory=MemorySettings)
     tools: ToolSettings = Field(default_factory=ToolSettings)
+    cluster: ClusterSettings = Field(default_factory=ClusterSettings)
     recording: RecordingSettings = Field(default_factory=RecordingSettings)
     api: ApiSettings = Field(default_factory=ApiSettings)
     log: LogSettings = Field(default_factory=LogSettings)

@@ -216,7 +216,10 @@ def commands() -> str:
     introduction = (
         "Every command and its options, as `--help` shows them. On Windows write `py -3.11` instead of `python3`."
     )
-    theirs = (main.parser(), talk.parser(), setup.parser(), models.parser(), doctor.parser(), checks.parser())
+    theirs = (
+        main.parser(), talk.parser(), *(made() for made in main.PARSERS.values()),
+        setup.parser(), models.parser(), doctor.parser(), checks.parser(),
+    )  # fmt: skip
     parts = [_command(f"python3 {parser.prog}", parser) for parser in theirs]
     return page("Commands", introduction, *parts, *(_command(name, made_by(act)) for name, act in library_commands()))
 

@@ -50,6 +50,7 @@ WEB = (
     "talks.py",  # the conversations that a page can come back to
     "validation.py",  # what is wrong with an input, in a sentence
     "metrics",  # what is measured of it all
+    "places.py",  # how many may talk at once
     "changes.py",  # every rule of a change of settings
     "service.py",  # what pages, API and calls share
     "summarizing.py",  # by the language model, while nobody talks
@@ -64,10 +65,13 @@ WEB = (
     "wyoming",  # for Home Assistant
     "guard.py",  # who may talk to the server
     "certificate.py",  # this machine's own, for https
+    "drain.py",  # an end that lets talks finish
+    "probes.py",  # whether it lives, and is ready
     "forwarded.py",  # what a proxy says of its clients
     "phone.py",  # how another device gets here
     "app.py",
     "serve.py",
+    "gateway",  # many users at once
 )
 """The files and folders of web, each of which may import those above it."""
 CSM = (

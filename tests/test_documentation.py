@@ -25,7 +25,7 @@ from tests import checks
 PAGES = sorted(
     [*(ROOT / "docs").rglob("*.md"), *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md"))]
 )
-FOREIGN_COMMANDS = {"sudo", "brew", "ssh", "pip", "tailscale"}
+FOREIGN_COMMANDS = {"sudo", "brew", "ssh", "pip", "tailscale", "export", ".venv/bin/ray"}
 """Of other programs: only that they are meant is checked."""
 THEIRS = {"models": models.parser, "doctor": doctor.parser, "test": checks.parser}
 
@@ -139,6 +139,8 @@ def check_script(words: list[str]) -> None:
     match words:
         case ["main.py", "talk", *arguments]:
             talk.parser().parse_args(arguments)
+        case ["main.py", command, *arguments] if command in main.PARSERS:
+            main.PARSERS[command]().parse_args(arguments)
         case ["main.py", *arguments]:
             main.parser().parse_args(arguments)
         case ["setup.py", command, *arguments] if command in setup.HANDED_OVER:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import socket
 import tomllib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.staticfiles import StaticFiles
+from starlette.types import Lifespan
 
+from config import Settings
 from web.api.audio.errors import add_refusals
 from web.api.audio.queue import Queues
 from web.api.audio.routes import FORMS, FRAME_BYTES, audio_api, larger_bodies
@@ -34,11 +36,11 @@ from web.metrics.history import History
 from web.metrics.readings import Readings, read
 from web.metrics.traces import Traces
 from web.network import media_addresses
-from web.pages import pages
+from web.pages import PERSONAL, pages
 from web.phone import addresses, phone
+from web.probes import Probes, unready
 from web.realtime.client_secrets import ClientSecrets, client_secrets
 from web.realtime.connection import realtime
-from web.realtime.session import MAX_CONVERSATIONS
 from web.realtime.webrtc.routes import CALLS, Calls, webrtc
 from web.service import Service
 from web.summarizing import Summarizer
@@ -48,6 +50,8 @@ from web.wyoming.server import WyomingServer
 STATIC = Path(__file__).parent / "static"
 LARGER_BODIES = {"/api/memory/import": lambda: MAX_IMPORT, "/api/voice/references": lambda: MAX_UPLOAD,
                  RECORDINGS: lambda: RECORDING_BYTES + FRAME_BYTES}  # fmt: skip
+BODIES = (*FORMS, CALLS, RECORDINGS)
+"""Paths that take multipart/form-data."""
 VERSION: str = tomllib.loads((STATIC.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
 
 
@@ -70,7 +74,7 @@ def create_app(
     metrics = service.metrics
     voices, queues, secrets = Voices(service.data), Queues(metrics.refused), ClientSecrets()
     calls = Calls(service, partial(media_addresses, address.host))
-    reading = partial(read, service.engines, queues.by_kind, MAX_CONVERSATIONS)
+    reading = partial(read, service.engines, queues.by_kind, service.places.most)
     metrics.registry.register(Readings(reading))
     history = History(metrics, reading)
     if traces is not None:
@@ -78,47 +82,95 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        beside = [asyncio.create_task(service.turns.write()), asyncio.create_task(history.follow())]
-        summarizing = asyncio.create_task(Summarizer(service).run())
         clients = WyomingServer(service, voices, queues)
         if wyoming is not None:
             await clients.start(wyoming)
+        following = asyncio.create_task(history.follow())
         try:
-            yield
+            async with _running(service, calls):
+                try:
+                    yield
+                finally:
+                    await clients.stop()
         finally:
-            await clients.stop()
-            await calls.end()
-            summarizing.cancel()
-            await asyncio.gather(summarizing, return_exceptions=True)
-            await service.end()
-            for task in beside:
-                task.cancel()
-            await asyncio.gather(*beside, return_exceptions=True)
-            if traces is not None:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+            if traces is not None:  # the last turns ended with their conversations
                 await asyncio.to_thread(traces.close)
 
+    elsewhere = partial(addresses, address)
+    machine = (settings_file_api, models_api, doctor_api, voices_api, sound_api, teaching_api, tools_api)
+    routers = (
+        pages(service, version=VERSION, token_needed=address.token is not None, elsewhere=elsewhere),
+        *(router(service) for router in machine),
+        metrics_api(metrics, history),
+        phone(address, certificate),
+        *_of_a_person(service, voices, queues, secrets, calls),
+    )
+    app = _app(lifespan, routers)
+    larger = bounds(lambda: service.settings)
+    app.add_middleware(Guard, address=address, larger_bodies=larger, forms=BODIES, opens=secrets.opens,
+                       refused=metrics.refused)  # fmt: skip
+    app.add_middleware(Forwarded, proxies=proxies)
+    app.add_middleware(Probes, unready=lambda: unready(service.engines, service.places))
+    return app
+
+
+def personal_app(service: Service, host: str, queues: Queues, secrets: ClientSecrets) -> FastAPI:
+    """What one of several users has, behind a guard that knows them.
+
+    Args:
+        host: what the server was told to listen on.
+        queues: those of everybody who uses the engines.
+        secrets: the keys that this user gives to pages.
+    """
+    calls = Calls(service, partial(media_addresses, host))
+    shown = pages(service, version=VERSION, token_needed=True, shown=PERSONAL)
+    routers = (shown, *_of_a_person(service, Voices(service.data), queues, secrets, calls))
+    return _app(lambda _: _running(service, calls), routers)
+
+
+def bounds(settings: Callable[[], Settings]) -> Mapping[str, Callable[[], int]]:
+    """By path, how many bytes may be sent there, where that is more than elsewhere."""
+    return {**LARGER_BODIES, **larger_bodies(settings)}
+
+
+@asynccontextmanager
+async def _running(service: Service, calls: Calls) -> AsyncIterator[None]:
+    writing = asyncio.create_task(service.turns.write())
+    summarizing = asyncio.create_task(Summarizer(service).run())
+    try:
+        yield
+    finally:
+        await calls.end()
+        summarizing.cancel()
+        await asyncio.gather(summarizing, return_exceptions=True)
+        await service.end()
+        writing.cancel()
+        await asyncio.gather(writing, return_exceptions=True)
+
+
+def _of_a_person(
+    service: Service, voices: Voices, queues: Queues, secrets: ClientSecrets, calls: Calls
+) -> tuple[APIRouter, ...]:
+    """What is about one's own talks, and what other programs talk with."""
+    return (
+        api(service),
+        memory_api(service),
+        export_api(service),
+        audio_api(service, voices, queues),
+        realtime(service, secrets),
+        client_secrets(service, secrets),
+        webrtc(calls, secrets),
+    )
+
+
+def _app(lifespan: Lifespan[FastAPI], routers: Iterable[APIRouter]) -> FastAPI:
     # No generated documentation pages: they load scripts from a foreign host.
     app = FastAPI(title="Parley", version=VERSION, lifespan=lifespan, openapi_url=None)
-    elsewhere = partial(addresses, address)
-    app.include_router(pages(service, version=VERSION, token_needed=address.token is not None, elsewhere=elsewhere))
-    routers = (
-        api, settings_file_api, memory_api, export_api, models_api, doctor_api, voices_api, sound_api,
-        teaching_api, tools_api,
-    )  # fmt: skip
     for router in routers:
-        app.include_router(router(service))
-    app.include_router(metrics_api(metrics, history))
-    app.include_router(phone(address, certificate))
-    app.include_router(audio_api(service, voices, queues))
-    app.include_router(realtime(service, secrets))
-    app.include_router(client_secrets(service, secrets))
-    app.include_router(webrtc(calls, secrets))
+        app.include_router(router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     add_problems(app)
     add_refusals(app)
-    bounds = {**LARGER_BODIES, **larger_bodies(service)}
-    forms = (*FORMS, CALLS, RECORDINGS)
-    app.add_middleware(Guard, address=address, larger_bodies=bounds, forms=forms, opens=secrets.opens,
-                       refused=metrics.refused)  # fmt: skip
-    app.add_middleware(Forwarded, proxies=proxies)
     return app

@@ -15,6 +15,7 @@ from pipeline.llm.vllm import PYTHON
 
 STAGES: tuple[Stage, ...] = ("ears", "mind", "voice")
 NO_ADDRESS = "This is not an address: it should look like http://localhost:11434/v1."
+NO_CLUSTER = "This is not an address: it should look like http://cluster.example:8000."
 NO_KEY = "The key contains a character that keys never have, such as a long dash: copy it again."
 MODEL_NAME = 300
 """Characters: a hub id has at most 96, a path on disk a few more."""
@@ -55,6 +56,12 @@ def keep_key(old: Settings, new: Settings) -> None:
     """The key stays with the server that it was entered for: at another address it is forgotten."""
     same = not old.mind.url or _server(old.mind.url) == _server(new.mind.url)
     new.mind.api_key = old.mind.api_key if same else SecretStr("")
+
+
+def keep_cluster_key(old: Settings, new: Settings) -> None:
+    """As `keep_key`, of the cluster."""
+    same = not old.cluster.url or _server(old.cluster.url) == _server(new.cluster.url)
+    new.cluster.key = old.cluster.key if same else SecretStr("")
 
 
 def keep_tool_keys(old: Settings, new: Settings) -> None:
@@ -105,6 +112,10 @@ def check_server(old: Settings, new: Settings) -> None:
     """An address and a key that can be sent. What is in force already stays, so that other settings can be mended."""
     if new.mind.url != old.mind.url and new.mind.url and not is_address(new.mind.url):
         raise SettingsInvalid(NO_ADDRESS, "mind.url")
+    if new.cluster.url != old.cluster.url and new.cluster.url and not is_address(new.cluster.url):
+        raise SettingsInvalid(NO_CLUSTER, "cluster.url")
+    if new.cluster.key != old.cluster.key and not fits_a_header(new.cluster.key.get_secret_value()):
+        raise SettingsInvalid(NO_KEY, "cluster.key")
     if new.mind.api_key != old.mind.api_key and not fits_a_header(new.mind.api_key.get_secret_value()):
         raise SettingsInvalid(NO_KEY, "mind.api_key")
 
@@ -136,7 +147,9 @@ def check_models(old: Settings, new: Settings) -> None:
     """Nothing is fetched behind the user's back: a choice is taken once its model is here."""
     for stage in STAGES:
         choice = getattr(new, stage)
-        if (choice.engine, choice.model) == (getattr(old, stage).engine, getattr(old, stage).model):
+        before = getattr(old, stage)
+        same = (choice.engine, choice.model) == (before.engine, before.model) and stage not in old.cluster.stages
+        if same or stage in new.cluster.stages:
             continue
         if why := not_installed(choice.engine):
             raise SettingsRefused(why, f"{stage}.engine")

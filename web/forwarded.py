@@ -40,8 +40,13 @@ class Forwarded:
         await self._behind(scope, receive, send)  # type: ignore[arg-type]  # uvicorn has types of its own for ASGI
 
     def _is_proxy(self, scope: Scope) -> bool:
-        try:
-            peer = ipaddress.ip_address((scope.get("client") or ("",))[0])
-        except ValueError:
-            return False
-        return any(peer in each for each in self._proxies)
+        return comes_from(scope, self._proxies)
+
+
+def comes_from(scope: Scope, networks: Iterable[Network]) -> bool:
+    """Whether the peer of this very connection is in one of them."""
+    try:
+        peer = ipaddress.ip_address((scope.get("client") or ("",))[0])
+    except ValueError:
+        return False
+    return any(peer in each for each in networks)

@@ -13,6 +13,7 @@ import ipaddress
 import socket
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -169,6 +170,34 @@ def content_security_policy(host: str, *, secure: bool) -> str:
     )
 
 
+class Keys(Protocol):
+    """What opens the server."""
+
+    given_by: str
+    """Where somebody has their key from, as in: the token `that Parley printed when it started`."""
+
+    def needed(self, scope: Scope) -> bool:
+        """Whether who asks has to bring one."""
+
+    def fit(self, key: str) -> bool:
+        """Whether it is one."""
+
+
+class OneToken:
+    """The owner's, or none where none is needed."""
+
+    given_by = "that Parley printed when it started"
+
+    def __init__(self, token: str | None) -> None:
+        self._token = token
+
+    def needed(self, scope: Scope) -> bool:
+        return self._token is not None
+
+    def fit(self, key: str) -> bool:
+        return self._token is not None and hmac.compare_digest(key.encode(), self._token.encode())
+
+
 class _TooLarge(Exception):
     """A body went past its bound while it was being read."""
 
@@ -188,6 +217,7 @@ class Guard:
         forms: Collection[str] = (),
         opens: Callable[[str], bool] = lambda _: False,
         refused: Callable[[str], None] = lambda reason: None,
+        keys: Keys | None = None,
     ) -> None:
         """
         Args:
@@ -196,8 +226,10 @@ class Guard:
                 but not without its Origin, which is refused.
             opens: whether a key that is not the token opens the Realtime API.
             refused: told of each request that is turned away, and why.
+            keys: what opens everything; the address's token unless given.
         """
         self.refused = refused
+        self.keys = keys or OneToken(address.token)
         self.opens = opens
         self.app = app
         self.address = address
@@ -310,21 +342,20 @@ class Guard:
         return kind in JSON_TYPES or (kind == "multipart/form-data" and canonical(scope["path"]) in self.forms)
 
     def _token_refusal(self, scope: Scope, headers: Headers) -> Response | None:
-        token = self.address.token
-        given = [*_given_keys(headers), *([] if self._listed(scope, headers) else _given_cookies(headers))]
+        given = [*given_keys(headers), *([] if self._listed(scope, headers) else given_cookies(headers))]
         if scope["path"] in {REALTIME, CALLS} and any(map(self.opens, given)):
             return None
         if any(each.startswith(KEY_PREFIX) for each in given):
             return _refused(scope, "This key is not valid, or no longer: get another.", 401)
-        if token is None or any(_same(each, token) for each in given):
+        if not self.keys.needed(scope) or any(map(self.keys.fit, given)):
             return None
-        query = parse_qsl(scope["query_string"].decode("latin-1"))
-        if not any(_same(value, token) for name, value in query if name == "token"):
+        token = next(filter(self.keys.fit, given_in_the_address(scope)), None)
+        if token is None:
             how = "as Authorization: Bearer …" if is_api(scope["path"]) else "with the address, as ?token=…"
-            return _refused(scope, f"Send the token that Parley printed when it started, {how}.", 401)
+            return _refused(scope, f"Send the token {self.keys.given_by}, {how}.", 401)
         if scope["type"] == "websocket" or scope["method"] != "GET":
             return None
-        rest = urlencode([(name, value) for name, value in query if name != "token"])
+        rest = urlencode([(name, value) for name, value in _query(scope) if name != "token"])
         # "//evil" as a path would lead the browser to another host.
         path = "/" + scope["path"].lstrip("/")
         answer = RedirectResponse(path + (f"?{rest}" if rest else ""), 303)
@@ -361,11 +392,7 @@ def _media_type(headers: Headers) -> str:
     return headers.get("content-type", "").split(";")[0].strip().lower()
 
 
-def _same(given: str, token: str) -> bool:
-    return hmac.compare_digest(given.encode(), token.encode())
-
-
-def _given_keys(headers: Headers) -> Iterable[str]:
+def given_keys(headers: Headers) -> Iterable[str]:
     """From `Authorization: Bearer` of a program (the stock SDK's api_key), or from a WebSocket's subprotocols."""
     scheme, _, bearer = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
@@ -374,10 +401,19 @@ def _given_keys(headers: Headers) -> Iterable[str]:
         yield key
 
 
-def _given_cookies(headers: Headers) -> Iterable[str]:
+def given_cookies(headers: Headers) -> Iterable[str]:
     cookies = cookie_parser(headers.get("cookie", ""))  # as a browser does: an odd neighbour spoils no other
     if COOKIE in cookies:
         yield cookies[COOKIE]
+
+
+def given_in_the_address(scope: Scope) -> Iterable[str]:
+    """As ?token=…, which the cookie then takes the place of."""
+    return (value for name, value in _query(scope) if name == "token")
+
+
+def _query(scope: Scope) -> list[tuple[str, str]]:
+    return parse_qsl(scope["query_string"].decode("latin-1"))
 
 
 def _too_large(scope: Scope, bound: int) -> Response:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from fastapi import APIRouter, Request
@@ -14,10 +14,25 @@ from web.service import Service, public_settings
 TEMPLATES = Path(__file__).parent / "templates"
 
 
+PERSONAL = {"talk": "Talk", "memory": "Memory"}
+"""The pages that are about one's own talks."""
+ALL = {**PERSONAL, "setup": "Setup"}
+"""These, and the one on which the machine is set up."""
+
+
 def pages(
-    service: Service, *, version: str, token_needed: bool, elsewhere: Callable[[], list[str]] = list
+    service: Service,
+    *,
+    version: str,
+    token_needed: bool,
+    elsewhere: Callable[[], list[str]] = list,
+    shown: Mapping[str, str] = ALL,
 ) -> APIRouter:
-    """`elsewhere` gives the addresses at which other devices find Parley."""
+    """
+    Args:
+        elsewhere: gives the addresses at which other devices find Parley.
+        shown: the pages that there are, by path, and what they are called.
+    """
     router = APIRouter()
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
 
@@ -27,6 +42,7 @@ def pages(
             "settings": public_settings(service.settings),
             "version": version,
             "token_needed": token_needed,
+            "pages": shown,
             "elsewhere": elsewhere() if name == "setup" else [],
         }
         return HTMLResponse(template.render(known))
@@ -40,6 +56,14 @@ def pages(
     async def talk() -> HTMLResponse:
         """The talk page."""
         return page("talk")
+
+    @router.get("/memory")
+    async def memory() -> HTMLResponse:
+        """The memory page."""
+        return page("memory")
+
+    if "setup" not in shown:
+        return router
 
     @router.get("/setup")
     async def setup() -> HTMLResponse:
@@ -55,10 +79,5 @@ def pages(
     async def activity() -> HTMLResponse:
         """The page of the last hour."""
         return page("activity")
-
-    @router.get("/memory")
-    async def memory() -> HTMLResponse:
-        """The memory page."""
-        return page("memory")
 
     return router

@@ -12,9 +12,10 @@ import socket
 import sys
 import threading
 import webbrowser
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -33,6 +34,7 @@ from web import logs, origins
 from web.app import VERSION, create_app
 from web.certificate import Certificate, CertificateError, keep_fresh, own
 from web.changes import SettingsRefused, check
+from web.drain import drain
 from web.forwarded import Network, network
 from web.guard import Address
 from web.metrics.traces import NoCollector, Traces
@@ -79,6 +81,8 @@ class ServeOptions:
     """Whose word of a client is believed."""
     otlp: str | None = None
     """A collector that is sent each turn's times; None where nothing is sent."""
+    drain_s: float | None = None
+    """How long conversations may go on after a SIGTERM; None ends them at once."""
 
 
 def serve(options: ServeOptions) -> int:
@@ -111,6 +115,7 @@ def serve(options: ServeOptions) -> int:
                 server_config(app, certificate),
                 lambda: welcome(address, service, options, certificate),
                 lambda: certificate_for(options, data),
+                None if options.drain_s is None else partial(drain, service.places, service.dismiss, options.drain_s),
             )
             asyncio.run(server.serve(sockets=[listener]))
     except (ServeError, SettingsError, CertificateError, NoCollector) as error:
@@ -244,23 +249,33 @@ class Server(uvicorn.Server):
         config: uvicorn.Config,
         listening: Callable[[], None],
         renew: Callable[[], Certificate | None] = lambda: None,
+        drain: Callable[[], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
-        """`renew` gives the certificate that is to be used from now on."""
+        """
+        Args:
+            renew: gives the certificate that is to be used from now on.
+            drain: what a SIGTERM waits for; None where it ends the server at once, as Ctrl-C always does.
+        """
         super().__init__(config)
+        self._drain = drain
+        self._draining: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._listening = listening
         self._renew = renew
         self._renewing: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        self._loop = asyncio.get_running_loop()
         if self.started:
             self._listening()
         if self.config.ssl is not None:
             self._renewing = asyncio.create_task(keep_fresh(self.config.ssl, self._renew))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        if self._renewing is not None:
-            self._renewing.cancel()
+        for task in (self._renewing, self._draining):
+            if task is not None:
+                task.cancel()
         await super().shutdown(sockets)
 
     @contextmanager
@@ -279,11 +294,23 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first Ctrl-C ends everything in order. The second does not wait for that: children see the pipe close.
 
-        A terminal that closes says so twice: by itself, and by its shell.
+        A terminal that closes says so twice: by itself, and by its shell. The first SIGTERM lets conversations finish
+        where that is wanted.
         """
+        if sig == signal.SIGTERM and self._drain is not None and self._loop is not None and not self.should_exit:
+            drain, self._drain = self._drain, None
+            self._loop.call_soon_threadsafe(self._begin_draining, drain)
+            return
         if self.should_exit and sig != HANG_UP:
             os._exit(128 + sig)
         super().handle_exit(sig, frame)
+
+    def _begin_draining(self, drain: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        async def drained() -> None:
+            await drain()
+            self.should_exit = True
+
+        self._draining = asyncio.create_task(drained())
 
 
 def welcome(address: Address, service: Service, options: ServeOptions, certificate: Certificate | None = None) -> None:

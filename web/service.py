@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -26,6 +26,7 @@ from web import logs
 from web.changes import SettingsRefused, check
 from web.labels import Labels
 from web.metrics.metrics import Metrics
+from web.places import NoPlace, Places, of_this_machine
 from web.recordings import Recordings
 from web.summaries import Summaries
 from web.talks import Talks
@@ -52,9 +53,22 @@ def public_settings(settings: Settings) -> dict[str, Any]:
     """The settings as the page may know them: everything but the keys."""
     tree = settings.model_dump(mode="json")
     tree["mind"].pop("api_key")
+    tree["cluster"].pop("key")
     for server in tree["tools"]["servers"]:
         server["key"], server["env"] = "", dict.fromkeys(server["env"], "")
     return tree
+
+
+@dataclass(frozen=True, slots=True)
+class Dismissal:
+    """The end of all conversations, asked for by whoever serves them."""
+
+    why: str
+    """In the words of a close frame: at most 123 bytes."""
+    sentence: str = ""
+    """Said to each user before; none where there is no time for it."""
+    elsewhere: bool = False
+    """Whether the user talks somewhere else already, so that a client is not to come back by itself."""
 
 
 class CardInUse(SoundCardError):
@@ -88,10 +102,24 @@ class _Attempt:
 
 class Service:
     def __init__(
-        self, engines: Engines, store: SettingsStore, data: Path, settings: Settings, metrics: Metrics | None = None
+        self,
+        engines: Engines,
+        store: SettingsStore,
+        data: Path,
+        settings: Settings,
+        places: Places | None = None,
+        rules: Callable[[Settings, Settings], None] = check,
+        metrics: Metrics | None = None,
     ) -> None:
-        """`metrics` counts what happens here, for several services where it is given to each."""
+        """
+        Args:
+            places: those of this machine unless they are shared with others.
+            rules: raises SettingsRefused where new settings may not take the place of the old.
+            metrics: counts what happens here, for several services where it is given to each.
+        """
+        self._rules = rules
         self.engines = engines
+        self.places = places or Places(of_this_machine())
         self.store = store
         self.data = data
         self.settings = settings
@@ -113,6 +141,8 @@ class Service:
         self._loading: asyncio.Task[None] | None = None
         self._attempts: set[_Attempt] = set()
         self._watchers: set[Callable[[Settings], None]] = set()
+        self._dismissal: Dismissal | None = None
+        self._dismissed = asyncio.Event()
 
     def tell(self, severity: Severity, text: str) -> None:
         """Keep a notice for whoever looks at the page next."""
@@ -120,15 +150,32 @@ class Service:
 
     @contextmanager
     def conversing(self) -> Iterator[None]:
-        """A conversation runs meanwhile."""
-        self.conversations += 1
-        self._tell_of_talks()
-        try:
-            with self.metrics.talking():
-                yield
-        finally:
-            self.conversations -= 1
+        """A conversation runs meanwhile. Raises NoPlace."""
+        with ExitStack() as held:
+            try:
+                held.enter_context(self.places.one())
+            except NoPlace:
+                self.metrics.refused("no_place")
+                raise
+            held.enter_context(self.metrics.talking())
+            self.conversations += 1
             self._tell_of_talks()
+            try:
+                yield
+            finally:
+                self.conversations -= 1
+                self._tell_of_talks()
+
+    def dismiss(self, dismissal: Dismissal) -> None:
+        """Every conversation ends, those that begin later too. Said twice, the first holds."""
+        self._dismissal = self._dismissal or dismissal
+        self._dismissed.set()
+
+    async def dismissal(self) -> Dismissal:
+        """Wait until all conversations are to end."""
+        await self._dismissed.wait()
+        assert self._dismissal is not None
+        return self._dismissal
 
     def finished(self, record: TurnRecord) -> None:
         """A turn is."""
@@ -193,7 +240,7 @@ class Service:
             while True:
                 old = self.settings
                 attempt.settings = new = edit(old)
-                await asyncio.to_thread(check, old, new)
+                await asyncio.to_thread(self._rules, old, new)
                 staged = await asyncio.to_thread(self.store.stage, new)
                 loaded += await self._applied(new)
                 if self.settings is old:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import cast
 
-from config.engines import EngineSpec
+from config.engines import CATALOGUE, EngineSpec
 from config.settings import Settings
 from pipeline.engine import Engine, EngineError
-from pipeline.workers.place import MakePlace, PlacedEngine
+from pipeline.turns.model import WorkerTurnModel
+from pipeline.workers.place import MakePlace, Place, PlacedEngine, Wanted
 from pipeline.workers.worker import Worker
 
 
@@ -26,3 +28,35 @@ def create(spec: EngineSpec, settings: Settings, data: Path, place: MakePlace = 
         raise EngineError(f"{spec.label} cannot be used ({error}): run `python3 setup.py` to install it.") from error
     arguments = spec.arguments(settings, data)
     return cast(Engine, kind(**arguments, place=place) if issubclass(kind, PlacedEngine) else kind(**arguments))
+
+
+def wanted(stage: str, settings: Settings, data: Path) -> Wanted:
+    """The place that a stage's engine asks for, so that it can be made elsewhere.
+
+    Args:
+        stage: ears, turns or voice.
+
+    Raises:
+        EngineError: there is no such engine, or it computes in no place.
+    """
+    asked: list[Wanted] = []
+
+    def noted(
+        engine: str,
+        target: str,
+        kwargs: Mapping[str, object] | None = None,
+        *,
+        concurrency: int = 1,
+        errors: tuple[type[Exception], ...] = (),
+        kinds: tuple[type, ...] = (),
+    ) -> Place:
+        asked.append(Wanted(engine, target, kwargs, concurrency, errors, kinds))
+        return asked[-1].made(Worker)
+
+    if stage == "turns":
+        WorkerTurnModel(noted)
+    elif spec := CATALOGUE.get((stage, getattr(settings, stage).engine)) if stage in ("ears", "voice") else None:
+        create(spec, settings, data, noted)
+    if not asked:
+        raise EngineError(f"There is no engine for {stage!r} that could be deployed: choose ears, turns or voice.")
+    return asked[0]

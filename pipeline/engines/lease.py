@@ -181,8 +181,16 @@ class LeasedVoice(Lease[TextToSpeech]):
             self._speaking -= 1
 
     def speaker(self) -> Speaker:
+        return self.talker(lambda engine: engine.speaker())
+
+    def talker(self, choose: Callable[[TextToSpeech], Speaker]) -> Speaker:
+        """Of a conversation.
+
+        Args:
+            choose: makes the speaker, given the engine.
+        """
         lease = self.current
-        speaker = lease.engine.speaker()
+        speaker = choose(lease.engine)
         kind = _ContextualSpeaker if isinstance(speaker, ContextualSpeaker) else _Speaker
         return kind(lease, speaker)
 

@@ -52,12 +52,9 @@ class MemoryHost:
     """The memory itself, for a worker process; what goes wrong with it becomes EngineError."""
 
     def __init__(self, report: Report, path: Path, owner: str, chroma: ChromaServer | None) -> None:
-        os.environ.setdefault("TQDM_DISABLE", "1")  # transformers' bars are for a terminal, not for a log
-        # One question is too little work to share out: on a busy machine, several threads wait 500 ms for each other
-        # where one takes 16 ms. Read when torch is imported, which is when the model is loaded.
-        os.environ["OMP_NUM_THREADS"] = "1"
+        prepare()
         self._embedder = FetchedEmbedder(report)
-        with _told():
+        with told():
             self._memory = Memory(path, owner=owner, chroma=chroma, embedder=self._embedder)
 
     def do(self, verb: str, *args: Any, **options: Any) -> Any:
@@ -67,19 +64,32 @@ class MemoryHost:
                 self._embedder.folder()
             except EngineError as error:
                 return str(error)
-        with _told():
+        with told():
             done = called(self._memory, verb, *args, **options)
-        if verb == "warm":  # what is there now stays: going through it all would make some recall wait for 200 ms
-            gc.collect()
-            gc.freeze()
+        if verb == "warm":
+            settle()
         return done
 
     def close(self) -> None:
         self._memory.close()
 
 
+def prepare() -> None:
+    """A process for remembering: asked before anything is loaded."""
+    os.environ.setdefault("TQDM_DISABLE", "1")  # transformers' bars are for a terminal, not for a log
+    # One question is too little work to share out: on a busy machine, several threads wait 500 ms for each other
+    # where one takes 16 ms. Read when torch is imported, which is when the model is loaded.
+    os.environ["OMP_NUM_THREADS"] = "1"
+
+
+def settle() -> None:
+    """What is there now stays: going through it all would make some recall wait for 200 ms."""
+    gc.collect()
+    gc.freeze()
+
+
 @contextmanager
-def _told() -> Iterator[None]:
+def told() -> Iterator[None]:
     try:
         yield
     except MemoryFault as fault:
@@ -127,10 +137,14 @@ class WorkerMemory(PlacedEngine[Place], MemoryVerbs):
         return replace(status, state="loading") if self._warming and status.state == "ready" else status
 
     async def _do(self, verb: str, *args: object, **options: object) -> Any:
-        """Ask the process; when it dies over it, ask the next one: a turn is then kept twice rather than not at all."""
-        await self._place.ready()
-        try:
-            return await self._place.call("do", verb, *args, **options)
-        except WorkerDied:
-            await self._place.ready()
-            return await self._place.call("do", verb, *args, **options)
+        return await asked(self._place, "do", verb, *args, **options)
+
+
+async def asked(place: Place, method: str, *args: object, **options: object) -> Any:
+    """Ask the process; when it dies over it, ask the next one: a turn is then kept twice rather than not at all."""
+    await place.ready()
+    try:
+        return await place.call(method, *args, **options)
+    except WorkerDied:
+        await place.ready()
+        return await place.call(method, *args, **options)

@@ -22,9 +22,11 @@ from pipeline.engines.slot import TITLES, EnginePlan, Part, Slot
 from pipeline.tts import ManyVoiced, VoiceChoice
 from pipeline.turns.model import WorkerTurnModel
 from pipeline.turns.vad import VoiceActivity, VoiceActivityLike, load_model
+from pipeline.workers.deployment import Cluster
 from pipeline.workers.place import MakePlace
+from pipeline.workers.ray import RayPlace
 from pipeline.workers.worker import Worker
-from rag import ChromaServer
+from rag import ChromaServer, MemoryVerbs
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +39,9 @@ _LEASES: dict[Stage, Callable[[Any, Precedence], Engine]] = {
 PEER_S = 45.0
 """For the whole of what a server elsewhere is asked while it is taken into use. One that is well has answered in 35 s,
 of which it may take 30 to load its model."""
+
+AGAIN_S = 15.0
+"""After so long, a server elsewhere that was away is asked again."""
 
 STAND_INS: dict[Part, str] = {"ears": "pocketsphinx", "mind": "builtin", "voice": "espeak"}
 """Engines that need nothing but this computer."""
@@ -62,16 +67,27 @@ class _SmallModel:
 
 
 class Engines:
-    def __init__(self, settings: Settings, data: Path, place: MakePlace = Worker, *, peer_s: float = PEER_S) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        data: Path,
+        place: MakePlace = Worker,
+        *,
+        peer_s: float = PEER_S,
+        again_s: float = AGAIN_S,
+    ) -> None:
         """
         Args:
             place: makes the places where engines compute: by default a process each.
             peer_s: how long a start may take that depends on a server elsewhere.
+            again_s: after how long such a start is tried again.
         """
         self._data = data
         self._place = place
         self._precedence = Precedence()
         self._peer_s = peer_s
+        self._again_s = again_s
+        self._asking_again: asyncio.Task[None] | None = None
         self._change = asyncio.Event()
         self._stopped = False
         self._slots = {part: Slot(part, plan, self._changed) for part, plan in self._plans(settings).items()}
@@ -87,6 +103,17 @@ class Engines:
         """Start every part at once, but for those left out. One that fails says so in health() and stops no other."""
         slots = (slot for part, slot in self._slots.items() if part not in without)
         await asyncio.gather(*(slot.start() for slot in slots), return_exceptions=True)
+        if not self._stopped and self._asking_again is None:
+            self._asking_again = asyncio.create_task(self._ask_again())
+
+    async def _ask_again(self) -> None:
+        """Try what had failed for a server elsewhere, again and again. Memory waits for the user: it is alone on its
+        files, and stopped for a try."""
+        while True:
+            await asyncio.sleep(self._again_s)
+            for part, slot in self._slots.items():
+                if slot.lacking and not slot.wanted.alone:
+                    self._try_beside(part, slot.wanted)
 
     async def stand_in(self) -> dict[str, str]:
         """For each stage that has failed, start what needs nothing but this computer, until apply() has better.
@@ -195,9 +222,13 @@ class Engines:
                     trying.cancel()
             elif slot.lacking and plan.patience_s is None:
                 concerned.append(part)
-            elif slot.lacking and part not in self._retries and not self._changing[part].locked():
-                self._retries[part] = asyncio.create_task(self._retry(part, plan))
+            elif slot.lacking:
+                self._try_beside(part, plan)
         return concerned
+
+    def _try_beside(self, part: Part, plan: EnginePlan) -> None:
+        if plan.patience_s is not None and part not in self._retries and not self._changing[part].locked():
+            self._retries[part] = asyncio.create_task(self._retry(part, plan))
 
     async def _retry(self, part: Part, plan: EnginePlan) -> None:
         slot = Slot(part, plan, self._changed)
@@ -268,7 +299,7 @@ class Engines:
             raise EngineError(f"{TITLES[part]} ({status.engine}) is not ready yet: try again in a moment.")
         raise EngineError(status.last_error or f"{TITLES[part]} ({status.engine}) is not running.")
 
-    def memory(self) -> WorkerMemory:
+    def memory(self) -> MemoryVerbs:
         """To be read and corrected, whatever the other parts do. Its calls wait while it loads.
 
         Raises:
@@ -277,7 +308,7 @@ class Engines:
         slot = self._slots["memory"]
         if slot.engine is None or slot.status.state == "failed":
             raise EngineError(slot.status.last_error or "The memory is not open yet: try again in a moment.")
-        return cast(WorkerMemory, slot.engine)
+        return cast(MemoryVerbs, slot.engine)
 
     def health(self) -> dict[str, EngineStatus]:
         """By part: vad, turns, ears, mind, voice, memory."""
@@ -306,7 +337,8 @@ class Engines:
     async def stop(self) -> None:
         """End every engine and every child process, loaded or still loading. Safe to call twice."""
         self._stopped = True
-        ending = (*self._going, *self._retries.values())
+        asking = () if self._asking_again is None else (self._asking_again,)
+        ending = (*self._going, *self._retries.values(), *asking)
         for task in ending:
             task.cancel()
         await asyncio.gather(*ending, return_exceptions=True)
@@ -324,12 +356,13 @@ class Engines:
         change.set()
 
     def _plans(self, settings: Settings) -> dict[Part, EnginePlan]:
-        memory = settings.memory
+        memory, turns = settings.memory, self._place_of("turns", settings)
         chroma = ChromaServer(memory.chroma_host, memory.chroma_port) if memory.chroma_host else None
         open_memory = partial(WorkerMemory, self._data / "memory", owner=memory.owner, chroma=chroma, place=self._place)
         return {
             "vad": EnginePlan("silero", partial(_SmallModel, "silero", load_model)),
-            "turns": EnginePlan("smart-turn", partial(WorkerTurnModel, self._place)),
+            "turns": EnginePlan("smart-turn", partial(WorkerTurnModel, turns), _where("turns", settings),
+                            patience_s=self._peer_s if "turns" in settings.cluster.stages else None),
             "ears": self._chosen("ears", settings.ears.engine, settings),
             "mind": self._chosen("mind", settings.mind.engine, settings),
             "voice": self._chosen("voice", settings.voice.engine, settings),
@@ -343,10 +376,24 @@ class Engines:
             return EnginePlan(name, partial(_refuse, stage, name))
 
         def leased() -> Engine:
-            return _LEASES[stage](create(spec, settings, self._data, self._place), self._precedence)
+            place = self._place_of(stage, settings)
+            return _LEASES[stage](create(spec, settings, self._data, place), self._precedence)
 
         arguments = spec.arguments(settings, self._data)
-        return EnginePlan(name, leased, arguments, patience_s=self._peer_s if "url" in arguments else None)
+        elsewhere = "url" in arguments or stage in settings.cluster.stages
+        made_of = (arguments, _where(stage, settings))
+        return EnginePlan(name, leased, made_of, patience_s=self._peer_s if elsewhere else None)
+
+    def _place_of(self, stage: str, settings: Settings) -> MakePlace:
+        """Here, or in the cluster."""
+        cluster = _where(stage, settings)
+        return self._place if cluster is None else partial(RayPlace, cluster=cluster, stage=stage)
+
+
+def _where(stage: str, settings: Settings) -> Cluster | None:
+    """The cluster that runs a stage; None where it runs here."""
+    chosen = settings.cluster
+    return Cluster(chosen.url, chosen.key.get_secret_value()) if stage in chosen.stages else None
 
 
 async def _wake(slot: Slot) -> None:

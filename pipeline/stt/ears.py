@@ -1,60 +1,78 @@
 """Speech to text in worker processes: what every recogniser's face has in common.
 
 The recogniser in the process hears several turns, each by a number: open(turn), feed(turn, samples) → (text, stable) or
-None, finish(turn) → text, close_turn(turn).
+None, finish(turn) → text, close_turn(turn). Where it does not know a turn any more it raises WorkerDied.
+
+The sound of a turn stays here until it is closed: where the recogniser dies meanwhile, another one hears all of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
-from itertools import count
 from typing import Any
 
-from pipeline.audio import Samples
-from pipeline.cleanup import uninterrupted
-from pipeline.engine import EngineError
+import numpy as np
+
+from pipeline.audio import EAR_RATE, Samples
 from pipeline.stt import Transcript
-from pipeline.workers.place import Place, PlacedEngine
+from pipeline.workers.place import Place, PlacedEngine, Seat, WorkerDied
 from pipeline.workers.pool import WorkerPool
+
+AT_ONCE = 10 * EAR_RATE
+"""Samples that are told again in one call."""
 
 
 class WorkerHearing:
     """One turn, at one of the workers."""
 
-    def __init__(self, workers: WorkerPool, turn: int) -> None:
+    def __init__(self, workers: WorkerPool) -> None:
         self._workers = workers
-        self._turn = turn
         self._place: Place | None = None
-        """While it is open."""
+        self._seat: Seat | None = None
+        """While it is open, and the place that has it."""
+        self._told: list[Samples] = []
+        """What the recogniser has heard of the turn."""
 
     async def feed(self, samples: Samples) -> Transcript | None:
-        partial: tuple[str, int] | None = await self._call("feed", samples)
+        partial: tuple[str, int] | None = await self._ask("feed", samples)
+        self._told.append(samples)
         return None if partial is None else Transcript(*partial)
 
     async def finish(self) -> Transcript:
-        text: str = await self._call("finish")
+        text: str = await self._ask("finish")
         return Transcript(text, len(text))
 
     async def close(self) -> None:
-        place, self._place = self._place, None
-        if place is not None:
+        place, seat = self._place, self._seat
+        self._place = self._seat = None
+        if place is not None and seat is not None:
             self._workers.give(place)
-            with suppress(EngineError):  # a process that is gone holds nothing
-                await uninterrupted(place.call("close_turn", self._turn))
+            await seat.leave()
 
-    async def _call(self, method: str, *args: object) -> Any:
-        if self._place is None:
+    async def _ask(self, method: str, *args: object) -> Any:
+        if self._seat is None:
             self._place = self._workers.take()  # before the answer: who is cancelled meanwhile must still close it
-            await self._place.call("open", self._turn)
-        return await self._place.call(method, self._turn, *args)
+            self._seat = self._place.seat("close_turn")
+            await self._seat.call("open")
+        await self._seat.ready()
+        try:
+            return await self._seat.call(method, *args)
+        except WorkerDied:
+            await self._tell_again(self._seat)
+            return await self._seat.call(method, *args)
+
+    async def _tell_again(self, seat: Seat) -> None:
+        await seat.ready()
+        await seat.call("open")
+        told = np.concatenate([np.zeros(0, np.float32), *self._told])
+        for at in range(0, len(told), AT_ONCE):
+            await seat.call("feed", told[at : at + AT_ONCE])
 
 
 class WorkerEars(PlacedEngine[WorkerPool]):
     def __init__(self, make: Callable[[], Place], *, most: int = 1, busy: int = 1) -> None:
         """One worker; up to `most` where each serves `busy` speakers or more."""
         super().__init__(WorkerPool(make, most=most, busy=busy))
-        self._turns = count()
 
     def listen(self) -> WorkerHearing:
-        return WorkerHearing(self._place, next(self._turns))
+        return WorkerHearing(self._place)

@@ -22,7 +22,7 @@ from pipeline.audio import EAR_RATE, Samples
 from pipeline.audio.pcm import to_pcm16
 from pipeline.engine import EngineError, Report
 from pipeline.stt.ears import WorkerEars
-from pipeline.workers.place import MakePlace
+from pipeline.workers.place import MakePlace, WorkerDied
 from pipeline.workers.worker import Worker
 
 _DECODERS = 6
@@ -108,7 +108,7 @@ class Decoders:
         try:
             return self._turns[turn]
         except KeyError:
-            raise EngineError("PocketSphinx was restarted and lost what you said: please say it again.") from None
+            raise WorkerDied("PocketSphinx was restarted and lost what you said: please say it again.") from None
 
     def _decoder(self) -> Any:
         import pocketsphinx

@@ -23,10 +23,13 @@ import numpy as np
 
 from pipeline.audio import EAR_RATE, Samples
 from pipeline.engine import EngineError
-from pipeline.stt import CannotFulfil, Transcript, TranscriptionWishes, Written
+from pipeline.stt import CannotFulfil, Transcript, TranscriptionWishes, Word, Written
 from pipeline.stt.decoder import Decoded
 from pipeline.workers.place import MakePlace, Place, PlacedEngine, WorkerDied
 from pipeline.workers.worker import Worker
+
+KINDS = (Decoded, Written, Word, TranscriptionWishes)
+"""What crosses to the decoder and back."""
 
 DECODE_EVERY = round(0.5 * EAR_RATE)
 """New samples worth another decoding while one speaks."""
@@ -256,7 +259,9 @@ class Whisper(PlacedEngine[Place]):
             "compute_type": compute_type,
             "shortest_s": shortest_s,
         }
-        super().__init__(place("Whisper", "pipeline.stt.decoder:Decoder", arguments, errors=(CannotFulfil,)))
+        super().__init__(
+            place("Whisper", "pipeline.stt.decoder:Decoder", arguments, errors=(CannotFulfil,), kinds=KINDS)
+        )
         self._decodings = Decodings(self._place)
 
     def listen(self) -> WhisperHearing:

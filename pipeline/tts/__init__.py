@@ -62,6 +62,10 @@ class VoiceChoice:
     """For people."""
 
 
+SPEECH: tuple[type, ...] = (Spoken, WordTime, VoiceChoice)
+"""What engines of this stage give."""
+
+
 @runtime_checkable
 class ManyVoiced(Protocol):
     """What an engine adds that has voices to choose from."""

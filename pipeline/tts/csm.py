@@ -15,18 +15,17 @@ import threading
 from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from config.engines import fetches
 from pipeline.audio import EAR_RATE, Samples
-from pipeline.cleanup import uninterrupted
 from pipeline.engine import EngineError, Progress, Report
 from pipeline.models.fetching import fetched
-from pipeline.tts import Spoken
+from pipeline.tts import SPEECH, Spoken
 from pipeline.tts.clauses import reached
-from pipeline.workers.place import ChangeablePlace, MakePlace, Place, PlacedEngine
+from pipeline.tts.unbroken import unbroken
+from pipeline.workers.place import ChangeablePlace, MakePlace, Place, PlacedEngine, Seat
 from pipeline.workers.worker import Worker
 
 if TYPE_CHECKING:
@@ -309,15 +308,17 @@ def _told(beginning: str = "") -> Iterator[None]:
 
 
 class CsmSpeaker:
-    def __init__(self, place: Place, talk: int, like: Sequence[tuple[str, str]] | None = None) -> None:
-        self._place = place
-        self._talk = talk
+    def __init__(self, seat: Seat, like: Sequence[tuple[str, str]] | None = None) -> None:
+        self._seat = seat
         self._like = like
 
     async def speak(self, text: str) -> AsyncGenerator[Spoken, None]:
-        async with aclosing(self._place.stream("speak", self._talk, text, self._like)) as frames:
+        async with aclosing(unbroken(self._seat, text, self._stream)) as frames:
             async for spoken in frames:
                 yield spoken
+
+    def _stream(self, text: str) -> AsyncGenerator[Spoken, None]:
+        return self._seat.stream("speak", text, self._like)
 
     async def user_said(self, text: str, samples: Samples) -> None:
         await self._remember("user_said", text, samples)
@@ -327,13 +328,12 @@ class CsmSpeaker:
         await self._remember("said", samples)
 
     async def close(self) -> None:
-        with suppress(EngineError):  # a process that is gone holds nothing
-            await uninterrupted(self._place.call("close_talk", self._talk))
+        await self._seat.leave()
 
     async def _remember(self, method: str, *args: Any) -> None:
         """What the voice does not hear costs it context and nothing else: that is for the log, not for the user."""
         try:
-            await self._place.call(method, self._talk, *args)
+            await self._seat.call(method, *args)
         except EngineError as error:
             log.warning("The voice goes on without this turn in mind: %s", error)
 
@@ -371,8 +371,7 @@ class Csm(PlacedEngine[Place]):
             "device": device,
             "adapter": adapter,
         }
-        super().__init__(place("CSM", f"{__name__}:Synthesizer", arguments, concurrency=THREADS))
-        self._talks = count()
+        super().__init__(place("CSM", f"{__name__}:Synthesizer", arguments, concurrency=THREADS, kinds=SPEECH))
 
     async def start(self, report: Report) -> None:
         self._check(self._references)
@@ -396,10 +395,10 @@ class Csm(PlacedEngine[Place]):
             check_name(self._voices, name)
 
     def speaker(self) -> CsmSpeaker:
-        return CsmSpeaker(self._place, next(self._talks))
+        return CsmSpeaker(self._place.seat("close_talk"))
 
     def speaker_like(self, references: Sequence[tuple[Path, str]]) -> CsmSpeaker:
-        return CsmSpeaker(self._place, next(self._talks), [(str(path), text) for path, text in references])
+        return CsmSpeaker(self._place.seat("close_talk"), [(str(path), text) for path, text in references])
 
 
 def _files(folder: Path, references: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -28,7 +28,8 @@ import soxr
 from pipeline.audio import MOUTH_RATE, Samples
 from pipeline.audio.pcm import from_pcm16
 from pipeline.engine import EngineError, Report
-from pipeline.tts import Spoken, VoiceChoice, WordTime
+from pipeline.tts import SPEECH, Spoken, VoiceChoice, WordTime
+from pipeline.tts.unbroken import unbroken
 from pipeline.workers.place import MakePlace, Place, PlacedEngine
 from pipeline.workers.worker import Worker
 
@@ -250,9 +251,12 @@ class EspeakSpeaker:
         self._place, self._voice = place, voice
 
     async def speak(self, text: str) -> AsyncGenerator[Spoken, None]:
-        async with aclosing(self._place.stream("speak", text, self._voice)) as blocks:
+        async with aclosing(unbroken(self._place, text, self._stream)) as blocks:
             async for spoken in blocks:
                 yield spoken
+
+    def _stream(self, text: str) -> AsyncGenerator[Spoken, None]:
+        return self._place.stream("speak", text, self._voice)
 
     async def user_said(self, text: str, samples: Samples) -> None:
         pass
@@ -281,7 +285,7 @@ class Espeak(PlacedEngine[Place]):
             volume: 0 to 1.
         """
         settings = {"voice": voice, "words_per_minute": words_per_minute, "pitch": pitch, "volume": volume}
-        super().__init__(place("espeak", f"{__name__}:Synthesizer", settings, concurrency=_CONVERSATIONS))
+        super().__init__(place("espeak", f"{__name__}:Synthesizer", settings, concurrency=_CONVERSATIONS, kinds=SPEECH))
 
     def speaker(self) -> EspeakSpeaker:
         return EspeakSpeaker(self._place)

@@ -6,7 +6,6 @@ letter for each diphthong and affricate, and no marks of length in American Engl
 
 from __future__ import annotations
 
-from itertools import count
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from config.packages import KOKORO, KOKORO_VOICES
 from pipeline.audio import Samples
 from pipeline.engine import EngineError, Progress, Report
 from pipeline.models.fetching import fetched
-from pipeline.tts import VoiceChoice
+from pipeline.tts import SPEECH, VoiceChoice
 from pipeline.tts.neural import CONVERSATIONS, NeuralSpeaker, NeuralSynthesizer, session
 from pipeline.workers.place import MakePlace, Place, PlacedEngine
 from pipeline.workers.worker import Worker
@@ -107,14 +106,13 @@ class Kokoro(PlacedEngine[Place]):
             volume: 0 to 1.
         """
         settings = {"voice": voice, "speed": speed, "volume": volume}
-        super().__init__(place("Kokoro", f"{__name__}:Synthesizer", settings, concurrency=CONVERSATIONS))
-        self._numbers = count()
+        super().__init__(place("Kokoro", f"{__name__}:Synthesizer", settings, concurrency=CONVERSATIONS, kinds=SPEECH))
 
     def speaker(self) -> NeuralSpeaker:
-        return NeuralSpeaker(self._place, self._numbers)
+        return NeuralSpeaker(self._place)
 
     def speaker_of(self, voice: str) -> NeuralSpeaker:
-        return NeuralSpeaker(self._place, self._numbers, voice)
+        return NeuralSpeaker(self._place, voice)
 
     async def voices(self) -> list[VoiceChoice]:
         return [VoiceChoice(voice, named(voice)) for voice in KOKORO_VOICES]

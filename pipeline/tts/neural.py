@@ -10,8 +10,8 @@ import os
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, suppress
-from itertools import count
+from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from pipeline.audio import MOUTH_RATE, Samples
 from pipeline.engine import EngineError
 from pipeline.tts import Spoken, WordTime
 from pipeline.tts.phonemes import Phonemizer, Stretch
+from pipeline.tts.unbroken import unbroken
 from pipeline.workers.place import Place
 
 CONVERSATIONS = 8
@@ -71,7 +72,7 @@ class NeuralSynthesizer(ABC):
         """Sound at 24 kHz, block by block.
 
         Args:
-            number: of the speaker's choice, for leave().
+            number: of the listener, for leave().
             early: whether it begins a reply.
             voice: None is the settings', and the only one where an engine has no others.
         """
@@ -160,22 +161,24 @@ def timed(stretch: Stretch, spoken: tuple[int, int], before: int) -> list[WordTi
 class NeuralSpeaker:
     """Within one conversation it knows where a reply begins: its first words are to be heard soon."""
 
-    def __init__(self, place: Place, numbers: count[int], voice: str | None = None) -> None:
-        self._place, self._numbers, self._voice = place, numbers, voice
+    def __init__(self, place: Place, voice: str | None = None) -> None:
+        self._place, self._voice = place, voice
         self._begins = True
 
     async def speak(self, text: str) -> AsyncGenerator[Spoken, None]:
-        number, early, whole = next(self._numbers), self._begins, False
-        self._begins = False
+        early, self._begins = self._begins, False
+        async with aclosing(unbroken(self._place, text, partial(self._clause, early))) as blocks:
+            async for spoken in blocks:
+                yield spoken
+
+    async def _clause(self, early: bool, text: str) -> AsyncGenerator[Spoken, None]:
+        seat = self._place.seat("leave")
         try:
-            async with aclosing(self._place.stream("speak", number, text, early, self._voice)) as blocks:
+            async with aclosing(seat.stream("speak", text, early, self._voice)) as blocks:
                 async for spoken in blocks:
                     yield spoken
-            whole = True
         finally:
-            if not whole:
-                with suppress(EngineError):  # it has died, and so has the work
-                    await self._place.call("leave", number)
+            await seat.leave()
 
     async def user_said(self, text: str, samples: Samples) -> None:
         pass

@@ -6,7 +6,6 @@ A voice is an .onnx file with its .onnx.json beside it, as Piper publishes them;
 from __future__ import annotations
 
 import json
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from config.packages import PIPER_JOE
 from pipeline.audio import MOUTH_RATE, Samples
 from pipeline.engine import EngineError, Progress, Report
 from pipeline.models.fetching import fetched
+from pipeline.tts import SPEECH
 from pipeline.tts.neural import CONVERSATIONS, NeuralSpeaker, NeuralSynthesizer, session
 from pipeline.workers.place import MakePlace, Place, PlacedEngine
 from pipeline.workers.worker import Worker
@@ -91,8 +91,7 @@ class Piper(PlacedEngine[Place]):
             volume: 0 to 1.
         """
         settings = {"model": model, "speed": speed, "volume": volume}
-        super().__init__(place("Piper", f"{__name__}:Synthesizer", settings, concurrency=CONVERSATIONS))
-        self._numbers = count()
+        super().__init__(place("Piper", f"{__name__}:Synthesizer", settings, concurrency=CONVERSATIONS, kinds=SPEECH))
 
     def speaker(self) -> NeuralSpeaker:
-        return NeuralSpeaker(self._place, self._numbers)
+        return NeuralSpeaker(self._place)

@@ -7,8 +7,11 @@ def __init__(self, model: str, *, place: MakePlace = Worker) -> None:
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
+from pipeline.cleanup import uninterrupted
 from pipeline.engine import Engine, EngineError, EngineFace
 
 
@@ -16,8 +19,8 @@ class WorkerDied(EngineError):
     """The engine's process ended in the middle of the work; the work is lost, the process is being restarted."""
 
 
-class Place(Engine, Protocol):
-    """One engine, at work in some place. What it keeps between calls is lost when that place is restarted."""
+class Calls(Protocol):
+    """How an engine is asked for something, wherever it is."""
 
     async def ready(self) -> None:
         """Wait out a restart. Raises EngineError when there is nothing to wait for."""
@@ -31,6 +34,52 @@ class Place(Engine, Protocol):
 
     def stream(self, method: str, *args: object, **kwargs: object) -> AsyncGenerator[Any, None]:
         """What a generator method of the engine yields. Closing this closes that. Raises as call() does."""
+
+
+class Seat(Calls, Protocol):
+    """Of one talker at an engine that tells its talkers apart by a number: each method is given it first.
+
+    What the engine keeps for the number is lost when its place is restarted; the seat goes on.
+    """
+
+    async def leave(self) -> None:
+        """The talker is gone, and the engine forgets the number. Safe to call twice, also where it has died."""
+
+
+class Place(Engine, Calls, Protocol):
+    """One engine, at work in some place. What it keeps between calls is lost when that place is restarted."""
+
+    elastic: bool
+    """Whether more of it are begun as they are needed, without anyone here asking for that."""
+
+    def seat(self, farewell: str) -> Seat:
+        """Args: farewell: the engine's method that forgets a number."""
+
+
+class NumberedSeat:
+    """At an engine that is one and the same for all."""
+
+    def __init__(self, place: Calls, number: int, farewell: str) -> None:
+        self._place = place
+        self._number = number
+        self._farewell = farewell
+        self._left = False
+
+    async def ready(self) -> None:
+        await self._place.ready()
+
+    async def call(self, method: str, *args: object, **kwargs: object) -> Any:
+        return await self._place.call(method, self._number, *args, **kwargs)
+
+    def stream(self, method: str, *args: object, **kwargs: object) -> AsyncGenerator[Any, None]:
+        return self._place.stream(method, self._number, *args, **kwargs)
+
+    async def leave(self) -> None:
+        if self._left:
+            return
+        self._left = True
+        with suppress(EngineError):  # a process that is gone holds nothing
+            await uninterrupted(self._place.call(self._farewell, self._number))
 
 
 @runtime_checkable
@@ -50,6 +99,7 @@ class MakePlace(Protocol):
         *,
         concurrency: int = 1,
         errors: tuple[type[Exception], ...] = (),
+        kinds: tuple[type, ...] = (),
     ) -> Place:
         """
         Args:
@@ -57,7 +107,30 @@ class MakePlace(Protocol):
             target: "module:attribute" of what makes the engine in that place: attribute(report, **kwargs).
             concurrency: how many calls the engine takes at once, each in a thread; further ones wait their turn.
             errors: the engine's own exceptions, raised here again as what they are, made from their text.
+            kinds: the dataclasses that it takes and gives, for places that are reached by a network.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A place that is yet to be made: an engine, as its face asks for it."""
+
+    engine: str
+    target: str
+    kwargs: Mapping[str, object] | None = None
+    concurrency: int = 1
+    errors: tuple[type[Exception], ...] = ()
+    kinds: tuple[type, ...] = ()
+
+    def made(self, place: MakePlace) -> Place:
+        return place(
+            self.engine,
+            self.target,
+            self.kwargs,
+            concurrency=self.concurrency,
+            errors=self.errors,
+            kinds=self.kinds,
+        )
 
 
 P = TypeVar("P", bound=Engine)

@@ -61,6 +61,8 @@ class WorkerPool:
 
     @property
     def _too_few(self) -> bool:
+        if self._workers[0].elastic:
+            return False
         return len(self._workers) < self._most and all(self._users[each] >= self._busy for each in self._workers)
 
     async def _begin_more(self) -> None:

@@ -24,6 +24,7 @@ from functools import partial
 from typing import Any, BinaryIO
 
 from pipeline.engine import EngineError, Progress
+from pipeline.workers.line import names_of
 
 HEADER = struct.Struct("!Q")
 """Length of the pickle that follows, in bytes."""
@@ -132,8 +133,7 @@ class WorkerProcess:
         except Exception as error:  # noqa: BLE001 - whatever an engine raises is told to the parent
             if not isinstance(error, EngineError):  # its place is worth a look; its text may hold words that were said
                 print(type(error).__name__, *traceback.format_tb(error.__traceback__), file=sys.stderr)
-            names = [f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__]
-            self._channel.send("error", number, (names, str(error)))
+            self._channel.send("error", number, (names_of(error), str(error)))
         finally:
             self._listeners.pop(number, None)
 

@@ -27,7 +27,8 @@ from typing import Any
 from config.hardware import resident
 from config.places import ROOT
 from pipeline.engine import EngineError, EngineState, EngineStatus, Progress, Report
-from pipeline.workers.place import WorkerDied
+from pipeline.workers.line import Asking, KnownErrors, Line, Raised
+from pipeline.workers.place import NumberedSeat, WorkerDied
 from pipeline.workers.process import HEADER
 from pipeline.workers.supervision import Heartbeat, Supervision, tied_command
 
@@ -48,25 +49,15 @@ _LARGE = 1 << 20
 """Bytes of a reply from which on unpickling leaves the loop's thread."""
 
 
-class _Raised(Exception):
-    """What the engine raised: the names of its class and of those above it, and its text."""
-
-    def __init__(self, names: list[str], text: str) -> None:
-        super().__init__(text)
-        self.names = names
-        self.text = text
-
-
-class _Child:
+class _Child(Line):
     """One process from its start to its end, and the requests it has not answered yet."""
 
     def __init__(self, process: asyncio.subprocess.Process, engine: str) -> None:
+        super().__init__()
         assert process.stdin is not None and process.stdout is not None
         self.process = process
         self._engine = engine
         self._stdin, self._stdout = process.stdin, process.stdout
-        self._numbers = count()
-        self._replies: dict[int, asyncio.Queue[tuple[str, Any]]] = {}
         self._heard = False
         self._hung = False
         self.gone = asyncio.create_task(self._listen())
@@ -85,34 +76,9 @@ class _Child:
         )
         return cls(process, engine)
 
-    async def request(self, kind: str, *details: object) -> AsyncGenerator[tuple[str, Any], None]:
-        """Replies to one request: any number of ("item", x), then ("value", x). Closing it cancels the work.
-
-        Raises:
-            WorkerDied: the process ended before it had answered.
-            _Raised: what the engine raised.
-        """
-        if self.gone.done():
-            raise self.death()
-        number = next(self._numbers)
-        replies = self._replies[number] = asyncio.Queue()
-        finished = False
-        try:
-            await self._send(kind, number, *details)
-            while not finished:
-                sort, payload = await replies.get()
-                finished = sort != "item"
-                if sort == "died":
-                    raise self.death()
-                if sort == "error":
-                    raise _Raised(*payload)
-                yield sort, payload
-                if kind == "stream" and not finished:
-                    await self._send("more", number)
-        finally:
-            del self._replies[number]
-            if not finished:
-                self._write("cancel", number)
+    @property
+    def ended(self) -> bool:
+        return self.gone.done()
 
     @property
     def how(self) -> str:
@@ -133,12 +99,12 @@ class _Child:
 
     def _ask(self) -> None:
         self._heard = False
-        self._write("ping", _NOBODY)
+        self.write("ping", _NOBODY)
 
     def _answered(self) -> bool:
         return self._heard
 
-    async def end(self, grace: float) -> None:
+    async def stop(self, grace: float) -> None:
         """Close its input, upon which it ends by itself; after `grace` seconds it is killed."""
         self._stdin.close()
         await asyncio.wait([self.gone], timeout=grace)
@@ -150,13 +116,12 @@ class _Child:
             with suppress(ProcessLookupError):
                 self.process.kill()
 
-    def _write(self, kind: str, number: int, *details: object) -> None:
+    def write(self, kind: str, number: int, *details: object) -> None:
         body = pickle.dumps((kind, number, *details), protocol=pickle.HIGHEST_PROTOCOL)
         if not self._stdin.is_closing():
             self._stdin.writelines((HEADER.pack(len(body)), body))
 
-    async def _send(self, kind: str, number: int, *details: object) -> None:
-        self._write(kind, number, *details)
+    async def written(self) -> None:
         with suppress(ConnectionError):  # it has died, which everyone who waits hears from _listen
             await self._stdin.drain()
 
@@ -168,9 +133,7 @@ class _Child:
                 body = await self._stdout.readexactly(length)
                 message = pickle.loads(body) if length < _LARGE else await asyncio.to_thread(pickle.loads, body)
                 self._heard = True
-                kind, number, payload = message
-                if replies := self._replies.get(number):  # else it was cancelled meanwhile
-                    replies.put_nowait((kind, payload))
+                self.take(*message)
         except asyncio.IncompleteReadError:
             pass  # it is about to end; killing it now would take its exit status from asyncio
         except BaseException:
@@ -179,11 +142,12 @@ class _Child:
         finally:
             await self.process.wait()
             self._stdin.close()
-            for replies in self._replies.values():
-                replies.put_nowait(("died", None))
+            self.end()
 
 
-class Worker:
+class Worker(Asking):
+    elastic = False
+
     def __init__(
         self,
         engine: str,
@@ -192,18 +156,20 @@ class Worker:
         *,
         concurrency: int = 1,
         errors: tuple[type[Exception], ...] = (),
+        kinds: tuple[type, ...] = (),
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
         heartbeat: Heartbeat = HEARTBEAT,
     ) -> None:
         """As MakePlace has it; `sleep` and `clock`, in seconds, are for the waits between restarts.
 
-        It is not watched while it loads: a library that comes from a slow disk keeps Python's lock for long.
+        It needs no `kinds`, since pickle takes whatever there is. It is not watched while it loads: a library that
+        comes from a slow disk keeps Python's lock for long.
         """
         self._engine = engine
         self._target, self._kwargs, self._concurrency = target, dict(kwargs or {}), concurrency
-        known: tuple[type[Exception], ...] = (EngineError, *errors)
-        self._errors = {f"{kind.__module__}.{kind.__qualname__}": kind for kind in known}
+        self._errors = KnownErrors(engine, errors)
+        self._seats = count()
         self._supervision = Supervision(BACK_OFF_S, sleep=sleep, clock=clock)
         self._heartbeat = heartbeat
         self._report: Report = lambda progress: None
@@ -262,35 +228,21 @@ class Worker:
             await self._turned.wait()
         self._alive()
 
-    async def call(self, method: str, *args: object, **kwargs: object) -> Any:
-        """Call a method of the engine. When the caller is cancelled, work that has not begun never will.
-
-        Raises:
-            EngineError: the engine is not ready, or failed; WorkerDied when its process ended meanwhile.
-        """
-        async with aclosing(self._replies("call", method, args, kwargs)) as replies:
-            _, value = await anext(replies)
-            return value
+    def seat(self, farewell: str) -> NumberedSeat:
+        return NumberedSeat(self, next(self._seats), farewell)
 
     async def change(self, **kwargs: object) -> None:
         """Call the engine's `become`; after a restart too it is made with these. Raises as call() does."""
         await self.call("become", **kwargs)
         self._kwargs |= kwargs
 
-    async def stream(self, method: str, *args: object, **kwargs: object) -> AsyncGenerator[Any, None]:
-        """What a generator method of the engine yields. Closing this closes that. Raises as call() does."""
-        async with aclosing(self._replies("stream", method, args, kwargs)) as replies:
-            async for kind, item in replies:
-                if kind == "item":
-                    yield item
-
-    async def _replies(self, *request: Any) -> AsyncGenerator[tuple[str, Any], None]:
+    async def replies(self, *request: Any) -> AsyncGenerator[tuple[str, Any], None]:
         async with aclosing(self._alive().request(*request)) as replies:
             try:
                 async for reply in replies:
                     yield reply
-            except _Raised as raised:
-                raise self._translated(raised, "failed") from None
+            except Raised as raised:
+                raise self._errors.translated(raised, "failed") from None
 
     @property
     def _now(self) -> EngineState:
@@ -307,16 +259,6 @@ class Worker:
             case "failed":
                 raise EngineError(self._last_error or f"{self._engine} has failed.")
         raise EngineError(f"{self._engine} is not running.")
-
-    def _translated(self, raised: _Raised, verb: str) -> Exception:
-        known = next((self._errors[name] for name in raised.names if name in self._errors), None)
-        if known is not None:
-            return known(raised.text)
-        line = next(iter(raised.text.splitlines()), "")
-        if "builtins.ImportError" in raised.names:
-            return EngineError(f"{self._engine} {verb} ({line}): run `python3 setup.py` to repair the installation.")
-        kind = raised.names[0].rpartition(".")[2]
-        return EngineError(f"{self._engine} {verb} ({kind}: {line}).")
 
     def _memory_bytes(self) -> int | None:
         if self._child is None or self._child.gone.done():
@@ -350,7 +292,7 @@ class Worker:
             raise
         finally:
             if self._child is not None:
-                await self._child.end(_GRACE_S if self._state == "ready" else 0.0)
+                await self._child.stop(_GRACE_S if self._state == "ready" else 0.0)
 
     async def _death(self) -> None:
         assert self._child is not None
@@ -376,6 +318,6 @@ class Worker:
                         self._turn("loading", progress=progress)
         except WorkerDied:
             raise EngineError(f"{self._engine} cannot be loaded: its process ended ({child.how}).") from None
-        except _Raised as raised:
-            await child.end(0.0)
-            raise self._translated(raised, "cannot be loaded") from None
+        except Raised as raised:
+            await child.stop(0.0)
+            raise self._errors.translated(raised, "cannot be loaded") from None

@@ -15,7 +15,7 @@ from config.engines import CATALOGUE
 from config.profiles import PROFILES
 from pipeline.engine import EngineError
 from web.api.http import checked, json_object
-from web.changes import STAGES, keep_key, keep_tool_keys, merged, switch_off_strange_tools
+from web.changes import STAGES, keep_cluster_key, keep_key, keep_tool_keys, merged, switch_off_strange_tools
 from web.service import Service, public_settings
 
 
@@ -44,6 +44,8 @@ def api(service: Service) -> APIRouter:
             new = checked(Settings, merged(old.model_dump(mode="json"), changes))
             if "api_key" not in changes.get("mind", {}):
                 keep_key(old, new)
+            if "key" not in changes.get("cluster", {}):
+                keep_cluster_key(old, new)
             keep_tool_keys(old, new)
             return new
 
@@ -116,6 +118,8 @@ def settings_file_api(service: Service) -> APIRouter:
             new = brought.model_copy(deep=True)
             if "api_key" not in tree.get("mind", {}):
                 keep_key(old, new)
+            if "key" not in tree.get("cluster", {}):
+                keep_cluster_key(old, new)
             keep_tool_keys(old, new)
             switch_off_strange_tools(old, new)
             new.set_up = new.set_up or old.set_up

@@ -12,9 +12,11 @@ from starlette.websockets import WebSocketDisconnect
 from pipeline.cleanup import until_one_ends
 from pipeline.engine import EngineError
 from web import origins
+from web.api.audio.errors import error_response
+from web.places import NoPlace
 from web.realtime.client_secrets import ClientSecrets
 from web.realtime.reading import Refusal, refused
-from web.realtime.session import Call, NoPlace, Opening, TakenOver, a_place
+from web.realtime.session import Call, Dismissed, Opening, TakenOver
 from web.service import Service
 
 MAX_MESSAGE = 16 << 20
@@ -23,8 +25,11 @@ SILENT_S = 1800.0
 """Seconds after which a client that sends nothing at all gives its place to others."""
 PATIENCE = 10.0
 """Seconds that a client may leave one message unread."""
-NORMAL, GOING_AWAY, POLICY_VIOLATION, INTERNAL_ERROR, TRY_AGAIN_LATER = 1000, 1001, 1008, 1011, 1013
+NORMAL, GOING_AWAY, POLICY_VIOLATION, INTERNAL_ERROR, SERVICE_RESTART, TRY_AGAIN_LATER = (
+    1000, 1001, 1008, 1011, 1012, 1013,
+)  # fmt: skip
 """How a connection ends: RFC 6455, section 7.4, and IANA's registry."""
+TOO_MANY = "too_many_conversations"
 TAKEN_OVER = 4001
 """Ours: a page that is told so does not come back by itself."""
 
@@ -36,18 +41,31 @@ def realtime(service: Service, secrets: ClientSecrets) -> APIRouter:
 
     @router.websocket("/v1/realtime")
     async def connect(socket: WebSocket) -> None:
-        await socket.accept("realtime" if "realtime" in origins.protocols(socket.headers) else None)
+        opened = opening(socket, secrets)
         try:
-            with a_place(service):
-                opened = opening(socket, secrets)
+            with service.conversing():
+                await _accept(socket)
                 # our own page may be left open beside other work, and says nothing while its microphone is off
                 await Connection(socket, Call(service, opened), None if opened.parley else SILENT_S).run()
         except NoPlace as full:
-            error = refused(Refusal("too_many_conversations", str(full)))
-            await socket.send_text(error.model_dump_json(exclude_none=True))
-            await socket.close(TRY_AGAIN_LATER, "too many conversations")
+            await _turn_away(socket, full, page=opened.parley)
 
     return router
+
+
+async def _accept(socket: WebSocket) -> None:
+    await socket.accept("realtime" if "realtime" in origins.protocols(socket.headers) else None)
+
+
+async def _turn_away(socket: WebSocket, why: NoPlace, *, page: bool) -> None:
+    """Before the upgrade, where a proxy can still ask another server. Our own page is told after it: a browser keeps
+    from its pages why a WebSocket was not opened."""
+    if not page:
+        await socket.send_denial_response(error_response(503, str(why), None, TOO_MANY, why.retry_s))
+        return
+    await _accept(socket)
+    await socket.send_text(refused(Refusal(TOO_MANY, str(why))).model_dump_json(exclude_none=True))
+    await socket.close(TRY_AGAIN_LATER, "too many conversations")
 
 
 def opening(socket: WebSocket, secrets: ClientSecrets) -> Opening:
@@ -90,6 +108,9 @@ class Connection:
             code, reason = GOING_AWAY, str(error)
         except TakenOver:
             code, reason = TAKEN_OVER, "this conversation goes on in another window"
+        except Dismissed as dismissed:
+            dismissal = dismissed.dismissal
+            code, reason = TAKEN_OVER if dismissal.elsewhere else SERVICE_RESTART, dismissal.why
         except SlowReader:
             code, reason = POLICY_VIOLATION, f"nothing was read for {PATIENCE:.0f} s"
             logger.warning("A client stopped reading and was disconnected.", extra={"conversation": self._call.name})

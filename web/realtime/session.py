@@ -10,8 +10,8 @@ import asyncio
 import json
 import uuid
 from collections import deque
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,16 +27,14 @@ from pipeline.engine import EngineError, EngineStatus
 from web.changes import STAGES
 from web.realtime import beta, parts
 from web.realtime import events as wire
-from web.realtime.capacity import of_this_machine
 from web.realtime.card import Card
 from web.realtime.commands import Commands
 from web.realtime.narrator import Narrator, milliseconds
 from web.realtime.options import Wishes
 from web.realtime.pace import Pace, Playback
 from web.realtime.reading import Refusal, refused, tree, understood
-from web.service import CardInUse, Service, public_settings
+from web.service import CardInUse, Dismissal, Service, public_settings
 
-MAX_CONVERSATIONS = of_this_machine()
 OUTGOING = 256
 """Messages that may wait for a client to read."""
 LARGE = 1 << 18
@@ -45,24 +43,20 @@ EARLY = 64
 """Messages of a client that wait for the engines."""
 REPORT_EVERY = 0.1
 """Seconds between two estimates of what was heard."""
-
-
-class NoPlace(Exception):
-    """As many conversations run as this machine holds."""
-
-
-@contextmanager
-def a_place(service: Service) -> Iterator[None]:
-    """Raises NoPlace."""
-    if service.conversations >= MAX_CONVERSATIONS:
-        service.metrics.refused("no_place")
-        raise NoPlace(f"{MAX_CONVERSATIONS} conversations run already; close one (a tab, a program), then try again.")
-    with service.conversing():
-        yield
+FAREWELL_S = 20.0
+"""Within which the sentence that ends a call is said, and heard, or given up."""
 
 
 class TakenOver(Exception):
     """The conversation goes on in another call."""
+
+
+class Dismissed(Exception):
+    """Whoever serves the call ends it."""
+
+    def __init__(self, dismissal: Dismissal) -> None:
+        super().__init__(dismissal.why)
+        self.dismissal = dismissal
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +101,10 @@ class Call:
         self._whole = ""
         """The last one whose sound was sent to its end."""
         self._sounded = asyncio.Event()
+        self._farewell = ""
+        """What is said last; none while the call is not to end."""
+        self._said = asyncio.Event()
+        """It was heard, or spoken over."""
 
     async def run(self) -> None:
         """Converse until the conversation ends, or this is cancelled.
@@ -114,9 +112,16 @@ class Call:
         Raises:
             EngineError: there are no engines.
             TakenOver: another call goes on with it.
+            Dismissed: whoever serves it ends it.
         """
         with self._service.watching(self._settings_changed):
-            await until_one_ends(self._converse(), self._follow(), self._watch_engines(), self._until_given_up())
+            await until_one_ends(
+                self._converse(),
+                self._follow(),
+                self._watch_engines(),
+                self._until_given_up(),
+                self._until_dismissed(),
+            )
 
     # -- to the client ------------------------------------------------------------------------------------------------
 
@@ -133,6 +138,7 @@ class Call:
 
     def sent(self, event: wire.ServerEvent) -> None:
         """It is on its way: from now on it may be heard."""
+        self._outgoing.task_done()
         if not isinstance(event, wire.ResponseOutputAudioDelta | wire.ResponseOutputAudioDone):
             return
         answer = self._narrator.answer_of(event.item_id)
@@ -301,6 +307,8 @@ class Call:
                             await self._outgoing.put(told)
                         if cut_off is not None:
                             await self._outgoing.put(cut_off)
+                        if isinstance(event, ReplyDone) and self._farewell and event.text.strip() == self._farewell:
+                            self._said.set()
                 finally:
                     telling.close()
                     self._conversation = self._commands = self._card = None  # what changes from here on is not for it
@@ -312,6 +320,18 @@ class Call:
     async def _until_given_up(self) -> None:
         await self._given_up.wait()
         raise TakenOver
+
+    async def _until_dismissed(self) -> None:
+        """The last sentence waits until nobody speaks, and the end until it was heard."""
+        dismissal = await self._service.dismissal()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FAREWELL_S):
+                if dismissal.sentence and self._conversation is not None and self._wishes.kind == "realtime":
+                    self._farewell = dismissal.sentence
+                    self._conversation.announce(self._farewell)
+                    await self._said.wait()
+                    await self._outgoing.join()
+        raise Dismissed(dismissal)
 
     def _keep_pace(self, event: Event) -> wire.ConversationItemTruncated | None:
         """A client clears what it plays when it is told that speech has started, so the pace stops there too.

@@ -138,3 +138,23 @@ class OnlyOnce:
 class NeedsPackage:
     def __init__(self, report: Report) -> None:
         import a_package_that_nobody_has  # type: ignore[import-not-found]  # noqa: F401
+
+
+class Talkers:
+    """Remembers what each of them said, by a number."""
+
+    def __init__(self, report: Report, diary: str = "") -> None:
+        self._said: dict[int, list[str]] = {}
+        self._diary = diary
+
+    def say(self, talker: int, word: str) -> list[str]:
+        self._said.setdefault(talker, []).append(word)
+        return self._said[talker]
+
+    def talkers(self) -> int:
+        return len(self._said)
+
+    def forget(self, talker: int) -> None:
+        del self._said[talker]
+        with Path(self._diary).open("a") as file:
+            file.write("forgotten\n")

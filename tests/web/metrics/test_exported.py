@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from websockets.exceptions import InvalidStatus
 
 from tests.web.conftest import Running, served
 from tests.web.metrics.exported import exported
@@ -67,16 +68,16 @@ async def test_nothing_that_was_said_and_nobodys_id_is_in_it(running: Running) -
     assert "rufus" not in text.lower() and "sunny" not in text and "conv_" not in text
 
 
-async def test_refusals_are_counted_by_their_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("web.realtime.session.MAX_CONVERSATIONS", 0)
+async def test_refusals_are_counted_by_their_reason(tmp_path: Path) -> None:
     async with served(tmp_path, token="secret") as running, running.client() as client:
+        running.service.places.most = 0
         key = {"Authorization": "Bearer secret"}
         for headers in ({}, {"Host": "evil.example"}, key | {"Origin": "https://evil.example"}):
             await client.get("/api/settings", headers=headers)
         await client.put("/api/settings", content="x", headers=key | {"Content-Type": "text/plain"})
         await client.put("/api/settings", content=b"x" * (2 << 20), headers=key | {"Content-Type": "application/json"})
-        async with running.connect(additional_headers=key) as socket:
-            assert (await Client(socket).error())["code"] == "too_many_conversations"
+        with pytest.raises(InvalidStatus):
+            await running.connect(additional_headers=key)
         client.headers.update(key)
         found = await exported(client)
     reasons = {reason: count for (name, reason), count in found.items() if name == "parley_refusals_total"}

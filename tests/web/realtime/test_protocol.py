@@ -353,16 +353,19 @@ async def test_several_conversations_at_once_keep_apart(running: Running) -> Non
         assert running.service.conversations == 2
 
 
-async def test_one_conversation_too_many_is_refused_with_a_reason(
-    running: Running, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("web.realtime.session.MAX_CONVERSATIONS", 1)
+async def test_one_conversation_too_many_is_refused_with_a_reason(running: Running) -> None:
+    running.service.places.most = 1
     async with running.connect() as first:
         await the(first, "session.created")
-        async with running.connect() as second:
-            assert (await the(second, "error"))["error"]["code"] == "too_many_conversations"
+        with pytest.raises(InvalidStatus) as turned_away:
+            await running.connect()
+        answer = turned_away.value.response
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+        assert json.loads(answer.body or b"")["error"]["code"] == "too_many_conversations"
+        async with running.connect("?parley=1") as page:  # a browser does not tell its page of an answer like that
+            assert (await the(page, "error"))["error"]["code"] == "too_many_conversations"
             with pytest.raises(ConnectionClosed) as closed:
-                await second.recv()
+                await page.recv()
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1013
     await eventually(lambda: not running.service.conversations)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from fastapi import APIRouter
 
+from config import Settings
 from web.api.audio.chat import chat_api
 from web.api.audio.generate import MAX_BODY as GENERATE_BODY
 from web.api.audio.generate import generate_api
@@ -43,10 +44,10 @@ def audio_api(service: Service, voices: Voices, queues: Queues) -> APIRouter:
     return router
 
 
-def larger_bodies(service: Service) -> Mapping[str, Callable[[], int]]:
+def larger_bodies(settings: Callable[[], Settings]) -> Mapping[str, Callable[[], int]]:
     """By path, how many bytes may be sent there: recordings as the settings have it."""
     return {
-        **dict.fromkeys(RECORDINGS, lambda: (service.settings.api.upload_mb << 20) + FRAME_BYTES),
+        **dict.fromkeys(RECORDINGS, lambda: (settings().api.upload_mb << 20) + FRAME_BYTES),
         **dict.fromkeys(SAMPLES, lambda: SAMPLE_BYTES + FRAME_BYTES),
         "/v1/chat/completions": lambda: CHAT_BYTES,
         "/v1/completions": lambda: CHAT_BYTES,

@@ -12,7 +12,7 @@ from web.realtime import events as wire
 from web.realtime.connection import PATIENCE, SlowReader
 from web.realtime.pcm import decoded
 from web.realtime.reading import Refusal, refused
-from web.realtime.session import Call, TakenOver
+from web.realtime.session import Call, Dismissed, TakenOver
 from web.realtime.webrtc.hearing import Hearing
 from web.realtime.webrtc.peer import Peer
 from web.realtime.webrtc.playout import Playout, Voice
@@ -49,7 +49,7 @@ class Connection:
                 await self._peer.send(self._call.written(refused(Refusal("engine_error", str(error)))) or "")
         except SlowReader:
             logger.warning("A client stopped reading and was disconnected.", extra={"conversation": self._call.name})
-        except (Ended, TakenOver):
+        except (Ended, TakenOver, Dismissed):
             pass
         finally:
             await self._peer.close()

@@ -10,11 +10,13 @@ from contextlib import ExitStack
 
 from fastapi import APIRouter, Request, Response
 
-from web.api.audio.errors import SOON_S, Refused
+from web.api.audio.errors import Refused
+from web.places import NoPlace
 from web.realtime.client_secrets import ClientSecrets
+from web.realtime.connection import TOO_MANY
 from web.realtime.options import undeclared
 from web.realtime.reading import refused
-from web.realtime.session import Call, NoPlace, Opening, a_place
+from web.realtime.session import Call, Opening
 from web.realtime.webrtc.connection import Connection
 from web.realtime.webrtc.offer import Asked, asked, offer
 from web.realtime.webrtc.peer import Peer
@@ -41,9 +43,9 @@ class Calls:
         offered = offer(asked.sdp, client)
         with ExitStack() as held:
             try:
-                held.enter_context(a_place(self._service))
+                held.enter_context(self._service.conversing())
             except NoPlace as full:
-                raise Refused(429, str(full), None, "too_many_conversations", SOON_S) from full
+                raise Refused(503, str(full), None, TOO_MANY, full.retry_s) from full
             playout = Playout(lambda event: call.tell(event))
             call = Call(self._service, opening, playout)
             for each in asked.left_out:

@@ -97,17 +97,15 @@ async def test_only_a_webrtc_call_has_an_output_buffer(running: Running) -> None
         assert "conversation.item.truncate" in text
 
 
-async def test_a_call_ends_by_either_side_and_gives_its_place_back(
-    running: Running, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("web.realtime.session.MAX_CONVERSATIONS", 1)
+async def test_a_call_ends_by_either_side_and_gives_its_place_back(running: Running) -> None:
+    running.service.places.most = 1
     async with running.client() as client:
         async with peer() as first:
             await first.call(client)
             await first.the("session.created")
             async with peer() as second:
                 full = await second.call(client)
-            assert (full.status_code, full.json()["error"]["code"]) == (429, "too_many_conversations")
+            assert (full.status_code, full.json()["error"]["code"]) == (503, "too_many_conversations")
             assert full.headers["retry-after"]
             assert (await client.post(f"{first.location}/hangup")).status_code == 200
             assert running.service.conversations == 0

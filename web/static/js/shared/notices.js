@@ -74,7 +74,8 @@ export function tellEngines(engines) {
   for (const [stage, engine] of Object.entries(engines)) {
     const key = `failed-${stage}`;
     if (engine.state === "failed") {
-      const link = { href: `/setup#${STAGE_FIELDS[stage] ?? "engines"}`, text: "Choose another in Setup." };
+      const setUpHere = document.querySelector('nav a[href="/setup"]'); // elsewhere it is the administrator's to mend
+      const link = setUpHere && { href: `/setup#${STAGE_FIELDS[stage] ?? "engines"}`, text: "Choose another in Setup." };
       const why = engine.last_error ?? `${engine.engine} didn’t start.`;
       failures.set(stage, why);
       for (const said of shown.keys()) if (!said.startsWith("failed-") && isFailure(said)) withdraw(said);

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from web.realtime.capacity import capacity
+from web.places import capacity
 
 GB = 10**9
 

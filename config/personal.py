@@ -1,0 +1,64 @@
+"""Where one server serves several people: which settings are each person's own, and which are the administrator's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from config.settings import Settings
+
+PERSONAL: dict[str, tuple[str, ...]] = {
+    "ears": ("sensitivity",),
+    "mind": ("persona", "personas", "temperature", "max_tokens"),
+    "voice": ("name",),
+    "memory": ("enabled", "budget_chars"),
+    "tools": ("builtin", "permissions"),
+    "recording": ("enabled",),
+    "turns": (
+        "meaning", "shortest_ms", "longest_ms", "silence_ms", "speculations", "pre_roll_ms", "max_speech_s",
+    ),
+}  # fmt: skip
+"""By branch. What loads an engine, asks a server, starts a program or holds a key is not among them."""
+
+
+def lendable(machine: Settings) -> Settings:
+    """The administrator's settings as everyone may know them, and begins with: without keys, addresses and programs."""
+    nothing = Settings()
+    lent = machine.model_copy(deep=True)
+    lent.set_up = True
+    lent.audio = nothing.audio
+    lent.mind.url, lent.mind.api_key = nothing.mind.url, nothing.mind.api_key
+    lent.voice.references = []
+    lent.memory.owner = nothing.memory.owner
+    lent.memory.chroma_host, lent.memory.chroma_port = nothing.memory.chroma_host, nothing.memory.chroma_port
+    lent.tools.servers = []
+    lent.log = nothing.log.model_copy(update={"words": False})
+    return lent
+
+
+def of_a_person(lent: Settings, own: Settings) -> Settings:
+    """What is in force for somebody: their own where that is personal, the administrator's elsewhere.
+
+    A voice is kept with the engine that it was chosen for.
+    """
+    settings = lent.model_copy(deep=True)
+    for branch, names in PERSONAL.items():
+        if branch == "voice" and (own.voice.engine, own.voice.model) != (lent.voice.engine, lent.voice.model):
+            continue
+        chosen = getattr(own, branch)
+        setattr(settings, branch, getattr(settings, branch).model_copy(update={n: getattr(chosen, n) for n in names}))
+    return settings
+
+
+def first_strange(lent: Settings, wanted: Settings) -> str | None:
+    """The first setting, such as mind.engine, that is not somebody's own to change; None where all are."""
+    return _differing(wanted.model_dump(), of_a_person(lent, wanted).model_dump())
+
+
+def _differing(one: dict[str, Any], other: dict[str, Any], above: str = "") -> str | None:
+    for name, value in one.items():
+        if value == other[name]:
+            continue
+        if isinstance(value, dict):
+            return _differing(value, other[name], f"{above}{name}.")
+        return f"{above}{name}"
+    return None

@@ -1,0 +1,110 @@
+"""The running engines as one of several users has them: the memory is their own, all else is lent to everybody."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+from config.settings import Settings
+from pipeline.conversation.stages import Stages
+from pipeline.engine import Engine, EngineFace, EngineStatus
+from pipeline.engines.lease import LeasedVoice
+from pipeline.engines.memories import Memories, Owned, OwnersMemory
+from pipeline.engines.running import Engines
+from pipeline.engines.slot import EnginePlan, Part
+from pipeline.tts import ManyVoiced, Speaker, TextToSpeech, VoiceChoice
+from pipeline.turns.vad import VoiceActivityLike
+
+
+class PersonalVoice(EngineFace[LeasedVoice]):
+    """The voice engine that everybody uses, speaking as one user likes it."""
+
+    def __init__(self, engine: LeasedVoice, name: str) -> None:
+        """`name` is one of its voices; empty is the one that everybody has who has chosen none."""
+        super().__init__(engine)
+        self.name = name
+
+    def speaker(self) -> Speaker:
+        return self.engine.talker(self._choose)
+
+    def _choose(self, engine: TextToSpeech) -> Speaker:
+        return engine.speaker_of(self.name) if self.name and isinstance(engine, ManyVoiced) else engine.speaker()
+
+
+class LentEngines(Engines):
+    """It starts, changes and stops the memory; the engines that are lent are their lender's to start and to stop."""
+
+    def __init__(
+        self, lender: Engines, memories: Memories, owned: Owned, data: Path, settings: Callable[[], Settings]
+    ) -> None:
+        """
+        Args:
+            owned: where the user's memory is.
+            data: the folder of what else is theirs.
+            settings: those in force for them.
+        """
+        self._lender = lender
+        self._memories = memories
+        self._owned = owned
+        self._settings = settings
+        self._voice: PersonalVoice | None = None
+        super().__init__(Settings(), data)
+
+    def _plans(self, settings: Settings) -> dict[Part, EnginePlan]:
+        return {"memory": EnginePlan("memory", partial(self._memories.of, self._owned), self._owned, alone=True)}
+
+    async def stand_in(self) -> dict[str, str]:
+        return {}
+
+    def stages(self) -> Stages:
+        lent = self._lender.stages()
+        memory = self._slots["memory"].engine
+        return replace(
+            lent, voice=self._personal(cast(LeasedVoice, lent.voice)), memory=cast("OwnersMemory | None", memory)
+        )
+
+    def _personal(self, voice: LeasedVoice) -> PersonalVoice:
+        """The same one as long as nothing has changed: a conversation goes on with its speaker."""
+        name = self._settings().voice.name
+        if self._voice is None or self._voice.engine is not voice or self._voice.name != name:
+            self._voice = PersonalVoice(voice, name)
+        return self._voice
+
+    def vad(self) -> VoiceActivityLike:
+        return self._lender.vad()
+
+    def running(self, part: Part) -> Engine:
+        return super().running(part) if part in self._slots else self._lender.running(part)
+
+    def health(self) -> dict[str, EngineStatus]:
+        return self._lender.health() | super().health()
+
+    def reloading(self) -> dict[str, EngineStatus]:
+        return self._lender.reloading() | super().reloading()
+
+    async def voices(self) -> list[VoiceChoice]:
+        return await self._lender.voices()
+
+    async def changes(self) -> AsyncIterator[dict[str, EngineStatus]]:
+        """The health now and after each change of either, until one of them stops."""
+        lent = cast("AsyncGenerator[object]", self._lender.changes())
+        theirs = asyncio.ensure_future(anext(lent))
+        try:
+            while not self._stopped:
+                mine = asyncio.ensure_future(self._change.wait())
+                if theirs.done():
+                    theirs.result()
+                    theirs = asyncio.ensure_future(anext(lent))
+                yield self.health()
+                await asyncio.wait([mine, theirs], return_when=asyncio.FIRST_COMPLETED)
+                mine.cancel()
+        except StopAsyncIteration:
+            return
+        finally:
+            theirs.cancel()
+            await asyncio.gather(theirs, return_exceptions=True)
+            await lent.aclose()

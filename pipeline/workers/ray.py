@@ -1,0 +1,221 @@
+"""An engine in a cluster, as a Place: a deployment of Ray Serve (deploy/ray_serve.py), reached by its proxy.
+
+It is a WebSocket with data on it (wire.py), so nothing of Ray is needed here, nor the same Python there. Each request
+has a socket of its own, and each talker whom the engine remembers has one for as long: the cluster's router sees what
+is in use as what it is, and a socket stays at its replica (docs/SCALING.md).
+
+When a replica dies, those who used it get WorkerDied, and the next request goes to another one. When the whole cluster
+is away, the status says so, and it is asked again and again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing, suppress
+from typing import Any
+
+from pipeline.engine import EngineError, EngineState, EngineStatus, Progress, Report
+from pipeline.workers.deployment import OPEN_S, Cluster, Deployment, NoReplica, Socket
+from pipeline.workers.line import Asking, KnownErrors, Raised
+from pipeline.workers.place import Wanted, WorkerDied
+from pipeline.workers.supervision import Supervision
+from pipeline.workers.wire import WireError
+
+BACK_OFF_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
+"""Waits between the questions to a cluster that is away; the last one repeats."""
+
+LOOK_S = 10.0
+"""Between two looks whether the cluster is there while nothing is asked of it."""
+
+
+class RayPlace(Asking):
+    elastic = True
+
+    def __init__(
+        self,
+        engine: str,
+        target: str,
+        kwargs: Mapping[str, object] | None = None,
+        *,
+        concurrency: int = 1,
+        errors: tuple[type[Exception], ...] = (),
+        kinds: tuple[type, ...] = (),
+        cluster: Cluster,
+        stage: str,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        open_s: float = OPEN_S,
+        look_s: float = LOOK_S,
+    ) -> None:
+        """As MakePlace has it. The engine must have been deployed with what it is asked for with here, but for
+        `concurrency`, which is settled there.
+
+        Args:
+            cluster, stage: where it is, and its name there.
+            sleep: for the waits between the questions to a cluster that is away.
+            open_s: how long a free replica may take to be found.
+            look_s: after so long without a reason it is looked whether the cluster is there.
+        """
+        self._engine = engine
+        self._errors = KnownErrors(engine, errors)
+        wanted = Wanted(engine, target, kwargs, concurrency, errors, kinds)
+        self._deployment = Deployment(cluster, stage, wanted, open_s)
+        self._look_s = look_s
+        self._supervision = Supervision(BACK_OFF_S, sleep=sleep)
+        self._report: Report = lambda progress: None
+        self._state: EngineState = "stopped"
+        self._last_error: str | None = None
+        self._turned = asyncio.Event()
+        self._doubted = asyncio.Event()
+        """Set when there is reason to look whether the cluster is there."""
+        self._life: asyncio.Task[None] | None = None
+
+    @property
+    def status(self) -> EngineStatus:
+        return EngineStatus(self._engine, self._state, self._last_error, restarts=self._supervision.restarts)
+
+    async def start(self, report: Report) -> None:
+        """Find it in the cluster. Raises EngineError in one sentence; it is not tried again until the next start()."""
+        if self._life is not None:
+            raise EngineError(f"{self._engine} has been started already.")
+        self._report = report
+        self._turn("loading")
+        report(Progress(f"asking the cluster at {self._deployment.cluster} for {self._engine}"))
+        try:
+            await self._look()
+        except BaseException as error:
+            if isinstance(error, EngineError):
+                self._turn("failed", str(error))
+            else:
+                self._turn("stopped")
+            raise
+        self._turn("ready")
+        self._life = asyncio.create_task(
+            self._supervision.keep(self._away, self._back, lambda error: self._turn("failed", str(error)))
+        )
+
+    async def stop(self) -> None:
+        life, self._life = self._life, None
+        if life is not None:
+            life.cancel()
+            await asyncio.wait([life])
+        await self._deployment.closed()
+        self._turn("stopped")
+
+    async def ready(self) -> None:
+        """Wait while the cluster is looked for. Raises EngineError while it is away."""
+        while self._state == "loading":
+            await self._turned.wait()
+        self._alive()
+
+    def seat(self, farewell: str) -> RaySeat:
+        return RaySeat(self, farewell)
+
+    async def replies(self, *request: Any) -> AsyncGenerator[tuple[str, Any], None]:
+        socket = await self.open()
+        try:
+            async with aclosing(self.asked(socket, *request)) as replies:
+                async for reply in replies:
+                    yield reply
+        finally:
+            self.let_go(socket)
+
+    async def asked(self, socket: Socket, *request: Any) -> AsyncGenerator[tuple[str, Any], None]:
+        """Line.request, with the engine's exceptions as callers know them."""
+        async with aclosing(socket.request(*request)) as replies:
+            try:
+                async for reply in replies:
+                    yield reply
+            except Raised as raised:
+                raise self._errors.translated(raised, "failed") from None
+            except WireError as error:
+                raise EngineError(f"{self._engine} in the cluster cannot be asked that: {error}") from error
+            except WorkerDied:
+                self._doubted.set()
+                raise
+
+    async def open(self, farewell: str = "") -> Socket:
+        """A socket to the replica that the cluster's router chooses.
+
+        Raises:
+            EngineError: the cluster is away, has no such engine, or none that is free.
+        """
+        self._alive()
+        try:
+            return await self._deployment.open(farewell)
+        except NoReplica:
+            raise
+        except EngineError:
+            self._doubted.set()
+            raise
+
+    def let_go(self, socket: Socket) -> None:
+        self._deployment.let_go(socket)
+
+    async def _look(self) -> None:
+        """Raises EngineError."""
+        self.let_go(await self._deployment.open())
+
+    async def _away(self) -> None:
+        """Wait until the cluster is gone."""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._look_s):
+                    await self._doubted.wait()
+            self._doubted.clear()
+            try:
+                await self._look()
+            except NoReplica as error:  # so many talk just now; it is there
+                self._last_error = str(error)
+            except EngineError as error:
+                self._turn("loading", str(error))
+                return
+
+    async def _back(self) -> None:
+        self._turn("loading")
+        await self._look()
+        self._turn("ready")
+
+    def _alive(self) -> None:
+        match self._state:
+            case "loading":
+                raise EngineError(f"{self._engine} is not ready yet: try again in a moment.")
+            case "failed":
+                raise EngineError(self._last_error or f"{self._engine} has failed.")
+            case "stopped":
+                raise EngineError(f"{self._engine} is not running.")
+
+    def _turn(self, state: EngineState, error: str | None = None) -> None:
+        self._state = state
+        self._last_error = error or self._last_error
+        turned, self._turned = self._turned, asyncio.Event()
+        turned.set()
+        self._report(Progress(state))
+
+
+class RaySeat(Asking):
+    """One talker's, at the same replica while that lives. What comes after its death goes to another one."""
+
+    def __init__(self, place: RayPlace, farewell: str) -> None:
+        self._place = place
+        self._farewell = farewell
+        self._socket: Socket | None = None
+        self._opening = asyncio.Lock()
+
+    async def ready(self) -> None:
+        await self._place.ready()
+
+    async def leave(self) -> None:
+        """The replica says the farewell when the socket ends."""
+        socket, self._socket = self._socket, None
+        if socket is not None:
+            self._place.let_go(socket)
+
+    async def replies(self, *request: Any) -> AsyncGenerator[tuple[str, Any], None]:
+        async with self._opening:
+            if self._socket is None or self._socket.ended:
+                self._socket = await self._place.open(self._farewell)
+            socket = self._socket
+        async with aclosing(self._place.asked(socket, *request)) as replies:
+            async for reply in replies:
+                yield reply

@@ -1,0 +1,159 @@
+"""A real Ray cluster: talks whose ears and voice are there, while replicas are killed, taken away and replaced."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+
+from config.settings import ClusterSettings, MemorySettings, Settings
+from pipeline.audio import Samples
+from pipeline.conversation.conversation import Conversation
+from pipeline.conversation.events import Event, ReplyText
+from pipeline.ends.file import Held, hold, read_sound
+from pipeline.engine import EngineError
+from pipeline.engines.lease import LeasedEars, LeasedVoice
+from pipeline.engines.running import Engines
+from pipeline.stt import Hearing
+from tests.support.ray_cluster import RayCluster, ray_cluster, wait_until
+from tests.support.recordings import recording
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500), pytest.mark.xdist_group("ray")]
+
+QUESTION = "What is the weather in paris?"
+STORY = "This is a long story, which somebody hears. " * 20
+STAGES = ("ears", "turns", "voice")
+
+
+@pytest.fixture(scope="module")
+def ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
+    with ray_cluster(tmp_path_factory.mktemp("ray")) as ray:
+        ray.deploy(replicas=2)
+        for stage in STAGES:
+            wait_until(ray.running(stage, 2))
+        yield ray
+
+
+def settings(ray: RayCluster, key: str | None = None) -> Settings:
+    address = ClusterSettings(url=ray.cluster.url, key=key or ray.cluster.key, stages=[*STAGES])
+    return Settings(memory=MemorySettings(enabled=False), cluster=address)
+
+
+class Talks:
+    """Engines of which three are in the cluster."""
+
+    def __init__(self, ray: RayCluster, data: Path) -> None:
+        self.settings = settings(ray)
+        self.engines = Engines(self.settings, data)
+        self.question: Samples = read_sound(recording("weather_question.wav"))
+
+    async def __aenter__(self) -> Talks:
+        await self.engines.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.engines.stop()
+
+    def listen(self) -> Hearing:
+        ears = self.engines.running("ears")
+        assert isinstance(ears, LeasedEars)
+        return ears.listen()
+
+    async def said(self, text: str, *, killed: list[int] | None = None) -> list[str]:
+        """The words as they were spoken; processes that are killed meanwhile."""
+        voice = self.engines.running("voice")
+        assert isinstance(voice, LeasedVoice)
+        words = []
+        speaker = voice.speaker()
+        async with aclosing(speaker.speak(text)) as sounds:
+            async for sound in sounds:
+                words += [text[word.start : word.end] for word in sound.words]
+                while killed and len(words) > 10:
+                    os.kill(killed.pop(), signal.SIGKILL)
+        await speaker.close()
+        return words
+
+    async def turn(self) -> Held:
+        def watch(event: Event) -> None:
+            if isinstance(event, ReplyText):
+                assert event.text
+
+        async with Conversation(self.engines.stages(), self.settings, name="talk") as conversation:
+            return await hold(conversation, [self.question], watch=watch)
+
+
+async def test_a_talk_through_the_cluster(ray: RayCluster, tmp_path: Path) -> None:
+    async with Talks(ray, tmp_path) as talks:
+        assert {status.state for status in talks.engines.health().values()} == {"ready"}
+        held = await talks.turn()
+    (record,) = held.records
+    assert record.user == QUESTION and record.heard and len(held.sound)
+    assert not held.notices
+
+
+@pytest.mark.parametrize("survivors", [1, 0])
+async def test_a_voice_that_is_killed_in_mid_sentence(ray: RayCluster, tmp_path: Path, survivors: int) -> None:
+    await asyncio.to_thread(wait_until, ray.running("voice", 2))
+    async with Talks(ray, tmp_path) as talks:
+        victims = sorted(ray.replicas("voice"))[survivors:]
+        assert await talks.said(STORY, killed=victims) == STORY.split(), "each word once, by whoever is left"
+        assert talks.engines.health()["voice"].state == "ready"
+
+
+async def test_ears_that_are_killed_in_mid_turn(ray: RayCluster, tmp_path: Path) -> None:
+    await asyncio.to_thread(wait_until, ray.running("ears", 2))
+    async with Talks(ray, tmp_path) as talks:
+        hearing, middle = talks.listen(), len(talks.question) // 2
+        await hearing.feed(talks.question[:middle])
+        for process in ray.replicas("ears"):
+            os.kill(process, signal.SIGKILL)
+        await hearing.feed(talks.question[middle:])
+        assert (await hearing.finish()).text == QUESTION, "another one has heard all of it"
+        await hearing.close()
+
+
+async def test_scaling_down_and_a_rolling_update_lose_no_turn(ray: RayCluster, tmp_path: Path) -> None:
+    for stage in STAGES:
+        await asyncio.to_thread(wait_until, ray.running(stage, 2))
+    async with Talks(ray, tmp_path) as talks:
+        for replicas, data in ((1, "data"), (1, "other-data")):
+            before = frozenset(process for stage in STAGES for process in ray.replicas(stage))
+            await asyncio.to_thread(ray.deploy, replicas, data)
+            old = before if data == "other-data" else frozenset[int]()
+            turns = 0
+            while not all(ray.running(stage, replicas, old)() for stage in STAGES):
+                for spoken, held in zip(
+                    await asyncio.gather(talks.said(STORY), talks.said(STORY)),
+                    await asyncio.gather(talks.turn(), talks.turn()),
+                    strict=True,
+                ):
+                    assert spoken == STORY.split()
+                    assert [record.user for record in held.records] == [QUESTION]
+                    assert held.records[0].heard and not held.notices
+                turns += 2
+            assert turns, "talks went on meanwhile"
+
+
+async def test_what_is_wrong_with_a_cluster_is_told_in_a_sentence(ray: RayCluster, tmp_path: Path) -> None:
+    async def told(wrong: Settings) -> str:
+        engines = Engines(wrong, tmp_path)
+        await engines.start()
+        sentence = engines.health()["voice"].last_error
+        with pytest.raises(EngineError):
+            engines.running("voice")
+        await engines.stop()
+        assert sentence is not None and "\n" not in sentence
+        return sentence
+
+    assert "refuses the key" in await told(settings(ray, key="another"))
+    fast = settings(ray)
+    fast.voice.words_per_minute = 300
+    assert "with words_per_minute 175, and here it is 300" in await told(fast)
+    nothing = settings(ray)
+    nothing.cluster.url += "/nothing"
+    assert "has no replica of espeak that is free" in await told(nothing)

@@ -1,0 +1,244 @@
+"""The gateway: it knows who asks, and gives each request to that user's own app, which holds nothing of another's."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+from config import SettingsError
+from web.api.audio.errors import error_response
+from web.forwarded import Network, comes_from
+from web.gateway.accounts import Accounts, AccountsError, user_name
+from web.gateway.home import Home, HomeTaken
+from web.gateway.user import Lender, User
+from web.guard import given_cookies, given_in_the_address, given_keys
+from web.service import Dismissal
+
+NAMED = "parley.user"
+"""Of a request's scope: the user whom a proxy has named."""
+IDLE_S = 300.0
+"""After which a user who does nothing is let go, and what is theirs takes no memory here."""
+LOOK_EVERY_S = 0.25
+ARRIVE_S = 8.0
+"""For another gateway to give a user up."""
+END_S = 3.0
+"""For requests to end when their user goes; a conversation keeps what it has to."""
+RETRY_S = 1
+MOVED = Dismissal("you are connected to another server now", elsewhere=True)
+GONE_ON = Dismissal("restarting: connect again, and the conversation goes on")
+REMOVED = Dismissal("this token is not valid any more")
+
+logger = logging.getLogger(__name__)
+
+
+class _Visits:
+    """How many requests of a user are under way, and since when there is none."""
+
+    def __init__(self) -> None:
+        self.over = asyncio.Event()
+        self.over.set()
+        self.since = asyncio.get_running_loop().time()
+        self._open = 0
+
+    def begin(self) -> None:
+        self._open += 1
+        self.over.clear()
+
+    def end(self) -> None:
+        self._open -= 1
+        if not self._open:
+            self.since = asyncio.get_running_loop().time()
+            self.over.set()
+
+
+class Gateway:
+    """The innermost app, and what knows the keys for the guard around it (web.guard.Keys)."""
+
+    given_by = "that you were given for this server"
+
+    def __init__(
+        self, lender: Lender, users: Path, accounts: Accounts, *, patience_s: float = ARRIVE_S, idle_s: float = IDLE_S
+    ) -> None:
+        """
+        Args:
+            users: the folder that has a folder for each user.
+            patience_s: how long another gateway may take to give a user up.
+            idle_s: how long a user who does nothing stays.
+        """
+        self.lender = lender
+        self.accounts = accounts
+        self._folder = users
+        self._patience_s = patience_s
+        self._idle_s = idle_s
+        self._here: dict[str, tuple[User, _Visits]] = {}
+        self._doors: dict[str, asyncio.Lock] = {}
+        """By user: one comes or goes at a time."""
+        self._going: set[asyncio.Task[None]] = set()
+
+    # -- who asks -------------------------------------------------------------------------------------------------
+
+    def needed(self, scope: Scope) -> bool:
+        return NAMED not in scope
+
+    def fit(self, key: str) -> bool:
+        return self.accounts.owner_of(key) is not None
+
+    def opens(self, key: str) -> bool:
+        """Whether it is a short-lived key that one of the users here has made."""
+        return self._maker(key) is not None
+
+    def _maker(self, key: str) -> str | None:
+        return next((name for name, (user, _) in self._here.items() if user.secrets.opens(key)), None)
+
+    def who(self, scope: Scope) -> str | None:
+        """The user whom a trusted proxy names; otherwise the one whose key is given, in the guard's order."""
+        if NAMED in scope:
+            return str(scope[NAMED])
+        headers = Headers(scope=scope)
+        keys = (*given_keys(headers), *given_cookies(headers), *given_in_the_address(scope))
+        return next((name for key in keys if (name := self.accounts.owner_of(key) or self._maker(key))), None)
+
+    @property
+    def here(self) -> dict[str, User]:
+        """By name."""
+        return {name: user for name, (user, _) in self._here.items()}
+
+    # -- requests -------------------------------------------------------------------------------------------------
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        name = self.who(scope)
+        if name is None:
+            await answer(scope, receive, send, 401, f"Send the token {self.given_by}.")
+            return
+        try:
+            async with self.present(name) as user:
+                await user.app(scope, receive, send)
+        except (HomeTaken, SettingsError) as error:
+            await answer(scope, receive, send, 503, str(error), RETRY_S)
+
+    @asynccontextmanager
+    async def present(self, name: str) -> AsyncIterator[User]:
+        """A user, who is here until this and everything else of theirs has ended. Raises HomeTaken, SettingsError."""
+        async with self._door(name):
+            if name not in self._here:
+                try:
+                    user = await User.arrived(name, self._folder / name, self.lender, self._patience_s)
+                except OSError as error:
+                    logger.warning("The folder of a user cannot be used: %s.", error)
+                    raise HomeTaken("What is yours cannot be read here just now: try again in a moment.") from error
+                self._here[name] = user, _Visits()
+            user, visits = self._here[name]
+            visits.begin()
+        try:
+            yield user
+        finally:
+            visits.end()
+
+    # -- coming and going -----------------------------------------------------------------------------------------
+
+    async def tend(self) -> None:
+        """Let go whom another gateway asks for, and who does nothing; until cancelled."""
+        clock = asyncio.get_running_loop().time
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            wanted = await asyncio.to_thread(_wanted, {name: user.home for name, (user, _) in self._here.items()})
+            idle = {name for name, (_, visits) in self._here.items() if clock() - visits.since > self._idle_s}
+            for name in wanted | idle:
+                going = asyncio.create_task(self.let_go(name, self._moved if name in wanted else None))
+                self._going.add(going)
+                going.add_done_callback(self._gone)
+
+    def _gone(self, going: asyncio.Task[None]) -> None:
+        self._going.discard(going)
+        if not going.cancelled() and (error := going.exception()) is not None:
+            logger.error("a user could not be let go", exc_info=error)
+
+    @property
+    def _moved(self) -> Dismissal:
+        """A gateway that drains gets no new connections: the client may come back by itself, to another one."""
+        return MOVED if self.lender.places.closed is None else GONE_ON
+
+    async def let_go(self, name: str, dismissal: Dismissal | None) -> None:
+        """A user goes: their conversations end, and everything is on the disk when this returns.
+
+        Args:
+            dismissal: None lets a user go who does nothing, and nobody else.
+        """
+        async with self._door(name):
+            if name not in self._here or (dismissal is None and not self._here[name][1].over.is_set()):
+                return
+            user, visits = self._here.pop(name)
+            try:
+                if dismissal is not None:
+                    user.service.dismiss(dismissal)
+                async with asyncio.timeout(END_S):
+                    await visits.over.wait()
+            except TimeoutError:
+                logger.info("requests of a user are cut off, who is asked for elsewhere")
+            await user.leave()
+
+    def dismiss(self, dismissal: Dismissal) -> None:
+        """All conversations end, of everybody."""
+        for user, _ in self._here.values():
+            user.service.dismiss(dismissal)
+
+    async def end(self) -> None:
+        """Everybody goes."""
+        await asyncio.gather(*self._going, return_exceptions=True)
+        await asyncio.gather(*(self.let_go(name, GONE_ON) for name in list(self._here)))
+
+    async def follow(self, accounts: Accounts) -> None:
+        """The administrator has changed the file: whoever is not in it any more goes, unless a proxy vouches."""
+        gone = [name for name in self._here if name in self.accounts and name not in accounts]
+        self.accounts = accounts
+        await asyncio.gather(*(self.let_go(name, REMOVED) for name in gone))
+
+    def _door(self, name: str) -> asyncio.Lock:
+        return self._doors.setdefault(name, asyncio.Lock())
+
+
+def _wanted(homes: Mapping[str, Home]) -> set[str]:
+    """Looks at the disk."""
+    return {name for name, home in homes.items() if home.wanted()}
+
+
+class NamedByProxy:
+    """ASGI middleware around all others: the user whom a proxy names that is believed."""
+
+    def __init__(self, app: ASGIApp, proxies: Iterable[Network], header: str | None) -> None:
+        """`header` has the name of who was let in; None where users bring tokens."""
+        self._app = app
+        self._proxies = tuple(proxies)
+        self._header = header
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._header is None or scope["type"] == "lifespan" or not comes_from(scope, self._proxies):
+            await self._app(scope, receive, send)
+            return
+        names = Headers(scope=scope).getlist(self._header)
+        try:
+            if len(names) > 1:
+                raise AccountsError(f"The proxy has named more than one user in {self._header}: mend its settings.")
+            named = {NAMED: user_name(names[0])} if names else {}
+        except AccountsError as error:
+            await answer(scope, receive, send, 401, str(error))
+            return
+        await self._app({**scope, **named}, receive, send)
+
+
+async def answer(
+    scope: Scope, receive: Receive, send: Send, status: int, text: str, retry_s: int | None = None
+) -> None:
+    """In place of the app."""
+    response = error_response(status, text, retry_s=retry_s)
+    if scope["type"] == "websocket":
+        await WebSocket(scope, receive, send).send_denial_response(response)
+    else:
+        await response(scope, receive, send)

@@ -1,0 +1,79 @@
+"""How many conversations this machine holds at once, and who has a place among them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psutil
+
+PER_CORE = 5
+"""By benchmarks/capacity.py: 20 on four cores with the offline profile, each user speaking a third of the time."""
+
+ENGINES_BYTES = 1_500_000_000
+"""What the engines of the offline profile, the server and the system around them need."""
+
+EACH_BYTES = 120_000_000
+"""A conversation's share: mostly the decoder that listens to it."""
+
+
+def capacity(cores: int, memory_bytes: int) -> int:
+    """At least one: whoever has the machine to themselves may try."""
+    return max(1, min(PER_CORE * cores, (memory_bytes - ENGINES_BYTES) // EACH_BYTES))
+
+
+def of_this_machine() -> int:
+    return capacity(os.cpu_count() or 1, psutil.virtual_memory().total)
+
+
+FULL_S, CLOSED_S = 5, 1
+"""After which who is turned away may ask again: somebody may have left; another gateway may have a place."""
+
+
+class NoPlace(Exception):
+    """Nobody else may begin to talk: one sentence."""
+
+    def __init__(self, message: str, retry_s: int) -> None:
+        """`retry_s`: seconds until it is worth asking again."""
+        super().__init__(message)
+        self.retry_s = retry_s
+
+
+class Places:
+    """One for each conversation that may run. Once closed, those that run go on, and none begins."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.taken = 0
+        self.closed: str | None = None
+        """Why none may begin; None while they may."""
+        self._free = asyncio.Event()
+        self._free.set()
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Raises NoPlace."""
+        if self.closed is not None:
+            raise NoPlace(self.closed, CLOSED_S)
+        if self.taken >= self.most:
+            raise NoPlace(
+                f"{self.most} conversations run already; close one (a tab, a program), then try again.", FULL_S
+            )
+        self.taken += 1
+        self._free.clear()
+        try:
+            yield
+        finally:
+            self.taken -= 1
+            if not self.taken:
+                self._free.set()
+
+    def close(self, why: str) -> None:
+        """No conversation begins any more; `why` is one sentence."""
+        self.closed = why
+
+    async def empty(self) -> None:
+        """Wait until no conversation runs."""
+        await self._free.wait()
