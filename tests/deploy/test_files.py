@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
 
 from config import Settings
 from config.places import ROOT
+from deploy.ray_serve import RAY
 
 DEPLOY = ROOT / "deploy"
 COMPOSE = sorted(DEPLOY.glob("compose*.yaml"))
@@ -47,9 +51,29 @@ def services(file: Path) -> dict[str, dict[str, Any]]:
 
 def test_the_administrators_settings_are_settings() -> None:
     settings = Settings.model_validate(json.loads((DEPLOY / "settings.json").read_text(encoding="utf-8")))
-    reached = {re.sub(r".*//([^:/]*).*", r"\1", settings.mind.url), settings.memory.chroma_host}
-    assert reached <= {manifest("Service", name)["metadata"]["name"] for name in ("vllm", "chroma")}
+    urls = (settings.mind.url, settings.cluster.url)
+    reached = {settings.memory.chroma_host, *(urlsplit(url).hostname for url in urls)}
+    assert reached == {manifest("Service", name)["metadata"]["name"] for name in ("vllm", "chroma", "ray")}
     assert reached <= services(DEPLOY / "compose.many.yaml").keys()
+
+
+def first_settings() -> list[str]:
+    """The command that writes them, of compose and of Kubernetes; $$ is compose's way to write $."""
+    (composed,) = services(DEPLOY / "compose.many.yaml")["settings"]["command"]
+    (container,) = dict(pods())["gateway"]["initContainers"]
+    return [composed.replace("$$", "$"), container["args"][0]]
+
+
+@pytest.mark.parametrize("number", [0, 1], ids=["compose", "kubernetes"])
+def test_the_first_start_writes_them_with_the_key_and_no_later_one_does(tmp_path: Path, number: int) -> None:
+    command = first_settings()[number].replace("/data/", f"{tmp_path}/")
+    command = re.sub(r"(?:/settings)?/settings\.json(?= >)", str(DEPLOY / "settings.json"), command)
+    for key in ("first-key", "second-key"):
+        environment = {**os.environ, "PARLEY_CLUSTER_KEY": key}
+        subprocess.run(["sh", "-c", command], env=environment, check=True)
+    written = tmp_path / "settings.json"
+    assert Settings.model_validate_json(written.read_bytes()).cluster.key.get_secret_value() == "first-key"
+    assert written.stat().st_mode & 0o077 == 0
 
 
 def test_a_gateway_has_the_time_to_drain_everywhere() -> None:
@@ -72,7 +96,6 @@ def test_no_pod_of_the_cluster_is_cut_off_before_its_deployments_end() -> None:
     assert ray and all(pod["terminationGracePeriodSeconds"] > longest for pod in ray)
 
 
-@pytest.mark.skipif(not (DEPLOY / "serve.yaml").exists(), reason="the engines' deployments are not described here")
 def test_kuberay_is_given_what_serve_is_given() -> None:
     told = yaml.safe_load(manifest("RayService", "engines")["spec"]["serveConfigV2"])
     (given,) = read(DEPLOY / "serve.yaml")
@@ -123,4 +146,4 @@ def test_vllm_and_ray_are_the_versions_that_parley_names() -> None:
     assert set(re.findall(r"vllm-openai:v(\S+)", text)) == {*vllm}
     chroma = re.findall(r"^chromadb==(\S+)", (ROOT / "requirements.txt").read_text(encoding="utf-8"), re.MULTILINE)
     assert set(re.findall(r"chromadb/chroma:(\S+)", text)) == {*chroma}
-    assert re.findall(r'rayVersion: "(\S+)"', text) == re.findall(r"ARG RAY=(\S+)", DOCKERFILE)
+    assert re.findall(r'rayVersion: "(\S+)"', text) == re.findall(r"ARG RAY=(\S+)", DOCKERFILE) == [RAY]
