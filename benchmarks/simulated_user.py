@@ -29,7 +29,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidMessage
+from websockets.exceptions import InvalidMessage, InvalidStatus
 
 from tests.support.recordings import recording
 
@@ -180,10 +180,21 @@ class Headset:
                     raise RuntimeError(event["error"]["message"])
 
 
+class Refused(Exception):
+    """There was no place; what the server said."""
+
+
 @asynccontextmanager
-async def headset(port: int) -> AsyncIterator[Headset]:
-    """A connection whose microphone and speaker run until the block is left."""
-    async with await connected(f"ws://127.0.0.1:{port}/v1/realtime?parley=1") as socket:
+async def headset(port: int, *, at: str = "", token: str = "") -> AsyncIterator[Headset]:
+    """A connection whose microphone and speaker run until the block is left. Raises Refused.
+
+    Args:
+        port: of a Parley on this machine.
+        at: another one's address instead, like wss://parley.example.
+        token: what opens that.
+    """
+    address = at or f"ws://127.0.0.1:{port}"
+    async with await connected(f"{address}/v1/realtime?parley=1", token=token) as socket:
         await wait_for(socket, "session.created")
         user = Headset(socket, Tracks())
         async with asyncio.TaskGroup() as tasks:
@@ -193,12 +204,15 @@ async def headset(port: int) -> AsyncIterator[Headset]:
                 task.cancel()
 
 
-async def connected(address: str, limit_s: float = 20.0) -> ClientConnection:
-    """A peer that serves one caller after the other may not be listening yet."""
+async def connected(address: str, limit_s: float = 20.0, token: str = "") -> ClientConnection:
+    """A peer that serves one caller after the other may not be listening yet. Raises Refused."""
+    headers = {"Authorization": f"Bearer {token}"} if token else None
     until = time.monotonic() + limit_s
     while True:
         try:
-            return await connect(address, max_size=None)
+            return await connect(address, max_size=None, additional_headers=headers)
+        except InvalidStatus as refusal:
+            raise Refused(refusal.response.body.decode(errors="replace").strip()) from None
         except (OSError, InvalidMessage):
             if time.monotonic() > until:
                 raise
@@ -206,9 +220,13 @@ async def connected(address: str, limit_s: float = 20.0) -> ClientConnection:
 
 
 async def wait_for(socket: ClientConnection, type: str) -> None:
+    """Raises Refused where an error comes instead."""
     async for message in socket:
-        if json.loads(message)["type"] == type:
+        event = json.loads(message)
+        if event["type"] == type:
             return
+        if event["type"] == "error":
+            raise Refused(event["error"]["message"])
 
 
 @contextmanager

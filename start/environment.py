@@ -74,9 +74,9 @@ def by_pip(locks: list[str]) -> list[str]:
     return ["--index-url", TORCH_CPU_INDEX, "--retries", "1", *arguments] if locks == TORCH_CPU else arguments
 
 
-def steps() -> list[tuple[str, list[str]]]:
-    """What is installed, in order: a word for the user and the locks."""
-    if sys.platform == "linux" and platform.machine() in ("x86_64", "aarch64") and not has_nvidia():
+def steps(cuda: bool = False) -> list[tuple[str, list[str]]]:
+    """What is installed, in order: a word for the user and the locks. `cuda`: also where no card is seen."""
+    if sys.platform == "linux" and platform.machine() in ("x86_64", "aarch64") and not (cuda or has_nvidia()):
         # PyPI's build for Linux brings gigabytes of CUDA, of no use without an NVIDIA card.
         first = ("PyTorch for the CPU", TORCH_CPU)
     else:
@@ -94,7 +94,7 @@ APP_LOCKS = ["torch", "torch-cpu", "app", "unpinned"]
 DEV_LOCKS = ["dev", "dev-unpinned"]
 
 
-def ensure_environment(dev: bool = False) -> Path:
+def ensure_environment(dev: bool = False, cuda: bool = False) -> Path:
     """Make or complete .venv, and return its Python. Does nothing, quickly, when all is there."""
     check_mac()
     python = python_of(VENV)
@@ -102,7 +102,7 @@ def ensure_environment(dev: bool = False) -> Path:
     stamp = VENV / ("parley-dev" if dev else "parley-app")
     if python.exists() and stamp.exists() and stamp.read_text(encoding="utf-8") == wanted(locks):
         return python
-    work = steps()
+    work = steps(cuda)
     if dev:
         work.append(("what the tests need", DEV_LOCKS))
     build(VENV, "Parley", "about 2.5 GB", ENVIRONMENT_BYTES, work)
@@ -341,7 +341,9 @@ def parser() -> argparse.ArgumentParser:
         description="Sets Parley up in .venv beside setup.py. main.py does the same on its first start.",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    commands.add_parser("install", help="make the environment (what happens without a command, too)")
+    install = commands.add_parser("install", help="make the environment (what happens without a command, too)")
+    install.add_argument("--cuda", action="store_true",
+                         help="for an NVIDIA card, also where none is seen, as when an image is built")  # fmt: skip
     for name, (_, words) in HANDED_OVER.items():
         commands.add_parser(name, help=words)
     commands.add_parser("vllm", help="make .venv-vllm: vLLM as the language model (Linux; 3.5 GB, with CUDA 10 GB)")
@@ -352,7 +354,7 @@ def main(argv: list[str]) -> int:
     handed = argv[:1] and argv[0] in HANDED_OVER
     options = parser().parse_args(argv[:1] if handed else argv)
     try:
-        python = ensure_environment(dev=options.command == "test")
+        python = ensure_environment(dev=options.command == "test", cuda=getattr(options, "cuda", False))
         if handed:
             return hand_over(python, argv[0], argv[1:])
         if options.command == "vllm":

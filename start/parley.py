@@ -62,6 +62,8 @@ def parser() -> argparse.ArgumentParser:
         metavar="ADDRESS",
         help="believe what the proxy there says of its clients (X-Forwarded-…); may be repeated",
     )
+    parser.add_argument("--otlp", metavar="URL",
+                        help="send each turn's times, never its words, to this OpenTelemetry collector")  # fmt: skip
     parser.add_argument("--drain", type=float, metavar="SECONDS",
                         help="let conversations go on for so long after a SIGTERM (0: they end at once)")  # fmt: skip
     parser.add_argument("--no-browser", action="store_true", help="do not open the page")
@@ -191,6 +193,7 @@ def page(options: argparse.Namespace) -> int:
             certificate=None if options.cert is None else (options.cert, options.key or options.cert),
             public=tuple(options.public),
             proxies=tuple(options.proxy),
+            otlp=options.otlp,
             drain_s=options.drain,
         )
     )

@@ -35,6 +35,7 @@ from web.forwarded import Forwarded, Network
 from web.guard import Address, Guard
 from web.metrics.history import History
 from web.metrics.readings import Readings, read
+from web.metrics.traces import Traces
 from web.network import media_addresses
 from web.pages import PERSONAL, pages
 from web.phone import addresses, phone
@@ -61,6 +62,7 @@ def create_app(
     wyoming: socket.socket | None = None,
     certificate: Certificate | None = None,
     proxies: Iterable[Network] = (),
+    traces: Traces | None = None,
 ) -> FastAPI:
     """The engines are begun by whoever serves the app, once it listens, and stopped with it.
 
@@ -68,6 +70,7 @@ def create_app(
         wyoming: listens for Wyoming's clients; None where none are wanted.
         certificate: what it is served with by https; None where it is not.
         proxies: whose word of a client is believed.
+        traces: told of each turn; closed with the app.
     """
     metrics = service.metrics
     voices, queues, secrets = Voices(service.data), Queues(metrics.refused), ClientSecrets()
@@ -75,6 +78,8 @@ def create_app(
     reading = partial(read, service.engines, queues.by_kind, service.places.most)
     metrics.registry.register(Readings(reading))
     history = History(metrics, reading)
+    if traces is not None:
+        metrics.watchers.append(traces.turn)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -82,13 +87,17 @@ def create_app(
         if wyoming is not None:
             await clients.start(wyoming)
         following = asyncio.create_task(history.follow())
-        async with _running(service, calls):
-            try:
-                yield
-            finally:
-                await clients.stop()
-                following.cancel()
-                await asyncio.gather(following, return_exceptions=True)
+        try:
+            async with _running(service, calls):
+                try:
+                    yield
+                finally:
+                    await clients.stop()
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+            if traces is not None:  # the last turns ended with their conversations
+                await asyncio.to_thread(traces.close)
 
     elsewhere = partial(addresses, address)
     machine = (settings_file_api, models_api, doctor_api, voices_api, sound_api, teaching_api, tools_api, people_api)

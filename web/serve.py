@@ -31,12 +31,13 @@ from config.profiles import PROFILES
 from config.text import printable
 from pipeline.engines.running import Engines
 from web import logs, origins
-from web.app import create_app
+from web.app import VERSION, create_app
 from web.certificate import Certificate, CertificateError, keep_fresh, own
 from web.changes import SettingsRefused, check
 from web.drain import drain
 from web.forwarded import Network, network
 from web.guard import Address
+from web.metrics.traces import NoCollector, Traces
 from web.network import is_everywhere, is_loopback, lan_addresses
 from web.phone import addresses, code
 from web.realtime.connection import MAX_MESSAGE
@@ -78,6 +79,8 @@ class ServeOptions:
     """Where a proxy of the owner's serves it."""
     proxies: tuple[str, ...] = ()
     """Whose word of a client is believed."""
+    otlp: str | None = None
+    """A collector that is sent each turn's times; None where nothing is sent."""
     drain_s: float | None = None
     """How long conversations may go on after a SIGTERM; None ends them at once."""
 
@@ -106,7 +109,8 @@ def serve(options: ServeOptions) -> int:
             service = Service(Engines(settings, data), store, data, settings)
             if notice is not None:
                 service.tell("warning", notice)
-            app = create_app(service, address, wyoming, certificate, believed(options.proxies))
+            traces = None if options.otlp is None else Traces(options.otlp, VERSION)
+            app = create_app(service, address, wyoming, certificate, believed(options.proxies), traces)
             server = Server(
                 server_config(app, certificate),
                 lambda: welcome(address, service, options, certificate),
@@ -114,7 +118,7 @@ def serve(options: ServeOptions) -> int:
                 None if options.drain_s is None else partial(drain, service.places, service.dismiss, options.drain_s),
             )
             asyncio.run(server.serve(sockets=[listener]))
-    except (ServeError, SettingsError, CertificateError) as error:
+    except (ServeError, SettingsError, CertificateError, NoCollector) as error:
         print(f"Parley cannot start: {printable(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:  # uvicorn raises the signal again when it is done

@@ -21,6 +21,7 @@ from web.app import create_app
 from web.certificate import Certificate
 from web.forwarded import network
 from web.guard import Address
+from web.metrics.traces import Traces
 from web.serve import Server, listen, server_config
 from web.service import Service
 
@@ -59,6 +60,7 @@ async def served(
     public: Iterable[str] = (),
     proxies: Iterable[str] = (),
     certificate: Certificate | None = None,
+    traces: Traces | None = None,
 ) -> AsyncIterator[Running]:
     """Serve until the block ends. `engines` are scripted ones unless given; they are begun as serve() does."""
     engines = engines or ScriptedEngines()
@@ -76,7 +78,7 @@ async def served(
             service.begin()
             listening.set()
 
-        app = create_app(service, address, certificate=certificate, proxies=map(network, proxies))
+        app = create_app(service, address, certificate=certificate, proxies=map(network, proxies), traces=traces)
         server = Server(server_config(app, certificate), begin)
         running = asyncio.create_task(server._serve([listener]))  # serve() would take over pytest's signals
         await listening.wait()

@@ -66,7 +66,7 @@ class Short(ScriptedMind):
 
 class Full(ScriptedMind):
     async def reply(self, prompt: Any) -> AsyncGenerator[Any, None]:
-        for piece in ():
+        for piece in list[str]():
             yield piece
         raise PromptTooLong("Say it in shorter parts.")
 

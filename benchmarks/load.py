@@ -1,0 +1,281 @@
+"""How many talks a Parley holds, and where it bends: `python benchmarks/load.py --talks 1,2,4,8`.
+
+Simulated users speak real recordings in real time over the wire. At each number of talks they join one after another,
+then talk for a while: they listen, think, ask again, and now and then interrupt a reply. What is measured is measured
+on their two tracks. With `--at` the users talk with a server elsewhere; `--json` keeps what benchmarks/simulation.py
+goes by.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import statistics
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from websockets.exceptions import ConnectionClosed
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.capacity import quantile, serving, work
+from benchmarks.simulated_user import Headset, Refused, Tracks, headset, load, machine, parley
+from benchmarks.voice_to_voice import QUESTIONS
+
+PATIENCE_S = 30.0
+GOAL_S = 1.0
+"""Within which 95 of 100 turns are to be answered."""
+INTO_REPLY_S = 0.8
+"""How much of a reply is heard before it is interrupted."""
+STEPS = {
+    "understood": "transcript_final",
+    "decided": "decided",
+    "first_clause": "first_clause",
+    "first_sound": "first_sample",
+}
+"""Of the product's own records, for the breakdown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Habits:
+    """Of the users."""
+
+    think_s: tuple[float, float] = (1.0, 4.0)
+    """The shortest and the longest silence before the next question."""
+    interrupts: float = 0.1
+    """The share of replies that are spoken over by the next question."""
+    ramp_s: float = 0.5
+    """Between one user's coming and the next one's."""
+
+
+@dataclass(slots=True)
+class Findings:
+    """At one number of talks."""
+
+    talks: int
+    delays: list[float] = field(default_factory=list)
+    """Seconds from the last sample of a question to the first of its reply."""
+    steps: dict[str, list[float]] = field(default_factory=dict)
+    speech_s: list[float] = field(default_factory=list)
+    reply_s: list[float] = field(default_factory=list)
+    interrupted: int = 0
+    unanswered: int = 0
+    refused: int = 0
+    lost: int = 0
+    """Talks that were cut off."""
+    seconds: float = 0.0
+    busy: list[float] = field(default_factory=list)
+    """Processor seconds of the server and each worker, in that time."""
+    users_busy: float = 0.0
+    """And of the users."""
+
+    @property
+    def p95(self) -> float:
+        return quantile(self.delays, 0.95) if self.delays else float("inf")
+
+    @property
+    def holds(self) -> bool:
+        """Whether these talks were held as they should be."""
+        return self.p95 <= GOAL_S and not (self.unanswered or self.refused or self.lost)
+
+    @property
+    def cores(self) -> float:
+        """That the server and its workers kept busy."""
+        return sum(self.busy) / self.seconds if self.seconds else 0.0
+
+    def take(self, records: Sequence[dict[str, Any]]) -> None:
+        for marks in (record["marks"] for record in records):
+            for step, mark in STEPS.items():
+                if mark in marks and "speech_ended" in marks:
+                    self.steps.setdefault(step, []).append(max(0.0, marks[mark] - marks["speech_ended"]))
+            if {"first_heard", "reply_done"} <= marks.keys():
+                self.reply_s.append(marks["reply_done"] - marks["first_heard"])
+
+
+def delay(tracks: Tracks, before: float) -> float | None:
+    """Seconds from the end of what was said after `before` to the reply; None where there is none."""
+    spoken = [end for _, end in tracks.stretches(tracks.user, joined=1.5) if end > before]
+    if not spoken:
+        return None
+    # of a reply that was spoken over, a last bit may still sound while the question goes on
+    heard = [start for start, _ in tracks.stretches(tracks.reply) if start > spoken[0] - 0.1]
+    return max(0.0, heard[0] - spoken[0]) if heard else None
+
+
+async def until(true: Callable[[], bool], patience_s: float = PATIENCE_S) -> bool:
+    """As a person who listens: it looks at every block."""
+    try:
+        async with asyncio.timeout(patience_s):
+            while not true():  # noqa: ASYNC110  the headset's clock tells nobody
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        return False
+    return True
+
+
+async def turn(user: Headset, question: str, found: Findings, *, over: bool, interrupts: bool) -> None:
+    """One question, and as much of its reply as is listened to.
+
+    Args:
+        over: whether it is spoken over the last reply, whose record comes first.
+        interrupts: whether its own reply is left for the next question.
+    """
+    user.turn_done.clear()
+    before, sound = user.tracks.seconds, load(question)
+    found.speech_s.append(len(sound) / 24_000)
+    earlier = len(user.tracks.records)
+    await user.speak(sound)
+    if over:  # its record may have come while the question was spoken, and comes at the latest then
+        await until(lambda: len(user.tracks.records) > earlier, 5.0)
+        user.turn_done.clear()
+        earlier = len(user.tracks.records)
+    if interrupts:
+        came = await until(lambda: not user.silent or len(user.tracks.records) > earlier)
+        await asyncio.sleep(INTO_REPLY_S)
+        found.interrupted += 1
+    else:
+        came = await until(lambda: len(user.tracks.records) > earlier)
+    tracks = Tracks(list(user.tracks.user), list(user.tracks.reply))
+    found.take(user.tracks.records)
+    user.tracks.forget()
+    measured = await asyncio.to_thread(delay, tracks, before) if came else None
+    if measured is None:
+        found.unanswered += 1
+    else:
+        found.delays.append(measured)
+
+
+Join = Callable[[], Any]
+"""Makes a headset that is connected."""
+
+
+async def talk(join: Join, number: int, until_s: float, habits: Habits, found: Findings) -> None:
+    """One user, until the loop's clock shows `until_s`."""
+    clock, chance = asyncio.get_running_loop().time, random.Random(number)
+    try:
+        async with join() as user:
+            await asyncio.sleep(chance.uniform(0.5, 2.0))
+            asked, over = number, False
+            while clock() < until_s:
+                interrupts = chance.random() < habits.interrupts
+                await turn(user, QUESTIONS[asked % len(QUESTIONS)], found, over=over, interrupts=interrupts)
+                asked, over = asked + 1, interrupts
+                if not interrupts:
+                    await asyncio.sleep(chance.uniform(*habits.think_s))
+    except* Refused:
+        found.refused += 1
+    except* (ConnectionClosed, OSError, RuntimeError):  # the last is an error that the server told of
+        found.lost += 1
+
+
+async def level(join: Join, talks: int, seconds: float, habits: Habits, busy: Callable[[], list[float]]) -> Findings:
+    """So many talks at once. What comes while they join, and while engines get warm, is left out."""
+    found, clock = Findings(talks), asyncio.get_running_loop().time
+    warm = max(habits.ramp_s * talks, min(15.0, seconds / 3))
+    until_s = clock() + warm + seconds
+    users: list[asyncio.Task[None]] = []
+    for number in range(talks):
+        users.append(asyncio.create_task(talk(join, number, until_s, habits, found)))
+        await asyncio.sleep(habits.ramp_s)
+    await asyncio.sleep(max(0.0, until_s - seconds - clock()))
+    for name in ("delays", "steps", "speech_s", "reply_s"):
+        getattr(found, name).clear()
+    found.unanswered = found.interrupted = 0
+    began, then = clock(), busy()
+    await asyncio.wait(users)
+    for user in users:
+        user.result()
+    found.seconds = clock() - began
+    found.users_busy, *found.busy = [now - before for before, now in zip(then, busy(), strict=False)]
+    return found
+
+
+def own_work() -> list[float]:
+    """Processor seconds of the users alone, where the server is elsewhere."""
+    return [sum(os.times()[:2])]
+
+
+def local_work(server: int) -> Callable[[], list[float]]:
+    def busy() -> list[float]:
+        serving_process, users, *workers = work(server)
+        return [users, serving_process, *workers]
+
+    return busy
+
+
+def ms(seconds: float) -> str:
+    return "–" if seconds == float("inf") else f"{1000 * seconds:.0f}"
+
+
+def table(levels: Sequence[Findings], cores: int | None) -> str:
+    lines = [
+        machine(),
+        "",
+        "| talks | median | p95 | p99 ms | understood / decided / clause / sound, medians | turns | interrupted "
+        "| unanswered | refused | lost | cores busy | users' |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for each in levels:
+        steps = " / ".join(ms(statistics.median(each.steps[step])) if each.steps.get(step) else "–" for step in STEPS)
+        quantiles = [ms(quantile(each.delays, share)) if each.delays else "–" for share in (0.5, 0.95, 0.99)]
+        lines.append(
+            f"| {each.talks} | {' | '.join(quantiles)} | {steps} | {len(each.delays)} | {each.interrupted} "
+            f"| {each.unanswered} | {each.refused} | {each.lost} | {each.cores:.2f} "
+            f"| {each.users_busy / max(each.seconds, 1e-9):.2f} |"
+        )
+    held = max((each.talks for each in levels if each.holds), default=0)
+    lines += ["", f"Held, p95 within {GOAL_S:.0f} s and nobody lost: {held} talks."]
+    if cores and held:
+        busy = next(each.cores for each in levels if each.talks == held)
+        lines[-1] += f" {held / cores:.1f} a core of this machine, {held / max(busy, 1e-9):.1f} a core kept busy."
+    return "\n".join(lines)
+
+
+async def measured(
+    levels: Sequence[int], run: Callable[[int], Awaitable[Findings]], told: Callable[[str], None] = print
+) -> list[Findings]:
+    """Each number of talks, one after the other."""
+    found: list[Findings] = []
+    for talks in levels:
+        found.append(await run(talks))
+        told(f"{talks} talks: p95 {ms(found[-1].p95)} ms, {len(found[-1].delays)} turns")
+    return found
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--profile", default="offline")
+    options.add_argument("--talks", default="1,2,4,8", help="how many at once, one after the other")
+    options.add_argument("--seconds", type=float, default=60.0, help="for each number")
+    options.add_argument("--think", type=float, nargs=2, default=(1.0, 4.0), metavar="S")
+    options.add_argument("--interrupts", type=float, default=0.1, help="share of replies that are spoken over")
+    options.add_argument("--ramp", type=float, default=0.5, help="seconds between one user's coming and the next")
+    options.add_argument("--at", default="", help="a server elsewhere, like wss://parley.example")
+    options.add_argument("--token", default="", help="what opens that")
+    options.add_argument("--json", type=Path, help="keep the figures for benchmarks/simulation.py")
+    chosen = options.parse_args()
+    talks = [int(each) for each in chosen.talks.split(",")]
+    habits = Habits(tuple(chosen.think), chosen.interrupts, chosen.ramp)
+
+    def taken(join: Join, busy: Callable[[], list[float]]) -> list[Findings]:
+        return asyncio.run(measured(talks, lambda each: level(join, each, chosen.seconds, habits, busy)))
+
+    if chosen.at:
+        found = taken(lambda: headset(0, at=chosen.at, token=chosen.token), own_work)
+    else:
+        with parley("--profile", chosen.profile) as port:
+            found = taken(lambda: headset(port), local_work(serving(port)))
+    print(table(found, None if chosen.at else os.cpu_count()))
+    if chosen.json:
+        told = {"machine": machine(), "cores": os.cpu_count(), "profile": chosen.profile, "habits": asdict(habits)}
+        chosen.json.write_text(json.dumps({**told, "levels": [asdict(each) for each in found]}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

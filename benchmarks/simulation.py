@@ -1,0 +1,401 @@
+"""What many talks would take, by a discrete-event model that is fed with service times.
+
+    python benchmarks/load.py --talks 1,2,4,8 --json load.json
+    python benchmarks/simulation.py --measured load.json         the model beside the measurement, on this machine
+    python benchmarks/simulation.py --talks 10,1000,100000       a cluster: replicas, cards, cost, and a lost replica
+
+A talk thinks, speaks, is understood, answered and spoken to, again and again. From the end of its speech two things go
+on beside each other: the decision that the turn is over, and the reply, made by ears, mind and voice one after the
+other. Whoever makes something shares it out: the more work at once, the slower each piece (`Server`). The first word is
+heard when both are done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import json
+import math
+import random
+import statistics
+import sys
+from collections import deque
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import simpy
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.capacity import quantile
+
+STAGES = ("ears", "mind", "voice")
+Process = Generator[simpy.Event, Any, None]
+Rate = Callable[[int], float]
+"""How fast each of so many pieces of work goes on, of the speed that one alone has."""
+
+
+class Server:
+    """A replica, or a machine: so many pieces of work at once, each slower the more there are; the rest waits."""
+
+    def __init__(self, env: simpy.Environment, rate: Rate, slots: float = math.inf) -> None:
+        self._env, self._rate, self._slots = env, rate, slots
+        self._inside: list[tuple[float, int, float, simpy.Event]] = []
+        """By the progress at which it is done: (that, number, work, event)."""
+        self._waiting: deque[tuple[float, simpy.Event]] = deque()
+        self._numbers = count()
+        self._progress = 0.0
+        """Seconds of work that each piece has been given since the beginning."""
+        self._since = env.now
+        self._version = 0
+        self.gone = False
+
+    @property
+    def load(self) -> int:
+        return len(self._inside) + len(self._waiting)
+
+    def serve(self, work: float) -> simpy.Event:
+        """Fires with True once it is done, or with False if this server is lost before."""
+        done = self._env.event()
+        self._advance()
+        if len(self._inside) < self._slots:
+            self._enter(work, done)
+        else:
+            self._waiting.append((work, done))
+        self._plan()
+        return done
+
+    def lose(self) -> None:
+        """All that it does is lost."""
+        self.gone = True
+        self._version += 1
+        events = [event for *_, event in self._inside] + [event for _, event in self._waiting]
+        self._inside.clear()
+        self._waiting.clear()
+        for event in events:
+            event.succeed(False)
+
+    def _enter(self, work: float, done: simpy.Event) -> None:
+        heapq.heappush(self._inside, (self._progress + work, next(self._numbers), work, done))
+
+    def _advance(self) -> None:
+        if self._inside:
+            self._progress += self._rate(len(self._inside)) * (self._env.now - self._since)
+        self._since = self._env.now
+
+    def _plan(self) -> None:
+        """Come back when the next piece will be done, unless something changes before."""
+        self._version += 1
+        if not self._inside:
+            return
+        left = max(0.0, self._inside[0][0] - self._progress) / self._rate(len(self._inside))
+        version = self._version
+        self._env.timeout(left).callbacks.append(lambda _: self._reached(version))
+
+    def _reached(self, version: int) -> None:
+        if version != self._version:
+            return
+        self._advance()
+        *_, done = heapq.heappop(self._inside)
+        done.succeed(True)
+        if self._waiting:
+            self._enter(*self._waiting.popleft())
+        self._plan()
+
+
+class Stage:
+    """Replicas of one kind. Whoever comes looks at two of them and takes the emptier, as Ray Serve does."""
+
+    def __init__(self, servers: Sequence[Server], chance: random.Random) -> None:
+        self.servers = list(servers)
+        self._chance = chance
+
+    def take(self) -> Server:
+        some = self._chance.choices(self.servers, k=2)
+        return min(some, key=lambda server: server.load)
+
+    def work(self, work: float) -> Process:
+        """Until it is done; begun again where a replica is lost on the way."""
+        while not (yield self.take().serve(work)):
+            pass
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One stage: what a turn costs there, and what a replica does and takes."""
+
+    work_s: Sequence[float]
+    """Seconds to the first result, of a turn that is alone there; one of these is taken."""
+    rest: float = 0.0
+    """Seconds of work for each second of the reply, after the first sound."""
+    slots: int = 1
+    slowdown: float = 1.0
+    """How much slower each piece gets with one more beside it, of the time that one alone takes; 1 is taking turns."""
+    cards: float = 0.0
+    cores: float = 0.0
+
+    def rate(self, pieces: int) -> float:
+        return 1.0 / (1.0 + self.slowdown * (pieces - 1))
+
+    def busy_s(self, reply_s: float) -> float:
+        """Of work, for one turn."""
+        return statistics.mean(self.work_s) + self.rest * reply_s
+
+    def replicas(self, work_a_second: float, full: float) -> int:
+        """So many that each has at most that share of its slots at work."""
+        at_once = max(1, math.floor(self.slots * full))
+        return max(1, math.ceil(work_a_second / (at_once * self.rate(at_once))))
+
+
+@dataclass(frozen=True, slots=True)
+class Talking:
+    """How people talk, and what of an answer does not depend on load."""
+
+    think_s: tuple[float, float]
+    speech_s: Sequence[float]
+    reply_s: Sequence[float]
+    decided_s: Sequence[float]
+    """From the end of speech until the turn is taken to be over."""
+    way_s: float
+    """From the first sound to the user's ear, beside all that."""
+
+    @property
+    def cycle_s(self) -> float:
+        """From one question to the next, were every answer there at once."""
+        return statistics.mean(self.think_s) + sum(map(statistics.mean, (self.speech_s, self.reply_s, self.decided_s)))
+
+
+@dataclass(slots=True)
+class Answered:
+    """What a simulation gives: when each answer began, and after how long."""
+
+    turns: list[tuple[float, float]] = field(default_factory=list)
+
+    def within(self, begin: float, end: float) -> list[float]:
+        return [seconds for at, seconds in self.turns if begin <= at < end]
+
+
+def talk(
+    env: simpy.Environment,
+    talking: Talking,
+    services: Mapping[str, Service],
+    stages: Mapping[str, Stage],
+    chance: random.Random,
+    answered: Answered,
+) -> Process:
+    """One user, for ever."""
+
+    def reply() -> Process:
+        for name in STAGES:
+            yield from stages[name].work(chance.choice(services[name].work_s))
+
+    yield env.timeout(chance.uniform(0, talking.cycle_s))
+    while True:
+        yield env.timeout(chance.uniform(*talking.think_s))
+        yield env.timeout(chance.choice(talking.speech_s))
+        ended = env.now
+        yield env.process(reply()) & env.timeout(chance.choice(talking.decided_s))
+        yield env.timeout(talking.way_s)
+        answered.turns.append((env.now, env.now - ended))
+        said_s = chance.choice(talking.reply_s)
+        for name in STAGES:
+            if services[name].rest:
+                env.process(stages[name].work(services[name].rest * said_s))
+        yield env.timeout(said_s)
+
+
+# --- one machine, as it was measured ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Its cores are shared by all stages, and by what every talk takes all the time."""
+
+    cores: int
+    talking: Talking
+    services: Mapping[str, Service]
+    aside: float
+    """Cores that a talk keeps busy beside the making of replies: it is listened to, and the wire is written."""
+
+    def simulated(self, talks: int, seconds: float, seed: int = 1) -> Answered:
+        env, chance, answered = simpy.Environment(), random.Random(seed), Answered()
+        free = max(0.05 * self.cores, self.cores - self.aside * talks)
+        cores = Server(env, lambda pieces: min(1.0, free / pieces))
+        stages = dict.fromkeys(STAGES, Stage([cores], chance))
+        for _ in range(talks):
+            env.process(talk(env, self.talking, self.services, stages, chance, answered))
+        env.run(until=seconds)
+        return answered
+
+
+def machine_of(told: Mapping[str, Any]) -> Machine:
+    """What load.py has kept: its smallest number of talks gives the service times, and the rest of a talk's work."""
+    alone = min(told["levels"], key=lambda level: level["talks"])
+    steps = {name: sorted(values) for name, values in alone["steps"].items()}
+    middle = {name: statistics.median(values) for name, values in steps.items()}
+    # The steps of a turn are kept apart from each other, so a stage's time is between two steps' quantiles.
+    ends = [steps["understood"], steps["first_clause"], steps["first_sound"]]
+    begins = [[0.0], *ends[:-1]]
+    services = {
+        name: Service([max(0.0, _at(end, share) - _at(begin, share)) for share in SHARES])
+        for name, begin, end in zip(STAGES, begins, ends, strict=True)
+    }
+    way_s = max(0.0, statistics.median(alone["delays"]) - max(middle["decided"], middle["first_sound"]))
+    think = tuple(told["habits"]["think_s"])
+    talking = Talking(think, alone["speech_s"], alone["reply_s"], steps["decided"], way_s)
+    made = len(alone["delays"]) * sum(statistics.mean(service.work_s) for service in services.values())
+    aside = max(0.0, sum(alone["busy"]) - made) / alone["seconds"] / alone["talks"]
+    return Machine(told["cores"], talking, services, aside)
+
+
+SHARES = tuple((number + 0.5) / 20 for number in range(20))
+
+
+def _at(ordered: Sequence[float], share: float) -> float:
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def beside(told: Mapping[str, Any], seconds: float = 1800.0) -> str:
+    """The prediction for every number of talks that was measured."""
+    machine = machine_of(told)
+    lines = [
+        told["machine"],
+        "",
+        "| talks | median: measured | predicted ms | | p95: measured | predicted ms | |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for level in told["levels"]:
+        if not level["delays"]:
+            continue
+        predicted = machine.simulated(level["talks"], seconds).within(30.0, seconds)
+        cells = [str(level["talks"])]
+        for share in (0.5, 0.95):
+            there, here = quantile(level["delays"], share), quantile(predicted, share)
+            cells += [f"{1000 * there:.0f}", f"{1000 * here:.0f}", f"{round(100 * (here / there - 1)):+d} %"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+# --- a cluster -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    talking: Talking
+    services: Mapping[str, Service]
+    gateway_talks: int
+    """Conversations that a gateway holds."""
+    gateway_cores: float
+    card_hour: float
+    core_hour: float
+    """Prices, in the same currency."""
+    full: float = 0.75
+    """The share of slots that are to be at work, so that some are free for those who come."""
+    back_s: float = 60.0
+    """Until a replica that was lost has been replaced."""
+
+    def replicas(self, talks: int) -> dict[str, int]:
+        turns_a_second, reply_s = talks / self.talking.cycle_s, statistics.mean(self.talking.reply_s)
+        sized = {
+            name: service.replicas(turns_a_second * service.busy_s(reply_s), self.full)
+            for name, service in self.services.items()
+        }
+        return {"gateway": math.ceil(talks / self.gateway_talks), **sized}
+
+    def cards(self, replicas: Mapping[str, int]) -> int:
+        """Shares of a card are put together on one."""
+        return sum(math.ceil(replicas[name] * service.cards) for name, service in self.services.items())
+
+    def cost_hour(self, replicas: Mapping[str, int]) -> float:
+        cores = replicas["gateway"] * self.gateway_cores
+        cores += sum(replicas[name] * service.cores for name, service in self.services.items())
+        return self.cards(replicas) * self.card_hour + cores * self.core_hour
+
+    def simulated(
+        self, talks: int, seconds: float, *, lost: str = "", lost_at: float = math.inf, seed: int = 1
+    ) -> Answered:
+        """Args:
+        lost: the stage of which a replica is lost at `lost_at` seconds, where it has more than one.
+        """
+        env, chance, answered = simpy.Environment(), random.Random(seed), Answered()
+        replicas = self.replicas(talks)
+
+        def server(service: Service) -> Server:
+            return Server(env, service.rate, service.slots)
+
+        stages = {
+            name: Stage([server(service) for _ in range(replicas[name])], chance)
+            for name, service in self.services.items()
+        }
+
+        def lose() -> Process:
+            yield env.timeout(lost_at)
+            servers = stages[lost].servers
+            if len(servers) > 1:
+                servers.pop().lose()
+                yield env.timeout(self.back_s)
+                servers.append(server(self.services[lost]))
+
+        if lost:
+            env.process(lose())
+        for _ in range(talks):
+            env.process(talk(env, self.talking, self.services, stages, chance, answered))
+        env.run(until=seconds)
+        return answered
+
+
+def cluster_of(told: Mapping[str, Any]) -> Cluster:
+    """What a file of service times says."""
+    talking = Talking(**{**told["talking"], "think_s": tuple(told["talking"]["think_s"])})
+    services = {name: Service(**told["stages"][name]) for name in STAGES}
+    return Cluster(talking, services, **told["cluster"])
+
+
+def sizes(cluster: Cluster, sizes: Sequence[int], lost: str, longest_s: float = 120.0) -> str:
+    """A row for each number of talks; a replica of the stage `lost` is lost half-way."""
+    lines = [
+        f"| talks | gateways | ears | mind | voice | cards | an hour | a talk and hour | p95 | p95 in the 10 s after a "
+        f"lost replica ({lost}) | the longest |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for talks in sizes:
+        replicas = cluster.replicas(talks)
+        seconds = min(longest_s, max(30.0, 4e6 / talks))  # of many talks, a short time says as much
+        warm, lost_at = seconds / 4, seconds / 2
+        calm = cluster.simulated(talks, seconds).within(warm, seconds)
+        after = cluster.simulated(talks, seconds, lost=lost, lost_at=lost_at).within(lost_at, lost_at + 10)
+        cost = cluster.cost_hour(replicas)
+        spare = replicas[lost] > 1
+        cells = [
+            f"{talks:,}", *(f"{replicas[name]:,}" for name in ("gateway", *STAGES)), f"{cluster.cards(replicas):,}",
+            f"{cost:,.2f}", f"{cost / talks:.3f}", f"{1000 * quantile(calm, 0.95):.0f} ms",
+            f"{1000 * quantile(after, 0.95):.0f} ms" if spare and after else "there is no other",
+            f"{max(after):.1f} s" if spare and after else "–",
+        ]  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+TIMES = Path(__file__).resolve().parent / "service_times.json"
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--measured", type=Path, help="what load.py has kept: the model beside it")
+    options.add_argument("--talks", default="10,1000,100000")
+    options.add_argument("--times", type=Path, default=TIMES, help="service times of a cluster (service_times.json)")
+    options.add_argument("--lost", choices=STAGES, default="voice", help="of which a replica is lost")
+    chosen = options.parse_args()
+    if chosen.measured:
+        print(beside(json.loads(chosen.measured.read_text(encoding="utf-8"))))
+        return
+    told = json.loads(chosen.times.read_text(encoding="utf-8"))
+    print(told["source"], end="\n\n")
+    print(sizes(cluster_of(told), [int(each) for each in chosen.talks.split(",")], chosen.lost))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""The model of many machines: its servers by theory, its sizes by hand, and that it finds what it was made of."""
+
+from __future__ import annotations
+
+import json
+import random
+import statistics
+from typing import Any
+
+import pytest
+import simpy
+
+from benchmarks.simulation import TIMES, Process, Server, Service, Stage, beside, cluster_of, machine_of
+
+
+def turns_taken(pieces: int) -> float:
+    return 1.0 / pieces
+
+
+def finished(server: Server, env: simpy.Environment, *work: float) -> list[float]:
+    """When each was done, all begun at once."""
+    ends: list[float] = []
+    for each in work:
+        server.serve(each).callbacks.append(lambda _: ends.append(env.now))
+    env.run()
+    return ends
+
+
+def test_work_that_is_alone_takes_its_time_and_what_is_beside_it_slows_it_down() -> None:
+    env = simpy.Environment()
+    assert finished(Server(env, turns_taken), env, 2.0) == [2.0]
+    env = simpy.Environment()
+    assert finished(Server(env, turns_taken), env, 1.0, 2.0) == [2.0, 3.0]
+    env = simpy.Environment()
+    assert finished(Server(env, lambda pieces: 1.0), env, 1.0, 2.0) == [1.0, 2.0]
+
+
+def test_what_has_no_slot_waits_for_one() -> None:
+    env = simpy.Environment()
+    assert finished(Server(env, turns_taken, slots=1), env, 1.0, 2.0) == [1.0, 3.0]
+
+
+def test_a_server_that_is_shared_out_is_as_slow_as_theory_says() -> None:
+    """M/M/1 with processor sharing: 1 / (1 / work - arrivals) on average."""
+    env, chance, took = simpy.Environment(), random.Random(3), list[float]()
+    server = Server(env, turns_taken)
+
+    def piece() -> Process:
+        began = env.now
+        yield server.serve(chance.expovariate(1.0))
+        took.append(env.now - began)
+
+    def arrivals() -> Process:
+        for _ in range(20_000):
+            yield env.timeout(chance.expovariate(0.5))
+            env.process(piece())
+
+    env.process(arrivals())
+    env.run()
+    assert statistics.mean(took) == pytest.approx(2.0, rel=0.05)
+
+
+def test_work_on_a_replica_that_is_lost_is_begun_again_elsewhere() -> None:
+    env, chance = simpy.Environment(), random.Random(1)
+    one, other = Server(env, turns_taken), Server(env, turns_taken)
+    stage = Stage([one], chance)
+    done = env.process(stage.work(2.0))
+
+    def lose() -> Process:
+        yield env.timeout(1.5)
+        stage.servers.remove(one)
+        stage.servers.append(other)
+        one.lose()
+
+    env.process(lose())
+    env.run(until=done)
+    assert env.now == 3.5, "half a second before its end it was lost, and took its two seconds once more"
+
+
+def test_replicas_are_as_many_as_keep_some_slots_free() -> None:
+    service = Service([1.0], slots=8, slowdown=0.0)
+    assert [service.replicas(work, full=0.75) for work in (0.1, 6.0, 6.1, 60.0)] == [1, 1, 2, 10]
+    assert Service([1.0], slots=8, slowdown=1.0).replicas(6.0, full=0.75) == 6, "six at once are no faster than one"
+
+
+def a_cluster() -> dict[str, Any]:
+    return json.loads(TIMES.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+
+
+def test_a_cluster_that_is_sized_so_answers_all_and_a_lost_replica_ends_no_talk() -> None:
+    cluster = cluster_of(a_cluster())
+    replicas = cluster.replicas(400)
+    assert replicas["gateway"] == 4 and replicas["voice"] > 1
+    calm = cluster.simulated(400, 30.0)
+    lost = cluster.simulated(400, 30.0, lost="voice", lost_at=15.0)
+    assert calm.within(0, 15) == lost.within(0, 15), "the same until then"
+    assert max(lost.within(15, 25)) > max(calm.within(15, 25))
+    assert len(lost.turns) == pytest.approx(len(calm.turns), rel=0.05)
+
+
+def test_cost_is_what_its_parts_cost() -> None:
+    cluster = cluster_of(a_cluster())
+    replicas = {"gateway": 2, "ears": 5, "mind": 1, "voice": 3}
+    assert cluster.cards(replicas) == 2 + 1 + 3, "shares of a card are put together"
+    assert cluster.cost_hour(replicas) == pytest.approx(6 * 2.5 + (2 * 2 + 5 * 1 + 1 * 4 + 3 * 2) * 0.04)
+
+
+def measured() -> dict[str, Any]:
+    """A machine of two cores: understood after 0.1 s, a clause 0.2 s later, its sound 0.1 s after that; way 0.05 s."""
+    alone = {
+        "talks": 1,
+        "delays": [0.45] * 20,
+        "steps": {
+            "understood": [0.1] * 20,
+            "decided": [0.3] * 20,
+            "first_clause": [0.3] * 20,
+            "first_sound": [0.4] * 20,
+        },
+        "speech_s": [2.0],
+        "reply_s": [3.0],
+        "busy": [4.0, 24.0],
+        "seconds": 200.0,
+    }
+    habits = {"think_s": [1.0, 3.0], "interrupts": 0.0, "ramp_s": 0.5}
+    return {"machine": "made up", "cores": 2, "habits": habits, "levels": [alone, {**alone, "talks": 16}]}
+
+
+def test_the_model_finds_what_it_was_made_of() -> None:
+    machine = machine_of(measured())
+    assert [statistics.mean(machine.services[name].work_s) for name in ("ears", "mind", "voice")] == pytest.approx(
+        [0.1, 0.2, 0.1]
+    )
+    assert machine.aside == pytest.approx((28.0 - 20 * 0.4) / 200)
+    alone = [seconds for _, seconds in machine.simulated(1, 300.0).turns]
+    assert statistics.median(alone) == pytest.approx(0.45)
+    crowded = [seconds for _, seconds in machine.simulated(18, 300.0).turns]
+    assert statistics.median(crowded) > 0.6
+    assert "| 1 | 450 | 450 | +0 % | 450 | 450 | +0 % |" in beside(measured(), 300.0)

@@ -1,0 +1,97 @@
+"""Turns as OpenTelemetry traces, for an owner who has a collector: a span a stage, and nothing that was said."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from urllib.parse import urlsplit
+
+from pipeline.turns.record import TurnRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """From one mark of a turn's record to another."""
+
+    name: str
+    begins: tuple[str, ...]
+    """The first of these that was reached."""
+    ends: str
+
+
+STAGES = (
+    Stage("speech", ("speech_started",), "speech_ended"),
+    Stage("end of turn", ("speech_ended",), "decided"),
+    Stage("recognition", ("speech_ended",), "transcript_final"),
+    Stage("memory", ("transcript_final",), "recalled"),
+    Stage("mind", ("recalled", "transcript_final"), "first_clause"),
+    Stage("voice", ("first_clause",), "first_sample"),
+    Stage("playback", ("first_heard",), "reply_done"),
+)
+SHUTDOWN_MS = 3000
+"""For what is still to be sent when Parley ends."""
+
+
+class NoCollector(ValueError):
+    """That is no address of a collector; one sentence."""
+
+
+def check(endpoint: str) -> None:
+    """Raises NoCollector."""
+    parts = urlsplit(endpoint)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise NoCollector(f"{endpoint!r} is no collector's address: write it as in --otlp http://localhost:4317.")
+
+
+class Traces:
+    """Sent in batches from a thread of their own; a collector that is away holds nobody up."""
+
+    def __init__(self, endpoint: str, version: str) -> None:
+        """Raises NoCollector. The libraries are imported here: without a collector nobody needs them."""
+        check(endpoint)
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+        # The resource as it stands: the SDK's own would add what it finds out about this machine.
+        self._provider = TracerProvider(
+            resource=Resource({"service.name": "parley", "service.version": version}), shutdown_on_exit=False
+        )
+        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
+        self._tracer = self._provider.get_tracer("parley", version)
+
+    def turn(self, record: TurnRecord) -> None:
+        """It is finished."""
+        from opentelemetry.trace import Status, StatusCode, set_span_in_context
+
+        marks = record.marks
+        if not marks or not record.at:
+            return
+        began = min(marks.values())
+        zero = datetime.fromisoformat(record.at).timestamp() - began
+
+        def at(mark: float) -> int:
+            return int((zero + mark) * 1e9)
+
+        turn = self._tracer.start_span("turn", start_time=at(began))
+        turn.set_attribute("gen_ai.conversation.id", record.conversation)
+        turn.set_attribute("parley.turn", record.turn)
+        turn.set_attribute("parley.outcome", record.outcome)
+        turn.set_attribute("parley.end_of_turn", record.end_of_turn)
+        turn.set_attribute("parley.speculations", record.speculations)
+        if record.outcome == "failed":
+            turn.set_status(Status(StatusCode.ERROR))
+        within = set_span_in_context(turn)
+        for stage in STAGES:
+            first = next((marks[name] for name in stage.begins if name in marks), None)
+            if first is None or stage.ends not in marks:
+                continue
+            span = self._tracer.start_span(stage.name, within, start_time=at(first))
+            span.end(at(max(first, marks[stage.ends])))  # what was done before it was due has taken no time
+        turn.end(at(max(marks.values())))
+
+    def close(self) -> None:
+        """Send what is left. It waits for the collector, so call it in a thread."""
+        self._provider.force_flush(SHUTDOWN_MS)
+        self._provider.shutdown()
