@@ -172,9 +172,12 @@ class Gateway:
             dismissal: None lets a user go who does nothing, and nobody else.
         """
         async with self._door(name):
-            if name not in self._here or (dismissal is None and not self._here[name][1].over.is_set()):
+            if name not in self._here:
                 return
-            user, visits = self._here.pop(name)
+            user, visits = self._here[name]
+            if dismissal is None and (not visits.over.is_set() or user.service.timers.running):
+                return
+            del self._here[name]
             try:
                 if dismissal is not None:
                     user.service.dismiss(dismissal)
