@@ -10,7 +10,7 @@ PERSONAL: dict[str, tuple[str, ...]] = {
     "ears": ("sensitivity",),
     "mind": ("persona", "personas", "temperature", "max_tokens"),
     "voice": ("name",),
-    "memory": ("enabled", "budget_chars"),
+    "memory": ("enabled", "budget_chars", "summaries"),
     "tools": ("builtin", "permissions"),
     "recording": ("enabled",),
     "turns": (

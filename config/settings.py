@@ -130,6 +130,9 @@ class MemorySettings(_Tree):
     budget_chars: Annotated[int, Field(ge=200, le=20_000)] = Field(
         2400, description="how much the mind is reminded of in one turn, in characters"
     )
+    summaries: bool = Field(
+        False, description="have the language model summarise each day while nobody talks, for the memory page"
+    )
     chroma_host: str = Field("", description="a Chroma server's host; empty keeps the memory in the data folder")
     chroma_port: Annotated[int, Field(ge=1, le=65535)] = Field(8001, description="the Chroma server's port")
 

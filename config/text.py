@@ -28,7 +28,12 @@ def parsed(text: str | bytes) -> Any:
         ValueError: it is not JSON.
         RecursionError: it is nested too deeply.
     """
-    return _whole(json.loads(text))
+    return _whole(json.loads(text, parse_constant=_no_number))
+
+
+def _no_number(name: str) -> Any:
+    """NaN and Infinity, which Python's parser takes and JSON does not have."""
+    raise ValueError(f"{name} is no JSON")
 
 
 def _whole(tree: Any) -> Any:

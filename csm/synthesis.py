@@ -63,9 +63,16 @@ class Generator:
 
         Raises CheckpointError.
         """
+        self.prepared_adapter(adapter)()
+
+    def prepared_adapter(self, adapter: str | Path | None) -> Callable[[], None]:
+        """What takes long of `use_adapter`, while others may speak; the rest is done when its answer is called.
+
+        Raises CheckpointError.
+        """
         if self._adapters is None:
             raise CheckpointError("This model was not loaded from a checkpoint: load it anew, with the other adapter.")
-        self._adapters.use(None if adapter is None else read_adapter(adapter, self.model.config))
+        return self._adapters.prepared(None if adapter is None else read_adapter(adapter, self.model.config))
 
     def engine(self, batch: int = 1, length: int | None = None) -> Frames:
         """A new engine for this model, for `batch` sequences of up to `length` rows."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 EngineState = Literal["stopped", "loading", "ready", "failed"]
 
@@ -43,6 +43,17 @@ class Engine(Protocol):
 
     @property
     def status(self) -> EngineStatus: ...
+
+
+@runtime_checkable
+class Changeable(Protocol):
+    """An engine that can become another one of its kind without being loaded anew."""
+
+    def can_become(self, arguments: Mapping[str, object]) -> bool:
+        """Whether it can become what these arguments would make, those of its __init__."""
+
+    async def become(self, arguments: Mapping[str, object]) -> None:
+        """Raises EngineError with one sentence that says what to do, and is what it was."""
 
 
 E = TypeVar("E", bound=Engine)

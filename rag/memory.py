@@ -324,7 +324,7 @@ def _recalled(found: Found, index: int, older: int | None, past: str) -> Recalle
     if older is not None:
         why += f", newer than what was said on {found.rows[older].at:%Y-%m-%d}"
     if past:
-        why += f", since changed: {past}"
+        why += f", {past}"
     score = float(np.exp(found.scores[index] - best))
     return Recalled(row.id, row.speaker, row.text, row.at, row.conversation, score=score, why=why)
 

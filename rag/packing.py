@@ -28,9 +28,9 @@ def header(row: Row) -> str:
 def line(row: Row, terms: Sequence[str] = (), past: str = "") -> str:
     """One line whatever was said, so that no text can pass for another turn or another day.
 
-    `past`: what was said there and is no longer so.
+    `past`: what was said there and is no longer so, and until when.
     """
-    since = f" (since changed: {past})" if past else ""
+    since = f" ({past})" if past else ""
     return f"{' '.join(row.speaker.split())}{since}: {excerpt(row.text, terms)}"
 
 

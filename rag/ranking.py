@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rag.catalogue import Catalogue
-from rag.claims import Claim, claims
+from rag.claims import Claim
+from rag.grammar import claims
 from rag.embedding import LONGEST
 from rag.question import Question
 from rag.store import Row

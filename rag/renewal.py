@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,7 +38,7 @@ def ended(turns: Sequence[tuple[str, str, int, Sequence[Claim]]]) -> list[Ended]
     for newer, (speaker, conversation, seq, read) in enumerate(turns):
         held = standing_of.setdefault(speaker, [])
         near = [claim for index, claim in held if turns[index][1] == conversation and turns[index][2] >= seq - SOON]
-        said = [claim for one in read if (claim := resolved(one, near)) is not None]
+        said = [claim for one in read if (claim := resolved(one, [claim for _, claim in held], near)) is not None]
         for claim in said:
             over = [(older, past) for older, past in held if claim.ends(past)]
             found += [Ended(older, past, newer) for older, past in over]
@@ -51,15 +51,16 @@ def renewed(
     rows: Sequence[Row], scores: Floats, claims: Sequence[Sequence[Claim]]
 ) -> tuple[Floats, dict[int, int], dict[int, str]]:
     """Scores in which a newer turn never stands behind an older one like it, or one whose claim it ends; the older for
-    each such newer; and for each turn with a claim that is past, what that was about: "home".
+    each such newer; and for each turn with a claim that is past, until when, and what it was about: "until May 2026:
+    home", or "corrected: home" where it was put right in the same breath.
 
     Only turns of one speaker are compared. What is said again nearly word for word is shown once, the newest time.
 
     Args:
-        claims: of each row, as `rag.claims.claims` reads them; none of those that are not looked at.
+        claims: of each row, as `rag.grammar.claims` reads them; none of those that are not looked at.
     """
     adjusted, older_of = scores.copy(), dict[int, int]()
-    past: dict[int, list[str]] = {}
+    past: dict[int, dict[str, list[str]]] = {}
     order = sorted(range(len(rows)), key=lambda index: rows[index].seq)
     turns = [(rows[index].speaker, rows[index].conversation, rows[index].seq, claims[index]) for index in order]
     for end in ended(turns):
@@ -67,7 +68,8 @@ def renewed(
         adjusted[newer] = max(adjusted[newer], adjusted[older] + 0.01)
         older_of[newer] = older
         for index in (older, *_echoes(rows, older, newer, end.claim)):
-            past.setdefault(index, []).append(end.claim.label)
+            until = _until(rows[older], rows[newer])
+            past.setdefault(index, {}).setdefault(until, []).append(end.claim.label)
     best = [int(index) for index in np.argsort(-scores)[:COMPARED]]
     alike = _alike([set(words(rows[index].text[:2000])) - EMPTY for index in best])
     pairs = [(best[newer], best[older], alike[newer, older]) for newer, older in np.argwhere(alike >= ALIKE).tolist()]
@@ -78,7 +80,17 @@ def renewed(
         older_of[newer] = older
         if likeness >= SAME:
             adjusted[older] = -np.inf
-    return adjusted, older_of, {index: ", ".join(dict.fromkeys(labels)) for index, labels in past.items()}
+    return adjusted, older_of, {index: _said(ends) for index, ends in past.items()}
+
+
+def _until(older: Row, newer: Row) -> str:
+    if older.conversation == newer.conversation and newer.seq - older.seq <= SOON:
+        return "corrected"
+    return f"until {newer.at:%b %Y}"
+
+
+def _said(ends: Mapping[str, Iterable[str]]) -> str:
+    return "; ".join(f"{until}: {', '.join(dict.fromkeys(labels))}" for until, labels in ends.items())
 
 
 def _echoes(rows: Sequence[Row], older: int, newer: int, claim: Claim) -> Iterable[int]:

@@ -46,11 +46,14 @@ WEB = (
     "recordings.py",
     "unread.py",  # clients that do not read
     "labels.py",  # what users call their conversations, and pin
+    "summaries.py",  # of days
     "talks.py",  # the conversations that a page can come back to
     "validation.py",  # what is wrong with an input, in a sentence
     "places.py",  # how many may talk at once
+    "metrics",  # what is measured of it all
     "changes.py",  # every rule of a change of settings
     "service.py",  # what pages, API and calls share
+    "summarizing.py",  # by the language model, while nobody talks
     "voices.py",  # made from a recording, with a consent
     "csm_voices.py",  # those that csm-voice keeps
     "teaching",  # a voice that CSM is taught

@@ -22,6 +22,7 @@ from web.api.doctor import doctor_api
 from web.api.export import export_api
 from web.api.http import add_problems
 from web.api.memory import MAX_IMPORT, memory_api
+from web.api.metrics import metrics_api
 from web.api.models import models_api
 from web.api.settings import api, settings_file_api
 from web.api.sound import sound_api
@@ -31,6 +32,8 @@ from web.api.voices import MAX_UPLOAD, voices_api
 from web.certificate import Certificate
 from web.forwarded import Forwarded, Network
 from web.guard import Address, Guard
+from web.metrics.history import History
+from web.metrics.readings import Readings, read
 from web.network import media_addresses
 from web.pages import PERSONAL, pages
 from web.phone import addresses, phone
@@ -39,6 +42,7 @@ from web.realtime.client_secrets import ClientSecrets, client_secrets
 from web.realtime.connection import realtime
 from web.realtime.webrtc.routes import CALLS, Calls, webrtc
 from web.service import Service
+from web.summarizing import Summarizer
 from web.voices import Voices
 from web.wyoming.server import WyomingServer
 
@@ -64,11 +68,16 @@ def create_app(
         certificate: what it is served with by https; None where it is not.
         proxies: whose word of a client is believed.
     """
-    voices, queues, secrets = Voices(service.data), Queues(), ClientSecrets()
+    metrics = service.metrics
+    voices, queues, secrets = Voices(service.data), Queues(metrics.refused), ClientSecrets()
     calls = Calls(service, partial(media_addresses, address.host))
+    reading = partial(read, service.engines, queues.by_kind, service.places.most)
+    metrics.registry.register(Readings(reading))
+    history = History(metrics, reading)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        looking = asyncio.create_task(history.follow())
         clients = WyomingServer(service, voices, queues)
         if wyoming is not None:
             await clients.start(wyoming)
@@ -77,18 +86,26 @@ def create_app(
                 yield
             finally:
                 await clients.stop()
+                looking.cancel()
+                await asyncio.gather(looking, return_exceptions=True)
 
     elsewhere = partial(addresses, address)
     machine = (settings_file_api, models_api, doctor_api, voices_api, sound_api, teaching_api, tools_api)
     routers = (
         pages(service, version=VERSION, token_needed=address.token is not None, elsewhere=elsewhere),
         *(router(service) for router in machine),
+        metrics_api(metrics, history),
         phone(address, certificate),
         *_of_a_person(service, voices, queues, secrets, calls),
     )
     app = _app(lifespan, routers)
     app.add_middleware(
-        Guard, address=address, larger_bodies=bounds(lambda: service.settings), forms=BODIES, opens=secrets.opens
+        Guard,
+        address=address,
+        larger_bodies=bounds(lambda: service.settings),
+        forms=BODIES,
+        opens=secrets.opens,
+        refused=metrics.refused,
     )
     app.add_middleware(Forwarded, proxies=proxies)
     app.add_middleware(Probes, unready=lambda: unready(service.engines, service.places))
@@ -117,10 +134,13 @@ def bounds(settings: Callable[[], Settings]) -> Mapping[str, Callable[[], int]]:
 @asynccontextmanager
 async def _running(service: Service, calls: Calls) -> AsyncIterator[None]:
     writing = asyncio.create_task(service.turns.write())
+    summarizing = asyncio.create_task(Summarizer(service).run())
     try:
         yield
     finally:
         await calls.end()
+        summarizing.cancel()
+        await asyncio.gather(summarizing, return_exceptions=True)
         await service.end()
         writing.cancel()
         await asyncio.gather(writing, return_exceptions=True)

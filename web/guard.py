@@ -22,6 +22,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
+from config.hardware import in_words
 from web import origins
 from web.api.audio.errors import error_response
 from web.api.audio.paths import canonical, is_api
@@ -36,6 +37,15 @@ MAX_BODY = 1 << 20
 BODY_S = 30.0
 """For each next piece of a body."""
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+REASONS = {
+    401: "token",
+    403: "origin",
+    408: "slow_body",
+    413: "large_body",
+    415: "content_type",
+    421: "host",
+}
+"""What a refusal is counted as, by its status."""
 JSON_TYPES = frozenset({"application/json", "application/jsonl", "application/x-ndjson"})
 
 
@@ -207,6 +217,7 @@ class Guard:
         forms: Collection[str] = (),
         opens: Callable[[str], bool] = lambda _: False,
         keys: Keys | None = None,
+        refused: Callable[[str], None] = lambda reason: None,
     ) -> None:
         """
         Args:
@@ -215,8 +226,10 @@ class Guard:
                 but not without its Origin, which is refused.
             opens: whether a key that is not the token opens the Realtime API.
             keys: what opens everything; the address's token unless given.
+            refused: told of each request that is turned away, and why.
         """
         self.keys = keys or OneToken(address.token)
+        self.refused = refused
         self.opens = opens
         self.app = app
         self.address = address
@@ -231,20 +244,20 @@ class Guard:
             if refusal is None:
                 await self.app(scope, receive, send)
             else:
-                await WebSocket(scope, receive, send).send_denial_response(refusal)
+                await WebSocket(scope, receive, send).send_denial_response(self._counted(refusal))
         elif scope["type"] == "http":
             await self._http(scope, receive, send)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         refusal = self._refusal(scope)
         if refusal is not None:
-            await refusal(scope, receive, send)
+            await self._counted(refusal)(scope, receive, send)
             return
         headers = Headers(scope=scope)
         bound = self.larger_bodies.get(canonical(scope["path"]), lambda: MAX_BODY)()
         declared = headers.get("content-length", "0")
         if not declared.isdigit() or int(declared) > bound:
-            await _too_large(scope, bound)(scope, receive, send)
+            await self._counted(_too_large(scope, bound))(scope, receive, send)
             return
         read = 0
         started = False
@@ -279,12 +292,17 @@ class Guard:
             await self.app(scope, bounded, secured)
         except _TooLarge:
             if not started:
-                await _too_large(scope, bound)(scope, receive, send)
+                await self._counted(_too_large(scope, bound))(scope, receive, send)
         except _TooSlow:
             if not started:
                 refusal = _refused(scope, "The rest of the request did not arrive: send it again.", 408)
                 refusal.headers["Connection"] = "close"
-                await refusal(scope, receive, send)
+                await self._counted(refusal)(scope, receive, send)
+
+    def _counted(self, refusal: Response) -> Response:
+        if refusal.status_code in REASONS:  # not the answer to a preflight, nor the way to a page
+            self.refused(REASONS[refusal.status_code])
+        return refusal
 
     def _refusal(self, scope: Scope) -> Response | None:
         """The answer to a request that may not pass; None for one that may."""
@@ -399,7 +417,7 @@ def _query(scope: Scope) -> list[tuple[str, str]]:
 
 
 def _too_large(scope: Scope, bound: int) -> Response:
-    return _refused(scope, f"That is larger than the {bound // 1024} KiB that may be sent here.", 413)
+    return _refused(scope, f"At most {in_words(bound)} may be sent here: send less.", 413)
 
 
 def _refused(scope: Scope, text: str, status: int) -> Response:

@@ -75,4 +75,9 @@ def pages(
         """The page on which CSM is taught a voice."""
         return page("teach")
 
+    @router.get("/activity")
+    async def activity() -> HTMLResponse:
+        """The page of the last hour."""
+        return page("activity")
+
     return router

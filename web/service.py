@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -21,11 +21,14 @@ from pipeline.engine import EngineError
 from pipeline.engines.own_tools import own_tools
 from pipeline.engines.running import Engines
 from pipeline.tools.builtin.timers import Timers
+from pipeline.turns.record import TurnRecord
 from web import logs
 from web.changes import SettingsRefused, check
 from web.labels import Labels
-from web.places import Places, of_this_machine
+from web.metrics.metrics import Metrics
+from web.places import NoPlace, Places, of_this_machine
 from web.recordings import Recordings
+from web.summaries import Summaries
 from web.talks import Talks
 from web.turn_log import TurnLog
 
@@ -103,11 +106,14 @@ class Service:
         store: SettingsStore,
         data: Path,
         settings: Settings,
+        metrics: Metrics | None = None,
+        *,
         places: Places | None = None,
         rules: Callable[[Settings, Settings], None] = check,
     ) -> None:
         """
         Args:
+            metrics: counts what happens here, for several services where it is given to each.
             places: those of this machine unless they are shared with others.
             rules: raises SettingsRefused where new settings may not take the place of the old.
         """
@@ -117,10 +123,12 @@ class Service:
         self.store = store
         self.data = data
         self.settings = settings
+        self.metrics = metrics or Metrics()
         self.turns = TurnLog(data, lambda: self.settings.log.words)
         self.recordings = Recordings(data)
         self.talks = Talks(engines, self.turns)
         self.labels = Labels(data)
+        self.summaries = Summaries(data)
         self.notices: deque[Told] = deque(maxlen=NOTICES)
         self.conversations = 0
         """How many run now."""
@@ -143,7 +151,13 @@ class Service:
     @contextmanager
     def conversing(self) -> Iterator[None]:
         """A conversation runs meanwhile. Raises NoPlace."""
-        with self.places.one():
+        with ExitStack() as held:
+            try:
+                held.enter_context(self.places.one())
+            except NoPlace:
+                self.metrics.refused("no_place")
+                raise
+            held.enter_context(self.metrics.talking())
             self.conversations += 1
             self._tell_of_talks()
             try:
@@ -162,6 +176,11 @@ class Service:
         await self._dismissed.wait()
         assert self._dismissal is not None
         return self._dismissal
+
+    def finished(self, record: TurnRecord) -> None:
+        """A turn is."""
+        self.turns.add(record)
+        self.metrics.turn(record)
 
     def _tell_of_talks(self) -> None:
         for hear in self.talk_watchers:
@@ -272,6 +291,14 @@ class Service:
             self.tell("error", f"What was said could not be taken out of the logs in {self.data} ({error.strerror}): "
                                "delete turns.jsonl and the files parley.log there yourself.")  # fmt: skip
         return sound
+
+    async def forget_summaries(self, **what: Any) -> None:
+        """Those made of a turn (its `id`), a `conversation`, a `day`, or `everything`."""
+        try:
+            await asyncio.to_thread(self.summaries.forget, **what)
+        except OSError as error:
+            self.tell("error", f"Summaries of what was deleted are still in {self.data} ({error.strerror}): "
+                               "delete summaries.json there yourself.")  # fmt: skip
 
     async def keep_labels(self, conversations: Iterable[str]) -> None:
         """Of these only: the others were forgotten."""

@@ -4,7 +4,7 @@ place, from the model's own file. What is packed is kept beside the adapter, so 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -48,10 +48,10 @@ class PackedSwitch:
         self._matrices = list(_matrices(model.config))
 
     @torch.no_grad()
-    def use(self, adapter: Adapter | None) -> None:
-        """From now on the model has this adapter, or none.
+    def prepared(self, adapter: Adapter | None) -> Callable[[], None]:
+        """Packs what changes, and gives what puts it into its place.
 
-        Raises CheckpointError for one of another shape, or one that changes what is not packed.
+        Raises CheckpointError for an adapter of another shape, or one that changes what is not packed.
         """
         nothing = Adapter({})
         old, new = self._adapter or nothing, adapter or nothing
@@ -68,16 +68,24 @@ class PackedSwitch:
                 return matrix.packed(partial(self._read, new), SCHEMES[self._scheme], self._model.packing)
             return ((name, kept[name]) for name in matrix.names)
 
-        for matrix in self._matrices:
-            if changed.intersection(matrix.parts):
-                for name, tensor in packed(matrix):
-                    self._model.tensors[name].copy_(tensor)
-        self._adapter = adapter
+        changes = {
+            name: tensor
+            for matrix in self._matrices
+            if changed.intersection(matrix.parts)
+            for name, tensor in packed(matrix)
+        }
         if kept is None and file is not None:
             try:
-                keep_packed(file, self._model.tensors.items())
+                keep_packed(file, {**self._model.tensors, **changes}.items())
             except OSError as error:
                 log.warning("The packed weights cannot be saved (%s), so they are packed again each time.", error)
+        return partial(self._put, adapter, changes)
+
+    @torch.no_grad()
+    def _put(self, adapter: Adapter | None, changes: Mapping[str, Tensor]) -> None:
+        for name, tensor in changes.items():
+            self._model.tensors[name].copy_(tensor)
+        self._adapter = adapter
 
     def _read(self, adapter: Adapter, name: str) -> Tensor:
         return adapter.applied(name, self._base(name).to(self._dtype))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -105,8 +106,11 @@ def merge(model: Csm, adapter: Adapter) -> None:
 class Switch(Protocol):
     """Changes a model's adapter without loading the model anew."""
 
-    def use(self, adapter: Adapter | None) -> None:
-        """From now on the model has this adapter, or none. Raises CheckpointError for one of another shape."""
+    def prepared(self, adapter: Adapter | None) -> Callable[[], None]:
+        """Does what takes long, and gives what then changes the model: from its call on that has this adapter, or none.
+
+        Raises CheckpointError for an adapter of another shape.
+        """
 
 
 class AdapterSwitch:
@@ -118,13 +122,16 @@ class AdapterSwitch:
     def __init__(self, model: Csm, base: Callable[[str], Tensor], adapter: Adapter | None = None) -> None:
         self._model, self._base, self._adapter = model, base, adapter
 
-    @torch.no_grad()
-    def use(self, adapter: Adapter | None) -> None:
-        """From now on the model has this adapter, or none. Raises CheckpointError for one of another shape."""
+    def prepared(self, adapter: Adapter | None) -> Callable[[], None]:
+        """Checked only: what is merged is not kept twice. Raises CheckpointError for one of another shape."""
         tensors = self._model.state_dict()
+        (adapter or Adapter({})).check({name: tuple(tensor.shape) for name, tensor in tensors.items()})
+        return partial(self._put, adapter, tensors)
+
+    @torch.no_grad()
+    def _put(self, adapter: Adapter | None, tensors: Mapping[str, Tensor]) -> None:
         nothing = Adapter({})
         old, new = self._adapter or nothing, adapter or nothing
-        new.check({name: tuple(tensor.shape) for name, tensor in tensors.items()})
         for name in sorted(old.tensors | new.tensors):
             base = self._base(name).to(tensors[name].device, tensors[name].dtype)
             tensors[name].copy_(new.applied(name, base))

@@ -160,7 +160,7 @@ def _opened_by_ffmpeg(file: IO[bytes]) -> Opened:
             file, "r", options={"format_whitelist": FORMATS, "protocol_whitelist": ""}, io_open=_nothing_else
         )
     except (av.FFmpegError, PermissionError, UnicodeError) as error:
-        raise Undecodable(f"is not a recording: {READ} can be read.") from error
+        raise Undecodable(f"is not a recording: {READ} can be read, and the sound of videos.") from error
     if not container.streams.audio:
         container.close()
         raise Undecodable("has no sound in it: record it again.")

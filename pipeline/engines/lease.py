@@ -9,7 +9,7 @@ from typing import Self, TypeVar
 
 from pipeline.audio import Samples
 from pipeline.engine import Engine, EngineFace
-from pipeline.llm import LanguageModel, Prompt, ReadsAhead, Truncated, UsesTools
+from pipeline.llm import LanguageModel, Prompt, ReadsAhead, Summarises, Truncated, UsesTools
 from pipeline.stt import Hearing, SpeechToText, Transcript, TranscriptionWishes, WritingDown, Written
 from pipeline.tools.calls import ToolCall
 from pipeline.tts import ContextualSpeaker, Speaker, Spoken, TextToSpeech
@@ -74,6 +74,11 @@ class Lease(EngineFace[E]):
     def idle(self) -> bool:
         return self._idle.is_set()
 
+    @property
+    def busy(self) -> int:
+        """What it does just now: hearings and replies are open for no longer than they take."""
+        return self._open
+
     async def until_idle(self) -> None:
         await self._idle.wait()
 
@@ -126,6 +131,11 @@ class LeasedMind(Lease[LanguageModel]):
         engine = self.current.engine
         return isinstance(engine, UsesTools) and engine.uses_tools
 
+    @property
+    def summarises(self) -> bool:
+        engine = self.current.engine
+        return isinstance(engine, Summarises) and engine.summarises
+
     async def reply(self, prompt: Prompt) -> AsyncGenerator[str | ToolCall | Truncated, None]:
         """A talk's."""
         with self.current.precedence.replying():
@@ -153,6 +163,23 @@ class LeasedMind(Lease[LanguageModel]):
 
 
 class LeasedVoice(Lease[TextToSpeech]):
+    def __init__(self, engine: TextToSpeech, precedence: Precedence | None = None) -> None:
+        super().__init__(engine, precedence)
+        self._speaking = 0
+
+    @property
+    def busy(self) -> int:
+        """Sentences that are spoken just now: a speaker is open as long as its conversation."""
+        return self._speaking
+
+    @contextmanager
+    def speaking(self) -> Iterator[None]:
+        self._speaking += 1
+        try:
+            yield
+        finally:
+            self._speaking -= 1
+
     def speaker(self) -> Speaker:
         return self.talker(lambda engine: engine.speaker())
 
@@ -201,12 +228,12 @@ class _Hearing:
 class _Speaker:
     def __init__(self, lease: LeasedVoice, speaker: Speaker) -> None:
         self._lease: LeasedVoice | None = lease
-        self._precedence = lease.precedence
+        self._voice, self._precedence = lease, lease.precedence
         self._speaker = speaker
         lease.taken()
 
     async def speak(self, text: str) -> AsyncGenerator[Spoken, None]:
-        with self._precedence.replying():
+        with self._precedence.replying(), self._voice.speaking():
             async with aclosing(self._speaker.speak(text)) as sounds:
                 async for sound in sounds:
                     yield sound
@@ -236,7 +263,8 @@ class _ContextualSpeaker(_Speaker):
 class _Reader(_Speaker):
     async def speak(self, text: str) -> AsyncGenerator[Spoken, None]:
         await self._precedence.quiet()
-        async with aclosing(self._speaker.speak(text)) as sounds:
-            async for sound in sounds:
-                yield sound
-                await self._precedence.quiet()
+        with self._voice.speaking():
+            async with aclosing(self._speaker.speak(text)) as sounds:
+                async for sound in sounds:
+                    yield sound
+                    await self._precedence.quiet()

@@ -138,8 +138,9 @@ class Engines:
         """Load what the settings change, and what had failed; returns those parts.
 
         A new engine is ready before the old one goes, but for the memory: of that there is never a second on the same
-        files. What is being heard, written or spoken just then ends with the old engines; new work goes to the new
-        ones. A speaker is its conversation's: take stages() again for a new one.
+        files. One that can become what is asked for does so last, when all others are ready. What is being heard,
+        written or spoken just then ends with the old engines; new work goes to the new ones. A speaker is its
+        conversation's: take stages() again for a new one.
 
         Raises:
             EngineError: an engine that the settings ask for could not be started; everything is as it was.
@@ -152,7 +153,8 @@ class Engines:
             # who had a part until now may have brought what is asked for
             asked = {part for part in mine if plans[part] != self._slots[part].wanted}
             again = {part for part in mine if self._slots[part].lacking} - asked
-            fresh = {part: Slot(part, plans[part], self._changed) for part in mine if part in asked | again}
+            changed = {part for part in asked if self._slots[part].can_become(plans[part])}
+            fresh = {part: Slot(part, plans[part], self._changed) for part in mine if part in asked - changed | again}
             alone = [self._slots[part] for part in fresh if self._slots[part].plan.alone]
             self._fresh |= fresh
             try:
@@ -161,6 +163,13 @@ class Engines:
                 for part, result in zip(fresh, results, strict=True):
                     if isinstance(result, BaseException) and (part in asked or not isinstance(result, EngineError)):
                         raise result
+                for part in changed:
+                    try:
+                        await self._slots[part].become(plans[part])
+                    except EngineError as error:
+                        log.info("%s is loaded anew: %s", plans[part].engine, error)
+                        self._fresh[part] = fresh[part] = Slot(part, plans[part], self._changed)
+                        await fresh[part].start()
             except BaseException:
                 await _stop([*fresh.values()])
                 if not self._stopped:
@@ -170,7 +179,7 @@ class Engines:
                 for part in fresh:
                     del self._fresh[part]
             await self._take_over(fresh)
-            return list(fresh)
+            return [part for part in mine if part in fresh or part in changed]
 
     def _concerned(self, plans: Mapping[Part, EnginePlan]) -> list[Part]:
         """The parts that are to be loaded, in an order that is the same for all: no two wait for each other.
@@ -273,6 +282,10 @@ class Engines:
     def health(self) -> dict[str, EngineStatus]:
         """By part: vad, turns, ears, mind, voice, memory."""
         return {part: slot.status for part, slot in self._slots.items()}
+
+    def busy(self) -> dict[str, int]:
+        """By stage of a conversation, what is being heard, written or spoken just now."""
+        return {stage: self._slots[stage].busy for stage in _LEASES}
 
     def reloading(self) -> dict[str, EngineStatus]:
         """Those that apply() is loading, by part; the old ones run until these are ready."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, cast
 
-from pipeline.engine import Engine, EngineError, EngineState, EngineStatus, Progress
+from pipeline.engine import Changeable, Engine, EngineError, EngineState, EngineStatus, Progress
 from pipeline.engines.lease import Lease
 
 log = logging.getLogger(__name__)
@@ -81,6 +81,24 @@ class Slot:
             raise
         self._turn("ready")
 
+    def can_become(self, plan: EnginePlan) -> bool:
+        """Whether what runs here can become that without being loaded anew."""
+        engine = self.engine.engine if isinstance(self.engine, Lease) else self.engine
+        return (
+            self.status.state == "ready"
+            and self.plan.engine == plan.engine
+            and isinstance(engine, Changeable)
+            and isinstance(plan.made_of, Mapping)
+            and engine.can_become(plan.made_of)
+        )
+
+    async def become(self, plan: EnginePlan) -> None:
+        """Raises EngineError, and everything is as it was."""
+        engine = self.engine.engine if isinstance(self.engine, Lease) else self.engine
+        await cast(Changeable, engine).become(cast(Mapping[str, object], plan.made_of))
+        self.plan = plan
+        self._changed()
+
     async def stop(self) -> None:
         if self.engine is not None:
             await self.engine.stop()
@@ -110,6 +128,11 @@ class Slot:
     @property
     def in_use(self) -> bool:
         return isinstance(self.engine, Lease) and not self.engine.idle
+
+    @property
+    def busy(self) -> int:
+        """What it hears, writes or speaks just now."""
+        return self.engine.busy if isinstance(self.engine, Lease) else 0
 
     def give_way(self, successor: Slot) -> None:
         """New work goes to the successor."""

@@ -82,6 +82,15 @@ class UsesTools(Protocol):
         """Whether it calls them so well that it is offered the owner's."""
 
 
+@runtime_checkable
+class Summarises(Protocol):
+    """What a mind adds that can tell what was said in a day."""
+
+    @property
+    def summarises(self) -> bool:
+        """Whether it tells what was said and not what it made up, as the smallest models do."""
+
+
 @dataclass(frozen=True, slots=True)
 class Passed:
     """How a server answers, before what it answers."""

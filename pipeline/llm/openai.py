@@ -101,6 +101,11 @@ class OpenAIChat:
     def uses_tools(self) -> bool:
         return self._takes_tools is not False
 
+    @property
+    def summarises(self) -> bool:
+        """How large its model is, nobody tells."""
+        return True
+
     async def models(self) -> list[dict[str, Any]]:
         """What the server offers. Raises EngineError."""
         return await self._server.models()

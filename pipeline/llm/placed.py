@@ -28,6 +28,11 @@ class PlacedMind(PlacedEngine[Place]):
         """Its template has a form for tools, and it is not of the smallest, which call one to say hello."""
         return self._knows_tools and self._parameters >= small.SMALL
 
+    @property
+    def summarises(self) -> bool:
+        """Not the smallest: SmolLM2 135M made up a coat and a warm meal out of a talk about a journey and a dog."""
+        return self._parameters >= small.SMALL
+
     async def reply(self, prompt: Prompt) -> AsyncGenerator[str | ToolCall | Truncated, None]:
         written = small.reply(prompt, self.written) if self._guarded(prompt) else self.written(prompt)
         async with aclosing(written) as pieces:

@@ -81,7 +81,7 @@ TO_A_STATEMENT = (
 async def reply(
     prompt: Prompt, written: Callable[[Prompt], AsyncGenerator[str | ToolCall | Truncated, None]]
 ) -> AsyncGenerator[str | Truncated, None]:
-    """Whole sentences, as they are ready: at most two, of forty words together.
+    """Whole sentences, as they are ready: at most two, of forty words together. Truncated where less was asked for.
 
     The white space after a sentence comes with it: who reads on from it need not wait to see that it is over.
 
@@ -96,9 +96,11 @@ async def reply(
     saying = Saying(prompt, [answer for _, answer in EXAMPLES])
     for temperature in (min(prompt.temperature, 0.6), ONCE_MORE):
         told = words = 0
+        cut = False
         sentences = Sentences()
         async with aclosing(written(asked(prompt, temperature))) as pieces:
             async for piece in pieces:
+                cut = cut or isinstance(piece, Truncated)
                 for sentence in sentences.feed(piece if isinstance(piece, str) else ""):
                     if not told and saying.opens_as_before(sentence):
                         continue
@@ -118,6 +120,8 @@ async def reply(
                     yield rest
                     told += 1
         if told:
+            if cut and prompt.max_tokens < MOST_TOKENS:
+                yield Truncated()
             return
     turn = Turn(prompt, prompt.history[-1].text)
     yield turn.choose(TO_A_QUESTION if is_question(turn.said) else TO_A_STATEMENT)

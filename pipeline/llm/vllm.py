@@ -134,6 +134,10 @@ class Vllm:
     def uses_tools(self) -> bool:
         return self._parser is not None and self._server is not None and self._server.uses_tools
 
+    @property
+    def summarises(self) -> bool:
+        return True
+
     async def reply(self, prompt: Prompt) -> AsyncGenerator[str | ToolCall | Truncated, None]:
         if self._state != "ready" or self._server is None:
             raise EngineError("vLLM is not ready yet: try again in a moment.")

@@ -2,7 +2,8 @@
 
 Whisper was trained on windows of 30 s, and whoever says "yes" to it waits for 29 s of silence to be computed. On a
 processor the window is as long as the sound and a margin, but ten seconds at least: with shorter ones it was seen to
-say one phrase again and again. Where it does so all the same, it gets a second look with the whole window.
+say one phrase again and again. Where it does so all the same, it gets a second look with the whole window: a phrase
+that two looks repeat in the same words was said so.
 
 What it writes to noise is kept out by Silero, which must hear a voice first, and by Whisper's own measures: OpenAI's
 published decoding drops what has a probability of no speech above 0.6 and a mean log probability below -1.
@@ -12,8 +13,6 @@ Nothing is cut out of the sound.
 from __future__ import annotations
 
 import os
-import re
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,25 +25,14 @@ from pipeline.audio import EAR_RATE, Samples
 from pipeline.engine import EngineError, Progress, Report
 from pipeline.models.fetching import fetched
 from pipeline.stt import CannotFulfil, TranscriptionWishes, Word, Written
+from pipeline.stt.plausible import WORDS_A_SECOND, WORDS_AT_ONCE, in_words, invented, loops, repeats, too_many
+from pipeline.stt.word_times import ends_of, spoken_parts
 
 WHOLE_S = 30.0
 """Whisper's own window (Radford et al. 2022, section 2.1)."""
 
 SHORTEST_S, MARGIN_S = 10.0, 1.0
 """The window on a processor: as long as the sound and a margin, but never shorter."""
-
-NO_SPEECH, LOG_PROBABILITY, COMPRESSION = 0.6, -1.0, 2.4
-"""OpenAI's thresholds (whisper/transcribe.py)."""
-
-WORDS_A_SECOND, WORDS_AT_ONCE = 7.0, 4
-"""Nobody says more words than that: the fastest speakers reach five or six a second, and a few begin before the sound.
-Tokens are bounded in the same way, three for two words, so that a loop ends soon."""
-
-REPEATED = re.compile(r"\b(\w+(?:\W+\w+){0,7}?)(?:\W+\1\b){3,}", re.IGNORECASE)
-"""A phrase said four times in a row, or more."""
-
-SAME_WORDS = 5
-"""Words that hardly anybody says twice in the same order within a turn: with a short window, a loop's beginning."""
 
 CERTAIN, CERTAIN_S = 0.8, 2.0
 """Probability of a language, and seconds heard, from which on a turn stays in it: a change on the way would unsettle
@@ -59,9 +47,6 @@ noise of 10 dB it takes one in ten, and these had a third of the wrong words (do
 
 WARMER = (0.4, 0.8)
 """Temperatures at which a passage of a recording that loops is tried again: every other one of OpenAI's."""
-
-MOMENT, QUIET, PAUSE_S = EAR_RATE // 50, 0.1, 0.2
-"""Samples, 20 ms; share of the loudest moment below which one is quiet (-20 dB); what is no sound within a word."""
 
 PROMPT_CHARS = 200
 """Of the words before this sound, as context."""
@@ -79,7 +64,7 @@ class Decoded:
     language: str | None = None
     """The language it is in, where that is certain."""
     loop: bool = False
-    """It said one thing again and again, and `text` is empty for that."""
+    """It said one thing again and again, as nobody did: `text` is empty for that."""
     ends: tuple[tuple[int, float], ...] = ()
     """Where asked for: behind how many characters of `text` a word ends, and at which second of the sound."""
     written: Written | None = None
@@ -118,7 +103,8 @@ class Decoder:
         self._shortest_s = shortest_s or (SHORTEST_S if self._model.model.device == "cpu" else WHOLE_S)
         report(Progress("warming up Whisper"))
         rng = np.random.default_rng(0)
-        for _ in self._look(0.1 * rng.standard_normal(2 * EAR_RATE, np.float32), self._shortest_s, _Asked(again=False)):
+        noise = 0.1 * rng.standard_normal(2 * EAR_RATE, np.float32)
+        for _ in self._look(noise, self._shortest_s, 0.0, _Asked(again=False)):
             pass
 
     def decode(
@@ -148,14 +134,9 @@ class Decoder:
             yield Written("", no_speech=1.0)
             return
         answer: Decoded | None = None
-        for warmer in (0.0, *WARMER):
-            if warmer and (answer is None or not answer.loop or warmer <= wishes.temperature):
-                continue
-            tried = replace(wishes, temperature=max(warmer, wishes.temperature))
-            asked = _Asked(wishes.before, wishes.language, True, True, tried)
-            for answer in self._looks(sound, asked):
-                if answer is None:
-                    yield None
+        for answer in self._looks(sound, _Asked(wishes.before, wishes.language, True, True, wishes)):
+            if answer is None:
+                yield None
         yield answer.written if answer is not None and answer.written is not None else Written("")
 
     def _check(self, wishes: TranscriptionWishes) -> None:
@@ -168,20 +149,35 @@ class Decoder:
             raise CannotFulfil(f"Whisper does not know the language {wishes.language!r}: give a code such as en or de.")
 
     def _looks(self, sound: Samples, asked: _Asked) -> Iterator[Decoded | None]:
-        seconds = len(sound) / EAR_RATE
-        window = min(WHOLE_S, max(self._shortest_s, seconds + MARGIN_S))
-        answer: Decoded | None = None
-        for answer in self._look(sound, window, asked):
-            if answer is None:
-                yield None
-        if answer is not None and answer.loop and asked.again and window < WHOLE_S:
-            for answer in self._look(sound, WHOLE_S, asked):
-                if answer is None:
-                    yield None
-        yield answer
+        """Looks until one does not loop, or says in the same words what another one said."""
+        narrow = min(WHOLE_S, max(self._shortest_s, len(sound) / EAR_RATE + MARGIN_S))
+        windows = (narrow, WHOLE_S) if asked.again and narrow < WHOLE_S else (narrow,)
+        coolest = asked.wishes.temperature if asked.wishes else 0.0
+        warmer = [one for one in WARMER if one > coolest] if asked.wishes else []
+        looped: list[Decoded] = []
+        for temperature in (coolest, *warmer):
+            for window in windows:
+                answer: Decoded | None = None
+                for answer in self._look(sound, window, temperature, asked):
+                    if answer is None:
+                        yield None
+                assert answer is not None
+                if not answer.loop:
+                    yield answer
+                    return
+                if answer.text and any(in_words(answer.text) == in_words(other.text) for other in looped):
+                    yield replace(answer, loop=False)
+                    return
+                looped.append(answer)
+        repeated = [look for look in looped if look.text]
+        if asked.wishes and repeated:  # of a recording, words too many are better than a passage that is missing
+            yield min(repeated, key=lambda look: len(look.text))
+        else:
+            yield replace(looped[-1], text="", ends=(), written=None)
 
-    def _look(self, sound: Samples, window: float, asked: _Asked) -> Iterator[Decoded | None]:
-        """One decoding with a window of so many seconds; `again` with beams where it is unsure."""
+    def _look(self, sound: Samples, window: float, temperature: float, asked: _Asked) -> Iterator[Decoded | None]:
+        """One decoding with a window of so many seconds; `again` with beams where it is unsure. A loop has its text,
+        unless that has no end or is more than can be said in that time."""
         from faster_whisper.tokenizer import Tokenizer
 
         wishes = asked.wishes or TranscriptionWishes()
@@ -211,10 +207,10 @@ class Decoder:
             "return_scores": True,
             "return_no_speech_prob": True,
         }
-        if wishes.temperature:
-            options |= {"sampling_temperature": wishes.temperature, "sampling_topk": 0}
+        if temperature:
+            options |= {"sampling_temperature": temperature, "sampling_topk": 0}
         (result,) = model.model.generate(encoded, [prompt], beam_size=1, **options)
-        if asked.again and not wishes.temperature and result.scores[0] < UNSURE:
+        if asked.again and not temperature and result.scores[0] < UNSURE:
             yield None
             (result,) = model.model.generate(encoded, [prompt], beam_size=BEAM, **options)
         tokens = [token for token in result.sequences_ids[0] if token < tokenizer.eot]
@@ -222,19 +218,20 @@ class Decoder:
         likelihood = result.scores[0] * len(tokens) / (len(tokens) + 1)
         sure = spoken if certain >= CERTAIN and seconds >= CERTAIN_S else None
         written = Written("", (), spoken or "en", likelihood, result.no_speech_prob)
-        if len(tokens) >= longest or loops(text, seconds) or (window < WHOLE_S and repeats(text)):
-            yield Decoded("", sure, loop=True, written=written)
+        loop = loops(text) or (window < WHOLE_S and repeats(text))
+        if len(tokens) >= longest or too_many(text, seconds):
+            yield Decoded("", sure, loop=True)
         elif invented(result.no_speech_prob, likelihood):
-            yield Decoded("", sure, written=written)
+            yield Decoded("", sure, loop=loop, written=written)
         elif asked.ends:
             yield None
             found = model.find_alignment(tokenizer, [tokens], encoded, min(frames, round(100 * seconds)))[0]
             words = tuple(Word(word["word"], float(word["start"]), float(word["end"])) for word in found)
             written = replace(written, text=text.strip(), words=spoken_parts(words, sound))
-            ends = _ends(text, [(word.text, word.end) for word in words])
-            yield Decoded(text.strip(), sure, ends=ends, written=written)
+            ends = ends_of(text, [(word.text, word.end) for word in words])
+            yield Decoded(text.strip(), sure, loop, ends, written)
         else:
-            yield Decoded(text.strip(), sure)
+            yield Decoded(text.strip(), sure, loop)
 
     def _voice_in(self, sound: Samples) -> bool:
         """Whether Silero hears a voice; it listens no further than to the first."""
@@ -244,69 +241,6 @@ class Decoder:
             if any(likely[n : n + VOICE_FRAMES].all() for n in range(len(likely) - VOICE_FRAMES + 1)):
                 return True
         return False
-
-
-def loops(text: str, seconds: float) -> bool:
-    """Whether it is a phrase again and again, or more than can be said in that time."""
-    raw = text.encode()
-    return (
-        len(raw) > COMPRESSION * len(zlib.compress(raw))
-        or len(text.split()) > WORDS_A_SECOND * seconds + WORDS_AT_ONCE
-        or REPEATED.search(text) is not None
-    )
-
-
-def repeats(text: str) -> bool:
-    """Whether SAME_WORDS words come twice, which may be right."""
-    words = re.findall(r"[\w']+", text.lower())
-    runs = [tuple(words[at : at + SAME_WORDS]) for at in range(len(words) - SAME_WORDS + 1)]
-    return len(set(runs)) < len(runs)
-
-
-def invented(no_speech: float, log_probability: float) -> bool:
-    """Whether it is what Whisper says to noise, by its own measures."""
-    return no_speech > NO_SPEECH and log_probability < LOG_PROBABILITY
-
-
-def spoken_parts(words: tuple[Word, ...], sound: Samples) -> tuple[Word, ...]:
-    """Words without the pauses around them, which the alignment counts to the word that follows."""
-    count = len(sound) // MOMENT
-    levels = np.sqrt(np.square(sound[: count * MOMENT].reshape(count, MOMENT)).mean(axis=1))
-    loud = levels >= QUIET * levels.max(initial=0)
-    parts: list[Word] = []
-    for word in words:
-        first, last = (round(second * EAR_RATE / MOMENT) for second in (word.start, word.end))
-        start, end = _longest_pause(loud[first:last])
-        if (end - start) * MOMENT >= PAUSE_S * EAR_RATE:
-            before, after = ((first + at) * MOMENT / EAR_RATE for at in (start, end))
-            if loud[first + end : last].any():
-                if parts and start:  # the end of the word before
-                    parts[-1] = replace(parts[-1], end=max(parts[-1].end, before))
-                word = replace(word, start=after)
-            else:
-                word = replace(word, end=max(word.start, before))
-        parts.append(word)
-    return tuple(parts)
-
-
-def _longest_pause(loud: Any) -> tuple[int, int]:
-    """Where it begins and ends."""
-    longest, begun = (0, 0), 0
-    for at, sounds in enumerate([*loud, True]):
-        if sounds:
-            longest = max(longest, (begun, at), key=lambda span: span[1] - span[0])
-            begun = at + 1
-    return longest
-
-
-def _ends(text: str, words: list[tuple[str, float]]) -> tuple[tuple[int, float], ...]:
-    """Where words end in the stripped text: those that are followed by a space."""
-    found, lead, length = [], len(text) - len(text.lstrip()), 0
-    for word, end in words:
-        length += len(word)
-        if text[length : length + 1] in ("", " "):
-            found.append((length - lead, end))
-    return tuple(found)
 
 
 def _load(model: str, device: str, compute_type: str, report: Report) -> Any:

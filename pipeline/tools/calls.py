@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,11 @@ class Tool:
     """A JSON Schema of its arguments."""
     own: bool = False
     """Parley runs it itself; the others are run by whoever reads the conversation's events."""
+
+    @property
+    def size(self) -> int:
+        """Characters of it in a prompt, as JSON."""
+        return len(json.dumps([self.name, self.description, dict(self.parameters)]))
 
 
 @dataclass(frozen=True, slots=True)

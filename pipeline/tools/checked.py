@@ -27,7 +27,8 @@ def checked(call: ToolCall, tools: Sequence[Tool]) -> ToolCall:
     if isinstance(arguments, str):  # JSON within JSON
         arguments = loaded(arguments)
     arguments = {} if arguments is None and not call.arguments.strip("{} \n") else arguments
-    required = [name for name in tool.parameters.get("required", ()) if isinstance(name, str)]
+    needed = tool.parameters.get("required")
+    required = [name for name in needed if isinstance(name, str)] if isinstance(needed, list) else []
     if not isinstance(arguments, dict):
         raise BadCall(f"The arguments of {tool.name} must be a JSON object: call it again.")
     if missing := [name for name in required if name not in arguments]:

@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, TextIO
@@ -24,8 +24,10 @@ from urllib.parse import urlsplit
 
 from config.settings import Permission, ToolServer
 from pipeline.cleanup import until_one_ends
+from pipeline.tools.answers import MOST, Allowance, hooks, narrowed
 from pipeline.tools.calls import Tool
-from pipeline.tools.toolbox import ToolFailed
+from pipeline.tools.pipes import piped
+from pipeline.tools.toolbox import ROOM, ToolFailed
 from pipeline.tools.wording import cut
 from pipeline.workers.supervision import SOUND_S, tied_program
 
@@ -42,6 +44,8 @@ MOST_TOOLS = 100
 """Of one server."""
 LONGEST_DESCRIPTION = 500
 """Characters of what a tool says of itself; of what it says of an argument, a third."""
+LONGEST_NAME, DEEPEST = 128, 20
+"""Characters of a tool's name, and how deep a schema goes: what is deeper takes anything."""
 LAST_WORDS = 4000
 """Characters of a child's errors that are kept, to say why it ended."""
 
@@ -79,6 +83,7 @@ class McpServer:
         """It is ready or has failed."""
         self._stop = asyncio.Event()
         self._died = asyncio.Event()
+        self._allowance = Allowance()
 
     def same(self, settings: ToolServer) -> bool:
         """Whether it would be reached the same way."""
@@ -112,7 +117,9 @@ class McpServer:
         except MCPError as error:
             if error.error.code == CONNECTION_CLOSED:
                 self._lost()
-                raise ToolFailed(f"{self.settings.name} ended before it had answered.") from error
+                too_much = self._allowance.exceeded
+                why = self._too_much() if too_much else f"{self.settings.name} ended before it had answered."
+                raise ToolFailed(why) from error
             raise ToolFailed(_sentence(str(error))) from error
         except (RuntimeError, ValueError) as error:  # what came is not what the tool has promised
             raise ToolFailed(_sentence(str(error))) from error
@@ -123,6 +130,9 @@ class McpServer:
         if result.is_error:
             raise ToolFailed(text or "It failed, and did not say why.")
         return text
+
+    def _too_much(self) -> str:
+        return f"{self.settings.name} sent more than {MOST >> 20} MB at once, and was not heard out."
 
     def _lost(self) -> None:
         """The connection is gone: whoever calls next waits for another."""
@@ -171,11 +181,11 @@ class McpServer:
         """Start it, and return when it has ended or is to stop. Raises _Failed where it does not start."""
         self.state = "starting"
         self._died.clear()
+        self._allowance = Allowance()
         await asyncio.to_thread(importlib.import_module, "mcp")  # a second, in which nobody could be heard
-        words = _LastWords(self._died if self.settings.command else asyncio.Event())
+        words = _LastWords()
         try:
             async with AsyncExitStack() as stack:
-                stack.callback(words.close)
                 try:
                     async with asyncio.timeout(START_S):
                         client = await stack.enter_async_context(self._connection(words))
@@ -199,7 +209,7 @@ class McpServer:
     def _connection(self, words: _LastWords) -> Client:
         """Raises _Failed."""
         import httpx2
-        from mcp import Client, StdioServerParameters, stdio_client
+        from mcp import Client
         from mcp.client.streamable_http import streamable_http_client
 
         for name in ("mcp", "httpx2"):  # they log addresses, and what servers send
@@ -209,9 +219,13 @@ class McpServer:
             key = given.key.get_secret_value()
             headers = {"Authorization": f"Bearer {key}"} if key else {}
             http = httpx2.AsyncClient(
-                headers=headers, timeout=httpx2.Timeout(START_S, read=300.0), trust_env=not is_local(given.url)
+                headers=headers,
+                timeout=httpx2.Timeout(START_S, read=300.0),
+                trust_env=not is_local(given.url),
+                event_hooks=hooks(self._allowance),
             )
-            return Client(streamable_http_client(given.url, http_client=http))
+            over_http = streamable_http_client(given.url, http_client=http, max_sse_event_size=MOST)
+            return Client(narrowed(over_http))
         environment = {name: value.get_secret_value() for name, value in given.env.items()}
         program = shutil.which(str(Path(given.command).expanduser()), path=environment.get("PATH"))
         if program is None:
@@ -221,8 +235,7 @@ class McpServer:
         command = [program, *given.args]
         if sys.platform == "linux":
             command = tied_program(sys.executable, os.getpid(), signal.SIGKILL, *command)
-        parameters = StdioServerParameters(command=command[0], args=command[1:], env=environment)
-        return Client(stdio_client(parameters, errlog=words.errors))
+        return Client(narrowed(piped(command, environment, words.errors, self._allowance, self._died)))
 
     async def _list(self, client: Client) -> None:
         """Read its tools, of which two with one name are one."""
@@ -232,8 +245,10 @@ class McpServer:
             page = await client.list_tools(cursor=cursor)
             self.listed += len(page.tools)
             for each in page.tools:
-                if len(found) < MOST_TOOLS:
-                    found.setdefault(each.name, _read(each))
+                if len(found) < MOST_TOOLS and 0 < len(each.name) <= LONGEST_NAME:
+                    tool = _read(each)
+                    if tool.tool.size <= ROOM:  # a larger one is never offered
+                        found.setdefault(each.name, tool)
             cursor = page.next_cursor
             if cursor is None or self.listed >= 10 * MOST_TOOLS:
                 break
@@ -242,8 +257,11 @@ class McpServer:
     def _explained(self, error: Exception, words: _LastWords) -> str:
         import httpx2
         from mcp import MCPError
+        from mcp_types import CONNECTION_CLOSED
 
         name = self.settings.name
+        if self._allowance.exceeded:
+            return self._too_much()
         for cause in _leaves(error):
             match cause:
                 case _Failed():
@@ -256,11 +274,13 @@ class McpServer:
                     return f"No server answers at the address of {name}: start it, or correct the address."
                 case OSError():
                     return f"{name} cannot be started ({cause.strerror})."
+        for cause in _leaves(error):
+            if isinstance(cause, MCPError) and cause.code != CONNECTION_CLOSED:
+                return f"{name} does not speak MCP as it should ({_sentence(str(cause))})."
+            if isinstance(cause, ValueError):  # pydantic's, whose words are for programmers
+                return f"{name} does not speak MCP as it should: what it says of its tools is not as promised."
         if said := words.last:
             return f"{name} ended at once and said: {said}"
-        for cause in _leaves(error):
-            if isinstance(cause, MCPError):
-                return f"{name} does not speak MCP as it should ({_sentence(str(cause))})."
         return f"{name} ended before it was ready: is it an MCP server?"
 
 
@@ -270,23 +290,18 @@ def is_local(url: str) -> bool:
 
 
 class _LastWords:
-    """What a child writes to its standard error: the end of it, and that it has ended, since it writes no more."""
+    """What a child writes to its standard error: the end of it."""
 
-    def __init__(self, ended: asyncio.Event) -> None:
-        self._loop, self._ended = asyncio.get_running_loop(), ended
+    def __init__(self) -> None:
         reader, writer = os.pipe()
         self.errors: TextIO = os.fdopen(writer, "w")
         self._said = ""
-        self._watching = True
         threading.Thread(target=self._read, args=(os.fdopen(reader, "rb", 0),), daemon=True).start()
 
     def _read(self, pipe: IO[bytes]) -> None:
         with pipe:
             while piece := pipe.read(4096):
                 self._said = (self._said + piece.decode(errors="replace"))[-LAST_WORDS:]
-        if self._watching:
-            with suppress(RuntimeError):  # the loop has ended too
-                self._loop.call_soon_threadsafe(self._ended.set)
 
     @property
     def last(self) -> str:
@@ -298,33 +313,31 @@ class _LastWords:
         """The child has its own end by now."""
         self.errors.close()
 
-    def close(self) -> None:
-        self._watching = False
-
 
 def _read(listed: ListedTool) -> ServerTool:
     notes = listed.annotations
     reads_only = notes is not None and notes.read_only_hint is True and notes.destructive_hint is not True
     title = listed.title or (notes.title if notes is not None else None) or listed.name
     schema = _shortened(listed.input_schema)
-    parameters: Mapping[str, Any] = schema if isinstance(schema, dict) else {}
-    tool = Tool(listed.name, cut(listed.description or "", LONGEST_DESCRIPTION), parameters, own=True)
+    tool = Tool(listed.name, cut(listed.description or "", LONGEST_DESCRIPTION), schema, own=True)
     return ServerTool(listed.name, cut(title, 80), tool, "allow" if reads_only else "ask")
 
 
-def _shortened(schema: Any) -> Any:
-    """A schema whose descriptions are short."""
+def _shortened(schema: Any, depth: int = 0) -> Any:
+    """A schema whose descriptions are short. An object stays one."""
+    if depth > DEEPEST:
+        return {}
     match schema:
         case dict():
             return {
                 key: cut(value, LONGEST_DESCRIPTION // 3)
                 if key == "description" and isinstance(value, str)
-                else _shortened(value)
+                else _shortened(value, depth + 1)
                 for key, value in schema.items()
                 if key not in ("title", "$schema", "examples")
             }
         case list():
-            return [_shortened(each) for each in schema]
+            return [_shortened(each, depth + 1) for each in schema]
     return schema
 
 

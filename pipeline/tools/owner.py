@@ -12,11 +12,8 @@ from config.settings import Permission, ToolSettings
 from pipeline.tools.builtin import Builtin
 from pipeline.tools.calls import Tool, ToolCall
 from pipeline.tools.mcp import McpServer, ServerTool
-from pipeline.tools.toolbox import ToolFailed
+from pipeline.tools.toolbox import ROOM, ToolFailed
 
-ROOM = 8000
-"""Characters of all tools together, as JSON, which each prompt begins with: some 2000 tokens. What is beyond is left
-out, the last ones first."""
 LONGEST_NAME = 64
 """Of a tool, as OpenAI's API has it."""
 
@@ -97,7 +94,7 @@ class OwnerTools:
                 continue  # a server's second of that name
             tool = replace(each.tool, name=name)
             if each.permission != "off":
-                room -= len(json.dumps([tool.name, tool.description, dict(tool.parameters)]))
+                room -= tool.size
                 if room < 0:
                     continue
             taken.add(name)

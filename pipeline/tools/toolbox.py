@@ -6,6 +6,10 @@ from typing import Protocol
 
 from pipeline.tools.calls import Tool, ToolCall
 
+ROOM = 8000
+"""Characters of all tools together, as JSON, which each prompt begins with: some 2000 tokens. What is beyond is left
+out, the last ones first."""
+
 
 class ToolFailed(Exception):
     """A call came to nothing: one sentence for the language model."""

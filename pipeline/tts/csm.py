@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from config.engines import fetches
 from pipeline.audio import EAR_RATE, Samples
@@ -26,7 +26,7 @@ from pipeline.engine import EngineError, Progress, Report
 from pipeline.models.fetching import fetched
 from pipeline.tts import Spoken
 from pipeline.tts.clauses import reached
-from pipeline.workers.place import MakePlace, Place, PlacedEngine
+from pipeline.workers.place import ChangeablePlace, MakePlace, Place, PlacedEngine
 from pipeline.workers.worker import Worker
 
 if TYPE_CHECKING:
@@ -70,8 +70,10 @@ class Synthesizer:
             fetched(fetch, report)
         report(Progress(f"loading {model}"))
         self._generator = load(model, precision, device, measured or "int4", adapter)
+        self._adapter = adapter
         self._talks: dict[int, Talk] = {}
         self._opening = threading.Lock()
+        self._floor = Floor()
         report(Progress("warming up the voice"))
         with _told(), self._generator.memory():
             self._scheduler = Scheduler(self._generator, SLOTS)
@@ -79,8 +81,25 @@ class Synthesizer:
 
     def speak(self, talk: int, text: str, like: Sequence[tuple[str, str]] | None = None) -> Iterator[Spoken]:
         """Args: like: the recordings of another voice than the settings', and what is said in each."""
-        with _told():
+        with _told(), self._floor.one_of_many():
             yield from self._talk(talk, like).speak(text)
+
+    def become(self, references: Sequence[tuple[str, str]], adapter: str) -> None:
+        """Speak with another voice from now on, learnt or not: the model is not loaded anew. It is made ready while
+        others speak, and put to use once nobody does; conversations begin anew here, since what they heard was in the
+        old voice."""
+        voice = [_reference(Path(path), text) for path, text in references]
+        with _told():
+            use = self._generator.prepared_adapter(adapter or None) if adapter != self._adapter else None
+        with _told(), self._floor.alone():
+            if use is not None:
+                use()
+            self._voice, self._adapter = voice, adapter
+            with self._opening:
+                talks, self._talks = self._talks, {}
+            for talk in talks.values():
+                talk.close()
+            self._new_talk(voice).warm_up()
 
     def user_said(self, talk: int, text: str, samples: Samples) -> None:
         with _told():
@@ -108,6 +127,40 @@ class Synthesizer:
         from csm import Session
 
         return Talk(Session(self._generator, voice, self._scheduler.talker()))
+
+
+class Floor:
+    """Many may speak at a time, and who is to be alone waits until nobody does, and is waited for."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._speaking = 0
+        self._alone = False
+
+    @contextmanager
+    def one_of_many(self) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._alone)
+            self._speaking += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._speaking -= 1
+                self._changed.notify_all()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._alone)
+            self._alone = True
+            self._changed.wait_for(lambda: not self._speaking)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._alone = False
+                self._changed.notify_all()
 
 
 class Talk:
@@ -311,12 +364,10 @@ class Csm(PlacedEngine[Place]):
             adapter: the folder of a voice that was learnt, as csm-train writes it; empty for none.
         """
         self._voices, self._references = voices, references
-        files = [(str(voices / name), text) for name, text in references]
+        self._model = {"model": model, "precision": precision, "measured": measured}
         arguments = {
-            "model": model,
-            "precision": precision,
-            "measured": measured,
-            "references": files,
+            **self._model,
+            "references": _files(voices, references),
             "device": device,
             "adapter": adapter,
         }
@@ -324,15 +375,35 @@ class Csm(PlacedEngine[Place]):
         self._talks = count()
 
     async def start(self, report: Report) -> None:
-        for name, _ in self._references:
-            check_name(self._voices, name)
+        self._check(self._references)
         await super().start(report)
+
+    def can_become(self, arguments: Mapping[str, object]) -> bool:
+        """Another voice of the same model, in a process that is ours alone."""
+        same = {name: arguments[name] for name in self._model} == self._model and arguments["voices"] == self._voices
+        return same and isinstance(self._place, ChangeablePlace)
+
+    async def become(self, arguments: Mapping[str, Any]) -> None:
+        """Waits until nobody speaks. Raises EngineError, and speaks as it did."""
+        references = arguments["references"]
+        self._check(references)
+        place = cast(ChangeablePlace, self._place)
+        await place.change(references=_files(self._voices, references), adapter=arguments["adapter"])
+        self._references = references
+
+    def _check(self, references: Sequence[tuple[str, str]]) -> None:
+        for name, _ in references:
+            check_name(self._voices, name)
 
     def speaker(self) -> CsmSpeaker:
         return CsmSpeaker(self._place, next(self._talks))
 
     def speaker_like(self, references: Sequence[tuple[Path, str]]) -> CsmSpeaker:
         return CsmSpeaker(self._place, next(self._talks), [(str(path), text) for path, text in references])
+
+
+def _files(folder: Path, references: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [(str(folder / name), text) for name, text in references]
 
 
 def check_name(folder: Path, name: str) -> None:

@@ -60,15 +60,19 @@ class Listening:
                     final = following
                 else:
                     blocks.append(following)
-            try:
-                partial = await self._hearing.feed(np.concatenate(blocks))
-            except EngineError as error:
-                self._error = error
-            else:
-                if partial is not None:
-                    self._on_partial(partial)
+            if self._error is None:  # the first is told: what follows from it is not why
+                await self._feed(np.concatenate(blocks))
             if final is not None:
                 await self._finish(final)
+
+    async def _feed(self, sound: Samples) -> None:
+        try:
+            partial = await self._hearing.feed(sound)
+        except EngineError as error:
+            self._error = error
+        else:
+            if partial is not None:
+                self._on_partial(partial)
 
     async def _finish(self, final: asyncio.Future[Transcript]) -> None:
         if final.cancelled():

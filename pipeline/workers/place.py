@@ -7,7 +7,7 @@ def __init__(self, model: str, *, place: MakePlace = Worker) -> None:
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from pipeline.engine import Engine, EngineError, EngineFace
 
@@ -31,6 +31,14 @@ class Place(Engine, Protocol):
 
     def stream(self, method: str, *args: object, **kwargs: object) -> AsyncGenerator[Any, None]:
         """What a generator method of the engine yields. Closing this closes that. Raises as call() does."""
+
+
+@runtime_checkable
+class ChangeablePlace(Place, Protocol):
+    """A place of its own, where an engine may become another one."""
+
+    async def change(self, **kwargs: object) -> None:
+        """Call the engine's `become`; after a restart too it is made with these. Raises as call() does."""
 
 
 class MakePlace(Protocol):

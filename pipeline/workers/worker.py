@@ -201,7 +201,7 @@ class Worker:
         It is not watched while it loads: a library that comes from a slow disk keeps Python's lock for long.
         """
         self._engine = engine
-        self._load = ("load", target, dict(kwargs or {}), concurrency)
+        self._target, self._kwargs, self._concurrency = target, dict(kwargs or {}), concurrency
         known: tuple[type[Exception], ...] = (EngineError, *errors)
         self._errors = {f"{kind.__module__}.{kind.__qualname__}": kind for kind in known}
         self._supervision = Supervision(BACK_OFF_S, sleep=sleep, clock=clock)
@@ -271,6 +271,11 @@ class Worker:
         async with aclosing(self._replies("call", method, args, kwargs)) as replies:
             _, value = await anext(replies)
             return value
+
+    async def change(self, **kwargs: object) -> None:
+        """Call the engine's `become`; after a restart too it is made with these. Raises as call() does."""
+        await self.call("become", **kwargs)
+        self._kwargs |= kwargs
 
     async def stream(self, method: str, *args: object, **kwargs: object) -> AsyncGenerator[Any, None]:
         """What a generator method of the engine yields. Closing this closes that. Raises as call() does."""
@@ -364,7 +369,8 @@ class Worker:
     async def _load_child(self) -> None:
         self._child = child = await _Child.spawn(self._engine)
         try:
-            async with aclosing(child.request(*self._load)) as replies:
+            making = child.request("load", self._target, self._kwargs, self._concurrency)
+            async with aclosing(making) as replies:
                 async for kind, progress in replies:
                     if kind == "item":
                         self._turn("loading", progress=progress)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -12,9 +13,11 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import READY_WITHIN, Launch, change, wait_until_ready
+from tests.browser.test_memory import EMPTY, IMPORT
 from tests.support.chat_server import ChatServer, chat_server
 
 Opener = Callable[..., Page]
+SUMMARIES = """async () => Object.keys((await (await fetch("/api/memory")).json()).summaries).length"""
 MODELS = {"data": [{"id": "tiny", "max_model_len": 2048}, {"id": "<b>large</b>"}]}
 
 
@@ -118,6 +121,32 @@ def test_from_an_address_to_a_reply(setup_page: Page, server: str) -> None:
         say(page, "Again?")
         expect(page.locator(".companion .said").last).to_have_text("Hello there.")
         expect(page.locator(".notice.error")).to_have_count(0)
+
+
+def test_past_days_are_summarised_once_that_is_wanted_by_a_model_that_can(setup_page: Page, server: str) -> None:
+    page = setup_page
+    said = {"id": "walk", "speaker": "user", "text": "I walked to the sea.", "conversation": "walk",
+            "at": "2020-02-02T20:20:00+00:00"}  # fmt: skip
+    page.goto(f"{server}/memory")
+    page.evaluate(EMPTY)
+    page.evaluate(IMPORT, json.dumps(said))
+    page.reload()
+    wanted, lacking, summary = page.locator("#summarise"), page.locator("#no-summaries"), page.locator("#summary")
+    wanted.click()
+    expect(lacking).to_contain_text("it would make things up")
+    expect(summary).to_be_hidden()
+    with language_server() as theirs:
+        change(page, mind={"engine": "openai", "url": theirs.url, "api_key": "right", "model": "tiny"})
+        while not page.evaluate(SUMMARIES):
+            pass
+        page.reload()
+        expect(lacking).to_be_hidden()
+        expect(summary).to_have_text("Hello there. Summary written by tiny. It can be wrong.", use_inner_text=True)
+        page.get_by_role("button", name="Delete: I walked to the sea.").click()
+        page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+        expect(summary).to_be_hidden()
+    wanted.click()
+    expect(wanted).to_have_attribute("aria-pressed", "false")
 
 
 def test_a_key_is_kept_for_its_server_alone(setup_page: Page) -> None:

@@ -14,7 +14,7 @@ from playwright.sync_api import Page, expect
 from config.places import ROOT
 from tests.browser.conftest import Launch
 
-PAGES = ("talk", "setup", "memory", "teach")
+PAGES = ("talk", "setup", "memory", "teach", "activity")
 AXE = "axe-core@4.10.3"
 STATIC = ROOT / "web" / "static"
 

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rag import Memory
-from rag.claims import Claim, claims
+from rag.claims import Claim
+from rag.grammar import claims
 from rag.renewal import ended
 from tests.rag.conftest import WordEmbedder
 
@@ -102,12 +103,12 @@ def test_recall_shows_what_is_past(tmp_path: Path) -> None:
         memory.settle()
         recall = memory.recall("Where do I live?", asker="user", now=now)
     lines = recall.text.splitlines()
-    assert "user (since changed: home): I live in Oslo and my dog is called Rufus." in lines
-    assert "assistant (since changed: home): You live in Oslo. What is it like there?" in lines
+    assert "user (until Nov 2026: home): I live in Oslo and my dog is called Rufus." in lines
+    assert "assistant (until Nov 2026: home): You live in Oslo. What is it like there?" in lines
     assert "user: We moved to Turku, so I live there now." in lines
     order = [item.text for item in recall.items]
     assert order.index(talk[3][1]) < order.index(talk[0][1])
-    assert all("since changed" in item.why for item in recall.items if "Oslo" in item.text)
+    assert all("until Nov 2026: home" in item.why for item in recall.items if "Oslo" in item.text)
 
 
 WORDS = st.sampled_from(

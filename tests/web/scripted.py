@@ -136,6 +136,9 @@ class ScriptedEngines:
         self._changed.set()
         self._changed = asyncio.Event()
 
+    def busy(self) -> dict[str, int]:
+        return {"ears": 0, "mind": 0, "voice": 0}
+
     async def voices(self) -> list[VoiceChoice]:
         return [VoiceChoice("en-gb", "British English")]
 

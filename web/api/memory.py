@@ -17,6 +17,7 @@ from config import Settings
 from web.api.http import Problem, checked, json_object
 from web.labels import Label
 from web.service import Service
+from web.summarizing import unable
 
 MAX_IMPORT = 64 << 20
 """Bytes of an import: more than 200,000 turns."""
@@ -44,6 +45,7 @@ def memory_api(service: Service) -> APIRouter:
 
     async def forgotten(**what: Any) -> dict[str, Any]:
         count = await memory().forget(**what)
+        await service.forget_summaries(**what)
         sound = 0 if "id" in what else await service.forget(**what)
         await service.keep_labels(each.id for each in await memory().conversations())
         if not count + sound:
@@ -52,14 +54,26 @@ def memory_api(service: Service) -> APIRouter:
 
     @router.get("")
     async def overview() -> dict[str, Any]:
-        """How much is remembered, the conversations, and whether the memory is paused."""
-        labels, recorded = await asyncio.to_thread(lambda: (service.labels.all(), service.recordings.all()))
+        """How much is remembered, the conversations, whether the memory is paused, and the summaries of days.
+
+        `cannot_summarise`: why there are none, where they are wanted.
+        """
+        wanted = service.settings.memory.summaries
+        labels, recorded, kept = await asyncio.to_thread(
+            lambda: (service.labels.all(), service.recordings.all(), service.summaries.all() if wanted else {})
+        )
         conversations = [
             asdict(summary) | asdict(labels.get(summary.id, Label())) | {"recorded": summary.id in recorded}
             for summary in await memory().conversations()
         ]
-        size = asdict(await memory().size())
-        return {"paused": not service.settings.memory.enabled, "size": size, "conversations": conversations}
+        return {
+            "paused": not service.settings.memory.enabled,
+            "size": asdict(await memory().size()),
+            "conversations": conversations,
+            "summaries": {day.isoformat(): {"text": each.text, "by": each.by} for day, each in kept.items()},
+            "summarises": wanted,
+            "cannot_summarise": unable(service) if wanted else "",
+        }
 
     @router.get("/turns")
     async def turns(
@@ -90,6 +104,7 @@ def memory_api(service: Service) -> APIRouter:
             await memory().correct(id, text)
         except KeyError:
             raise Problem(404, "There is no such turn in the memory; it may have been forgotten.") from None
+        await service.forget_summaries(id=id)
         return {"id": id, "text": text}
 
     @router.delete("/turns/{id:path}")
@@ -113,6 +128,7 @@ def memory_api(service: Service) -> APIRouter:
         if not checked(Everything, await json_object(request)).everything:
             raise Problem(422, "To forget everything, send everything: true.", "everything")
         forgotten = await memory().forget(everything=True)
+        await service.forget_summaries(everything=True)
         await service.forget(everything=True)
         await service.keep_labels(())
         return {"forgotten": forgotten}

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -141,6 +142,16 @@ class FunctionTool(Part):
         return tool
 
 
+def _of_different_names(tools: list[FunctionTool]) -> list[FunctionTool]:
+    names = [tool.name for tool in tools]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"two have the name {twice}, and the language model calls them by it")
+    return tools
+
+
+Tools = Annotated[list[FunctionTool], Field(max_length=128), AfterValidator(_of_different_names)]
+
+
 class ChosenFunction(Part):
     type: Literal["function"] = "function"
     name: str
@@ -179,7 +190,7 @@ class Session(Part):
     instructions: Instructions | None = None
     output_modalities: Modalities | None = None
     audio: Audio | None = None
-    tools: Annotated[list[FunctionTool], Field(max_length=128)] | None = None
+    tools: Tools | None = None
     tool_choice: ToolChoice | None = None
     max_output_tokens: MostTokens | None = None
     parallel_tool_calls: bool | None = None
@@ -308,7 +319,7 @@ class ResponseOptions(Part):
     metadata: Annotated[Metadata, Field(max_length=64)] | None = None
     audio: Any = None
     max_output_tokens: MostTokens | None = None
-    tools: Annotated[list[FunctionTool], Field(max_length=128)] | None = None
+    tools: Tools | None = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     prompt: Any = None

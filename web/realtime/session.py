@@ -19,7 +19,7 @@ from config import Settings
 from pipeline.audio import Samples
 from pipeline.cleanup import uninterrupted, until_one_ends
 from pipeline.conversation.conversation import Conversation
-from pipeline.conversation.events import Event, ReplyDone, ReplyPaused, ReplyResumed, Severity
+from pipeline.conversation.events import Event, ReplyDone, ReplyPaused, ReplyResumed, Severity, ToolUsed
 from pipeline.conversation.history import Past
 from pipeline.conversation.recording import Recording
 from pipeline.conversation.stages import Stages
@@ -276,7 +276,7 @@ class Call:
             stages,
             settings,
             name=self.name,
-            on_record=self._service.turns.add,
+            on_record=self._service.finished,
             recording=recording,
             past=past,
             toolbox=self._service.tools,
@@ -300,6 +300,8 @@ class Call:
                         card.follow(event)
                         if recording is not None:
                             recording.follow(event)
+                        if isinstance(event, ToolUsed):
+                            self._service.metrics.tool(event.state)
                         cut_off = self._keep_pace(event)
                         for told in self._narrator.tell(event):
                             await self._outgoing.put(told)

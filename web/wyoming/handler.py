@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from contextlib import AsyncExitStack, aclosing, suppress
 from datetime import datetime
 from typing import Any
 
@@ -46,7 +46,9 @@ from web.wyoming.listening import Dictation, UnknownSound
 from web.wyoming.wire import LINE, NotWyoming, read_event, write_event
 
 IDLE_S = 300.0
-"""Seconds that a client may say nothing."""
+"""Seconds that a client may say nothing …"""
+SILENT_S = 15.0
+"""… and while it has the ears."""
 
 REMEMBERED = 10
 """Messages that the mind is told again, of those on this connection."""
@@ -69,6 +71,8 @@ class Handler:
         self._reader, self._writer = reader, writer
         self._wanted = Transcribe()
         self._listening: Dictation | None = None
+        self._place = AsyncExitStack()
+        """At the ears."""
         self._told = ""
         """What of the transcript was sent while it grew."""
         self._reading: _Reading | None = None
@@ -78,7 +82,7 @@ class Handler:
         """Until the client leaves, says nothing for long, or what comes is no Wyoming."""
         try:
             while True:
-                async with asyncio.timeout(IDLE_S):
+                async with asyncio.timeout(IDLE_S if self._listening is None else SILENT_S):
                     event = await read_event(self._reader)
                 if event is None:
                     return
@@ -107,7 +111,10 @@ class Handler:
             raise _Failed(str(error), _code(error)) from error
         except (KeyError, TypeError, AttributeError) as error:  # fields that are missing, or of another kind
             logger.info("A Wyoming event %r could not be read: %r", event.type[:40], error)
-            raise _Failed(f"The event {event.type[:40]} lacks a field.", "invalid_event") from error
+            raise _Failed(
+                f"The event {event.type[:40]} cannot be read: a field of it is missing or of another kind.",
+                "invalid_event",
+            ) from error
 
     async def _obey(self, event: Event) -> None:
         if Describe.is_type(event.type):
@@ -141,6 +148,7 @@ class Handler:
 
     async def _listen(self, sound: AudioFormat) -> None:
         await self._stop_listening()
+        await self._place.enter_async_context(self._queues.listening.taken_in())
         with explained():
             self._listening = Dictation(running_ears(self._service), sound, self._language())
         await self._send(TranscriptStart(language=self._wanted.language))
@@ -181,8 +189,11 @@ class Handler:
     async def _stop_listening(self) -> None:
         listening, self._listening = self._listening, None
         self._told = ""
-        if listening is not None:
-            await listening.close()
+        try:
+            if listening is not None:
+                await listening.close()
+        finally:
+            await self._place.aclose()
 
     # -- the voice ----------------------------------------------------------------------------------------------------
 
@@ -195,7 +206,7 @@ class Handler:
     async def _read(self, asked: Synthesize) -> None:
         if self._reading is not None:
             return  # the whole of what comes in chunks, for those who do not take chunks
-        if len(asked.text) > LONGEST:
+        if len(_text(asked.text)) > LONGEST:
             raise Refused(400, f"A text may have at most {LONGEST} characters.")
         reading = _Reading(await self._voice(asked.voice))
         await self._speak(reading, asked.text)
@@ -205,7 +216,7 @@ class Handler:
         reading = self._reading
         if reading is None:
             return
-        reading.characters += len(text)
+        reading.characters += len(_text(text))
         if reading.characters > LONGEST:
             raise Refused(400, f"A text may have at most {LONGEST} characters.")
         for clause in reading.splitter.feed(text):
@@ -244,7 +255,7 @@ class Handler:
 
     async def _handle(self, heard: Heard) -> None:
         said: list[str] = []
-        self._history = [*self._history, Message("user", heard.text[:LONGEST])][-REMEMBERED:]
+        self._history = [*self._history, Message("user", _text(heard.text)[:LONGEST])][-REMEMBERED:]
         try:
             pieces = self._reply()
             await self._send(HandledStart(context=heard.context))
@@ -294,6 +305,13 @@ class _Reading:
         self.splitter = ClauseSplitter()
         self.characters = 0
         self.begun = False
+
+
+def _text(field: object) -> str:
+    """The package checks no kinds. Raises TypeError."""
+    if not isinstance(field, str):
+        raise TypeError(f"{type(field).__name__} in place of a text")
+    return field
 
 
 def _code(error: Exception) -> str:

@@ -33,6 +33,8 @@ WHISPER = (
     "ka be tg sd gu am yi lo uz fo ht ps tk nn mt sa lb my bo tl mg as tt haw ln ha ba jw su yue"
 ).split()
 """The languages of its multilingual models (openai/whisper, tokenizer.py), the best known first."""
+ENGLISH_MINDS = "SmolLM2"
+"""Its model card names no other language."""
 
 
 async def info(service: Service, voices: Voices) -> Info:
@@ -51,7 +53,7 @@ async def info(service: Service, voices: Voices) -> Info:
     mind = HandleProgram(
         **_about(NAME, _label(service, "mind")),
         models=[
-            HandleModel(**_about(settings.mind.engine, _label(service, "mind")), languages=ears_languages(service))
+            HandleModel(**_about(settings.mind.engine, _label(service, "mind")), languages=mind_languages(service))
         ],
         supports_handled_streaming=True,
     )
@@ -63,6 +65,14 @@ def ears_languages(service: Service) -> list[str]:
     if ears.engine != "whisper" or named("ears", "whisper", ears.model).endswith(".en"):
         return ["en"]
     return list(WHISPER)
+
+
+def mind_languages(service: Service) -> list[str]:
+    """Those of the ears, of which a small mind knows English only."""
+    mind = service.settings.mind
+    if mind.engine == "builtin" or ENGLISH_MINDS in named("mind", mind.engine, mind.model):
+        return ["en"]
+    return ears_languages(service)
 
 
 async def voice_of(service: Service, voices: Voices, language: str) -> str:

@@ -33,7 +33,7 @@ class Dictation:
         Raises UnknownSound.
         """
         if sound.width not in _WIDTHS or not 1 <= sound.channels <= 8 or not SLOWEST <= sound.rate <= FASTEST:
-            raise UnknownSound("Send 16 or 32 bits a sample, at 2 to 1,000 kHz.")
+            raise UnknownSound("Send 16 or 32 bits a sample, at 2 to 1,000 kHz, in one to eight channels.")
         self._ears, self._sound, self._language = ears, sound, language
         self._hearing = ears.listen() if language is None or not ears.writes_down else None
         self._mixed = Downmix()

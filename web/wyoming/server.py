@@ -52,6 +52,8 @@ class WyomingServer:
             with suppress(ConnectionError, TimeoutError):
                 async with asyncio.timeout(unread.UNREAD_S):
                     await writer.wait_closed()
+        except asyncio.CancelledError:
+            pass  # by stop(), which waits for it; asyncio's streams would log it as an error
         finally:
             self._clients.discard(client)
             drop(writer.transport)

@@ -34,13 +34,13 @@ async def read_event(reader: asyncio.StreamReader) -> Event | None:
             return None
         head = _object(line)
         data = head.get("data") or {}
+        if not isinstance(data, dict) or not isinstance(head.get("type"), str):
+            raise NotWyoming
         if length := _length(head, "data_length", DATA):
             data = {**data, **_object(await reader.readexactly(length))}
         payload = None
         if length := _length(head, "payload_length", PAYLOAD):
             payload = await reader.readexactly(length)
-        if not isinstance(data, dict) or not isinstance(head.get("type"), str):
-            raise NotWyoming
         return Event(head["type"], data, payload)
     except (asyncio.IncompleteReadError, ConnectionError):
         return None

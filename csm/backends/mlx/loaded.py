@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import mlx.core as mx
 import torch
@@ -126,8 +127,11 @@ class MlxAdapterSwitch:
     def __init__(self, model: CsmMlx, base: Callable[[str], Tensor], adapter: Adapter | None = None) -> None:
         self._model, self._base, self._adapter = model, base, adapter
 
-    def use(self, adapter: Adapter | None) -> None:
-        """From now on the model has this adapter, or none."""
+    def prepared(self, adapter: Adapter | None) -> Callable[[], None]:
+        """All of it is quick there."""
+        return partial(self._put, adapter)
+
+    def _put(self, adapter: Adapter | None) -> None:
         nothing = Adapter({})
         old, new = self._adapter or nothing, adapter or nothing
         changed = old.tensors | new.tensors

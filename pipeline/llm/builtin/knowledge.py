@@ -21,7 +21,8 @@ from pipeline.llm.builtin.facts import (
     read,
 )
 from pipeline.llm.builtin.words import alike, as_name
-from rag.claims import EXISTS, PLAIN, Claim, attribute_named, claims, resolved, standing
+from rag.claims import EXISTS, PLAIN, Claim, attribute_named, resolved, standing
+from rag.grammar import claims
 
 _SOON = timedelta(minutes=10)
 """How soon a correction ("Actually it's Turku") follows what it corrects."""
@@ -41,7 +42,7 @@ class Knowledge:
     def hear(self, statement: Statement) -> list[Fact]:
         """The facts that the statement adds, which take the place of older ones."""
         recent = [claim for source, claim in self._held if source.at - statement.at > -_SOON][-8:]
-        said = [claim for one in claims(statement.text) if (claim := resolved(one, recent)) is not None]
+        said = [claim for one in claims(statement.text) if (claim := resolved(one, [claim for _, claim in self._held], recent)) is not None]
         for claim in said:
             over = [(source, old) for source, old in self._held if claim.ends(old)]
             self.past += [source for source, _ in over if source not in self.past]

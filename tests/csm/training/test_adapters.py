@@ -357,5 +357,5 @@ def test_a_switch_refuses_another_shape_and_changes_nothing(tmp_path: Path) -> N
     before = judged(model)
     switch = AdapterSwitch(model, base_reader(folder, model))
     with pytest.raises(CheckpointError, match="for another model"):
-        switch.use(Adapter({"projection": LowRank(torch.ones(1, 3), torch.ones(32, 1), 1.0)}))
+        switch.prepared(Adapter({"projection": LowRank(torch.ones(1, 3), torch.ones(32, 1), 1.0)}))
     assert torch.equal(judged(model), before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pipeline.engine import EngineError, EngineState, EngineStatus, Progress, Report
@@ -19,6 +20,8 @@ class Script:
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     waiting: set[str] = field(default_factory=set)
     """Names of the engines whose loading waits for the gate."""
+    within_reach: set[str] = field(default_factory=set)
+    """Models that a running engine can become."""
     lingering: set[str] = field(default_factory=set)
     """Names of the engines whose end waits for it."""
 
@@ -57,6 +60,14 @@ class ScriptedEngine:
         self._state = "stopped"
         if self.name in self._script.lingering:
             await self._script.gate.wait()
+
+    def can_become(self, arguments: Mapping[str, object]) -> bool:
+        return arguments["model"] in self._script.within_reach
+
+    async def become(self, arguments: Mapping[str, object]) -> None:
+        if sentence := self._script.failing.get(str(arguments["model"])):
+            raise EngineError(sentence)
+        self._script.diary.append(f"{self.name} became {arguments['model']}")
 
     def die(self) -> None:
         self._state = "loading"

@@ -162,6 +162,25 @@ async def test_the_new_one_is_ready_before_the_old_one_goes(engines: Engines, sc
     assert script.diary == ["start mind-2", "ready mind-2", "stop mind-1"]
 
 
+async def test_an_engine_becomes_what_it_can_when_all_others_are_ready(engines: Engines, script: Script) -> None:
+    script.within_reach = {"other", "broken"}
+    before = engines.stages()
+    chosen = settings(mind__engine="mind-2", voice__model="other")
+    assert sorted(await engines.apply(chosen)) == ["mind", "voice"]
+    assert script.diary == ["start mind-2", "ready mind-2", "voice-1 became other", "stop mind-1"]
+    assert engines.stages().voice is before.voice
+    assert await engines.apply(chosen) == []
+
+    script.failing["broken"] = "That I cannot become."
+    assert await engines.apply(settings(mind__engine="mind-2", voice__model="broken")) == ["voice"]
+    assert script.diary[-3:] == ["start voice-1", "ready voice-1", "stop voice-1"], "it is loaded anew"
+
+    script.failing["voice-1"] = "That voice is broken."
+    with pytest.raises(EngineError, match="That voice is broken"):
+        await engines.apply(settings(voice__model="newest", mind__model="other"))
+    assert engines.health()["mind"].engine == "mind-2", "the other change did not happen either"
+
+
 async def test_of_the_memory_there_is_never_a_second(engines: Engines, script: Script) -> None:
     assert await engines.apply(settings(memory__owner="eve")) == ["memory"]
     assert script.diary == ["stop memory-default", "start memory-eve", "ready memory-eve"]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
-from pipeline.llm import Message, Prompt, small
+from pipeline.llm import Message, Prompt, Truncated, small
 from pipeline.llm.saying import MOST_WORDS, Sentences, foreign
 from pipeline.tts.clauses import ClauseSplitter
 
@@ -46,6 +47,17 @@ async def test_what_the_model_says_well_is_let_out_sentence_by_sentence() -> Non
     pieces = [piece async for piece in small.reply(prompt("So much water everywhere."), model.written)]
     assert pieces == ["The sea is wide. ", "It is deep too. "], "two sentences at most"
     assert model.closed == 1
+
+
+async def test_who_asked_for_few_tokens_is_told_that_more_was_to_come() -> None:
+    async def written(prompt: Prompt) -> AsyncGenerator[str | Truncated, None]:
+        yield "The sea is wide. It is "
+        yield Truncated()
+
+    few = replace(prompt("So much water everywhere."), max_tokens=8)
+    assert [piece async for piece in small.reply(few, written)][-1] == Truncated()
+    many = prompt("So much water everywhere.")
+    assert Truncated() not in [piece async for piece in small.reply(many, written)], "short is its own way"
 
 
 async def test_the_first_sentence_is_out_before_the_second_is_written() -> None:

@@ -13,7 +13,8 @@ from config.packages import WHISPER_BASE
 from pipeline.audio import EAR_RATE, Samples
 from pipeline.ends.file import read_sound
 from pipeline.stt import CannotFulfil, TranscriptionWishes
-from pipeline.stt.decoder import WHOLE_S, Decoded, Decoder, repeats
+from pipeline.stt.decoder import WHOLE_S, Decoded, Decoder
+from pipeline.stt.plausible import repeats
 from tests.support.real_models import folder
 from tests.support.recordings import recording
 
@@ -84,6 +85,22 @@ def test_a_question_cut_off_is_what_was_said_of_it(decoder: Decoder) -> None:
     """What a partial decoding has: no word too many, and none of a credit's "Thanks for watching"."""
     sound = in_a_room(read_sound(recording("weather_question.wav")), after_s=0)
     assert words(answer(decoder, sound[: round(1.3 * EAR_RATE)]).text) in ("what is the", "what is the weather")
+
+
+def test_what_is_said_twice_is_heard_twice(decoder: Decoder) -> None:
+    """A sentence that comes again is no loop: two looks, which differ in their window, have the same words."""
+    twice = np.concatenate([read_sound(recording("jfk.flac"))] * 2)
+    assert words(answer(decoder, twice).text) == f"{SAID['jfk.flac']} {SAID['jfk.flac']}"
+    *_, written = decoder.write_down(twice, TranscriptionWishes())
+    assert written is not None and words(written.text) == f"{SAID['jfk.flac']} {SAID['jfk.flac']}"
+    assert [round(word.start) for word in written.words if word.text.strip() == "And"] == [0, 11]
+
+
+def test_no_passage_with_a_voice_is_left_out(decoder: Decoder) -> None:
+    """Here no two looks agree how often it was said."""
+    often = np.concatenate([read_sound(recording("weather_question.wav"))] * 8)
+    *_, written = decoder.write_down(often, TranscriptionWishes())
+    assert written is not None and words(written.text).startswith(SAID["weather_question.wav"])
 
 
 TIME = np.arange(2 * EAR_RATE) / EAR_RATE

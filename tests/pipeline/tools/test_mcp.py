@@ -20,8 +20,8 @@ from config.settings import ToolServer, ToolSettings
 from pipeline.llm.tool_use import specified
 from pipeline.tools.calls import ToolCall
 from pipeline.tools.mcp import McpServer
-from pipeline.tools.owner import ROOM, OwnerTools
-from pipeline.tools.toolbox import ToolFailed
+from pipeline.tools.owner import OwnerTools
+from pipeline.tools.toolbox import ROOM, ToolFailed
 from tests.support import mcp_server
 
 SCRIPT = str(Path(mcp_server.__file__))

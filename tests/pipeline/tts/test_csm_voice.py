@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ from csm.checkpoint.adapter_formats import write_adapter
 from pipeline.audio import EAR_RATE, Samples
 from pipeline.engine import EngineError
 from pipeline.tts import Spoken
-from pipeline.tts.csm import PARLEY, USER, Csm, Synthesizer, Talk, load
+from pipeline.tts.csm import PARLEY, USER, Csm, Floor, Synthesizer, Talk, load
 from pipeline.workers.place import WorkerDied
 from tests.csm.mlx_here import mlx_is_here
 from tests.csm.tiny import TINY, voice, write_checkpoint
@@ -174,6 +175,54 @@ async def test_after_a_crash_it_speaks_again(checkpoint: Path, voices: Path) -> 
                 pass
         await engine._place.ready()
         assert await spoken(speaker)
+
+
+async def test_it_becomes_another_voice_in_its_process(checkpoint: Path, voices: Path, tmp_path: Path) -> None:
+    write_adapter(random_adapter(), tmp_path / "learnt", TINY)
+    others = workers()
+    made_of = {"model": str(checkpoint), "precision": "fp32", "measured": None, "voices": voices, "device": None}
+    anna = {**made_of, "references": [("anna.wav", "This is Anna.")], "adapter": str(tmp_path / "learnt")}
+    async with csm(checkpoint, voices) as engine:
+        (process,) = workers(others)
+        speaker = engine.speaker()
+        assert await spoken(speaker)
+        assert engine.can_become(anna) and not engine.can_become({**anna, "precision": "int8"})
+        for wrong in ({"adapter": str(tmp_path / "nowhere")}, {"references": [("nobody.wav", "Hello.")]}):
+            with pytest.raises(EngineError):
+                await engine.become({**anna, **wrong})
+        assert await spoken(speaker), "as it did"
+        sounds = speaker.speak("a long story " * 12)
+        await anext(sounds)
+        becoming = asyncio.create_task(engine.become(anna))
+        await sounds.aclose()
+        await becoming
+        assert await spoken(speaker) and await spoken(engine.speaker())
+        assert workers(others) == [process]
+        assert engine._place._kwargs["adapter"] == anna["adapter"], "a restart makes it so again"  # type: ignore[attr-defined]
+
+
+def test_who_becomes_another_waits_for_the_floor_and_is_waited_for() -> None:
+    floor, told = Floor(), list[str]()
+
+    def change() -> None:
+        with floor.alone():
+            told.append("changed")
+
+    def speak() -> None:
+        with floor.one_of_many():
+            told.append("spoke")
+
+    with floor.one_of_many():
+        changing = threading.Thread(target=change)
+        changing.start()
+        with floor._changed:
+            floor._changed.wait_for(lambda: floor._alone, timeout=60)
+        other = threading.Thread(target=speak)
+        other.start()
+        told.append("first")
+    changing.join(60)
+    other.join(60)
+    assert told == ["first", "changed", "spoke"]
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import numpy as np
+import pytest
 
 from pipeline.audio import Samples
+from pipeline.engine import EngineError
 from pipeline.stt import Transcript
 from pipeline.turns.listening import Listening, UserTurn
 from pipeline.turns.record import TurnRecord
@@ -38,3 +42,27 @@ async def test_the_final_words_are_a_turns_words_until_speech_goes_on() -> None:
     turn.goes_on()
     assert turn.transcript == "And what is the"
     await turn.listening.close()
+
+
+class HearsNobody(Hears):
+    """Has no place, and knows nothing of a turn that it did not take."""
+
+    def __init__(self) -> None:
+        self.fed = 0
+
+    async def feed(self, samples: Samples) -> Transcript | None:
+        self.fed += 1
+        raise EngineError("It is listening to too many people." if self.fed == 1 else "It was restarted.")
+
+
+async def test_the_first_thing_that_went_wrong_is_why_a_turn_was_not_understood() -> None:
+    hearing = HearsNobody()
+    listening = Listening(hearing, lambda partial: None)
+    for _ in range(3):
+        listening.feed(np.zeros(1024, np.float32))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    with pytest.raises(EngineError, match="too many people"):
+        await listening.finish()
+    assert hearing.fed == 1
+    await listening.close()

@@ -222,6 +222,12 @@ async def test_a_tool_that_is_not_declared_cannot_be_chosen(running: Running, cl
     session = (await client.the("session.updated"))["session"]
     assert (session["instructions"], session["tool_choice"]) == ("Be brief.", "auto"), "the rest is in force"
 
+    await client.send("session.update", session={"type": "realtime", "tools": [WEATHER, WEATHER]})
+    assert (await client.error())["message"] == (
+        "session.tools: two have the name get_weather, and the language model calls them by it."
+    )
+    assert len((await client.the("session.updated"))["session"]["tools"]) == 1, "those of before"
+
     await client.send("response.create", response={"tool_choice": choice})
     assert (await client.error())["param"] == "response.tool_choice"
     named = {**choice, "name": "get_weather"}

@@ -46,6 +46,15 @@ class ChatMessage(BaseModel):
             return "\n".join(part.text for part in self.content if part.text)
         return self.content or ""
 
+    @property
+    def is_text(self) -> bool:
+        return not isinstance(self.content, list) or all(part.type == "text" for part in self.content)
+
+
+class ResponseFormat(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+    type: Literal["text"] = "text"
+
 
 class StreamOptions(BaseModel):
     model_config = ConfigDict(extra="ignore")
@@ -58,6 +67,7 @@ class _Asked(BaseModel):
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     stream: bool | None = False
     stream_options: StreamOptions | None = None
+    n: Literal[1] = 1
 
     @property
     def usage_wanted(self) -> bool:
@@ -67,10 +77,16 @@ class _Asked(BaseModel):
 class Chat(_Asked):
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=2000)]
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    logprobs: Literal[False] = False
+    response_format: ResponseFormat = ResponseFormat()
+    tools: list[Any] = Field(default_factory=list)
+    tool_choice: Literal["auto", "none"] = "auto"
+    """A mind without a server behind it calls none for a client, and may say so under auto."""
 
 
 class Completion(_Asked):
     prompt: Text
+    logprobs: Literal[0] | None = None
 
 
 def chat_api(service: Service, queue: Queue) -> APIRouter:
@@ -86,6 +102,10 @@ def chat_api(service: Service, queue: Queue) -> APIRouter:
         asked = checked(Chat, body)
         if asked.messages[-1].role != "user":
             raise Refused(400, "The last message must be the user’s.", "messages")
+        if not all(said.is_text for said in asked.messages):
+            raise Refused(400, "This mind reads text only: leave pictures and sound out.", "messages")
+        if not asked.messages[-1].words.strip():
+            raise Refused(400, "The last message is empty: write what is to be answered.", "messages")
         persona = "\n".join(said.words for said in asked.messages if said.role in ("system", "developer"))
         history = tuple(
             Message("user" if said.role == "user" else "assistant", said.words)

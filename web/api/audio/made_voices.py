@@ -142,6 +142,8 @@ def _name(fields: Fields) -> str:
         raise Refused(400, "name is missing: give the voice a name.", "name")
     if len(name) > NAMED:
         raise Refused(400, f"name may have at most {NAMED} characters.", "name")
+    if not name.isprintable():
+        raise Refused(400, "name holds a character that cannot be shown: use letters, digits and spaces.", "name")
     return name
 
 

@@ -23,4 +23,4 @@ def canonical(path: str) -> str:
 
 def is_api(path: str) -> bool:
     """Whether what goes wrong there is told in OpenAI's shape."""
-    return path.startswith(f"{VERSION}/") or canonical(path) != path or path == GENERATE
+    return path in (VERSION, GENERATE) or path.startswith(f"{VERSION}/") or canonical(path) != path

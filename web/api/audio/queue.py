@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
 from web.api.audio.errors import SOON_S, Refused
@@ -13,6 +13,8 @@ SPEAKING = max(2, os.cpu_count() or 1)
 """Texts that are read aloud at once: engines of the CPU have a core each, and CSM has eight slots."""
 HEARING = 1
 """Passages of recordings at once: Whisper takes all cores for one. A short recording waits for one, not for hours."""
+LISTENING = 2
+"""Dictations at once: each has the ears for as long as somebody speaks, and a talk must still be heard beside them."""
 WRITING = 4
 """Replies at once: as many as llama.cpp has places for, and a server has its own queue."""
 WAITING = 16
@@ -20,10 +22,21 @@ WAITING = 16
 
 
 class Queue:
-    def __init__(self, at_once: int, waiting: int = WAITING) -> None:
+    def __init__(
+        self, at_once: int, waiting: int = WAITING, refused: Callable[[str], None] = lambda reason: None
+    ) -> None:
+        """`refused` is told of whoever is turned away."""
         self._places = asyncio.Semaphore(at_once)
         self._at_once, self._most = at_once, at_once + waiting
+        self._refused = refused
         self._inside = 0
+        self.working = 0
+        """Requests that have a place."""
+
+    @property
+    def waiting(self) -> int:
+        """Those that have none."""
+        return self._inside - self.working
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
@@ -35,8 +48,10 @@ class Queue:
     async def taken_in(self) -> AsyncIterator[None]:
         """For work that is done piece by piece, each in a turn(). Raises Refused (429) where too many wait already."""
         if self._inside >= self._most:
+            self._refused("queue_full")
             waiting = self._most - self._at_once
-            raise Refused(429, f"{waiting} requests wait already: try again in {SOON_S} s.", None, "queue_full", SOON_S)
+            full = f"{waiting} requests wait already" if waiting else "All places are taken"
+            raise Refused(429, f"{full}: try again in {SOON_S} s.", None, "queue_full", SOON_S)
         self._inside += 1
         try:
             yield
@@ -47,11 +62,27 @@ class Queue:
     async def turn(self) -> AsyncIterator[None]:
         """Wait for a place for one piece: whoever has more goes behind those who wait."""
         async with self._places:
-            yield
+            self.working += 1
+            try:
+                yield
+            finally:
+                self.working -= 1
 
 
 class Queues:
     """One for each kind of work."""
 
-    def __init__(self) -> None:
-        self.speaking, self.hearing, self.writing = Queue(SPEAKING), Queue(HEARING), Queue(WRITING)
+    def __init__(self, refused: Callable[[str], None] = lambda reason: None) -> None:
+        self.speaking = Queue(SPEAKING, refused=refused)
+        self.hearing = Queue(HEARING, refused=refused)
+        self.writing = Queue(WRITING, refused=refused)
+        self.listening = Queue(LISTENING, waiting=0, refused=refused)  # who speaks now does not wait
+
+    @property
+    def by_kind(self) -> Mapping[str, Queue]:
+        return {
+            "speaking": self.speaking,
+            "hearing": self.hearing,
+            "writing": self.writing,
+            "listening": self.listening,
+        }

@@ -78,17 +78,21 @@ def speakable_clauses(text: str, param: str) -> list[str]:
 async def spoken(
     voice: LeasedVoice, choose: Choose, said: Sequence[str], queue: Queue
 ) -> AsyncGenerator[Samples, None]:
-    """24 kHz, as it is made; where no sound at all comes, it is tried once more. Raises Refused."""
+    """24 kHz, as it is made; where no sound at all comes, it is tried once more. Raises Refused.
+
+    Texts take turns clause by clause, so that a sentence need not wait for a chapter.
+    """
     with explained():
-        async with queue.place():
+        async with queue.taken_in():
             for _ in range(2):
                 made = False
                 speaker = voice.reader(choose)
                 try:
-                    async with aclosing(read_aloud(speaker, said)) as sounds:
-                        async for sound in sounds:
-                            made = True
-                            yield sound
+                    for clause in said:
+                        async with queue.turn(), aclosing(read_aloud(speaker, [clause])) as sounds:
+                            async for sound in sounds:
+                                made = True
+                                yield sound
                 finally:
                     await uninterrupted(speaker.close())
                 if made:

@@ -14,6 +14,7 @@ from web.api.audio.errors import Refused
 from web.places import NoPlace
 from web.realtime.client_secrets import ClientSecrets
 from web.realtime.connection import TOO_MANY
+from web.realtime.options import undeclared
 from web.realtime.reading import refused
 from web.realtime.session import Call, Opening
 from web.realtime.webrtc.connection import Connection
@@ -92,7 +93,11 @@ def webrtc(calls: Calls, kept: ClientSecrets) -> APIRouter:
         """Begin a call over WebRTC: an SDP offer, answered by an SDP answer."""
         wanted = await asked(request)
         given = kept.session(request.headers.get("authorization", "").partition(" ")[2].strip())
-        opening = Opening(sessions=tuple(each for each in (given, wanted.session) if each is not None))
+        sessions = tuple(each for each in (given, wanted.session) if each is not None)
+        tools = next((each.tools for each in reversed(sessions) if each.tools is not None), [])
+        if sessions and (why := undeclared(sessions[-1].tool_choice, tools)) is not None:
+            raise Refused(400, why, "session.tool_choice")
+        opening = Opening(sessions=sessions)
         client, reached = (scope[0] if scope else "" for scope in (request.client, request.scope.get("server")))
         id, answer = await calls.begin(wanted, opening, client, reached)
         return Response(answer, 201, {"Location": f"{CALLS}/{id}"}, SDP)

@@ -83,6 +83,32 @@ async def test_what_is_wrong_is_told(running: Running, client: httpx.AsyncClient
         await sdk.chat.completions.create(model="any", messages=[{"role": "user", "content": "Hi."}])
 
 
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"n": 2}, "n must be 1"),
+        ({"logprobs": True}, "logprobs must be False"),
+        ({"response_format": {"type": "json_object"}}, "response_format.type must be 'text'"),
+        ({"tool_choice": "required"}, "tool_choice must be 'auto' or 'none'"),
+        ({"messages": [{"role": "user"}]}, "The last message is empty"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}, "reads text only"),
+    ],
+)
+async def test_what_a_mind_without_a_server_cannot_do_is_refused(
+    client: httpx.AsyncClient, more: dict[str, Any], says: str
+) -> None:
+    asked = {"messages": [{"role": "user", "content": "Hi."}], **more}
+    answer = await client.post("/v1/chat/completions", json=asked)
+    assert answer.status_code == 400
+    assert says in error(answer)["message"]
+
+
+async def test_what_clients_send_by_habit_is_taken(client: httpx.AsyncClient) -> None:
+    habits = {"n": 1, "logprobs": False, "response_format": {"type": "text"}, "tools": [], "tool_choice": "auto"}
+    said = {"messages": [{"role": "user", "content": "Hi."}], "user": "me", "top_p": None, **habits}
+    assert (await client.post("/v1/chat/completions", json=said)).status_code == 200
+
+
 class Server(ScriptedMind):
     """A mind with a server behind it."""
 

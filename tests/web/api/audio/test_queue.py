@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import cast
 
+import numpy as np
 import pytest
 
 from pipeline.audio import EAR_RATE, Samples
-from pipeline.engines.lease import LeasedEars
+from pipeline.engines.lease import LeasedEars, LeasedVoice
 from pipeline.engines.transcription import transcribed
 from pipeline.stt import TranscriptionWishes, Written
+from pipeline.tts import Spoken
 from tests.web.api.audio.conftest import tone
 from tests.web.scripted import ScriptedEngines
 from web.api.audio.errors import Refused
 from web.api.audio.queue import Queue
+from web.api.audio.speech import spoken
+from web.api.audio.voice_choice import Choose
 
 
 class Gated:
@@ -65,6 +69,58 @@ async def test_a_short_recording_does_not_wait_for_the_end_of_a_long_one() -> No
         assert ears.begun[0] > 10 and ears.begun[1] < 2, "after the passage that was being written down"
         for _ in range(10):
             ears.let.release()
+
+
+class Reading:
+    """A voice that reads a clause each time it is let."""
+
+    def __init__(self) -> None:
+        self.let = asyncio.Semaphore(0)
+        self.said: list[str] = []
+
+    def reader(self, _: object) -> Reading:
+        return self
+
+    async def speak(self, clause: str) -> AsyncGenerator[Spoken, None]:
+        self.said.append(clause)
+        await self.let.acquire()
+        yield Spoken(np.ones(480, np.float32))
+
+    async def close(self) -> None:
+        pass
+
+
+class Watched(Queue):
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.asking = asyncio.Queue[None]()
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        self.asking.put_nowait(None)
+        async with super().turn():
+            yield
+
+
+async def test_a_sentence_does_not_wait_for_the_end_of_a_chapter() -> None:
+    voice, queue = Reading(), Watched()
+
+    async def read(said: Sequence[str]) -> None:
+        async for _ in spoken(cast(LeasedVoice, voice), cast(Choose, None), said, queue):
+            pass
+
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        chapter = group.create_task(read(["one", "two", "three"]))
+        await queue.asking.get()
+        sentence = group.create_task(read(["short"]))
+        await queue.asking.get()
+        for _ in range(2):
+            voice.let.release()
+        await sentence
+        assert voice.said[:2] == ["one", "short"] and not chapter.done()
+        for _ in range(2):
+            voice.let.release()
+    assert voice.said == ["one", "short", "two", "three"]
 
 
 async def test_too_many_are_told_to_come_again() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -51,6 +52,7 @@ async def test_a_spoken_and_a_typed_turn(running: Running) -> None:
         assert caller.loud
         caller.write("Hello")
         assert types(await caller.until("output_audio_buffer.stopped")).count("response.done") == 1
+    await eventually(lambda: len(running.service.turns.last(2)) == 2)
     heard = [record.heard for record in running.service.turns.last(2)]
     assert heard == ["It is sunny. Shall we go out?"] * 2
 
@@ -142,6 +144,9 @@ async def test_what_cannot_be_answered_leaves_nothing_behind(running: Running) -
         ):
             answer = await client.post(CALLS, content=broken, headers=SDP)
             assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_sdp"), broken
+        undeclared = json.dumps({"type": "realtime", "tool_choice": {"type": "function", "name": "sing"}})
+        answer = await client.post(CALLS, files={"sdp": (None, whole), "session": (None, undeclared)})
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "session.tool_choice")
         for form in ({"session": (None, "{}")}, {"sdp": (None, whole), "session": (None, "{")}):
             assert (await client.post(CALLS, files=form)).status_code == 400
         assert (await client.post(CALLS, content="v=0" + "x" * 70_000, headers=SDP)).status_code == 413

@@ -4,6 +4,7 @@ import { call } from "../shared/api.js";
 import { byId, confirmDialog, element, icon, speakerName } from "../shared/dom.js";
 import { roving } from "../shared/roving.js";
 import { tell, tellKept, withdraw } from "../shared/notices.js";
+import { showSummary, toggleSummaries, updateSummaries } from "./summaries.js";
 
 const PAGE = 200;
 const FOUND = 50; // results of a search at a time
@@ -38,10 +39,12 @@ async function refresh() {
   const overview = await call("GET", "/api/memory");
   conversations = overview.conversations;
   showSize(overview);
+  updateSummaries(overview);
   byId("pause").setAttribute("aria-pressed", String(overview.paused));
   byId("everything").disabled = overview.size.turns === 0;
   byId("export").disabled = overview.size.turns === 0;
   showDays();
+  showSummary(shownDay());
 }
 
 /** What is still being indexed counts down by itself. */
@@ -108,9 +111,12 @@ async function open(what) {
   byId("forget-page").querySelector("span").textContent =
     what.kind === "day" ? "Delete day" : "Delete";
   showConversation(what, conversation);
+  showSummary(shownDay());
   markShown();
   await more();
 }
+
+const shownDay = () => (shown?.kind === "day" ? shown.value : null);
 
 function title({ kind, value }, conversation) {
   if (kind === "day") return day(value);
@@ -220,6 +226,7 @@ function correct(turn, said, edit) {
       turn.text = text;
       said.textContent = text;
       close();
+      await attempt(refresh);
     } catch (problem) {
       error.textContent = problem.message;
     }
@@ -279,6 +286,8 @@ byId("pause").addEventListener("click", () =>
     await refresh();
   }),
 );
+
+byId("summarise").addEventListener("click", () => attempt(() => toggleSummaries(refresh)));
 
 byId("export").addEventListener("click", () =>
   attempt(async () => {
@@ -362,7 +371,7 @@ async function openNewest() {
   shown = null;
   byId("turns").replaceChildren();
   byId("page-title").textContent = "Nothing yet";
-  for (const id of ["forget-page", "earlier", "more", "conversation-acts", "name-form", "sound"]) byId(id).hidden = true;
+  for (const id of ["forget-page", "earlier", "more", "conversation-acts", "name-form", "sound", "summary"]) byId(id).hidden = true;
   byId("empty").hidden = false;
   byId("empty").textContent = "What you and Parley say is stored here, on this computer and nowhere else.";
 }

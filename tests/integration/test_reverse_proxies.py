@@ -1,14 +1,16 @@
-"""The real nginx in front, with the configuration that docs/how-to/phone.md gives."""
+"""The real nginx and the real Caddy in front, with the configurations that docs/how-to/phone.md gives."""
 
 from __future__ import annotations
 
 import asyncio
 import getpass
+import os
 import re
 import shutil
 import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
@@ -28,12 +30,7 @@ from web.certificate import own
 NAME, PUBLIC, TOKEN = "parley.example.com", "https://parley.example.com", "t" * 43
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
-NGINX = shutil.which("nginx")
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(NGINX is None, reason="nginx is not installed"),
-]
+pytestmark = pytest.mark.slow
 
 
 class Gated(ScriptedMind):
@@ -55,43 +52,88 @@ async def running(tmp_path: Path) -> AsyncIterator[Running]:
         yield running
 
 
-@pytest.fixture
-async def port(running: Running, tmp_path: Path) -> AsyncIterator[int]:
-    """Where nginx listens."""
-    certificate = own(tmp_path / "https", [])
+def documented(proxy: str) -> str:
+    """The configuration that a reader would copy."""
+    text = (ROOT / "docs/how-to/phone.md").read_text(encoding="utf-8")
+    found = re.search(rf"^\*\*\[?{proxy}.*?```text\n(.*?)```", text, re.DOTALL | re.MULTILINE)
+    assert found is not None
+    return found[1]
+
+
+@asynccontextmanager
+async def nginx(running: Running, folder: Path) -> AsyncIterator[int]:
+    certificate = own(folder / "https", [])
     with socket.socket() as listener:  # nginx takes over a socket that listens already
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         port = listener.getsockname()[1]
-        text = (ROOT / "docs/how-to/phone.md").read_text(encoding="utf-8")
-        found = re.search(r"\*\*nginx\*\*:\n\n```text\n(.*?)```", text, re.DOTALL)
-        assert found is not None
         server = (
-            found[1]
+            documented("nginx")
             .replace("listen 443", f"listen 127.0.0.1:{port}")
             .replace("127.0.0.1:8000", running.host)
             .replace("/etc/ssl/parley/fullchain.pem", str(certificate.chain))
             .replace("/etc/ssl/parley/privkey.pem", str(certificate.key))
         )
         temporary = "".join(
-            f"{kind}_temp_path {tmp_path}/nginx-{kind};\n"
+            f"{kind}_temp_path {folder}/nginx-{kind};\n"
             for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         )
-        file = tmp_path / "nginx.conf"
+        file = folder / "nginx.conf"
         file.write_text(
             f"daemon off;\nuser {getpass.getuser()};\nworker_processes 1;\n"
-            f"pid {tmp_path}/nginx.pid;\nerror_log stderr;\n"
+            f"pid {folder}/nginx.pid;\nerror_log stderr;\n"
             f"events {{}}\nhttp {{\naccess_log off;\n{temporary}{server}}}\n"
         )
         descriptor = listener.fileno()
         process = await asyncio.create_subprocess_exec(
-            NGINX or "", "-c", str(file), pass_fds=[descriptor], env={"NGINX": f"{descriptor};"}
+            "nginx", "-c", str(file), pass_fds=[descriptor], env={**os.environ, "NGINX": f"{descriptor};"}
         )
         try:
             yield port
         finally:
             process.terminate()
             await process.wait()
+
+
+@asynccontextmanager
+async def caddy(running: Running, folder: Path) -> AsyncIterator[int]:
+    """With a certificate of its own making, since no authority can be asked here."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    site = documented("Caddy").replace(NAME, f"https://{NAME}:{port}").replace("127.0.0.1:8000", running.host)
+    file = folder / "Caddyfile"
+    own_certificate = site.replace("{\n", "{\n    tls internal\n    bind 127.0.0.1\n", 1)
+    options = ("admin off", "skip_install_trust", "auto_https disable_redirects", f"default_sni {NAME}")
+    file.write_text("{\n" + "\n".join(options) + "\n}\n" + own_certificate)
+    process = await asyncio.create_subprocess_exec(
+        "caddy", "run", "--config", str(file), "--adapter", "caddyfile",
+        env={**os.environ, "HOME": str(folder), "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)},
+        stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stderr is not None
+    try:
+        async with asyncio.timeout(30):
+            while b"serving initial configuration" not in (line := await process.stderr.readline()):
+                assert line, "Caddy ended"
+        reading = asyncio.create_task(process.stderr.read())  # so that it never waits for a reader of its log
+        yield port
+    finally:
+        process.terminate()
+        await process.wait()
+    await reading
+
+
+PROXIES = {"nginx": nginx, "caddy": caddy}
+
+
+@pytest.fixture(params=PROXIES)
+async def port(running: Running, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[int]:
+    """Where the proxy listens."""
+    if shutil.which(request.param) is None:
+        pytest.skip(f"{request.param} is not installed")
+    async with PROXIES[request.param](running, tmp_path) as port:
+        yield port
 
 
 @pytest.fixture

@@ -1,0 +1,46 @@
+"""Whether what Whisper wrote can have been said: it is known to repeat itself, and to invent words to noise."""
+
+from __future__ import annotations
+
+import re
+import zlib
+
+NO_SPEECH, LOG_PROBABILITY, COMPRESSION = 0.6, -1.0, 2.4
+"""OpenAI's thresholds (whisper/transcribe.py)."""
+
+WORDS_A_SECOND, WORDS_AT_ONCE = 7.0, 4
+"""Nobody says more words than that: the fastest speakers reach five or six a second, and a few begin before the sound.
+Tokens are bounded in the same way, three for two words, so that a loop ends soon."""
+
+REPEATED = re.compile(r"\b(\w+(?:\W+\w+){0,7}?)(?:\W+\1\b){3,}", re.IGNORECASE)
+"""A phrase said four times in a row, or more."""
+
+SAME_WORDS = 5
+"""Words that hardly anybody says twice in the same order within a turn: with a short window, a loop's beginning."""
+
+
+def too_many(text: str, seconds: float) -> bool:
+    """Whether these are more words than can be said in that time."""
+    return len(text.split()) > WORDS_A_SECOND * seconds + WORDS_AT_ONCE
+
+
+def loops(text: str) -> bool:
+    """Whether it is a phrase again and again."""
+    raw = text.encode()
+    return len(raw) > COMPRESSION * len(zlib.compress(raw)) or REPEATED.search(text) is not None
+
+
+def repeats(text: str) -> bool:
+    """Whether SAME_WORDS words come twice, which may be right."""
+    words = in_words(text)
+    runs = [tuple(words[at : at + SAME_WORDS]) for at in range(len(words) - SAME_WORDS + 1)]
+    return len(set(runs)) < len(runs)
+
+
+def in_words(text: str) -> list[str]:
+    return re.findall(r"[\w']+", text.lower())
+
+
+def invented(no_speech: float, log_probability: float) -> bool:
+    """Whether it is what Whisper says to noise, by its own measures."""
+    return no_speech > NO_SPEECH and log_probability < LOG_PROBABILITY

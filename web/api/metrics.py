@@ -1,0 +1,37 @@
+"""What Parley measures of itself: `/metrics` for Prometheus, and the last hour for its own page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from prometheus_client.exposition import choose_encoder
+
+from web.metrics.history import History
+from web.metrics.metrics import Metrics
+
+METRICS = "/metrics"
+
+
+def figures(metrics: Metrics) -> APIRouter:
+    router = APIRouter()
+
+    @router.get(METRICS)
+    async def exported(request: Request) -> Response:
+        """Everything, as Prometheus reads it: its text format, or OpenMetrics for who asks for that."""
+        encode, media_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(metrics.registry), headers={"Content-Type": media_type})
+
+    return router
+
+
+def metrics_api(metrics: Metrics, history: History) -> APIRouter:
+    router = figures(metrics)
+
+    @router.get("/api/activity")
+    async def activity() -> dict[str, Any]:
+        """The last hour in bins of half a minute, oldest first, and how things stand now."""
+        return history.told()
+
+    return router

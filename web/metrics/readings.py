@@ -1,0 +1,90 @@
+"""What is read off when somebody asks: engines, queues, memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from prometheus_client import Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from config.hardware import resident
+from pipeline.engine import EngineStatus
+
+SERVER = "server"
+"""The serving process, beside those of the engines."""
+
+
+class WaitingLine(Protocol):
+    """Work of one kind: so much at once, the rest waits."""
+
+    @property
+    def working(self) -> int: ...
+
+    @property
+    def waiting(self) -> int: ...
+
+
+class RunningEngines(Protocol):
+    def health(self) -> Mapping[str, EngineStatus]: ...
+
+    def busy(self) -> Mapping[str, int]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    places: int
+    """Conversations that this machine holds at once."""
+    engines: Mapping[str, EngineStatus]
+    busy: Mapping[str, int]
+    """By stage, what is being heard, written or spoken."""
+    working: Mapping[str, int]
+    waiting: Mapping[str, int]
+    """By kind, requests of other programs."""
+    memory: Mapping[str, int]
+    """Bytes of the server, and of each stage's processes."""
+
+
+def read(engines: RunningEngines, lines: Mapping[str, WaitingLine], places: int) -> Reading:
+    health = engines.health()
+    own = {SERVER: resident(os.getpid())} | {stage: status.memory_bytes for stage, status in health.items()}
+    return Reading(
+        places,
+        health,
+        engines.busy(),
+        {kind: line.working for kind, line in lines.items()},
+        {kind: line.waiting for kind, line in lines.items()},
+        {process: size for process, size in own.items() if size is not None},
+    )
+
+
+class Readings(Collector):
+    """A reading as Prometheus has it."""
+
+    def __init__(self, read: Callable[[], Reading]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterator[Metric]:
+        now = self._read()
+        yield GaugeMetricFamily("parley_talk_places", "Conversations that this machine holds at once.", now.places)
+        ready = GaugeMetricFamily("parley_engine_ready", "1 where the engine is loaded.", labels=["stage", "engine"])
+        restarts = CounterMetricFamily("parley_engine_restarts", "Processes that were restarted.", labels=["stage"])
+        for stage, status in now.engines.items():
+            ready.add_metric([stage, status.engine], float(status.state == "ready"))
+            restarts.add_metric([stage], status.restarts)
+        yield ready
+        yield restarts
+        yield _gauge("parley_engine_busy", "What is being heard, written or spoken now.", "stage", now.busy)
+        yield _gauge("parley_queue_working", "Requests of other programs that are worked on.", "kind", now.working)
+        yield _gauge("parley_queue_waiting", "Requests of other programs that wait.", "kind", now.waiting)
+        yield _gauge("parley_memory_bytes", "Resident memory.", "process", now.memory)
+
+
+def _gauge(name: str, about: str, label: str, values: Mapping[str, int]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, about, labels=[label])
+    for key, value in values.items():
+        family.add_metric([key], value)
+    return family

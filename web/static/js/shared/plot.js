@@ -1,0 +1,104 @@
+// Curves over one axis, drawn as SVG: a figure with its curves named, and a sentence for those who hear the page.
+
+import { element } from "./dom.js";
+
+const SVG = "http://www.w3.org/2000/svg";
+const WIDTH = 320;
+const HEIGHT = 150;
+const LEFT = 46; // for the numbers beside the axis
+const RIGHT = 8;
+const ABOVE = 8;
+const BELOW = 22;
+const FEW = 40; // points that are drawn as dots, too
+
+/**
+ * @typedef {{label: string, points: [number, number | null][]}} Curve  null is a gap
+ * @param {string} title
+ * @param {Curve[]} curves
+ * @param {{ends: [string, string], spoken: string, form?: (value: number) => string, x?: [number, number], y?: [number, number]}} axes
+ *   what stands below both ends, the sentence, how a value is written, and bounds that are at least shown
+ * @returns {HTMLElement & {at: (x: number | null) => void, under: (clientX: number) => number}} a figure: `at` marks a
+ *   place on the axis and tells the curves' values there, `under` gives the place under the pointer
+ */
+export function plot(title, curves, { ends, spoken, form = short, x = [], y = [] }) {
+  const known = curves.flatMap(({ points }) => points.filter(([, value]) => value !== null));
+  const across = range([...known.map(([at]) => at), ...x]);
+  const up = range([...known.map(([, value]) => value), ...y]);
+  const left = (at) => LEFT + across.share(at) * (WIDTH - LEFT - RIGHT);
+  const top = (value) => ABOVE + (1 - up.share(value)) * (HEIGHT - ABOVE - BELOW);
+
+  const drawing = node("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": spoken });
+  for (const value of new Set([up.low, up.high])) {
+    drawing.append(node("line", { class: "grid", x1: LEFT, x2: WIDTH - RIGHT, y1: top(value), y2: top(value) }));
+    drawing.append(text(form(value), LEFT - 6, top(value) + 4, "end"));
+  }
+  drawing.append(text(ends[0], LEFT, HEIGHT - 4, "start"), text(ends[1], WIDTH - RIGHT, HEIGHT - 4, "end"));
+  curves.forEach(({ points }, number) => {
+    const kind = `curve-${number}`;
+    for (const piece of pieces(points)) {
+      const places = piece.map(([at, value]) => [left(at).toFixed(1), top(value).toFixed(1)]);
+      if (places.length > 1) drawing.append(node("polyline", { class: kind, points: places.map((at) => at.join(",")).join(" ") }));
+      const dots = places.length === 1 || points.length < FEW ? places : [];
+      for (const [cx, cy] of dots) drawing.append(node("circle", { class: kind, cx, cy, r: 2 }));
+    }
+  });
+  const mark = node("line", { class: "mark", y1: ABOVE, y2: HEIGHT - BELOW, visibility: "hidden" });
+  drawing.append(mark);
+
+  const named = curves.map(({ label }, number) => {
+    const value = element("b", { className: "figures" });
+    return { value, key: element("span", { className: `key key-${number}` }, label, " ", value) };
+  });
+  const keys = named.map(({ key }) => key);
+  const figure = element("figure", {}, element("figcaption", {}, element("b", { textContent: title }), ...keys), drawing);
+  figure.at = (at) => {
+    if (at === null) {
+      mark.setAttribute("visibility", "hidden");
+    } else {
+      for (const end of ["x1", "x2"]) mark.setAttribute(end, left(at));
+      mark.setAttribute("visibility", "visible");
+    }
+    named.forEach(({ value }, number) => {
+      const there = curves[number].points.find(([place]) => place === at)?.[1] ?? null;
+      value.textContent = at === null ? "" : there === null ? "–" : form(there);
+    });
+  };
+  figure.under = (clientX) => {
+    const { left: edge, width } = drawing.getBoundingClientRect();
+    const share = (((clientX - edge) / width) * WIDTH - LEFT) / (WIDTH - LEFT - RIGHT);
+    return across.low + Math.min(1, Math.max(0, share)) * (across.high - across.low);
+  };
+  return figure;
+}
+
+/** Stretches without a gap. */
+function pieces(points) {
+  const found = [[]];
+  for (const point of points) {
+    if (point[1] === null) found.push([]);
+    else found.at(-1).push(point);
+  }
+  return found.filter((piece) => piece.length > 0);
+}
+
+function range(values) {
+  if (!values.length) return { low: 0, high: 0, share: () => 0 };
+  const low = Math.min(...values);
+  const high = Math.max(...values);
+  return { low, high, share: (value) => (high > low ? (value - low) / (high - low) : 0.5) };
+}
+
+export const short = (value) =>
+  Math.abs(value) < 0.01 && value !== 0 ? value.toExponential(0) : Number(value.toPrecision(3)).toString();
+
+function text(words, x, y, anchor) {
+  const made = node("text", { x, y, "text-anchor": anchor });
+  made.textContent = words;
+  return made;
+}
+
+function node(tag, attributes) {
+  const made = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  return made;
+}

@@ -1,0 +1,157 @@
+"""Days are summarised while nobody talks: by the language model in use, the newest day first, one at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import date, datetime, timedelta
+from typing import cast
+
+from config import Settings
+from config.engines import CATALOGUE, named
+from config.models import find
+from pipeline.cleanup import uninterrupted
+from pipeline.conversation.conversation import local_now
+from pipeline.conversation.recollection import USER
+from pipeline.engine import EngineError
+from pipeline.engines.lease import LeasedMind
+from pipeline.llm.summary import summary
+from rag import ConversationSummary
+from web.service import Service
+from web.summaries import Summary
+
+IDLE_S = 60.0
+"""Between two looks at what is lacking."""
+TROUBLE_S = 3600.0
+"""After the language model failed at one."""
+MOST_TURNS = 5_000
+"""Of a day: more than anybody says."""
+SPEAKERS = {"user": "You", "assistant": "Assistant"}
+TOO_SMALL = (
+    "The language model in use cannot summarise: it would make things up. Choose one of a billion parameters or more "
+    "in Setup, under Mind."
+)
+
+logger = logging.getLogger(__name__)
+
+
+def unable(service: Service) -> str:
+    """Why no day can be summarised just now, in a sentence; empty where it can."""
+    try:
+        mind = cast(LeasedMind, service.engines.running("mind"))
+    except EngineError as error:
+        return str(error)
+    return "" if mind.summarises else TOO_SMALL
+
+
+def model_name(settings: Settings) -> str:
+    """The language model's, as people know it."""
+    mind = settings.mind
+    known = find("mind", mind.engine, mind.model)
+    return known.label if known else named("mind", mind.engine, mind.model) or CATALOGUE["mind", mind.engine].label
+
+
+class Summarizer:
+    def __init__(self, service: Service, now: Callable[[], datetime] = local_now) -> None:
+        self._service = service
+        self._now = now
+        self._making: asyncio.Task[bool] | None = None
+        self._changed = asyncio.Event()
+        """The settings were."""
+        self._failed: set[date] = set()
+        """Those at which the language model failed: the others go first."""
+        self._complete: object = None
+        """How everything was when no day lacked a summary."""
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        self._service.talk_watchers.append(self._talk)
+        try:
+            with self._service.watching(self._settings_changed):
+                while True:
+                    self._changed.clear()
+                    pause = await self._look()
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(pause):
+                            await self._changed.wait()
+        finally:
+            self._service.talk_watchers.remove(self._talk)
+
+    async def _look(self) -> float:
+        """Seconds until the next look."""
+        try:
+            return 0 if await self.make_one() else IDLE_S
+        except (EngineError, OSError) as error:
+            logger.warning("A day could not be summarised: %s", error)
+            return TROUBLE_S
+
+    def _talk(self, talking: bool) -> None:
+        if talking and self._making is not None:
+            self._making.cancel()
+
+    def _settings_changed(self, settings: Settings) -> None:
+        self._changed.set()
+        if not settings.memory.summaries and self._making is not None:
+            self._making.cancel()
+
+    async def make_one(self) -> bool:
+        """Summarise the newest day that lacks it; False where there is none, or somebody talks. None are kept where
+        none are wanted.
+
+        Raises EngineError where the language model or the memory fails, OSError where the disk does.
+        """
+        service = self._service
+        if not service.settings.memory.summaries:
+            await asyncio.to_thread(service.summaries.forget, everything=True)
+            return False
+        if service.conversations or unable(service):
+            return False
+        self._making = asyncio.create_task(self._newest())
+        try:
+            await asyncio.wait([self._making])
+            return not self._making.cancelled() and self._making.result()
+        finally:
+            self._making.cancel()
+            await uninterrupted(asyncio.wait([self._making]))
+            self._making = None
+
+    async def _newest(self) -> bool:
+        today, deletions = self._now().date(), self._service.summaries.deletions
+        conversations = await self._service.engines.memory().conversations()
+        if self._complete == (everything := (conversations, today, deletions)):
+            return False
+        kept = await asyncio.to_thread(self._service.summaries.all)
+        for day in sorted(days(conversations), key=lambda day: day in self._failed):
+            if day < today and await self._summarise(day, kept.get(day), deletions):
+                return True
+        self._complete = everything
+        return False
+
+    async def _summarise(self, day: date, kept: Summary | None, deletions: int) -> bool:
+        """Whether there is a new one of this day."""
+        service = self._service
+        turns = await service.engines.memory().turns(day=day, limit=MOST_TURNS)
+        ids = tuple(turn.id for turn in turns)
+        if not any(turn.speaker == USER for turn in turns) or (kept is not None and kept.turns == ids):
+            return False
+        mind = cast(LeasedMind, service.engines.running("mind"))
+        lines = [f"{SPEAKERS.get(turn.speaker, turn.speaker)}: {turn.text}" for turn in turns]
+        try:
+            text = await summary(mind.write, lines)
+        except EngineError:
+            self._failed.add(day)
+            raise
+        conversations = tuple(dict.fromkeys(turn.conversation for turn in turns))
+        new = Summary(text, model_name(service.settings), ids, conversations)
+        return await asyncio.to_thread(lambda: service.summaries.keep(day, new, deletions=deletions))
+
+
+def days(conversations: list[ConversationSummary]) -> list[date]:
+    """Those on which something was said, the newest first."""
+    found: set[date] = set()
+    for each in conversations:
+        first, last = each.first.date(), each.last.date()
+        found |= {first + timedelta(days) for days in range((last - first).days + 1)}
+    return sorted(found, reverse=True)
