@@ -23,8 +23,8 @@ from tests.support.workers import workers
 async def started() -> AsyncIterator[Memories]:
     memories = Memories()
     starting = asyncio.create_task(memories.start(lambda progress: None))
-    while memories.status.state != "ready":  # noqa: ASYNC110  the model comes later
-        await asyncio.sleep(0.01)
+    while memories.status.state == "stopped":  # noqa: ASYNC110
+        await asyncio.sleep(0)
     try:
         yield memories
     finally:
