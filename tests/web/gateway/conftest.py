@@ -35,7 +35,6 @@ from web.guard import Address
 from web.places import Places
 from web.serve import Server, listen, server_config
 
-
 WATCHING = "the administrator's own token, which opens the figures"
 
 
