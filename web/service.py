@@ -107,15 +107,16 @@ class Service:
         store: SettingsStore,
         data: Path,
         settings: Settings,
+        metrics: Metrics | None = None,
+        *,
         places: Places | None = None,
         rules: Callable[[Settings, Settings], None] = check,
-        metrics: Metrics | None = None,
     ) -> None:
         """
         Args:
+            metrics: counts what happens here, for several services where it is given to each.
             places: those of this machine unless they are shared with others.
             rules: raises SettingsRefused where new settings may not take the place of the old.
-            metrics: counts what happens here, for several services where it is given to each.
         """
         self._rules = rules
         self.engines = engines

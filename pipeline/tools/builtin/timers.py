@@ -60,6 +60,11 @@ class Timers:
             if self._listening.get(conversation) is say:
                 del self._listening[conversation]
 
+    @property
+    def running(self) -> bool:
+        """Whether there is something left to say: a timer runs, or one has ended while nobody listened."""
+        return bool(self._timers or self._unsaid)
+
     def stop(self) -> None:
         for timer in self._timers:
             timer.handle.cancel()
