@@ -34,7 +34,7 @@ def settings(stand_in: StandIn, *stages: Literal["ears", "turns", "voice"]) -> S
 
 @asynccontextmanager
 async def offline(data: Path, each: int = 1, stages: Sequence[str] = ("ears", "voice")) -> AsyncIterator[StandIn]:
-    async with standing_in(each, **{stage: wanted(stage, Settings(), data) for stage in stages}) as stand_in:
+    async with standing_in({stage: wanted(stage, Settings(), data) for stage in stages}, each) as stand_in:
         yield stand_in
 
 

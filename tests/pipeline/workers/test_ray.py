@@ -50,7 +50,7 @@ def place(cluster: Cluster, wanted: Wanted, **options: Any) -> RayPlace:
 
 @asynccontextmanager
 async def reached(wanted: Wanted, each: int = 1, **options: Any) -> AsyncIterator[tuple[StandIn, RayPlace]]:
-    async with standing_in(each, stage=wanted) as stand_in, listening(stand_in):
+    async with standing_in({"stage": wanted}, each) as stand_in, listening(stand_in):
         there = place(stand_in.cluster, wanted, **options)
         await there.start(lambda progress: None)
         try:
@@ -172,7 +172,7 @@ async def test_a_cluster_that_goes_away_and_comes_back() -> None:
         if len(waits) > 3:
             await back.wait()
 
-    async with standing_in(stage=echo()) as stand_in:
+    async with standing_in({"stage": echo()}) as stand_in:
         there = place(stand_in.cluster, echo(), sleep=sleep, look_s=0.05)
         async with listening(stand_in):
             await there.start(lambda progress: None)
@@ -190,7 +190,7 @@ async def test_a_cluster_that_goes_away_and_comes_back() -> None:
 
 
 async def test_nothing_is_there_at_the_start(tmp_path: Path) -> None:
-    async with standing_in() as stand_in:
+    async with standing_in({}) as stand_in:
         there = place(stand_in.cluster, echo())
         with pytest.raises(EngineError, match="cannot be reached"):
             await there.start(lambda progress: None)
@@ -207,7 +207,7 @@ async def test_what_is_there_is_not_what_is_asked_for(monkeypatch: pytest.Monkey
         return str(refusal.value)
 
     here, other, elsewhere = Path("/here/diary"), Path("/here/log"), Path("/elsewhere/diary")
-    async with standing_in(stage=talkers(here)) as stand_in, listening(stand_in):
+    async with standing_in({"stage": talkers(here)}) as stand_in, listening(stand_in):
         there = stand_in.cluster
         assert "refuses the key" in await refused(talkers(here), Cluster(there.url, "another"))
         assert "runs the talkers, and the settings ask for the echo" in await refused(echo(), there)
@@ -231,7 +231,7 @@ async def test_a_stage_without_a_free_replica_is_told_and_not_waited_for() -> No
 
 
 async def test_what_is_no_message_of_ours_ends_the_socket() -> None:
-    async with standing_in(stage=echo()) as stand_in, listening(stand_in):
+    async with standing_in({"stage": echo()}) as stand_in, listening(stand_in):
         for message in (b"", b"\x80\x04N.", b"\x00\x00\x00\x02[]", b'\x00\x00\x00\x0e["call",0,"id"]', "text"):
             headers = {"Authorization": f"Bearer {KEY}"}
             async with connect(stand_in.cluster.seat("stage", ""), additional_headers=headers, proxy=None) as socket:
