@@ -230,6 +230,44 @@ async def test_a_stage_without_a_free_replica_is_told_and_not_waited_for() -> No
         assert await there.call("echo", 1) == [1]
 
 
+@asynccontextmanager
+async def far_away(cluster: Cluster, delay_s: float) -> AsyncIterator[Cluster]:
+    """The same cluster behind a network that takes so long in each direction."""
+    port = int(cluster.url.rpartition(":")[2])
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        loop = asyncio.get_running_loop()
+        while data := await reader.read(1 << 16):
+            loop.call_later(delay_s, writer.write, data)
+        loop.call_later(delay_s, writer.close)
+
+    async def joined(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.gather(carry(reader, back), carry(there, writer), return_exceptions=True)
+
+    async with await asyncio.start_server(joined, "127.0.0.1", 0) as server:
+        yield Cluster(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", cluster.key)
+
+
+async def test_over_a_slow_network_it_is_slower_and_the_same() -> None:
+    async with (
+        standing_in({"stage": echo()}, 2) as stand_in,
+        listening(stand_in),
+        far_away(stand_in.cluster, 0.1) as cluster,
+    ):
+        there = place(cluster, echo())
+        await there.start(lambda progress: None)
+        assert [number async for number in there.stream("count", 20)] == [*range(20)]
+        async with aclosing(there.stream("count", 1_000_000)) as numbers:
+            await anext(numbers)
+            await stand_in.kill(stand_in.routed[-1])
+            with pytest.raises(WorkerDied):
+                async for _ in numbers:
+                    pass
+        assert await there.call("echo", 1) == [1]
+        await there.stop()
+
+
 async def test_what_is_no_message_of_ours_ends_the_socket() -> None:
     async with standing_in({"stage": echo()}) as stand_in, listening(stand_in):
         for message in (b"", b"\x80\x04N.", b"\x00\x00\x00\x02[]", b'\x00\x00\x00\x0e["call",0,"id"]', "text"):

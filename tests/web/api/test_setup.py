@@ -408,9 +408,7 @@ async def test_a_key_is_forgotten_at_another_address(client: httpx.AsyncClient, 
     assert key() == "another"
 
 
-async def test_the_key_of_a_cluster_never_comes_out(
-    client: httpx.AsyncClient, running: Running
-) -> None:
+async def test_the_key_of_a_cluster_never_comes_out(client: httpx.AsyncClient, running: Running) -> None:
     def key() -> str:
         return running.service.settings.cluster.key.get_secret_value()
 
