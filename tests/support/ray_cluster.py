@@ -104,7 +104,8 @@ def ray_cluster(folder: Path) -> Iterator[RayCluster]:
     """Without engines yet; ended with all of its processes."""
     python = environment(folder / "environment")
     port, session = free_port(), Path("/tmp") / f"parley-ray-{os.getpid()}"  # a socket's path must be short
-    variables = {**os.environ, KEY: "the key", "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"}
+    ours = {KEY: "the key", "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
+    variables = {**os.environ, **ours}
     dashboard = f"http://127.0.0.1:{port}"
     with (folder / "ray.log").open("wb") as log:
         command = [str(python), "-c", HEAD, str(port), str(session)]
