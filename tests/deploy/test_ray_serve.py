@@ -33,7 +33,7 @@ def test_a_stage_is_one_application_with_limits_of_its_own(application: dict[str
     (deployment,) = application["deployments"]
     assert deployment["name"] == stage
     scaling = deployment["autoscaling_config"]
-    assert 1 <= scaling["min_replicas"] < scaling["max_replicas"]
+    assert 2 <= scaling["min_replicas"] < scaling["max_replicas"]
     assert 0 < scaling["target_ongoing_requests"] < deployment["max_ongoing_requests"]
     assert deployment["max_queued_requests"] > 0
     assert {"graceful_shutdown_timeout_s", "health_check_period_s", "health_check_timeout_s"} <= deployment.keys()
