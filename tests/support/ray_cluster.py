@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -26,6 +25,14 @@ from pipeline.workers.deployment import Cluster
 
 PATIENCE_S = 300.0
 """Until something is there; the bound only ends a test that has failed."""
+
+HEAD = """
+import sys, ray
+port, folder = sys.argv[1:]
+ray.init(num_cpus=4, object_store_memory=10**8, dashboard_port=int(port), include_dashboard=True, _temp_dir=folder)
+sys.stdin.read()
+"""
+"""A cluster that ends with its input."""
 
 SERVE = ROOT / "deploy" / "serve.yaml"
 
@@ -96,31 +103,22 @@ def wait_until(condition: Callable[[], bool]) -> None:
 def ray_cluster(folder: Path) -> Iterator[RayCluster]:
     """Without engines yet; ended with all of its processes."""
     python = environment(folder / "environment")
-    ports = {name: free_port() for name in ("port", "dashboard-port", "ray-client-server-port")}
-    session = Path("/tmp") / f"parley-ray-{os.getpid()}"  # a socket's path must be short
-    variables = {**os.environ, KEY: "the key", "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"}
-    options = [f"--{name}={port}" for name, port in ports.items()]
-    command = [
-        str(python),
-        "-m",
-        "ray.scripts.scripts",
-        "start",
-        "--head",
-        "--block",
-        "--disable-usage-stats",
-        *options,
-    ]
-    sizes = ["--num-cpus=4", "--object-store-memory=100000000", f"--temp-dir={session}"]
+    port, session = free_port(), Path("/tmp") / f"parley-ray-{os.getpid()}"  # a socket's path must be short
+    ours = {KEY: "the key", "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
+    variables = {**os.environ, **ours}
+    dashboard = f"http://127.0.0.1:{port}"
     with (folder / "ray.log").open("wb") as log:
-        head = subprocess.Popen([*command, *sizes], cwd=ROOT, env=variables, stdout=log, stderr=log)
-        dashboard = f"http://127.0.0.1:{ports['dashboard-port']}"
+        command = [str(python), "-c", HEAD, str(port), str(session)]
+        head = subprocess.Popen(command, cwd=ROOT, env=variables, stdin=subprocess.PIPE, stdout=log, stderr=log)
         try:
-            wait_until(lambda: head.poll() is None and _answers(f"{dashboard}/api/version"))
+            while not _answers(f"{dashboard}/api/version"):
+                assert head.poll() is None, (folder / "ray.log").read_text(encoding="utf-8")
+                time.sleep(0.2)
             address = Cluster(f"http://127.0.0.1:{free_port()}", "the key")
             yield RayCluster(python, folder, dashboard, address, variables)
         finally:
             family = psutil.Process(head.pid).children(recursive=True)
-            head.send_signal(signal.SIGTERM)
+            head.communicate()
             psutil.wait_procs(family, 20)
             for process in family:
                 with suppress(psutil.Error):

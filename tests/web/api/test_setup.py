@@ -427,6 +427,39 @@ async def test_a_key_is_forgotten_at_another_address(client: httpx.AsyncClient, 
     assert key() == "another"
 
 
+async def test_the_key_of_a_cluster_never_comes_out(client: httpx.AsyncClient, running: Running) -> None:
+    def key() -> str:
+        return running.service.settings.cluster.key.get_secret_value()
+
+    async def put(**cluster: Any) -> httpx.Response:
+        return await client.put("/api/settings", json={"cluster": cluster})
+
+    answer = await put(url="http://ray.example:8000", key="sk-secret", stages=["voice"])
+    assert answer.status_code == 200 and "sk-secret" not in answer.text
+    for path in ("/api/settings", "/api/settings/export", "/health"):
+        assert "sk-secret" not in (await client.get(path)).text
+    await put(stages=["ears", "voice"])
+    assert key() == "sk-secret"
+    await put(url="http://elsewhere.example:8000")
+    assert key() == ""
+    for wrong, sentence in (
+        ({"url": "ray.example"}, "must begin with http"),
+        ({"stages": ["mind"]}, "ears"),
+        ({"key": "a\nb"}, "a character that keys never have"),
+        ({"url": "http://ray.example:99999999", "stages": []}, "like http://cluster.example:8000"),
+    ):
+        answer = await put(**wrong)
+        assert answer.status_code == 422 and sentence in answer.text
+
+
+async def test_a_model_need_not_be_here_for_an_engine_that_is_elsewhere(client: httpx.AsyncClient) -> None:
+    elsewhere = {"cluster": {"url": "http://ray.example:8000", "stages": ["voice"]}}
+    voice = {"voice": {"engine": "csm", "model": "somebody/a-model"}}
+    assert (await client.put("/api/settings", json={**voice, **elsewhere})).status_code == 200
+    answer = await client.put("/api/settings", json={"cluster": {"stages": []}})
+    assert answer.status_code == 409 and "is not on this computer yet" in answer.text, "it would have to be, now"
+
+
 def machine(**more: Any) -> Hardware:
     usual: dict[str, Any] = {"system": "Linux", "processor": "A processor", "cores": 8, "free_memory_bytes": 16 * GB}
     usual |= {"instructions": frozenset({"avx2"}), "memory_bytes": 32 * GB, "free_disk_bytes": 100 * GB}
