@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "pipeline": {"rag", "config"},
     "web": {"pipeline", "rag", "config"},
 }
-THE_ONE_WAY_TO_CSM = ROOT / "pipeline" / "tts" / "csm.py"
+THE_ONE_WAY_TO_CSM = ROOT / "pipeline" / "tts" / "csm_talks.py"
 PIPELINE = (
     "engine.py",  # what every engine has in common
     "cleanup.py",  # how work ends

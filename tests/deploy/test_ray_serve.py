@@ -19,7 +19,7 @@ from config.settings import Settings
 from deploy import ray_serve
 from pipeline.engine import EngineError
 from pipeline.engines.catalogue import wanted
-from pipeline.tts.csm import SLOTS
+from pipeline.tts.csm_talks import SLOTS
 from tests.support.ray_cluster import SERVE
 
 APPLICATIONS: list[dict[str, Any]] = yaml.safe_load(SERVE.read_text(encoding="utf-8"))["applications"]
