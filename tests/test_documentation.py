@@ -9,6 +9,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,12 @@ def check(words: list[str]) -> None:
             assert f" {path}`" in (reference.FOLDER / "api.md").read_text(encoding="utf-8"), path
         case ["echo" | "aplay" | "pre-commit" | "python", *_]:
             pass
+        case ["docker" | "kubectl", *arguments]:
+            for option, file in pairwise(arguments):
+                if option in ("--file", "--kustomize"):
+                    assert (ROOT / file).exists(), file
+            if "main.py" in arguments:  # run in a container
+                check_script(arguments[arguments.index("main.py") :])
         case [command, *arguments] if command in dict(reference.library_commands()):
             parser = reference.made_by(dict(reference.library_commands())[command])
             parser.parse_args(arguments)
