@@ -130,14 +130,9 @@ def _begun(command: list[str], variables: Mapping[str, str], log: Path) -> subpr
     """Ray gives up where its machine is busy for half a minute: then it is begun again."""
     for _ in range(ATTEMPTS):
         with log.open("w") as written:
+            pipe = subprocess.PIPE
             head = subprocess.Popen(
-                command,
-                cwd=ROOT,
-                env=variables,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=written,
-                text=True,
+                command, cwd=ROOT, env=variables, text=True, stdin=pipe, stdout=pipe, stderr=written
             )
         assert head.stdout is not None
         if head.stdout.readline() == f"{READY}\n":
