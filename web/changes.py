@@ -81,10 +81,12 @@ def keep_tool_keys(old: Settings, new: Settings) -> None:
 
 
 def switch_off_strange_tools(old: Settings, new: Settings) -> None:
-    """A file of settings starts no program, and asks no server, that was not there before."""
-    known = [(each.command, each.args, each.url) for each in old.tools.servers if each.enabled]
+    """A file of settings starts no program, and asks no server, that was not there before, and allows none more.
+
+    What a program does depends on its environment too, which can have it load another's code.
+    """
     for server in new.tools.servers:
-        server.enabled = server.enabled and (server.command, server.args, server.url) in known
+        server.enabled = server.enabled and server in old.tools.servers
 
 
 def _server(url: str) -> tuple[str, str]:

@@ -29,6 +29,7 @@ from tests.support import encoding
 from tests.support.fuzz import Fuzz
 from tests.web.conftest import Running
 from tests.web.realtime.test_protocol import the
+from tests.web.realtime.webrtc.peer import CALLS, SDP, peer
 from web.turn_log import TurnLog
 
 TIMES = int(os.environ.get("PARLEY_FUZZ", "1"))
@@ -141,6 +142,25 @@ async def test_bodies_of_the_api(running: Running, monkeypatch: pytest.MonkeyPat
             if "json" in answer.headers.get("content-type", "") and answer.status_code >= 400:
                 assert answer.json()["error"]["message"], (seed, path)
         assert (await client.get("/health")).status_code == 200
+
+
+async def test_offers_of_webrtc(running: Running) -> None:
+    async with running.client(timeout=60) as client:
+        async with peer() as caller:
+            lines = (await caller.offer()).split("\r\n")
+        for seed in range(20 * TIMES):
+            fuzz, changed = Fuzz(seed), list(lines)
+            for _ in range(fuzz.random.randint(1, 4)):
+                at = fuzz.random.randrange(len(changed))
+                line = changed[at]
+                changed[at : at + 1] = fuzz.one_of(
+                    [[], [line, line], [line[:3]], [fuzz.bytes(line.encode(), 3).decode("latin-1")]]
+                )
+            answer = await client.post(CALLS, content="\r\n".join(changed).encode(), headers=SDP)
+            assert answer.status_code in (201, 400), (seed, answer.text)
+            if answer.status_code == 201:
+                await client.post(f"{answer.headers['location']}/hangup")
+    assert running.service.conversations == 0
 
 
 def test_files_of_settings(tmp_path: Path) -> None:
