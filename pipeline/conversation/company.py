@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from config import Settings
+from pipeline.conversation.events import SpeakerTold
 from pipeline.conversation.history import History
 from pipeline.conversation.scope import ConversationScope
 from pipeline.conversation.stages import Speakers
@@ -158,6 +159,8 @@ class Company:
         person = self._last = who(heard, known, self._last)
         speaker = person.speaker if person is not None else GUEST if known else USER
         self._history.attribute(number, speaker)
+        if known:
+            self._scope.outbox.post(SpeakerTold(number, turn.revision, speaker))
         if person is None:
             self._strangers.append(heard)
             if known and not self._settings.memory.guests and self._learning is None:

@@ -8,6 +8,7 @@ would take ten times its memory and some seconds of each start.
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections import OrderedDict
 from pathlib import Path
@@ -34,7 +35,7 @@ PARTS_PER_SECOND, LEAST_COVERED = 1.3, 0.75
 """How densely sound is heard, and how much of the last part must be sound: the package's own defaults."""
 LOUDNESS = -30.0
 """dB of full scale, to which quiet sound is raised, as in the package."""
-LONGEST_S = 15
+LONGEST_S = 12
 """Of a turn that are heard, its last ones: more does not tell more."""
 SILENCE = 1e-5
 """Loudness below which nobody speaks."""
@@ -156,21 +157,30 @@ def read_weights(path: Path) -> dict[str, NDArray[np.float32]]:
 
 # --- the engine ------------------------------------------------------------------------------------------------------
 
+NICE = 10
+"""How far its process stands behind those that a reply waits for."""
 _AT_ONCE = 2
 """Turns heard at a time; further ones wait."""
 
 
 def load(report: Report) -> VoiceEncoder:
-    """For the worker process. Raises EngineError where the weights are not here and cannot be had."""
+    """Raises EngineError where the weights are not here and cannot be had."""
     folder = fetched(RESEMBLYZER, report)
     return VoiceEncoder(read_weights(folder / RESEMBLYZER.files[0].name))
+
+
+def load_politely(report: Report) -> VoiceEncoder:
+    """For the worker process, which gives way to the ears: they hear the same turn at the same time."""
+    if hasattr(os, "nice"):  # not on Windows
+        os.nice(NICE)
+    return load(report)
 
 
 class WorkerVoiceEncoder(PlacedEngine[Place]):
     """An engine, and VoiceEncoder's face as a coroutine."""
 
     def __init__(self, place: MakePlace = Worker) -> None:
-        super().__init__(place("resemblyzer", f"{__name__}:load", concurrency=_AT_ONCE))
+        super().__init__(place("resemblyzer", f"{__name__}:load_politely", concurrency=_AT_ONCE))
 
     async def direction(self, sound: Samples) -> Direction | None:
         """Of the voice in 16 kHz sound of one speaker; None for silence. Raises EngineError."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.conversation.events import SpeakerTold
 from pipeline.speakers.people import Heard, People
 from tests.support.scene import Scene, Told, voice_direction
 
@@ -42,6 +43,8 @@ def test_what_is_said_is_its_speakers_in_memory_and_in_what_the_mind_gets(people
     assert last.speaker == "Anna"
     assert [message.speaker for message in last.history if message.role == "user"] == ["user", "Anna"]
     assert scene.askers[-1] == "Anna"
+    heard = [(event.turn, event.speaker) for _, event in told.events if isinstance(event, SpeakerTold)]
+    assert heard == [(1, "user"), (2, "Anna")]
 
 
 def test_nobody_known_yet_is_the_user(tmp_path: Path) -> None:

@@ -288,6 +288,9 @@ const messages = {
   "parley.transcript"({ item_id: item, text, stable }) {
     transcript.partial(item, text, stable);
   },
+  "parley.speaker"({ item_id: item, speaker }) {
+    transcript.speaker(item, speaker);
+  },
   "parley.pause"({ response_id: id }) {
     playback.pause(id);
   },

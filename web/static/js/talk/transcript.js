@@ -124,6 +124,12 @@ export class Transcript {
     });
   }
 
+  /** Whose voice it is. */
+  speaker(item, speaker) {
+    const { entry } = this.#user(item);
+    entry.querySelector(".who").textContent = speakerName(speaker);
+  }
+
   /** The user's turn is complete. Nothing understood: its line goes again. */
   user(item, text) {
     if (!text) {
@@ -136,7 +142,7 @@ export class Transcript {
       said.textContent = text;
       entry.classList.add("final");
     });
-    this.#announce("You", text);
+    this.#announce(entry.querySelector(".who").textContent, text);
   }
 
   #user(item) {
