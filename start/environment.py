@@ -6,6 +6,7 @@ Standard library only, since it runs before anything is installed.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import os
 import platform
@@ -13,8 +14,9 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from locks import uv
@@ -118,7 +120,9 @@ def fetch_what_is_always_needed(python: Path) -> None:
     line = ProgressLine("models for turns and memory (95 MB)")
     environment = dict(os.environ, PYTHONPATH=str(ROOT))
     command = [str(python), "-P", "-m", "pipeline.models.always"]
-    line.done("not yet" if run_logged(command, environment, VENV / "install.log", lambda text: line.tell()) else "done")
+    with line.ticking():
+        status = run_logged(command, environment, VENV / "install.log", lambda text: None)
+    line.done("not yet" if status else "done")
 
 
 def build(venv: Path, what: str, size: str, room: int, work: list[tuple[str, list[str]]]) -> None:
@@ -132,9 +136,12 @@ def build(venv: Path, what: str, size: str, room: int, work: list[tuple[str, lis
             "free some space and start again."
         )
     print(f"Setting up {what} in {venv} ({size}; a few minutes, once).", flush=True)
-    if not python.exists():
-        make_venv(venv)
-    fast = uv.fetched(python, venv / "install.log")
+    line = ProgressLine("an environment of its own")
+    with line.ticking():
+        if not python.exists():
+            make_venv(venv)
+        fast = uv.fetched(python, venv / "install.log")
+    line.done("done")
     for number, (title, locks) in enumerate(work, 1):
         title = f"[{number}/{len(work)}] {title}"
         # PyTorch's own index is asked by pip, which has another way where that does not answer.
@@ -198,9 +205,9 @@ def install_by_uv(python: Path, title: str, locks: list[Path], venv: Path) -> bo
     """Whether it could; what it could not, pip may, and says why not."""
     settings = uv.pips_settings(python)
     line = ProgressLine(title)
-    status = run_logged(
-        uv.command(python, settings, locks), uv.environment(settings), venv / "install.log", line.uv_said
-    )
+    command = uv.command(python, settings, locks)
+    with line.ticking():
+        status = run_logged(command, uv.environment(settings), venv / "install.log", line.uv_said)
     line.done("by pip, then" if status else "done")
     return status == 0
 
@@ -217,7 +224,8 @@ def install(python: Path, title: str, arguments: list[str], venv: Path) -> None:
         tail.append(text)
         line.pip_said(text)
 
-    status = run_logged(command + arguments, environment, log, said)
+    with line.ticking():
+        status = run_logged(command + arguments, environment, log, said)
     if status and TORCH_CPU_INDEX in arguments:
         line.done("not to be had from PyTorch's own index")
         print("PyTorch's CPU index did not answer; taking PyPI's build, which is larger, instead.", flush=True)
@@ -267,9 +275,26 @@ class ProgressLine:
         self.began = self.told = time.monotonic()
         self.packages = 0
         self.megabytes = 0.0
-        self.doing = "looking"
+        self.doing = ""
         self.live = sys.stdout.isatty()
         self.tell(force=not self.live)
+
+    @contextlib.contextmanager
+    def ticking(self) -> Iterator[None]:
+        """Tell it every second, as long as something works: an installer may say nothing for minutes."""
+        over = threading.Event()
+
+        def tick() -> None:
+            while not over.wait(1.0):
+                self.tell()
+
+        ticker = threading.Thread(target=tick, daemon=True)
+        ticker.start()
+        try:
+            yield
+        finally:
+            over.set()
+            ticker.join()
 
     def pip_said(self, text: str) -> None:
         if text.startswith("Collecting "):
@@ -300,13 +325,16 @@ class ProgressLine:
         passed = duration(time.monotonic() - self.began)
         return f"{self.title}: {', '.join(filter(None, (packages, megabytes, passed)))}"
 
+    def told_now(self) -> str:
+        return f"{self.words()} · {self.doing}" if self.doing else self.words()
+
     def tell(self, force: bool = False) -> None:
         if self.live:
-            text = f"{self.words()} · {self.doing}"
+            text = self.told_now()
             print("\r\x1b[K" + text[: shutil.get_terminal_size().columns - 1], end="", flush=True)
         elif force or time.monotonic() - self.told >= self.EVERY:
             self.told = time.monotonic()
-            print(f"{self.words()} · {self.doing}", flush=True)
+            print(self.told_now(), flush=True)
 
     def done(self, how: str) -> None:
         print(("\r\x1b[K" if self.live else "") + f"{self.words()}: {how}", flush=True)

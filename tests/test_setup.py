@@ -8,6 +8,7 @@ import os
 import platform
 import subprocess
 import sys
+import threading
 import venv
 import zipfile
 from pathlib import Path
@@ -255,6 +256,14 @@ def test_a_mistyped_option_is_refused_before_anything_is_installed() -> None:
     told = run("main.py", "--prot", "8080")
     assert told.returncode == 2
     assert "unrecognized arguments" in told.stderr
+
+
+def test_an_installer_that_says_nothing_is_seen_to_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = threading.Event()
+    line = environment.ProgressLine("[1/2] PyTorch")
+    monkeypatch.setattr(line, "tell", told.set)
+    with line.ticking():
+        assert told.wait(60)
 
 
 @pytest.mark.parametrize("port", ["99999", "-1", "http"])
