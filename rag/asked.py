@@ -49,7 +49,7 @@ _QUESTIONS = [
          rf"|\bwhat (?:do|does|am|is|are) {_WHO.replace('who', 'who2')} driv(?:e|ing)\b", ["car"]),
         (rf"\b{_WHOSE} car\b", ["car"]),
         (rf"\b{_WHOSE} (?P<thing>(?:mobile |phone |cell )?number|phone|address|e-?mail|birthday|password|code|pin|boss|"
-         r"manager|doctor|teacher|size|height|weight|age|favou?rite [\w ]+)\b", ["thing"]),
+         r"manager|doctor|teacher|size|height|weight|age|favou?rite [\w ]+)(?=[?.,!]|$| now| again)", ["thing"]),
         (rf"\b(?:reach|call|ring|phone) {_WHO} by (?:phone|telephone)\b|\bphone number (?:do|does) "
          rf"{_WHO.replace('who', 'who2')} have\b",
          ["phone number"]),

@@ -132,7 +132,7 @@ class Retriever:
     def _claiming(self, question: Question) -> Positions:
         """Ascending positions of the turns that claim what is asked for, of who is asked about."""
         wanted = question.asked
-        if wanted is None:
+        if wanted is None or question.spans:  # "What happened to my job in May?" is not about the newest
             return np.empty(0, np.intp)
         speakers = [speaker for speaker in question.about if speaker in self._catalogue.speakers]
         if wanted.subject in {" ".join(words(speaker)) for speaker in speakers}:
