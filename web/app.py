@@ -33,7 +33,7 @@ from web.api.voices import MAX_UPLOAD, voices_api
 from web.certificate import Certificate
 from web.forwarded import Forwarded, Network
 from web.guard import Address, Guard
-from web.metrics.history import History
+from web.metrics.history import PastHour
 from web.metrics.readings import Readings, read
 from web.metrics.traces import Traces
 from web.network import media_addresses
@@ -77,7 +77,7 @@ def create_app(
     calls = Calls(service, partial(media_addresses, address.host))
     reading = partial(read, service.engines, queues.by_kind, service.places.most)
     metrics.registry.register(Readings(reading))
-    history = History(metrics, reading)
+    history = PastHour(metrics, reading)
     if traces is not None:
         metrics.watchers.append(traces.turn)
 

@@ -169,7 +169,7 @@ def server_config(app: object, certificate: Certificate | None = None) -> uvicor
         log_config=None,
         http=Http,
         lifespan="on",
-        ws=Socket,
+        ws=RealtimeSocket,
         ws_max_size=MAX_MESSAGE,
         ws_per_message_deflate=False,  # base64 of sound hardly shrinks, and deflate costs time and memory
         timeout_graceful_shutdown=GRACE,
@@ -226,7 +226,7 @@ class Http(HttpToolsProtocol):
             self._patience = None
 
 
-class Socket(WebSocketsSansIOProtocol):
+class RealtimeSocket(WebSocketsSansIOProtocol):
     """uvicorn's, which ends a connection whose client asks for signs of life and never reads them.
 
     uvicorn 0.54 logs an error for each refused handshake, which is complete nevertheless, and for each client that was

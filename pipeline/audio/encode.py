@@ -65,7 +65,7 @@ class _Pipe:
         return taken
 
 
-class Encoder:
+class SoundEncoder:
     """Give it sound until it ends, then `finish`. Every call gives the bytes that are ready, which may be none."""
 
     def __init__(self, format: str, speed: float = 1.0) -> None:
@@ -141,5 +141,5 @@ def _tempo(speed: float) -> av.filter.Graph:
 
 def encoded(samples: Samples, format: str, speed: float = 1.0) -> bytes:
     """A whole recording, 24 kHz mono."""
-    encoder = Encoder(format, speed)
+    encoder = SoundEncoder(format, speed)
     return encoder.feed(samples) + encoder.finish()

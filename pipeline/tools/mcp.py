@@ -52,7 +52,7 @@ LAST_WORDS = 4000
 State = Literal["off", "starting", "ready", "failed"]
 
 
-class _Failed(Exception):
+class _CallFailed(Exception):
     """One sentence for people."""
 
 
@@ -158,7 +158,7 @@ class McpServer:
             try:
                 await self._hold()
                 was_ready = True
-            except _Failed as error:
+            except _CallFailed as error:
                 self.error = str(error)
             except Exception:
                 logging.getLogger(__name__).exception("an MCP server could not be used")
@@ -202,7 +202,7 @@ class McpServer:
                     "%s did not end well (%s)", self.settings.name, type(error).__name__
                 )
                 return
-            raise _Failed(self._explained(error, words)) from error
+            raise _CallFailed(self._explained(error, words)) from error
         finally:
             self._client, self.tools = None, ()
 
@@ -229,7 +229,7 @@ class McpServer:
         environment = {name: value.get_secret_value() for name, value in given.env.items()}
         program = shutil.which(str(Path(given.command).expanduser()), path=environment.get("PATH"))
         if program is None:
-            raise _Failed(
+            raise _CallFailed(
                 f"There is no program {given.command[:80]!r} on this computer: install it, or correct the name."
             )
         command = [program, *given.args]
@@ -264,7 +264,7 @@ class McpServer:
             return self._too_much()
         for cause in _leaves(error):
             match cause:
-                case _Failed():
+                case _CallFailed():
                     return str(cause)
                 case TimeoutError():
                     return f"{name} has not answered within {START_S:.0f} seconds: is it an MCP server?"

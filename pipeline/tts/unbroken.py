@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from pipeline.tts import Spoken, WordTime
-from pipeline.workers.place import Calls, WorkerDied
+from pipeline.workers.place import EngineCalls, WorkerDied
 
 DEATHS = 2
 """That a sentence survives. One that kills whoever says it must not do so for ever."""
@@ -18,7 +18,7 @@ PATIENCE_S = 10.0
 
 
 async def unbroken(
-    place: Calls, text: str, speak: Callable[[str], AsyncGenerator[Spoken, None]]
+    place: EngineCalls, text: str, speak: Callable[[str], AsyncGenerator[Spoken, None]]
 ) -> AsyncGenerator[Spoken, None]:
     """The sound of a text, the rest of it said anew where the place has died meanwhile.
 
@@ -53,7 +53,7 @@ async def unbroken(
             await _restarted(place, died)
 
 
-async def _restarted(place: Calls, died: WorkerDied) -> None:
+async def _restarted(place: EngineCalls, died: WorkerDied) -> None:
     try:
         async with asyncio.timeout(PATIENCE_S):
             await place.ready()

@@ -19,7 +19,7 @@ class WorkerDied(EngineError):
     """The engine's process ended in the middle of the work; the work is lost, the process is being restarted."""
 
 
-class Calls(Protocol):
+class EngineCalls(Protocol):
     """How an engine is asked for something, wherever it is."""
 
     async def ready(self) -> None:
@@ -36,7 +36,7 @@ class Calls(Protocol):
         """What a generator method of the engine yields. Closing this closes that. Raises as call() does."""
 
 
-class Seat(Calls, Protocol):
+class Seat(EngineCalls, Protocol):
     """Of one talker at an engine that tells its talkers apart by a number: each method is given it first.
 
     What the engine keeps for the number is lost when its place is restarted; the seat goes on.
@@ -46,7 +46,7 @@ class Seat(Calls, Protocol):
         """The talker is gone, and the engine forgets the number. Safe to call twice, also where it has died."""
 
 
-class Place(Engine, Calls, Protocol):
+class Place(Engine, EngineCalls, Protocol):
     """One engine, at work in some place. What it keeps between calls is lost when that place is restarted."""
 
     elastic: bool
@@ -59,7 +59,7 @@ class Place(Engine, Calls, Protocol):
 class NumberedSeat:
     """At an engine that is one and the same for all."""
 
-    def __init__(self, place: Calls, number: int, farewell: str) -> None:
+    def __init__(self, place: EngineCalls, number: int, farewell: str) -> None:
         self._place = place
         self._number = number
         self._farewell = farewell

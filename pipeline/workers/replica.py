@@ -15,7 +15,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from pipeline.engine import EngineError, EngineStatus
 from pipeline.workers.line import names_of
-from pipeline.workers.place import Calls, Place, Seat, Wanted
+from pipeline.workers.place import EngineCalls, Place, Seat, Wanted
 from pipeline.workers.process import WINDOW
 from pipeline.workers.wire import PROTOCOL, Wire, WireError
 from pipeline.workers.worker import Worker
@@ -98,7 +98,9 @@ class _Request:
     def done(self) -> bool:
         return self._task is not None and self._task.done()
 
-    def begin(self, calls: Calls, kind: str, method: str, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
+    def begin(
+        self, calls: EngineCalls, kind: str, method: str, args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> None:
         self._task = asyncio.create_task(self._answer(calls, kind, method, args, kwargs))
 
     def more(self) -> None:
@@ -109,7 +111,7 @@ class _Request:
             self._task.cancel()
 
     async def _answer(
-        self, calls: Calls, kind: str, method: str, args: tuple[object, ...], kwargs: dict[str, object]
+        self, calls: EngineCalls, kind: str, method: str, args: tuple[object, ...], kwargs: dict[str, object]
     ) -> None:
         try:
             if not _public(method):

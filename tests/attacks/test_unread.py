@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.web.conftest import Running
 from tests.web.realtime.test_protocol import send, the
-from web.serve import Socket, listen
+from web.serve import RealtimeSocket, listen
 
 PING = bytes([0x89, 0x80 | 125]) + bytes(4) + bytes(125)
 """RFC 6455, section 5.5.2, with a mask of zeros."""
@@ -59,7 +59,7 @@ async def test_a_client_that_was_let_go_is_no_error(running: Running, caplog: py
 
 
 async def test_what_is_sent_to_whoever_was_let_go_is_dropped() -> None:
-    gone = Socket.__new__(Socket)
+    gone = RealtimeSocket.__new__(RealtimeSocket)
     gone.close_sent = True
     with pytest.raises(ClientDisconnected):
         await gone.send({"type": "websocket.send", "text": "x"})

@@ -15,7 +15,7 @@ import pytest
 
 from csm.training.adapters import CONSENT_WORDS as CSM_WORDS
 from web.teaching.lesson import CONSENT_WORDS, About, LessonError, Lessons
-from web.teaching.work import Busy, Status, Work
+from web.teaching.work import Busy, LessonStatus, Work
 
 SCRIPT = "tests.web.scripted_command"
 ANNA = About(person="Änna Lee", agreed_at="2026-11-30T01:00:00+00:00")
@@ -33,7 +33,10 @@ class Followed(Work):
                 self.told.set()
 
         self.begin(
-            Status("anna", "training"), [lambda: (SCRIPT, arguments)], hears=hears, killed=lambda: "It was killed."
+            LessonStatus("anna", "training"),
+            [lambda: (SCRIPT, arguments)],
+            hears=hears,
+            killed=lambda: "It was killed.",
         )
 
     @property
@@ -103,7 +106,7 @@ async def test_it_waits_while_somebody_talks_unless_both_are_wanted() -> None:
 async def test_one_at_a_time_and_stopped_even_while_it_is_paused() -> None:
     async with idle() as work:
         with pytest.raises(Busy):
-            work.begin(Status("ben", "preparing"), [lambda: (SCRIPT, ["1"])], hears=lambda told: None, killed=str)
+            work.begin(LessonStatus("ben", "preparing"), [lambda: (SCRIPT, ["1"])], hears=lambda told: None, killed=str)
         work.pause()
         work.stop()
         assert await work.over() == "stopped"

@@ -23,7 +23,7 @@ State = Literal["idle", "asking", "fetching", "done", "failed", "stopped"]
 
 
 @dataclass(slots=True)
-class Status:
+class DownloadStatus:
     state: State = "idle"
     files: list[dict[str, Any]] = field(default_factory=list)
     """{repository, path, size, have}, in bytes."""
@@ -63,7 +63,7 @@ class Downloads:
     """One at a time."""
 
     def __init__(self) -> None:
-        self.status = Status()
+        self.status = DownloadStatus()
         self._running: asyncio.Task[None] | None = None
 
     def begin(self, models: list[str], token: str) -> None:
@@ -74,7 +74,7 @@ class Downloads:
         """
         if self.status.state in ("asking", "fetching"):
             raise Problem(409, "A download is already running: wait until it has finished, or stop it first.")
-        self.status = Status("asking")
+        self.status = DownloadStatus("asking")
         self._running = asyncio.create_task(self._follow(models, token, self.status, after=self._running))
 
     async def stop(self) -> None:
@@ -86,14 +86,18 @@ class Downloads:
             await self._running
         self.status.state = "stopped"
 
-    async def _follow(self, models: list[str], token: str, status: Status, after: asyncio.Task[None] | None) -> None:
+    async def _follow(
+        self, models: list[str], token: str, status: DownloadStatus, after: asyncio.Task[None] | None
+    ) -> None:
         try:
             await self._fetch(models, token, status, after)
         except Exception:
             logger.exception("a download failed")
             status.state, status.message = "failed", "The download could not be started: Parley's log says why."
 
-    async def _fetch(self, models: list[str], token: str, status: Status, after: asyncio.Task[None] | None) -> None:
+    async def _fetch(
+        self, models: list[str], token: str, status: DownloadStatus, after: asyncio.Task[None] | None
+    ) -> None:
         if after is not None:
             await asyncio.wait([after])  # it has told its last, and is ending
         arguments = ["--json", *(["--token-from-stdin"] if token else []), "--", *models]

@@ -23,12 +23,12 @@ MAX_IMPORT = 64 << 20
 """Bytes of an import: more than 200,000 turns."""
 
 
-class Correction(BaseModel):
+class TurnCorrection(BaseModel):
     model_config = ConfigDict(extra="forbid")
     text: Annotated[str, Field(min_length=1, max_length=20_000)]
 
 
-class Pause(BaseModel):
+class MemoryPause(BaseModel):
     model_config = ConfigDict(extra="forbid")
     paused: bool
 
@@ -99,7 +99,7 @@ def memory_api(service: Service) -> APIRouter:
     @router.put("/turns/{id:path}")
     async def correct(id: str, request: Request) -> dict[str, Any]:
         """Correct what was said."""
-        text = checked(Correction, await json_object(request)).text
+        text = checked(TurnCorrection, await json_object(request)).text
         try:
             await memory().correct(id, text)
         except KeyError:
@@ -137,7 +137,7 @@ def memory_api(service: Service) -> APIRouter:
     @router.post("/pause")
     async def pause(request: Request) -> dict[str, Any]:
         """While paused nothing is remembered or recalled; what is there stays."""
-        paused = checked(Pause, await json_object(request)).paused
+        paused = checked(MemoryPause, await json_object(request)).paused
 
         def edit(old: Settings) -> Settings:
             new = old.model_copy(deep=True)

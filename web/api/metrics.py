@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from prometheus_client.exposition import choose_encoder
 
-from web.metrics.history import History
+from web.metrics.history import PastHour
 from web.metrics.metrics import Metrics
 
 METRICS = "/metrics"
@@ -26,7 +26,7 @@ def figures(metrics: Metrics) -> APIRouter:
     return router
 
 
-def metrics_api(metrics: Metrics, history: History) -> APIRouter:
+def metrics_api(metrics: Metrics, history: PastHour) -> APIRouter:
     router = figures(metrics)
 
     @router.get("/api/activity")

@@ -32,16 +32,16 @@ MODELS_S = 20.0
 """For the whole of a server's list of models."""
 
 
-class Wanted(BaseModel):
+class WantedModel(BaseModel):
     model_config = ConfigDict(extra="forbid")
     stage: Stage
     engine: Annotated[str, Field(max_length=40)]
     model: Annotated[str, Field(max_length=300)] = ""
 
 
-class Order(BaseModel):
+class DownloadOrder(BaseModel):
     model_config = ConfigDict(extra="forbid")
-    models: Annotated[list[Wanted], Field(min_length=1, max_length=10)]
+    models: Annotated[list[WantedModel], Field(min_length=1, max_length=10)]
     token: Annotated[str, Field(max_length=300)] = ""
 
 
@@ -76,7 +76,7 @@ def models_api(service: Service) -> APIRouter:
     @router.post("/api/downloads")
     async def download(request: Request) -> dict[str, Any]:
         """Fetch models; GET tells how far it has come. A token is kept where the hub's library looks, mode 600."""
-        order = checked(Order, await json_object(request))
+        order = checked(DownloadOrder, await json_object(request))
         if not all(is_model_name(name) for each in order.models for name in (each.engine, each.model)):
             raise Problem(422, NO_MODEL, "models")
         if not any(fetches(each.stage, each.engine, each.model) for each in order.models):

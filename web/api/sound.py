@@ -27,7 +27,7 @@ LONGEST_S = 30.0
 """Of a sample of the voice."""
 
 
-class Saying(BaseModel):
+class TrialSentence(BaseModel):
     model_config = ConfigDict(extra="forbid")
     text: Annotated[str, Field(max_length=300)] = ""
 
@@ -59,7 +59,7 @@ def sound_api(service: Service) -> APIRouter:
     @router.post("/api/soundcard/hear")
     async def hear_here(request: Request) -> dict[str, Any]:
         """A sentence in the voice of the settings, at the sound card."""
-        samples = await spoken(checked(Saying, await json_object(request)).text)
+        samples = await spoken(checked(TrialSentence, await json_object(request)).text)
         try:
             await play(service.settings.audio.output, samples)
         except SoundCardError as error:
@@ -69,7 +69,7 @@ def sound_api(service: Service) -> APIRouter:
     @router.post("/api/voice/hear")
     async def hear(request: Request) -> Response:
         """The same as a WAV file, for the browser to play."""
-        samples = await spoken(checked(Saying, await json_object(request)).text)
+        samples = await spoken(checked(TrialSentence, await json_object(request)).text)
         return Response(_wav(samples), media_type="audio/wav")
 
     async def spoken(text: str) -> Samples:

@@ -23,7 +23,7 @@ from web.service import Service
 from web.teaching.lesson import CONSENT_WORDS, About, Lesson, LessonError, Lessons
 from web.teaching.needs import depth_share, estimating, needs, preparing, training
 from web.teaching.received import RECORDING_BYTES, Unfit, receive
-from web.teaching.work import Busy, Command, Commands, Kind, Status, Work
+from web.teaching.work import Busy, Command, Commands, Kind, LessonStatus, Work
 from web.validation import ONE_LINE
 
 RECORDINGS = "/api/teaching/recordings"
@@ -32,7 +32,7 @@ MOST_RECORDINGS = 5_000
 __all__ = ["RECORDINGS", "RECORDING_BYTES", "teaching_api"]
 
 
-class Begun(BaseModel):
+class LessonBegun(BaseModel):
     model_config = ConfigDict(extra="forbid")
     person: Annotated[str, Field(min_length=1, max_length=100, pattern=ONE_LINE)]
     """Whose voice it is."""
@@ -41,7 +41,7 @@ class Begun(BaseModel):
     language: Annotated[str, Field(pattern=r"^([a-z]{2,3})?$")] = ""
 
 
-class Correction(BaseModel):
+class TranscriptCorrection(BaseModel):
     model_config = ConfigDict(extra="forbid")
     text: Annotated[str, Field(max_length=2000)]
     kept: bool
@@ -59,7 +59,7 @@ class Training(BaseModel):
     beside_talks: bool = False
 
 
-class Order(BaseModel):
+class TrainingOrder(BaseModel):
     model_config = ConfigDict(extra="forbid")
     do: Literal["pause", "go on", "stop"] | None = None
     beside_talks: bool | None = None
@@ -94,7 +94,7 @@ def teaching_api(service: Service) -> APIRouter:
     @router.post("/api/teaching")
     async def begin(request: Request) -> dict[str, Any]:
         """Begin with a voice whose owner has agreed to it."""
-        asked = checked(Begun, await json_object(request))
+        asked = checked(LessonBegun, await json_object(request))
         now = datetime.now().astimezone().isoformat(timespec="seconds")
         about = About(person=asked.person.strip(), agreed_at=now, language=asked.language)
         return _summary(await _kept(lessons.begin, about))
@@ -163,7 +163,7 @@ def teaching_api(service: Service) -> APIRouter:
     @router.put("/api/teaching/{id}/clips/{clip}")
     async def correct(id: str, clip: str, request: Request) -> dict[str, Any]:
         """Correct what is said in a clip, or leave it out."""
-        asked, lesson = checked(Correction, await json_object(request)), _found(lessons, id)
+        asked, lesson = checked(TranscriptCorrection, await json_object(request)), _found(lessons, id)
         _idle(work, lesson)
         if asked.kept and not asked.text.strip():
             raise Problem(422, "Write what is said in the clip, or leave it out.", "text")
@@ -208,7 +208,7 @@ def teaching_api(service: Service) -> APIRouter:
     @router.put("/api/teaching/{id}/work")
     async def order(id: str, request: Request) -> dict[str, Any]:
         """Pause what works on the voice, go on, or stop and keep what was learnt; whether it goes on beside talks."""
-        asked, lesson = checked(Order, await json_object(request)), _found(lessons, id)
+        asked, lesson = checked(TrainingOrder, await json_object(request)), _found(lessons, id)
         if work.status is None or work.status.lesson != lesson.id or not work.under_way:
             raise Problem(409, "Nothing is running for this voice: load the page again.")
         if asked.beside_talks is not None:
@@ -248,7 +248,7 @@ def teaching_api(service: Service) -> APIRouter:
 
 def _start(work: Work, lesson: Lesson, kind: Kind, commands: Commands) -> dict[str, Any]:
     """Raises Problem."""
-    status = Status(lesson.id, kind, steps=lesson.about.steps or 0, step=lesson.kept_step())
+    status = LessonStatus(lesson.id, kind, steps=lesson.about.steps or 0, step=lesson.kept_step())
     places = {path.name: number for number, path in enumerate(lesson.files())}
 
     def hears(told: dict[str, Any]) -> None:

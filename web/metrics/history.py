@@ -62,7 +62,7 @@ def _p95(values: list[float]) -> float:
     return sorted(values)[round(0.95 * (len(values) - 1))]
 
 
-class History:
+class PastHour:
     def __init__(self, metrics: Metrics, read: Callable[[], Reading], clock: Callable[[], float] = time.time) -> None:
         """`clock` gives seconds since 1970."""
         self._metrics, self._read, self._clock = metrics, read, clock

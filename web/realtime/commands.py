@@ -45,7 +45,7 @@ FAILED = parts.StatusDetails(
 
 
 @dataclass(slots=True)
-class Asked:
+class AskedReply:
     """A `response.create` while it waits for what was said before to be understood."""
 
     answer: Answer
@@ -74,7 +74,7 @@ class Commands:
         """Samples since the last commit or clear."""
         self._typed: parts.Message | None = None
         """What the user typed, until `response.create` makes it a turn."""
-        self._asked: Asked | None = None
+        self._asked: AskedReply | None = None
         self._asides: dict[str, tuple[Answer, asyncio.Task[None]]] = {}
         """What is made outside the conversation, by the response's id."""
         self._made = 0
@@ -379,7 +379,7 @@ class Commands:
             narrator.typed(typed)
         answer = narrator.ask(options.metadata, spoken=request.spoken)
         request = replace(request, id=answer.response_id)
-        self._asked = Asked(answer, typed, self._spawn(self._begin(answer, request, typed)))
+        self._asked = AskedReply(answer, typed, self._spawn(self._begin(answer, request, typed)))
         return [wire.ResponseCreated(response=answer.response("in_progress"))]
 
     async def _begin(self, answer: Answer, request: Request, typed: parts.Message | None) -> None:

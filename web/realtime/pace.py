@@ -8,7 +8,7 @@ from typing import Protocol
 from pipeline.audio import MOUTH_RATE
 
 
-class Playback(Protocol):
+class ClientPlayback(Protocol):
     """How much of the replies' sound was heard, in samples at 24 kHz."""
 
     def begin(self, reply: str) -> None:
@@ -35,7 +35,7 @@ class Playback(Protocol):
         """Seconds until all that was sent will have been played; 0 when it has been, or while it is paused."""
 
 
-class Pace(Playback):
+class Pace(ClientPlayback):
     """Supposed: at real time from the moment of sending, without gaps beyond those of the sending."""
 
     def __init__(self, clock: Callable[[], float]) -> None:

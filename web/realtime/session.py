@@ -31,7 +31,7 @@ from web.realtime.card import Card
 from web.realtime.commands import Commands
 from web.realtime.narrator import Narrator, milliseconds
 from web.realtime.options import Wishes
-from web.realtime.pace import Pace, Playback
+from web.realtime.pace import ClientPlayback, Pace
 from web.realtime.reading import Refusal, refused, tree, understood
 from web.service import CardInUse, Dismissal, Service, public_settings
 
@@ -75,7 +75,7 @@ class Opening:
 
 
 class Call:
-    def __init__(self, service: Service, opening: Opening, playback: Playback | None = None) -> None:
+    def __init__(self, service: Service, opening: Opening, playback: ClientPlayback | None = None) -> None:
         """`playback` is the transport's own, where sound comes and goes beside the messages."""
         self.name = f"conv_{uuid.uuid4().hex[:16]}"
         self._wanted = opening.conversation

@@ -40,7 +40,7 @@ UNDER_WAY = ("running", "paused", "waiting", "stopping")
 
 
 @dataclass(slots=True)
-class Status:
+class LessonStatus:
     """state: paused by the user; waiting while somebody talks. text: the latest news, or why it failed."""
 
     lesson: str
@@ -59,7 +59,7 @@ class Busy(Exception):
 
 class Work:
     def __init__(self, talking: bool = False) -> None:
-        self.status: Status | None = None
+        self.status: LessonStatus | None = None
         self.beside_talks = False
         """Whether it goes on while somebody talks."""
         self._talking = talking
@@ -72,7 +72,7 @@ class Work:
 
     def begin(
         self,
-        status: Status,
+        status: LessonStatus,
         commands: Commands,
         *,
         hears: Callable[[dict[str, Any]], None],
@@ -147,7 +147,7 @@ class Work:
 
     async def _run(
         self,
-        status: Status,
+        status: LessonStatus,
         commands: Commands,
         hears: Callable[[dict[str, Any]], None],
         killed: Callable[[], str],

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.audio import MOUTH_RATE, Samples
 from pipeline.audio.decode import decode
-from pipeline.audio.encode import FASTEST, FORMATS, SLOWEST, Encoder, encoded
+from pipeline.audio.encode import FASTEST, FORMATS, SLOWEST, SoundEncoder, encoded
 from pipeline.audio.pcm import from_pcm16
 
 BLOCK = 1920
@@ -29,7 +29,7 @@ def read(data: bytes, format: str) -> Samples:
 
 
 def pieces(sound: Samples, format: str, speed: float = 1.0) -> list[bytes]:
-    encoder = Encoder(format, speed)
+    encoder = SoundEncoder(format, speed)
     return [*(encoder.feed(sound[at : at + BLOCK]) for at in range(0, len(sound), BLOCK)), encoder.finish()]
 
 
@@ -53,7 +53,7 @@ def test_what_is_decoded_is_what_went_in_to_its_very_end(format: str) -> None:
 @pytest.mark.parametrize("format", FORMATS)
 def test_the_first_bytes_come_with_the_first_sound(format: str) -> None:
     quarter = sweep()[: MOUTH_RATE // 4]
-    encoder = Encoder(format)
+    encoder = SoundEncoder(format)
     assert b"".join(encoder.feed(quarter[at : at + BLOCK]) for at in range(0, len(quarter), BLOCK))
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pipeline.engine import EngineStatus
 from pipeline.turns.record import TurnRecord
-from web.metrics.history import BIN_S, BINS, History
+from web.metrics.history import BIN_S, BINS, PastHour
 from web.metrics.metrics import Metrics
 from web.metrics.readings import Reading, Readings
 
@@ -31,7 +31,7 @@ def turn(heard: float, ended: float = 5.0) -> TurnRecord:
 
 def test_turns_fall_into_the_half_minute_in_which_they_ended() -> None:
     clock, metrics = Clock(), Metrics()
-    history = History(metrics, reading, clock)
+    history = PastHour(metrics, reading, clock)
     for heard in (0.4, 0.6, 2.0):
         metrics.turn(turn(heard))
     clock.now += BIN_S
@@ -47,7 +47,7 @@ def test_turns_fall_into_the_half_minute_in_which_they_ended() -> None:
 
 def test_an_hour_is_kept_and_no_more_whether_or_not_anybody_looked() -> None:
     clock, metrics = Clock(), Metrics()
-    history = History(metrics, reading, clock)
+    history = PastHour(metrics, reading, clock)
     for _ in range(BINS + 10):
         history.look()
         clock.now += BIN_S
@@ -58,7 +58,7 @@ def test_an_hour_is_kept_and_no_more_whether_or_not_anybody_looked() -> None:
 
 def test_the_highest_of_a_bin_is_kept() -> None:
     clock, metrics, now = Clock(), Metrics(), [reading(waiting=3, memory=500)]
-    history = History(metrics, lambda: now[0], clock)
+    history = PastHour(metrics, lambda: now[0], clock)
     with metrics.talking(), metrics.talking():
         history.look()
     now[0] = reading()
@@ -69,7 +69,7 @@ def test_the_highest_of_a_bin_is_kept() -> None:
 
 def test_refusals_are_those_of_the_bin_and_are_counted_once() -> None:
     clock, metrics = Clock(), Metrics()
-    history = History(metrics, reading, clock)
+    history = PastHour(metrics, reading, clock)
     metrics.refused("no_place")
     history.look()
     clock.now += BIN_S
@@ -80,7 +80,7 @@ def test_refusals_are_those_of_the_bin_and_are_counted_once() -> None:
 
 def test_a_clock_that_is_put_back_makes_no_bins_out_of_order() -> None:
     clock, metrics = Clock(), Metrics()
-    history = History(metrics, reading, clock)
+    history = PastHour(metrics, reading, clock)
     history.look()
     clock.now -= 600
     metrics.turn(turn(0.5))

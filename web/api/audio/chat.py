@@ -29,16 +29,16 @@ from web.service import Service
 Text = Annotated[str, Field(max_length=200_000)]
 
 
-class ContentPart(BaseModel):
+class MessagePart(BaseModel):
     model_config = ConfigDict(extra="ignore")
     type: str = "text"
     text: Text = ""
 
 
-class ChatMessage(BaseModel):
+class SentMessage(BaseModel):
     model_config = ConfigDict(extra="ignore")
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: Text | list[ContentPart] | None = None
+    content: Text | list[MessagePart] | None = None
 
     @property
     def words(self) -> str:
@@ -75,7 +75,7 @@ class _Asked(BaseModel):
 
 
 class Chat(_Asked):
-    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=2000)]
+    messages: Annotated[list[SentMessage], Field(min_length=1, max_length=2000)]
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     logprobs: Literal[False] = False
     response_format: ResponseFormat = ResponseFormat()

@@ -44,7 +44,7 @@ MAX_BODY = 40_000_000
 """Bytes: that many minutes of a reference in base64."""
 
 
-class Reference(BaseModel):
+class SentRecording(BaseModel):
     model_config = ConfigDict(extra="ignore")
     audio_data: Annotated[str, Field(max_length=MAX_BODY)]
     """A recording in base64, of any format."""
@@ -57,7 +57,7 @@ class Generation(BaseModel):
     text: Annotated[str, Field(max_length=LONGEST)]
     voice: Annotated[str, Field(max_length=200)] = ""
     stream: bool = False
-    references: Annotated[list[Reference], Field(max_length=MOST)] = Field(default_factory=list)
+    references: Annotated[list[SentRecording], Field(max_length=MOST)] = Field(default_factory=list)
     consent: bool = False
     """Whether whoever is heard in the references agrees to that."""
 
@@ -99,7 +99,7 @@ def generate_api(service: Service, voices: Voices, queue: Queue) -> APIRouter:
     return router
 
 
-def _keep(file: Path, reference: Reference) -> None:
+def _keep(file: Path, reference: SentRecording) -> None:
     """Raises Refused for what is no recording."""
     try:
         content = base64.b64decode(reference.audio_data, validate=True)

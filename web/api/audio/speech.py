@@ -12,7 +12,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.audio import Samples
-from pipeline.audio.encode import FASTEST, FORMATS, SLOWEST, Encoder
+from pipeline.audio.encode import FASTEST, FORMATS, SLOWEST, SoundEncoder
 from pipeline.cleanup import uninterrupted
 from pipeline.engines.lease import LeasedVoice
 from pipeline.tts.reading import clauses, read_aloud
@@ -103,7 +103,7 @@ async def spoken(
 async def encoded(
     sounds: AsyncGenerator[Samples, None], format: str, speed: float = 1.0
 ) -> AsyncGenerator[bytes, None]:
-    encoder = Encoder(format, speed)
+    encoder = SoundEncoder(format, speed)
     async with aclosing(sounds):
         async for sound in sounds:
             if data := await asyncio.to_thread(encoder.feed, sound):

@@ -31,7 +31,7 @@ BESIDE_WORDS = re.compile(r"^[^\w$€£%+#&]+|[^\w$€£%+#&]+$")
 """Punctuation, which OpenAI's words are without."""
 
 
-class Transcription(BaseModel):
+class TranscriptionForm(BaseModel):
     """A form's fields, which are text all."""
 
     model_config = ConfigDict(extra="ignore")
@@ -43,7 +43,7 @@ class Transcription(BaseModel):
     stream: bool = False
 
     @model_validator(mode="after")
-    def _one_shape(self) -> Transcription:
+    def _one_shape(self) -> TranscriptionForm:
         if self.stream and self.response_format not in ("json", "verbose_json"):
             raise ValueError(f"a stream has a shape of its own, so leave out response_format {self.response_format}")
         return self
@@ -66,7 +66,7 @@ class Transcription(BaseModel):
 
 
 @dataclass
-class Transcript:
+class TranscribedFile:
     """What has been heard so far."""
 
     seconds: float = 0.0
@@ -101,7 +101,7 @@ def transcriptions_api(service: Service, queue: Queue) -> APIRouter:
     async def write_down(request: Request, *, translate: bool) -> Response:
         async with AsyncExitStack() as opened:
             form = await opened.enter_async_context(form_body(request))
-            asked = checked(Transcription, texts(form))
+            asked = checked(TranscriptionForm, texts(form))
             file = uploaded(form, "file")
             if "word" in asked.timestamp_granularities and not running_ears(service).writes_down:
                 raise Refused(
@@ -142,8 +142,8 @@ async def written_down(
                     yield heard
 
 
-async def _whole(passages: AsyncGenerator[Heard, None]) -> Transcript:
-    transcript = Transcript()
+async def _whole(passages: AsyncGenerator[Heard, None]) -> TranscribedFile:
+    transcript = TranscribedFile()
     async with aclosing(passages):
         async for heard in passages:
             transcript.add(heard)
@@ -154,7 +154,7 @@ async def _deltas(
     passages: AsyncGenerator[Heard, None], opened: AsyncExitStack
 ) -> AsyncGenerator[Mapping[str, Any], None]:
     """Joined, the deltas are the text."""
-    transcript, sent = Transcript(), ""
+    transcript, sent = TranscribedFile(), ""
     async with opened, aclosing(passages):
         async for heard in passages:
             transcript.add(heard)
@@ -164,7 +164,7 @@ async def _deltas(
     yield {"type": "transcript.text.done", "text": transcript.text, "usage": _usage(transcript)}
 
 
-def _response(transcript: Transcript, asked: Transcription, task: str) -> Response:
+def _response(transcript: TranscribedFile, asked: TranscriptionForm, task: str) -> Response:
     match asked.response_format:
         case "text":
             return PlainTextResponse(transcript.text + "\n")
@@ -179,7 +179,7 @@ def _response(transcript: Transcript, asked: Transcription, task: str) -> Respon
     return Response(json.dumps(tree, ensure_ascii=False), media_type="application/json")
 
 
-def _verbose(transcript: Transcript, asked: Transcription, task: str) -> dict[str, Any]:
+def _verbose(transcript: TranscribedFile, asked: TranscriptionForm, task: str) -> dict[str, Any]:
     tree = {
         "task": task,
         "language": "en" if task == "translate" else transcript.language or "en",
@@ -199,7 +199,7 @@ def _verbose(transcript: Transcript, asked: Transcription, task: str) -> dict[st
     return tree
 
 
-def _segment(number: int, segment: Segment, asked: Transcription) -> dict[str, Any]:
+def _segment(number: int, segment: Segment, asked: TranscriptionForm) -> dict[str, Any]:
     """`seek` counts hundredths of a second, as in OpenAI's Whisper; tokens are not kept."""
     raw = segment.text.encode()
     return {
@@ -216,5 +216,5 @@ def _segment(number: int, segment: Segment, asked: Transcription) -> dict[str, A
     }
 
 
-def _usage(transcript: Transcript) -> dict[str, Any]:
+def _usage(transcript: TranscribedFile) -> dict[str, Any]:
     return {"type": "duration", "seconds": -(-transcript.seconds // 1)}

@@ -13,7 +13,7 @@ from web.realtime.connection import PATIENCE, SlowReader
 from web.realtime.pcm import decoded
 from web.realtime.reading import Refusal, refused
 from web.realtime.session import Call, Dismissed, TakenOver
-from web.realtime.webrtc.hearing import Hearing
+from web.realtime.webrtc.hearing import TrackHearing
 from web.realtime.webrtc.peer import Peer
 from web.realtime.webrtc.playout import Playout, Voice
 
@@ -24,11 +24,11 @@ LOOK_EVERY_S = 0.5
 logger = logging.getLogger(__name__)
 
 
-class Ended(Exception):
+class PeerEnded(Exception):
     """The peer is gone."""
 
 
-class Connection:
+class PeerConnection:
     def __init__(self, peer: Peer, playout: Playout, call: Call) -> None:
         self._peer = peer
         self._playout = playout
@@ -49,7 +49,7 @@ class Connection:
                 await self._peer.send(self._call.written(refused(Refusal("engine_error", str(error)))) or "")
         except SlowReader:
             logger.warning("A client stopped reading and was disconnected.", extra={"conversation": self._call.name})
-        except (Ended, TakenOver, Dismissed):
+        except (PeerEnded, TakenOver, Dismissed):
             pass
         finally:
             await self._peer.close()
@@ -60,14 +60,14 @@ class Connection:
                 await self._peer.connected()
         except TimeoutError:
             logger.info("A WebRTC client did not connect.", extra={"conversation": self._call.name})
-            raise Ended from None
+            raise PeerEnded from None
 
     async def _until_ended(self) -> None:
         while not self._peer.ended.is_set() and not self._peer.overrun:
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_EVERY_S):
                     await self._peer.ended.wait()
-        raise Ended
+        raise PeerEnded
 
     async def _read(self) -> None:
         while True:
@@ -75,7 +75,7 @@ class Connection:
 
     async def _hear(self) -> None:
         if self._peer.heard is not None:
-            await Hearing(self._peer.heard, self._call.hear).run()
+            await TrackHearing(self._peer.heard, self._call.hear).run()
         await asyncio.Event().wait()
 
     async def _write(self) -> None:

@@ -45,7 +45,7 @@ class Arrivals:
         return False, JitterFrame(data, packet.timestamp) if data else None
 
 
-class Hearing:
+class TrackHearing:
     """One track, until it ends."""
 
     def __init__(self, track: MediaStreamTrack, hear: Callable[[Samples], None]) -> None:

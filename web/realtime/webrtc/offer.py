@@ -31,7 +31,7 @@ class Offer:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class CallRequest:
     """A request for a call."""
 
     sdp: str
@@ -40,17 +40,17 @@ class Asked:
     """What was not possible of the session."""
 
 
-async def asked(request: Request) -> Asked:
+async def asked(request: Request) -> CallRequest:
     """The offer as the body, or as the field `sdp` of a form, with a `session` beside it. Raises Refused."""
     if request.headers.get("content-type", "").split(";")[0].strip().lower() == "multipart/form-data":
         return await _from_form(request)
     body = await request.body()
     if len(body) > LONGEST:
         raise Refused(413, f"An offer has at most {LONGEST >> 10} KiB.", "sdp")
-    return Asked(_text(body, "sdp"))
+    return CallRequest(_text(body, "sdp"))
 
 
-async def _from_form(request: Request) -> Asked:
+async def _from_form(request: Request) -> CallRequest:
     async with form_body(request, LONGEST) as form:
         fields = {
             name: value if isinstance(value, str) else _text(await value.read(LONGEST + 1), name)
@@ -59,7 +59,7 @@ async def _from_form(request: Request) -> Asked:
     if "sdp" not in fields:
         raise Refused(400, "Send the offer as the field sdp of the form.", "sdp")
     if "session" not in fields:
-        return Asked(fields["sdp"])
+        return CallRequest(fields["sdp"])
     try:
         session = parsed(fields["session"])
     except ValueError:
@@ -69,7 +69,7 @@ async def _from_form(request: Request) -> Asked:
     except Refusal as refusal:
         raise Refused(400, str(refusal), "session") from refusal
     assert isinstance(event, wire.SessionUpdate)
-    return Asked(fields["sdp"], event.session, tuple(left_out))
+    return CallRequest(fields["sdp"], event.session, tuple(left_out))
 
 
 def _text(body: bytes, name: str) -> str:

@@ -16,7 +16,7 @@ from av.stream import Stream
 from pipeline.audio import MOUTH_RATE, Samples
 from pipeline.audio.pcm import to_pcm16
 from web.realtime import events as wire
-from web.realtime.pace import Playback
+from web.realtime.pace import ClientPlayback
 from web.realtime.webrtc.hearing import RTP_RATE
 
 FRAME_MS = 20
@@ -84,7 +84,7 @@ def _encoder() -> AudioCodecContext:
     return codec
 
 
-class Playout(Playback):
+class Playout(ClientPlayback):
     """What is queued, and by that what was sent: RTP's own clock takes a packet out every 20 ms."""
 
     def __init__(self, tell: Callable[[wire.ServerEvent], None]) -> None:

@@ -17,8 +17,8 @@ from web.realtime.connection import TOO_MANY
 from web.realtime.options import undeclared
 from web.realtime.reading import refused
 from web.realtime.session import Call, Opening
-from web.realtime.webrtc.connection import Connection
-from web.realtime.webrtc.offer import Asked, asked, offer
+from web.realtime.webrtc.connection import PeerConnection
+from web.realtime.webrtc.offer import CallRequest, asked, offer
 from web.realtime.webrtc.peer import Peer
 from web.realtime.webrtc.playout import Playout, Track
 from web.service import Service
@@ -36,9 +36,9 @@ class Calls:
     def __init__(self, service: Service, addresses: Addresses) -> None:
         self._service = service
         self._addresses = addresses
-        self._running: dict[str, tuple[Connection, asyncio.Task[None]]] = {}
+        self._running: dict[str, tuple[PeerConnection, asyncio.Task[None]]] = {}
 
-    async def begin(self, asked: Asked, opening: Opening, client: str, reached: str) -> tuple[str, str]:
+    async def begin(self, asked: CallRequest, opening: Opening, client: str, reached: str) -> tuple[str, str]:
         """The call's id and the answer. Raises Refused."""
         offered = offer(asked.sdp, client)
         with ExitStack() as held:
@@ -56,7 +56,7 @@ class Calls:
             except BaseException:
                 await peer.close()
                 raise
-            connection, id = Connection(peer, playout, call), f"rtc_{secrets.token_hex(16)}"
+            connection, id = PeerConnection(peer, playout, call), f"rtc_{secrets.token_hex(16)}"
             self._running[id] = connection, asyncio.create_task(self._carry(id, connection, held.pop_all()))
         return id, answer
 
@@ -75,7 +75,7 @@ class Calls:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _carry(self, id: str, connection: Connection, place: ExitStack) -> None:
+    async def _carry(self, id: str, connection: PeerConnection, place: ExitStack) -> None:
         with place:
             try:
                 await connection.run()

@@ -12,7 +12,7 @@ from av import AudioFrame
 
 from pipeline.audio import EAR_RATE, Samples
 from tests.support import virtual_time
-from web.realtime.webrtc.hearing import QUIET_S, Arrivals, Hearing
+from web.realtime.webrtc.hearing import QUIET_S, Arrivals, TrackHearing
 
 FRAME = 960
 
@@ -65,7 +65,7 @@ def test_an_empty_packet_is_not_decoded() -> None:
 @pytest.mark.parametrize(("gap_s", "heard_s"), [(0.0, 0.04), (0.1, 0.14), (3600.0, 1.04), (-50.0, 0.04)])
 def test_what_is_missing_is_silence_but_never_long(gap_s: float, heard_s: float) -> None:
     heard: list[Samples] = []
-    hearing = Hearing(Track(), heard.append)
+    hearing = TrackHearing(Track(), heard.append)
     hearing.take(frame(0))
     hearing.take(frame(FRAME + int(gap_s * 48_000)))
     assert abs(sum(map(len, heard)) / EAR_RATE - heard_s) < 0.003
@@ -76,7 +76,7 @@ def test_where_nothing_comes_time_goes_on_in_silence_and_is_not_counted_twice() 
     async def scene() -> None:
         heard: list[Samples] = []
         track = Track()
-        running = asyncio.create_task(Hearing(track, heard.append).run())
+        running = asyncio.create_task(TrackHearing(track, heard.append).run())
         track.frames.put_nowait(frame(0))
         await asyncio.sleep(10 * QUIET_S + 0.1)  # nothing comes: a phone sleeps
         slept = sum(map(len, heard)) / EAR_RATE
