@@ -44,9 +44,9 @@ ASKED_AFTER = (90, 180, DAYS)
 TALK = ["Good evening!", "How are you today?", "It has been raining since noon.", "I slept badly.", "Hello there.",
         "I had soup for lunch.", "The bus was late again.", "I'm a little tired.", "What a long day that was.",
         "I watched the news.", "I finally cleaned the kitchen.", "The neighbours are noisy tonight.",
-        "I need a holiday.", "There was a queue at the bakery.", "I lost my umbrella.", "It's quiet here tonight."]  # fmt: skip
+        "I need a holiday.", "There was a queue at the bakery.", "I lost my umbrella.", "It's quiet."]  # fmt: skip
 REPLIES = ["That sounds good.", "I see.", "Tell me more about it.", "I hope that you have a nice evening.",
-           "Thanks for telling me.", "Oh, I can imagine.", "That's interesting.", "How was that?", "Lovely."]  # fmt: skip
+           "Thanks for telling me.", "Oh, I can imagine.", "That's interesting.", "How was that?", "Fine."]  # fmt: skip
 
 
 @dataclass
@@ -105,6 +105,7 @@ class Life:
 
     def _talk(self, name: str, at: datetime, fact: Fact, bears: bool) -> list[Told]:
         chance, old = self._chance, fact.had[-1] if fact.had else ""
+        said: list[tuple[str, str, str, str | None]]
         said = [("user", chance.choice(TALK), "", None), ("assistant", chance.choice(REPLIES), "", None)]
         if bears:
             said += self._happening(fact, old)
@@ -149,7 +150,8 @@ class Life:
 
     def _other(self, fact: Fact, besides: str = "") -> str:
         """A value that it never had."""
-        return self._chance.choice([value for value in fact.kind["values"] if value not in {*fact.had, besides}])
+        values: list[str] = [value for value in fact.kind["values"] if value not in {*fact.had, besides}]
+        return self._chance.choice(values)
 
     def _worded(self, fact: Fact, way: str, value: str, old: str = "") -> str:
         wordings = fact.kind[way]
@@ -159,7 +161,7 @@ class Life:
         if "gerunds" in fact.kind and value:
             words["g"] = fact.kind["gerunds"][fact.kind["values"].index(value)]
         chosen: str = self._chance.choice(wordings[self._half :: 2] or wordings)
-        text = chosen.format(v=value, o=old, **words)
+        text: str = chosen.format(v=value, o=old, **words)
         return text[0].upper() + text[1:]
 
 
@@ -228,7 +230,11 @@ def _judged(fact: str, question: str, recall: Recall, told: dict[str, Told]) -> 
         newest=bool(held),
         first=bool(held) and held[0] < min(before, default=len(own)),
         stale=tuple(marked[id] for id, stale in own if stale),
-        true=tuple(not marked[item.id] for item in recall.items if item.id not in past[told[item.id].fact]),
+        true=tuple(
+            not marked[item.id]
+            for item in recall.items
+            if not told[item.id].fact or _newest(item.id, told[item.id].fact, told)
+        ),
     )
 
 
@@ -254,8 +260,8 @@ def show(title: str, found: Sequence[Answer]) -> None:
             np.mean([answer.right for answer in own]),
             np.mean([answer.newest for answer in own]),
             np.mean([answer.first for answer in own]),
-            np.mean([said for answer in own for said in answer.stale] or [np.nan]),
-            np.mean([said for answer in own for said in answer.true] or [np.nan]),
+            np.mean([said for answer in own for said in answer.stale]),
+            np.mean([said for answer in own for said in answer.true]),
         ]
         print(f"{name or 'all':14}{len(own):10}" + "".join(f"{100 * column:9.1f}" for column in columns))
 

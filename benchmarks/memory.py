@@ -2,7 +2,8 @@
 
     python benchmarks/memory.py --locomo DIR          share of evidence within 2,400 characters, beside two peers
     python benchmarks/memory.py --locomo DIR --fit    fit the weights of rag/ranking.py anew, and cross-validate them
-    python benchmarks/memory.py --speed 10000         recall's latency at so many turns, on one core
+    python benchmarks/memory.py --speed 10000         recall's latency at so many turns, while one core is taken, and
+                                                      while 3,000 turns wait for their vectors
 
 DIR holds conversations of LoCoMo (Maharana et al., ACL 2024; https://github.com/snap-research/locomo, CC BY-NC 4.0), a
 JSON file each. An evidence turn counts when the text handed over shows all of it; questions of category 5
@@ -12,7 +13,6 @@ JSON file each. An evidence turn counts when the text handed over shows all of i
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import multiprocessing
 import os
@@ -318,22 +318,37 @@ def _small_talk(count: int) -> Iterator[Remembered]:
 
 
 def speed(count: int, folder: Path) -> None:
-    """Fills a memory in `folder` with so many turns, if it holds none yet; then times it on one core.
+    """Fills a memory in `folder` with so many turns, if it holds none yet; then times it, on two cores.
 
-    In processes of their own, because threads keep the cores that they were started on.
+    In processes of their own, as any program would have it.
     """
     context = multiprocessing.get_context("spawn")
-    steps: list[Callable[[int, Path], None]] = [timed] if (folder / "default").exists() else [filled, timed]
-    for step in steps:
+    os.environ["OMP_NUM_THREADS"] = "1"  # as the app's process does (pipeline/engines/memory.py)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[-2:]))
+    steps: list[Callable[[int, Path], None]] = [timed, taking_in]
+    for step in steps if (folder / "default").exists() else [filled, *steps]:
+        taken = context.Process(target=_busy, daemon=True)
         if step is timed:
-            os.environ["OMP_NUM_THREADS"] = "1"
-            if hasattr(os, "sched_setaffinity"):
-                os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+            taken.start()
         process = context.Process(target=step, args=(count, folder))
         process.start()
         process.join()
+        if taken.is_alive():
+            taken.terminate()
         if process.exitcode:
             raise SystemExit(process.exitcode)
+
+
+def _queued() -> float:
+    """Seconds that this thread was ready and others had the cores, the noise of a shared machine; Linux only."""
+    stat = Path("/proc/thread-self/schedstat")
+    return int(stat.read_text().split()[1]) / 1e9 if stat.exists() else 0.0
+
+
+def _busy() -> None:
+    while True:
+        pass
 
 
 def filled(count: int, folder: Path) -> None:
@@ -362,17 +377,17 @@ def timed(count: int, folder: Path, questions: int = 200) -> None:
         memory.warm()
         print(f"opened after {opened - start:.2f} s, first turn kept after {first - start:.2f} s", end=", ")
         print(f"all ready after {clock() - start:.2f} s")
-        gc.collect()
-        gc.freeze()  # as the app's process does (pipeline/engines/memory.py)
         memory.settle()
         times: dict[str, list[float]] = {"recall after a new turn": [], "remember": [], "recall": []}
         for number in range(2 * questions + 20):
             said = turns[int(chance.integers(count))].text.split()
             query = f"When did Ann talk about {said[3]} and {said[9]} with {said[15]} in the garden?"
-            start = clock()
+            start, before = clock(), _queued()
             memory.recall(query, now=turns[-1].at)
             way = "recall after a new turn" if number < questions + 20 else "recall"
             times[way].append(clock() - start)
+            alone = times.setdefault(f"{way}, less the queue for a core,", [])
+            alone.append(clock() - start - (_queued() - before))
             if number < questions + 20:
                 start = clock()
                 memory.remember("Ann", " ".join(chance.permutation(said)), at=turns[-1].at)
@@ -381,7 +396,34 @@ def timed(count: int, folder: Path, questions: int = 200) -> None:
         for way, taken in times.items():
             middle, slow, longest = np.percentile(taken[-questions:], [50, 95, 100]) * 1e3
             print(f"{way} at {count:,} turns: median {middle:.1f} ms, p95 {slow:.1f} ms, longest {longest:.1f} ms")
-    print(f"one core; load average {os.getloadavg()[0]:.1f}")
+    print(f"one core of two is taken; load average {os.getloadavg()[0]:.1f}")
+
+
+def taking_in(count: int, folder: Path, waiting: int = 3000, questions: int = 100) -> None:
+    """Recall while turns that were just imported get their vectors, and while none is waiting, by turns."""
+    chance, clock = np.random.default_rng(3), time.perf_counter
+    turns = list(_small_talk(waiting + count))[count:]
+    with tempfile.TemporaryDirectory() as place, Memory(Path(place) / "memory") as memory:
+        file = Path(place) / "turns.jsonl"
+        lines = (json.dumps({**vars(turn), "at": turn.at.isoformat()}) for turn in turns)
+        file.write_text("\n".join(lines), encoding="utf-8")
+        memory.warm()
+        start = clock()
+        memory.import_(file)
+        print(f"{waiting:,} turns imported in {clock() - start:.1f} s", end=", ")
+        times, queued = [], []
+        for _ in range(questions):
+            said = turns[int(chance.integers(waiting))].text.split()
+            start, before = clock(), _queued()
+            memory.recall(f"When did Ann talk about {said[3]} and {said[9]} in the garden?", now=turns[-1].at)
+            times.append(clock() - start)
+            queued.append(_queued() - before)
+            time.sleep(0.1)
+        left = memory.size().waiting
+        middle, slow, longest = np.percentile(times, [50, 95, 100]) * 1e3
+        alone = np.percentile(np.array(times) - queued, [50, 95]) * 1e3
+        print(f"less the time in the queue for a core: median {alone[0]:.1f} ms, p95 {alone[1]:.1f} ms; ", end="")
+        print(f"recall while {left:,} wait: median {middle:.1f} ms, p95 {slow:.1f} ms, longest {longest:.1f} ms")
 
 
 def main() -> None:

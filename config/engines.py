@@ -92,8 +92,8 @@ CATALOGUE: Mapping[tuple[str, str], EngineSpec] = MappingProxyType(
             EngineSpec(
                 "mind",
                 "openai",
-                "A server of yours",
-                "Ollama, llama.cpp, LM Studio, vLLM on another computer, or a service. As good as its model.",
+                "Your own server",
+                "Ollama, llama.cpp, LM Studio, vLLM elsewhere, or an online service. As good as the model it runs.",
                 "pipeline.llm.openai:OpenAIChat",
                 lambda settings, data: {
                     "url": settings.mind.url,
@@ -105,7 +105,7 @@ CATALOGUE: Mapping[tuple[str, str], EngineSpec] = MappingProxyType(
                 "mind",
                 "vllm",
                 "vLLM",
-                "A language model on this computer. Needs a graphics card, and takes a minute to start.",
+                "Runs a language model on this computer. Needs a graphics card, and takes a minute to start.",
                 "pipeline.llm.vllm:Vllm",
                 lambda settings, data: {
                     "model": named("mind", "vllm", settings.mind.model),
@@ -118,8 +118,8 @@ CATALOGUE: Mapping[tuple[str, str], EngineSpec] = MappingProxyType(
                 "mind",
                 "llama",
                 "llama.cpp",
-                "A language model on this computer, without a server. The smallest one only chats; larger ones, of the "
-                "hub’s GGUF files or Ollama’s, know more.",
+                "Runs a language model on this computer, without a graphics card too. The smallest only chats; larger "
+                "ones, from Hugging Face or Ollama, know more.",
                 "pipeline.llm.llama:Llama",
                 lambda settings, data: {"model": named("mind", "llama", settings.mind.model)},
                 model=SMOLLM2_135M.name,
@@ -129,7 +129,7 @@ CATALOGUE: Mapping[tuple[str, str], EngineSpec] = MappingProxyType(
                 "mind",
                 "transformers",
                 "Transformers",
-                "A small language model on this computer, without a server. Slow without a graphics card.",
+                "Runs a small language model on this computer. Slow without a graphics card.",
                 "pipeline.llm.transformers:Transformers",
                 lambda settings, data: {"model": named("mind", "transformers", settings.mind.model)},
                 model="Qwen/Qwen2.5-0.5B-Instruct",

@@ -271,5 +271,22 @@ MINILM = Packaged(
     always=True,
 )
 
+RESEMBLYZER = Packaged(
+    "resemblyzer-0.1.4",
+    "resemble-ai/Resemblyzer",
+    "Apache-2.0",
+    (
+        _whole(
+            Package("PyPI", "resemblyzer", "0.1.4", 15_747_704,
+                    "8f12eb2f1a9982d32e8db7856de754709b59c93a77bcf0ff536584b619a9dd1f"),
+            "resemblyzer/pretrained.pt",
+            17_090_379,
+            "39373b86598fa3da9fcddee6142382efe09777e8d37dc9c0561f41f0070f134e",
+            "https://github.com/resemble-ai/Resemblyzer/raw/master/resemblyzer/pretrained.pt",
+        ),
+    ),
+)  # fmt: skip
+"""What a voice is like, to tell people apart; only where that is asked for."""
+
 ALWAYS = (SMART_TURN, MINILM)
 """What every conversation needs, whichever engines are chosen: whether one had finished, and what was said before."""

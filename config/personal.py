@@ -10,7 +10,7 @@ PERSONAL: dict[str, tuple[str, ...]] = {
     "ears": ("sensitivity",),
     "mind": ("persona", "personas", "temperature", "max_tokens"),
     "voice": ("name",),
-    "memory": ("enabled", "budget_chars"),
+    "memory": ("enabled", "budget_chars", "summaries"),
     "tools": ("builtin", "permissions"),
     "recording": ("enabled",),
     "turns": (
@@ -21,17 +21,17 @@ PERSONAL: dict[str, tuple[str, ...]] = {
 
 
 def lendable(machine: Settings) -> Settings:
-    """The administrator's settings as everyone may know them, and begins with: without keys, addresses and programs."""
-    nothing = Settings()
-    lent = machine.model_copy(deep=True)
-    lent.set_up = True
-    lent.audio = nothing.audio
-    lent.mind.url, lent.mind.api_key = nothing.mind.url, nothing.mind.api_key
-    lent.voice.references = []
-    lent.memory.owner = nothing.memory.owner
-    lent.memory.chroma_host, lent.memory.chroma_port = nothing.memory.chroma_host, nothing.memory.chroma_port
-    lent.tools.servers = []
-    lent.log = nothing.log.model_copy(update={"words": False})
+    """The administrator's settings as everyone may know them, and begins with: without keys, addresses and programs.
+
+    Only what is named here is passed on, so that no secret of a setting to come is.
+    """
+    lent, mine = Settings(profile=machine.profile, set_up=True), machine.model_copy(deep=True)
+    lent.ears, lent.turns, lent.recording, lent.api = mine.ears, mine.turns, mine.recording, mine.api
+    lent.mind = mine.mind.model_copy(update={"url": lent.mind.url, "api_key": lent.mind.api_key})
+    lent.voice = mine.voice.model_copy(update={"references": [], "adapter": ""})
+    lent.memory = lent.memory.model_copy(update={n: getattr(mine.memory, n) for n in PERSONAL["memory"]})
+    lent.tools = lent.tools.model_copy(update={n: getattr(mine.tools, n) for n in PERSONAL["tools"]})
+    lent.log.level = mine.log.level
     return lent
 
 

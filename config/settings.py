@@ -130,6 +130,8 @@ class MemorySettings(_Tree):
     budget_chars: Annotated[int, Field(ge=200, le=20_000)] = Field(
         2400, description="how much the mind is reminded of in one turn, in characters"
     )
+    people: bool = Field(False, description="tell people apart by their voices, and remember who said what")
+    guests: bool = Field(False, description="keep what unknown voices say, too, where people are told apart")
     summaries: bool = Field(
         False, description="have the language model summarise each day while nobody talks, for the memory page"
     )

@@ -68,7 +68,7 @@ class SettingsStore:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "the file"
             return self._set_aside(f"{where}: {first['msg']}")
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             return self._set_aside(f"it is not JSON: {error}")
 
     def save(self, settings: Settings) -> None:

@@ -24,11 +24,12 @@ def printable(text: str) -> str:
 def parsed(text: str | bytes) -> Any:
     """What a JSON text says, in whole characters.
 
-    Raises:
-        ValueError: it is not JSON.
-        RecursionError: it is nested too deeply.
+    Raises ValueError where it is not JSON, or nested too deeply.
     """
-    return _whole(json.loads(text, parse_constant=_no_number))
+    try:
+        return _whole(json.loads(text, parse_constant=_no_number))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def _no_number(name: str) -> Any:

@@ -12,6 +12,7 @@ import json
 import os
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -122,6 +123,8 @@ def check(dashboard: str) -> None:
     try:
         with urllib.request.urlopen(f"{dashboard.rstrip('/')}/api/version", timeout=ANSWER_S) as answer:
             theirs = json.load(answer)["ray_version"]
+    except urllib.error.HTTPError:
+        return  # it wants Ray's token, which Ray's own command has, and says so where that is wrong
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise EngineError(
             f"There is no Ray cluster at {dashboard} ({error}): start one with `ray start --head`, or give its address "

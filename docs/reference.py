@@ -19,12 +19,11 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-import main
-import setup
 from config import Settings, SettingsStore
 from config.places import ROOT
 from pipeline.commands import doctor, models, talk
 from pipeline.engines.running import Engines
+from start import environment, parley
 from tests import checks
 from web.app import create_app
 from web.guard import Address
@@ -217,8 +216,8 @@ def commands() -> str:
         "Every command and its options, as `--help` shows them. On Windows write `py -3.11` instead of `python3`."
     )
     theirs = (
-        main.parser(), talk.parser(), *(made() for made in main.PARSERS.values()),
-        setup.parser(), models.parser(), doctor.parser(), checks.parser(),
+        parley.parser(), talk.parser(), *(made() for made in parley.PARSERS.values()),
+        environment.parser(), models.parser(), doctor.parser(), checks.parser(),
     )  # fmt: skip
     parts = [_command(f"python3 {parser.prog}", parser) for parser in theirs]
     return page("Commands", introduction, *parts, *(_command(name, made_by(act)) for name, act in library_commands()))

@@ -27,7 +27,14 @@ TEXT = "Hello, this is a test of the CSM voice model."
 
 def main(argv: Sequence[str] | None = None) -> int:
     options = parser().parse_args(argv)
-    request = asked(options)
+    try:
+        request = asked(options)
+    except OSError as error:
+        print(f"{error.filename} cannot be read ({error.strerror}): give the path of a recording.", file=sys.stderr)
+        return 1
+    except ValueError:
+        print(f"{options.endpoint} is no address: begin it with http:// or https://.", file=sys.stderr)
+        return 1
     try:
         with urllib.request.urlopen(request, timeout=options.timeout) as answer:
             if options.stream:
@@ -75,6 +82,8 @@ def asked(options: argparse.Namespace) -> urllib.request.Request:
             {"audio_data": base64.b64encode(Path(file).read_bytes()).decode(), "text": text}
             for file, text in options.reference
         ]
+    if not options.endpoint.startswith(("http://", "https://")):
+        raise ValueError(options.endpoint)
     headers = {"Content-Type": "application/json"}
     if options.token:
         headers["Authorization"] = f"Bearer {options.token}"

@@ -1,6 +1,6 @@
 """uv as the installer: what takes pip minutes takes it seconds. It does what pip is set up to do, or pip does it.
 
-Standard library only, and old syntax, as in setup.py.
+Standard library only: it runs before anything is installed.
 """
 
 from __future__ import annotations

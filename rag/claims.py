@@ -15,6 +15,8 @@ MANY = frozenset({"likes", "habit", "learning", EXISTS})
 """Attributes that hold several values at once."""
 IT = "it"
 """The subject of a correction ("Actually it's Turku"): whatever the speaker claimed last."""
+SOON = 4
+"""Turns within which a correction ("Actually it's Turku") follows what it corrects."""
 _REFINED = frozenset({"home", "work", "name"})
 _APART = frozenset({"divorced", "separated", "broke up", "broken up", "split up", "single"})
 _SPOUSES = frozenset({"wife", "husband", "partner", "girlfriend", "boyfriend", "fiancé", "fiancée", "spouse"})
@@ -53,7 +55,7 @@ class Claim:
             return self.holds and older._speaks_of(self)
         if self.attribute == "marriage" and self.value in _APART and set(older.subject.split()) & _SPOUSES:
             return True
-        if not _same_subject(self.subject, older.subject) or self.attribute != older.attribute:
+        if not same_subject(self.subject, older.subject) or self.attribute != older.attribute:
             return False
         new, old = told(self.value), told(older.value)
         if self.holds == older.holds:
@@ -71,11 +73,11 @@ class Claim:
         mine, theirs = set(self.subject.split()), told(other.value)
         if other.attribute == "name" and other.subject:
             named = set(words(other.value))
-            return mine == named or (_same_subject(self.subject, other.subject) and not _another(mine, named, other))
+            return mine == named or (same_subject(self.subject, other.subject) and not _another(mine, named, other))
         if other.subject or other.attribute == EXISTS:
-            return _same_subject(self.subject, other.subject)
+            return same_subject(self.subject, other.subject)
         gone = told(self.subject)
-        return self.subject == other.attribute or bool(gone and theirs) and (gone <= theirs or theirs <= gone)
+        return self.subject == other.attribute or (bool(gone and theirs) and (gone <= theirs or theirs <= gone))
 
 
 def _another(mine: set[str], named: set[str], other: Claim) -> bool:
@@ -109,7 +111,7 @@ def resolved(claim: Claim, before: Sequence[Claim], recent: Sequence[Claim]) -> 
             if older.holds and told(older.value) == replaced:
                 return replace(claim, subject=older.subject, attribute=older.attribute, value=_alike(claim, older))
     for older in reversed(recent):
-        if older.attribute == EXISTS or not older.holds and claim.holds and not older.value:
+        if older.attribute == EXISTS or (not older.holds and claim.holds and not older.value):
             continue
         if claim.attribute:
             if older.attribute == claim.attribute:
@@ -125,7 +127,7 @@ def _whole(subject: str, before: Sequence[Claim]) -> str:
     if not held or any(word.endswith("'s") for word in held):
         return subject
     for older in reversed(before):
-        if held < set(older.subject.split()) and _same_subject(subject, older.subject):
+        if held < set(older.subject.split()) and same_subject(subject, older.subject):
             return older.subject
     return subject
 
@@ -139,11 +141,12 @@ def told(value: str) -> frozenset[str]:
 def _stem(word: str) -> str:
     if len(word) <= 4:
         return word.removesuffix("s") if len(word) == 4 else word
-    stem = re.sub(r"(?:ing|e?s|e)$", "", word)
-    return stem[:-1] if word.endswith("ing") and stem[-2:-1] == stem[-1:] and stem[-1:] not in "ls" else stem
+    stem = re.sub(r"(?:ing|ed|e?s|e)$", "", word)
+    return stem[:-1] if word.endswith(("ing", "ed")) and stem[-2:-1] == stem[-1:] and stem[-1:] not in "ls" else stem
 
 
-def _same_subject(one: str, other: str) -> bool:
+def same_subject(one: str, other: str) -> bool:
+    """ "Clara", "sister" and "sister clara", but not "sister's dog" and "dog"."""
     first, second = set(one.split()), set(other.split())
     if {word for word in first if word.endswith("'s")} != {word for word in second if word.endswith("'s")}:
         return False

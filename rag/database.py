@@ -49,7 +49,23 @@ def _first_schema(db: sqlite3.Connection) -> None:
             db.execute(statement)
 
 
-MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [_first_schema]
+def _claims(db: sqlite3.Connection) -> None:
+    """What turns claim, for rag/claimed.py; of a turn that goes or changes nothing stays, and a changed one is read."""
+    db.execute(
+        "CREATE TABLE claims(attribute TEXT NOT NULL, subject TEXT NOT NULL, seq INTEGER NOT NULL, value TEXT NOT NULL,"
+        " PRIMARY KEY (attribute, subject, seq, value)) WITHOUT ROWID"
+    )
+    db.execute("CREATE INDEX claims_by_turn ON claims(seq)")
+    db.execute("CREATE TRIGGER claims_gone AFTER DELETE ON turns BEGIN DELETE FROM claims WHERE seq = old.seq; END")
+    db.execute(
+        "CREATE TRIGGER claims_changed AFTER UPDATE OF text ON turns BEGIN"
+        " DELETE FROM claims WHERE seq = old.seq;"
+        " UPDATE about SET value = json_set(value, '$[1]', min(json_extract(value, '$[1]'), old.seq - 1))"
+        " WHERE key = 'claims read'; END"
+    )
+
+
+MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [_first_schema, _claims]
 """From each schema version to the next; the version is kept in SQLite's user_version."""
 
 
@@ -109,10 +125,14 @@ class Database:
                 db.execute(f"PRAGMA user_version = {number}")
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing; a full disk becomes MemoryFull."""
+    def transaction(self, *, derived: bool = False) -> Iterator[sqlite3.Connection]:
+        """All or nothing; a full disk becomes MemoryFull.
+
+        `derived`: it can be made anew from the turns, so that nobody waits until the disk has it.
+        """
         with self.lock:
             try:
+                self.connection.execute(f"PRAGMA synchronous = {'NORMAL' if derived else 'FULL'}")
                 self.connection.execute("BEGIN IMMEDIATE")
                 yield self.connection
                 self.connection.execute("COMMIT")

@@ -14,6 +14,9 @@ from rag.claims import EXISTS, IT, TIME_OF_DAY, Claim, attribute_named, resolved
 from rag.lexical import EMPTY, words
 from rag.phrasing import plain
 
+GRAMMAR = 1
+"""Goes up when turns are to be read anew by it (rag/claimed.py)."""
+
 
 def claims(text: str) -> list[Claim]:
     """In the order of the text; those of one subject that end each other are all there."""
@@ -43,13 +46,14 @@ _UNREAL = "".join(
 )
 _CLAUSE = re.compile(
     rf",?\s+(?:and|but|because|so|then)\s+(?={_LATELY}{_PRONOUN})|,\s*(?={_LATELY}(?:{_PRONOUN}|"
-    rf"(?:but |and )?call me\b))"
+    rf"(?:but |and )?(?:people |they )?call me\b))"
     r"| (?=(?:now )?(?:i|we) (?:now |do not |no longer )?(?:live|moved|work|am|go by|like|hate|have)\b|my name is\b)"
     rf"{_UNREAL}",  # last, since few blanks get so far
     re.IGNORECASE,
 )  # fmt: skip
 _AND = re.compile(
-    r",? and(?: then| now)? (?=(?:is|am|are|started|bought|became|become|settled|lives?|works?|got|moved|quit|stopped)\b)",
+    r",? and(?: then| now)? (?=(?:is|am|are|started|bought|became|become|settled|lives?|works?|got|moved|quit|stopped|"
+    r"joined|adopted)\b)",
     re.IGNORECASE,
 )
 _ASKS = re.compile(
@@ -103,7 +107,7 @@ _KIN = {"mum": "mother", "mom": "mother", "mummy": "mother", "dad": "father", "d
 _SUBJECT_WORDS = 4
 
 
-def _subject(said: str) -> str:
+def subject_named(said: str) -> str:
     """ "New dog Rufus" is "dog rufus"; "dog of my aunt" is "aunt's dog"."""
     said = re.sub(r"^(.+?) of (?:my |our |the )?(\w+).*$", r"\2's \1", said)
     said = re.sub(r"^(.+?) (?:next door|upstairs|downstairs)$", r"neighbour's \1", said)
@@ -130,7 +134,8 @@ _TAIL = re.compile(
     r"\w+ (?:\w+ )?ago|already|for good|you know|as you know|as well|a lot|honestly|by the way|by profession|"
     r"for a living|after all|more than i should|with an app|so much|"
     r"yesterday|today|for (?:\w+ )?(?:years|months|weeks)(?: now)?))+$"
-    r"|[, ]+(?:because|since(?! \w+$)|which|where|who|so i|that is where|and (?:i|we|my|it|now))\b.*$",
+    r"|[, ]+(?:because|since(?! \w+$)|which|where|who|so i|that is where|and (?:i|we|my|it|now)|for (?:work|now|good|"
+    r"a while|the moment))\b.*$",
     re.IGNORECASE,
 )
 _BE = r"(?:am|is|are|was|were|be|been)"
@@ -152,15 +157,18 @@ _JOB = (
     r"saleswoman|shopkeeper|grocer|entrepreneur)"
 )
 _CAR = (
-    r"(?:volvo|toyota|fiat|skoda|tesla|mazda|renault|honda|volkswagen|vw|golf|polo|audi|bmw|mercedes|opel|vauxhall|ford|"
+    r"(?:volvo|toyota|fiat|skoda|tesla|mazda|renault|honda|volkswagen|vw|golf|polo|audi|bmw|mercedes|opel|vauxhall|"
+    r"ford|"
     r"seat|peugeot|citro[eë]n|dacia|hyundai|kia|nissan|suzuki|subaru|mitsubishi|mini|jaguar|land rover|jeep|porsche|"
     r"chevrolet|chevy|chrysler|dodge|buick|cadillac|lexus|saab|lada|alfa romeo|byd|polestar)"
 )
 _GONE = (
-    rf"(?:have |has |had )?(?:died|passed away|left us|run away|ran away|broke(?: down)?|{_BE} (?:dead|gone|stolen|sold|"
-    rf"broken|over|off|cancelled|canceled|called off|history|no more|put down|put to sleep)"
+    rf"(?:have |has |had )?(?:died|passed away|left us|run away|ran away|broke(?: down)?|{_BE} (?:dead|gone|stolen|"
+    rf"sold|"
+    rf"broken|killed|run over|written off|over|off|cancelled|canceled|called off|history|no more|put down|put to sleep)"
     r"|been (?:stolen|sold|put down|put to sleep|cancelled|canceled))"
 )
+_THEN = r"(?: (?:in|on|last|this|at|after|of|from|by|because|when|a|two|over)\b.*)?"
 _DETERMINER = (
     r"(?:(?:an?|my|our|the|any|one|two|three|his|her|their|another|being|working as|learning|studying|taking|having|"
     r"new|old|little|small|big|young|second-hand|used) )*"
@@ -168,13 +176,16 @@ _DETERMINER = (
 _THING = rf"{_DETERMINER}(?P<thing>\w+)"
 _WHOLE_THING = rf"{_DETERMINER}(?P<thing>(?!home\b|work\b|early\b|it\b|that\b|this\b|up\b|off\b)[\w' ]+?)"
 _OVER = (
-    r"(?:quit|stopped|gave up|given up|give up|dropped|cancelled|canceled|called off|sold|sell|lost|left|gone off|went off|"
+    r"(?:quit|stopped|gave up|given up|give up|dropped|finished|completed|crashed|wrecked|scrapped|returned|donated|"
+    r"cancelled|canceled|called off|sold|sell|lost|left|gone off|went off|"
     r"got rid of|gotten rid of|lost (?:all )?interest in|gave away|given away|let go of|say goodbye to|said goodbye to|"
-    rf"had enough of|fallen out of love with|{_BE} (?:so |really )?(?:tired|sick|bored|fed up|done|finished|through|over)"
+    rf"had enough of|fallen out of love with|(?:{_BE}|grown|become|got|gotten) (?:so |really )?(?:tired|weary|sick|"
+    rf"bored|fed up|done|finished|through|over)"
     r"(?: of| with)?)"
 )
 _EXCHANGED = (
     r"(?:switched|changed|went) from (?P<old>.+?) to (?P<new>.+)"
+    r"|(?:have )?(?:left|quit|dropped) (?P<old3>.+?) for (?!good\b|now\b|a\b)(?P<new3>.+)"
     r"|(?:have )?(?:swapped|traded|exchanged|replaced) (?:in )?(?P<old2>.+?)(?: in)? (?:for|with|against) (?P<new2>.+)"
 )
 
@@ -193,44 +204,59 @@ _PREDICATES: list[tuple[str, re.Pattern[str], bool, bool]] = [
                  rf"{_PLACE}", True, True),
         ("home", rf"(?:have |has )?(?:moved|gone) (?:away|out) (?:from|of) {_PLACE}", False, True),
         ("home", rf"(?:have |has )?settled(?: down)? in {_PLACE}", True, True),
-        ("home", rf"(?:{_BE} )?(?:lives?|living|resides?|residing|based|stay(?:s|ing)) in {_PLACE}", True, False),
+        ("home", rf"(?:{_BE} )?(?:lives?|living|resides?|residing|based|stay(?:s|ing))(?: with [\w ]+?| alone| "
+         rf"together)? in "
+                 rf"{_PLACE}", True, False),
         ("work", r"(?:used to work|worked) (?P<value>(?:as|at|for|in|with) .+)", False, False),
         ("work", r"(?:have |has )?(?:quit|left|lost)(?: working)?(?: (?:my|his|her|their|the|that) (?:\w+ )?(?:job|"
                  r"work|position))(?: (?P<value>(?:as|at|for|in|with) .+))?", False, True),
+        ("work", rf"(?:{_BE} )?(?:starting|start) (?P<value>(?:at|as) .+?)", True, True),
         ("work", r"quit(?P<value>)", False, True),
         ("work", r"(?:quit|stopped) working(?: (?P<value>(?:as|at|for|in|with) .+))?", False, True),
         ("work", rf"{_BE} (?:fired|laid off|sacked|made redundant)(?: .*)?(?P<value>)", False, True),
-        ("work", rf"(?:{_BE} )?(?:works?|working) (?P<value>(?:as|at|for|in|with) .+)", True, False),
+        ("work", rf"(?:{_BE} )?(?:works?|working)(?: (?:freelance|part-time|full-time|mostly|mainly))? "
+         rf"(?P<value>(?:as|at|for|in|with) .+)", True, False),
         ("work", r"(?:have |has )?(?:got |started |have |has |found |took )+(?:an? |the |my )?(?:new )?(?:job |work "
                  r"|working |position )?(?P<value>(?:as|at|for|with) .+)", True, True),
-        ("work", rf"{_BE} (?P<value>(?:with|employed (?:by|at)) (?!me\b|us\b|you\b|him\b|her\b|my\b|our\b|the\b).+)",
+        ("work", rf"{_BE} (?P<value>(?:with|at) (?!me\b|us\b|you\b|him\b|her\b|my\b|our\b|the\b|home\b|work\b|an?\b|"
+         rf"\d)(?-i:[A-Z]).+)",
          True, False),
-        ("work", rf"(?:{_BE} |became |have become |has become )(?P<job>an? (?:[\w-]+ )?{_JOB})(?: (?:at|for|in|since) .+)?",
+        ("work", rf"(?:{_BE} |became |have become |has become )(?P<job>(?:an?|the) (?:[\w-]+ )?{_JOB})(?: (?:at|for|"
+         rf"in|since) .+)?",
          True, False),
         ("work", rf"(?:{_BE} |have |has )?(?P<value>retired|unemployed|out of work)", True, True),
         ("marriage", rf"(?:{_BE} |got |have got |have |has |became )(?P<value>married|engaged|divorced|separated|"
                      rf"widowed|single)(?: (?:to|from) .+)?", True, True),
         ("marriage", r"(?:have |has )?(?P<value>separated|divorced|broke up|broken up|split up)(?: .*)?", True, True),
-        ("diet", rf"(?:{_BE} |became |have become |turned |went |eat )(?:an? )?(?:strict )?(?P<value>vegan|vegetarian|"
+        ("diet", rf"(?:{_BE} |became |have become |turned |went |have gone |has gone |eat )(?:an? )?(?:strict "
+         rf")?(?P<value>vegan|vegetarian|"
                  rf"pescatarian)", True, False),
         ("diet", r"(?:started eating|eats?) (?P<value>meat|everything)(?P<again>)", True, False),
         ("likes", r"(?:likes?|loves?|enjoys?|adores?) (?!to know|you\b|it\b|that\b|this\b|to see\b)(?P<value>.+)",
          True, False),
-        ("likes", r"(?:hates?|dislikes?|can not stand|can not bear) (?!you\b|it\b|that\b|this\b)(?P<value>.+)", False, False),
-        ("habit", r"(?:have |has )?(?:quit|stopped|gave up|given up) (?P<value>(?!learning\b|studying\b|being\b|taking\b)"
+        ("likes", r"(?:hates?|dislikes?|can not stand|can not bear) (?!you\b|it\b|that\b|this\b)(?P<value>.+)",
+         False, False),
+        ("habit", r"(?:have |has )?(?:quit|stopped|gave up|given up) (?P<value>(?!learning\b|studying\b|being\b|"
+         r"taking\b)"
                   r"\w+ing\b.*|\w+s\b)", False, True),
-        ("learning", rf"(?:{_BE} )?(?:(?:learning|learns?|studying|studies|study) |(?:taking|takes?) (?:an? )?"
-                     r"(?:(?:course|class|lessons|classes) in ))(?P<value>.+)", True, False),
+        ("learning", rf"(?:{_BE} |have |has )?(?:started |begun |began |taken up )?(?:(?:learning|learns?|studying|"
+         rf"studies|study) |(?:taking|takes?) (?:an? )?"
+                     r"(?:(?:course|class|lessons|classes) in ))(?P<value>(?!to\b).+)", True, False),
         ("learning", rf"(?:{_BE} )?(?:taking|take|takes|having) (?P<value>[A-Z]\w+) (?:lessons|classes|courses?)", True,
          False),
-        ("car", rf"drives? (?:an? )?(?P<value>(?:new )?(?!to\b|the\b)[\w-]+(?: [\w-]+)?)", True, False),
-        ("car", rf"(?:have |has )?(?:have|has|own|owns|bought|got) (?:an? )(?:new |old |used |little |red |black |white |blue )*"
+        ("car", r"drives? (?:an? )?(?P<value>(?:new )?(?!to\b|the\b)[\w-]+(?: [\w-]+)?)", True, False),
+        ("car", rf"(?:have |has )?(?:have|has|own|owns|bought|got|switched to|drive) (?:an? )(?:new |old |used |"
+         rf"little |red |black |white |blue )*"
                 rf"(?P<value>{_CAR}(?: [\w-]+)?)", True, False),
+        ("habit", rf"(?:{_BE} |have |has )?(?:taken up|took up|back to|gone back to|went back to|started|begun|began) "
+                  rf"(?P<value>(?!working\b|as\b|at\b|with\b|the\b|my\b|an?\b)\w+.*)", True, True),
         ("habit", r"(?P<value>(?:smoke|drink|play|speak|drive|ride|study|run|swim|eat|do)s?\b.*)", True, False),
         (EXISTS, rf"(?:sold|lost|(?:gave|got) (?:away|rid of)) {_THING}(?: away)?", False, True),
         (EXISTS, rf"(?:gave|give|given|put|threw) {_WHOLE_THING} (?:away|down|to sleep)", False, True),
         (EXISTS, rf"(?:have )?{_OVER} {_WHOLE_THING}(?: (?:course|courses|lessons?|classes))?", False, True),
-        (EXISTS, rf"(?:have |has )?(?:have|has|had|got|own|owns|bought|adopted) {_THING}(?P<more>,? .+)?", True, False),
+        (EXISTS, rf"(?:have |has )?(?:have|has|had|got|own|owns|bought|adopted) (?:(?=(?:an?|my|our|the|any|one|two|"
+         rf"three|"
+                 rf"another|no|new) ){_THING}|(?P<several>\w+s|children))(?P<more>,? .+)?", True, False),
     ]
 ]  # fmt: skip
 _CALL = re.compile(
@@ -290,7 +316,9 @@ def _corrected(value: str, holds: bool) -> Iterator[Claim]:
 
 def _over(thing: str) -> Claim:
     """Whatever has that name or value is no longer so."""
-    return Claim(_subject(re.sub(r"^(?:(?:the|my|our|an?|being|as|at|for|in) )+", "", thing)), EXISTS, "", False, True)
+    return Claim(
+        subject_named(re.sub(r"^(?:(?:the|my|our|an?|being|as|at|for|in) )+", "", thing)), EXISTS, "", False, True
+    )
 
 
 def _of_mine(clause: str, new: bool) -> Iterator[Claim]:
@@ -301,10 +329,12 @@ def _of_mine(clause: str, new: bool) -> Iterator[Claim]:
         return
     thing, holds = match["thing"].lower(), not denied and not match["once"]
     thing = attribute_named(thing.replace("favorite", "favourite"))
-    owner = re.fullmatch(r"(.+?)(?:'s|s') (name|age|job|work|home|number|phone number|favourite .+|birthday)", thing)
+    owner = re.fullmatch(
+        r"(.+?)(?:'s|s') (?:new )?(name|age|job|work|home|number|phone number|favourite .+|birthday)", thing
+    )
     if owner or (" " in thing and thing.endswith(" name")):
         subject, attribute = owner.groups() if owner else thing.rsplit(" ", 1)
-        yield from _valued(_subject(subject), attribute_named(attribute), match["value"], holds, new)
+        yield from _valued(subject_named(subject), attribute_named(attribute), match["value"], holds, new)
     else:
         value = re.sub(r"^an? (?:new |old )?", "", match["value"]) if thing == "car" else match["value"]
         yield from _valued("", thing, value, holds, new or "new " in clause.lower())
@@ -316,7 +346,7 @@ def _of_anyone(clause: str, new: bool, last: Claim | None) -> Iterator[Claim]:
         return
     plain, denied = _without_not(_ADVERB.sub("", parted["rest"]))
     plain = plain.strip()
-    subject = "" if parted["self"] else _subject(parted["own"] or parted["the"] or parted["named"] or "")
+    subject = "" if parted["self"] else subject_named(parted["own"] or parted["the"] or parted["named"] or "")
     if parted["pronoun"] or parted["theirs"]:
         if parted["theirs"]:
             plain = re.sub(r"^(?:is|are) ", "is called ", plain)
@@ -331,23 +361,27 @@ def _of_anyone(clause: str, new: bool, last: Claim | None) -> Iterator[Claim]:
             if corrected:
                 yield Claim(IT, "", _tidied(corrected["value"]), not denied, new)
             return
-    if subject and re.fullmatch(_GONE, _TAIL.sub("", plain), re.IGNORECASE) and not denied:
+    if subject and re.fullmatch(_GONE + _THEN, _TAIL.sub("", plain), re.IGNORECASE) and not denied:
         yield Claim(subject, EXISTS, "", holds=False, changed=True)
         return
     if parted["named"] and {word.lower() for word in plain.split()[:1]} & {"am", "do", "did"}:
         return
     if not subject and (exchanged := re.fullmatch(_EXCHANGED, _TAIL.sub("", plain), re.IGNORECASE)):
-        old, now = (re.sub(r"^(?:(?:the|my|our|an?) )+", "", exchanged[old] or exchanged[new] or "")
-                    for old, new in (("old", "old2"), ("new", "new2")))  # fmt: skip
+        old, now = (
+            re.sub(r"^(?:(?:the|my|our|an?) )+", "", value) for value in exchanged.groups() if value is not None
+        )
         yield Claim(IT, "", _tidied(now), True, True, replaces=_tidied(re.sub(r" (?:course|lessons?|class)$", "", old)))
         return
+    short = _TAIL.sub("", plain)
     found = list(_predicated(subject, plain, denied, new))
     if found:
         yield from found
     elif (parted["own"] or parted["the"]) and (match := _WHEN.fullmatch(plain)):
         yield from _valued(subject, "time", match["value"], not denied, new or "moved" in plain)
+    elif new and not denied and (place := re.fullmatch(rf"{_BE} (?:back )?in (?P<value>(?-i:[A-Z])[\w ]+)", short)):
+        yield from _valued(subject, "home", place["value"], True, True)
     elif parted["self"] and denied and _NO_MORE.search(clause):
-        yield _over(_tidied(plain))
+        yield _over(_tidied(re.sub(rf"^(?:{_BE}|have|can|will) (?:\w+ing )?(?:to )?", "", plain)))
     elif parted["self"] and (once := re.match(r"used to (?!hate|dislike|avoid)(?:\w+ )?(.+)", plain, re.IGNORECASE)):
         yield _over(_tidied(once[1]))
 
@@ -360,7 +394,7 @@ def _predicated(subject: str, plain: str, denied: bool, new: bool) -> Iterator[C
             continue
         said = match.groupdict()
         if attribute == EXISTS:
-            thing = _subject(said["thing"] or "")
+            thing = subject_named(said.get("thing") or said.get("several") or "")
             if said.get("more") and denied:
                 return
             if thing in EMPTY:

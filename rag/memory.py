@@ -19,6 +19,7 @@ import numpy as np
 from rag.embedding import Embedder, SentenceEmbedder
 from rag.indexer import Indexer
 from rag.packing import pack
+from rag.precedence import Precedence
 from rag.ranking import RELEVANT, fits
 from rag.records import ConversationSummary, MemorySize, Recall, Recalled, Remembered
 from rag.renewal import renewed
@@ -58,8 +59,15 @@ class Memory:
         self._folder = Path(path) / _folder_name(owner)
         self._notices: list[str] = []
         self._turns = opened(self._folder / "turns.sqlite3", self._folder / "vectors", self._notices)
+        self._precedence = Precedence()
         self._indexer = Indexer(
-            self._turns, self._folder / "vectors", embedder or SentenceEmbedder(), chroma, owner, self._notices.append
+            self._turns,
+            self._folder / "vectors",
+            embedder or SentenceEmbedder(),
+            chroma,
+            owner,
+            self._notices.append,
+            self._precedence,
         )
         self._retriever = Retriever(self._turns)
         self._recalling = threading.Lock()
@@ -107,14 +115,9 @@ class Memory:
             exclude_conversation: the one going on, which needs no recalling.
             asker: who asks, as `remember` knew them: "my" and "I" in the query then mean them.
         """
-        found = self.find(query, now=now, exclude_conversation=exclude_conversation, asker=asker)
-        if not found.rows or not fits(found.features):
-            return Recall("", ())
-        scores, older_of, past = renewed(found.rows, found.scores, found.claims)
-        kept = np.where(scores >= scores.max() - RELEVANT, scores, -np.inf)
-        text, taken = pack(found.rows, kept, budget_chars, found.question.terms, past)
-        items = (_recalled(found, index, older_of.get(index), past.get(index, "")) for index in taken)
-        return Recall(text, tuple(items))
+        with self._precedence.question():
+            found = self.find(query, now=now, exclude_conversation=exclude_conversation, asker=asker)
+            return _packed(found, budget_chars)
 
     def find(
         self,
@@ -318,6 +321,16 @@ def _fts_query(text: str) -> str:
     return " OR ".join(f'"{word}"' for word in dict.fromkeys(words))
 
 
+def _packed(found: Found, budget_chars: int) -> Recall:
+    if not found.rows or not (found.told.any() or fits(found.features)):
+        return Recall("", ())
+    scores, older_of, past = renewed(found.rows, found.scores, found.claims)
+    kept = np.where(scores >= scores.max() - RELEVANT, scores, -np.inf)
+    text, taken = pack(found.rows, kept, budget_chars, found.question.terms, past)
+    items = (_recalled(found, index, older_of.get(index), past.get(index, "")) for index in taken)
+    return Recall(text, tuple(items))
+
+
 def _recalled(found: Found, index: int, older: int | None, past: str) -> Recalled:
     row, best = found.rows[index], float(found.scores.max())
     why = reasons(found, index)
@@ -344,7 +357,7 @@ def _read_turn(line: str) -> Remembered:
     """Raises ValueError, with a sentence."""
     try:
         entry = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ValueError("it is not JSON.") from None
     if not isinstance(entry, dict):
         raise ValueError("it is not a JSON object.")

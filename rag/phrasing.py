@@ -30,30 +30,61 @@ _PLAINER = [  # what must occur (to be quick), the pattern, and what it becomes
         ("i have been", r"\b(i) have been (?=(?!to\b|there\b)\w)", r"\1 am "),
         ("have been", r"\b(we|they) have been (?=(?!to\b|there\b)\w)", r"\1 are "),
         ("has been", r"\bhas been (?=(?!to\b|there\b)\w)", "is "),
-        ("had to", r"\b(i|we|he|she|they) had to (?=(?:give|put|sell|say|let|cancel|quit|leave)\b)", r"\1 "),
+        ("had to", r"\b(i|we|he|she|they|my \w+|our \w+) had to (?=(?:be|give|put|sell|say|let|cancel|quit|leave)\b)",
+         r"\1 "),
         (" to ", r"\b(i|we) have (?:decided|chosen) to\b", r"\1"),
-        ("and i", r"\bmy (?:husband|wife|partner|girlfriend|boyfriend|family|kids|children|mother|brother|sister) and i\b",
+        ("and i", r"\bmy (?:husband|wife|partner|girlfriend|boyfriend|family|kids|children|mother|brother|sister) and "
+         r"i\b",
          "we"),
         # homes
         ("is in|is at", rf"\b(?:my|our) {_ROOM} is (?=(?:in|at) )", "I live "),
         (" in ", rf"\b(?:i|we) (?:have|rent|bought|found) an? {_ROOM} (?=in )", "I live "),
-        ("lives there|live there", r"\b(has|have|had) an? (?:\w+ )?(?:house|home|place|flat) in ([\w ]+?) and lives? there", r"lives in \2"),
+        ("lives there|live there", r"\b(has|have|had) an? (?:\w+ )?(?:house|home|place|flat) in ([\w ]+?) and lives? "
+         r"there", r"lives in \2"),
         ("has left", r"\bhas left (\w[\w ]*?) for (\w+)", r"has moved from \1 to \2"),
+        ("home", r"\b(?:i|we) (?:now )?call (\w+) (?:my |our )?home\b", r"I live in \1"),
+        ("home", r"^(\w+) is (?:now )?(?:my|our) (?:new )?home\b", r"I live in \1"),
+        ("home", r"^(?:now )?home is (?:now )?(?:in )?(?=[a-z])(?!where\b)", "I live in "),
+        ("my home now|our home now", r"\b(\w+) is (?:my|our) home now\b", r"I live in \1 now"),
+        (" in ", r"\b(i|we|he|she) (?:have )?(?:ended up|landed|wound up) in\b", r"\1 moved to"),
         # work
+        ("employed", r"\b(am|is|are) employed (?:at|by|with)\b", r"\1 working for"),
+        ("hired", r"\bi (?:was|am|got|have been) hired (?:by|at)\b", "I started working for"),
+        ("joined", r"\bjoined (?=(?-i:[A-Z]))", "started working for "),
+        ("hired me", r"^(.+?) (?:has )?hired me\b", r"I started working for \1"),
+        ("company", r"\bmy (new )?company is\b", r"I work for \1"),
+        ("contract", r"\bmy contract (?:at|with) (.+?) (?:has )?(?:ended|ran out|expired|is over)\b",
+         r"I quit my job at \1"),
         ("living as", r"\b(?:earn|make)(s?) (?:my|our|his|her|a|their) living as\b", r"work\1 as"),
         ("employer", r"\bmy (new )?employer is\b", r"I work for \1"),
-        ("fired|sacked|let|laid|made", r"\b(?:they|the company|my boss) (?:have |has )?(?:fired|sacked|let|laid|made) (?:me|us)(?: go| off| redundant)?"
+        ("fired|sacked|let|laid|made", r"\b(?:they|the company|my boss) (?:have |has )?(?:fired|sacked|let|laid|made) "
+         r"(?:me|us)(?: go| off| redundant)?"
          r"\b(?=,|$|\.| )", "I was fired"),
-        ("notice|resign", r"\bi (?:have )?(?:handed|gave|given) in my (?:notice|resignation)\b|\bi (?:have )?resigned\b", "I quit my job"),
+        ("notice|resign", r"\bi (?:have )?(?:handed|gave|given) in my (?:notice|resignation)\b|\bi (?:have "
+         r")?resigned\b", "I quit my job"),
         ("between jobs", r"\b(am|is|are) between jobs\b", r"\1 out of work"),
-        ("switched|changed", r"\b(?:have |has )?(?:switched|changed) (?:careers|jobs|professions)\b(?: to (?=be))?", "has a new job"),
+        ("switched|changed", r"\b(?:have |has )?(?:switched|changed) (?:careers|jobs|professions)\b(?: to (?=be))?",
+         "has a new job"),
         # names and numbers
+        (" me", r"\b(?:everyone|everybody|people|my friends|they all) calls me\b", "people call me"),
+        ("call me", r"^(\S+) is what (?:people|they|my friends|everyone|everybody) calls? me\b", r"people call me \1"),
+        ("renamed", r"\b(?:i|we) (?:have )?renamed (my|our) (\w+) (?:to |as )?(?=\w)", r"\1 \2 is now called "),
+        ("whose name", r",? whose name is\b", " called"),
+        ("and ", r" and (?:i |we )?(?:have )?(?:named|called) (?:it|him|her)\b", ", it is called"),
+        ("named|call", r"\b(?:i|we) (?:have )?(?:named|call|called) (my|our) (\w+) (\w+)$", r"\1 \2 is called \3"),
+        ("the name of", r"\bthe name of (my|our) (\w+) is\b", r"\1 \2 is called"),
+        ("my |our ", r"^(my|our) (\w+), ([A-Z]\w+), (?:is|was|has|does|did|likes?|loves?)\b(?!.*\b(?:dead|gone)\b).*$",
+         r"\1 \2 is called \3"),
+        (" is my", r"^(\w+) is my (\w+)$", r"my \2 is called \1"),
+        ("number", r"\bhere is my (new )?(phone |mobile )?number:?,? ", r"my \1phone number is "),
         ("me as", r"\b(?:people|they|everyone|everybody|friends|my friends)(?: all)? knows? me as\b", "people call me"),
         ("be called", r"\bi would (?:rather|prefer to) be called (\S+) than (\S+)", r"call me \1, not \2"),
         ("call", r"\b(?:and )?(?:we|i) (?:have )?(?:named|called|call) (?:it|him|her)\b", "it is called"),
-        (", my ", r"^(\w+), my (\w+), ", r"my \2 is called \1, and it "),
-        ("me at|me on|me under", r"\b(?:reach|call|ring|text|phone) me (?:at|on|under) (?=\+?\d)", "reach me, my phone number is "),
-        ("new number|new phone|new mobile", r"\bi have a new (?:phone |mobile )?number\b,? ?(?:it is )?", "my new phone number is "),
+        (", my ", r"^(\w+), my (\w+), (?!.*\b(?:died|dead|gone)\b).*$", r"my \2 is called \1"),
+        ("me at|me on|me under", r"\b(?:reach|call|ring|text|phone) me (?:at|on|under) (?=\+?\d)",
+         "reach me, my phone number is "),
+        ("new number|new phone|new mobile", r"\bi have a new (?:phone |mobile )?number\b,? ?(?:it is )?",
+         "my new phone number is "),
         ("changed to", r"\b(?:my|the) (phone |mobile )?number (?:has )?changed to\b", "my phone number is now"),
         ("number", r"\b(?:my|the) (?:old )?number (?:does not work|is dead|is gone)[\w ]*, (?:please )?use\b",
          "my phone number is now"),
@@ -62,24 +93,40 @@ _PLAINER = [  # what must occur (to be quick), the pattern, and what it becomes
         ("best|most", r"^the (\w+) (?:that )?(?:i|we) (?:like|love) (?:best|most) is\b", r"my favourite \1 is"),
         ("of all", r"^of all (\w+?)s?,? i (?:like|love) ([\w ]+?) (?:the )?(?:best|most)$", r"my favourite \1 is \2"),
         ("is|are", r"^([\w -]+?) (?:is|are) (?:one of my favourite things|my passion|great fun)$", r"I like \1"),
-        ("into|fond of|keen on|about|fan of|lover of", r"\bam (?:really |very |quite |so )*(?:into|fond of|keen on|mad about|crazy about|an? (?:\w+ )?(?:fan|lover) of)"
+        ("into|fond of|keen on|about|fan of|lover of", r"\bam (?:really |very |quite |so )*(?:into|fond of|keen on|"
+         r"mad about|crazy about|an? (?:\w+ )?(?:fan|lover) of)"
          r"(?= )", "like"),
+        ("to ", r"\b(i|we) (?:have )?(?:started|began|come|came|learned|learnt|begun|grown) to (?=(?:like|love|enjoy|"
+         r"hate)\b)",
+         r"\1 "),
+        ("diet", r"\bam on an? (vegan|vegetarian) diet\b", r"am \1"),
+        ("eating meat", r"\b(?:am|have gone|went|have started|started)(?: back)?(?: to)? eating meat\b", "eat meat"),
+        ("knot|hitched", r"\b(?:tied the knot|got hitched)\b", "got married"),
+        ("divorce", r"\bmy divorce (?:came through|is final|is through)\b", "I got divorced"),
         # what is over
+        ("with us", r"\b(is|are) not with us\b", r"\1 dead"),
+        ("home for", r"\b(?:i|we) (?:have )?found an? (?:new |good )*home for (\w+)", r"I gave \1 away"),
+        ("for me", r"^([\w ]+?) (?:is|are) (?:no longer|not) for me\b", r"I am over \1"),
         ("there is no", r"\bthere is no (?=\w)", "I do not have a "),
         ("no more", r"\bno more ([\w ]+?) for (?:me|us)\b", r"I stopped \1"),
-        ("cancel|called off", rf"\b(?:they|somebody|someone|we|i) (?:have )?(?:cancelled|canceled|called off) {_THEIRS}(?=$|,)",
+        ("cancel|called off", rf"\b(?:they|somebody|someone|we|i) (?:have )?(?:cancelled|canceled|called off) "
+         rf"{_THEIRS}(?=$|,)",
          r"\g<thing> is cancelled"),
         # what is put off
-        ("it is", rf"\b(?:they|somebody|someone|we|i) (?:have )?{_PUT_OFF} {_THEIRS}(?:,|;| and)? ?(?:so )?(?:it is|now it is)\b",
+        ("it is", rf"\b(?:they|somebody|someone|we|i) (?:have )?{_PUT_OFF} {_THEIRS}(?:,|;| and)? ?(?:so )?(?:it is|"
+         rf"now it is)\b",
          r"\g<thing> is now"),
-        ("it is", rf"\b{_THEIRS} (?:got|was|is|has been) {_PUT_OFF}(?:,|;| and) (?:so )?(?:it is|now it is)\b", r"\g<thing> is now"),
-        ("to|until|for", rf"\b(?:they|somebody|someone|we|i) (?:have )?{_PUT_OFF} {_THEIRS} (?:to|until|for) {_DAY}", r"\g<thing> is now on "),
+        ("it is", rf"\b{_THEIRS} (?:got|was|is|has been) {_PUT_OFF}(?:,|;| and) (?:so )?(?:it is|now it is)\b",
+         r"\g<thing> is now"),
+        ("to|until|for", rf"\b(?:they|somebody|someone|we|i|the \w+) (?:have |has )?{_PUT_OFF} {_THEIRS} (?:to|until|"
+         rf"for) {_DAY}", r"\g<thing> is now on "),
         ("there is", r"\bthere is (?=(?:my|our) )", "I have "),
         ("there is", r"\bthere is an? (new )?(\w+) in (?:our|the|my) (?:house|home|flat)\b", r"we have a \1\2"),
         # slips
         ("i said", r"\bi said ([^,]+), but (?:i )?(?:meant|mean)(?: to say)? (.+)$", r"I meant \2, not \1"),
         ("why i said", r", i (?:do not know|have no idea) why i said (.+)$", r", not \1"),
-        ("misspoke|wrong|mistake|misheard", r"\b(?:i misspoke|i was wrong|that was wrong|my mistake|you got (?:that|it) wrong|you misheard)[,;:]? ", "no, "),
+        ("misspoke|wrong|mistake|misheard", r"\b(?:i misspoke|i was wrong|that was wrong|my mistake|you got (?:that|"
+         r"it) wrong|you misheard)[,;:]? ", "no, "),
     ]
 ]  # fmt: skip
 

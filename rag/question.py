@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 
+from rag.asked import Asked, asked
+from rag.languages import language_of
 from rag.lexical import ASKING, Stemmer, words
 from rag.when import Span, phrases
 
@@ -28,27 +30,33 @@ class Question:
     spans: tuple[Span, ...]
     wants_time: bool
     wants_name: bool
+    asked: Asked | None
+    """The attribute it asks for, where the grammar of claims knows it."""
 
     @classmethod
     def read(cls, text: str, *, speakers: Iterable[str], asker: str | None, today: date, stemmer: Stemmer) -> Question:
-        times = phrases(text, today)
+        language = language_of(text)
+        times = phrases(text, today) if language is None else language.phrases(text, today)
+        mine, when, name = (_MINE, _WHEN, _NAME) if language is None else (language.mine, language.when, language.name)
+        empty = ASKING if language is None else language.asking
         untimed = list(text)  # "last week" is looked for among the days, not among the words
         for phrase in times:
             untimed[phrase.start : phrase.end] = " " * (phrase.end - phrase.start)
         said = words("".join(untimed))
         names = name_words(speakers)
         about = {speaker for word in said for speaker in names.get(word, ())}
-        if not about and asker is not None and _MINE.search(text):
+        if not about and asker is not None and mine.search(text):
             about = {asker}
-        asked = [word for word in said if word not in ASKING and word not in names]
-        terms = dict(zip(reversed(stemmer.stems(asked)), reversed(asked), strict=True))
+        asking = [word for word in said if word not in empty and word not in names]
+        terms = dict(zip(reversed(stemmer.stems(asking)), reversed(asking), strict=True))
         return cls(
             text=text,
             terms=tuple(reversed(terms.values())),
             about=frozenset(about),
             spans=tuple(phrase.span for phrase in times),
-            wants_time=bool(_WHEN.search(text)),
-            wants_name=bool(_NAME.search(text)),
+            wants_time=bool(when.search(text)),
+            wants_name=bool(name.search(text)),
+            asked=asked(text),
         )
 
 

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from rag.catalogue import Catalogue
 from rag.claims import Claim
-from rag.grammar import claims
 from rag.embedding import LONGEST
+from rag.grammar import claims
 from rag.question import Question
 from rag.store import Row
 from rag.vocabulary import Vocabulary, best_likeness

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from rag.claims import MANY, Claim, resolved, standing
+from rag.claims import MANY, SOON, Claim, resolved, standing, told
+from rag.grammar import claims as read
 from rag.lexical import EMPTY, words
 from rag.ranking import Floats
 from rag.store import Row
@@ -18,8 +20,6 @@ SAME = 0.8
 """From which the older one adds nothing."""
 COMPARED = 40
 """How many of the best turns are compared with each other."""
-SOON = 4
-"""Turns within which a correction ("Actually it's Turku") follows what it corrects."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,10 @@ def ended(turns: Sequence[tuple[str, str, int, Sequence[Claim]]]) -> list[Ended]
     """Of turns in the order of saying, as (speaker, conversation, place in the order, claims)."""
     found: list[Ended] = []
     standing_of: dict[str, list[tuple[int, Claim]]] = {}
-    for newer, (speaker, conversation, seq, read) in enumerate(turns):
+    for newer, (speaker, conversation, seq, claimed) in enumerate(turns):
         held = standing_of.setdefault(speaker, [])
         near = [claim for index, claim in held if turns[index][1] == conversation and turns[index][2] >= seq - SOON]
-        said = [claim for one in read if (claim := resolved(one, [claim for _, claim in held], near)) is not None]
+        said = [claim for one in claimed if (claim := resolved(one, [claim for _, claim in held], near)) is not None]
         for claim in said:
             over = [(older, past) for older, past in held if claim.ends(past)]
             found += [Ended(older, past, newer) for older, past in over]
@@ -95,14 +95,30 @@ def _said(ends: Mapping[str, Iterable[str]]) -> str:
 
 def _echoes(rows: Sequence[Row], older: int, newer: int, claim: Claim) -> Iterable[int]:
     """Turns in which somebody else told it back to the speaker ("You live in Oslo. What is it like there?")."""
-    told = set(words(claim.value)) - EMPTY
-    if not told or claim.attribute in MANY:
+    value = set(words(claim.value)) - EMPTY
+    if not value:
         return
     for index, row in enumerate(rows):
-        if row.speaker != rows[older].speaker and rows[older].seq < row.seq < rows[newer].seq:
-            said = set(words(row.text[:2000]))
-            if told <= said and not said.isdisjoint({"you", "your"}):
-                yield index
+        if row.speaker == rows[older].speaker or not rows[older].seq < row.seq < rows[newer].seq:
+            continue
+        said = set(words(row.text[:2000]))
+        if not value <= said or said.isdisjoint({"you", "your"}):
+            continue
+        if claim.attribute not in MANY or any(_same(claim, back) for back in read(_of_you(row.text))):
+            yield index
+
+
+def _same(one: Claim, other: Claim) -> bool:
+    return (one.subject, one.attribute, one.holds) == (other.subject, other.attribute, other.holds) and told(
+        one.value
+    ) == told(other.value)
+
+
+def _of_you(text: str) -> str:
+    """ "You like olives" as the one spoken to would say it."""
+    for pattern, own in ((r"\byou are\b|\byou're\b", "I am"), (r"\byour\b", "my"), (r"\byou\b", "I")):
+        text = re.sub(pattern, own, text[:2000], flags=re.IGNORECASE)
+    return text
 
 
 def _alike(texts: Sequence[set[str]]) -> Floats:

@@ -9,6 +9,7 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
+from rag.asked import Asked
 from rag.catalogue import Catalogue
 from rag.claims import Claim
 from rag.embedding import LONGEST
@@ -28,6 +29,8 @@ LOOKED_AT = 80
 """Candidates whose text is read; the others fell behind by what needs no text."""
 KEPT = 20_000
 """Turns whose texts stay at hand, once they were looked at; a kilobyte each."""
+BY_CLAIM = 16
+"""Turns taken because they claim what is asked for; the newest."""
 COMMONEST = 20_000
 """Postings read of one word, the newest: a word in more turns than that tells little."""
 
@@ -41,6 +44,8 @@ class Found:
     features: dict[str, Floats]
     scores: Floats
     claims: list[tuple[Claim, ...]]
+    told: NDArray[np.bool_]
+    """Whether it claims just what was asked for, or that this is over."""
 
 
 class Retriever:
@@ -97,7 +102,8 @@ class Retriever:
             catalogue.position[id]: cosine for id, cosine in nearest.context.items() if id in catalogue.position
         }
         by_words = hits.bm25(catalogue)
-        candidates = self._candidates(question, by_words, meaning, in_context)
+        claiming = self._claiming(question)
+        candidates = np.union1d(self._candidates(question, by_words, meaning, in_context), claiming)
         if exclude_conversation in catalogue.conversations:
             current = catalogue.conversations[exclude_conversation]
             candidates = candidates[catalogue["conversation"][candidates] != current]
@@ -106,6 +112,7 @@ class Retriever:
         )
         if len(candidates) > LOOKED_AT:
             best = np.sort(np.argpartition(-score(known, weights), LOOKED_AT)[:LOOKED_AT])
+            best = np.union1d(best, np.nonzero(np.isin(candidates, claiming))[0])
             candidates, known = candidates[best], {name: column[best] for name, column in known.items()}
         around = np.unique(
             np.concatenate([candidates, catalogue["before"][candidates], catalogue["after"][candidates]])
@@ -114,10 +121,23 @@ class Retriever:
         features = known | describe(question, catalogue, candidates, turns, hits=hits, vocabulary=self._vocabulary)
         chosen = [turns[here] for here in candidates.tolist()]
         scores = score(features, weights)
+        told = np.isin(candidates, claiming)
+        if told.any():  # stands behind nothing
+            scores = np.where(told, np.maximum(scores, scores.max()), scores)
         # Only what may be recalled is read for what it claims: that takes half a millisecond a turn.
         likely = set(np.argsort(-scores)[:COMPARED].tolist())
         said = [turn.claims if index in likely else () for index, turn in enumerate(chosen)]
-        return Found(question, [turn.row for turn in chosen], features, scores, said)
+        return Found(question, [turn.row for turn in chosen], features, scores, said, told)
+
+    def _claiming(self, question: Question) -> Positions:
+        """Ascending positions of the turns that claim what is asked for, of who is asked about."""
+        wanted = question.asked
+        if wanted is None:
+            return np.empty(0, np.intp)
+        speakers = [speaker for speaker in question.about if speaker in self._catalogue.speakers]
+        if wanted.subject in {" ".join(words(speaker)) for speaker in speakers}:
+            wanted = Asked(wanted.attributes, "")  # "Where does Ann live?", of what Ann said
+        return self._catalogue.positions(self._store.claims.told(wanted, speakers, BY_CLAIM))
 
     def _looked_at(self, positions: Positions) -> dict[int, Candidate]:
         """The turns there; each is read once, as long as all of its words are known."""
@@ -153,14 +173,14 @@ class Retriever:
 
 
 def reasons(found: Found, index: int) -> str:
-    """Why a turn was recalled, in a few words for people."""
+    """What a turn was found by, in a few words for people."""
     value = {name: float(column[index]) for name, column in found.features.items()}
     said = [
         ("meaning", value["meaning"] > 4.0),
         ("words", value["words_covered"] > 0.3),
         ("what was said around it", value["words_covered_around"] > value["words_covered"] + 0.2),
-        (f"said by {found.rows[index].speaker}", value["said_by_named"] > 0),
-        ("said then", value["said_then"] > 0),
-        ("speaks of that time", value["speaks_of_then"] > 0),
+        ("who said it", value["said_by_named"] > 0),
+        ("when it was said", value["said_then"] > 0),
+        ("the time it is about", value["speaks_of_then"] > 0),
     ]
-    return ", ".join(reason for reason, holds in said if holds) or "somewhat alike in meaning"
+    return ", ".join(reason for reason, holds in said if holds) or "a similar meaning"

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rag.catalogue import Entries
+from rag.claimed import ClaimIndex
 from rag.database import Database
 from rag.lexical import EMPTY, words
 from rag.records import ConversationSummary, Remembered
@@ -87,6 +88,7 @@ class TurnStore:
         database = self._database
         self.note, self.set_note, self.clear_note = database.note, database.set_note, database.clear_note
         self._say = say
+        self.claims = ClaimIndex(database)
         self.rewritten = 0
         """Goes up when a turn was removed or corrected, so that what was derived from it is derived anew."""
 
@@ -197,7 +199,7 @@ class TurnStore:
 
     def mark_embedded(self, rows: Iterable[Row]) -> list[str]:
         """Returns the ids of those that were forgotten or corrected meanwhile, which are not marked."""
-        with self.transaction() as db:
+        with self.transaction(derived=True) as db:
             return [
                 row.id
                 for row in rows
@@ -239,7 +241,7 @@ class TurnStore:
 
     def add_vocabulary(self, words: Sequence[str], vectors: NDArray[np.float32]) -> None:
         """vectors: float32 [len(words), dimensions]; kept as float16."""
-        with self.transaction() as db:
+        with self.transaction(derived=True) as db:
             db.executemany(
                 "INSERT OR REPLACE INTO vocabulary(word, vector) VALUES (?, ?)",
                 [(word, vector.astype(np.float16).tobytes()) for word, vector in zip(words, vectors, strict=True)],

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-import setup
 from config.places import ROOT
+from start import environment
 
 SIDE_BY_SIDE = ("-n", "auto", "--dist", "loadgroup")
 BY_FILE = ("-n", "2", "--dist", "loadfile")
@@ -122,18 +122,18 @@ def summary(outcome: Outcome, seconds: float) -> str:
     counts = outcome.counts
     told = ", ".join(f"{counts[kind]} {kind}" for kind in ("failed", "passed", "skipped") if counts[kind])
     verdict = f"Failed: {', '.join(outcome.failed)}" if outcome.failed else "All checks passed"
-    return f"{verdict}: {told or 'no tests ran'} in {seconds:.2f}s ({setup.duration(seconds)})"
+    return f"{verdict}: {told or 'no tests ran'} in {seconds:.2f}s ({environment.duration(seconds)})"
 
 
 def vllm_for_tests() -> None:
     """vLLM's tests are left out where it cannot be, and one sentence says so."""
     free = shutil.disk_usage(ROOT).free
-    room = setup.VLLM_CUDA_BYTES if setup.has_nvidia() else setup.VLLM_BYTES
-    if sys.platform != "linux" or (not setup.python_of(setup.VLLM).exists() and free < room):
+    room = environment.VLLM_CUDA_BYTES if environment.has_nvidia() else environment.VLLM_BYTES
+    if sys.platform != "linux" or (not environment.python_of(environment.VLLM).exists() and free < room):
         why = f"it needs {room / 1000**3:.0f} GB of free disk" if sys.platform == "linux" else "it runs on Linux only"
         print(f"The tests of vLLM are left out: {why}.", flush=True)
         return
-    setup.ensure_vllm()
+    environment.ensure_vllm()
 
 
 def parser() -> argparse.ArgumentParser:
@@ -158,7 +158,7 @@ def main(argv: list[str]) -> int:
     if options.slow and not options.without_vllm:
         try:
             vllm_for_tests()
-        except setup.SetupError as error:
+        except environment.SetupError as error:
             print(f"\n{error}", file=sys.stderr)
             return 1
     tests = [argument for argument in arguments if argument != "--"]

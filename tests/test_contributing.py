@@ -18,13 +18,14 @@ import yaml
 from hatchling.build import build_sdist, build_wheel
 
 import csm
-import setup
+import start
 from config import Settings, engines, models
 from config.places import ROOT
 from pipeline.engine import EngineStatus
 from pipeline.engines.catalogue import create
 from pipeline.tools.calls import ToolCall
 from pipeline.tts import TextToSpeech
+from start import environment
 from tests import checks
 from tests.web.conftest import served
 
@@ -105,7 +106,7 @@ def test_the_checks_of_a_commit_are_those_of_the_test_command() -> None:
     (hook,) = repository["hooks"]
     script, command, *arguments = shlex.split(hook["entry"])[1:]
     assert (script, command) == ("setup.py", "test")
-    assert setup.HANDED_OVER[command][0] == checks.__name__
+    assert environment.HANDED_OVER[command][0] == checks.__name__
     assert checks.parser().parse_args(arguments).style
 
 
@@ -122,7 +123,7 @@ def test_the_workflow_runs_the_test_command_on_three_systems() -> None:
     assert {system.partition("-")[0] for system in systems} == {"ubuntu", "macos", "windows"}
     assert job["steps"][-1]["run"] == "python setup.py test"
     for version in job["strategy"]["matrix"]["python"]:
-        assert setup.OLDEST <= tuple(map(int, version.split("."))) <= setup.NEWEST
+        assert start.OLDEST <= tuple(map(int, version.split("."))) <= start.NEWEST
 
 
 @pytest.mark.parametrize("form", ["bug.yml", "idea.yml"])

@@ -16,11 +16,10 @@ import pytest
 from mkdocs.commands.build import build
 from mkdocs.config import load_config
 
-import main
-import setup
 from config.places import ROOT
 from docs import reference
 from pipeline.commands import doctor, models, talk
+from start import environment, parley
 from tests import checks
 
 PAGES = sorted(
@@ -146,18 +145,18 @@ def check_script(words: list[str]) -> None:
     match words:
         case ["main.py", "talk", *arguments]:
             talk.parser().parse_args(arguments)
-        case ["main.py", command, *arguments] if command in main.PARSERS:
-            main.PARSERS[command]().parse_args(arguments)
+        case ["main.py", command, *arguments] if command in parley.PARSERS:
+            parley.PARSERS[command]().parse_args(arguments)
         case ["main.py", *arguments]:
-            main.parser().parse_args(arguments)
-        case ["setup.py", command, *arguments] if command in setup.HANDED_OVER:
+            parley.parser().parse_args(arguments)
+        case ["setup.py", command, *arguments] if command in environment.HANDED_OVER:
             parser = THEIRS[command]()
             if command == "test":  # pytest's own options go on to it
                 parser.parse_known_args(arguments)
             else:
                 parser.parse_args(arguments)
         case ["setup.py", *arguments]:
-            setup.parser().parse_args(arguments)
+            environment.parser().parse_args(arguments)
         case [script, *_]:
             assert (ROOT / script).exists(), script
 

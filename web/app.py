@@ -24,6 +24,7 @@ from web.api.http import add_problems
 from web.api.memory import MAX_IMPORT, memory_api
 from web.api.metrics import metrics_api
 from web.api.models import models_api
+from web.api.people import PEOPLE, people_api
 from web.api.settings import api, settings_file_api
 from web.api.sound import sound_api
 from web.api.teaching import RECORDING_BYTES, RECORDINGS, teaching_api
@@ -49,7 +50,7 @@ from web.wyoming.server import WyomingServer
 
 STATIC = Path(__file__).parent / "static"
 LARGER_BODIES = {"/api/memory/import": lambda: MAX_IMPORT, "/api/voice/references": lambda: MAX_UPLOAD,
-                 RECORDINGS: lambda: RECORDING_BYTES + FRAME_BYTES}  # fmt: skip
+                 PEOPLE: lambda: MAX_UPLOAD, RECORDINGS: lambda: RECORDING_BYTES + FRAME_BYTES}  # fmt: skip
 BODIES = (*FORMS, CALLS, RECORDINGS)
 """Paths that take multipart/form-data."""
 VERSION: str = tomllib.loads((STATIC.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
@@ -99,7 +100,7 @@ def create_app(
                 await asyncio.to_thread(traces.close)
 
     elsewhere = partial(addresses, address)
-    machine = (settings_file_api, models_api, doctor_api, voices_api, sound_api, teaching_api, tools_api)
+    machine = (settings_file_api, models_api, doctor_api, voices_api, sound_api, teaching_api, tools_api, people_api)
     routers = (
         pages(service, version=VERSION, token_needed=address.token is not None, elsewhere=elsewhere),
         *(router(service) for router in machine),

@@ -11,9 +11,12 @@ from pydantic import SecretStr
 from config import Settings
 from config.cache import is_here
 from config.engines import CATALOGUE, Stage, fetches
+from config.hardware import look
+from config.models import find, verdict
 from pipeline.llm.vllm import PYTHON
 
 STAGES: tuple[Stage, ...] = ("ears", "mind", "voice")
+NO_SERVER = "Enter the server’s address, such as http://localhost:11434/v1."
 NO_ADDRESS = "This is not an address: it should look like http://localhost:11434/v1."
 NO_CLUSTER = "This is not an address: it should look like http://cluster.example:8000."
 NO_KEY = "The key contains a character that keys never have, such as a long dash: copy it again."
@@ -78,10 +81,12 @@ def keep_tool_keys(old: Settings, new: Settings) -> None:
 
 
 def switch_off_strange_tools(old: Settings, new: Settings) -> None:
-    """A file of settings starts no program, and asks no server, that was not there before."""
-    known = [(each.command, each.args, each.url) for each in old.tools.servers if each.enabled]
+    """A file of settings starts no program, and asks no server, that was not there before, and allows none more.
+
+    What a program does depends on its environment too, which can have it load another's code.
+    """
     for server in new.tools.servers:
-        server.enabled = server.enabled and (server.command, server.args, server.url) in known
+        server.enabled = server.enabled and server in old.tools.servers
 
 
 def _server(url: str) -> tuple[str, str]:
@@ -112,6 +117,8 @@ def check_server(old: Settings, new: Settings) -> None:
     """An address and a key that can be sent. What is in force already stays, so that other settings can be mended."""
     if new.mind.url != old.mind.url and new.mind.url and not is_address(new.mind.url):
         raise SettingsInvalid(NO_ADDRESS, "mind.url")
+    if new.mind.engine == "openai" != old.mind.engine and not new.mind.url:
+        raise SettingsRefused(NO_SERVER, "mind.engine")
     if new.cluster.url != old.cluster.url and new.cluster.url and not is_address(new.cluster.url):
         raise SettingsInvalid(NO_CLUSTER, "cluster.url")
     if new.cluster.key != old.cluster.key and not fits_a_header(new.cluster.key.get_secret_value()):
@@ -143,20 +150,32 @@ def not_installed(engine: str) -> str | None:
     return None
 
 
+def cannot_run(stage: Stage, engine: str, model: str) -> str | None:
+    """Why this computer cannot run it, for which nothing should be installed or fetched."""
+    known = find(stage, engine, model)
+    if known is None or (judged := verdict(known, look())).runs != "no":
+        return None
+    return f"{known.label} can’t run here. {judged.why}"
+
+
 def check_models(old: Settings, new: Settings) -> None:
-    """Nothing is fetched behind the user's back: a choice is taken once its model is here."""
+    """Nothing is fetched behind the user's back: a choice is taken once its model is here. Asks the system."""
     for stage in STAGES:
         choice = getattr(new, stage)
         before = getattr(old, stage)
         same = (choice.engine, choice.model) == (before.engine, before.model) and stage not in old.cluster.stages
         if same or stage in new.cluster.stages:
             continue
-        if why := not_installed(choice.engine):
+        wanted: dict[str, str] = {"stage": stage, "engine": choice.engine, "model": choice.model}
+        missing = [fetch for fetch in fetches(stage, choice.engine, choice.model) if not is_here(fetch)]
+        why = not_installed(choice.engine)
+        if (why or missing) and (never := cannot_run(stage, choice.engine, choice.model)):
+            raise SettingsRefused(never, f"{stage}.engine")
+        if why:
             raise SettingsRefused(why, f"{stage}.engine")
-        for fetch in fetches(stage, choice.engine, choice.model):
-            if not is_here(fetch):
-                raise SettingsRefused(
-                    f"{fetch.repository} is not on this computer yet. Download it first.",
-                    f"{stage}.engine",
-                    lacking={"stage": stage, "engine": choice.engine, "model": choice.model},
-                )
+        if missing:
+            raise SettingsRefused(
+                f"{missing[0].repository} is not on this computer yet. Download it first.",
+                f"{stage}.engine",
+                lacking=wanted,
+            )

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from config.text import parsed
 from pipeline.disk import rewriting
 
 FILE_NAME = "names.json"
@@ -31,7 +32,7 @@ class Labels:
     def all(self) -> dict[str, Label]:
         """By conversation. A file that cannot be read has none: names are no reason to stop."""
         try:
-            kept = json.loads(self._path.read_text(encoding="utf-8"))
+            kept = parsed(self._path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
         return {str(id): _label(entry) for id, entry in kept.items()} if isinstance(kept, dict) else {}

@@ -21,7 +21,7 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
-from config.text import printable
+from config.text import parsed, printable
 from pipeline.disk import rewriting
 
 FILE_NAME = "parley.log"
@@ -122,7 +122,7 @@ def _forget_in(file: Path, meant: Callable[[dict[str, Any]], bool]) -> None:
     with file.open(encoding="utf-8", errors="replace") as old, rewriting(file) as new:
         for text in old:
             try:
-                line = json.loads(text)
+                line = parsed(text)
             except ValueError:
                 continue  # cut off by a power cut: nobody can say what it holds
             if isinstance(line, dict) and meant(line):

@@ -23,6 +23,7 @@ from typing import Any
 import uvicorn
 from filelock import FileLock, Timeout
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from config import Settings, SettingsError, SettingsStore
@@ -187,6 +188,7 @@ class Http(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         super().connection_made(transport)
         self._unread = UnreadWatch(transport)
+        self._unread.begin()
         self._wait()
 
     def pause_writing(self) -> None:
@@ -227,10 +229,13 @@ class Http(HttpToolsProtocol):
 class Socket(WebSocketsSansIOProtocol):
     """uvicorn's, which ends a connection whose client asks for signs of life and never reads them.
 
-    A refused handshake is one that is complete: uvicorn 0.54 logs an error for each.
+    uvicorn 0.54 logs an error for each refused handshake, which is complete nevertheless, and for each client that was
+    let go while something was sent to it: it had answered no sign of life, or broken the protocol.
     """
 
     async def send(self, message: Any) -> None:
+        if self.close_sent and message["type"] == "websocket.send":
+            raise ClientDisconnected
         await super().send(message)
         if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
             self.handshake_complete = True

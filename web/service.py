@@ -107,15 +107,16 @@ class Service:
         store: SettingsStore,
         data: Path,
         settings: Settings,
+        metrics: Metrics | None = None,
+        *,
         places: Places | None = None,
         rules: Callable[[Settings, Settings], None] = check,
-        metrics: Metrics | None = None,
     ) -> None:
         """
         Args:
+            metrics: counts what happens here, for several services where it is given to each.
             places: those of this machine unless they are shared with others.
             rules: raises SettingsRefused where new settings may not take the place of the old.
-            metrics: counts what happens here, for several services where it is given to each.
         """
         self._rules = rules
         self.engines = engines
@@ -260,11 +261,11 @@ class Service:
         try:
             return await self.engines.apply(settings)
         except EngineError as error:
-            raise SettingsRefused(f"The settings were not changed: {error}") from error
+            raise SettingsRefused(f"The settings were not changed. {error}") from error
         except Exception as error:
             logger.exception("settings could not be put to use")
             raise SettingsRefused(
-                "The settings were not changed: something went wrong inside Parley, and its log says what."
+                "The settings were not changed. Something went wrong inside Parley; its log says what."
             ) from error
 
     def _put_in_force(self, settings: Settings) -> None:
@@ -291,6 +292,14 @@ class Service:
             self.tell("error", f"What was said could not be taken out of the logs in {self.data} ({error.strerror}): "
                                "delete turns.jsonl and the files parley.log there yourself.")  # fmt: skip
         return sound
+
+    async def forget_people(self) -> None:
+        """What all their voices are like."""
+        try:
+            await asyncio.to_thread(self.engines.people.forget_all)
+        except OSError as error:
+            self.tell("error", f"What voices are like is still in {self.data} ({error.strerror}): "
+                               "delete people.json there yourself.")  # fmt: skip
 
     async def forget_summaries(self, **what: Any) -> None:
         """Those made of a turn (its `id`), a `conversation`, a `day`, or `everything`."""

@@ -14,9 +14,9 @@ from config.engines import CATALOGUE, named
 from config.models import find
 from pipeline.cleanup import uninterrupted
 from pipeline.conversation.conversation import local_now
-from pipeline.conversation.recollection import USER
 from pipeline.engine import EngineError
 from pipeline.engines.lease import LeasedMind
+from pipeline.llm import USER
 from pipeline.llm.summary import summary
 from rag import ConversationSummary
 from web.service import Service

@@ -17,7 +17,6 @@ KEPT = 50
 """Conversations whose history is kept after their end, also where nothing is remembered."""
 LATEST = 400
 """Turns of a remembered conversation that it goes on with; a prompt holds fewer."""
-ROLES = frozenset({"user", "assistant"})
 NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 
@@ -45,10 +44,11 @@ class Talks:
             turns = await self._engines.memory().turns(conversation=name, limit=LATEST)
         except EngineError:
             return None
-        said = [turn for turn in turns if turn.speaker in ROLES]
         entries = tuple(
-            Entry("", "user" if turn.speaker == "user" else "assistant", turn.text, number)
-            for number, turn in enumerate(said, 1)
+            Entry("", "assistant", turn.text, number)
+            if turn.speaker == "assistant"
+            else Entry("", "user", turn.text, number, speaker=turn.speaker)
+            for number, turn in enumerate(turns, 1)
         )
         if not entries:
             return None

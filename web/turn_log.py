@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, BinaryIO
 
+from config.text import parsed
 from pipeline.disk import Appender, rewriting
 from pipeline.turns.record import MARKS, TurnRecord, wordless
 
@@ -61,9 +62,9 @@ class TurnLog:
             return
         with self.path.open(encoding="utf-8", errors="replace") as file:
             for line in file:
-                with suppress(ValueError):  # a line that a power cut left unfinished
-                    record = json.loads(line)
-                    if isinstance(record, dict) and {"turn", "conversation"} <= record.keys():
+                with suppress(ValueError):  # a line that a power cut left unfinished, or by another
+                    record = parsed(line)
+                    if isinstance(record, dict) and _is_turn(record):
                         yield record
 
     def forget(self, conversation: str | None = None, day: date | None = None, everything: bool = False) -> None:
@@ -83,7 +84,7 @@ class TurnLog:
                 return
             with rewriting(self.path) as file:
                 for line in self._lines():
-                    gone = meant(str(line["conversation"]), str(line.get("at", "")))
+                    gone = meant(line["conversation"], str(line.get("at", "")))
                     file.write(json.dumps(wordless(line) if gone else line, ensure_ascii=False) + "\n")
 
     def medians(self) -> dict[str, float]:
@@ -112,6 +113,10 @@ class TurnLog:
                 file.writelines(line.encode() for line in lines)
         except OSError as error:
             logger.warning("The turn's record could not be written to %s: %s.", self.path, error.strerror)
+
+
+def _is_turn(record: dict[str, Any]) -> bool:
+    return isinstance(record.get("turn"), int) and isinstance(record.get("conversation"), str)
 
 
 def _last_byte(file: BinaryIO) -> bytes:

@@ -33,7 +33,10 @@ class UnreadWatch:
         self._transport = transport
         self._timer: asyncio.TimerHandle | None = None
         self._waiting = 0
-        transport.set_write_buffer_limits(high=1, low=0)  # told of what waits; by TLS, 0 is waiting for ever
+
+    def begin(self) -> None:
+        """Once whoever is told can hear it: by TLS something waits at once."""
+        self._transport.set_write_buffer_limits(high=1, low=0)  # told of what waits; by TLS, 0 is waiting for ever
 
     def waits(self) -> None:
         self.ends()

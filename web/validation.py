@@ -59,7 +59,7 @@ def sentence(field: str, kind: str, limits: Mapping[str, Any], otherwise: str) -
         case "less_than_equal":
             return f"{name} must be at most {limits['le']}."
         case "literal_error":
-            return f"{name} must be {limits['expected']}."
+            return f"{name} must be {limits['expected'].replace('True', 'true').replace('False', 'false')}."
         case "string_too_long":
             return f"{name} may have at most {limits['max_length']} characters."
         case "string_too_short" | "too_short":

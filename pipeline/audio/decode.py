@@ -165,6 +165,9 @@ def _opened_by_ffmpeg(file: IO[bytes]) -> Opened:
         container.close()
         raise Undecodable("has no sound in it: record it again.")
     stream = container.streams.audio[0]
+    if stream.codec_context is None:  # of a codec that FFmpeg does not know, which PyAV's types leave out
+        container.close()  # type: ignore[unreachable]
+        raise Undecodable(f"holds sound of an unknown kind: {READ} can be read.")
 
     def blocks() -> Iterator[Block]:
         floats = av.AudioResampler("fltp", stream.layout, stream.rate)

@@ -227,7 +227,8 @@ class _Bars:
         file, plan = self._plan.files[tick.file], self._plan
         doing = "checking" if tick.checking else "connection lost" if tick.waiting else ""
         pace = f"{in_words(round(tick.speed))}/s {_left(tick)}"
-        self._show(self._file, Path(file.path).name, tick.file_have, file.size, doing)
+        name = f"{Path(file.repository).name}: {Path(file.path).name}"
+        self._show(self._file, name, tick.file_have, file.size, doing)
         self._show(self._all, "in all", tick.have, plan.size, pace)
 
     def _show(self, bar: TaskID, name: str, have: int, size: int, pace: str) -> None:

@@ -14,7 +14,7 @@ from config.settings import MindSettings
 from pipeline.conversation.recollection import Recollection
 from pipeline.conversation.request import USUAL, Request
 from pipeline.engine import EngineError
-from pipeline.llm import LanguageModel, Message, Prompt, ReadsAhead, Truncated
+from pipeline.llm import USER, LanguageModel, Message, Prompt, ReadsAhead, Truncated
 from pipeline.llm.cleaning import cleaned
 from pipeline.tools.calls import Tool, ToolCall
 from pipeline.tools.checked import BadCall, checked
@@ -39,12 +39,13 @@ async def answer(
     after: Collection[asyncio.Task[Any]] = (),
     on_transcript: Callable[[], None] = lambda: None,
     on_recall: Callable[[Recall], None] = lambda _: None,
+    speaker: Callable[[], str] = lambda: USER,
 ) -> AsyncGenerator[str | ToolCall | Truncated, None]:
     """Pieces of the reply, then the calls that it ends with; the last one Truncated where it is not whole.
 
     `own` are the owner's tools, beside those of the request. `turn` is the user's while its words are not history yet;
-    nothing is said to no words. `history` gives what was said before it, once all of `after` is done. A model that has
-    no words and wants no tool that it has is asked once more.
+    nothing is said to no words; `speaker` is whose it is. `history` gives what was said before it, once all of `after`
+    is done. A model that has no words and wants no tool that it has is asked once more.
 
     Raises EngineError (while iterating), also where it has none again.
     """
@@ -58,12 +59,12 @@ async def answer(
         await asyncio.wait(after)
     messages = history() if request.history is None else request.history
     if said and request.history is None:
-        messages = (*messages, Message("user", said))
+        messages = (*messages, Message("user", said, speaker=speaker()))
     asked = next((message.text for message in reversed(messages) if message.role == "user"), "")
-    recalled = None if recollection is None else await recollection.recall(asked)
+    recalled = None if recollection is None else await recollection.recall(asked, speaker())
     if recalled is not None:
         on_recall(recalled)
-    prompt = _prompt(settings, request, messages, recalled, now(), own)
+    prompt = _prompt(settings, request, messages, recalled, now(), own, speaker())
     call: ToolCall | None = None
     for _ in range(ATTEMPTS):
         unspoken, good, refused = "", list[ToolCall](), list[tuple[ToolCall, BadCall]]()
@@ -112,6 +113,7 @@ def _prompt(
     recalled: Recall | None,
     now: datetime,
     own: tuple[Tool, ...],
+    speaker: str = USER,
 ) -> Prompt:
     return Prompt(
         settings.persona if request.persona is None else request.persona,
@@ -121,6 +123,7 @@ def _prompt(
         settings.temperature,
         settings.max_tokens if request.max_tokens is None else request.max_tokens,
         tools=(*request.tools, *own),
+        speaker=speaker,
         tool_choice=request.tool_choice,
     )
 

@@ -2,40 +2,42 @@
 
 from __future__ import annotations
 
+from pipeline.conversation.company import Company
 from pipeline.conversation.history import History
 from pipeline.conversation.recollection import Recollection
 from pipeline.conversation.reply import Reply
 
 
 class Chronicle:
-    def __init__(self, history: History, recollection: Recollection) -> None:
+    def __init__(self, history: History, recollection: Recollection, company: Company) -> None:
         self._history = history
         self._recollection = recollection
-        self._unkept = ""
-        """The user's words that are history, but not in memory yet, since the turn may go on."""
+        self._company = company
+        self._unkept: tuple[str, int] | None = None
+        """Words that are history, but not in memory yet, since their turn may go on; and which turn."""
 
     def user_said(self, text: str, turn: int) -> None:
         self.keep_user()
-        self._history.add("user", text, turn)
-        self._unkept = text
+        self._history.add("user", text, turn, speaker=self._company.speaker(turn))
+        self._unkept = text, turn
 
     def keep_user(self) -> None:
         """The user's turn is certainly over: it may be remembered."""
-        if self._unkept:
-            self._recollection.keep("user", self._unkept)
-            self._unkept = ""
+        if self._unkept is not None:
+            (text, turn), self._unkept = self._unkept, None
+            self._recollection.keep(self._company.kept_as(turn), text)
 
     def take_back(self, turn: int) -> None:
         """The turn goes on, and so do its words."""
         for entry in self._history.entries:
             if entry.turn == turn:
                 self._history.delete(entry.id)
-        self._unkept = ""
+        self._unkept = None
 
     def put_back(self, text: str, turn: int) -> None:
         """It does not go on after all: what had been said of it stands alone again."""
-        self._history.put_back("user", text, turn)
-        self._recollection.keep("user", text)
+        self._history.put_back("user", text, turn, speaker=self._company.speaker(turn))
+        self._recollection.keep(self._company.kept_as(turn), text)
 
     def called(self, reply: Reply) -> None:
         """What a reply asks to have done is history at once: a result may come before all of the reply was heard."""
@@ -47,4 +49,4 @@ class Chronicle:
             of_turn = (place for place, entry in enumerate(self._history.entries) if entry.turn == reply.turn)
             calls = next((place for place in of_turn if self._history.entries[place].calls), None)
             self._history.add("assistant", reply.heard, reply.turn, interrupted=interrupted, place=calls)
-            self._recollection.keep("assistant", reply.heard)
+            self._recollection.keep(self._company.reply_kept_as(reply.turn), reply.heard)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from dataclasses import replace
 from datetime import datetime
 from typing import Self
 
@@ -19,6 +20,7 @@ from pipeline.cleanup import uninterrupted
 from pipeline.conversation.answering import fixed
 from pipeline.conversation.aside import aside
 from pipeline.conversation.chronicle import Chronicle
+from pipeline.conversation.company import Company
 from pipeline.conversation.events import (
     Event,
     Outcome,
@@ -40,6 +42,7 @@ from pipeline.conversation.scope import ConversationScope
 from pipeline.conversation.settling import Settling
 from pipeline.conversation.stages import Stages
 from pipeline.conversation.user_side import Ended, Mode, Paused, SpokeOver, TurnChange, UserSide, WentOn
+from pipeline.llm import UsesTools
 from pipeline.tools.consent import consent
 from pipeline.tools.toolbox import Empty, Toolbox
 from pipeline.turns.interruption import REACTION_HEARD, InterruptionJudge, Ruling, can_react
@@ -88,7 +91,8 @@ class Conversation:
         self._recording = recording
         self._scope = ConversationScope(name, now, on_record, turns=past.turns)
         self._recollection = Recollection(stages.memory, settings, name=name, now=now, warn=self._scope.warn)
-        self._chronicle = Chronicle(self.history, self._recollection)
+        self._company = Company(stages.speakers, settings, self._scope, self.history, self._say_aside)
+        self._chronicle = Chronicle(self.history, self._recollection, self._company)
         self._replies = ReplySide(
             stages.voice,
             self._scope,
@@ -97,7 +101,7 @@ class Conversation:
             done=self._reply_done,
             changed=self._tell_state,
         )
-        self._user = UserSide(stages, settings, mode, self._scope, on_partial=self._recollection.look_ahead)
+        self._user = UserSide(stages, settings, mode, self._scope, on_partial=self._look_ahead)
         self._settling = Settling(self._scope, self._understood)
         self._interruptions = InterruptionJudge()
         self._listening: asyncio.Task[None] | None = None
@@ -118,7 +122,14 @@ class Conversation:
         )
         self._errands = self._own.errands
         self._mind = MindSide(
-            stages.mind, settings, self._scope, self.history, self._recollection, self._replies, self._own
+            stages.mind,
+            settings,
+            self._scope,
+            self.history,
+            self._recollection,
+            self._replies,
+            self._own,
+            self._company,
         )
         self._ending = False
 
@@ -169,6 +180,7 @@ class Conversation:
         self._replies.configure(self._stages.voice)
         self._mind.configure(self._stages.mind, settings)
         self._recollection.configure(self._stages.memory, settings)
+        self._company.configure(self._stages.speakers, settings)
         self._user.configure(settings, self._stages, mode or self._user.mode)
 
     @property
@@ -222,6 +234,12 @@ class Conversation:
         record = await self._settling.done()
         self.cancel("a new reply was asked for")
         self._start(record or self._scope.new_record(), request or self._usual, release=True)
+
+    @property
+    def calls_tools(self) -> bool:
+        """Whether the language model may call some, as far as it is known."""
+        mind = self._stages.mind
+        return not isinstance(mind, UsesTools) or mind.uses_tools
 
     def announce(self, text: str) -> None:
         """Say a sentence of one's own accord, as soon as nobody speaks."""
@@ -305,6 +323,7 @@ class Conversation:
     def _follow(self, change: TurnChange | None) -> None:
         match change:
             case Paused(turn, ask, prepare):
+                self._company.listen(turn)
                 if ask:
                     self._scope.spawn(self._ask_model(turn))
                 if prepare:
@@ -342,6 +361,7 @@ class Conversation:
     def _ended(self, turn: UserTurn) -> None:
         if self._replies.current is not None and self._replies.of(turn.record) is None:
             self._replies.cancel(f"the user's turn: {turn.record.end_of_turn}")
+        self._company.listen(turn)
         self._prepare(turn)
         self._ended_turn = turn
         self._settling.begin(turn)
@@ -398,6 +418,8 @@ class Conversation:
         self._scope.outbox.post(UserSaid(record.turn, record.revision, said, continues=turn.continues))
         if said and self._own.answered(record, said):
             pass
+        elif said and self._company.asked(turn, said):
+            self._answered_aside(record, said)
         elif said:
             self._user_said(record, said)
             self._scope.spawn(self._replies.speaker.user_said(words, turn.own_sound))
@@ -406,6 +428,21 @@ class Conversation:
             self._not_understood(turn, trouble)
         self._tell_state()
         return bool(said) and not record.outcome
+
+    def _answered_aside(self, record: TurnRecord, said: str) -> None:
+        """Neither the mind nor the memory has a part in it."""
+        if (reply := self._replies.of(record)) is not None:
+            self._replies.waste(reply)
+        record.user = said
+        if not record.outcome:
+            self._scope.close_record(record, "completed", "about a voice")
+
+    def _say_aside(self, text: str) -> None:
+        self._own.announce(text, replace(self._usual, kept=False))
+        self._tell_state()
+
+    def _look_ahead(self, words: str) -> None:
+        self._recollection.look_ahead(words, self._company.last)
 
     def _settle_reply(self, record: TurnRecord) -> None:
         if self._user.mode != "automatic":

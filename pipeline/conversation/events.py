@@ -72,6 +72,13 @@ class UserSaid(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class SpeakerTold(Event):
+    """Whose voice a turn was, as the memory knows them, where people are told apart."""
+
+    speaker: str
+
+
+@dataclass(frozen=True, slots=True)
 class MemoryRecalled(Event):
     recall: Recall
 

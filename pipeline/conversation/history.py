@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from pipeline.llm import Message
+from pipeline.llm import USER, Message
 from pipeline.tools.calls import ToolCall
 
 Role = Literal["user", "assistant", "system", "tool"]
@@ -23,10 +23,12 @@ class Entry:
     """What the assistant asked to have done, after what it said."""
     call_id: str = ""
     """Of the call that a tool's entry answers."""
+    speaker: str = USER
+    """Who said what is the user's, as the memory knows them."""
 
     @property
     def message(self) -> Message:
-        return Message(self.role, self.text, self.interrupted, self.calls, self.call_id)
+        return Message(self.role, self.text, self.interrupted, self.calls, self.call_id, self.speaker)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +71,21 @@ class History:
         id: str | None = None,
         calls: tuple[ToolCall, ...] = (),
         call_id: str = "",
+        speaker: str = USER,
         place: int | None = None,
     ) -> Entry:
         """At the end, or before the entry that is at `place` now."""
         self._made += 1
-        entry = Entry(id or _id(self._made), role, text, turn, interrupted, calls, call_id)
+        entry = Entry(id or _id(self._made), role, text, turn, interrupted, calls, call_id, speaker)
         self._entries.insert(len(self._entries) if place is None else place, entry)
         return entry
+
+    def attribute(self, turn: int, speaker: str) -> None:
+        """It is known now who said it."""
+        self._entries = [
+            replace(entry, speaker=speaker) if entry.turn == turn and entry.role == "user" else entry
+            for entry in self._entries
+        ]
 
     def answered(self, call_id: str, text: str) -> bool:
         """What a call gave back; False where the call is history no more."""
@@ -95,10 +105,10 @@ class History:
         """Where an entry stands."""
         return next((place for place, entry in enumerate(self._entries) if entry.id == id), None)
 
-    def put_back(self, role: Literal["user", "assistant"], text: str, turn: int) -> Entry:
+    def put_back(self, role: Literal["user", "assistant"], text: str, turn: int, *, speaker: str = USER) -> Entry:
         """What an earlier turn had said, in its place again, whatever was said since."""
         later = next((place for place, entry in enumerate(self._entries) if entry.turn > turn), len(self._entries))
-        return self.add(role, text, turn, place=later)
+        return self.add(role, text, turn, speaker=speaker, place=later)
 
     def find(self, id: str) -> Entry | None:
         return next((entry for entry in self._entries if entry.id == id), None)

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 
 from config import Settings
 from pipeline.conversation.answering import answer, read_ahead
+from pipeline.conversation.company import Company
 from pipeline.conversation.events import MemoryRecalled
 from pipeline.conversation.history import History
 from pipeline.conversation.own_accord import OwnAccord
@@ -31,6 +32,7 @@ class MindSide:
         recollection: Recollection,
         replies: ReplySide,
         own: OwnAccord,
+        company: Company,
     ) -> None:
         self._mind = mind
         self._settings = settings
@@ -39,6 +41,7 @@ class MindSide:
         self._recollection = recollection
         self._replies = replies
         self._own = own
+        self._company = company
         self._reading: asyncio.Task[None] | None = None
 
     def configure(self, mind: LanguageModel, settings: Settings) -> None:
@@ -77,6 +80,7 @@ class MindSide:
             after=[task for task in (self._reading, after) if task is not None],
             on_transcript=lambda: record.mark("transcript_final", self._scope.clock()),
             on_recall=recalled,
+            speaker=lambda: self._company.speaker(record.turn),
         )
 
     def aside(self, request: Request) -> AsyncGenerator[str | ToolCall | Truncated, None]:

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
+from typing import Any
 
 from config import Settings
 from pipeline.conversation.stages import ConversationMemory
 from pipeline.engine import EngineError
 from rag import Recall
 
-USER = "user"
-"""The speaker under which what the user says is kept; "my" in a question means them."""
-
 RECALL_S = 2.0
 """How long a reply waits for what is remembered."""
 
 CLOSING_S = 10.0
 """How long the end of a conversation waits for what is still being kept; it is kept later, where that is possible."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    query: str
+    asker: str
+    found: asyncio.Task[Recall]
 
 
 class Recollection:
@@ -38,7 +45,7 @@ class Recollection:
         self._name = name
         self._now = now
         self._warn = warn
-        self._ahead: tuple[str, asyncio.Task[Recall]] | None = None
+        self._ahead: _Look | None = None
         self._next = ""
         """What came in while that look was under way."""
         self._noticed = set[str]()
@@ -48,16 +55,29 @@ class Recollection:
     def configure(self, memory: ConversationMemory | None, settings: Settings) -> None:
         self._memory, self._settings = memory, settings
 
-    def keep(self, speaker: str, text: str) -> None:
-        """Remember a turn, after those before it, without holding anyone up."""
+    def keep(self, speaker: Coroutine[Any, Any, str | None], text: str) -> None:
+        """Remember a turn, after those before it, without holding anyone up.
+
+        Args:
+            speaker: under whose name; None where it is not to be kept.
+        """
         if self._memory is not None and self._settings.memory.enabled and text:
             self._kept = asyncio.create_task(self._remember(self._memory, speaker, text, self._now(), self._kept))
+        else:
+            speaker.close()
 
     async def _remember(
-        self, memory: ConversationMemory, speaker: str, text: str, at: datetime, before: asyncio.Task[None] | None
+        self,
+        memory: ConversationMemory,
+        whose: Coroutine[Any, Any, str | None],
+        text: str,
+        at: datetime,
+        before: asyncio.Task[None] | None,
     ) -> None:
         if before is not None:
             await before
+        if (speaker := await whose) is None:
+            return
         try:
             await memory.remember(speaker, text, at=at, conversation=self._name)
         except EngineError as error:
@@ -72,30 +92,35 @@ class Recollection:
                 self._noticed.add(notice)
                 self._warn(notice)
 
-    def look_ahead(self, partial: str) -> None:
-        """Begin to recall while the user still speaks; one look at a time, then one at the newest words."""
-        if self._ahead is not None and not self._ahead[1].done():
-            self._next = partial
+    def look_ahead(self, words: str, asker: str) -> None:
+        """Begin to recall while somebody still speaks; one look at a time, then one at the newest words."""
+        if self._ahead is not None and not self._ahead.found.done():
+            self._next = words
             return
-        if partial and self._memory is not None and self._settings.memory.enabled:
-            self._ahead = (partial, asyncio.create_task(self._look(self._memory, partial)))
-            self._ahead[1].add_done_callback(self._looked)
+        if words and self._memory is not None and self._settings.memory.enabled:
+            found = asyncio.create_task(self._look(self._memory, words, asker))
+            self._ahead = _Look(words, asker, found)
+            found.add_done_callback(partial(self._looked, asker))
 
-    def _looked(self, look: asyncio.Task[Recall]) -> None:
+    def _looked(self, asker: str, look: asyncio.Task[Recall]) -> None:
         """One that nobody waits for may fail in silence: the recall proper will say so."""
         newest, self._next = self._next, ""
         if not look.cancelled() and look.exception() is None and newest:
-            self.look_ahead(newest)
+            self.look_ahead(newest, asker)
 
-    async def recall(self, query: str) -> Recall | None:
-        """What fits the words; from the look ahead where they had been heard right. None where there is no memory."""
+    async def recall(self, query: str, asker: str) -> Recall | None:
+        """What fits the words; from the look ahead where they had been heard right. None where there is no memory.
+
+        Args:
+            asker: who says "my", as the memory knows them.
+        """
         if self._memory is None or not self._settings.memory.enabled or not query:
             return None
         try:
             async with asyncio.timeout(RECALL_S):
-                if self._ahead is not None and _same(self._ahead[0], query):
-                    return await asyncio.shield(self._ahead[1])
-                return await self._look(self._memory, query)
+                if (ahead := self._ahead) is not None and _same(ahead.query, query) and ahead.asker == asker:
+                    return await asyncio.shield(ahead.found)
+                return await self._look(self._memory, query, asker)
         except TimeoutError:
             self._warn("The memory is taking too long, so this reply is made without it.")
             return None
@@ -103,7 +128,7 @@ class Recollection:
             self._warn(f"Nothing could be recalled for this turn: {error}")
             return None
 
-    async def _look(self, memory: ConversationMemory, query: str) -> Recall:
+    async def _look(self, memory: ConversationMemory, query: str, asker: str) -> Recall:
         if self._kept is not None:  # a finished turn is in memory before the next one begins
             await asyncio.shield(self._kept)
         return await memory.recall(
@@ -111,15 +136,15 @@ class Recollection:
             budget_chars=self._settings.memory.budget_chars,
             now=self._now(),
             exclude_conversation=self._name,
-            asker=USER,
+            asker=asker,
         )
 
     async def close(self) -> None:
         """Wait until everything is kept, but not for ever."""
         self._next = ""
         if self._ahead is not None:
-            self._ahead[1].cancel()
-            await asyncio.wait([self._ahead[1]])
+            self._ahead.found.cancel()
+            await asyncio.wait([self._ahead.found])
         if self._kept is not None:
             await asyncio.wait([self._kept], timeout=CLOSING_S)
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Protocol
 
 from pipeline.audio import Samples
 from pipeline.llm import LanguageModel
+from pipeline.speakers.encoder import Direction
+from pipeline.speakers.people import Heard, Person
 from pipeline.stt import SpeechToText
 from pipeline.tts import TextToSpeech
 from pipeline.turns.vad import VoiceActivityLike
@@ -36,6 +38,21 @@ class ConversationMemory(Protocol):
         """What the user should be told of the memory itself."""
 
 
+class Speakers(Protocol):
+    """Tells people apart by their voices."""
+
+    def known(self) -> tuple[Person, ...]: ...
+
+    async def direction(self, sound: Samples) -> Direction | None:
+        """Of the voice in 16 kHz sound of one speaker; None for silence. Raises EngineError."""
+
+    async def learn(self, name: str, heard: Sequence[Heard], today: date) -> Person:
+        """As People does. Raises OSError."""
+
+    async def forget(self, name: str) -> bool:
+        """As People does. Raises OSError."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stages:
     vad: Callable[[], VoiceActivityLike]
@@ -45,3 +62,5 @@ class Stages:
     memory: ConversationMemory | None
     finished: Callable[[Samples], Awaitable[float]] | None = None
     """The turn model: the probability that the speaker of these 16 kHz samples had finished. None: silence decides."""
+    speakers: Speakers | None = None
+    """None: whoever speaks is the user."""

@@ -42,7 +42,7 @@ KOKORO_TRIED = Check("kokoro", "Kokoro’s voices", kokoro)
 PRECISIONS = Check("precisions", "The voice in each precision", precisions, "voice")
 
 PARTS = {"vad": "the voice detection", "turns": "the turn model", "ears": "the ears", "mind": "the mind",
-         "voice": "the voice", "memory": "the memory"}  # fmt: skip
+         "voice": "the voice", "memory": "the memory", "speakers": "the telling apart of voices"}  # fmt: skip
 
 
 async def examine(

@@ -105,14 +105,26 @@ class Memories(PlacedEngine[Place]):
     def __init__(self, place: MakePlace = Worker) -> None:
         target = f"{__name__}:MemoriesHost"
         super().__init__(place("memory", target, concurrency=_CALLS_AT_ONCE, errors=(KeyError, ValueError)))
-        self.lacking: str | None = None
+        self._loading = False
+        self._lacking: str | None = None
         """Why there is no model for meaning."""
 
     async def start(self, report: Report) -> None:
-        """Memories can be opened as soon as the process runs; the model for meaning is loaded behind that."""
+        """Memories can be opened as soon as the process runs, before the model for meaning is loaded."""
         await super().start(report)
+        self._loading = True
         report(Progress("loading the model for meaning"))
-        self.lacking = await asked(self._place, "load")
+        try:
+            self._lacking = await asked(self._place, "load")
+        finally:
+            self._loading = False
+
+    @property
+    def status(self) -> EngineStatus:
+        status = super().status
+        if self._lacking is not None:
+            status = replace(status, last_error=self._lacking)
+        return replace(status, state="loading") if self._loading and status.state == "ready" else status
 
     def of(self, owned: Owned) -> OwnersMemory:
         return OwnersMemory(self, self._place, owned)
@@ -142,7 +154,7 @@ class OwnersMemory(MemoryVerbs):
 
     @property
     def status(self) -> EngineStatus:
-        return replace(self._memories.status, last_error=self._memories.lacking)
+        return self._memories.status
 
     async def _warm(self) -> None:
         with suppress(EngineError):  # whoever recalls will meet the same trouble, and be told of it

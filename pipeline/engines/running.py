@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -19,6 +20,8 @@ from pipeline.engines.catalogue import create
 from pipeline.engines.lease import LeasedEars, LeasedMind, LeasedVoice, Precedence
 from pipeline.engines.memory import WorkerMemory
 from pipeline.engines.slot import TITLES, EnginePlan, Part, Slot
+from pipeline.speakers.encoder import Direction, WorkerVoiceEncoder
+from pipeline.speakers.people import Heard, People, Person
 from pipeline.tts import ManyVoiced, VoiceChoice
 from pipeline.turns.model import WorkerTurnModel
 from pipeline.turns.vad import VoiceActivity, VoiceActivityLike, load_model
@@ -43,6 +46,9 @@ of which it may take 30 to load its model."""
 AGAIN_S = 15.0
 """After so long, a server elsewhere that was away is asked again."""
 
+OFF = "off"
+"""The engine of a part that is not wanted."""
+
 STAND_INS: dict[Part, str] = {"ears": "pocketsphinx", "mind": "builtin", "voice": "espeak"}
 """Engines that need nothing but this computer."""
 
@@ -66,6 +72,20 @@ class _SmallModel:
         return EngineStatus(self._engine, "stopped" if self.model is None else "ready")
 
 
+class _Nothing:
+    """A part that is not wanted."""
+
+    async def start(self, report: Report) -> None:
+        """There is nothing to load."""
+
+    async def stop(self) -> None:
+        """Nor to let go of."""
+
+    @property
+    def status(self) -> EngineStatus:
+        return EngineStatus(OFF, "ready")
+
+
 class Engines:
     def __init__(
         self,
@@ -82,6 +102,8 @@ class Engines:
             peer_s: how long a start may take that depends on a server elsewhere.
             again_s: after how long such a start is tried again.
         """
+        self.people = People(data)
+        """Whose voices are known."""
         self._data = data
         self._place = place
         self._precedence = Precedence()
@@ -279,6 +301,7 @@ class Engines:
             voice=cast(LeasedVoice, self.running("voice")),
             memory=cast("WorkerMemory | None", self._slots["memory"].engine),
             finished=None if turns.status.state == "failed" else self._finished,
+            speakers=self if self._slots["speakers"].plan.engine != OFF else None,
         )
 
     def vad(self) -> VoiceActivityLike:
@@ -311,8 +334,8 @@ class Engines:
         return cast(MemoryVerbs, slot.engine)
 
     def health(self) -> dict[str, EngineStatus]:
-        """By part: vad, turns, ears, mind, voice, memory."""
-        return {part: slot.status for part, slot in self._slots.items()}
+        """By part: vad, turns, ears, mind, voice, memory and, where people are told apart, speakers."""
+        return {part: slot.status for part, slot in self._slots.items() if slot.plan.engine != OFF}
 
     def busy(self) -> dict[str, int]:
         """By stage of a conversation, what is being heard, written or spoken just now."""
@@ -348,6 +371,22 @@ class Engines:
         await _stop([*self._slots.values(), *self._fresh.values()])
         self._changed()
 
+    async def direction(self, sound: Samples) -> Direction | None:
+        """Of the voice in 16 kHz sound of one speaker; None for silence. Raises EngineError as `running` does."""
+        return await cast(WorkerVoiceEncoder, self.running("speakers")).direction(sound)
+
+    def known(self) -> tuple[Person, ...]:
+        """Those whose voices are."""
+        return self.people.all()
+
+    async def learn(self, name: str, heard: Sequence[Heard], today: date) -> Person:
+        """A voice. Raises OSError."""
+        return await asyncio.to_thread(self.people.learn, name, heard, today)
+
+    async def forget(self, name: str) -> bool:
+        """What a voice is like. Raises OSError."""
+        return await asyncio.to_thread(self.people.forget, name)
+
     async def _finished(self, samples: Samples) -> float:
         return await cast(WorkerTurnModel, self.running("turns")).finished(samples)
 
@@ -368,6 +407,8 @@ class Engines:
             "voice": self._chosen("voice", settings.voice.engine, settings),
             "memory": EnginePlan("memory", open_memory, (memory.owner, chroma), alone=True,
                             patience_s=self._peer_s if chroma else None),
+            "speakers": EnginePlan("resemblyzer", partial(WorkerVoiceEncoder, self._place)) if memory.people
+                        else EnginePlan(OFF, _Nothing),
         }  # fmt: skip
 
     def _chosen(self, stage: Stage, name: str, settings: Settings) -> EnginePlan:

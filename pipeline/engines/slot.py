@@ -13,7 +13,7 @@ from pipeline.engines.lease import Lease
 
 log = logging.getLogger(__name__)
 
-Part = Literal["vad", "turns", "ears", "mind", "voice", "memory"]
+Part = Literal["vad", "turns", "ears", "mind", "voice", "memory", "speakers"]
 
 LINGER_S = 120.0
 """After which an engine that has a successor is stopped even in the middle of a turn."""
@@ -25,6 +25,7 @@ TITLES: dict[Part, str] = {
     "mind": "The mind",
     "voice": "The voice",
     "memory": "The memory",
+    "speakers": "The telling apart of voices",
 }
 
 

@@ -7,9 +7,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol, runtime_checkable
 
-from pipeline.engine import Engine
+from pipeline.engine import Engine, EngineError
 from pipeline.tools.calls import Tool, ToolCall
 from rag import Recall
+
+USER = "user"
+"""How the memory knows whoever it belongs to; others who speak it knows by their names."""
+
+
+class PromptTooLong(EngineError):
+    """More than the model reads at once; to ask again is of no use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +29,8 @@ class Message:
     """What the assistant asked to have done."""
     call_id: str = ""
     """Of the call that a tool's message answers."""
+    speaker: str = USER
+    """Who said what is the user's, as the memory knows them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +51,8 @@ class Prompt:
     """Without the time and the memories around what is asked."""
     tools: tuple[Tool, ...] = ()
     """What may be asked for. Engines that know of no tools pass over them."""
+    speaker: str = USER
+    """Who is answered, as the memory knows them."""
     tool_choice: str = "auto"
     """auto, none, required, or the name of the tool that must be used."""
 

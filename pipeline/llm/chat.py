@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NotRequired, TypedDict
 
 from pipeline.engine import EngineError
-from pipeline.llm import Message, Prompt
+from pipeline.llm import USER, Message, Prompt, PromptTooLong
 from pipeline.llm.marks import unmarked
 from pipeline.llm.tool_use import NO_RESULT, offered, requested, results, specified
 from pipeline.tools.results import bounded
@@ -117,7 +117,7 @@ def fitted(
             return messages
         before = messages
         room = sum(size(message, count) for message in messages) - excess
-    raise EngineError(f"That was more than {name} can read at once: say it in shorter parts.")
+    raise PromptTooLong(f"That was more than {name} can read at once: say it in shorter parts.")
 
 
 def oldest(said: Sequence[ChatMessage], room: int, count: Count) -> int:
@@ -141,7 +141,7 @@ def moment(prompt: Prompt, asked: str, room: int, count: Count = tokens) -> str:
     """What is true of this turn: the time, memories, of all that about `room` tokens, and what is asked."""
     if prompt.bare:
         return asked
-    parts = [f"(It is {prompt.now:%A, %d %B %Y, %H:%M}.)"]
+    parts = [f"(It is {prompt.now:%A, %d %B %Y, %H:%M}.{_company(prompt)})"]
     if prompt.recalled is not None and prompt.recalled.text:
         notes = "\n".join(_fitting(fenced(prompt.recalled.text).splitlines(), room, count))
         parts.append(
@@ -150,6 +150,20 @@ def moment(prompt: Prompt, asked: str, room: int, count: Count = tokens) -> str:
             f"{FENCE}\n{notes}\n{FENCE}\n"
         )
     return "\n".join([*parts, asked]).strip()
+
+
+def _company(prompt: Prompt) -> str:
+    """Who is speaking, where it is not always the user."""
+    if prompt.speaker != USER:
+        return f" {named(prompt.speaker)} is speaking; “user” in the notes is somebody else."
+    return " The user is speaking." if any(message.speaker != USER for message in prompt.history) else ""
+
+
+def named(speaker: str) -> str:
+    """A name that cannot pose as anything else."""
+    return (
+        unmarked(" ".join(speaker.split())).capitalize() if speaker.islower() else unmarked(" ".join(speaker.split()))
+    )
 
 
 def fenced(text: str) -> str:
@@ -176,6 +190,8 @@ def as_chat(history: Sequence[Message]) -> Iterator[ChatMessage]:
             yield said
             said = None
         content = unmarked(message.text)
+        if message.role == "user" and message.speaker != USER and content:
+            content = f"{named(message.speaker)}: {content}"
         if cut is not None and message.role == "user":
             content = f"({_interrupted(unmarked(cut.text))})\n{content}"
         cut = message if message.role == "assistant" and message.interrupted else None

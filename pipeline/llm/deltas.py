@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from config.text import parsed
 from pipeline.llm.tool_calls import ToolCalls
 from pipeline.tools.calls import ToolCall
 
@@ -124,7 +124,7 @@ class _Reading:
         if data == "[DONE]":
             self.ended = self.done = True
             return
-        event = json.loads(data)
+        event = parsed(data)
         if event.get("error"):
             raise BrokenOff(data)
         choices = event.get("choices")

@@ -24,7 +24,7 @@ import psutil
 
 from config.hardware import GB, instructions
 from pipeline.engine import EngineError, Progress, Report
-from pipeline.llm import Message, Prompt, Truncated, small
+from pipeline.llm import Message, Prompt, PromptTooLong, Truncated, small
 from pipeline.llm.chat import ChatMessage, fitted
 from pipeline.llm.gguf import Header, read
 from pipeline.llm.gguf_files import file_of
@@ -256,7 +256,9 @@ class Llama(PlacedMind):
             threads: usual_threads() by default.
         """
         arguments = {"model": model, "context": context, "threads": threads}
-        super().__init__(place("llama", f"{__name__}:Mind", arguments, concurrency=4 * TALKERS))
+        super().__init__(
+            place("llama", f"{__name__}:Mind", arguments, concurrency=4 * TALKERS, errors=(PromptTooLong,))
+        )
 
     async def read_ahead(self, prompt: Prompt) -> None:
         nothing_said = replace(prompt, history=(*prompt.history, Message("user", "")))

@@ -15,7 +15,7 @@ OPENING_WORDS = 4
 ALIKE = 0.85
 """Of SequenceMatcher: two sentences that say the same."""
 
-_END = re.compile(r"[.!?…]+[\"”’']?(?=\s)")
+_END = re.compile(r"(?<![.!?…])[.!?…]+[\"”’']?(?=\s)")
 _UNSPEAKABLE = re.compile(r"[][(){}<>*#_|`~\\=^]|^\W*(?:[-–—•]\s|\d+[.)](?:\s|$))|https?:|\n")
 _LABEL = re.compile(r"^\W*(?:[A-Z]\w*\s?){1,3}:|\b(?:user|assistant|system|question|answer):", re.IGNORECASE)
 _ITSELF = re.compile(

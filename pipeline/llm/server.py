@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any
@@ -10,6 +9,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from config.text import parsed
 from pipeline.engine import EngineError
 from pipeline.llm import Passed
 from pipeline.llm.deltas import BrokenOff, Delta, body, chunks, deltas
@@ -99,7 +99,7 @@ class ChatServer:
         """The JSON of a whole answer. Raises one of _FORESEEN."""
         async with self._client.stream(method, url, json=request) as answer:
             await _check(answer)
-            return json.loads(await body(answer))
+            return parsed(await body(answer))
 
     def _explained(self, error: Exception) -> EngineError:
         match error:
@@ -157,7 +157,7 @@ _FORESEEN = (
 def _reason(text: str) -> str:
     """The server's own words, short and in brackets: the message of OpenAI's form, or the first line."""
     try:
-        answer = json.loads(text)
+        answer = parsed(text)
         error = answer.get("error", answer)
         text = str(error.get("message", error) if isinstance(error, dict) else error)
     except (ValueError, AttributeError):

@@ -15,9 +15,9 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import replace
 
-from pipeline.llm import Message, Prompt, Truncated
+from pipeline.llm import USER, Message, Prompt, Truncated
 from pipeline.llm.builtin.facts import is_question
-from pipeline.llm.builtin.rules import known
+from pipeline.llm.builtin.rules import known, to_go_on
 from pipeline.llm.builtin.turn import Turn
 from pipeline.llm.saying import MOST_WORDS, Saying, Sentences, foreign
 from pipeline.tools.calls import ToolCall
@@ -88,6 +88,7 @@ async def reply(
     Args:
         written: what the model writes to a prompt. Closed when it is of no use any more.
     """
+    prompt = to_go_on(prompt)
     said = await asyncio.to_thread(answered, prompt)
     if said is not None:
         for piece in re.findall(r"\s*\S+", said):
@@ -141,7 +142,9 @@ def asked(prompt: Prompt, temperature: float) -> Prompt:
     examples = [
         message for said, answer in EXAMPLES for message in (Message("user", said), Message("assistant", answer))
     ]
-    spoken = [replace(message, interrupted=False) for message in prompt.history if message.role != "system"]
+    spoken = [
+        replace(message, interrupted=False, speaker=USER) for message in prompt.history if message.role != "system"
+    ]
     name = Turn(prompt, "").own_name
     persona = (
         f"You are {name}, a friendly companion. You talk with one person. "

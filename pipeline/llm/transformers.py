@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from pipeline.engine import EngineError, Progress, Report
-from pipeline.llm import Prompt, Truncated
+from pipeline.llm import Prompt, PromptTooLong, Truncated
 from pipeline.llm.chat import ChatMessage, fitted, in_words
 from pipeline.llm.checkpoint import folder_of, load
 from pipeline.llm.contexts import Contexts
@@ -221,4 +221,6 @@ class Transformers(PlacedMind):
             device: "cuda", "cpu"; by default the GPU if there is one.
         """
         arguments = {"model": model, "context": context, "device": device}
-        super().__init__(place("transformers", f"{__name__}:Mind", arguments, concurrency=CONVERSATIONS))
+        super().__init__(
+            place("transformers", f"{__name__}:Mind", arguments, concurrency=CONVERSATIONS, errors=(PromptTooLong,))
+        )

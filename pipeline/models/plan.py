@@ -104,6 +104,8 @@ class TransferRate:
     """Bytes a second over the last WINDOW seconds, by the caller's clock."""
 
     WINDOW = 5.0
+    SLOWEST = 10_000.0
+    """Below it something is waited for, such as a package that comes whole, and nobody knows how long."""
 
     def __init__(self) -> None:
         self._seen: deque[tuple[float, int]] = deque()
@@ -154,5 +156,5 @@ class Watch:
     def tell(self, *, checking: bool = False, waiting: bool = False) -> None:
         have = self._before + self.file_have + self._later
         speed = self._rate.speed(self._clock(), self._fetched)
-        left = (self._plan.size - have) / speed if speed > 0 else None
+        left = (self._plan.size - have) / speed if speed >= TransferRate.SLOWEST else None
         self._report(Tick(self._number, self.file_have, have, speed, left, checking, waiting))

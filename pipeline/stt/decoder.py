@@ -13,7 +13,9 @@ Nothing is cut out of the sound.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from pipeline.engine import EngineError, Progress, Report
 from pipeline.models.fetching import fetched
 from pipeline.stt import CannotFulfil, TranscriptionWishes, Word, Written
 from pipeline.stt.plausible import WORDS_A_SECOND, WORDS_AT_ONCE, in_words, invented, loops, repeats, too_many
+from pipeline.stt.together import Features, Together
 from pipeline.stt.word_times import ends_of, spoken_parts
 
 WHOLE_S = 30.0
@@ -50,6 +53,10 @@ WARMER = (0.4, 0.8)
 
 PROMPT_CHARS = 200
 """Of the words before this sound, as context."""
+
+AT_ONCE = 8
+"""Sounds that a graphics card encodes together, be they of one gateway or of several: it takes hardly longer than one.
+A processor gains nothing by that, so there each decoding has its turn."""
 
 _CORES = os.cpu_count() or 1
 THREADS = min(4, _CORES, max(2, _CORES - 1))
@@ -101,6 +108,9 @@ class Decoder:
         self._language = None if language == "auto" else language
         self._vad = get_vad_model()
         self._shortest_s = shortest_s or (SHORTEST_S if self._model.model.device == "cpu" else WHOLE_S)
+        on_processor = self._model.model.device == "cpu"
+        self._in_turn: AbstractContextManager[object] = threading.Lock() if on_processor else nullcontext()
+        self._encode = Together(self._encoded, 1 if on_processor else AT_ONCE)
         report(Progress("warming up Whisper"))
         rng = np.random.default_rng(0)
         noise = 0.1 * rng.standard_normal(2 * EAR_RATE, np.float32)
@@ -118,10 +128,12 @@ class Decoder:
             again: whether a loop, and words that are unsure, get a second look.
             ends: whether to find out where words end.
         """
-        if not self._voice_in(sound):
-            yield Decoded("")
-            return
-        yield from self._looks(sound, _Asked(before, language, again, ends))
+        with self._in_turn:
+            yield None  # whoever has waited for that may have lost interest
+            if self._voice_in(sound):
+                yield from self._looks(sound, _Asked(before, language, again, ends))
+            else:
+                yield Decoded("")
 
     def write_down(self, sound: Samples, wishes: TranscriptionWishes) -> Iterator[Written | None]:
         """A passage of a recording, up to 30 s; the last item is the answer. Where it loops, it is decoded warmer.
@@ -130,14 +142,16 @@ class Decoder:
             CannotFulfil: this model does not know the language, or cannot translate.
         """
         self._check(wishes)
-        if not self._voice_in(sound):
-            yield Written("", no_speech=1.0)
-            return
-        answer: Decoded | None = None
-        for answer in self._looks(sound, _Asked(wishes.before, wishes.language, True, True, wishes)):
-            if answer is None:
-                yield None
-        yield answer.written if answer is not None and answer.written is not None else Written("")
+        with self._in_turn:
+            yield None
+            if not self._voice_in(sound):
+                yield Written("", no_speech=1.0)
+                return
+            answer: Decoded | None = None
+            for answer in self._looks(sound, _Asked(wishes.before, wishes.language, True, True, wishes)):
+                if answer is None:
+                    yield None
+            yield answer.written if answer is not None and answer.written is not None else Written("")
 
     def _check(self, wishes: TranscriptionWishes) -> None:
         model = self._model
@@ -185,7 +199,7 @@ class Decoder:
         frames = 2 * round(50 * window)
         padded = np.zeros(160 * frames, np.float32)
         padded[: len(sound)] = sound[: len(padded)]
-        encoded = model.encode(model.feature_extractor(padded, padding=0)[:, :frames])
+        encoded = self._encode(model.feature_extractor(padded, padding=0)[:, :frames])
         yield None
         spoken, certain = asked.language or self._language, 1.0
         found_out = asked.language is None if asked.wishes is not None else spoken is None
@@ -232,6 +246,15 @@ class Decoder:
             yield Decoded(text.strip(), sure, loop, ends, written)
         else:
             yield Decoded(text.strip(), sure, loop)
+
+    def _encoded(self, features: Sequence[Features]) -> Sequence[Any]:
+        """What the encoder makes of each. Several are taken apart in the processor's memory, which takes a few ms."""
+        if len(features) == 1:
+            return [self._model.encode(features[0])]
+        from ctranslate2 import DataType, Device, StorageView
+
+        together = self._model.encode(np.stack(features)).to(DataType.float32).to_device(Device.cpu)
+        return [StorageView.from_array(each[None].copy()) for each in np.array(together)]
 
     def _voice_in(self, sound: Samples) -> bool:
         """Whether Silero hears a voice; it listens no further than to the first."""

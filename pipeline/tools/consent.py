@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+LONGEST = 200
+"""Characters of an answer: whoever says more says something else."""
 _POLITE = r"please|thanks|thank you|parley"
 _YES = (
     r"yes|yeah|yea|yep|yup|sure|ok|okay|alright|all right|of course|certainly|absolutely|go ahead|go on|do it|do that"
@@ -20,6 +22,8 @@ _ANSWER = re.compile(rf"(?:(?:{_POLITE}) )*(?:(?P<yes>(?:(?:{_YES}|{_POLITE}) ?)
 
 def consent(said: str) -> bool | None:
     """None: the words are no answer, or not only one."""
+    if len(said) > LONGEST:
+        return None
     words = " ".join(re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)*", said.lower().replace("’", "'")))
     if re.fullmatch(rf"(?:(?:{_POLITE}) ?)*", words):
         return None

@@ -78,7 +78,7 @@ async def _read(
 
     assert process.stdout is not None
     begun: list[bytes] = []
-    with suppress(TooMuch, RecursionError, anyio.BrokenResourceError, anyio.ClosedResourceError):
+    with suppress(TooMuch, anyio.BrokenResourceError, anyio.ClosedResourceError):
         async with arrived:
             while piece := await process.stdout.read(PIECE):
                 allowance.spend(len(piece))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 
+from config.text import parsed
 from pipeline.tools.calls import ToolCall
 
 SHOWN, SPOKEN = 200, 60
@@ -44,7 +45,7 @@ def question(call: ToolCall) -> str:
 
 def _of(call: ToolCall) -> dict[str, object]:
     try:
-        given = json.loads(call.arguments)
+        given = parsed(call.arguments)
     except ValueError:
         return {}
     return given if isinstance(given, dict) else {}

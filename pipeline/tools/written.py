@@ -7,6 +7,7 @@ import json
 import re
 from typing import Any
 
+from config.text import parsed
 from pipeline.tools.calls import ToolCall
 
 _NAMED = re.compile(r"<(?:function|invoke)(?:=| name=)[\"']?(?P<name>[\w.-]+)[\"']?>")
@@ -37,8 +38,8 @@ def loaded(text: str) -> Any:
     bare = re.sub(r",(?=\s*[}\]])", "", text)
     for candidate in (text, bare, bare + _unclosed(bare)):
         try:
-            return json.loads(candidate)
-        except (ValueError, RecursionError):
+            return parsed(candidate)
+        except ValueError:
             continue
     try:
         return ast.literal_eval(bare)
@@ -62,7 +63,7 @@ def _call(name: str, arguments: Any) -> ToolCall:
 
 def _value(text: str) -> Any:
     try:
-        return json.loads(text)
+        return parsed(text)
     except ValueError:
         return text
 

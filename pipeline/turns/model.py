@@ -26,15 +26,15 @@ SAMPLES = SECONDS * EAR_RATE
 WINDOW, HOP, MELS = 400, 160, 80
 
 
-def _slaney(mel: NDArray[np.float64]) -> NDArray[np.float64]:
+def _slaney(mels: NDArray[np.float64]) -> NDArray[np.float64]:
     """Mels to hertz as in Slaney's Auditory Toolbox (1998): linear below 1 kHz, logarithmic above."""
-    return np.where(mel < 15, mel * 200 / 3, 1000 * np.exp((mel - 15) * np.log(6.4) / 27))
+    return np.where(mels < 15, mels * 200 / 3, 1000 * np.exp((mels - 15) * np.log(6.4) / 27))
 
 
-def mel_filters() -> NDArray[np.float32]:
-    """Triangles of equal area, shape [WINDOW // 2 + 1, MELS]."""
+def mel_filters(mels: int = MELS) -> NDArray[np.float32]:
+    """Triangles of equal area, shape [WINDOW // 2 + 1, mels]."""
     highest = 15 + 27 * np.log(EAR_RATE / 2 / 1000) / np.log(6.4)
-    edges = _slaney(np.linspace(0, highest, MELS + 2))
+    edges = _slaney(np.linspace(0, highest, mels + 2))
     hertz = np.fft.rfftfreq(WINDOW, 1 / EAR_RATE)[:, None]
     rising = (hertz - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - hertz) / (edges[2:] - edges[1:-1])
@@ -42,14 +42,19 @@ def mel_filters() -> NDArray[np.float32]:
     return triangles.astype(np.float32)
 
 
+def mel(sound: Samples, filters: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Powers of each whole window of 16 kHz sound, every HOP samples: shape [frames, mels]."""
+    frames = np.lib.stride_tricks.sliding_window_view(sound, WINDOW)[::HOP]
+    hann = np.hanning(WINDOW + 1)[:-1].astype(np.float32)
+    power = np.abs(np.fft.rfft(frames * hann, axis=1)) ** 2
+    powers: NDArray[np.float32] = power.astype(np.float32) @ filters
+    return powers
+
+
 def log_mel(sound: Samples, filters: NDArray[np.float32]) -> NDArray[np.float32]:
     """Whisper's features of exactly SECONDS of sound, normalised first: shape [MELS, 100 * SECONDS]."""
     sound = (sound - sound.mean()) / np.sqrt(sound.var() + 1e-7)
-    padded = np.pad(sound, WINDOW // 2, mode="reflect")
-    frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP][:-1]
-    hann = np.hanning(WINDOW + 1)[:-1].astype(np.float32)
-    power = np.abs(np.fft.rfft(frames * hann, axis=1)) ** 2
-    decades = np.log10(np.maximum(power.astype(np.float32) @ filters, 1e-10))
+    decades = np.log10(np.maximum(mel(np.pad(sound, WINDOW // 2, mode="reflect"), filters)[:-1], 1e-10))
     features: NDArray[np.float32] = ((np.maximum(decades, decades.max() - 8) + 4) / 4).T.astype(np.float32)
     return features
 

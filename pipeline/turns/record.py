@@ -74,7 +74,7 @@ class TurnRecord:
 
 def wordless(record: dict[str, Any]) -> dict[str, Any]:
     """A record as `as_dict` gives it, with how long each of its texts was in place of the text."""
-    return {name: _length(value) if name in WORDS else value for name, value in record.items()}
+    return {name: _length(str(value)) if name in WORDS else value for name, value in record.items()}
 
 
 def _length(text: str) -> str:

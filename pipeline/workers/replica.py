@@ -75,7 +75,7 @@ class Replica:
                 elif request := requests.get(number):
                     request.more() if kind == "more" else request.cancel()
                 requests = {number: request for number, request in requests.items() if not request.done}
-        except (WireError, ValueError, TypeError):
+        except (WireError, ValueError, TypeError, KeyError):  # the last is Starlette's, of a message that is text
             await socket.close(UNREADABLE)
         finally:
             for request in requests.values():

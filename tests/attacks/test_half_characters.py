@@ -33,6 +33,11 @@ def test_pairs_become_characters_and_halves_a_sign() -> None:
     }
 
 
+def test_what_is_nested_too_deeply_is_no_json() -> None:
+    with pytest.raises(ValueError):
+        parsed("[" * 100_000)
+
+
 async def test_in_a_clients_event_and_in_a_typed_message(running: Running) -> None:
     item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": HALF}]}
     async with running.connect() as socket:

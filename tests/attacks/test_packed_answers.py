@@ -56,3 +56,16 @@ async def test_a_bomb(encoding: str) -> None:
 async def test_an_answer_that_says_it_is_plain() -> None:
     async with answering(b'{"data": [{"id": "tiny"}]}', "identity") as server:
         assert await server.models() == [{"id": "tiny"}]
+
+
+NESTED = b'data: {"choices": [{"delta": {"content": ' + b"[" * 100_000 + b"\n\n"
+
+
+@pytest.mark.parametrize("body", [NESTED, b'{"data": ' + b"[" * 100_000], ids=["events", "an answer"])
+async def test_an_answer_that_is_nested_too_deeply(body: bytes) -> None:
+    async with answering(body, "identity") as server:
+        with pytest.raises(EngineError, match="does not speak"):
+            await server.models()
+        with pytest.raises(EngineError):
+            async for _ in server.deltas({}):
+                pass

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import sys
 from contextlib import suppress
 
 import pytest
+from uvicorn.protocols.utils import ClientDisconnected
+from websockets.exceptions import ConnectionClosed
 
 from tests.web.conftest import Running
-from web.serve import listen
+from tests.web.realtime.test_protocol import send, the
+from web.serve import Socket, listen
 
 PING = bytes([0x89, 0x80 | 125]) + bytes(4) + bytes(125)
 """RFC 6455, section 5.5.2, with a mask of zeros."""
@@ -37,6 +41,28 @@ async def test_pings_whose_answers_nobody_reads(running: Running) -> None:
             sent += 500 * len(PING)
     assert sent < MOST, "it went on answering"
     writer.transport.abort()
+
+
+async def test_a_client_that_was_let_go_is_no_error(running: Running, caplog: pytest.LogCaptureFixture) -> None:
+    """In the middle of a reply it breaks the protocol, so that the server closes, and goes on sending."""
+    for _ in range(10):
+        async with running.connect() as client:
+            await the(client, "session.created")
+            item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hello"}]}
+            await send(client, "conversation.item.create", item=item)
+            await send(client, "response.create")
+            await the(client, "response.output_audio.delta")
+            client.transport.write(b"\x83\x80" + bytes(4))  # an opcode that is reserved: RFC 6455, section 5.2
+            with suppress(ConnectionClosed):
+                await the(client, "response.done")
+    assert not [each for each in caplog.records if each.levelno >= logging.ERROR]
+
+
+async def test_what_is_sent_to_whoever_was_let_go_is_dropped() -> None:
+    gone = Socket.__new__(Socket)
+    gone.close_sent = True
+    with pytest.raises(ClientDisconnected):
+        await gone.send({"type": "websocket.send", "text": "x"})
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="TCP_USER_TIMEOUT is Linux's")

@@ -109,7 +109,7 @@ def test_one_button_leads_to_the_real_engines_but_for_those_that_cannot_be_used(
             "Whisper base couldn’t be used; you still have what you had before.", timeout=READY_WITHIN
         )
         expect(rows.nth(0)).to_contain_text("PocketSphinx")
-        expect(rows.nth(0)).to_contain_text("The settings were not changed:")
+        expect(rows.nth(0)).to_contain_text("The settings were not changed.")
         expect(rows.nth(2)).to_contain_text("This suits your computer best.")
         expect(page.locator("#real-why")).to_contain_text("Nothing to download.")
 

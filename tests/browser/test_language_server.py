@@ -70,7 +70,7 @@ def test_from_an_address_to_a_reply(setup_page: Page, server: str) -> None:
         # Chosen without an address: refused in one sentence, and what there was goes on.
         expect(url).to_be_hidden()
         choice.click()
-        expect(error).to_contain_text("Enter the address of the language model's server")
+        expect(error).to_contain_text("Enter the server’s address")
         expect(page.locator("input[name='mind.engine'][value='builtin']")).to_be_checked()
         expect(builtin).to_contain_text("Ready")
 
@@ -101,7 +101,7 @@ def test_from_an_address_to_a_reply(setup_page: Page, server: str) -> None:
         model.blur()
         expect(page.locator("#error-mind-model")).to_be_empty()
         expect(ready).to_have_text("Ready.")
-        expect(page.locator("#loaded li", has_text="Mind")).to_contain_text("A server of yours, tiny")
+        expect(page.locator("#loaded li", has_text="Mind")).to_contain_text("Your own server, tiny")
         expect(key).to_have_value("right")
 
         page.goto(f"{server}/talk")

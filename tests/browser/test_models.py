@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, Route, expect
 
+from config.hardware import look
 from tests.browser.conftest import READY_WITHIN, Launch, change, question, serving, wait_until_ready
 from tests.support.hub import Hub, serve
 from tests.support.tiny_models import HEARD, write_whisper
@@ -175,3 +176,18 @@ def test_without_room_on_the_disk_there_is_nothing_to_press(launch: Launch, open
     page = open_page(launch(), f"{address}/setup", before=lambda page: page.route("**/api/hardware", full))
     expect(row(page, "Whisper small")).to_contain_text("The disk has 3 MB free.")
     expect(page.locator("#models").get_by_role("button", name="Download")).to_have_count(0)
+
+
+def test_vllm_is_not_offered_where_it_cannot_run(launch: Launch, open_page: Opener, address: str) -> None:
+    if look().gpu:
+        pytest.skip("here it can")
+    page = opened(open_page(launch(), f"{address}/setup"))
+    page.locator("input[name='mind.engine'][value='vllm']").click()
+    error = page.locator("#error-mind-engine")
+    expect(error).to_contain_text("Qwen3 4B, by vLLM can’t run here. Needs an NVIDIA graphics card")
+    expect(error.get_by_role("button")).to_have_count(0)
+    expect(page.get_by_role("radio", name="Built-in replies")).to_be_checked()
+    expect(row(page, "Qwen3 4B, by vLLM")).to_contain_text("Can’t run")
+    expect(row(page, "Qwen3 4B, by vLLM").get_by_role("button")).to_have_count(0)
+    page.locator("input[name='mind.engine'][value='openai']").click()
+    expect(error).to_have_text("Enter the server’s address, such as http://localhost:11434/v1.")

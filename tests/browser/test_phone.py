@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -90,3 +91,27 @@ def test_a_phone_calls_by_webrtc(
     assert (call["status"], call["location"].startswith("/v1/realtime/calls/rtc_")) == (201, True)
     assert "conversation.item.input_audio_transcription.completed" in call["told"]
     assert call["loudest"] > 0.02
+
+
+def test_over_plain_http_a_phone_is_told_what_to_do_and_reads_the_reply(
+    open_page: Callable[..., Page], launch: Launch, playwright: Playwright, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "settings.json").write_text('{"set_up": true}')
+    with serving(data, "offline", "--host", "0.0.0.0") as local:
+        token = (data / "token").read_text().strip()
+        address = f"http://{lan_addresses()[0]}:{urlsplit(local).port}/?token={token}"
+        page = open_page(launch(), address, **playwright.devices["Pixel 7"])
+        wait_until_ready(page)
+        assert not page.evaluate("isSecureContext")
+        notice = page.locator(".notice", has_text="Browsers only allow the microphone on secure pages.")
+        expect(notice).to_contain_text("Start Parley with --https")
+        page.get_by_role("button", name="Start talking").click()
+        expect(page.locator(".notice.error")).to_contain_text("Start Parley with --https")
+        expect(notice).to_have_count(1)
+        page.get_by_label("Type instead of talking").fill("What time is it?")
+        page.get_by_role("button", name="Send").click()
+        said = page.locator(".companion .said")
+        expect(said).to_contain_text("It is")
+        expect(said).to_be_in_viewport()

@@ -66,7 +66,7 @@ def test_the_microphone_is_tried_and_its_level_and_likelihood_shown(
     expect(page.locator("[data-health='voice espeak']")).to_contain_text("Ready", timeout=READY_WITHIN)
     blank = page.locator("#likelihood").evaluate("canvas => canvas.toDataURL()")
     page.get_by_role("button", name="Try it").click()
-    level = page.get_by_role("meter", name="Your microphone’s level")
+    level = page.get_by_role("meter", name="Microphone level")
     expect(level).not_to_have_attribute("aria-valuenow", "0")
     expect(page.locator("#listen-line")).to_contain_text("Listening with Fake Default Audio Input")
     expect(page.get_by_label("Microphone", exact=True).locator("option")).not_to_have_count(1)
@@ -226,6 +226,20 @@ def test_the_whole_page_is_walked_by_the_keyboard(setup_page: Page) -> None:
     assert len(tops) > 30
     for (one, name), (other, next_name) in pairwise(tops[2:]):
         assert other > one - 80, f"{next_name} comes after {name}, and stands above it"
+
+
+def test_a_screen_reader_says_what_a_control_is_called_and_then_what_it_means(setup_page: Page) -> None:
+    page = setup_page
+    controls = (("radio", "PocketSphinx"), ("radio", "This browser"), ("checkbox", "Record our conversations"))
+    for role, name in controls:
+        control = page.get_by_role(role, name=name, exact=True)  # type: ignore[arg-type]  # a role's name
+        expect(control).to_have_accessible_description(re.compile(r"\w+ \w+"))
+    speed = page.get_by_role("slider", name="Speed")
+    expect(speed).to_have_attribute("aria-valuetext", re.compile(r"^\d+ words a minute$"))
+    assert page.locator("output:not([aria-live=off])").count() == 0, "a value is said by its slider"
+    languages = page.locator("[id='ears.language'] option").all_text_contents()
+    assert len(languages) > 90
+    assert [name for name in languages if len(name) < 3] == [], "codes are no names"
 
 
 def test_with_reduced_motion_nothing_moves(launch: Launch, open_page: Opener, server: str) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ import soxr
 from playwright.sync_api import Locator, Page, WebSocketRoute, expect
 
 from config.places import ROOT
-from tests.browser.conftest import Launch, change, question, wait_until_ready
+from tests.browser.conftest import Launch, change, question, serving, wait_until_ready
 
 Opener = Callable[..., Page]
 HTML = """<img src="/nowhere" onerror="document.title='broken in'"> & <b>bold</b>"""
@@ -222,6 +224,29 @@ def test_a_lost_connection_is_said_and_found_again(launch: Launch, open_page: Op
     assert len(connections) >= 2
 
 
+@pytest.mark.slow
+def test_a_server_that_forgot_the_talk_begins_another_below_it(
+    launch: Launch, open_page: Opener, tmp_path: Path
+) -> None:
+    """Its ids start anew, and what they name is not what stands above by the same ids."""
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "settings.json").write_text('{"set_up": true, "memory": {"enabled": false}}')
+    with serving(data) as address:
+        page = open_page(launch(), f"{address}/talk")
+        wait_until_ready(page)
+        say(page, "Hello.")
+        expect(replies(page)).to_have_count(1)
+        first = replies(page).inner_text()
+    with serving(data, "offline", "--port", str(urlsplit(address).port)):
+        wait_until_ready(page)
+        expect(page.get_by_role("log")).to_contain_text("Parley no longer has the earlier conversation")
+        say(page, "What time is it?")
+        expect(replies(page)).to_have_count(2)
+        expect(replies(page).last).to_contain_text("It is")
+        assert replies(page).first.inner_text() == first
+
+
 def test_a_reload_goes_on_with_the_talk_and_whole_sentences_are_read_out(
     launch: Launch, open_page: Opener, server: str
 ) -> None:
@@ -270,7 +295,8 @@ def test_without_https_the_page_says_what_to_do_and_typing_is_answered_aloud(
     launch: Launch, open_page: Opener, server: str
 ) -> None:
     page = open_page(launch(), f"{server}/talk", before=lambda page: page.add_init_script(INSECURE))
-    expect(page.locator(".notice")).to_contain_text("Browsers only allow the microphone on secure pages.")
+    insecure = page.locator(".notice", has_text="Browsers only allow the microphone on secure pages.")
+    expect(insecure).to_be_visible()  # beside that of what is loading
     wait_until_ready(page)
     say(page, "My dog is called Rufus.")
     expect(page.locator("#state")).to_have_text("Speaking")
@@ -278,7 +304,8 @@ def test_without_https_the_page_says_what_to_do_and_typing_is_answered_aloud(
     assert int(page.locator(".companion").first.get_attribute("data-played") or 0) > 12_000, "it was spoken"
     expect(page.locator(".unheard")).to_have_count(0)
     press_start(page)
-    expect(page.locator(".notice.error")).to_contain_text("over https")
+    expect(page.locator(".notice.error")).to_contain_text("Start Parley with --https")
+    expect(insecure).to_have_count(1)
 
 
 def test_the_words_being_spoken_stay_in_view_on_a_phone(launch: Launch, open_page: Opener, server: str) -> None:
@@ -304,6 +331,23 @@ def test_the_words_being_spoken_stay_in_view_on_a_phone(launch: Launch, open_pag
     assert seen
 
 
+def test_sentences_that_come_at_once_are_read_out_as_one(launch: Launch, open_page: Opener, server: str) -> None:
+    """One after the other Orca reads them in the wrong order, as Chromium tells of both at once."""
+    page = open_page(launch(), f"{server}/talk")
+    page.evaluate(
+        """async () => {
+          const { Transcript } = await import("/static/js/talk/transcript.js");
+          const at = (id) => document.getElementById(id);
+          const transcript = new Transcript(at("transcript"), at("opening"), at("announced"));
+          transcript.user("item", "My dog is called Rufus.");
+          transcript.reply("one", "Rufus, what a good name. ");
+          transcript.reply("one", "Tell me more.");
+        }"""
+    )
+    announced = page.locator("#announced p")
+    expect(announced).to_have_text(["You: My dog is called Rufus.", "Parley: Rufus, what a good name. Tell me more."])
+
+
 def test_what_the_circle_says_stays_within_it_on_a_phone(launch: Launch, open_page: Opener, server: str) -> None:
     page = open_page(launch(), f"{server}/talk", viewport={"width": 390, "height": 844})
     wait_until_ready(page)
@@ -322,7 +366,7 @@ def test_muting_is_silence_and_unmuting_is_not(launch: Launch, open_page: Opener
     page = open_page(launch(tone, key="tone"), f"{server}/talk")
     wait_until_ready(page)
     press_start(page)
-    level = page.get_by_role("meter", name="Your microphone’s level")
+    level = page.get_by_role("meter", name="Microphone level")
     expect(level).not_to_have_attribute("aria-valuenow", "0")
     page.get_by_role("button", name="Mute").click()
     expect(page.locator("#state")).to_have_text("Muted")

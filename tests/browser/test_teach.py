@@ -75,7 +75,7 @@ def begin(page: Page, files: list[Path], steps: int) -> None:
         words.blur()
         expect(page.locator("#clip-line")).to_have_text(f"Clip {number} saved.")
     page.get_by_label("Steps").fill(str(steps))
-    page.get_by_role("button", name="Start the training").click()
+    page.get_by_role("button", name="Start training").click()
 
 
 def trainer() -> psutil.Process:
@@ -116,7 +116,7 @@ def test_what_is_there_is_shown_corrected_and_kept(
         page = open_page(launch(), f"{address}/teach")
         expect(page.locator("#clips li")).to_have_count(50)
         expect(page.locator("#cost")).to_contain_text("The rest takes about 3 min here, 80 s a step, and 6.0 GB")
-        expect(page.get_by_role("button", name="Go on after step 2")).to_be_disabled()
+        expect(page.get_by_role("button", name="Continue after step 2")).to_be_disabled()
         expect(page.locator(".notice")).to_contain_text("CSM-1B is not on this computer yet")
         expect(page.locator("#plots figure")).to_have_count(3)
         shown = page.get_by_role("img", name="First code of each frame: learnt 5, at first 6; held out 6.5")
@@ -183,14 +183,14 @@ def test_paused_killed_and_resumed(launch: Launch, open_page: Callable[..., Page
     page.get_by_role("button", name="Pause").click()
     expect(page.locator("#work-line")).to_have_text("Training: paused.")
     assert trainer().status() == psutil.STATUS_STOPPED
-    page.get_by_role("button", name="Go on", exact=True).click()
+    page.get_by_role("button", name="Resume", exact=True).click()
     expect(page.locator("#work-line")).to_have_text("Training…")
     expect(page.locator("#work-figures")).to_contain_text(A_STEP_IS_KEPT)
     os.kill(trainer().pid, signal.SIGKILL)
     expect(page.locator("#work-line")).to_contain_text("ended from outside")
     page.reload()
-    page.get_by_role("button", name="Go on after step").click()
+    page.get_by_role("button", name="Continue after step").click()
     expect(page.locator("#work-line")).to_have_text("Training…")
     page.get_by_role("button", name="Stop").click()
-    expect(page.locator("#work-line")).to_have_text("Training: stopped. What was done is kept.")
-    expect(page.get_by_role("button", name="Go on after step")).to_be_visible()
+    expect(page.locator("#work-line")).to_have_text("Training: stopped. Your progress is saved.")
+    expect(page.get_by_role("button", name="Continue after step")).to_be_visible()

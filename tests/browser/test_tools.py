@@ -60,7 +60,7 @@ def test_a_server_is_added_and_a_tool_that_asks_first_is_allowed_by_a_key(
             expect(card).to_be_hidden()
             line = page.locator(".entry.tool")
             expect(line).to_contain_text("remove (path: <b>notes</b>): done")
-            line.get_by_text("What came of it").click()
+            line.get_by_text("Result").click()
             expect(line).to_contain_text("removed <b>notes</b>")
             expect(page.locator(".entry.companion").last).to_contain_text("They are gone.")
         finally:

@@ -38,7 +38,7 @@ def test_the_package_itself_needs_nothing() -> None:
 
 def test_the_library_knows_nothing_of_the_app() -> None:
     statement = "import csm.commands.cli, csm.session, csm.loading, csm.chat_format, csm.commands.voices, generator"
-    assert not imported(statement) & {"pipeline", "rag", "web", "config", "main", "setup"}
+    assert not imported(statement) & {"pipeline", "rag", "web", "config", "main", "setup", "start"}
 
 
 def test_the_version_is_that_of_the_package() -> None:

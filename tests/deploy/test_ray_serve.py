@@ -19,7 +19,7 @@ from config.settings import Settings
 from deploy import ray_serve
 from pipeline.engine import EngineError
 from pipeline.engines.catalogue import wanted
-from pipeline.tts.csm import SLOTS
+from pipeline.tts.csm_talks import SLOTS
 from tests.support.ray_cluster import SERVE
 
 APPLICATIONS: list[dict[str, Any]] = yaml.safe_load(SERVE.read_text(encoding="utf-8"))["applications"]
@@ -33,7 +33,7 @@ def test_a_stage_is_one_application_with_limits_of_its_own(application: dict[str
     (deployment,) = application["deployments"]
     assert deployment["name"] == stage
     scaling = deployment["autoscaling_config"]
-    assert 1 <= scaling["min_replicas"] < scaling["max_replicas"]
+    assert 2 <= scaling["min_replicas"] < scaling["max_replicas"]
     assert 0 < scaling["target_ongoing_requests"] < deployment["max_ongoing_requests"]
     assert deployment["max_queued_requests"] > 0
     assert {"graceful_shutdown_timeout_s", "health_check_period_s", "health_check_timeout_s"} <= deployment.keys()
@@ -64,10 +64,10 @@ def test_without_a_key_nothing_is_deployed(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @contextmanager
-def dashboard(answer: bytes) -> Iterator[str]:
+def dashboard(answer: bytes, status: int = 200) -> Iterator[str]:
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(200)
+            self.send_response(status)
             self.end_headers()
             self.wfile.write(answer)
 
@@ -110,6 +110,12 @@ def test_what_keeps_it_from_being_deployed_is_told_in_a_sentence(
         assert ray_serve.main([str(SERVE), "--dashboard", address]) == 1
     told = capsys.readouterr().err.strip()
     assert told.startswith(sentence) and "\n" not in told
+
+
+def test_a_cluster_that_wants_rays_token_is_left_to_rays_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.metadata, "version", version_of("2.60.0"))
+    with dashboard(b"", 401) as address:
+        ray_serve.check(address)
 
 
 def test_a_cluster_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,5 +17,5 @@ def test_the_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     monkeypatch.chdir(tmp_path)
     exec(compile(example, DOCUMENT.name, "exec"), {})
     # Whether it has its vector already, and so is found by its meaning too, is not said.
-    shown = r"\[1 Mar 2026\]\nAnn: My sister Clara plays the cello\.\n1\.0 [a-z, ]*words, said by Ann [0-9a-f]{32}\n"
+    shown = r"\[1 Mar 2026\]\nAnn: My sister Clara plays the cello\.\n1\.0 [a-z, ]*words, who said it [0-9a-f]{32}\n"
     assert re.fullmatch(shown, capsys.readouterr().out)

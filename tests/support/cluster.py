@@ -78,7 +78,7 @@ async def listening(stand_in: StandIn) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def standing_in(each: int = 1, key: str = KEY, **stages: Wanted) -> AsyncIterator[StandIn]:
+async def standing_in(stages: Mapping[str, Wanted], each: int = 1, key: str = KEY) -> AsyncIterator[StandIn]:
     """Replicas of the engines of some stages, loaded; not listening yet."""
     with sockets.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

@@ -123,7 +123,14 @@ def started(data: Path, *arguments: str) -> Iterator[Product]:
     """Started on a free port, which it names; on leaving it is ended as Ctrl-C does, unless it already is."""
     settled = "--profile" in arguments or (data / "settings.json").exists()
     profile = () if settled else ("--profile", "offline")  # a first start would take the small one
-    command = [sys.executable, "main.py", "--no-browser", "--port", "0", "--data", str(data), *profile, *arguments]
+    with running("--no-browser", "--data", str(data), *profile, *arguments) as product:
+        yield product
+
+
+@contextmanager
+def running(*arguments: str) -> Iterator[Product]:
+    """main.py with these arguments, as `started` starts it."""
+    command = [sys.executable, "main.py", *arguments, "--port", "0"]
     with tempfile.TemporaryDirectory(prefix="parley-output-") as folder:
         output = Path(folder) / "output"
         with output.open("wb") as written:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import signal
+import shutil
 import socket
 import subprocess
 import sys
@@ -26,6 +26,18 @@ from pipeline.workers.deployment import Cluster
 
 PATIENCE_S = 300.0
 """Until something is there; the bound only ends a test that has failed."""
+
+HEAD = """
+import sys, ray
+port, folder = sys.argv[1:]
+ray.init(num_cpus=4, object_store_memory=10**8, dashboard_port=int(port), include_dashboard=True, _temp_dir=folder,
+         log_to_driver=False)
+print("ready", flush=True)
+sys.stdin.read()
+"""
+"""A cluster that ends with its input."""
+
+READY, ATTEMPTS = "ready", 3
 
 SERVE = ROOT / "deploy" / "serve.yaml"
 
@@ -96,40 +108,34 @@ def wait_until(condition: Callable[[], bool]) -> None:
 def ray_cluster(folder: Path) -> Iterator[RayCluster]:
     """Without engines yet; ended with all of its processes."""
     python = environment(folder / "environment")
-    ports = {name: free_port() for name in ("port", "dashboard-port", "ray-client-server-port")}
-    session = Path("/tmp") / f"parley-ray-{os.getpid()}"  # a socket's path must be short
-    variables = {**os.environ, KEY: "the key", "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"}
-    options = [f"--{name}={port}" for name, port in ports.items()]
-    command = [
-        str(python),
-        "-m",
-        "ray.scripts.scripts",
-        "start",
-        "--head",
-        "--block",
-        "--disable-usage-stats",
-        *options,
-    ]
-    sizes = ["--num-cpus=4", "--object-store-memory=100000000", f"--temp-dir={session}"]
-    with (folder / "ray.log").open("wb") as log:
-        head = subprocess.Popen([*command, *sizes], cwd=ROOT, env=variables, stdout=log, stderr=log)
-        dashboard = f"http://127.0.0.1:{ports['dashboard-port']}"
-        try:
-            wait_until(lambda: head.poll() is None and _answers(f"{dashboard}/api/version"))
-            address = Cluster(f"http://127.0.0.1:{free_port()}", "the key")
-            yield RayCluster(python, folder, dashboard, address, variables)
-        finally:
-            family = psutil.Process(head.pid).children(recursive=True)
-            head.send_signal(signal.SIGTERM)
-            psutil.wait_procs(family, 20)
-            for process in family:
-                with suppress(psutil.Error):
-                    process.kill()
-            head.kill()
-            head.wait()
+    ours = {KEY: "the key", "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
+    variables = {**os.environ, **ours}
+    port, session = free_port(), Path("/tmp") / f"parley-ray-{os.getpid()}"  # a socket's path must be short
+    command = [str(python), "-c", HEAD, str(port), str(session)]
+    head = _begun(command, variables, folder / "ray.log")
+    try:
+        address = Cluster(f"http://127.0.0.1:{free_port()}", "the key")
+        yield RayCluster(python, folder, f"http://127.0.0.1:{port}", address, variables)
+    finally:
+        family = psutil.Process(head.pid).children(recursive=True)
+        head.communicate()
+        psutil.wait_procs(family, 20)
+        for process in family:
+            with suppress(psutil.Error):
+                process.kill()
+        shutil.rmtree(session, ignore_errors=True)
 
 
-def _answers(url: str) -> bool:
-    with suppress(OSError), urllib.request.urlopen(url, timeout=5):
-        return True
-    return False
+def _begun(command: list[str], variables: Mapping[str, str], log: Path) -> subprocess.Popen[str]:
+    """Ray gives up where its machine is busy for half a minute: then it is begun again."""
+    for _ in range(ATTEMPTS):
+        with log.open("w") as written:
+            pipe = subprocess.PIPE
+            head = subprocess.Popen(
+                command, cwd=ROOT, env=variables, text=True, stdin=pipe, stdout=pipe, stderr=written
+            )
+        assert head.stdout is not None
+        if head.stdout.readline() == f"{READY}\n":
+            return head
+        head.wait()
+    raise AssertionError(log.read_text(encoding="utf-8"))

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,8 @@ from pipeline.conversation.events import (
 from pipeline.conversation.stages import Stages
 from pipeline.engine import EngineError, EngineStatus, Report
 from pipeline.llm import Prompt, Truncated
+from pipeline.speakers.encoder import SIZE, Direction
+from pipeline.speakers.people import Heard, People, Person
 from pipeline.stt import Transcript
 from pipeline.tools.calls import Tool, ToolCall
 from pipeline.tools.toolbox import ToolFailed
@@ -63,6 +65,8 @@ class Utterance:
     end: float
     words: tuple[str, ...]
     """Empty for a noise that sounds like speech."""
+    voice: str = ""
+    """Whose it is, where a scene tells people apart."""
 
 
 class _Engine:
@@ -250,6 +254,39 @@ class ScriptedTools:
 
 
 @dataclass(slots=True)
+class ScriptedSpeakers:
+    """Hears whose voice the script says it is; each voice has a direction of its own."""
+
+    scene: Scene
+    people: People
+    delay: float = 0.05
+    fails: bool = False
+
+    async def direction(self, sound: Samples) -> Direction | None:
+        await asyncio.sleep(self.delay)
+        if self.fails:
+            raise EngineError("The telling apart of voices stopped.")
+        said = self.scene.spoken_last(sound)
+        return None if said is None else voice_direction(said.voice)
+
+    def known(self) -> tuple[Person, ...]:
+        return self.people.all()
+
+    async def learn(self, name: str, heard: Sequence[Heard], today: date) -> Person:
+        return self.people.learn(name, heard, today)
+
+    async def forget(self, name: str) -> bool:
+        return self.people.forget(name)
+
+
+def voice_direction(voice: str) -> Direction:
+    """Near enough to itself, and at right angles to any other of the 256."""
+    direction = np.zeros(SIZE, np.float32)
+    direction[sum(voice.encode()) % SIZE] = 1.0
+    return direction
+
+
+@dataclass(slots=True)
 class Told:
     """What came of a scene."""
 
@@ -334,6 +371,8 @@ class Scene:
     """What was asked of the memory."""
     now: Callable[[], datetime] = lambda: datetime(2026, 11, 20, 12, tzinfo=UTC)
     """The wall clock."""
+    speakers: ScriptedSpeakers | None = None
+    """Where people are told apart."""
     tools: ScriptedTools | None = None
     """The owner's."""
     minds_running: int = 0
@@ -355,6 +394,7 @@ class Scene:
             "recalled",
             "now",
             "minds_running",
+            "speakers",
         )
         names = [each.name for each in fields(self) if each.name not in lists]
         changed = [name for name in names if getattr(self, name) != getattr(plain, name)]
@@ -368,8 +408,13 @@ class Scene:
         """How hypothesis shows a failing scene."""
         printer.text(repr(self))
 
-    def user(self, start: float, end: float, words: str) -> None:
-        self.utterances.append(Utterance(start, end, tuple(words.split())))
+    def user(self, start: float, end: float, words: str, voice: str = "") -> None:
+        self.utterances.append(Utterance(start, end, tuple(words.split()), voice))
+
+    def tell_apart(self, people: People) -> ScriptedSpeakers:
+        """From now on the script's voices are told apart."""
+        self.speakers = ScriptedSpeakers(self, people)
+        return self.speakers
 
     def noise(self, start: float, end: float) -> None:
         """A cough, a door: it sounds like speech to the VAD, and has no words."""
@@ -391,7 +436,7 @@ class Scene:
 
     def stages(self) -> Stages:
         finished = self._finished if self.meaning else None
-        return Stages(_Vad, _Ears(self), _Mind(self), _Voice(self), _Memory(self), finished)
+        return Stages(_Vad, _Ears(self), _Mind(self), _Voice(self), _Memory(self), finished, self.speakers)
 
     async def _play(self, until: float) -> Told:
         told = Told([], [], self.remembered, [], [])
@@ -419,12 +464,13 @@ class Scene:
         await asyncio.sleep(self.finished_delay)
         if self.finished_fails:
             raise EngineError("The turn model stopped.")
+        said = self.spoken_last(sound)
+        return 0.95 if said is None else self.finished_at.get(said.end, 0.95)
+
+    def spoken_last(self, sound: Samples) -> Utterance | None:
         levels = [float(frame.max()) for frame in sound.reshape(-1, FRAME)]
         last = next((level for level in reversed(levels) if level >= SPEECH_LEVEL), None)
-        if last is None:
-            return 0.95
-        utterance = self.utterances[round((last - SPEECH_LEVEL) * 1000)]
-        return self.finished_at.get(utterance.end, 0.95)
+        return None if last is None else self.utterances[round((last - SPEECH_LEVEL) * 1000)]
 
     async def microphone(self, conversation: Conversation, until: float) -> None:
         clock = asyncio.get_running_loop().time

@@ -15,6 +15,7 @@ import websockets
 from websockets.asyncio.client import ClientConnection
 
 from config import Settings, SettingsStore
+from pipeline.speakers.people import People
 from tests.web.scripted import ScriptedEngines
 from web.app import create_app
 from web.certificate import Certificate
@@ -63,6 +64,8 @@ async def served(
 ) -> AsyncIterator[Running]:
     """Serve until the block ends. `engines` are scripted ones unless given; they are begun as serve() does."""
     engines = engines or ScriptedEngines()
+    if isinstance(engines, ScriptedEngines):
+        engines.people = People(data)
     settings = settings or Settings(set_up=True)
     service = Service(engines, SettingsStore(data), data, settings)
     with listen("127.0.0.1", 0) as listener:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -16,6 +18,8 @@ from pipeline.conversation.stages import ConversationMemory, Stages
 from pipeline.engine import Engine, EngineError, EngineState, EngineStatus, Report
 from pipeline.engines.lease import LeasedEars, LeasedMind, LeasedVoice, Precedence
 from pipeline.llm import Prompt
+from pipeline.speakers.encoder import Direction
+from pipeline.speakers.people import Heard, People, Person
 from pipeline.stt import Transcript
 from pipeline.tools.calls import ToolCall
 from pipeline.tts import Spoken, VoiceChoice
@@ -113,6 +117,9 @@ class ScriptedEngines:
         self.precedence = Precedence()
         self.kept: ConversationMemory | None = None
         """The memory; None while it is not open."""
+        self.people = People(Path())
+        self.hears: Direction | None = None
+        """What a voice in a recording is like."""
         self.failing = ""
         self.loading: set[str] = set()
         """Parts that are not ready, while the others are."""
@@ -138,6 +145,15 @@ class ScriptedEngines:
 
     def busy(self) -> dict[str, int]:
         return {"ears": 0, "mind": 0, "voice": 0}
+
+    async def direction(self, sound: Samples) -> Direction | None:
+        return self.hears
+
+    async def learn(self, name: str, heard: Sequence[Heard], today: date) -> Person:
+        return self.people.learn(name, heard, today)
+
+    async def forget(self, name: str) -> bool:
+        return self.people.forget(name)
 
     async def voices(self) -> list[VoiceChoice]:
         return [VoiceChoice("en-gb", "British English")]

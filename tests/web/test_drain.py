@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -13,6 +14,9 @@ from tests.web.conftest import Running
 from tests.web.realtime.test_protocol import the
 from web.drain import CLOSED, FAREWELL, LAST_WORDS_S, drain
 from web.places import NoPlace, Places
+from web.realtime import events as wire
+from web.realtime import parts
+from web.realtime.session import Call, Dismissed, Opening
 from web.service import Dismissal
 
 
@@ -116,3 +120,20 @@ async def test_nobody_new_comes_meanwhile(running: Running) -> None:
     answer = turned_away.value.response
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
     assert json.loads(answer.body or b"")["error"]["message"] == CLOSED
+
+
+async def test_what_a_client_has_not_read_yet_still_goes_out(running: Running) -> None:
+    call = Call(running.service, Opening(sessions=(parts.Session(output_modalities=["text"]),)))
+    calling = asyncio.create_task(call.run())
+    call.sent(await call.next())
+    running.service.dismiss(FAREWELL)
+    while not isinstance(event := await call.next(), wire.ResponseDone):
+        await asyncio.sleep(0.01)  # a client that takes its time
+        call.sent(event)
+    assert not calling.done()
+    call.sent(event)
+    while not calling.done():
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.01):
+                call.sent(await call.next())
+    assert isinstance(calling.exception(), Dismissed)

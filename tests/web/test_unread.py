@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import socket
+import ssl
 from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 
@@ -15,6 +18,7 @@ from pipeline.tts import Spoken
 from tests.web.conftest import served
 from tests.web.scripted import ScriptedEngines, ScriptedVoice
 from tests.web.wyoming.test_wyoming import serving
+from web.certificate import own
 
 ASKED = json.dumps({"input": "Hello.", "response_format": "pcm"})
 
@@ -66,6 +70,19 @@ async def test_over_http(client: socket.socket, tmp_path: Path, reads: bool) -> 
         await voice.stopped.wait()
         with pytest.raises(ConnectionResetError):
             await read_to_the_end(client)
+
+
+async def test_by_tls_something_waits_at_once_and_that_is_no_fault(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """asyncio only logs it when a protocol's pause_writing fails."""
+    certificate = own(tmp_path / "https", ["127.0.0.1"])
+    trusted = ssl.create_default_context(cafile=str(certificate.authority))
+    async with served(tmp_path / "data", certificate=certificate) as server:
+        async with httpx.AsyncClient(verify=trusted) as client:
+            answer = await client.get(f"https://127.0.0.1:{server.address.port}/v1/models")
+        assert answer.status_code == 200
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 async def test_over_wyoming(client: socket.socket, tmp_path: Path) -> None:

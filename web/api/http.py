@@ -35,7 +35,7 @@ async def json_object(request: Request) -> dict[str, Any]:
     """Raises Problem for a body that is not a JSON object."""
     try:
         body = parsed(await request.body())
-    except (ValueError, RecursionError):
+    except ValueError:
         raise Problem(422, "The body is not JSON.") from None
     if not isinstance(body, dict):
         raise Problem(422, "The body must be a JSON object.")

@@ -129,6 +129,7 @@ def memory_api(service: Service) -> APIRouter:
             raise Problem(422, "To forget everything, send everything: true.", "everything")
         forgotten = await memory().forget(everything=True)
         await service.forget_summaries(everything=True)
+        await service.forget_people()
         await service.forget(everything=True)
         await service.keep_labels(())
         return {"forgotten": forgotten}

@@ -11,15 +11,23 @@ from prometheus_client.exposition import choose_encoder
 from web.metrics.history import History
 from web.metrics.metrics import Metrics
 
+METRICS = "/metrics"
 
-def metrics_api(metrics: Metrics, history: History) -> APIRouter:
+
+def figures(metrics: Metrics) -> APIRouter:
     router = APIRouter()
 
-    @router.get("/metrics")
+    @router.get(METRICS)
     async def exported(request: Request) -> Response:
         """Everything, as Prometheus reads it: its text format, or OpenMetrics for who asks for that."""
         encode, media_type = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(metrics.registry), headers={"Content-Type": media_type})
+
+    return router
+
+
+def metrics_api(metrics: Metrics, history: History) -> APIRouter:
+    router = figures(metrics)
 
     @router.get("/api/activity")
     async def activity() -> dict[str, Any]:

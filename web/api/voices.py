@@ -184,8 +184,8 @@ async def _words(service: Service, sound: Samples) -> str:
         return ""  # the user can still write them
 
 
-def _keep(folder: Path, upload: Upload) -> tuple[str, Samples]:
-    """Decode what was sent and keep its sound, 24 kHz mono, under a name of our own making. Raises Problem."""
+def sound_of(upload: Upload, rate: int = MOUTH_RATE) -> Samples:
+    """What was sent, mono at `rate`. Raises Problem."""
     try:
         content = base64.b64decode(upload.data, validate=True)
     except (binascii.Error, ValueError):
@@ -196,13 +196,19 @@ def _keep(folder: Path, upload: Upload) -> tuple[str, Samples]:
         raise Problem(413, f"The recording may have {MAX_RECORDING // 1_000_000} MB: cut it to half a minute.", "data")
     wanted = f"it should be {SHORTEST_S:.0f} to {LONGEST_S:.0f} s, and 10 to 30 s serve best."
     try:
-        sound = decode(io.BytesIO(content), MOUTH_RATE, LONGEST_S)
+        sound = decode(io.BytesIO(content), rate, LONGEST_S)
     except TooLong as error:
         raise Problem(422, f"The recording is longer than {LONGEST_S:.0f} s: {wanted}", "data") from error
     except Undecodable as error:
         raise Problem(422, f"The file {error}", "data") from error
-    if (seconds := len(sound) / MOUTH_RATE) < SHORTEST_S:
+    if (seconds := len(sound) / rate) < SHORTEST_S:
         raise Problem(422, f"The recording is {seconds:.1f} s long: {wanted}", "data")
+    return sound
+
+
+def _keep(folder: Path, upload: Upload) -> tuple[str, Samples]:
+    """Keep what was sent, 24 kHz mono, under a name of our own making. Raises Problem."""
+    sound = sound_of(upload)
     stem = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(upload.name).stem).strip("-_")[:48] or "voice"
     try:
         folder.mkdir(parents=True, exist_ok=True)

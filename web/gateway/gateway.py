@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from fastapi import FastAPI
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from config import SettingsError
 from web.api.audio.errors import error_response
+from web.api.metrics import METRICS, figures
 from web.forwarded import Network, comes_from
 from web.gateway.accounts import Accounts, AccountsError, user_name
 from web.gateway.home import Home, HomeTaken
 from web.gateway.user import Lender, User
-from web.guard import given_cookies, given_in_the_address, given_keys
+from web.guard import OneToken, given_cookies, given_in_the_address, given_keys
 from web.service import Dismissal
 
 NAMED = "parley.user"
@@ -64,17 +66,28 @@ class Gateway:
     given_by = "that you were given for this server"
 
     def __init__(
-        self, lender: Lender, users: Path, accounts: Accounts, *, patience_s: float = ARRIVE_S, idle_s: float = IDLE_S
+        self,
+        lender: Lender,
+        users: Path,
+        accounts: Accounts,
+        watching: str | None = None,
+        *,
+        patience_s: float = ARRIVE_S,
+        idle_s: float = IDLE_S,
     ) -> None:
         """
         Args:
             users: the folder that has a folder for each user.
+            watching: the token that opens the figures, and nothing of any user; None where nobody watches.
             patience_s: how long another gateway may take to give a user up.
             idle_s: how long a user who does nothing stays.
         """
         self.lender = lender
         self.accounts = accounts
         self._folder = users
+        self._watching = OneToken(watching)
+        self._figures = FastAPI(openapi_url=None)
+        self._figures.include_router(figures(lender.metrics))
         self._patience_s = patience_s
         self._idle_s = idle_s
         self._here: dict[str, tuple[User, _Visits]] = {}
@@ -88,7 +101,7 @@ class Gateway:
         return NAMED not in scope
 
     def fit(self, key: str) -> bool:
-        return self.accounts.owner_of(key) is not None
+        return self.accounts.owner_of(key) is not None or self._watching.fit(key)
 
     def opens(self, key: str) -> bool:
         """Whether it is a short-lived key that one of the users here has made."""
@@ -101,9 +114,7 @@ class Gateway:
         """The user whom a trusted proxy names; otherwise the one whose key is given, in the guard's order."""
         if NAMED in scope:
             return str(scope[NAMED])
-        headers = Headers(scope=scope)
-        keys = (*given_keys(headers), *given_cookies(headers), *given_in_the_address(scope))
-        return next((name for key in keys if (name := self.accounts.owner_of(key) or self._maker(key))), None)
+        return next((name for key in _given(scope) if (name := self.accounts.owner_of(key) or self._maker(key))), None)
 
     @property
     def here(self) -> dict[str, User]:
@@ -114,6 +125,9 @@ class Gateway:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         name = self.who(scope)
+        if name is None and scope["path"] == METRICS and any(map(self._watching.fit, _given(scope))):
+            await self._figures(scope, receive, send)
+            return
         if name is None:
             await answer(scope, receive, send, 401, f"Send the token {self.given_by}.")
             return
@@ -172,9 +186,12 @@ class Gateway:
             dismissal: None lets a user go who does nothing, and nobody else.
         """
         async with self._door(name):
-            if name not in self._here or (dismissal is None and not self._here[name][1].over.is_set()):
+            if name not in self._here:
                 return
-            user, visits = self._here.pop(name)
+            user, visits = self._here[name]
+            if dismissal is None and (not visits.over.is_set() or user.service.timers.running):
+                return
+            del self._here[name]
             try:
                 if dismissal is not None:
                     user.service.dismiss(dismissal)
@@ -207,6 +224,14 @@ class Gateway:
 def _wanted(homes: Mapping[str, Home]) -> set[str]:
     """Looks at the disk."""
     return {name for name, home in homes.items() if home.wanted()}
+
+
+def _given(scope: Scope) -> Iterator[str]:
+    """Keys in the guard's order."""
+    headers = Headers(scope=scope)
+    yield from given_keys(headers)
+    yield from given_cookies(headers)
+    yield from given_in_the_address(scope)
 
 
 class NamedByProxy:

@@ -35,7 +35,17 @@ from web.gateway.user import Lender
 from web.guard import Address, Guard
 from web.places import Places, of_this_machine
 from web.probes import Probes, unready
-from web.serve import ServeError, Server, believed, data_folder, listed, listen, load_settings, server_config
+from web.serve import (
+    ServeError,
+    Server,
+    access_token,
+    believed,
+    data_folder,
+    listed,
+    listen,
+    load_settings,
+    server_config,
+)
 
 USERS, GATEWAYS = "users", "gateways"
 """Folders in the data folder: of what is a user's, and of what a gateway logs."""
@@ -91,7 +101,8 @@ def serve_gateway(options: GatewayOptions) -> int:
                 options.host, port, origins=frozenset(listed(options.origins)), public=listed(options.public)
             )
             memories = Memories()
-            gateway = Gateway(lender(settings, data, memories, address, options.most), data / USERS, accounts)
+            lent = lender(settings, data, memories, address, options.most)
+            gateway = Gateway(lent, data / USERS, accounts, access_token(data))
             app = around(gateway, address, believed(options.proxies), options.header, running(gateway, file))
             server = Server(
                 server_config(app),
@@ -126,9 +137,8 @@ def around(
     """The gateway, and what stands before it: probes, whom a proxy names, the guard."""
     lent = gateway.lender
     app: ASGIApp = Router(default=gateway, redirect_slashes=False, lifespan=life)
-    app = Guard(
-        app, address, bounds(lambda: lent.settings), BODIES, opens=gateway.opens, keys=gateway
-    )  # fmt: skip
+    larger = bounds(lambda: lent.settings)
+    app = Guard(app, address, larger, BODIES, gateway.opens, refused=lent.metrics.refused, keys=gateway)
     app = NamedByProxy(Forwarded(app, proxies), proxies, header)
     return Probes(app, lambda: unready(lent.engines, lent.places) or lacking(lent.memories))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from fastapi import FastAPI
 
 from config import Settings, SettingsStore
 from config.personal import first_strange, of_a_person
+from pipeline.engine import EngineStatus
 from pipeline.engines.lent import LentEngines
 from pipeline.engines.memories import Memories, Owned
 from pipeline.engines.running import Engines
@@ -19,6 +21,8 @@ from web.api.audio.queue import Queues
 from web.app import personal_app
 from web.changes import SettingsRefused
 from web.gateway.home import Home
+from web.metrics.metrics import Metrics
+from web.metrics.readings import Readings, read
 from web.places import Places
 from web.realtime.client_secrets import ClientSecrets
 from web.service import Service
@@ -35,12 +39,14 @@ class Lender:
         places: Places,
         host: str,
         chroma: ChromaServer | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         """
         Args:
             settings: as everyone may know them (config/personal.py).
             host: what the gateway was told to listen on.
             chroma: where the memories' vectors are; None is beside each memory.
+            metrics: count what everybody does.
         """
         self.engines = engines
         self.memories = memories
@@ -48,7 +54,18 @@ class Lender:
         self.places = places
         self.host = host
         self.chroma = chroma
-        self.queues = Queues()
+        self.metrics = metrics or Metrics()
+        self.queues = Queues(self.metrics.refused)
+        self.building = asyncio.Lock()
+        """One app at a time: pydantic's models of the same class are not made by two threads at once."""
+        self.metrics.registry.register(Readings(partial(read, self, self.queues.by_kind, places.most)))
+
+    def health(self) -> Mapping[str, EngineStatus]:
+        """Of the engines, and of what holds the memories."""
+        return self.engines.health() | {"memory": self.memories.status}
+
+    def busy(self) -> Mapping[str, int]:
+        return self.engines.busy()
 
 
 class User:
@@ -90,12 +107,14 @@ class User:
             store,
             folder,
             of_a_person(lender.settings, own),
-            lender.places,
-            partial(check_personal, lender.settings),
+            lender.metrics,
+            places=lender.places,
+            rules=partial(check_personal, lender.settings),
         )
         if notice is not None:
             self.service.tell("warning", notice)
-        self.app = await asyncio.to_thread(personal_app, self.service, lender.host, lender.queues, self.secrets)
+        async with lender.building:
+            self.app = await asyncio.to_thread(personal_app, self.service, lender.host, lender.queues, self.secrets)
         await self._held.enter_async_context(self.app.router.lifespan_context(self.app))
         await engines.start()  # the memory, which a conversation that goes on again is read from
 

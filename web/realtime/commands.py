@@ -239,8 +239,7 @@ class Commands:
 
     async def _transcribed(self, item: parts.Message) -> parts.Message:
         """With the words of its sound. Raises Refusal for a message that cannot be told to the language model."""
-        if any(part.type == "input_image" for part in item.content):
-            raise Refusal("image_not_supported", "The language model cannot see images: send text.", "item.content")
+        _without_images(item, "item.content")
         content = []
         for part in item.content:
             words = part.transcript or part.text
@@ -359,6 +358,9 @@ class Commands:
         request = self._wishes.request_for(options)
         if options.input is not None:
             request = replace(request, history=tuple(self._given(each) for each in options.input))
+        if request.tool_choice not in ("auto", "none") and not self._conversation.calls_tools:
+            why = "The language model here calls no tools: choose one that does on the setup page."
+            raise Refusal("invalid_value", why, "response.tool_choice")
         if options.conversation == "none":
             return self._respond_aside(options, request)
         narrator = self._narrator
@@ -421,6 +423,8 @@ class Commands:
     def _given(self, item: parts.Item | parts.ItemReference) -> Message:
         if isinstance(item, parts.ItemReference):
             item = self._item(item.id, "item_reference_invalid_item_id")
+        if isinstance(item, parts.Message):
+            _without_images(item, "response.input")
         return _message(item)
 
     def _cancel(self, response_id: str | None) -> list[wire.ServerEvent]:
@@ -461,6 +465,12 @@ class Commands:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _without_images(item: parts.Message, param: str) -> None:
+    """Raises Refusal."""
+    if any(part.type == "input_image" for part in item.content):
+        raise Refusal("image_not_supported", "The language model cannot see images: send text.", param)
 
 
 def _message(item: parts.Item) -> Message:

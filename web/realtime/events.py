@@ -345,6 +345,13 @@ class ParleyTranscript(_Parley[Literal["parley.transcript"]]):
     stable: int
 
 
+class ParleySpeaker(_Parley[Literal["parley.speaker"]]):
+    """Whose voice a turn was, where people are told apart: `user` is the owner of the memory, `guest` is not known."""
+
+    item_id: str
+    speaker: str
+
+
 class ParleyPause(_Parley[Literal["parley.pause"]]):
     """Stop playing at once, keep what is queued: this may be an interruption."""
 

@@ -139,6 +139,8 @@ class Narrator:
                 yield wire.ParleyTranscript(item_id=self._user(event), text=event.text, stable=event.stable)
             case events.UserSaid():
                 yield from self._user_said(event)
+            case events.SpeakerTold():
+                yield wire.ParleySpeaker(item_id=self._user(event), speaker=event.speaker)
             case events.MemoryRecalled():
                 yield wire.ParleyRecalled(
                     turn=event.turn,

@@ -50,7 +50,7 @@ def tree(text: str | None) -> dict[str, Any]:
         raise Refusal("invalid_message", "Send events as text messages in JSON; sound goes in base64.")
     try:
         read = parsed(text)
-    except (ValueError, RecursionError):
+    except ValueError:
         raise Refusal("invalid_json", "This message is not JSON.") from None
     if not isinstance(read, dict):
         raise Refusal("invalid_json", "A message must be a JSON object with a type.")

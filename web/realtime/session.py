@@ -91,7 +91,8 @@ class Call:
         self._commands: Commands | None = None
         """None while the engines are loading."""
         self._conversation: Conversation | None = None
-        self._early: deque[wire.AnyClientEvent] = deque()
+        self._early: deque[tuple[wire.AnyClientEvent, list[wire.ServerEvent]]] = deque()
+        """And what is told of each before it is obeyed."""
         """What the client asked for while the engines were loading."""
         self._settings_behind = False
         """Whether the conversation has not taken the settings yet, for an engine that was not ready."""
@@ -207,6 +208,9 @@ class Call:
             event_id = message["event_id"] if isinstance(message.get("event_id"), str) else None
             event, left_out = understood(message)
             told: list[wire.ServerEvent] = [refused(each, event_id) for each in left_out]
+            if self._waits(event):
+                self._early.append((event, told))
+                return []
             return [*told, *await self._obey(event)]
         except Refusal as refusal:
             return [refused(refusal, event_id)]
@@ -216,26 +220,29 @@ class Call:
         if event.type.startswith("parley.") and not self._narrator.parley:
             raise Refusal("parley_not_asked_for", "Ask for the parley messages first: connect with ?parley=1.")
         if self._commands is None or self._card is None:
-            if isinstance(event, wire.InputAudioBufferAppend):
-                return []  # said to someone who is not there yet
-            if len(self._early) >= EARLY:
-                raise Refusal("engines_loading", "The engines are still loading; wait for session.created.")
-            self._early.append(event)
-            return []
+            return []  # sound, said to someone who is not there yet
         if isinstance(event, wire.OutputAudioBufferClear):
             self._report()  # of what is stopped now
         if isinstance(event, wire.ParleySoundcardStart | wire.ParleySoundcardStop):
             return await self._switch_card(self._card, isinstance(event, wire.ParleySoundcardStart))
         return await self._commands.obey(event)
 
+    def _waits(self, event: wire.AnyClientEvent) -> bool:
+        """Whether there is nobody yet to do it. Raises Refusal where too much waits already."""
+        if self._commands is not None or isinstance(event, wire.InputAudioBufferAppend):
+            return False
+        if len(self._early) >= EARLY:
+            raise Refusal("engines_loading", "The engines are still loading; wait for session.created.")
+        return True
+
     async def _catch_up(self) -> None:
         """Do what the client has asked for before there was anyone to do it: some do not wait, nor ask twice."""
         while self._early:
-            event = self._early.popleft()
+            event, answers = self._early.popleft()
             try:
-                answers = await self._obey(event)
+                answers += await self._obey(event)
             except Refusal as refusal:
-                answers = [refused(refusal, event.event_id)]
+                answers.append(refused(refusal, event.event_id))
             for answer in answers:
                 await self._outgoing.put(answer)
 

@@ -207,7 +207,7 @@ class Handler:
         if self._reading is not None:
             return  # the whole of what comes in chunks, for those who do not take chunks
         if len(_text(asked.text)) > LONGEST:
-            raise Refused(400, f"A text may have at most {LONGEST} characters.")
+            raise Refused(400, f"A text may have at most {LONGEST} characters.", code="invalid_request")
         reading = _Reading(await self._voice(asked.voice))
         await self._speak(reading, asked.text)
         await self._end(reading)
@@ -218,7 +218,7 @@ class Handler:
             return
         reading.characters += len(_text(text))
         if reading.characters > LONGEST:
-            raise Refused(400, f"A text may have at most {LONGEST} characters.")
+            raise Refused(400, f"A text may have at most {LONGEST} characters.", code="invalid_request")
         for clause in reading.splitter.feed(text):
             await self._speak(reading, clause)
 

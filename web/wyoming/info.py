@@ -20,7 +20,7 @@ from config.engines import CATALOGUE, Stage, named
 from config.packages import KOKORO_VOICES
 from pipeline.engine import EngineError
 from web.api.audio.errors import Refused
-from web.api.audio.voice_choice import OWN
+from web.api.audio.voice_choice import OWN, speakable
 from web.service import Service
 from web.voices import Voices
 
@@ -33,7 +33,7 @@ WHISPER = (
     "ka be tg sd gu am yi lo uz fo ht ps tk nn mt sa lb my bo tl mg as tt haw ln ha ba jw su yue"
 ).split()
 """The languages of its multilingual models (openai/whisper, tokenizer.py), the best known first."""
-ENGLISH_MINDS = "SmolLM2"
+ENGLISH_MINDS = "smollm2"
 """Its model card names no other language."""
 
 
@@ -70,7 +70,7 @@ def ears_languages(service: Service) -> list[str]:
 def mind_languages(service: Service) -> list[str]:
     """Those of the ears, of which a small mind knows English only."""
     mind = service.settings.mind
-    if mind.engine == "builtin" or ENGLISH_MINDS in named("mind", mind.engine, mind.model):
+    if mind.engine == "builtin" or ENGLISH_MINDS in named("mind", mind.engine, mind.model).lower():
         return ["en"]
     return ears_languages(service)
 
@@ -97,7 +97,7 @@ async def _voices(service: Service, voices: Voices) -> list[TtsVoice]:
             TtsVoice(**_about(voice.name, voice.label), languages=[_language(voice.name) or "en"])
             for voice in await service.engines.voices()
         ]
-    offered += [TtsVoice(**_about(voice.id, voice.name), languages=["en"]) for voice in voices.all()]
+    offered += [TtsVoice(**_about(voice.id, voice.name), languages=["en"]) for voice in speakable(service, voices)]
     return offered
 
 

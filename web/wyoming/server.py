@@ -7,13 +7,15 @@ import logging
 import socket
 from contextlib import suppress
 
+from wyoming.error import Error
+
 from web import unread
 from web.api.audio.queue import Queues
 from web.service import Service
 from web.unread import drop
 from web.voices import Voices
 from web.wyoming.handler import Handler
-from web.wyoming.wire import LINE
+from web.wyoming.wire import LINE, write_event
 
 MOST = 16
 """Clients at once; further ones are hung up on."""
@@ -43,6 +45,9 @@ class WyomingServer:
         assert client is not None
         if len(self._clients) >= MOST:
             logger.warning("A Wyoming client was turned away: %d are connected.", MOST)
+            told = Error(f"{MOST} clients are connected already: try again later.", "too_many_clients")
+            with suppress(ConnectionError, TimeoutError):
+                await write_event(writer, told)
             writer.close()
             return
         self._clients.add(client)

@@ -59,10 +59,7 @@ async def write_event(writer: asyncio.StreamWriter, event: Eventable) -> None:
 
 
 def _object(text: bytes) -> dict[str, Any]:
-    try:
-        tree = parsed(text)
-    except RecursionError:
-        raise NotWyoming from None
+    tree = parsed(text)
     if not isinstance(tree, dict):
         raise NotWyoming
     return tree

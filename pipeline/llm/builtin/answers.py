@@ -157,10 +157,15 @@ def note(turn: Turn, match: re.Match[str]) -> str | None:
 
 
 def recollection(turn: Turn, match: re.Match[str]) -> str | None:
-    if facts.asked_for(turn.said) or not re.search(r"\b(?:i|my|me|we|our)\b", turn.said, re.IGNORECASE):
+    """In the user's own words: to a question about themselves what shares a word with it, to any other nearly all."""
+    if facts.asked_for(turn.said):
         return None
-    found = facts.recollection(turn.said, turn.still_so)
+    least = 0.0 if _OWN.search(turn.said) else 0.6
+    found = facts.recollection(turn.said, turn.still_so, least)
     return _quoted(turn, found) if found else None
+
+
+_OWN = re.compile(r"\b(?:i|my|me|we|our|us)\b", re.IGNORECASE)
 
 
 def _quoted(turn: Turn, found: facts.Statement) -> str:

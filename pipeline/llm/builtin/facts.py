@@ -259,13 +259,13 @@ def is_question(text: str) -> bool:
 
 
 def statements(prompt: Prompt) -> list[Statement]:
-    """All that the user is known to have said, oldest first, without what is being answered now."""
+    """All that who is speaking is known to have said, oldest first, without what is being answered now."""
     recalled = prompt.recalled.items if prompt.recalled else ()
-    told = sorted((item for item in recalled if item.speaker != "assistant"), key=lambda item: item.at.timestamp())
+    told = sorted((item for item in recalled if item.speaker == prompt.speaker), key=lambda item: item.at.timestamp())
     found = [Statement(item.text, item.at, here=False) for item in told]
     before = ""
     for message in prompt.history[:-1]:
-        if message.role == "user":
+        if message.role == "user" and message.speaker == prompt.speaker:
             found.append(Statement(message.text, prompt.now, here=True, after=before))
         before = message.text
     return found
@@ -308,15 +308,20 @@ def look_up(wanted: Iterable[tuple[Relation, str]], facts: Iterable[Fact]) -> st
     return None
 
 
-def recollection(question: str, told: Iterable[Statement]) -> Statement | None:
-    """The newest statement that shares most with a question for which there is no pattern."""
+def recollection(question: str, told: Iterable[Statement], least: float = 0.0) -> Statement | None:
+    """The newest statement that shares most with a question for which there is no pattern.
+
+    `least`: the share of the question's words that must be in it, then two of them at least.
+    """
     wanted = content_words(question)
     best: tuple[int, Statement] | None = None
     for statement in told:
         shared = sum(any(alike(word, other) for other in content_words(statement.text)) for word in wanted)
         if shared and not is_question(statement.text) and (best is None or shared >= best[0]):
             best = (shared, statement)
-    return best[1] if best else None
+    if best is None or (least and best[0] < max(2, least * len(wanted))):
+        return None
+    return best[1]
 
 
 def _told(sentence: str, thing: str) -> Fact | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from pipeline.llm import Prompt
+from pipeline.llm import Message, Prompt
 from pipeline.llm.builtin import answers
 from pipeline.llm.builtin.turn import Turn
 from pipeline.llm.builtin.words import tidy, without_lead_in
@@ -49,6 +49,14 @@ LONGEST, MOST = 1_000, 100
 """Characters of a message that are looked at, and messages: what is spoken is shorter, a client may send megabytes."""
 
 
+def to_go_on(prompt: Prompt) -> Prompt:
+    """Asked for a reply where the user has said nothing new, who replies goes on, or begins."""
+    if not prompt.history or prompt.history[-1].role == "user":
+        return prompt
+    begun = any(message.role == "assistant" for message in prompt.history)
+    return replace(prompt, history=(*prompt.history, Message("user", "Go on." if begun else "Hello.")))
+
+
 def clipped(prompt: Prompt) -> Prompt:
     """What of it is looked at."""
     recent = prompt.history[-MOST:]
@@ -57,7 +65,7 @@ def clipped(prompt: Prompt) -> Prompt:
 
 def answer(prompt: Prompt) -> str:
     """The reply to the last message of the history."""
-    prompt = clipped(prompt)
+    prompt = to_go_on(clipped(prompt))
     said = tidy(prompt.history[-1].text) if prompt.history else ""
     turn = Turn(prompt, without_lead_in(said))
     return next(reply for rule in RULES if (reply := rule.reply(turn)))
@@ -103,7 +111,8 @@ _MACHINE = (
     r"gpt|program|chatbot|intelligent)\b"
 )
 _VERY = r"(?:so |very |really |a bit |a little |quite |too |just )*"
-_QUESTION = r"(?:what|who|where|when|which|why|how|do|did|does|is|was|are|tell me|am|have|remind me)\b"
+_QUESTION = r"(?:what|who|where|when|which|why|how|do|did|does|is|was|are|will|tell me|am|have|remind me)\b"
+_HERE_AND_NOW = r"(?: right| just| here| now| today| at the moment| parley)*"
 _ALWAYS = r"."
 
 RULES: tuple[Rule, ...] = (
@@ -208,13 +217,15 @@ RULES: tuple[Rule, ...] = (
         r"tell me about me$",
     ),
     _rule("You decide what I keep. The memory page lets you correct or delete anything.", r"(?:please )?forget\b"),
-    # -- what it cannot know or do
+    # -- what it cannot know or do, but for what the user told of it: their plans, things and people
     _rule(
         answers.weather,
         r".*\b(?:weather|forecast|temperature)\b",
         r".*\bwhether (?:like|in|is)\b",
         r".*\b(?:is it|will it|going to) (?:be )?(?:rain|raining|sunny|snow|snowing|cold|warm|hot)\b",
     ),
+    _rule(answers.note, _QUESTION),
+    _rule(answers.recollection, _QUESTION),
     _rule(
         (
             "I have no connection to the outside world, so I cannot know that. Has something caught your eye?",
@@ -243,9 +254,9 @@ RULES: tuple[Rule, ...] = (
             "I would have to see that, and I cannot.",
         ),
         r".*\b(?:can|do|could) you (?:see|look|watch|smell)\b",
-        r".*\bwhat am i (?:wearing|holding|doing|looking at|thinking|eating|drinking)\b",
+        rf"what am i (?:wearing|holding|doing|looking at|thinking|eating|drinking){_HERE_AND_NOW}$",
         r"how do i look\b",
-        r"where am i\b",
+        rf"where am i{_HERE_AND_NOW}$",
         r"(?:what|who) is (?:that )?(?:behind|in front of|next to|beside|near|in|on) (?:me|us|my \w+|this|the room)\b",
         r"how many fingers\b",
     ),
@@ -341,9 +352,7 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "All right. What would you rather talk about?", r"(?:no|nope|not really|no thanks|no thank you)$", about="talk"
     ),
-    # -- questions about what was said once, choices, and all the rest
-    _rule(answers.note, _QUESTION),
-    _rule(answers.recollection, _QUESTION),
+    # -- what was not told, choices, and all the rest
     _rule(answers.untold_fact, _ALWAYS),
     _rule(
         (

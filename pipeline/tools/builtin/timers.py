@@ -14,6 +14,8 @@ from pipeline.tools.toolbox import ToolFailed
 
 MOST = 20
 LONGEST_S = 24 * 3600.0
+LONGEST = 100
+"""Characters of a duration that are read."""
 
 Say = Callable[[str], None]
 
@@ -57,6 +59,11 @@ class Timers:
         finally:
             if self._listening.get(conversation) is say:
                 del self._listening[conversation]
+
+    @property
+    def running(self) -> bool:
+        """Whether there is something left to say: a timer runs, or one has ended while nobody listened."""
+        return bool(self._timers or self._unsaid)
 
     def stop(self) -> None:
         for timer in self._timers:
@@ -125,7 +132,7 @@ def _seconds(duration: str) -> float:
     """Raises ToolFailed."""
     if re.fullmatch(r"\s*\d+(?:\.\d+)?\s*", duration):
         raise ToolFailed("Say whether that is seconds, minutes or hours.")
-    total = sum(float(part["count"]) * _UNITS[part["unit"].lower()] for part in _PART.finditer(duration))
+    total = sum(float(part["count"]) * _UNITS[part["unit"].lower()] for part in _PART.finditer(duration[:LONGEST]))
     if not 0 < total <= LONGEST_S:
         raise ToolFailed("Give a duration between 1 second and 24 hours, such as “10 minutes”.")
     return total

@@ -41,6 +41,13 @@ def ask(*said: str, recalled: Recall | None = None, now: datetime = NOW, persona
     return answer(prompt(*said, recalled=recalled, now=now, persona=persona))
 
 
+def test_asked_again_without_a_word_it_does_not_answer_itself() -> None:
+    told = Message("user", "I have a dog."), Message("assistant", "I feel lonely today.")
+    assert answer(Prompt(DEFAULT_PERSONA, told, None, NOW)).startswith("That was all I had to say")
+    greet = Message("system", "Greet the user, whose name is Ann.")
+    assert answer(Prompt(DEFAULT_PERSONA, (greet,), None, NOW)) == ask("Hello.")
+
+
 # Memory
 
 
@@ -57,6 +64,35 @@ def ask(*said: str, recalled: Recall | None = None, now: datetime = NOW, persona
 )  # fmt: skip
 def test_tomorrow_it_knows_what_the_dog_is_called(told: str, asked: str) -> None:
     assert ask(asked, recalled=recall(told)) == "Your dog is called Rufus."
+
+
+@pytest.mark.parametrize(
+    ("told", "asked"),
+    [
+        ("I am going to Paris with Anna in May.", "Where am I going in May?"),
+        ("I am going to Paris with Anna in May.", "Will I go to Paris?"),
+        ("I have a dentist appointment on Tuesday.", "What am I doing on Tuesday?"),
+        ("My sister Clara is getting married on the 12th of June.", "When will my sister get married?"),
+        ("We will stay at the hotel Lutetia.", "where will we stay"),
+        ("My train leaves at 7:40.", "When does my train leave?"),
+        ("Anna will bring the tent.", "What will Anna bring?"),
+        ("Anna will bring the tent.", "who will bring the tent"),
+    ],
+)
+def test_plans_things_and_people_are_looked_for_in_memory_first(told: str, asked: str) -> None:
+    """Before a rule says that it has no eyes, or that the future is hidden."""
+    others = ("I like rain.", "Anna is my sister.", "I was in Oslo in March.")
+    assert ask(asked, recalled=recall(told, *others)) == f"Yesterday you told me: “{told}”"
+    assert "told me: " not in ask(asked), "nothing was told"
+
+
+@pytest.mark.parametrize(
+    "asked",
+    ["What is the weather like in Paris in May?", "Will it rain in May?", "where am i", "what am I wearing now",
+     "who won the match in Paris", "what will happen in May", "how much is a ticket to Paris"],
+)  # fmt: skip
+def test_what_was_told_of_something_else_is_not_quoted(asked: str) -> None:
+    assert "told me" not in ask(asked, recalled=recall("I am going to Paris with Anna in May.", "I bought a ticket."))
 
 
 @pytest.mark.parametrize(

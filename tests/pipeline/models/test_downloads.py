@@ -18,7 +18,7 @@ from config.cache import is_here
 from config.fetches import MIMI, speech_model_files, whisper_files
 from csm.codec.checkpoint import ORIGINAL_FILE
 from pipeline.models.downloads import choose
-from pipeline.models.plan import TransferRate
+from pipeline.models.plan import FetchPlan, File, Tick, TransferRate, Watch
 from tests.csm.tiny import write_checkpoint
 from tests.support.hub import Hub, digest, serve
 
@@ -350,3 +350,14 @@ def test_speed_is_of_the_last_seconds() -> None:
     for second in range(2, 20):
         speed = rate.speed(float(second), 100 + 10 * second)
     assert speed == pytest.approx(10)
+
+
+def test_the_time_left_is_not_told_while_nothing_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package comes whole: until then a few bytes a second would make years."""
+    plan = FetchPlan((File("someone/model", "a" * 40, "weights.bin", 100_000_000, "b" * 64),))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    seconds, ticks = iter([0.0, 1.0, 2.0, 3.0]), list[Tick]()
+    watch = Watch(plan, ticks.append, lambda: next(seconds))
+    for count in (0, 1000, 1000, 30_000_000):
+        watch.add(count)
+    assert [tick.left_s is None for tick in ticks] == [True, True, True, False]

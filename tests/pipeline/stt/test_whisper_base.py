@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +18,8 @@ from pipeline.ends.file import read_sound
 from pipeline.stt import CannotFulfil, TranscriptionWishes
 from pipeline.stt.decoder import WHOLE_S, Decoded, Decoder
 from pipeline.stt.plausible import repeats
+from pipeline.stt.together import Features, Together
+from tests.pipeline.stt.test_together import until
 from tests.support.real_models import folder
 from tests.support.recordings import recording
 
@@ -137,3 +142,22 @@ def test_wishes_that_cannot_be_fulfilled_are_refused(decoder: Decoder) -> None:
         list(decoder.write_down(np.zeros(16_000, np.float32), TranscriptionWishes(language="xx")))
     *_, silence = decoder.write_down(np.zeros(16_000, np.float32), TranscriptionWishes())
     assert silence is not None and silence.text == "" and silence.no_speech == 1.0
+
+
+def test_several_are_encoded_together_where_that_is_of_use(make: Make) -> None:
+    """As on a graphics card: the same words as alone, whoever else is in the batch."""
+    decoder, names = make(None), ("weather_question.wav", "austen_0880.wav", "austen_0890.wav")
+    sizes: list[int] = []
+
+    def encoded(features: Sequence[Features]) -> Sequence[Any]:
+        sizes.append(len(features))
+        if len(sizes) == 1:
+            until(lambda: len(together._waiting) == len(names) - 1)  # those who come meanwhile are the next batch
+        return decoder._encoded(features)
+
+    decoder._in_turn, decoder._encode = nullcontext(), (together := Together(encoded, 8))
+    with ThreadPoolExecutor(len(names)) as threads:
+        sounds = [in_a_room(read_sound(recording(name))) for name in names]
+        decoded = [*threads.map(lambda sound: answer(decoder, sound), sounds)]
+    assert [words(each.text) for each in decoded] == [SAID[name] for name in names]
+    assert sizes == [1, len(names) - 1]

@@ -113,9 +113,3 @@ def test_the_clauses_do_not_depend_on_how_the_text_arrived(text: str, sizes: lis
 )
 def test_what_was_reached_of_a_text_is_whole_words_in_proportion(share: float, heard: str) -> None:
     assert reached("One two, three four.", share) == heard
-
-
-@pytest.mark.parametrize("text", ["…" * 20_000, "a. " * 6000, "[a" * 9000, "```" + "x" * 20_000, " \n" * 9000])
-def test_the_time_grows_with_the_length_only(text: str) -> None:
-    """A cubic splitter would not return within the suite's life."""
-    assert "".join("".join(clauses(text)).split()) == "".join(text.split())

@@ -22,7 +22,8 @@ from csm.checkpoint.adapter_formats import write_adapter
 from pipeline.audio import EAR_RATE, Samples
 from pipeline.engine import EngineError
 from pipeline.tts import Spoken
-from pipeline.tts.csm import PARLEY, USER, Csm, Floor, Synthesizer, Talk, load
+from pipeline.tts.csm import Csm
+from pipeline.tts.csm_talks import PARLEY, USER, Floor, Synthesizer, Talk, load
 from tests.csm.mlx_here import mlx_is_here
 from tests.csm.tiny import TINY, voice, write_checkpoint
 from tests.csm.training.lessons import random_adapter

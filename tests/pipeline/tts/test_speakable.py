@@ -172,12 +172,3 @@ def test_no_word_beside_a_number_is_lost(words: list[str], number: int) -> None:
 def test_what_can_be_said_is_said_as_it_is(text: str) -> None:
     once = speakable(text)
     assert speakable(once) == once
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["(" * 5000, "*" * 5000, "[a](" * 2000, "1," * 5000, "a@" * 3000, "`" * 4999, "- " * 4000, "…" * 8000, "a." * 5000],
-)
-def test_long_nonsense_takes_no_long_time(text: str) -> None:
-    """Catastrophic backtracking would not return within the suite's life."""
-    speakable(text)

@@ -50,7 +50,7 @@ def place(cluster: Cluster, wanted: Wanted, **options: Any) -> RayPlace:
 
 @asynccontextmanager
 async def reached(wanted: Wanted, each: int = 1, **options: Any) -> AsyncIterator[tuple[StandIn, RayPlace]]:
-    async with standing_in(each, stage=wanted) as stand_in, listening(stand_in):
+    async with standing_in({"stage": wanted}, each) as stand_in, listening(stand_in):
         there = place(stand_in.cluster, wanted, **options)
         await there.start(lambda progress: None)
         try:
@@ -172,7 +172,7 @@ async def test_a_cluster_that_goes_away_and_comes_back() -> None:
         if len(waits) > 3:
             await back.wait()
 
-    async with standing_in(stage=echo()) as stand_in:
+    async with standing_in({"stage": echo()}) as stand_in:
         there = place(stand_in.cluster, echo(), sleep=sleep, look_s=0.05)
         async with listening(stand_in):
             await there.start(lambda progress: None)
@@ -190,7 +190,7 @@ async def test_a_cluster_that_goes_away_and_comes_back() -> None:
 
 
 async def test_nothing_is_there_at_the_start(tmp_path: Path) -> None:
-    async with standing_in() as stand_in:
+    async with standing_in({}) as stand_in:
         there = place(stand_in.cluster, echo())
         with pytest.raises(EngineError, match="cannot be reached"):
             await there.start(lambda progress: None)
@@ -207,7 +207,7 @@ async def test_what_is_there_is_not_what_is_asked_for(monkeypatch: pytest.Monkey
         return str(refusal.value)
 
     here, other, elsewhere = Path("/here/diary"), Path("/here/log"), Path("/elsewhere/diary")
-    async with standing_in(stage=talkers(here)) as stand_in, listening(stand_in):
+    async with standing_in({"stage": talkers(here)}) as stand_in, listening(stand_in):
         there = stand_in.cluster
         assert "refuses the key" in await refused(talkers(here), Cluster(there.url, "another"))
         assert "runs the talkers, and the settings ask for the echo" in await refused(echo(), there)
@@ -230,8 +230,46 @@ async def test_a_stage_without_a_free_replica_is_told_and_not_waited_for() -> No
         assert await there.call("echo", 1) == [1]
 
 
+@asynccontextmanager
+async def far_away(cluster: Cluster, delay_s: float) -> AsyncIterator[Cluster]:
+    """The same cluster behind a network that takes so long in each direction."""
+    port = int(cluster.url.rpartition(":")[2])
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        loop = asyncio.get_running_loop()
+        while data := await reader.read(1 << 16):
+            loop.call_later(delay_s, writer.write, data)
+        loop.call_later(delay_s, writer.close)
+
+    async def joined(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.gather(carry(reader, back), carry(there, writer), return_exceptions=True)
+
+    async with await asyncio.start_server(joined, "127.0.0.1", 0) as server:
+        yield Cluster(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", cluster.key)
+
+
+async def test_over_a_slow_network_it_is_slower_and_the_same() -> None:
+    async with (
+        standing_in({"stage": echo()}, 2) as stand_in,
+        listening(stand_in),
+        far_away(stand_in.cluster, 0.1) as cluster,
+    ):
+        there = place(cluster, echo())
+        await there.start(lambda progress: None)
+        assert [number async for number in there.stream("count", 20)] == [*range(20)]
+        async with aclosing(there.stream("count", 1_000_000)) as numbers:
+            await anext(numbers)
+            await stand_in.kill(stand_in.routed[-1])
+            with pytest.raises(WorkerDied):
+                async for _ in numbers:
+                    pass
+        assert await there.call("echo", 1) == [1]
+        await there.stop()
+
+
 async def test_what_is_no_message_of_ours_ends_the_socket() -> None:
-    async with standing_in(stage=echo()) as stand_in, listening(stand_in):
+    async with standing_in({"stage": echo()}) as stand_in, listening(stand_in):
         for message in (b"", b"\x80\x04N.", b"\x00\x00\x00\x02[]", b'\x00\x00\x00\x0e["call",0,"id"]', "text"):
             headers = {"Authorization": f"Bearer {KEY}"}
             async with connect(stand_in.cluster.seat("stage", ""), additional_headers=headers, proxy=None) as socket:

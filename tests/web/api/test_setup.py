@@ -360,6 +360,7 @@ def test_a_model_is_not_offered_for_a_program_that_is_not_installed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("web.changes.look", lambda: machine(gpus=card(24)))
     old, new = Settings(), Settings()
     new.mind.engine = "vllm"
     for python, lacking in ((tmp_path / "nowhere", None), (tmp_path, {"stage": "mind", "engine": "vllm", "model": ""})):
@@ -368,6 +369,24 @@ def test_a_model_is_not_offered_for_a_program_that_is_not_installed(
             check_models(old, new)
         assert refused.value.lacking == lacking
     assert "vLLM is not installed yet" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("system", "words"), [("Linux", "Needs an NVIDIA graphics card"), ("Darwin", "vLLM runs on Linux only")]
+)
+def test_where_vllm_cannot_run_neither_it_nor_its_model_is_offered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system: str, words: str
+) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("web.changes.look", lambda: machine(system=system))
+    new = Settings()
+    new.mind.engine = "vllm"
+    for python in (tmp_path / "nowhere", tmp_path):
+        monkeypatch.setattr("web.changes.PYTHON", python)
+        with pytest.raises(SettingsRefused, match=words) as refused:
+            check_models(Settings(), new)
+        assert refused.value.lacking is None
+        assert "setup.py vllm" not in str(refused.value), "nobody installs 3.5 GB in vain"
 
 
 def test_a_profile_whose_models_are_not_here_is_refused_at_the_start(
@@ -406,6 +425,39 @@ async def test_a_key_is_forgotten_at_another_address(client: httpx.AsyncClient, 
         assert key() == "", url
     await put(url="https://third.example/v1", api_key="another")
     assert key() == "another"
+
+
+async def test_the_key_of_a_cluster_never_comes_out(client: httpx.AsyncClient, running: Running) -> None:
+    def key() -> str:
+        return running.service.settings.cluster.key.get_secret_value()
+
+    async def put(**cluster: Any) -> httpx.Response:
+        return await client.put("/api/settings", json={"cluster": cluster})
+
+    answer = await put(url="http://ray.example:8000", key="sk-secret", stages=["voice"])
+    assert answer.status_code == 200 and "sk-secret" not in answer.text
+    for path in ("/api/settings", "/api/settings/export", "/health"):
+        assert "sk-secret" not in (await client.get(path)).text
+    await put(stages=["ears", "voice"])
+    assert key() == "sk-secret"
+    await put(url="http://elsewhere.example:8000")
+    assert key() == ""
+    for wrong, sentence in (
+        ({"url": "ray.example"}, "must begin with http"),
+        ({"stages": ["mind"]}, "ears"),
+        ({"key": "a\nb"}, "a character that keys never have"),
+        ({"url": "http://ray.example:99999999", "stages": []}, "like http://cluster.example:8000"),
+    ):
+        answer = await put(**wrong)
+        assert answer.status_code == 422 and sentence in answer.text
+
+
+async def test_a_model_need_not_be_here_for_an_engine_that_is_elsewhere(client: httpx.AsyncClient) -> None:
+    elsewhere = {"cluster": {"url": "http://ray.example:8000", "stages": ["voice"]}}
+    voice = {"voice": {"engine": "csm", "model": "somebody/a-model"}}
+    assert (await client.put("/api/settings", json={**voice, **elsewhere})).status_code == 200
+    answer = await client.put("/api/settings", json={"cluster": {"stages": []}})
+    assert answer.status_code == 409 and "is not on this computer yet" in answer.text, "it would have to be, now"
 
 
 def machine(**more: Any) -> Hardware:

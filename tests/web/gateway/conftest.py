@@ -35,6 +35,8 @@ from web.guard import Address
 from web.places import Places
 from web.serve import Server, listen, server_config
 
+WATCHING = "the administrator's own token, which opens the figures"
+
 
 class ScriptedLender(ScriptedEngines):
     """As the machine's engines are, which have no memory."""
@@ -146,7 +148,7 @@ async def gateway_served(
         lent: Any = engines
         memories: Any = QuickMemories()
         lender = Lender(lent, memories, lendable(settings or Settings()), Places(most), address.host)
-        gateway = Gateway(lender, data / "users", Accounts.read(file), patience_s=patience_s, idle_s=idle_s)
+        gateway = Gateway(lender, data / "users", Accounts.read(file), WATCHING, patience_s=patience_s, idle_s=idle_s)
         app = around(gateway, address, [network(each) for each in proxies], header, running(gateway, file))
         listening = asyncio.Event()
         server = Server(server_config(app), listening.set)

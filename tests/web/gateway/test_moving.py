@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.web.gateway.conftest import gateway_served
-from tests.web.realtime.test_protocol import say, the
+from tests.web.realtime.test_protocol import eventually, say, the
 from web.drain import FAREWELL
+from web.gateway import accounts
 from web.gateway.home import Home, HomeTaken
 
 SECRET = "My dog is called Rufus."
@@ -101,3 +103,38 @@ async def test_everybody_is_told_when_the_gateway_ends(tmp_path: Path, tokens: d
             assert (await probe.get("/live")).status_code == 200
         async with served.client(tokens["anna"]) as anna_reads:
             assert (await anna_reads.get("/api/memory")).status_code == 200, "what is not a talk goes on"
+
+
+async def test_a_rolling_update_loses_no_turn(tmp_path: Path) -> None:
+    """Users type turn after turn, and connect again wherever they are let in, while one gateway takes the place of
+    the other: every turn whose reply was heard is in the memory, once and in order."""
+    tokens = [accounts.add(tmp_path / "users.json", f"user{number}") for number in range(3)]
+    async with gateway_served(tmp_path) as old, gateway_served(tmp_path) as new:
+        moved, said = asyncio.Event(), {token: list[str]() for token in tokens}
+
+        async def talk(token: str) -> str:
+            conversation: str = ""
+            number = 0
+            while True:
+                gateway = new if old.places.closed else old
+                with suppress(ConnectionClosed, InvalidStatus):
+                    async with gateway.connect(token, f"?parley=1&conversation={conversation}") as socket:
+                        conversation = (await the(socket, "session.created"))["session"]["id"]
+                        while gateway is old or not moved.is_set():
+                            words, number = f"This is number {number}.", number + 1
+                            if (await say(socket, words))["outcome"] == "completed":
+                                said[token].append(words)
+                        return conversation
+
+        talking = [asyncio.create_task(talk(token)) for token in tokens]
+        await eventually(lambda: all(len(each) >= 2 for each in said.values()))
+        await old.drain(0)
+        before = {token: len(each) for token, each in said.items()}
+        await eventually(lambda: all(len(said[token]) >= before[token] + 2 for token in tokens))
+        moved.set()
+        for token, conversation in zip(tokens, await asyncio.gather(*talking), strict=True):
+            async with new.client(token) as client:
+                asked = {"conversation": conversation, "limit": "200"}
+                turns = (await client.get("/api/memory/turns", params=asked)).json()["turns"]
+            remembered = [turn["text"] for turn in turns if turn["speaker"] == "user"]
+            assert [words for words in remembered if words in said[token]] == said[token]

@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from config import Settings
 from config.settings import ToolServer
-from tests.web.gateway.conftest import RunningGateway, gateway_served
+from tests.web.gateway.conftest import WATCHING, RunningGateway, gateway_served
 from tests.web.realtime.test_protocol import eventually, say, the
 from web.gateway import accounts
 
@@ -248,3 +248,21 @@ async def test_who_does_nothing_is_let_go_and_comes_back(tmp_path: Path, tokens:
         await eventually(lambda: not served.gateway.here)
         async with served.connect(tokens["anna"], f"?parley=1&conversation={talk}") as socket:
             assert (await the(socket, "parley.past"))["said"][0]["text"] == SECRET
+
+
+async def test_figures_are_the_administrator_s_and_tell_of_nobody(
+    served: RunningGateway, tokens: dict[str, str]
+) -> None:
+    await told(served, tokens["anna"], SECRET)
+    await told(served, tokens["ben"], "Hello.")
+    async with served.client(WATCHING.replace("'", "")) as nobody:
+        assert (await nobody.get("/metrics")).status_code == 401
+    async with served.client(WATCHING) as administrator:
+        figures = (await administrator.get("/metrics")).text
+        assert "parley_talks_total 2.0" in figures, "of everybody"
+        assert 'parley_engine_ready{engine="memory",stage="memory"} 1.0' in figures
+        assert not any(word in figures for word in ("anna", "ben", "Zebulon"))
+        for path in ("/", "/api/memory", "/talk", "/api/activity"):
+            assert (await administrator.get(path)).status_code == 401, "it opens nothing of any user"
+    async with served.client(tokens["anna"]) as anna:
+        assert (await anna.get("/metrics")).status_code == 404

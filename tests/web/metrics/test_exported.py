@@ -8,7 +8,6 @@ from pathlib import Path
 import httpx
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
-from websockets.exceptions import InvalidStatus
 
 from tests.web.conftest import Running, served
 from tests.web.metrics.exported import exported
@@ -76,8 +75,8 @@ async def test_refusals_are_counted_by_their_reason(tmp_path: Path) -> None:
             await client.get("/api/settings", headers=headers)
         await client.put("/api/settings", content="x", headers=key | {"Content-Type": "text/plain"})
         await client.put("/api/settings", content=b"x" * (2 << 20), headers=key | {"Content-Type": "application/json"})
-        with pytest.raises(InvalidStatus):
-            await running.connect(additional_headers=key)
+        async with running.connect("?parley=1", additional_headers=key) as socket:
+            assert (await Client(socket).error())["code"] == "too_many_conversations"
         client.headers.update(key)
         found = await exported(client)
     reasons = {reason: count for (name, reason), count in found.items() if name == "parley_refusals_total"}

@@ -148,3 +148,12 @@ def test_a_notice_reaches_every_page_and_only_errors_reach_other_clients() -> No
 
 def test_milliseconds() -> None:
     assert (milliseconds(24_000), samples_in(1000)) == (1000, 24_000)
+
+
+def test_whose_voice_it_was_is_told_to_our_page_alone() -> None:
+    for parley in (True, False):
+        narrator = Narrator("c")
+        narrator.parley = parley
+        messages = told(narrator, *turn(1, "hello"), events.SpeakerTold(1, 0, "Anna"))
+        told_of = [(each.item_id, each.speaker) for each in messages if isinstance(each, wire.ParleySpeaker)]
+        assert told_of == ([("item_user_1", "Anna")] if parley else [])

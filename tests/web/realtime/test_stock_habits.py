@@ -31,12 +31,13 @@ async def test_what_is_asked_before_the_session_is_there_is_done_when_it_is(tmp_
     async with served(tmp_path, engines) as running, running.connect() as socket:
         client = Client(socket)
         await client.error()
-        await client.send("session.update", session={"type": "realtime", "instructions": "Be brief."})
+        await client.send("session.update", session={"type": "realtime", "instructions": "Be brief.", "colour": "red"})
         await client.send("conversation.item.delete", item_id="nothing", event_id="mine")
         engines.failing = ""
         engines.change()
-        first, *_ = await client.until("session.updated")
+        first, second, *_ = await client.until("session.updated")
         assert first["type"] == "session.created"
+        assert second["error"]["param"] == "session.colour", "which waits for it as well"
         error = await client.error()
         assert (error["event_id"], error["code"]) == ("mine", "item_delete_invalid_item_id")
 
@@ -283,3 +284,6 @@ async def test_a_recording_is_an_item_of_its_words(running: Running, client: Cli
     ):
         await client.send("conversation.item.create", item={**item, "content": [wrong]})
         assert (await client.error())["code"] == code
+    pictured = {**item, "content": [{"type": "input_text", "text": "What is this?"}, {"type": "input_image"}]}
+    await client.send("response.create", response={"input": [pictured]})
+    assert (await client.error())["param"] == "response.input"

@@ -85,8 +85,12 @@ class Chat(_Asked):
 
 
 class Completion(_Asked):
-    prompt: Text
+    prompt: Text | Annotated[list[Text], Field(min_length=1, max_length=1)]
     logprobs: Literal[0] | None = None
+
+    @property
+    def text(self) -> str:
+        return self.prompt if isinstance(self.prompt, str) else self.prompt[0]
 
 
 def chat_api(service: Service, queue: Queue) -> APIRouter:
@@ -100,18 +104,18 @@ def chat_api(service: Service, queue: Queue) -> APIRouter:
         if (engine := passing()) is not None:
             return await passed(request, engine, "/chat/completions", body)
         asked = checked(Chat, body)
-        if asked.messages[-1].role != "user":
-            raise Refused(400, "The last message must be the user’s.", "messages")
         if not all(said.is_text for said in asked.messages):
             raise Refused(400, "This mind reads text only: leave pictures and sound out.", "messages")
-        if not asked.messages[-1].words.strip():
-            raise Refused(400, "The last message is empty: write what is to be answered.", "messages")
         persona = "\n".join(said.words for said in asked.messages if said.role in ("system", "developer"))
         history = tuple(
             Message("user" if said.role == "user" else "assistant", said.words)
             for said in asked.messages
             if said.role in ("user", "assistant")
         )
+        if not history or history[-1].role != "user" or asked.messages[-1].role in ("tool", "function"):
+            raise Refused(400, "The last message must be the user’s: this mind calls no tools for others.", "messages")
+        if not history[-1].text.strip():
+            raise Refused(400, "The last message is empty: write what is to be answered.", "messages")
         prompt = _prompt(service, persona, history, asked.temperature, asked.max_completion_tokens or asked.max_tokens)
         return await reply(request, asked, prompt, _ChatShape())
 
@@ -123,7 +127,7 @@ def chat_api(service: Service, queue: Queue) -> APIRouter:
         if (engine := passing()) is not None:
             return await passed(request, engine, "/completions", body)
         asked = checked(Completion, body)
-        prompt = _prompt(service, "", (Message("user", asked.prompt),), asked.temperature, asked.max_tokens)
+        prompt = _prompt(service, "", (Message("user", asked.text),), asked.temperature, asked.max_tokens)
         return await reply(request, asked, prompt, _CompletionShape())
 
     async def reply(request: Request, asked: _Asked, prompt: Prompt, shape: _Shape) -> Response:
@@ -247,7 +251,12 @@ async def _whole(pieces: AsyncGenerator[str | Truncated, None], shape: _Shape) -
                 end = "length"
             else:
                 said.append(piece)
-    return {**shape.about, "object": shape.whole, "choices": [shape.choice("".join(said), end)], "usage": _usage(said)}
+    return {
+        **shape.about,
+        "object": shape.whole,
+        "choices": [shape.choice("".join(said).rstrip(), end)],
+        "usage": _usage(said),
+    }
 
 
 async def _chunks(
@@ -275,5 +284,6 @@ async def _ended(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, N
 
 
 def _usage(said: list[str]) -> dict[str, int]:
-    """Pieces that were written; what was read is not counted."""
-    return {"prompt_tokens": 0, "completion_tokens": len(said), "total_tokens": len(said)}
+    """Words that were written, in place of tokens; what was read is not counted."""
+    words = sum(len(piece.split()) or 1 for piece in said)
+    return {"prompt_tokens": 0, "completion_tokens": words, "total_tokens": words}

@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse, Response
 
 from pipeline.audio.decode import Undecodable
 from pipeline.engine import EngineError
+from pipeline.llm import PromptTooLong
 from pipeline.stt import CannotFulfil
 
 SOON_S = 5
@@ -58,7 +59,9 @@ def explained(param: str | None = None) -> Iterator[None]:
     except Undecodable as error:
         raise Refused(400, f"The file {error}", param, "invalid_file") from error
     except CannotFulfil as error:
-        raise Refused(400, str(error), code="unsupported_value") from error
+        raise Refused(400, str(error), "language", "unsupported_value") from error
+    except PromptTooLong as error:
+        raise Refused(400, str(error), "messages", "context_length_exceeded") from error
     except EngineError as error:
         raise Refused(503, str(error), retry_s=SOON_S) from error
 

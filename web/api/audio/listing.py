@@ -9,7 +9,7 @@ from fastapi import APIRouter
 
 from pipeline.engine import EngineError
 from web.api.audio.errors import Refused
-from web.api.audio.voice_choice import OWN
+from web.api.audio.voice_choice import OWN, speakable
 from web.service import Service
 from web.voices import Voices
 
@@ -50,7 +50,7 @@ def listing_api(service: Service, voices: Voices) -> APIRouter:
         offered = [{"id": OWN, "name": "Parley, as set up"}]
         with suppress(EngineError):  # while the voice is loading, there are those that were made
             offered += [{"id": voice.name, "name": voice.label} for voice in await service.engines.voices()]
-        offered += [{"id": voice.id, "name": voice.name} for voice in voices.all()]
+        offered += [{"id": voice.id, "name": voice.name} for voice in speakable(service, voices)]
         data = [{**voice, "object": "audio.voice"} for voice in offered]
         return {"object": "list", "voices": offered, "data": data, "has_more": False}
 

@@ -26,7 +26,7 @@ async def json_body(request: Request) -> dict[str, Any]:
     """Raises Refused for a body that is not a JSON object."""
     try:
         body = parsed(await request.body())
-    except (ValueError, RecursionError):
+    except ValueError:
         raise Refused(400, "The body is not JSON.") from None
     if not isinstance(body, dict):
         raise Refused(400, "The body must be a JSON object.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, aclosing
@@ -11,7 +12,7 @@ from typing import Annotated, Any, Literal, cast
 
 from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse, Response
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from starlette.datastructures import UploadFile
 
 from pipeline.engines.lease import LeasedEars
@@ -26,6 +27,9 @@ from web.service import Service
 
 Granularity = Literal["word", "segment"]
 
+BESIDE_WORDS = re.compile(r"^[^\w$€£%+#&]+|[^\w$€£%+#&]+$")
+"""Punctuation, which OpenAI's words are without."""
+
 
 class Transcription(BaseModel):
     """A form's fields, which are text all."""
@@ -37,6 +41,12 @@ class Transcription(BaseModel):
     temperature: Annotated[float, Field(ge=0, le=1)] = 0.0
     timestamp_granularities: list[Granularity] = Field(default_factory=list)
     stream: bool = False
+
+    @model_validator(mode="after")
+    def _one_shape(self) -> Transcription:
+        if self.stream and self.response_format not in ("json", "verbose_json"):
+            raise ValueError(f"a stream has a shape of its own, so leave out response_format {self.response_format}")
+        return self
 
     @field_validator("timestamp_granularities", mode="before")
     @classmethod
@@ -179,9 +189,10 @@ def _verbose(transcript: Transcript, asked: Transcription, task: str) -> dict[st
     }
     if "word" in asked.timestamp_granularities:
         tree["words"] = [
-            {"word": word.text.strip(), "start": round(word.start, 2), "end": round(word.end, 2)}
+            {"word": bare, "start": round(word.start, 2), "end": round(word.end, 2)}
             for segment in transcript.segments
             for word in segment.words
+            if (bare := BESIDE_WORDS.sub("", word.text))
         ]
     if asked.timestamp_granularities != ["word"]:
         tree["segments"] = [_segment(number, segment, asked) for number, segment in enumerate(transcript.segments)]

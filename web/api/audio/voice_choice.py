@@ -14,7 +14,7 @@ from pipeline.engines.lease import LeasedVoice
 from pipeline.tts import Imitating, ManyVoiced, Speaker, TextToSpeech
 from web.api.audio.errors import Refused, explained
 from web.service import Service
-from web.voices import Voices
+from web.voices import MadeVoice, Voices
 
 OWN = "parley"
 """The voice of the settings, for those who must name one."""
@@ -48,6 +48,14 @@ def running_voice(service: Service) -> LeasedVoice:
         return cast(LeasedVoice, service.engines.running("voice"))
 
 
+def speakable(service: Service, voices: Voices) -> list[MadeVoice]:
+    """Those made here, where the engine that runs can speak like a recording."""
+    with suppress(EngineError, Refused):
+        if isinstance(running_voice(service).current.engine, Imitating):
+            return voices.all()
+    return []
+
+
 async def chosen(service: Service, voices: Voices, name: str) -> Choose:
     """How to make the speaker that a client asks for.
 
@@ -74,7 +82,7 @@ async def chosen(service: Service, voices: Voices, name: str) -> Choose:
         raise Refused(
             400, f"The voice {name} is Kokoro’s: choose Kokoro on the setup page.", "voice", "voice_not_found"
         )
-    examples = ", ".join([OWN, *known[:SHOWN], *(voice.name for voice in voices.all()[:SHOWN])])
+    examples = ", ".join([OWN, *known[:SHOWN], *(voice.name for voice in speakable(service, voices)[:SHOWN])])
     raise Refused(400, f"There is no voice {name[:100]!r}: choose one such as {examples}.", "voice", "voice_not_found")
 
 

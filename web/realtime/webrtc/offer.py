@@ -62,7 +62,7 @@ async def _from_form(request: Request) -> Asked:
         return Asked(fields["sdp"])
     try:
         session = parsed(fields["session"])
-    except (ValueError, RecursionError):
+    except ValueError:
         raise Refused(400, "session is not JSON.", "session") from None
     try:
         event, left_out = understood({"type": "session.update", "session": session})

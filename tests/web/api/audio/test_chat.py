@@ -9,7 +9,7 @@ import httpx
 import pytest
 from openai import APIStatusError, AsyncOpenAI, BadRequestError
 
-from pipeline.llm import Passed, Truncated
+from pipeline.llm import Passed, PromptTooLong, Truncated
 from tests.web.api.audio.test_speech import error
 from tests.web.conftest import Running
 from tests.web.scripted import ScriptedMind
@@ -33,7 +33,7 @@ async def test_the_mind_is_told_the_conversation_and_answers(running: Running, s
             {"role": "user", "content": [{"type": "text", "text": "And now?"}]},
         ],
     )
-    assert answer.choices[0].message.content == f"{running.engines.mind.text} "
+    assert answer.choices[0].message.content == running.engines.mind.text
     assert answer.choices[0].finish_reason == "stop"
     (prompt,) = running.engines.mind.prompts
     assert (prompt.persona, prompt.temperature, prompt.max_tokens) == ("Be brief.", 0.1, 50)
@@ -55,13 +55,20 @@ async def test_chunks_joined_are_the_answer(running: Running, sdk: AsyncOpenAI) 
 
 async def test_a_bare_prompt_is_completed(running: Running, sdk: AsyncOpenAI) -> None:
     answer = await sdk.completions.create(model="any", prompt="Once upon a time")
-    assert answer.choices[0].text == f"{running.engines.mind.text} "
+    assert answer.choices[0].text == running.engines.mind.text
 
 
 class Short(ScriptedMind):
     async def reply(self, prompt: Any) -> AsyncGenerator[Any, None]:
         yield "As I was"
         yield Truncated()
+
+
+class Full(ScriptedMind):
+    async def reply(self, prompt: Any) -> AsyncGenerator[Any, None]:
+        for piece in list[str]():
+            yield piece
+        raise PromptTooLong("Say it in shorter parts.")
 
 
 async def test_what_had_to_end_says_so(running: Running, sdk: AsyncOpenAI) -> None:
@@ -78,6 +85,11 @@ async def test_what_is_wrong_is_told(running: Running, client: httpx.AsyncClient
         error(answer)
     with pytest.raises(BadRequestError, match="last message"):
         await sdk.chat.completions.create(model="any", messages=[{"role": "system", "content": "Hi."}])
+    running.engines.mind = Full()
+    with pytest.raises(BadRequestError, match="shorter") as refused:
+        await sdk.chat.completions.create(model="any", messages=[{"role": "user", "content": "Hi."}])
+    assert refused.value.code == "context_length_exceeded", "to ask again is of no use"
+    running.engines.mind = ScriptedMind()
     running.engines.mind.error = "The mind is gone."
     with pytest.raises(APIStatusError, match="The mind is gone"):
         await sdk.chat.completions.create(model="any", messages=[{"role": "user", "content": "Hi."}])
@@ -87,7 +99,7 @@ async def test_what_is_wrong_is_told(running: Running, client: httpx.AsyncClient
     ("more", "says"),
     [
         ({"n": 2}, "n must be 1"),
-        ({"logprobs": True}, "logprobs must be False"),
+        ({"logprobs": True}, "logprobs must be false"),
         ({"response_format": {"type": "json_object"}}, "response_format.type must be 'text'"),
         ({"tool_choice": "required"}, "tool_choice must be 'auto' or 'none'"),
         ({"messages": [{"role": "user"}]}, "The last message is empty"),

@@ -102,9 +102,20 @@ async def test_verbose_json_has_segments_where_nothing_is_said_of_them(
 async def test_words_are_told_where_they_are_asked_for(client: httpx.AsyncClient, ears: Writing, name: str) -> None:
     verbose = (await sent(client, {"response_format": "verbose_json", name: "word"})).json()
     assert "segments" not in verbose
-    assert [word["word"] for word in verbose["words"]] == ears.text.split()
+    assert [word["word"] for word in verbose["words"]] == [word.strip("<>.,?!") for word in ears.text.split()]
     both = (await sent(client, {"response_format": "verbose_json", name: ["word", "segment"]})).json()
     assert both["words"] and both["segments"]
+
+
+async def test_marks_between_words_are_no_words(client: httpx.AsyncClient, ears: Writing) -> None:
+    ears.text = "Hello , Ann 's “dear” $5 C++ — !"
+    verbose = (await sent(client, {"response_format": "verbose_json", "timestamp_granularities[]": "word"})).json()
+    assert [word["word"] for word in verbose["words"]] == ["Hello", "Ann", "s", "dear", "$5", "C++"]
+
+
+async def test_a_stream_is_of_no_other_shape(client: httpx.AsyncClient, ears: Writing) -> None:
+    answer = await sent(client, {"response_format": "srt", "stream": "true"})
+    assert answer.status_code == 400 and "leave out response_format srt" in error(answer)["message"]
 
 
 async def test_deltas_joined_are_the_text(client: httpx.AsyncClient, ears: Writing) -> None:
@@ -128,7 +139,7 @@ async def test_wishes_reach_the_ears(client: httpx.AsyncClient, ears: Writing) -
         ({"temperature": "warm"}, "temperature"),
         ({"timestamp_granularities[]": "syllable"}, "timestamp_granularities.0"),
         ({"stream": "perhaps"}, "stream"),
-        ({"language": "xx"}, None),
+        ({"language": "xx"}, "language"),
     ],
 )
 async def test_what_is_wrong_is_told(

@@ -7,8 +7,8 @@ const SYSTEM_BLOCKS =
 const ADDRESS_HINT = "Allow it with the icon next to the page’s address, then press Start talking again.";
 
 export const INSECURE =
-  "Browsers only allow the microphone on secure pages. Open Parley over https, or on the computer it runs on. " +
-  "You can still type.";
+  "Browsers only allow the microphone on secure pages. Start Parley with --https, or open it on the computer it runs " +
+  "on. You can still type.";
 
 /** Why there is no microphone, in one sentence for the user. `lasting`: waiting will not help. */
 export class MicrophoneError extends Error {

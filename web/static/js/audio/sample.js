@@ -19,6 +19,17 @@ export function chime() {
   return wav(samples);
 }
 
+/** One after another: blocks of Int16Array. */
+export function joined(blocks) {
+  const samples = new Int16Array(blocks.reduce((sum, block) => sum + block.length, 0));
+  let at = 0;
+  for (const block of blocks) {
+    samples.set(block, at);
+    at += block.length;
+  }
+  return samples;
+}
+
 /** @param {Int16Array} samples mono at 24 kHz */
 export function wav(samples) {
   const header = new DataView(new ArrayBuffer(44));
@@ -62,4 +73,15 @@ export async function playSample(wav, output) {
   } finally {
     URL.revokeObjectURL(address);
   }
+}
+
+/** The content of a file or blob, as JSON can carry it. */
+export async function base64(file) {
+  const url = await new Promise((resolve, reject) => {
+    const reader = new FileReader();
+    reader.addEventListener("load", () => resolve(reader.result));
+    reader.addEventListener("error", () => reject(new Error("The file can’t be read.")));
+    reader.readAsDataURL(file);
+  });
+  return url.slice(url.indexOf(",") + 1);
 }

@@ -4,6 +4,7 @@ import { call } from "../shared/api.js";
 import { byId, confirmDialog, element, icon, speakerName } from "../shared/dom.js";
 import { roving } from "../shared/roving.js";
 import { tell, tellKept, withdraw } from "../shared/notices.js";
+import { updatePeople, watchPeople } from "./people.js";
 import { showSummary, toggleSummaries, updateSummaries } from "./summaries.js";
 
 const PAGE = 200;
@@ -40,6 +41,7 @@ async function refresh() {
   conversations = overview.conversations;
   showSize(overview);
   updateSummaries(overview);
+  await updatePeople();
   byId("pause").setAttribute("aria-pressed", String(overview.paused));
   byId("everything").disabled = overview.size.turns === 0;
   byId("export").disabled = overview.size.turns === 0;
@@ -268,7 +270,8 @@ byId("forget-page").addEventListener("click", async () => {
 
 byId("everything").addEventListener("click", async () => {
   const text =
-    "This permanently deletes everything Parley remembers, with all recordings, and what was said in the logs. " +
+    "This permanently deletes everything Parley remembers, with all recordings, the voices that it knows people by, and " +
+    "what was said in the logs. " +
     "Export it first if you might want it again.";
   if (!(await confirmDialog({ title: "Delete everything?", text, yes: "Delete everything" }))) return;
   await attempt(async () => {
@@ -376,6 +379,7 @@ async function openNewest() {
   byId("empty").textContent = "What you and Parley say is stored here, on this computer and nowhere else.";
 }
 
+watchPeople();
 await attempt(async () => {
   await tellKept();
   await refresh();

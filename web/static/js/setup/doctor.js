@@ -1,7 +1,7 @@
 // "Is all well?": every engine is tried, and each verdict is shown as it comes. It can be stopped at any time.
 
 import { callLines } from "../shared/api.js";
-import { byId, element, icon, seconds } from "../shared/dom.js";
+import { byId, element, icon, seconds, withCommands } from "../shared/dom.js";
 
 const SIGNS = { good: "check", fair: "notice", bad: "close", open: "unsure", skipped: "none" };
 
@@ -87,10 +87,6 @@ function verdict({ title, grade, word, text, seconds: took }) {
     element("span", { className: "small quiet figures", textContent: took === null ? "" : seconds(took) }),
   );
 }
-
-/** What stands between backticks is for the terminal, and shown as that. */
-const withCommands = (text) =>
-  text.split("`").map((part, number) => (number % 2 ? element("code", { textContent: part }) : part));
 
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 

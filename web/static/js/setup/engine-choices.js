@@ -53,10 +53,12 @@ export class EngineChoices extends EventTarget {
 
   #choice(stage, { name, label, line, downloads }) {
     const name_ = `${stage}.engine`;
-    const radio = element("input", { type: "radio", name: name_, value: name });
+    const id = `${stage}-${name}`;
+    const read = { "aria-labelledby": `${id}-name`, "aria-describedby": `${id}-hint ${id}-health` };
+    const radio = element("input", { type: "radio", name: name_, value: name, ...read });
     radio.dataset.setting = name_;
-    const words = downloads ? `${line} Needs a model to be downloaded once.` : line;
-    const health = element("span", { className: "small quiet health", hidden: true });
+    const words = downloads ? `${line} Needs a model, which is downloaded once.` : line;
+    const health = element("span", { id: `${id}-health`, className: "small quiet health", hidden: true });
     health.dataset.health = `${stage} ${name}`;
     return element(
       "label",
@@ -65,8 +67,8 @@ export class EngineChoices extends EventTarget {
       element(
         "span",
         {},
-        element("b", { textContent: label }),
-        element("span", { className: "small quiet", textContent: words }),
+        element("b", { id: `${id}-name`, textContent: label }),
+        element("span", { id: `${id}-hint`, className: "small quiet", textContent: words }),
         health,
       ),
     );
@@ -179,7 +181,7 @@ export class EngineChoices extends EventTarget {
 }
 
 /** Of the parts that are not chosen. */
-const NAMES = { silero: "Silero VAD", "smart-turn": "smart-turn", memory: "all-MiniLM-L6-v2, Chroma" };
+const NAMES = { silero: "Silero VAD", "smart-turn": "smart-turn", memory: "all-MiniLM-L6-v2, Chroma", resemblyzer: "Resemblyzer" };
 
 function sentence({ state, last_error: error, progress, memory_bytes: bytes }) {
   if (state === "failed") return `Not working: ${error}`;

@@ -5,10 +5,13 @@ const CODES =
   "is it ja jw ka kk km kn ko la lb ln lo lt lv mg mi mk ml mn mr ms mt my ne nl nn no oc pa pl ps pt ro ru sa sd si " +
   "sk sl sn so sq sr su sv sw ta te tg th tk tl tr tt uk ur uz vi yi yo yue zh";
 
+/** Of those that a browser may not know by name. */
+const NAMES = { ba: "Bashkir", bo: "Tibetan" };
+
 /** Options for the select of languages, in alphabetical order; "auto" first. */
 export function languageOptions() {
   const names = new Intl.DisplayNames(["en"], { type: "language" });
-  const known = CODES.split(" ").map((code) => new Option(names.of(code), code));
+  const known = CODES.split(" ").map((code) => new Option(NAMES[code] ?? names.of(code), code));
   known.sort((one, other) => one.text.localeCompare(other.text));
   return [new Option("Whichever I speak", "auto"), ...known];
 }

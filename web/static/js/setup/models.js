@@ -2,7 +2,7 @@
 
 import { call } from "../shared/api.js";
 import { size } from "./download.js";
-import { byId, element } from "../shared/dom.js";
+import { byId, element, withCommands } from "../shared/dom.js";
 import { tell } from "../shared/notices.js";
 
 export const STAGES = { ears: "Ears", mind: "Mind", voice: "Voice" };
@@ -94,7 +94,8 @@ export class Models extends EventTarget {
 
   #row(model) {
     const licence = model.licence && `Licence: ${model.licence}.`;
-    const words = [model.line, model.why, model.missing, licence].filter(Boolean).join(" ");
+    const missing = model.runs === "no" ? "" : model.missing;
+    const words = [model.line, model.why, missing, licence].filter(Boolean).join(" ");
     const row = element(
       "li",
       { className: "model", tabIndex: -1 },
@@ -102,7 +103,7 @@ export class Models extends EventTarget {
         "div",
         {},
         element("b", { textContent: model.label }),
-        element("span", { className: "small quiet", textContent: words }),
+        element("span", { className: "small quiet" }, ...withCommands(words)),
       ),
       element("span", { className: `small verdict ${model.runs}`, textContent: RUNS[model.runs] }),
       this.#action(model),
@@ -116,7 +117,7 @@ export class Models extends EventTarget {
     const words = (text) => element("span", { className: "small quiet state", textContent: text });
     if (this.inUse(model)) return words("In use");
     if (model.download_bytes && !model.here) {
-      if (model.runs === "no") return words(size(model.download_bytes));
+      if (model.runs === "no" || model.missing) return words(size(model.download_bytes));
       if (!model.room) return words(model.room_why);
       const text = `Download ${size(model.download_bytes)}`;
       return button(text, `${text}: ${model.label}`, this.#download.busy, () =>
@@ -135,7 +136,6 @@ export class Models extends EventTarget {
     const place = document.querySelector(`[data-error="${stage}.engine"]`);
     const known = this.told.models.find((row) => same(row, stage, engine, model));
     const wanted = known ?? { stage, engine, name: model, label: model };
-    if (known?.runs === "no") return place.append(" ", known.why);
     const text = known ? `Download ${known.label}, ${size(known.download_bytes)}` : `Download ${model}`;
     const fetch = button(text, text, this.#download.busy, async () => {
       fetch.disabled = true;

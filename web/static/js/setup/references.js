@@ -3,7 +3,7 @@
 import { call } from "../shared/api.js";
 import { chosenDevices } from "../audio/devices.js";
 import { Microphone } from "../audio/capture.js";
-import { playSample, wav } from "../audio/sample.js";
+import { base64, joined, playSample, wav } from "../audio/sample.js";
 import { byId, confirmDialog, element, icon } from "../shared/dom.js";
 
 const LONGEST = 30; // seconds of a recording that is made here
@@ -51,13 +51,7 @@ export class References {
     this.#microphone.stop();
     byId("record-reference").setAttribute("aria-pressed", "false");
     byId("record-reference").querySelector("span").textContent = "Record";
-    const samples = new Int16Array(this.#recorded.reduce((sum, block) => sum + block.length, 0));
-    let at = 0;
-    for (const block of this.#recorded) {
-      samples.set(block, at);
-      at += block.length;
-    }
-    await this.#add("My voice", wav(samples));
+    await this.#add("My voice", wav(joined(this.#recorded)));
   }
 
   /** The voices that csm-voice keeps: to hear, to speak as, to remove. */
@@ -133,14 +127,4 @@ function button(name, label, act) {
   const made = element("button", { type: "button", className: "bare only-icon", "aria-label": label }, icon(name));
   made.addEventListener("click", act);
   return made;
-}
-
-async function base64(file) {
-  const url = await new Promise((resolve, reject) => {
-    const reader = new FileReader();
-    reader.addEventListener("load", () => resolve(reader.result));
-    reader.addEventListener("error", () => reject(new Error("The file can’t be read.")));
-    reader.readAsDataURL(file);
-  });
-  return url.slice(url.indexOf(",") + 1);
 }

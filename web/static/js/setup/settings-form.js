@@ -2,7 +2,7 @@
 // with it is said under the control.
 
 import { ApiError, call } from "../shared/api.js";
-import { byId } from "../shared/dom.js";
+import { byId, withCommands } from "../shared/dom.js";
 import { tell, withdraw } from "../shared/notices.js";
 import { PARTS } from "../shared/parts.js";
 
@@ -79,7 +79,9 @@ export class SettingsForm extends EventTarget {
 
   #tellValue(control) {
     const output = document.querySelector(`output[for="${control.dataset.setting}"]`);
-    if (output) output.textContent = (UNITS[control.dataset.setting] ?? String)(control.valueAsNumber);
+    if (!output) return;
+    output.textContent = (UNITS[control.dataset.setting] ?? String)(control.valueAsNumber);
+    control.setAttribute("aria-valuetext", output.textContent);
   }
 
   #changed(control) {
@@ -102,10 +104,10 @@ export class SettingsForm extends EventTarget {
 
   async #put(name, tree) {
     this.#busy(name, true);
+    this.#complain(name, "");
     this.dispatchEvent(new CustomEvent("saving", { detail: tree }));
     try {
       const answer = await call("PUT", "/api/settings", tree);
-      this.#complain(name, "");
       withdraw("settings");
       this.#take(answer);
       this.#praise(answer.applied ?? []);
@@ -140,7 +142,7 @@ export class SettingsForm extends EventTarget {
 
   #complain(name, message) {
     const place = document.querySelector(`[data-error="${name}"]`);
-    if (place) place.textContent = message;
+    if (place) place.replaceChildren(...withCommands(message));
     for (const control of controls(name)) {
       if (message && control.type !== "radio" && control.type !== "checkbox")
         control.setAttribute("aria-invalid", "true");

@@ -51,15 +51,15 @@ export class OwnTools {
     const item = element("li", { className: "server plain" }, element("h4", { id: titleId, textContent: name }), way, health);
     item.setAttribute("aria-labelledby", titleId);
     if (!local)
-      item.append(element("p", { className: "small warn", textContent: "Not on this computer: what a tool is asked leaves it." }));
+      item.append(element("p", { className: "small warn", textContent: "Not on this computer: whatever a tool is asked is sent there." }));
     if (error) item.append(element("p", { className: "field-error", role: "alert", textContent: error }));
     if (listed > tools.length)
-      item.append(element("p", { className: "small quiet", textContent: `It lists ${listed} tools; these are the first, each name once.` }));
+      item.append(element("p", { className: "small quiet", textContent: `It lists ${listed} tools. Only the first ${tools.length} are used.` }));
     if (tools.some(({ offered, permission }) => !offered && permission !== "off"))
       item.append(
         element("p", {
           className: "small quiet",
-          textContent: "Some find no room in what the language model reads before each reply. Switch off what you don’t need.",
+          textContent: "There isn’t room for all of them in what the language model reads before each reply. Switch off the ones you don’t need.",
         }),
       );
     const all = this.#open.has(name) || tools.length <= SHOWN;
@@ -92,7 +92,7 @@ export class OwnTools {
     const words = element("label", { for: id }, element("b", { textContent: shown, dir: "auto" }));
     if (description) words.append(" ", element("span", { className: "small quiet", textContent: description.slice(0, 160), dir: "auto" }));
     if (usual === "ask" && permission === "allow")
-      words.append(" ", element("span", { className: "small warn", textContent: "It may change things, and is not asked about." }));
+      words.append(" ", element("span", { className: "small warn", textContent: "It can change things, and Parley won’t ask you first." }));
     return element("li", {}, words, select);
   }
 
@@ -112,7 +112,7 @@ export class OwnTools {
   async #remove(item, name) {
     const sure = await confirmDialog({
       title: `Remove ${name}?`,
-      text: "Its command or address, its keys, and what its tools may do are forgotten.",
+      text: "Parley forgets its command or address, its keys, and what its tools may do.",
       yes: "Remove",
     });
     if (sure) await this.#put(item, "DELETE", name);
@@ -158,7 +158,7 @@ export class OwnTools {
   }
 }
 
-/** NAME=value, one a line. */
+/** NAME=value, one per line. */
 function variables(text) {
   const lines = text.split("\n").filter((line) => line.includes("="));
   return Object.fromEntries(lines.map((line) => [line.slice(0, line.indexOf("=")).trim(), line.slice(line.indexOf("=") + 1).trim()]));

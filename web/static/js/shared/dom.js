@@ -44,10 +44,14 @@ export function loudness(peak) {
   return Math.min(1, Math.max(0, 1 + (20 * Math.log10(peak)) / 50));
 }
 
-const SPEAKERS = { user: "You", assistant: "Parley" };
+const SPEAKERS = { user: "You", assistant: "Parley", guest: "Guest" };
 
 /** Who said it, as the page calls them. */
 export const speakerName = (speaker) => (Object.hasOwn(SPEAKERS, speaker) ? SPEAKERS[speaker] : speaker);
+
+/** What stands between backticks is for the terminal, and shown as that. */
+export const withCommands = (text) =>
+  text.split("`").map((part, number) => (number % 2 ? element("code", { textContent: part }) : part));
 
 /** "0.42 s" */
 export const seconds = (value) => `${value.toFixed(2)} s`;

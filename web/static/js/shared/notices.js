@@ -27,7 +27,7 @@ export function tell(text, options = {}) {
     notice.append(close);
   }
   if (progress) {
-    const bar = element("progress", { max: 1, "aria-label": text });
+    const bar = element("progress", { max: 1, "aria-label": "Progress" });
     if (share !== null) bar.value = share;
     notice.append(bar);
   }
@@ -48,7 +48,7 @@ export async function tellKept() {
   for (const { severity, text } of notices) tell(text, { severity });
 }
 
-const STAGE_FIELDS = { ears: "ears", mind: "mind", voice: "voice", memory: "memory", vad: "turns", turns: "turns" };
+const STAGE_FIELDS = { ears: "ears", mind: "mind", voice: "voice", memory: "memory", vad: "turns", turns: "turns", speakers: "memory" };
 
 /** Whether this sentence only repeats why a stage does not work. */
 const isFailure = (text) => [...failures.values()].some((why) => text.includes(why));

@@ -6,5 +6,6 @@ export const PARTS = {
   voice: "Voice",
   memory: "Memory",
   vad: "Noticing speech",
-  turns: "Turn taking",
+  turns: "Turn-taking",
+  speakers: "Telling voices apart",
 };

@@ -44,7 +44,7 @@ let typed = []; // items that wait for the reply before them to end
 function appearance() {
   if (elsewhere) return ["resting", "Open in another window", "Press the circle to bring it here"];
   if (!realtime.open) return ["waiting", "Connecting…", ""];
-  if (!realtime.ready && failed) return ["waiting", "Not ready", "See the message at the top."];
+  if (!realtime.ready && failed) return ["waiting", "Not ready", "See the message at the top"];
   if (!realtime.ready) return ["waiting", "Getting ready…", ""];
   if (talking && asleep) return ["waiting", "Press the circle to continue", "Your browser needs a click before it plays sound"];
   if (talking && place === "browser" && !microphone.open) {
@@ -217,8 +217,9 @@ const messages = {
     withdraw("socket");
   },
   "session.created"({ session }) {
+    transcript.forgetIds();
     if (realtime.conversation && realtime.conversation !== session.id && transcript.begun) {
-      transcript.remark("Parley no longer has the earlier part. This is a new conversation.");
+      transcript.remark("Parley no longer has the earlier conversation, so this is a new one.");
     }
     realtime.conversation = session.id;
     sessionStorage.setItem(CONVERSATION, session.id);
@@ -286,6 +287,9 @@ const messages = {
   },
   "parley.transcript"({ item_id: item, text, stable }) {
     transcript.partial(item, text, stable);
+  },
+  "parley.speaker"({ item_id: item, speaker }) {
+    transcript.speaker(item, speaker);
   },
   "parley.pause"({ response_id: id }) {
     playback.pause(id);
@@ -388,7 +392,7 @@ byId("volume").value = String(volume * 100);
 realtime.conversation = new URLSearchParams(location.search).get("conversation") ?? sessionStorage.getItem(CONVERSATION);
 realtime.connect();
 show();
-if (!window.isSecureContext) tell(INSECURE, { key: "insecure", severity: "warning" });
+if (!window.isSecureContext) tell(INSECURE, { key: "microphone", severity: "warning" });
 const goOn = location.hash === "#start" || sessionStorage.getItem(TALKING);
 history.replaceState(null, "", location.pathname); // a reload is no new start
 if (goOn) {

@@ -66,7 +66,7 @@ export class Tools {
     byId("asking-what").hidden = !given;
     this.#card.hidden = false;
     byId("announced").append(
-      element("p", { textContent: `Parley asks: allow “${name}”? ${given} Press Y to allow, N not to, or say yes or no.` }),
+      element("p", { textContent: `Parley asks: allow “${name}”? ${given} Press Y to allow it or N to refuse, or say yes or no.` }),
     );
   }
 

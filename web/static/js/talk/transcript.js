@@ -9,7 +9,8 @@ const CAUSES = {
 };
 const cause = (why) => CAUSES[why] ?? (why.startsWith("the user") ? "You interrupted" : capital(why));
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
-const ANNOUNCED = 20; // sentences
+const ANNOUNCED = 3; // kept for those who hear the page: more would be read twice by who walks through it
+const TOGETHER = 400; // ms: sentences that come at once are said as one, as readers may turn their order around
 const AT_END = 80; // px from the end that still count as being there
 
 export class Transcript {
@@ -20,6 +21,7 @@ export class Transcript {
   #tools = new Map(); // the call's id → {entry, said}
   #recalled = [];
   #announced;
+  #unsaid = null; // {who, text} to be announced in a moment
   #followed = true; // whether it moves on by itself, which ends when the reader scrolls away
   #top = 0; // where it was moved to last
 
@@ -38,10 +40,8 @@ export class Transcript {
   /** An empty page again. */
   clear() {
     for (const entry of this.#log.querySelectorAll(".entry")) entry.remove();
-    this.#turns.clear();
-    this.#replies.clear();
-    this.#tools.clear();
-    this.#recalled = [];
+    this.forgetIds();
+    if (this.#unsaid) this.#unsaid.text = "";
     this.#announced.replaceChildren();
     this.#opening.hidden = false;
     this.#log.closest(".room").classList.remove("begun");
@@ -58,8 +58,18 @@ export class Transcript {
   }
 
   #announce(who, text) {
-    this.#announced.append(element("p", { textContent: `${who}: ${text}`, dir: "auto" }));
-    while (this.#announced.children.length > ANNOUNCED) this.#announced.firstChild.remove();
+    if (this.#unsaid?.who === who) {
+      this.#unsaid.text += ` ${text}`;
+      return;
+    }
+    const unsaid = { who, text };
+    this.#unsaid = unsaid;
+    setTimeout(() => {
+      if (this.#unsaid === unsaid) this.#unsaid = null;
+      if (!unsaid.text) return; // cleared meanwhile
+      this.#announced.append(element("p", { textContent: `${who}: ${unsaid.text}`, dir: "auto" }));
+      while (this.#announced.children.length > ANNOUNCED) this.#announced.firstChild.remove();
+    }, TOGETHER);
   }
 
   #entry(who, kind) {
@@ -114,6 +124,12 @@ export class Transcript {
     });
   }
 
+  /** Whose voice it is. */
+  speaker(item, speaker) {
+    const { entry } = this.#user(item);
+    entry.querySelector(".who").textContent = speakerName(speaker);
+  }
+
   /** The user's turn is complete. Nothing understood: its line goes again. */
   user(item, text) {
     if (!text) {
@@ -126,7 +142,7 @@ export class Transcript {
       said.textContent = text;
       entry.classList.add("final");
     });
-    this.#announce("You", text);
+    this.#announce(entry.querySelector(".who").textContent, text);
   }
 
   #user(item) {
@@ -203,7 +219,7 @@ export class Transcript {
     });
   }
 
-  /** A call of a tool: one line, which changes with its state. What came of it opens. */
+  /** A call of a tool: one line, which changes with its state. Result opens. */
   tool(call, { name, given, state, result, failed }) {
     if (!this.#tools.has(call)) {
       const { entry, said } = this.#entry("Tool", "tool");
@@ -222,11 +238,19 @@ export class Transcript {
           element(
             "details",
             { className: "aside", open: failed },
-            element("summary", { textContent: "What came of it" }),
+            element("summary", { textContent: "Result" }),
             element("p", { textContent: result, dir: "auto" }),
           ),
         );
     });
+  }
+
+  /** What stands here is complete: another connection may give its ids to something else. */
+  forgetIds() {
+    this.#turns.clear();
+    this.#replies.clear();
+    this.#tools.clear();
+    this.#recalled = [];
   }
 
   /** A line about the conversation itself. */

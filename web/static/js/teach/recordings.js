@@ -116,7 +116,7 @@ export class Recordings {
     byId("whisper-line").textContent = overview.needs.whisper
       ? "They’re cut at pauses, and Whisper writes down what is said."
       : "They’re cut at pauses. Whisper isn’t on this computer, so you write down what is said yourself; or download it in Setup first.";
-    byId("check-voice-line").textContent = overview.needs.encoder
+    byId("check-voice-hint").textContent = overview.needs.encoder
       ? "Clips that don’t sound like the others are left out."
       : "Clips that don’t sound like the others are left out, and likeness is measured. Downloads the speaker encoder once (17 MB, from PyPI).";
     const state = JSON.stringify([lesson.id, lesson.recordings, busy]);

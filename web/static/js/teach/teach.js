@@ -75,7 +75,7 @@ page.addEventListener("change", () => {
   if (overview.needs.model) tell(overview.needs.model, { key: "model", severity: "warning", link: { href: "/setup#machine", text: "Open Setup." } });
   else withdraw("model");
   showWork(page);
-  if (lesson) byId("delete-line").textContent = `Of ${lesson.person}. A voice in use stays.`;
+  if (lesson) byId("delete-line").textContent = `From ${lesson.person}. A voice already in use stays.`;
   byId("remove").disabled = page.busy;
 });
 
@@ -93,7 +93,7 @@ function showLessons(voices, current) {
 addEventListener("hashchange", () => page.refresh());
 
 const [, ...languages] = languageOptions();
-byId("language").replaceChildren(new Option("Find it out", ""), ...languages);
+byId("language").replaceChildren(new Option("Detect it", ""), ...languages);
 byId("consent-form").addEventListener("submit", async (event) => {
   event.preventDefault();
   byId("begin-error").textContent = "";
@@ -109,8 +109,8 @@ byId("consent-form").addEventListener("submit", async (event) => {
 
 byId("remove").addEventListener("click", async () => {
   const { id, person } = page.lesson;
-  const text = "This permanently deletes its recordings, transcripts and training. A voice made of it stays.";
-  if (!(await confirmDialog({ title: `Delete what was taught of ${person}?`, text, yes: "Delete" }))) return;
+  const text = "This permanently deletes the recordings, transcripts and training. A voice made from them stays.";
+  if (!(await confirmDialog({ title: `Delete everything taught from ${person}?`, text, yes: "Delete" }))) return;
   try {
     await call("DELETE", path(id));
     history.replaceState(null, "", "#");

@@ -60,7 +60,7 @@ export class Training {
     byId("estimate").hidden = begun;
     byId("anew").hidden = !begun;
     byId("train").hidden = over;
-    byId("train").querySelector("span").textContent = begun ? `Go on after step ${lesson.kept_step}` : "Start the training";
+    byId("train").querySelector("span").textContent = begun ? `Continue after step ${lesson.kept_step}` : "Start training";
     for (const id of ["estimate", "train"]) byId(id).disabled = !fit || overview.work?.under_way === true || overview.needs.model !== "";
     this.#showCost();
     byId("use").disabled = !lesson.usable || busy;
@@ -79,7 +79,7 @@ export class Training {
     const wanted = kept ? steps - kept : byId("steps").valueAsNumber || 0;
     const disk = `It takes up to ${DISK} GB on the disk; ${(overview.needs.free / 1e9).toFixed(0)} GB are free.`;
     if (kept && wanted <= 0) byId("cost").textContent = "The training is complete.";
-    else if (step === null) byId("cost").textContent = `How long it takes here isn’t known yet: on a graphics card minutes, on a processor alone many hours. ${disk}`;
+    else if (step === null) byId("cost").textContent = `How long it takes here isn’t known yet: minutes with a graphics card, many hours without one. ${disk}`;
     else byId("cost").textContent = `${kept ? "The rest" : "It"} takes about ${duration(step * wanted)} here, ${duration(step)} a step, and ${(memory / 2 ** 30).toFixed(1)} GB of memory. ${disk}`;
   }
 

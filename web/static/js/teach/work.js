@@ -21,7 +21,7 @@ export function showWork(page) {
   else byId("work-share").value = work.share;
   byId("work-acts").hidden = !work.under_way;
   const paused = work.state === "paused";
-  byId("pause").querySelector("span").textContent = paused ? "Go on" : "Pause";
+  byId("pause").querySelector("span").textContent = paused ? "Resume" : "Pause";
   setIcon(byId("pause"), paused ? "play" : "pause");
   for (const id of ["pause", "stop"]) byId(id).disabled = work.state === "stopping";
 }
@@ -34,11 +34,11 @@ function sentence({ kind, state, text }, whose) {
     case "paused":
       return `${name}: paused.`;
     case "waiting":
-      return `${name}: waits until nobody talks.`;
+      return `${name}: waiting until no one is talking.`;
     case "stopping":
-      return `${name}: stops after this step, and keeps what was learnt.`;
+      return `${name}: stopping after this step. What was learnt is kept.`;
     case "stopped":
-      return `${name}: stopped. What was done is kept.`;
+      return `${name}: stopped. Your progress is saved.`;
     case "failed":
       return text;
     default:

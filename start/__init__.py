@@ -1,0 +1,12 @@
+"""From a checkout to a running Parley. Any Python can read this file, so that one that will not do says so itself."""
+
+import platform
+import sys
+
+OLDEST, NEWEST = (3, 11), (3, 13)
+
+if not OLDEST <= sys.version_info[:2] <= NEWEST:
+    sys.exit(
+        "Parley needs Python 3.11, 3.12 or 3.13, and this is %s: start it with one of those, for example "  # noqa: UP031
+        "`python3.11 main.py`." % platform.python_version()
+    )

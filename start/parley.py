@@ -1,0 +1,206 @@
+"""The one command: what `python3 main.py` understands, and does.
+
+The first start makes the environment (environment.py) and goes on inside it. Standard library only up to there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from start.environment import ROOT, VENV, SetupError, ensure_environment
+
+PROFILES = ("offline", "small", "cpu", "gpu")
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="main.py",
+        description="Talk with Parley. The first start sets everything up (a few minutes, once); then the page opens.",
+        epilog="Without a browser: `main.py talk --input question.wav --output reply.wav`, or `main.py talk` for this "
+        "computer's sound card; see `main.py talk --help`. For many users: `main.py gateway --help`.",
+    )
+    parser.add_argument("--host", help="address to listen on (127.0.0.1: this computer only; 0.0.0.0 with --https)")
+    parser.add_argument("--port", type=port, default=8000, help="port of the page (8000)")
+    parser.add_argument("--data", type=Path, default=ROOT / "data", metavar="DIR",
+                        help="folder for settings, memory and logs (data/ beside main.py)")  # fmt: skip
+    parser.add_argument(
+        "--profile",
+        choices=PROFILES,
+        help="set of engines; offline needs no download; a first start takes small where it runs well",
+    )
+    parser.add_argument("--wyoming", type=address, metavar="[ADDRESS:]PORT",
+                        help="serve Home Assistant and others there, without a key; off by default")  # fmt: skip
+    parser.add_argument(
+        "--origin",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="a page elsewhere that may speak with the API, such as https://page.example; may be repeated",
+    )
+    parser.add_argument(
+        "--https",
+        action="store_true",
+        help="serve phones on the network, with a certificate of its own; prints a code to scan",
+    )
+    parser.add_argument("--cert", type=Path, metavar="FILE", help="serve by https with this certificate (PEM)")
+    parser.add_argument("--key", type=Path, metavar="FILE", help="and this key; without it the key is in the same file")
+    parser.add_argument(
+        "--public",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="where a proxy of yours serves Parley, such as https://parley.example; may be repeated",
+    )
+    parser.add_argument(
+        "--proxy",
+        action="append",
+        default=[],
+        metavar="ADDRESS",
+        help="believe what the proxy there says of its clients (X-Forwarded-…); may be repeated",
+    )
+    parser.add_argument("--otlp", metavar="URL",
+                        help="send each turn's times, never its words, to this OpenTelemetry collector")  # fmt: skip
+    parser.add_argument("--drain", type=float, metavar="SECONDS",
+                        help="let conversations go on for so long after a SIGTERM (0: they end at once)")  # fmt: skip
+    parser.add_argument("--no-browser", action="store_true", help="do not open the page")
+    return parser
+
+
+def gateway_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="main.py gateway",
+        description="Hold the conversations of many users at once, each with their own memory, settings and records. "
+        "Several gateways may share a data folder behind a proxy; see docs/SCALING.md.",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this computer only)")
+    parser.add_argument("--port", type=port, default=8000, help="port to listen on (8000)")
+    parser.add_argument("--data", type=Path, default=ROOT / "data", metavar="DIR",
+                        help="folder of the administrator's settings and of what is each user's")  # fmt: skip
+    parser.add_argument("--profile", choices=PROFILES, help="set of engines, in place of the settings' own")
+    parser.add_argument("--users", type=Path, metavar="FILE",
+                        help="who may talk here (users.json in the data folder); see `main.py users`")  # fmt: skip
+    parser.add_argument("--user-header", metavar="NAME",
+                        help="the header in which a proxy names the user it let in; needs --proxy")  # fmt: skip
+    parser.add_argument("--proxy", action="append", default=[], metavar="ADDRESS",
+                        help="believe what the proxy there says of its clients; may be repeated")  # fmt: skip
+    parser.add_argument("--public", action="append", default=[], metavar="URL",
+                        help="where the proxy serves it, such as https://parley.example; may be repeated")  # fmt: skip
+    parser.add_argument("--origin", action="append", default=[], metavar="URL",
+                        help="a page elsewhere that may speak with the API; may be repeated")  # fmt: skip
+    parser.add_argument("--most", type=int, metavar="NUMBER",
+                        help="conversations at once (what this computer's cores and memory hold)")  # fmt: skip
+    parser.add_argument("--drain", type=float, default=3600.0, metavar="SECONDS",
+                        help="how long conversations may go on after a SIGTERM (3600)")  # fmt: skip
+    return parser
+
+
+def users_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="main.py users", description="Who may talk at a gateway.")
+    parser.add_argument("do", choices=("add", "remove", "list"),
+                        help="add prints a token, which takes the place of an earlier one")  # fmt: skip
+    parser.add_argument("name", nargs="?", help="of the user, to add or to remove")
+    parser.add_argument("--data", type=Path, default=ROOT / "data", metavar="DIR", help="the gateway's data folder")
+    parser.add_argument("--users", type=Path, metavar="FILE", help="the file, if not users.json in the data folder")
+    return parser
+
+
+def port(text: str) -> int:
+    """0 is any that is free."""
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"there is no port {text}: choose one from 1024 to 65535, as in --port 8000")
+    return int(text)
+
+
+def address(text: str) -> tuple[str, int]:
+    """Where to listen: 10300 is this computer only, 0.0.0.0:10300 all of its addresses."""
+    host, _, port = text.rpartition(":")
+    return host or "127.0.0.1", int(port)
+
+
+def enter_environment() -> None:
+    """Go on in .venv's Python; returns when this already is it."""
+    python = ensure_environment()
+    if Path(sys.prefix).resolve() == VENV.resolve():
+        return
+    command = [str(python), str(ROOT / "main.py"), *sys.argv[1:]]
+    if os.name == "nt":  # exec would detach from the console there
+        sys.exit(subprocess.run(command, check=False).returncode)
+    os.execv(str(python), command)
+
+
+PARSERS = {"gateway": gateway_parser, "users": users_parser}
+"""Of the commands that are understood before anything is installed: --help, mistakes."""
+
+
+def main(argv: list[str]) -> int:
+    command, rest = (argv[0], argv[1:]) if argv[:1] and argv[0] in {"talk", *PARSERS} else ("", argv)
+    options = None if command == "talk" else PARSERS.get(command, parser)().parse_args(rest)
+    try:
+        enter_environment()
+    except SetupError as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    if options is None:
+        from pipeline.commands.talk import main as talk
+
+        return talk(rest)
+    if command == "users":
+        from web.gateway.users import main as users
+
+        return users(options.do, options.name, options.users or options.data / "users.json")
+    return gateway(options) if command == "gateway" else page(options)
+
+
+def gateway(options: argparse.Namespace) -> int:
+    from web.gateway.serve import GatewayOptions, serve_gateway
+
+    return serve_gateway(
+        GatewayOptions(
+            host=options.host,
+            port=options.port,
+            data=options.data,
+            profile=options.profile,
+            accounts=options.users,
+            header=options.user_header,
+            most=options.most,
+            drain_s=options.drain,
+            origins=tuple(options.origin),
+            public=tuple(options.public),
+            proxies=tuple(options.proxy),
+        )
+    )
+
+
+def page(options: argparse.Namespace) -> int:
+    from config.hardware import look
+    from pipeline.commands.first_start import first_profile
+    from web.serve import ServeOptions, serve
+
+    return serve(
+        ServeOptions(
+            host=options.host or ("0.0.0.0" if options.https or options.cert else "127.0.0.1"),
+            port=options.port,
+            data=options.data,
+            profile=options.profile or first_profile(options.data, look()),
+            browser=not options.no_browser,
+            wyoming=options.wyoming,
+            origins=tuple(options.origin),
+            https=options.https,
+            certificate=None if options.cert is None else (options.cert, options.key or options.cert),
+            public=tuple(options.public),
+            proxies=tuple(options.proxy),
+            otlp=options.otlp,
+            drain_s=options.drain,
+        )
+    )
+
+
+def run(argv: list[str]) -> int:
+    try:
+        return main(argv)
+    except KeyboardInterrupt:
+        return 130
