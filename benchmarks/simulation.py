@@ -363,7 +363,7 @@ def sizes(cluster: Cluster, sizes: Sequence[int], lost: str, longest_s: float = 
     ]
     for talks in sizes:
         replicas = cluster.replicas(talks)
-        seconds = min(longest_s, max(30.0, 4e6 / talks))  # of many talks, a short time says as much
+        seconds = min(longest_s, max(30.0, 2e6 / talks))  # of many talks, a short time says as much
         warm, lost_at = seconds / 4, seconds / 2
         calm = cluster.simulated(talks, seconds).within(warm, seconds)
         after = cluster.simulated(talks, seconds, lost=lost, lost_at=lost_at).within(lost_at, lost_at + 10)
