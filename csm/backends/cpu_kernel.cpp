@@ -277,6 +277,8 @@ void depth_decode(const DepthDecoder& model, const Cache& cache, const float* hi
 
 extern "C" {
 
+const char* csm_instructions() { return INSTRUCTIONS; }
+
 // y [rows, outputs] = x [rows, inputs] through the matrix.
 void csm_linear(const Linear* linear, const float* x, int rows, float* y, int threads) {
   for (int first = 0; first < rows; first += ROWS) {

@@ -154,6 +154,9 @@ class Kernel:
             *(pointer, number),
         )
         self.linear.restype = self.stack.restype = self.depth_decode.restype = None
+        built.csm_instructions.restype = ctypes.c_char_p
+        self.instructions: str = built.csm_instructions().decode()
+        """By which it computes products, such as "AVX-512 VNNI"."""
 
     @classmethod
     def build(cls, folder: Path | None = None, flags: Sequence[str] = ()) -> Kernel:

@@ -69,6 +69,18 @@ constexpr int OFFSET_8 = 128;
 #else
 constexpr int OFFSET_8 = 0;
 #endif
+// By which the products are computed, as people call it.
+#if defined(__AVX512F__) && defined(__AVX512VNNI__)
+constexpr const char* INSTRUCTIONS = "AVX-512 VNNI";
+#elif defined(__AVX2__) && defined(__AVXVNNI__)
+constexpr const char* INSTRUCTIONS = "AVX-VNNI";
+#elif defined(__AVX2__)
+constexpr const char* INSTRUCTIONS = "AVX2";
+#elif defined(__ARM_FEATURE_DOTPROD)
+constexpr const char* INSTRUCTIONS = "ARM dot products";
+#else
+constexpr const char* INSTRUCTIONS = "no instructions of its own";
+#endif
 template <int BITS> constexpr int OFFSET = BITS == 4 ? 8 : OFFSET_8;
 
 // sums[i] += the four weights of output i times the four activations.

@@ -134,6 +134,8 @@ class Packing(Protocol):
     """A way to lay out packed weights, and to compute with them."""
 
     name: str
+    computes_by: str
+    """For people: what computes, and by which instructions of the processor."""
 
     def pack(self, weight: Tensor, bits: int) -> tuple[Tensor, Tensor]:
         """Codes and scales of a matrix [outputs, inputs], in this packing's own order."""
@@ -273,6 +275,7 @@ class KernelPacking:
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
+        self.computes_by = f"csm’s kernel with {kernel.instructions}"
 
     def pack(self, weight: Tensor, bits: int) -> tuple[Tensor, Tensor]:
         return lay_out(*round_weight(weight, bits), bits)

@@ -24,6 +24,7 @@ from pipeline.engine import EngineError, Progress
 from pipeline.engines.catalogue import create
 from pipeline.engines.trial import speak
 from pipeline.tts import TextToSpeech
+from pipeline.tts.csm import Csm
 
 SENTENCE = "The people of the city want to know the time of day."
 """Spoken to be heard back."""
@@ -96,15 +97,19 @@ async def precisions(patient: Patient, tell: Tell) -> Verdict:
         return Verdict("skipped", BUSY)
     factors: dict[str, float] = {}
     failed: dict[str, str] = {}
+    by: str | None = None
     has_gpu = bool(await asyncio.to_thread(ask_nvidia))
     async with patient.engines.resting("voice"):
         for precision in ON_GPU if has_gpu else FINEST_FIRST:
             try:
                 await asyncio.to_thread(_check_room)
-                factors[precision] = await _factor(precision, patient, tell)
+                factors[precision], packed_by = await _factor(precision, patient, tell)
+                by = packed_by or by
             except EngineError as error:
                 failed[precision] = str(error)
     verdict = recommended(factors, failed)
+    if by is not None:
+        verdict = replace(verdict, text=f"{verdict.text} 4 and 8 bits are computed by {by}.")
     if factors and not has_gpu:
         try:
             await asyncio.to_thread(keep, patient.data, named("voice", "csm", patient.settings.voice.model), factors)
@@ -131,8 +136,9 @@ def recommended(factors: Mapping[str, float], failed: Mapping[str, str]) -> Verd
                    f"without pauses choose eSpeak NG.{others}", None, factors)  # fmt: skip
 
 
-async def _factor(precision: str, patient: Patient, tell: Tell) -> float:
-    """The real-time factor of a voice that is loaded for this alone, and gone afterwards. Raises EngineError."""
+async def _factor(precision: str, patient: Patient, tell: Tell) -> tuple[float, str | None]:
+    """The real-time factor of a voice that is loaded for this alone, and gone afterwards, and what computes with its
+    packed weights. Raises EngineError."""
 
     def report(progress: Progress) -> None:
         if progress.what not in ("loading", "ready", "stopped"):
@@ -146,9 +152,10 @@ async def _factor(precision: str, patient: Patient, tell: Tell) -> float:
     try:
         await voice.start(report)
         said = await speak(voice, SENTENCE, patient.clock, told, SAMPLE_S, SAMPLE_WORK_S)
+        by = await voice.computes_by() if isinstance(voice, Csm) else None
     finally:
         await voice.stop()
-    return round(said.factor, 3)
+    return round(said.factor, 3), by
 
 
 def _with(settings: Settings, precision: str) -> Settings:

@@ -109,6 +109,11 @@ class Csm(PlacedEngine[Place]):
         await place.change(references=_files(self._voices, references), adapter=arguments["adapter"])
         self._references = references
 
+    async def computes_by(self) -> str | None:
+        """What computes with packed weights; None of weights as they are. Raises EngineError."""
+        by: str | None = await self._place.call("computes_by")
+        return by
+
     def _check(self, references: Sequence[tuple[str, str]]) -> None:
         for name, _ in references:
             check_name(self._voices, name)

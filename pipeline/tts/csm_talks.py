@@ -98,6 +98,11 @@ class Synthesizer:
         with _told():
             self._talk(talk).said(samples)
 
+    def computes_by(self) -> str | None:
+        """What computes with packed weights; None of weights as they are."""
+        packing = getattr(self._generator.model, "packing", None)
+        return None if packing is None else str(packing.computes_by)
+
     def close_talk(self, talk: int) -> None:
         with self._opening:
             closed = self._talks.pop(talk, None)

@@ -93,6 +93,7 @@ async def test_each_precision_is_loaded_and_gone_before_the_next(
     found = steps[-1]
     assert isinstance(found, Finding)
     assert found.grade in ("good", "fair")
+    assert "4 and 8 bits are computed by csm’s kernel with " in found.text or "by PyTorch" in found.text
     assert list(found.figures) == ["bf16", "int8", "int4"]
     finest = next((name for name, pace in found.figures.items() if pace <= 0.9), None)
     assert measured(tmp_path, settings.voice.model) == finest, "kept for the precision auto"
