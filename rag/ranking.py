@@ -161,6 +161,8 @@ class Candidate:
     row: Row
     words: NDArray[np.intp]
     """The numbers of its words in the vocabulary."""
+    learnt: bool = True
+    """Whether all of its words are there, which those of a turn just imported are not."""
 
     @cached_property
     def claims(self) -> tuple[Claim, ...]:
@@ -255,6 +257,12 @@ def _related(
     here = {position: index for index, position in enumerate(around)}
     numbers = [turn.words for turn in around.values()]
     best, weights = best_likeness(vocabulary, list(hits.idf), np.array(list(hits.idf.values())), numbers)
+    unlearnt = [index for index, turn in enumerate(around.values()) if not turn.learnt]
+    if unlearnt:  # a word is as like itself as can be, whether it has a vector or not
+        places = np.array(list(around), dtype=np.intp)[unlearnt]
+        same = np.array([_member(places, found) for found in hits.positions.values()]).reshape(-1, len(unlearnt))
+        best[:, unlearnt] = np.maximum(best[:, unlearnt], same)
+        weights = np.array(list(hits.idf.values()))
     own, before, after = (
         np.array([here.get(position, -1) for position in where.tolist()], dtype=np.intp)
         for where in (candidates, catalogue["before"][candidates], catalogue["after"][candidates])

@@ -147,8 +147,9 @@ class Retriever:
             self._turns.clear()
         for here, row in zip(unread.tolist(), self._store.rows_at(self._catalogue["seq"][unread]), strict=True):
             telling = set(words(row.text[:LONGEST])) - EMPTY
-            turn = kept[here] = Candidate(row, self._vocabulary.numbers(telling))
-            if len(turn.words) == len(telling):
+            numbers = self._vocabulary.numbers(telling)
+            turn = kept[here] = Candidate(row, numbers, learnt=len(numbers) == len(telling))
+            if turn.learnt:
                 self._turns[here] = turn
         return kept
 

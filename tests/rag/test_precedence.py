@@ -82,7 +82,8 @@ def test_while_turns_wait_for_their_vectors_words_and_claims_answer(tmp_path: Pa
     with Memory(tmp_path / "memory", embedder=embedder) as memory:
         try:
             memory.import_(file)
-            assert memory.recall("Where is the cello?").items[0].text == "The cello is in the attic."
+            found = [item.text for item in memory.recall("Where is the cello?").items]
+            assert "The cello is in the attic." in found[:2]
             while memory._turns.claims.unread():  # half a millisecond a turn, before any vector
                 pass
             assert memory.recall("What am I called?", asker="Ann").items[0].text == "Call me Sasha."
