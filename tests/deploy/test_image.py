@@ -84,7 +84,7 @@ def sent() -> list[Path]:
 
 def test_the_image_has_what_runs_and_not_what_tests() -> None:
     tops = {file.parts[0] for file in sent()}
-    assert {"main.py", "setup.py", "locks", "pipeline", "web", "csm", "rag", "config", "deploy"} <= tops
+    assert {"main.py", "setup.py", "start", "locks", "pipeline", "web", "csm", "rag", "config", "deploy"} <= tops
     assert not tops & {"tests", "docs", "benchmarks", ".venv", "data"}
 
 
