@@ -11,6 +11,7 @@ import threading
 import unicodedata
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import date, datetime
 from pathlib import Path
 
@@ -256,7 +257,7 @@ class Memory:
 
     def size(self) -> MemorySize:
         turns, conversations, indexed, waiting = self._turns.counts()
-        disk = sum(file.stat().st_size for file in self._folder.rglob("*") if file.is_file())
+        disk = _bytes_in(self._folder)
         return MemorySize(turns, conversations, waiting, disk, 1.0 - waiting / indexed if indexed else 1.0)
 
     @property
@@ -380,3 +381,13 @@ def _read_turn(line: str) -> Remembered:
 def _addressable(name: str) -> str:
     """No address can end in “.” or “..”: browsers and servers take them for the folder, and the one above."""
     return f"imported {name}" if name in {".", ".."} else name
+
+
+def _bytes_in(folder: Path) -> int:
+    """Of its files; one that goes meanwhile is none."""
+    total = 0
+    for place, _, names in os.walk(folder):  # passes over what it cannot list any more
+        for name in names:
+            with suppress(FileNotFoundError):
+                total += (Path(place) / name).lstat().st_size
+    return total

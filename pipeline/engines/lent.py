@@ -55,7 +55,9 @@ class LentEngines(Engines):
         super().__init__(Settings(), data)
 
     def _plans(self, settings: Settings) -> dict[Part, EnginePlan]:
-        return {"memory": EnginePlan("memory", partial(self._memories.of, self._owned), self._owned, alone=True)}
+        return {
+            "memory": EnginePlan("memory", partial(self._memories.of, self._owned), made_of=self._owned, alone=True)
+        }
 
     async def stand_in(self) -> dict[str, str]:
         return {}

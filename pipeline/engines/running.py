@@ -400,12 +400,12 @@ class Engines:
         open_memory = partial(WorkerMemory, self._data / "memory", owner=memory.owner, chroma=chroma, place=self._place)
         return {
             "vad": EnginePlan("silero", partial(_SmallModel, "silero", load_model)),
-            "turns": EnginePlan("smart-turn", partial(WorkerTurnModel, turns), _where("turns", settings),
+            "turns": EnginePlan("smart-turn", partial(WorkerTurnModel, turns), made_of=_where("turns", settings),
                             patience_s=self._peer_s if "turns" in settings.cluster.stages else None),
             "ears": self._chosen("ears", settings.ears.engine, settings),
             "mind": self._chosen("mind", settings.mind.engine, settings),
             "voice": self._chosen("voice", settings.voice.engine, settings),
-            "memory": EnginePlan("memory", open_memory, (memory.owner, chroma), alone=True,
+            "memory": EnginePlan("memory", open_memory, made_of=(memory.owner, chroma), alone=True,
                             patience_s=self._peer_s if chroma else None),
             "speakers": EnginePlan("resemblyzer", partial(WorkerVoiceEncoder, self._place)) if memory.people
                         else EnginePlan(OFF, _Nothing),
@@ -422,8 +422,8 @@ class Engines:
 
         arguments = spec.arguments(settings, self._data)
         elsewhere = "url" in arguments or stage in settings.cluster.stages
-        made_of = (arguments, _where(stage, settings))
-        return EnginePlan(name, leased, made_of, patience_s=self._peer_s if elsewhere else None)
+        patience_s = self._peer_s if elsewhere else None
+        return EnginePlan(name, leased, arguments, _where(stage, settings), patience_s=patience_s)
 
     def _place_of(self, stage: str, settings: Settings) -> MakePlace:
         """Here, or in the cluster."""

@@ -35,7 +35,10 @@ class EnginePlan:
 
     engine: str
     create: Callable[[], Engine] = field(compare=False)
+    arguments: Mapping[str, object] | None = None
+    """Those of the engine's __init__, where the catalogue gives them."""
     made_of: object = None
+    """What else makes it what it is, and where it computes."""
     alone: bool = False
     """Whether the old one must be gone before the new one comes, since both would write the same files."""
     patience_s: float | None = field(default=None, compare=False)
@@ -87,16 +90,16 @@ class Slot:
         engine = self.engine.engine if isinstance(self.engine, Lease) else self.engine
         return (
             self.status.state == "ready"
-            and self.plan.engine == plan.engine
+            and (self.plan.engine, self.plan.made_of) == (plan.engine, plan.made_of)
             and isinstance(engine, Changeable)
-            and isinstance(plan.made_of, Mapping)
-            and engine.can_become(plan.made_of)
+            and plan.arguments is not None
+            and engine.can_become(plan.arguments)
         )
 
     async def become(self, plan: EnginePlan) -> None:
         """Raises EngineError, and everything is as it was."""
         engine = self.engine.engine if isinstance(self.engine, Lease) else self.engine
-        await cast(Changeable, engine).become(cast(Mapping[str, object], plan.made_of))
+        await cast(Changeable, engine).become(cast(Mapping[str, object], plan.arguments))
         self.plan = plan
         self._changed()
 

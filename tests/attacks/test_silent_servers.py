@@ -63,7 +63,7 @@ def mind_of_a_server(script: Script, monkeypatch: pytest.MonkeyPatch) -> Script:
         if name != "openai":
             return scripted(engines, stage, name, settings)
         url = settings.mind.url
-        return EnginePlan(name, lambda: LeasedMind(OpenAIChat(url, "")), url, patience_s=engines._peer_s)
+        return EnginePlan(name, lambda: LeasedMind(OpenAIChat(url, "")), made_of=url, patience_s=engines._peer_s)
 
     monkeypatch.setattr(Engines, "_chosen", chosen)
     return script
