@@ -60,14 +60,19 @@ def total(page: Page, words: str) -> str:
     return page.locator("#totals div", has_text=words).locator("dd").inner_text()
 
 
-def test_an_hour_without_a_word_says_so(launch: Launch, open_page: Callable[..., Page], server: str) -> None:
-    page = open_page(launch(), f"{server}/setup")
-    page.get_by_role("link", name="Activity").click()
+def test_an_hour_without_a_word_says_so(launch: Launch, open_page: Callable[..., Page], fresh_server: str) -> None:
+    page = open_page(launch(), f"{fresh_server}/activity")
     expect(page.get_by_role("heading", level=1)).to_have_text("The last hour")
     expect(page.locator("#now")).to_have_text("Nobody is talking right now.")
     expect(page.locator("#plots figure", has_text="Processor")).to_have_count(1)
     expect(page.locator("#plots figure", has_text="Answered after")).to_have_count(0)
     assert total(page, "median answer time") == "–"
+
+
+def test_the_setup_page_leads_to_it(launch: Launch, open_page: Callable[..., Page], server: str) -> None:
+    page = open_page(launch(), f"{server}/setup")
+    page.get_by_role("link", name="Activity").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("The last hour")
 
 
 def test_the_hour_is_drawn_and_read_by_keyboard(launch: Launch, open_page: Callable[..., Page], server: str) -> None:
