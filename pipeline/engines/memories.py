@@ -9,13 +9,13 @@ import asyncio
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.engine import EngineError, EngineStatus, Progress, Report
-from pipeline.engines.memory import FetchedEmbedder, asked, prepare, settle, told
-from pipeline.workers.place import MakePlace, Place, PlacedEngine
+from pipeline.engine import EngineError, EngineStatus, Report
+from pipeline.engines.memory import FetchedEmbedder, MemoryPlace, asked, prepare, settle, told
+from pipeline.workers.place import MakePlace, Place
 from pipeline.workers.worker import Worker
 from rag import ChromaServer, Memory, MemoryInUse, MemoryVerbs
 from rag.asynchronous import called
@@ -101,30 +101,16 @@ class MemoriesHost:
                 time.sleep(LOOK_EVERY_S)
 
 
-class Memories(PlacedEngine[Place]):
+class Memories(MemoryPlace):
+    """Memories can be opened as soon as the process runs, before the model for meaning is loaded."""
+
     def __init__(self, place: MakePlace = Worker) -> None:
         target = f"{__name__}:MemoriesHost"
         super().__init__(place("memory", target, concurrency=_CALLS_AT_ONCE, errors=(KeyError, ValueError)))
-        self._loading = False
-        self._lacking: str | None = None
-        """Why there is no model for meaning."""
 
-    async def start(self, report: Report) -> None:
-        """Memories can be opened as soon as the process runs, before the model for meaning is loaded."""
-        await super().start(report)
-        self._loading = True
-        report(Progress("loading the model for meaning"))
-        try:
-            self._lacking = await asked(self._place, "load")
-        finally:
-            self._loading = False
-
-    @property
-    def status(self) -> EngineStatus:
-        status = super().status
-        if self._lacking is not None:
-            status = replace(status, last_error=self._lacking)
-        return replace(status, state="loading") if self._loading and status.state == "ready" else status
+    async def _load(self) -> str | None:
+        lacking: str | None = await asked(self._place, "load")
+        return lacking
 
     def of(self, owned: Owned) -> OwnersMemory:
         return OwnersMemory(self, self._place, owned)

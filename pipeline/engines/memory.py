@@ -96,7 +96,36 @@ def told() -> Iterator[None]:
         raise EngineError(str(fault)) from fault
 
 
-class WorkerMemory(PlacedEngine[Place], MemoryVerbs):
+class MemoryPlace(PlacedEngine[Place]):
+    """Ready once its model for meaning is loaded, and of use before."""
+
+    _loading = False
+    _lacking: str | None = None
+    """Why there is no such model."""
+
+    async def start(self, report: Report) -> None:
+        """Open it, then load the model that tells what a question means; until then only that has to wait."""
+        await super().start(report)
+        self._loading = True
+        report(Progress("loading the model for meaning"))
+        try:
+            self._lacking = await self._load()
+        finally:
+            self._loading = False
+
+    async def _load(self) -> str | None:
+        """Gives why it could not be."""
+        raise NotImplementedError
+
+    @property
+    def status(self) -> EngineStatus:
+        status = super().status
+        if self._lacking is not None:
+            status = replace(status, last_error=self._lacking)
+        return replace(status, state="loading") if self._loading and status.state == "ready" else status
+
+
+class WorkerMemory(MemoryPlace, MemoryVerbs):
     """An engine, and memory's verbs. Its calls raise what rag.Memory's do, but EngineError for MemoryFault."""
 
     def __init__(
@@ -116,25 +145,10 @@ class WorkerMemory(PlacedEngine[Place], MemoryVerbs):
                 errors=(KeyError, ValueError),
             )
         )
-        self._warming = False
-        self._lacking: str | None = None
 
-    async def start(self, report: Report) -> None:
-        """Open it, then load the model that tells what a question means; until then only that has to wait."""
-        await super().start(report)
-        self._warming = True
-        report(Progress("loading the model for meaning"))
-        try:
-            self._lacking = await self._do("warm")
-        finally:
-            self._warming = False
-
-    @property
-    def status(self) -> EngineStatus:
-        status = super().status
-        if self._lacking is not None:
-            status = replace(status, last_error=self._lacking)
-        return replace(status, state="loading") if self._warming and status.state == "ready" else status
+    async def _load(self) -> str | None:
+        lacking: str | None = await self._do("warm")
+        return lacking
 
     async def _do(self, verb: str, *args: object, **options: object) -> Any:
         return await asked(self._place, "do", verb, *args, **options)

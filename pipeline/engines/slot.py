@@ -87,7 +87,7 @@ class Slot:
 
     def can_become(self, plan: EnginePlan) -> bool:
         """Whether what runs here can become that without being loaded anew."""
-        engine = self.engine.engine if isinstance(self.engine, Lease) else self.engine
+        engine = self._bare
         return (
             self.status.state == "ready"
             and (self.plan.engine, self.plan.made_of) == (plan.engine, plan.made_of)
@@ -98,10 +98,14 @@ class Slot:
 
     async def become(self, plan: EnginePlan) -> None:
         """Raises EngineError, and everything is as it was."""
-        engine = self.engine.engine if isinstance(self.engine, Lease) else self.engine
-        await cast(Changeable, engine).become(cast(Mapping[str, object], plan.arguments))
+        await cast(Changeable, self._bare).become(cast(Mapping[str, object], plan.arguments))
         self.plan = plan
         self._changed()
+
+    @property
+    def _bare(self) -> object:
+        """The engine itself, also where it is leased."""
+        return self.engine.engine if isinstance(self.engine, Lease) else self.engine
 
     async def stop(self) -> None:
         if self.engine is not None:

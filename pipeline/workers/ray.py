@@ -15,10 +15,11 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing, suppress
 from typing import Any
 
-from pipeline.engine import EngineError, EngineState, EngineStatus, Progress, Report
+from pipeline.engine import EngineError, EngineStatus, Progress, Report
 from pipeline.workers.deployment import OPEN_S, Cluster, Deployment, NoReplica, Socket
 from pipeline.workers.line import Asking, KnownErrors, Raised
 from pipeline.workers.place import Wanted, WorkerDied
+from pipeline.workers.standing import Standing
 from pipeline.workers.supervision import Supervision
 from pipeline.workers.wire import WireError
 
@@ -62,36 +63,35 @@ class RayPlace(Asking):
         self._deployment = Deployment(cluster, stage, wanted, open_s)
         self._look_s = look_s
         self._supervision = Supervision(BACK_OFF_S, sleep=sleep)
-        self._report: Report = lambda progress: None
-        self._state: EngineState = "stopped"
-        self._last_error: str | None = None
-        self._turned = asyncio.Event()
+        self._standing = Standing(engine)
+        self._turn = self._standing.turn
         self._doubted = asyncio.Event()
         """Set when there is reason to look whether the cluster is there."""
         self._life: asyncio.Task[None] | None = None
 
     @property
     def status(self) -> EngineStatus:
-        return EngineStatus(self._engine, self._state, self._last_error, restarts=self._supervision.restarts)
+        standing = self._standing
+        return EngineStatus(self._engine, standing.state, standing.last_error, restarts=self._supervision.restarts)
 
     async def start(self, report: Report) -> None:
         """Find it in the cluster. Raises EngineError in one sentence; it is not tried again until the next start()."""
         if self._life is not None:
             raise EngineError(f"{self._engine} has been started already.")
-        self._report = report
+        self._standing.report = report
         self._turn("loading")
         report(Progress(f"asking the cluster at {self._deployment.cluster} for {self._engine}"))
         try:
             await self._look()
         except BaseException as error:
             if isinstance(error, EngineError):
-                self._turn("failed", str(error))
+                self._turn("failed", error=str(error))
             else:
                 self._turn("stopped")
             raise
         self._turn("ready")
         self._life = asyncio.create_task(
-            self._supervision.keep(self._away, self._back, lambda error: self._turn("failed", str(error)))
+            self._supervision.keep(self._away, self._back, lambda error: self._turn("failed", error=str(error)))
         )
 
     async def stop(self) -> None:
@@ -104,8 +104,7 @@ class RayPlace(Asking):
 
     async def ready(self) -> None:
         """Wait while the cluster is looked for. Raises EngineError while it is away."""
-        while self._state == "loading":
-            await self._turned.wait()
+        await self._standing.loaded(lambda: self._standing.state)
         self._alive()
 
     def seat(self, farewell: str) -> RaySeat:
@@ -166,9 +165,9 @@ class RayPlace(Asking):
             try:
                 await self._look()
             except NoReplica as error:  # so many talk just now; it is there
-                self._last_error = str(error)
+                self._standing.last_error = str(error)
             except EngineError as error:
-                self._turn("loading", str(error))
+                self._turn("loading", error=str(error))
                 return
 
     async def _back(self) -> None:
@@ -177,20 +176,8 @@ class RayPlace(Asking):
         self._turn("ready")
 
     def _alive(self) -> None:
-        match self._state:
-            case "loading":
-                raise EngineError(f"{self._engine} is not ready yet: try again in a moment.")
-            case "failed":
-                raise EngineError(self._last_error or f"{self._engine} has failed.")
-            case "stopped":
-                raise EngineError(f"{self._engine} is not running.")
-
-    def _turn(self, state: EngineState, error: str | None = None) -> None:
-        self._state = state
-        self._last_error = error or self._last_error
-        turned, self._turned = self._turned, asyncio.Event()
-        turned.set()
-        self._report(Progress(state))
+        if self._standing.state != "ready":
+            raise self._standing.refusal(self._standing.state)
 
 
 class RaySeat(Asking):

@@ -26,10 +26,11 @@ from typing import Any
 
 from config.hardware import resident
 from config.places import ROOT
-from pipeline.engine import EngineError, EngineState, EngineStatus, Progress, Report
+from pipeline.engine import EngineError, EngineState, EngineStatus, Report
 from pipeline.workers.line import Asking, KnownErrors, Line, Raised
 from pipeline.workers.place import NumberedSeat, WorkerDied
 from pipeline.workers.process import HEADER
+from pipeline.workers.standing import Standing
 from pipeline.workers.supervision import Heartbeat, Supervision, tied_command
 
 BACK_OFF_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
@@ -172,21 +173,18 @@ class Worker(Asking):
         self._seats = count()
         self._supervision = Supervision(BACK_OFF_S, sleep=sleep, clock=clock)
         self._heartbeat = heartbeat
-        self._report: Report = lambda progress: None
+        self._standing = Standing(engine)
+        self._turn = self._standing.turn
         self._child: _Child | None = None
         self._life: asyncio.Task[None] | None = None
-        self._turned = asyncio.Event()
-        self._state: EngineState = "stopped"
-        self._last_error: str | None = None
-        self._progress: Progress | None = None
 
     @property
     def status(self) -> EngineStatus:
         return EngineStatus(
             self._engine,
             self._now,
-            self._last_error,
-            self._progress,
+            self._standing.last_error,
+            self._standing.progress,
             self._memory_bytes(),
             self._supervision.restarts,
         )
@@ -199,7 +197,7 @@ class Worker(Asking):
         """
         if self._life is not None:
             raise EngineError(f"{self._engine} has been started already.")
-        self._report = report
+        self._standing.report = report
         loaded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._turn("loading")
         self._life = asyncio.create_task(self._live(loaded))
@@ -224,8 +222,7 @@ class Worker(Asking):
 
     async def ready(self) -> None:
         """Wait out a restart. Raises EngineError when there is nothing to wait for."""
-        while self._now == "loading":
-            await self._turned.wait()
+        await self._standing.loaded(lambda: self._now)
         self._alive()
 
     def seat(self, farewell: str) -> NumberedSeat:
@@ -248,30 +245,18 @@ class Worker(Asking):
     def _now(self) -> EngineState:
         """The state, also in the moment in which the process has died and _live has not been told yet."""
         dead = self._child is not None and self._child.gone.done()
-        return "loading" if self._state == "ready" and dead else self._state
+        return "loading" if self._standing.state == "ready" and dead else self._standing.state
 
     def _alive(self) -> _Child:
-        match self._now:
-            case "ready" if self._child is not None:
-                return self._child
-            case "loading":
-                raise EngineError(f"{self._engine} is not ready yet: try again in a moment.")
-            case "failed":
-                raise EngineError(self._last_error or f"{self._engine} has failed.")
-        raise EngineError(f"{self._engine} is not running.")
+        now = self._now
+        if now != "ready" or self._child is None:
+            raise self._standing.refusal(now)
+        return self._child
 
     def _memory_bytes(self) -> int | None:
         if self._child is None or self._child.gone.done():
             return None
         return resident(self._child.process.pid)
-
-    def _turn(self, state: EngineState, *, error: str | None = None, progress: Progress | None = None) -> None:
-        """The one place where the state changes, and where those who wait for that hear of it."""
-        self._state, self._progress = state, progress
-        self._last_error = error or self._last_error
-        turned, self._turned = self._turned, asyncio.Event()
-        turned.set()
-        self._report(progress or Progress(state))
 
     async def _live(self, loaded: asyncio.Future[None]) -> None:
         """Keep a process running until cancelled, or until the very first could not be loaded."""
@@ -292,7 +277,7 @@ class Worker(Asking):
             raise
         finally:
             if self._child is not None:
-                await self._child.stop(_GRACE_S if self._state == "ready" else 0.0)
+                await self._child.stop(_GRACE_S if self._standing.state == "ready" else 0.0)
 
     async def _death(self) -> None:
         assert self._child is not None

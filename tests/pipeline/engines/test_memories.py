@@ -6,8 +6,6 @@ import asyncio
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -16,25 +14,13 @@ from pipeline.engine import EngineError
 from pipeline.engines import memories as module
 from pipeline.engines.memories import Memories, MemoriesHost, Owned
 from rag import Memory
+from tests.support.begun import begun
 from tests.support.workers import workers
-
-
-@asynccontextmanager
-async def started() -> AsyncIterator[Memories]:
-    memories = Memories()
-    starting = asyncio.create_task(memories.start(lambda progress: None))
-    while memories.status.state == "stopped":  # noqa: ASYNC110
-        await asyncio.sleep(0)
-    try:
-        yield memories
-    finally:
-        await memories.stop()
-        await asyncio.gather(starting, return_exceptions=True)
 
 
 @pytest.mark.slow
 async def test_owners_share_a_process_and_nothing_else(tmp_path: Path) -> None:
-    async with started() as memories:
+    async with begun(Memories()) as memories:
         anna = memories.of(Owned(tmp_path / "anna", "anna"))
         ben = memories.of(Owned(tmp_path / "ben", "ben"))
         await asyncio.gather(*(each.start(lambda progress: None) for each in (anna, ben)))

@@ -6,8 +6,7 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -16,23 +15,15 @@ import pytest
 from pipeline.engine import EngineError, Progress
 from pipeline.engines.memory import MemoryHost, WorkerMemory
 from rag import Memory
+from tests.support.begun import begun
 from tests.support.workers import workers
 
 LONG_AGO = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
 
-@asynccontextmanager
-async def opened(path: Path, owner: str = "default") -> AsyncIterator[WorkerMemory]:
+def opened(path: Path, owner: str = "default") -> AbstractAsyncContextManager[WorkerMemory]:
     """Open, while the model for meaning is still loading behind it."""
-    memory = WorkerMemory(path, owner=owner)
-    starting = asyncio.create_task(memory.start(lambda progress: None))
-    while memory.status.state == "stopped":  # noqa: ASYNC110
-        await asyncio.sleep(0)
-    try:
-        yield memory
-    finally:
-        await memory.stop()
-        await asyncio.gather(starting, return_exceptions=True)
+    return begun(WorkerMemory(path, owner=owner))
 
 
 def test_without_a_model_for_meaning_what_was_said_is_kept_and_found_by_its_words(
