@@ -79,10 +79,12 @@ class Summarizer:
         finally:
             self._service.talk_watchers.remove(self._talk)
 
-    async def _look(self) -> float:
-        """Seconds until the next look."""
+    async def _look(self) -> float | None:
+        """Seconds until the next look; None where only other settings are worth one."""
         try:
-            return 0 if await self.make_one() else IDLE_S
+            if await self.make_one():
+                return 0
+            return IDLE_S if self._service.settings.memory.summaries else None
         except (EngineError, OSError) as error:
             logger.warning("A day could not be summarised: %s", error)
             return TROUBLE_S
