@@ -32,12 +32,12 @@ from config.profiles import PROFILES
 from config.text import printable
 from pipeline.engines.running import Engines
 from web import logs, origins
+from web.address import Address
 from web.app import VERSION, create_app
 from web.certificate import Certificate, CertificateError, keep_fresh, own
 from web.changes import SettingsRefused, check
 from web.drain import drain
 from web.forwarded import Network, network
-from web.guard import Address
 from web.metrics.traces import NoCollector, Traces
 from web.network import is_everywhere, is_loopback, lan_addresses
 from web.phone import addresses, code

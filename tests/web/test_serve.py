@@ -18,7 +18,7 @@ import pytest
 from config import Settings, SettingsStore
 from config.places import ROOT
 from config.settings import MindSettings
-from web.guard import Address
+from web.address import Address
 from web.network import lan_addresses
 from web.serve import ServeError, access_token, data_folder, listen, load_settings
 

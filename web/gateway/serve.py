@@ -26,13 +26,14 @@ from pipeline.engines.memories import Memories
 from pipeline.engines.running import Engines
 from rag import ChromaServer
 from web import logs
+from web.address import Address
 from web.app import BODIES, bounds
 from web.drain import LONGEST_S, drain
 from web.forwarded import Forwarded, Network
 from web.gateway.accounts import FILE_NAME, Accounts, AccountsError
 from web.gateway.gateway import Gateway, NamedByProxy
 from web.gateway.user import Lender
-from web.guard import Address, Guard
+from web.guard import Guard
 from web.places import Places, of_this_machine
 from web.probes import Probes, unready
 from web.serve import (
