@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+import pytest_asyncio
 from faster_whisper.utils import _MODELS
 
 from config.engines import fetches
@@ -32,6 +33,8 @@ from tests.support.tiny_models import HEARD, write_llama, write_whisper
 from tests.support.workers import workers
 
 BLOCK = EAR_RATE // 10
+IN_ONE_LOOP = pytest.mark.asyncio(loop_scope="module")
+"""With the engine that the module's tests share."""
 TEXT = " ".join(HEARD)
 
 
@@ -56,41 +59,47 @@ async def whisper(model: Path | str, **settings: Any) -> AsyncIterator[Whisper]:
         await engine.stop()
 
 
-async def partials(engine: Whisper, sound: Samples) -> tuple[list[Transcript], Transcript]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def engine(tiny: Path) -> AsyncIterator[Whisper]:
+    async with whisper(tiny) as engine:
+        yield engine
+
+
+async def partials(engine: Whisper, sound: Samples, block: int = BLOCK) -> tuple[list[Transcript], Transcript]:
     """As an engine gives them that is quick enough for every block."""
     hearing, given = engine.listen(), []
-    for at in range(0, len(sound), BLOCK):
-        given.append(await hearing.feed(sound[at : at + BLOCK]))
+    for at in range(0, len(sound), block):
+        given.append(await hearing.feed(sound[at : at + block]))
         await hearing.caught_up()
     final = await hearing.finish()
     await hearing.close()
     return [partial for partial in given if partial is not None], final
 
 
-async def test_partials_come_while_one_speaks_and_what_is_stable_stays(tiny: Path, speech: Samples) -> None:
-    async with whisper(tiny) as engine:
-        given, final = await partials(engine, speech)
+@IN_ONE_LOOP
+async def test_partials_come_while_one_speaks_and_what_is_stable_stays(engine: Whisper, speech: Samples) -> None:
+    given, final = await partials(engine, speech)
     assert given
     for earlier, later in zip(given, [*given[1:], final], strict=True):
         assert later.text.startswith(earlier.text[: earlier.stable])
     assert final.text == TEXT and final.stable == len(TEXT)
 
 
-async def test_several_are_heard_at_once(tiny: Path, speech: Samples) -> None:
-    async with whisper(tiny) as engine:
-        heard = await asyncio.gather(*(partials(engine, speech[: 3 * EAR_RATE]) for _ in range(4)))
+@IN_ONE_LOOP
+async def test_several_are_heard_at_once(engine: Whisper, speech: Samples) -> None:
+    heard = await asyncio.gather(*(partials(engine, speech[: 3 * EAR_RATE]) for _ in range(4)))
     assert [final.text for _, final in heard] == [TEXT] * 4
 
 
-async def test_more_than_thirty_seconds_are_heard(tiny: Path, speech: Samples) -> None:
-    long = np.tile(speech, 4)
-    async with whisper(tiny) as engine:
-        _, final = await partials(engine, long)
+@IN_ONE_LOOP
+async def test_more_than_thirty_seconds_are_heard(engine: Whisper, speech: Samples) -> None:
+    _, final = await partials(engine, np.tile(speech, 4), block=EAR_RATE)
     assert final.text.count(HEARD[0]) >= 2
 
 
+@IN_ONE_LOOP
 @pytest.mark.parametrize("kind", ["nothing", "silence", "noise", "hum"])
-async def test_no_text_is_invented_where_nobody_speaks(tiny: Path, kind: str) -> None:
+async def test_no_text_is_invented_where_nobody_speaks(engine: Whisper, kind: str) -> None:
     """The tiny model would write its words to anything: what keeps them out is the guard."""
     time = np.arange(4 * EAR_RATE) / EAR_RATE
     sound = {
@@ -99,8 +108,7 @@ async def test_no_text_is_invented_where_nobody_speaks(tiny: Path, kind: str) ->
         "noise": 0.05 * np.random.default_rng(0).standard_normal(4 * EAR_RATE),
         "hum": 0.2 * np.sin(2 * np.pi * 50 * time),
     }[kind].astype(np.float32)
-    async with whisper(tiny) as engine:
-        given, final = await partials(engine, sound)
+    given, final = await partials(engine, sound)
     assert (given, final) == ([], Transcript(""))
 
 
@@ -332,21 +340,19 @@ def a_file(folder: Path, tiny: Path) -> str:
         (lambda folder, tiny: "enormous", "There is no Whisper model 'enormous'"),
     ],
 )
-async def test_a_model_that_is_none_is_refused_in_one_sentence(
+def test_a_model_that_is_none_is_refused_in_one_sentence(
     tmp_path: Path, tiny: Path, model: Callable[[Path, Path], str], sentence: str
 ) -> None:
-    engine = Whisper(model(tmp_path / "model", tiny))
     with pytest.raises(EngineError, match=sentence) as refused:
-        await engine.start(lambda progress: None)
+        loaded(model(tmp_path / "model", tiny), "en")
     assert "\n" not in str(refused.value)
-    assert engine.status.state == "failed"
-    await engine.stop()
 
 
 async def test_a_language_that_the_model_does_not_know_is_refused(tiny: Path) -> None:
     engine = Whisper(str(tiny), "de")
     with pytest.raises(EngineError, match="knows English only"):
         await engine.start(lambda progress: None)
+    assert engine.status.state == "failed"
     await engine.stop()
 
 
@@ -363,15 +369,18 @@ async def test_the_language_is_found_or_told(german: Path, speech: Samples, lang
     assert final.text == TEXT
 
 
-async def test_a_language_that_there_is_none_of_is_refused(german: Path) -> None:
-    engine = Whisper(str(german), "xx")
+def loaded(model: str, language: str) -> Decoder:
+    """In this process."""
+    return Decoder(lambda progress: None, model, language, "cpu", "default", None)
+
+
+def test_a_language_that_there_is_none_of_is_refused(german: Path) -> None:
     with pytest.raises(EngineError, match="does not know the language 'xx'"):
-        await engine.start(lambda progress: None)
-    await engine.stop()
+        loaded(str(german), "xx")
 
 
 def test_a_language_is_certain_after_two_seconds(german: Path, speech: Samples) -> None:
-    decoder = Decoder(lambda progress: None, str(german), "auto", "cpu", "default", None)
+    decoder = loaded(str(german), "auto")
     for seconds, language in ((1, None), (3, "de")):
         *_, answer = decoder.decode(speech[EAR_RATE : (1 + seconds) * EAR_RATE])
         assert answer == Decoded(TEXT, language)
@@ -415,12 +424,10 @@ async def test_a_size_comes_from_the_hub_with_its_progress_and_only_once(served:
 
 
 async def test_what_the_hub_refuses_is_told(served: hub.Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "There is no model someone/else" in await refusal("someone/else")
+    """One of the refusals; tests/pipeline/models/test_downloads.py has them all."""
     served.gated.add("Systran/faster-whisper-base.en")
     served.tokens.add("right")
     assert "has terms to accept" in await refusal("base.en")
-    monkeypatch.setenv("HF_TOKEN", "wrong")
-    assert "The token is wrong" in await refusal("base.en")
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     assert "Check your internet connection" in await refusal("base.en")
 
