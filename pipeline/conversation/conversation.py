@@ -29,7 +29,7 @@ from pipeline.conversation.events import (
     StateChanged,
     UserSaid,
 )
-from pipeline.conversation.floor import Floor
+from pipeline.conversation.floor import FloorControl
 from pipeline.conversation.history import FIRST, History, Past
 from pipeline.conversation.mind_side import MindSide
 from pipeline.conversation.own_accord import OwnAccord
@@ -127,7 +127,7 @@ class Conversation:
             self._own,
             self._company,
         )
-        self._floor = Floor(
+        self._floor = FloorControl(
             settings,
             self._scope,
             self._user,

@@ -20,7 +20,7 @@ from pipeline.turns.interruption import InterruptionJudge, Ruling, can_react
 from pipeline.turns.listening import UserTurn
 
 
-class Floor:
+class FloorControl:
     def __init__(
         self,
         settings: Settings,

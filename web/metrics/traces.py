@@ -10,7 +10,7 @@ from pipeline.turns.record import TurnRecord
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class StageSpan:
     """From one mark of a turn's record to another."""
 
     name: str
@@ -20,13 +20,13 @@ class Span:
 
 
 SPANS = (
-    Span("speech", ("speech_started",), "speech_ended"),
-    Span("end of turn", ("speech_ended",), "decided"),
-    Span("recognition", ("speech_ended",), "transcript_final"),
-    Span("memory", ("transcript_final",), "recalled"),
-    Span("mind", ("recalled", "transcript_final"), "first_clause"),
-    Span("voice", ("first_clause",), "first_sample"),
-    Span("playback", ("first_heard",), "reply_done"),
+    StageSpan("speech", ("speech_started",), "speech_ended"),
+    StageSpan("end of turn", ("speech_ended",), "decided"),
+    StageSpan("recognition", ("speech_ended",), "transcript_final"),
+    StageSpan("memory", ("transcript_final",), "recalled"),
+    StageSpan("mind", ("recalled", "transcript_final"), "first_clause"),
+    StageSpan("voice", ("first_clause",), "first_sample"),
+    StageSpan("playback", ("first_heard",), "reply_done"),
 )
 SHUTDOWN_MS = 3000
 """For what is still to be sent when Parley ends."""
