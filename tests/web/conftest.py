@@ -16,6 +16,7 @@ from websockets.asyncio.client import ClientConnection
 
 from config import Settings, SettingsStore
 from pipeline.speakers.people import People
+from tests.support.logging_as_before import logging_as_before as logging_as_before
 from tests.web.scripted import ScriptedEngines
 from web.address import Address
 from web.app import create_app

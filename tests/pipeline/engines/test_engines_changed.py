@@ -30,11 +30,9 @@ from pipeline.engine import EngineError
 from pipeline.engines.running import Engines
 from pipeline.engines.trial import transcribe
 from pipeline.llm import Message, Prompt
+from tests.support.begun import IN_ONE_LOOP
 from tests.support.recordings import recording
 from tests.support.tiny_models import HEARD, write_llama, write_whisper
-
-IN_ONE_LOOP = pytest.mark.asyncio(loop_scope="module")
-"""With the engines that the module's tests share."""
 
 
 @pytest.fixture(scope="module")

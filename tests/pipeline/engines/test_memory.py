@@ -16,7 +16,7 @@ import pytest_asyncio
 from pipeline.engine import EngineError, Progress
 from pipeline.engines.memory import MemoryHost, WorkerMemory
 from rag import Memory
-from tests.support.begun import begun
+from tests.support.begun import IN_ONE_LOOP, begun
 from tests.support.workers import workers
 
 LONG_AGO = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -45,10 +45,6 @@ def test_without_a_model_for_meaning_what_was_said_is_kept_and_found_by_its_word
         assert len(asked) == 1, "its sources are not asked at every turn"
     finally:
         host.close()
-
-
-IN_ONE_LOOP = pytest.mark.asyncio(loop_scope="module")
-"""With the memory that some of the module's tests share."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import cast
 
 import numpy as np
@@ -21,10 +20,9 @@ from pipeline.stt.pocketsphinx import _DECODERS, PocketSphinx, natural
 from pipeline.turns.vad import FRAME
 from pipeline.workers.worker import Worker
 from tests.support import recordings
+from tests.support.begun import IN_ONE_LOOP, started
 
 QUESTION = "What is the weather in paris?"
-IN_ONE_LOOP = pytest.mark.asyncio(loop_scope="module")
-"""With the engine that the module's tests share."""
 
 
 def recording(name: str) -> Samples:
@@ -53,26 +51,16 @@ async def understood(engine: PocketSphinx, samples: Samples, block: int = FRAME)
     return text
 
 
-@asynccontextmanager
-async def started() -> AsyncIterator[PocketSphinx]:
-    engine = PocketSphinx()
-    await engine.start(lambda progress: None)
-    try:
-        yield engine
-    finally:
-        await engine.stop()
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def ears() -> AsyncIterator[PocketSphinx]:
-    async with started() as engine:
+    async with started(PocketSphinx()) as engine:
         yield engine
 
 
 @pytest.fixture
 async def own_ears() -> AsyncIterator[PocketSphinx]:
     """Of a test that counts or kills processes."""
-    async with started() as engine:
+    async with started(PocketSphinx()) as engine:
         yield engine
 
 

@@ -8,10 +8,9 @@ import os
 import shutil
 import signal
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import pytest
@@ -28,13 +27,12 @@ from pipeline.stt.plausible import invented, loops, repeats, too_many
 from pipeline.stt.whisper import STEP_S, Decodings, Whisper, WhisperHearing, agreed
 from pipeline.workers.place import Place
 from tests.support import hub
+from tests.support.begun import IN_ONE_LOOP, started
 from tests.support.recordings import recording
 from tests.support.tiny_models import HEARD, write_llama, write_whisper
 from tests.support.workers import workers
 
 BLOCK = EAR_RATE // 10
-IN_ONE_LOOP = pytest.mark.asyncio(loop_scope="module")
-"""With the engine that the module's tests share."""
 TEXT = " ".join(HEARD)
 
 
@@ -49,19 +47,9 @@ def speech() -> Samples:
     return read_sound(recording("jfk.flac"))
 
 
-@asynccontextmanager
-async def whisper(model: Path | str, **settings: Any) -> AsyncIterator[Whisper]:
-    engine = Whisper(str(model), **settings)
-    await engine.start(lambda progress: None)
-    try:
-        yield engine
-    finally:
-        await engine.stop()
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def engine(tiny: Path) -> AsyncIterator[Whisper]:
-    async with whisper(tiny) as engine:
+    async with started(Whisper(str(tiny))) as engine:
         yield engine
 
 
@@ -364,7 +352,7 @@ def german(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("language", ["auto", "de"])
 async def test_the_language_is_found_or_told(german: Path, speech: Samples, language: str) -> None:
-    async with whisper(german, language=language) as engine:
+    async with started(Whisper(str(german), language=language)) as engine:
         _, final = await partials(engine, speech[: 4 * EAR_RATE])
     assert final.text == TEXT
 
@@ -434,7 +422,7 @@ async def test_what_the_hub_refuses_is_told(served: hub.Hub, monkeypatch: pytest
 
 async def test_a_crash_loses_nothing_that_was_said(tiny: Path, speech: Samples) -> None:
     others = workers()
-    async with whisper(tiny) as engine:
+    async with started(Whisper(str(tiny))) as engine:
         hearing = engine.listen()
         await hearing.feed(speech[: 3 * EAR_RATE])
         (process,) = workers(others)

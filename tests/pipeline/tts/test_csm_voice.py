@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,10 @@ from pipeline.tts.csm_talks import PARLEY, USER, Floor, Synthesizer, Talk, load
 from tests.csm.mlx_here import mlx_is_here
 from tests.csm.tiny import TINY, voice, write_checkpoint
 from tests.csm.training.lessons import random_adapter
+from tests.support.begun import IN_ONE_LOOP, started
 from tests.support.workers import workers
 
 FRAME = 1920
-IN_ONE_LOOP = pytest.mark.asyncio(loop_scope="module")
-"""With the engine that the module's tests share."""
 WORDS = "Good evening to you."
 ANNA = [("anna.wav", "This is Anna.")]
 
@@ -55,14 +54,8 @@ def voices(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@asynccontextmanager
-async def csm(model: Path | str, voices: Path, **settings: Any) -> AsyncIterator[Csm]:
-    engine = Csm(str(model), voices, **{"precision": "fp32", **settings})
-    await engine.start(lambda progress: None)
-    try:
-        yield engine
-    finally:
-        await engine.stop()
+def csm(model: Path | str, voices: Path, **settings: Any) -> AbstractAsyncContextManager[Csm]:
+    return started(Csm(str(model), voices, **{"precision": "fp32", **settings}))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -91,7 +84,8 @@ async def test_it_speaks_frame_by_frame(engine: Csm) -> None:
     assert any(np.abs(sound.samples).max() > 0 for sound in sounds)
 
 
-def test_it_speaks_in_transformers_format(tmp_path: Path) -> None:
+def test_it_speaks_in_transformers_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(utterance, "frames_at_most", lambda text: 10)
     write_checkpoint(tmp_path / "model", "transformers")
     talk = Talk(Session(load(str(tmp_path / "model"), "fp32", "cpu")))
     assert any(np.abs(sound.samples).max() > 0 for sound in talk.speak(WORDS))

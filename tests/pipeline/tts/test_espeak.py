@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import aclosing, suppress
 from itertools import pairwise
 from typing import Any
 
@@ -17,26 +17,15 @@ from pipeline.audio import MOUTH_RATE, Samples
 from pipeline.engine import EngineError
 from pipeline.tts import Spoken
 from pipeline.tts.espeak import Block, Espeak, Synthesizer, at_mouth_rate
+from tests.support.begun import IN_ONE_LOOP, started
 from tests.support.workers import workers
 
-IN_ONE_LOOP = pytest.mark.asyncio(loop_scope="module")
-"""With the engine that the module's tests share."""
 SENTENCE = "In Paris, it doesn't rain at 10:30, Mr. Smith said; 1,234 umbrellas stay at home. Ça va?"
-
-
-@asynccontextmanager
-async def espeak(**settings: Any) -> AsyncIterator[Espeak]:
-    engine = Espeak(**settings)
-    await engine.start(lambda progress: None)
-    try:
-        yield engine
-    finally:
-        await engine.stop()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def engine() -> AsyncIterator[Espeak]:
-    async with espeak() as engine:
+    async with started(Espeak()) as engine:
         yield engine
 
 
@@ -50,7 +39,7 @@ def joined(spoken: list[Spoken]) -> Samples:
 
 
 async def say(text: str, **settings: Any) -> Samples:
-    async with espeak(**settings) as engine:
+    async with started(Espeak(**settings)) as engine:
         return joined(await blocks(engine, text))
 
 
@@ -182,7 +171,7 @@ async def test_a_slow_listener_holds_up_no_other(engine: Espeak) -> None:
 
 async def test_conversations_do_not_mix() -> None:
     texts = [" ".join(["Again and"] * times + ["again."]) for times in range(1, 7)]
-    async with espeak() as engine:
+    async with started(Espeak()) as engine:
         alone = [joined(await blocks(engine, text)) for text in texts]
         together = [joined(spoken) for spoken in await asyncio.gather(*(blocks(engine, text) for text in texts))]
     for one, other in zip(alone, together, strict=True):
@@ -192,7 +181,7 @@ async def test_conversations_do_not_mix() -> None:
 async def test_killed_while_speaking_it_finishes_the_sentence() -> None:
     text = "This is a long story. " * 200
     others = workers()
-    async with espeak() as engine:
+    async with started(Espeak()) as engine:
         undisturbed = [word.start for spoken in await blocks(engine, text) for word in spoken.words]
         (child,) = workers(others)
         words, made = [], 0
