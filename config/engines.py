@@ -64,7 +64,7 @@ CATALOGUE: Mapping[tuple[str, str], EngineSpec] = MappingProxyType(
                 "ears",
                 "pocketsphinx",
                 "PocketSphinx",
-                "Needs no download. Understands short, clear English questions; long sentences poorly.",
+                "Needs no download. Understands short, clear English questions, but not long sentences.",
                 "pipeline.stt.pocketsphinx:PocketSphinx",
                 lambda settings, data: {"language": settings.ears.language},
             ),
@@ -118,8 +118,8 @@ CATALOGUE: Mapping[tuple[str, str], EngineSpec] = MappingProxyType(
                 "mind",
                 "llama",
                 "llama.cpp",
-                "Runs a language model on this computer, without a graphics card too. The smallest only chats; larger "
-                "ones, from Hugging Face or Ollama, know more.",
+                "Runs a language model on this computer, even without a graphics card. The smallest one only chats; "
+                "larger ones, from Hugging Face or Ollama, know more.",
                 "pipeline.llm.llama:Llama",
                 lambda settings, data: {"model": named("mind", "llama", settings.mind.model)},
                 model=SMOLLM2_135M.name,
@@ -181,7 +181,7 @@ CATALOGUE: Mapping[tuple[str, str], EngineSpec] = MappingProxyType(
                 "voice",
                 "csm",
                 "CSM-1B",
-                "A natural voice, made from a recording. Without a graphics card it only just keeps up with speech.",
+                "A natural voice, cloned from a recording. Without a graphics card, it only just keeps up with speech.",
                 "pipeline.tts.csm:Csm",
                 lambda settings, data: {
                     "model": named("voice", "csm", settings.voice.model),

@@ -77,7 +77,7 @@ MODELS = (
     Model("ears", "whisper", "base", "Whisper base, all languages", "Ninety languages, good for everyday sentences.",
           WHISPER_BASE.download_bytes, int(0.5 * GB), int(0.8 * GB), cores=2),
     _whisper("small", "Whisper small", "Ninety languages, better with names.", 0.49, 1.0, 1.4, "well", 8),
-    _whisper("large-v3-turbo", "Whisper large v3 turbo", "Ninety languages, the best of these.",
+    _whisper("large-v3-turbo", "Whisper large v3 turbo", "Ninety languages; the best of these.",
              1.62, 2.2, 2.3, "slowly", 8),
     _own("mind", "builtin"),
     _own("mind", "openai"),
@@ -87,7 +87,7 @@ MODELS = (
               3.1, 6.5, 5.0, "slowly", 8),
     _language("vllm", "Qwen/Qwen3-4B-Instruct-2507", "Qwen3 4B, by vLLM", "Good conversation on almost anything.",
               8.1, 12.0, 11.0, "no", 8),
-    _language("vllm", "Qwen/Qwen2.5-7B-Instruct", "Qwen2.5 7B, by vLLM", "The best of these, for a large card.",
+    _language("vllm", "Qwen/Qwen2.5-7B-Instruct", "Qwen2.5 7B, by vLLM", "The best of these; needs a large card.",
               15.3, 20.0, 19.0, "no", 8),
     _language("llama", SMOLLM2_135M.name, "SmolLM2 135M", "A very small model that only chats, in English.",
               0.093, 0.5, 0, "well", 2),
@@ -107,7 +107,7 @@ MODELS = (
           PIPER_JOE.download_bytes, int(0.3 * GB), cores=2),
     Model("voice", "kokoro", KOKORO_82M, "Kokoro", "28 natural voices, American and British.",
           KOKORO.download_bytes, int(0.5 * GB), cores=4),
-    Model("voice", "csm", CSM_1B, "CSM-1B", "A natural voice that you choose with a recording.",
+    Model("voice", "csm", CSM_1B, "CSM-1B", "A natural voice, cloned from a recording that you choose.",
           int(6.6 * GB), int(4.5 * GB), int(4.8 * GB), "slowly", 4),
 )  # fmt: skip
 
@@ -140,7 +140,7 @@ def verdict(model: Model, hardware: Hardware) -> Suitability:
         return Suitability("well", f"Uses {in_words(model.gpu_bytes)} of the {free} free on the {gpu.name}.")
     if hardware.memory_bytes < model.memory_bytes:
         need, have = in_words(model.memory_bytes), in_words(hardware.memory_bytes)
-        return Suitability("no", f"Needs {need} of memory, and this computer has {have}.")
+        return Suitability("no", f"Needs {need} of memory, but this computer has {have}.")
     if model.on_processor == "no":
         found = "none was found" if gpu is None else f"the {gpu.name} has {in_words(gpu.free_bytes)}"
         return Suitability("no", f"Needs an NVIDIA graphics card with {in_words(model.gpu_bytes)} free; {found}.")
@@ -148,16 +148,18 @@ def verdict(model: Model, hardware: Hardware) -> Suitability:
         return Suitability("no", "Needs a processor with AVX2 or NEON.")
     if hardware.cores < model.cores:
         return Suitability(
-            "slowly", f"Needs {model.cores} cores to keep up with speech, and this computer has {hardware.cores}."
+            "slowly", f"Needs {model.cores} cores to keep up with speech, but this computer has {hardware.cores}."
         )
     if model.on_processor == "slowly":
         if model.engine == "csm" and hardware.apple_silicon:
             return Suitability(
-                "slowly", "It speaks on this Mac’s own GPU, in 4 bits until the check has found what else keeps up."
+                "slowly",
+                "Speaks on this Mac’s own GPU, in 4 bits until “Check setup” has found a better precision "
+                "that keeps up.",
             )
         if model.engine == "csm":
             return Suitability(
-                "slowly", "Without a graphics card it speaks in 4 bits, at about the pace of speech at best."
+                "slowly", "Without a graphics card, it speaks in 4 bits, and barely keeps up with speech."
             )
         return Suitability("slowly", "Works without a graphics card, with a pause before each answer.")
     return Suitability(
@@ -170,5 +172,5 @@ def room_for(need: int, hardware: Hardware) -> Suitability:
     if need <= hardware.free_disk_bytes:
         return Suitability("well", f"{in_words(need)} to download.")
     return Suitability(
-        "no", f"{in_words(need)} to download, and the disk has {in_words(hardware.free_disk_bytes)} free."
+        "no", f"{in_words(need)} to download, but the disk has only {in_words(hardware.free_disk_bytes)} free."
     )

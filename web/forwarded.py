@@ -17,7 +17,7 @@ def network(given: str) -> Network:
     try:
         return ipaddress.ip_network(given)
     except ValueError:
-        raise ValueError(f"{given!r} is no address: name a proxy as 127.0.0.1 or 10.0.0.0/24.") from None
+        raise ValueError(f"{given!r} is not an address: write a proxy as 127.0.0.1 or 10.0.0.0/24.") from None
 
 
 class Forwarded:

@@ -54,7 +54,7 @@ def phone(address: Address, certificate: Certificate | None) -> APIRouter:
     async def trust() -> Response:
         """The certificate of Parley's own authority, without its key."""
         if certificate is None or certificate.authority is None:
-            raise Problem(404, "Parley has no certificate of its own here.")
+            raise Problem(404, "Parley has not made a certificate of its own here.")
         return Response(certificate.public(), media_type="application/x-x509-ca-cert")
 
     return router

@@ -129,7 +129,7 @@ def serve(options: ServeOptions) -> int:
 
 
 def listed(pages: Iterable[str]) -> tuple[str, ...]:
-    """Raises ServeError for what is no origin."""
+    """Raises ServeError for what is not an origin."""
     try:
         return tuple(origins.origin(each) for each in pages)
     except ValueError as error:
@@ -326,8 +326,9 @@ def welcome(address: Address, service: Service, options: ServeOptions, certifica
     for elsewhere in others:
         print(f"From your other devices: {elsewhere}", flush=True)
     if certificate is not None and certificate.authority is not None:
-        print("A browser warns of the certificate, which is Parley's own: go on, or trust it as docs/how-to/phone.md "
-              f"says.\nSHA-256 of the certificate: {certificate.fingerprint}\nSHA-256 of the authority (/parley.crt): "
+        print(f"Browsers warn about the certificate, because Parley made it: continue anyway, or trust it as "
+              f"docs/how-to/phone.md explains.\nSHA-256 of the certificate: {certificate.fingerprint}\nSHA-256 of "
+              "the authority (/parley.crt): "
               f"{certificate.authority_fingerprint}", flush=True)  # fmt: skip
     if others and others[0].startswith("https:"):
         with suppress(UnicodeEncodeError):  # a terminal that cannot draw it
@@ -340,7 +341,7 @@ def welcome(address: Address, service: Service, options: ServeOptions, certifica
 def listen(host: str, port: int, unread_s: float = SYSTEM_S) -> socket.socket:
     """Raises ServeError where the port is taken or the address is not this machine's."""
     if not 0 <= port <= 65535:
-        raise ServeError(f"There is no port {port}: choose one from 1024 to 65535, as in --port 8000.")
+        raise ServeError(f"{port} is not a port: choose one from 1024 to 65535, as in --port 8000.")
     name = host.strip("[]")
     family = socket.AF_INET6 if ":" in name else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -364,8 +365,9 @@ def _why_not(error: OSError, host: str, port: int) -> str:
             f"or choose another port with --port {port + 1}."
         )
     if error.errno == errno.EACCES:
-        return f"Port {port} needs administrator rights; choose one above 1023, as in --port 8000."
-    return f"It cannot listen on {host}, which is not an address of this machine ({error.strerror}); leave --host out."
+        return f"Port {port} needs administrator rights: choose one above 1023, as in --port 8000."
+    why = f"which is not an address of this machine ({error.strerror})"
+    return f"Parley cannot listen on {host}, {why}: leave --host out."
 
 
 def data_folder(path: Path) -> Path:

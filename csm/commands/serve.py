@@ -387,7 +387,7 @@ class _Request(BaseHTTPRequestHandler):
 def _text(asked: dict[str, Any], param: str) -> str:
     text = asked.get(param)
     if not isinstance(text, str) or not text.strip():
-        raise Refusal(400, f"{param} is empty: write what is to be said.", param)
+        raise Refusal(400, f"{param} is empty: write something to say.", param)
     if len(text) > LONGEST:
         raise Refusal(400, f"{param} may have at most {LONGEST} characters.", param)
     speakable(text)

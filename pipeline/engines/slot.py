@@ -74,7 +74,7 @@ class Slot:
         except Exception as error:
             if limit.expired():
                 await self.stop()
-                why = f"did not answer completely within {self.plan.patience_s:.0f} s: start it anew, or choose another"
+                why = f"did not answer completely within {self.plan.patience_s:.0f} s: restart it, or choose another"
                 self._failed(f"The server for {TITLES[self.part].lower()} {why}.")
             else:
                 log.exception("%s could not be started", self.plan.engine)

@@ -286,7 +286,9 @@ def _reference(path: Path, text: str) -> Segment:
     with _told(f"The voice's recording {path.name} cannot be used: "):
         audio = as_mono(*read_recording(path))
         if not text.strip():
-            raise EngineError(f"Write what is said in the voice's recording {path.name}: CSM needs its words.")
+            raise EngineError(
+                f"Write down what is said in the voice's recording {path.name}: CSM needs its transcript."
+            )
         speakable(text)
         return Segment(text, PARLEY, audio, SAMPLE_RATE)
 

@@ -70,7 +70,7 @@ NOT_THERE, THERE = (lambda: False), (lambda: True)
          THERE, "too old: update it"),
         (failing(PermissionError(13, "Permission denied")), THERE, "Permission denied"),
         (lambda command: "\x00\ufffd<html>", THERE, "cannot be understood"),
-        (lambda command: "0, GPU-cc33, NVIDIA GB10, [N/A], [N/A], 580.0, 12.1", THERE, "does not tell its memory"),
+        (lambda command: "0, GPU-cc33, NVIDIA GB10, [N/A], [N/A], 580.0, 12.1", THERE, "does not report its memory"),
         (lambda command: "", NOT_THERE, ""),
     ],
 )  # fmt: skip

@@ -38,7 +38,7 @@ CROWDED = card("RTX 4090", 24564, 400, 8.9)
             "small",
             "base",
             "llama",
-            "Whisper, a language model and CSM need 12 GB of memory, and this computer has 8",
+            "Whisper, a language model and CSM need 12 GB of memory, but this computer has 8",
         ),
         (
             replace(LAPTOP, cores=2, memory_bytes=int(3.9 * GB)),
@@ -53,7 +53,7 @@ CROWDED = card("RTX 4090", 24564, 400, 8.9)
             "offline",
             "",
             "builtin",
-            "12 GB of memory, and this computer has 3",
+            "12 GB of memory, but this computer has 3",
         ),
         (replace(LAPTOP, instructions=frozenset()), "offline", "", "builtin", "this one has neither"),
         (

@@ -177,7 +177,7 @@ def test_what_cannot_be_loaded_is_one_sentence_and_the_old_choice_goes_on(
         ("ears", "whisper", str(file), "is a file"),
         ("ears", "whisper", llama, "holds no Whisper"),
         ("ears", "whisper", "nobody/nothing", "not on this computer"),
-        ("mind", "vllm", str(file), "is no folder"),
+        ("mind", "vllm", str(file), "is not a folder"),
         ("mind", "vllm", "nobody/nothing", "not on this computer"),
         ("voice", "csm", str(file), "found none"),
         ("voice", "csm", llama, "found tensors named"),

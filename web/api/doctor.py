@@ -35,7 +35,7 @@ def doctor_api(service: Service) -> APIRouter:
             async with asyncio.timeout(CALLED_OFF_S), examining:
                 pass
         except TimeoutError:
-            raise Problem(409, "The check is already running in another window: wait until it has finished.") from None
+            raise Problem(409, "The check is already running in another window: wait until it is finished.") from None
         return _Streamed(lines(), media_type="application/jsonl")
 
     async def lines() -> AsyncGenerator[str, None]:

@@ -49,7 +49,7 @@ def memory_api(service: Service) -> APIRouter:
         sound = 0 if "id" in what else await service.forget(**what)
         await service.keep_labels(each.id for each in await memory().conversations())
         if not count + sound:
-            raise Problem(404, "The memory has nothing like that; it may have been forgotten already.")
+            raise Problem(404, "There is nothing like that in the memory; it may already have been forgotten.")
         return {"forgotten": count}
 
     @router.get("")

@@ -51,11 +51,15 @@ def people_api(service: Service) -> APIRouter:
         """Learn a voice from a recording, which is not kept; where the name is known, more of that voice."""
         asked = checked(Introduced, await json_object(request))
         if asked.name.casefold() in RESERVED:
-            raise Problem(422, f"{asked.name} means somebody else to the memory: choose another name.", "name")
+            raise Problem(
+                422, f"The memory already uses the name {asked.name} for someone else: choose another name.", "name"
+            )
         sound = await asyncio.to_thread(sound_of, Upload(name=asked.name, data=asked.data), EAR_RATE)
         seconds = len(sound) / EAR_RATE
         if seconds < ENOUGH_S:
-            raise Problem(422, f"A voice is learnt from {ENOUGH_S:.0f} s of speech: talk a little longer.", "data")
+            raise Problem(
+                422, f"Parley needs {ENOUGH_S:.0f} s of speech to learn a voice: talk a little longer.", "data"
+            )
         try:
             direction = await service.engines.direction(sound)
         except EngineError as error:
@@ -77,7 +81,7 @@ def people_api(service: Service) -> APIRouter:
             raise Problem(507, f"The voice could not be deleted ({error.strerror}): delete people.json in the data "
                                "folder yourself.") from error  # fmt: skip
         if not gone:
-            raise Problem(404, "Nobody of that name is known; they may have been forgotten already.")
+            raise Problem(404, "Nobody with that name is known; they may already have been forgotten.")
         return told()
 
     return router

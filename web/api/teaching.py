@@ -105,7 +105,7 @@ def teaching_api(service: Service) -> APIRouter:
         try:
             form = await request.form(max_files=1, max_fields=1)
         except HTTPException as error:
-            raise Problem(422, f"The form cannot be read: {error.detail}") from error
+            raise Problem(422, f"The form could not be read: {error.detail}") from error
         except ClientDisconnect:
             raise Problem(499, "The browser left.") from None
         try:
@@ -115,7 +115,7 @@ def teaching_api(service: Service) -> APIRouter:
             lesson = _found(lessons, voice)
             _idle(work, lesson)
             if len(lesson.files()) >= MOST_RECORDINGS:
-                raise Problem(409, f"There may be {MOST_RECORDINGS} recordings: join some of them.")
+                raise Problem(409, f"There are already {MOST_RECORDINGS} recordings, the maximum: join some of them.")
             try:
                 name = await _kept(receive, lesson.recordings, file.filename or "recording", file.file, file.size or 0)
             except Unfit as error:
@@ -144,7 +144,7 @@ def teaching_api(service: Service) -> APIRouter:
         _idle(work, lesson)
         file = next((path for path in lesson.files() if path.name == name), None)
         if file is None:
-            raise Problem(404, "There is no such recording any more: load the page again.")
+            raise Problem(404, "This recording no longer exists: reload the page.")
         await _kept(file.unlink)
         await _kept(file.with_suffix(".txt").unlink, True)
         return {"removed": name}
@@ -154,7 +154,7 @@ def teaching_api(service: Service) -> APIRouter:
         """Cut the recordings and write down what is said; GET tells how far it is."""
         asked, lesson = checked(Preparing, await json_object(request)), _found(lessons, id)
         if not lesson.files():
-            raise Problem(409, "There is no recording yet: add some first.")
+            raise Problem(409, "There are no recordings yet: add some first.")
         _ready(service)
         return _start(
             work, lesson, "preparing", [lambda: preparing(lesson, service.settings, check_voice=asked.check_voice)]
@@ -166,7 +166,7 @@ def teaching_api(service: Service) -> APIRouter:
         asked, lesson = checked(TranscriptCorrection, await json_object(request)), _found(lessons, id)
         _idle(work, lesson)
         if asked.kept and not asked.text.strip():
-            raise Problem(422, "Write what is said in the clip, or leave it out.", "text")
+            raise Problem(422, "Write what is said in the clip, or leave the clip out.", "text")
         await _kept(lesson.correct, clip, asked.text, asked.kept)
         return {"clip": clip}
 
@@ -210,7 +210,7 @@ def teaching_api(service: Service) -> APIRouter:
         """Pause what works on the voice, go on, or stop and keep what was learnt; whether it goes on beside talks."""
         asked, lesson = checked(TrainingOrder, await json_object(request)), _found(lessons, id)
         if work.status is None or work.status.lesson != lesson.id or not work.under_way:
-            raise Problem(409, "Nothing is running for this voice: load the page again.")
+            raise Problem(409, "Nothing is running for this voice: reload the page.")
         if asked.beside_talks is not None:
             work.allow_talks(asked.beside_talks)
         match asked.do:
@@ -269,10 +269,10 @@ def _start(work: Work, lesson: Lesson, kind: Kind, commands: Commands) -> dict[s
 
     def killed() -> str:
         if kind == "training":
-            return (f"The training was ended from outside; the computer may have run out of memory. What was learnt up "
-                    f"to step {lesson.kept_step()} is kept: go on with it.")  # fmt: skip
-        return ("This was ended from outside; the computer may have run out of memory. Start it again: what is done is "
-                "not done again.")  # fmt: skip
+            return (f"Another program ended the training; the computer may have run out of memory. What was learnt up "
+                    f"to step {lesson.kept_step()} is kept: continue from there.")  # fmt: skip
+        return ("Another program ended this; the computer may have run out of memory. Start it again: it continues "
+                "where it stopped.")  # fmt: skip
 
     try:
         work.begin(status, commands, hears=hears, killed=killed)
@@ -323,11 +323,11 @@ def _found(lessons: Lessons, id: str) -> Lesson:
 def _idle(work: Work, lesson: Lesson) -> None:
     """Raises Problem while its files are being worked on."""
     if work.under_way and work.status is not None and work.status.lesson == lesson.id:
-        raise Problem(409, "This voice is being worked on: wait until that has finished, or stop it.")
+        raise Problem(409, "This voice is being worked on: wait until that is finished, or stop it.")
 
 
 def _busy() -> Problem:
-    return Problem(409, "One voice is taught at a time: wait until what is running has finished, or stop it.")
+    return Problem(409, "Only one voice can be taught at a time: wait until the other one is finished, or stop it.")
 
 
 def _ready(service: Service) -> None:
@@ -342,7 +342,7 @@ def _fit(lesson: Lesson) -> None:
     if not clips:
         raise Problem(409, "Prepare the recordings first.")
     if all(clip["dropped"] for clip in clips):
-        raise Problem(409, "All clips are left out: write what is said in some of them.")
+        raise Problem(409, "All clips are left out: keep some of them, and write what is said.")
 
 
 async def _kept(act: Any, *arguments: Any, **named: Any) -> Any:
@@ -358,5 +358,5 @@ async def _kept(act: Any, *arguments: Any, **named: Any) -> Any:
 def _sound(file: Path | None, kind: str) -> FileResponse:
     """Raises Problem."""
     if file is None:
-        raise Problem(404, "There is no such sound any more: load the page again.")
+        raise Problem(404, "This recording no longer exists: reload the page.")
     return FileResponse(file, media_type=kind)

@@ -39,7 +39,9 @@ MOST_ASIDES = 8
 FAILED = parts.StatusDetails(
     type="failed",
     error=parts.StatusError(
-        type="server_error", code="internal_error", message="Something went wrong inside Parley; its log says what."
+        type="server_error",
+        code="internal_error",
+        message="Something went wrong inside Parley; its log has the details.",
     ),
 )
 
@@ -141,7 +143,7 @@ class Commands:
                     self._conversation.played(event.samples)
             case wire.ParleyToolAnswer():
                 if not self._conversation.allow(event.call_id, event.allow):
-                    raise Refusal("invalid_call_id", "This call waits for no answer any more.", "call_id")
+                    raise Refusal("invalid_call_id", "This call is no longer waiting for an answer.", "call_id")
         return []
 
     async def close(self) -> None:
@@ -167,7 +169,7 @@ class Commands:
 
     async def _append(self, audio: str) -> list[wire.ServerEvent]:
         if self._wishes.media:
-            raise Refusal("invalid_value", "In a WebRTC call sound comes over its audio track.", "type")
+            raise Refusal("invalid_value", "In a WebRTC call, send sound on its audio track.", "type")
         try:
             samples = decoded(audio, self._ear.encoding)
         except SoundError as error:
@@ -207,7 +209,7 @@ class Commands:
                 "item_create_invalid_previous_item_id", f"There is no item {after!r} to follow.", "previous_item_id"
             )
         if len(items) >= MAX_ITEMS:
-            raise Refusal("too_many_items", f"This conversation has {MAX_ITEMS} items; begin another.")
+            raise Refusal("too_many_items", f"This conversation already has {MAX_ITEMS} items: start another.")
         item = event.item.model_copy(update={"status": "completed", "object": "realtime.item"})
         if item.id is None:
             item.id = self._new_id()
@@ -220,7 +222,7 @@ class Commands:
                 item.call_id = item.call_id or item.id
                 self._narrator.calls.add(item.call_id or "")
             case parts.FunctionCallOutput() if item.call_id not in self._narrator.calls:
-                raise Refusal("invalid_call_id", f"No call {item.call_id!r} waits for its output.", "item.call_id")
+                raise Refusal("invalid_call_id", f"No call {item.call_id!r} is waiting for its output.", "item.call_id")
             case parts.FunctionCallOutput():
                 self._narrator.calls.remove(item.call_id)
                 self._conversation.settled_call(item.call_id)
@@ -249,7 +251,7 @@ class Commands:
             content.append(part.model_copy(update={name: words, "audio": None}))
         item = item.model_copy(update={"content": content})
         if not item.text:
-            raise Refusal("invalid_value", "The item has no words.", "item.content")
+            raise Refusal("invalid_value", "The item has no text.", "item.content")
         return item
 
     async def _understood(self, audio: str) -> str:
@@ -350,7 +352,7 @@ class Commands:
         """From here on `response.created` is followed by exactly one `response.done`, whatever happens."""
         if self._wishes.kind == "transcription":
             raise Refusal(
-                "invalid_value", "A transcription session has no replies: connect without that intent.", "type"
+                "invalid_value", "A transcription session has no replies: connect without intent=transcription.", "type"
             )
         tools = self._wishes.tools if options.tools is None else options.tools
         if (why := undeclared(options.tool_choice, tools)) is not None:
@@ -359,7 +361,7 @@ class Commands:
         if options.input is not None:
             request = replace(request, history=tuple(self._given(each) for each in options.input))
         if request.tool_choice not in ("auto", "none") and not self._conversation.calls_tools:
-            why = "The language model here calls no tools: choose one that does on the setup page."
+            why = "This language model does not call tools: choose one that does on the setup page."
             raise Refusal("invalid_value", why, "response.tool_choice")
         if options.conversation == "none":
             return self._respond_aside(options, request)
@@ -396,7 +398,9 @@ class Commands:
 
     def _respond_aside(self, options: parts.ResponseOptions, request: Request) -> list[wire.ServerEvent]:
         if len(self._asides) >= MOST_ASIDES:
-            raise Refusal("too_many_responses", f"{MOST_ASIDES} replies are made apart already: wait for one of them.")
+            raise Refusal(
+                "too_many_responses", f"{MOST_ASIDES} separate replies are already being made: wait for one of them."
+            )
         answer = self._narrator.ask(options.metadata, spoken=request.spoken, apart=True)
         self._asides[answer.response_id] = answer, self._spawn(self._make(answer, request))
         return [wire.ResponseCreated(response=answer.response("in_progress"))]

@@ -98,7 +98,7 @@ class Connection:
         self._silent_s = silent_s
 
     async def run(self) -> None:
-        code, reason = INTERNAL_ERROR, "something went wrong inside Parley; its log says what"
+        code, reason = INTERNAL_ERROR, "something went wrong inside Parley; its log has the details"
         try:
             await until_one_ends(self._read(), self._write(), self._call.run())
             code, reason = NORMAL, ""
@@ -107,7 +107,7 @@ class Connection:
         except EngineError as error:
             code, reason = GOING_AWAY, str(error)
         except TakenOver:
-            code, reason = TAKEN_OVER, "this conversation goes on in another window"
+            code, reason = TAKEN_OVER, "this conversation continues in another window"
         except Dismissed as dismissed:
             dismissal = dismissed.dismissal
             code, reason = TAKEN_OVER if dismissal.elsewhere else SERVICE_RESTART, dismissal.why

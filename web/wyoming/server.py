@@ -45,7 +45,7 @@ class WyomingServer:
         assert client is not None
         if len(self._clients) >= MOST:
             logger.warning("A Wyoming client was turned away: %d are connected.", MOST)
-            told = Error(f"{MOST} clients are connected already: try again later.", "too_many_clients")
+            told = Error(f"{MOST} clients are already connected: try again later.", "too_many_clients")
             with suppress(ConnectionError, TimeoutError):
                 await write_event(writer, told)
             writer.close()

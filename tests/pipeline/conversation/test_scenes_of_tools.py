@@ -82,7 +82,7 @@ def test_a_result_is_not_spoken_over_the_user() -> None:
 
 @pytest.mark.parametrize(
     ("result", "says"),
-    [("FAIL", "The weather station is closed."), ("BUG", "It failed, for a reason that Parley's log tells.")],
+    [("FAIL", "The weather station is closed."), ("BUG", "It failed; Parley's log has the reason.")],
 )
 def test_the_model_hears_why_a_tool_failed(result: str, says: str) -> None:
     script = scene(result=result)

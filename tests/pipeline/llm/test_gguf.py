@@ -61,7 +61,7 @@ def test_a_header_tells_what_the_model_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b"PK\x03\x04 something else", "is no GGUF file: choose one whose name ends in .gguf."),
+        (b"PK\x03\x04 something else", "is not a GGUF file: choose one whose name ends in .gguf."),
         (b"GGUF" + struct.pack("<IQQ", 1, 0, 0), "is a GGUF file of version 1"),
         (b"GGUF" + struct.pack("<IQQ", 3, 1, 1), "is cut short in its header: fetch it again."),
         (b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, 1 << 60), "is not written as GGUF files are"),
@@ -141,5 +141,5 @@ def test_a_model_that_ollama_has_is_found_by_its_name(tmp_path: Path, monkeypatc
 
 @pytest.mark.parametrize("name", ["./nowhere.gguf", "/nowhere.gguf", "owner/name", "owner/name/../../x.gguf", "gpt"])
 def test_a_name_that_means_no_file_is_refused_without_asking_the_hub(name: str) -> None:
-    with pytest.raises(EngineError, match=r"is no GGUF file: choose a file on this computer"):
+    with pytest.raises(EngineError, match=r"is not a GGUF file: choose a file on this computer"):
         file_of(name, lambda progress: None)

@@ -411,8 +411,8 @@ def with_code_of_its_own(folder: Path) -> str:
 @pytest.mark.parametrize(
     ("model", "sentence"),
     [
-        (nothing, "is no folder: choose a folder with a model"),
-        (a_file, "is no folder: choose a folder with a model"),
+        (nothing, "is not a folder: choose a folder with a model"),
+        (a_file, "is not a folder: choose a folder with a model"),
         (empty, "cannot be loaded as a language model"),
         (whisper, r"is a model of another kind \(whisper\)"),
         (converted_whisper, "cannot be loaded as a language model"),

@@ -87,8 +87,8 @@ async def refusal(made: Vllm) -> str:
 @pytest.mark.parametrize(
     ("model", "sentence"),
     [
-        (nothing, "is no folder: choose a folder with a model"),
-        (a_file, "is no folder: choose a folder with a model"),
+        (nothing, "is not a folder: choose a folder with a model"),
+        (a_file, "is not a folder: choose a folder with a model"),
         (empty, "holds no language model"),
         (whisper, "has no chat template, so it is not made for talk"),
         (csm, "holds no language model"),

@@ -201,7 +201,7 @@ def test_a_right_token_whose_owner_has_not_accepted(hub: Hub, tmp_path: Path) ->
     ("model", "words"),
     [
         ("nobody/nothing", "There is no model nobody/nothing"),
-        ("not a/name", "is no model’s name"),
+        ("not a/name", "is not a model’s name"),
     ],
 )
 def test_a_name_that_nobody_has(hub: Hub, tmp_path: Path, model: str, words: str) -> None:

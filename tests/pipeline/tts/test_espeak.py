@@ -121,7 +121,7 @@ async def test_settings_are_heard() -> None:
 @pytest.mark.parametrize("name", ["klingon-b", "../../etc/passwd", "en-us+../../x", "mb/mb-en1"])
 async def test_an_unknown_voice_is_refused_in_one_sentence(name: str) -> None:
     engine = Espeak(name)
-    with pytest.raises(EngineError, match="espeak has no voice"):
+    with pytest.raises(EngineError, match="eSpeak has no voice"):
         await engine.start(lambda progress: None)
     assert engine.status.state == "failed"
     await engine.stop()

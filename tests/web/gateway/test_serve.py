@@ -16,7 +16,7 @@ from web.gateway.serve import GatewayOptions, lacking, serve_gateway
     ("options", "sentence"),
     [
         ({"header": "X-User"}, "Anyone could name themselves in X-User: say with --proxy"),
-        ({"proxies": ("nonsense",)}, "is no address"),
+        ({"proxies": ("nonsense",)}, "is not an address"),
         ({"public": ("nonsense",)}, "nonsense"),
         ({"profile": "nonsense"}, "The profile nonsense is not part of this version"),
         ({"port": 70_000}, "There is no port 70000"),

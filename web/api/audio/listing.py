@@ -32,9 +32,7 @@ def listing_api(service: Service, voices: Voices) -> APIRouter:
     async def model(name: str) -> dict[str, Any]:
         """One of them."""
         if name not in _TASKS:
-            raise Refused(
-                404, f"There is no model {name[:100]!r}; any name does in a request.", "model", "model_not_found"
-            )
+            raise Refused(404, f"There is no model {name[:100]!r}; a request may name any.", "model", "model_not_found")
         return _model(name)
 
     @router.get("/v1/audio/models")

@@ -69,7 +69,7 @@ def speech_api(service: Service, voices: Voices, queue: Queue) -> APIRouter:
 def speakable_clauses(text: str, param: str) -> list[str]:
     """Raises Refused where nothing in the text can be said."""
     if not text.strip():
-        raise Refused(400, f"{param} is empty: write what is to be said.", param)
+        raise Refused(400, f"{param} is empty: write something to say.", param)
     if not (said := clauses(text)):
         raise Refused(400, f"Nothing in {param} can be said aloud: write it in words.", param)
     return said

@@ -45,7 +45,7 @@ class TranscriptionForm(BaseModel):
     @model_validator(mode="after")
     def _one_shape(self) -> TranscriptionForm:
         if self.stream and self.response_format not in ("json", "verbose_json"):
-            raise ValueError(f"a stream has a shape of its own, so leave out response_format {self.response_format}")
+            raise ValueError(f"a stream has its own format, so leave out response_format {self.response_format}")
         return self
 
     @field_validator("timestamp_granularities", mode="before")
@@ -105,7 +105,7 @@ def transcriptions_api(service: Service, queue: Queue) -> APIRouter:
             file = uploaded(form, "file")
             if "word" in asked.timestamp_granularities and not running_ears(service).writes_down:
                 raise Refused(
-                    400, "The current ears cannot tell when a word was said: choose Whisper on the setup page.",
+                    400, "The current ears do not report the times of words: choose Whisper on the setup page.",
                     "timestamp_granularities[]",
                 )  # fmt: skip
             longest_s = service.settings.api.longest_h * 3600

@@ -102,5 +102,5 @@ class PeerConnection:
         except TimeoutError:
             raise SlowReader from None
         except ValueError:
-            what = Refusal("event_too_large", f"An event ({event.event_id}) is larger than this client takes.")
+            what = Refusal("event_too_large", f"An event ({event.event_id}) is larger than this client accepts.")
             await self._peer.send(self._call.written(refused(what)) or "")
