@@ -98,7 +98,7 @@ class Slots:
         place = self._of(slot)
         if len(prompt) >= self._length:
             raise ContextTooLong(
-                f"The prompt takes {len(prompt)} rows; it must leave room in a slot of {self._length}."
+                f"The prompt takes {len(prompt)} rows, but it must leave room in a slot of {self._length}."
             )
         self.fall_silent(slot)
         # Should it fail half-way, nothing is known for sure of what the slot holds.
@@ -119,7 +119,7 @@ class Slots:
         sampling = sampling or Sampling()
         if len(prompt) + most > self._length:
             raise ContextTooLong(
-                f"Prompt and speech take {len(prompt)} + {most} rows, and a slot holds {self._length}."
+                f"Prompt and speech take {len(prompt)} + {most} rows, but a slot holds {self._length}."
             )
         self.prefill(slot, prompt)
         place, noise = self._of(slot), self._engine.noise

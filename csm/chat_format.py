@@ -46,10 +46,10 @@ def from_conversation(conversation: Sequence[Turn]) -> Request:
     24 kHz, under `path` or `audio`. Raises InvalidText, InvalidSpeaker or InvalidAudio for a turn that is none.
     """
     if not conversation:
-        raise InvalidText("The conversation is empty. Its last turn is the text to be said.")
+        raise InvalidText("The conversation is empty. Its last turn must be the text to be said.")
     *context, last = (_segment(turn) for turn in conversation)
     if last.audio is not None:
-        raise InvalidText("The last turn has audio already. End the conversation with a turn of text alone.")
+        raise InvalidText("The last turn already has audio. End the conversation with a turn that has only text.")
     return Request(text=last.text, speaker=last.speaker, context=context)
 
 

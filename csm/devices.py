@@ -19,7 +19,7 @@ from .model import Csm, CsmConfig, TransformerConfig
 
 __all__ = ["MLX_MISSING", "Machine", "agrees_with_the_cpu", "choose_device", "has_mlx", "pick_device"]
 
-MLX_MISSING = "MLX, which computes on the GPU of a Mac with Apple silicon, is not installed"
+MLX_MISSING = "MLX, which runs on the GPU of a Mac with Apple silicon, is not installed"
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def pick_device(device: str | torch.device | None) -> torch.device:
     Raises DeviceMissing for "mlx".
     """
     if device == "mlx":
-        raise DeviceMissing("This runs on PyTorch only: take cpu, cuda or mps in place of mlx.")
+        raise DeviceMissing("This runs on PyTorch only: use cpu, cuda or mps instead of mlx.")
     machine = Machine(cuda=torch.cuda.is_available())
     return torch.device(choose_device(device, machine))
 

@@ -33,7 +33,8 @@ def load_csm_1b(
     quantize: "int8" or "int4", weights only; on a CPU packed once and kept beside the checkpoint, by MLX while loading.
     codec: Mimi from a file, folder or hub id, or any `csm.codec.Codec`; default the one that comes with the model, or
         else kyutai/moshiko-pytorch-bf16.
-    adapter: the folder of a voice that was learnt (docs/TRAINING.md), ours or one of peft, Unsloth or csm-mlx; merged
+    adapter: the folder of adapter of a trained voice (docs/TRAINING.md), ours or one of peft, Unsloth or csm-mlx;
+    merged
         before weights are packed. `Generator.use_adapter` changes it later.
 
     Raises CheckpointError saying what was expected and what was found; OutOfMemory;

@@ -59,8 +59,8 @@ def speakable(text: str) -> str:
         raise InvalidText(f"The text must be a string, not {type(text).__name__}.")
     if marked := re.match(r"\s*\[(\d+)\]", text):
         raise InvalidText(
-            f"The text begins with {marked[0].strip()}, but the speaker is an argument of its own: "
-            f"give speaker={marked[1]}, and the words alone."
+            f"The text begins with {marked[0].strip()}, but the speaker is a separate argument: pass "
+            f"speaker={marked[1]}, and only the words as text."
         )
     joiners, dropped = "\u200c\u200d", "\ufe0e\ufe0f\u20e3"
     characters = (
@@ -70,7 +70,7 @@ def speakable(text: str) -> str:
     # A joiner belongs to a word of Persian or Hindi; what is left of an emoji stands alone.
     said = " ".join(re.sub(rf"(?<!\S)[{joiners}]+|[{joiners}]+(?!\S)", " ", "".join(characters)).split())
     if not any(character.isalnum() for character in said):
-        raise InvalidText("The text has no letters or digits, so there is nothing to say. Give at least one word.")
+        raise InvalidText("The text has no letters or digits, so there is nothing to say. Write at least one word.")
     return said
 
 
@@ -132,7 +132,7 @@ class Prompter:
         if (frames := -(-len(audio) // self.codec.frame_size)) >= self.context:
             raise ContextTooLong(
                 f"A recording of {len(audio) / SAMPLE_RATE:.0f} s takes {frames} of the model's {self.context} rows. "
-                "Give at most a minute; ten seconds are enough for a voice."
+                "Use at most a minute; ten seconds are enough for a voice."
             )
         key = hashlib.sha256(audio.numpy().tobytes()).digest()
         if (codes := self._codes.pop(key, None)) is None:

@@ -79,7 +79,7 @@ class Scheduler:
         """Its `news` come from now on."""
         with self._changed:
             if self._closed:
-                raise CsmError("The scheduler was closed: make a new one to speak.")
+                raise CsmError("The scheduler was closed: create a new one to speak.")
             self._jobs.append(job)
             self._changed.notify()
 

@@ -48,8 +48,8 @@ class Session:
         self._voice = [prompter.segment(segment) for segment in segments]
         if (taken := _length(self._voice)) > context // 2:
             raise ContextTooLong(
-                f"The voice takes {taken} of the model's {context} rows, more than half. "
-                "Give shorter recordings; ten seconds are enough for a voice."
+                f"The voice takes {taken} of the model's {context} rows, more than half. Use shorter recordings; ten "
+                "seconds are enough for a voice."
             )
         self._speaker = segments[-1].speaker if segments else 0
         self._turns: list[_Turn] = []
@@ -120,8 +120,8 @@ class Session:
         room = self.generator.context - _length(self._voice) - len(target)
         if room < min(wanted, frames_likely(said)):
             raise ContextTooLong(
-                f"The text needs about {frames_likely(said) / FRAMES_PER_SECOND:.0f} s of speech, and beside the voice "
-                f"there is room for {max(0, room) / FRAMES_PER_SECOND:.0f} s. Say it sentence by sentence."
+                f"The text needs about {frames_likely(said) / FRAMES_PER_SECOND:.0f} s of speech, but beside the "
+                f"voice there is room for only {max(0, room) / FRAMES_PER_SECOND:.0f} s. Say it sentence by sentence."
             )
         self.stop()
         self._last = None
@@ -181,7 +181,9 @@ class Session:
         if len(rows) > room:
             rows = words
         if len(rows) > room:
-            raise ContextTooLong(f"The turn's words take {len(rows)} rows, and there is room for {room}. Shorten them.")
+            raise ContextTooLong(
+                f"The turn's words take {len(rows)} rows, but there is room for only {room}. Shorten them."
+            )
         return _Turn(segment, rows)
 
     def _make_room(self, rows: int, keep: int = 0) -> None:
@@ -217,7 +219,7 @@ class Listener:
         """The next samples, float [n], at the rate the listener was made for. Raises InvalidAudio for NaN."""
         sound = torch.as_tensor(samples).float()
         if not sound.isfinite().all():
-            raise InvalidAudio("The sound holds values that are not numbers (NaN or infinity).")
+            raise InvalidAudio("The sound contains values that are not numbers (NaN or infinity).")
         self._encode(sound, last=False)
 
     def done(self, text: str) -> None:

@@ -71,7 +71,7 @@ class Generator:
         Raises CheckpointError.
         """
         if self._adapters is None:
-            raise CheckpointError("This model was not loaded from a checkpoint: load it anew, with the other adapter.")
+            raise CheckpointError("This model was not loaded from a checkpoint: reload it with the other adapter.")
         return self._adapters.prepared(None if adapter is None else read_adapter(adapter, self.model.config))
 
     def engine(self, batch: int = 1, length: int | None = None) -> Frames:
@@ -175,8 +175,8 @@ class Generator:
         if len(rows) >= (limit := self.context - most):
             raise ContextTooLong(
                 f"Inputs too long, must be below max_seq_len - max_generation_len: {limit}. "
-                f"Context and text take {len(rows)} rows, {most} are kept for speech. "
-                "Give less context, a shorter text, or a smaller max_audio_length_ms."
+                f"Context and text take {len(rows)} rows, and {most} are kept for speech. Give less context, a "
+                "shorter text, or a smaller max_audio_length_ms."
             )
         return rows, most
 
@@ -224,7 +224,7 @@ class Generator:
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
             raise OutOfMemory(
-                f"The memory of {self.device} is used up. Give less context, or load the model with quantize='int8'."
+                f"The memory of {self.device} is used up. Use less context, or load the model with quantize='int8'."
             ) from error
 
 

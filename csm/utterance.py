@@ -139,7 +139,7 @@ class Speech(ABC):
         if not self.frames and not self.cancelled() and self.sampling.temperature > 0:
             yield from self._attempt(self.sampling.cooler())
         if not self.frames and not self.cancelled():
-            raise NoSpeech("The model ended before the first sound. Say it in other words, or give a longer context.")
+            raise NoSpeech("The model ended before the first sound. Use other words, or a longer context.")
 
     @abstractmethod
     def _attempt(self, sampling: Sampling) -> Iterator[Tensor]:

@@ -173,7 +173,9 @@ class Memory:
             ValueError: no condition was given and `everything` is False.
         """
         if not everything and id is None and conversation is None and day is None and before is None:
-            raise ValueError("Say what to forget: an id, a conversation, a day, all before a time, or everything.")
+            raise ValueError(
+                "Say what to forget: an id, a conversation, a day, everything before a time, or everything."
+            )
         which = Which.of(
             ids=None if id is None else [id],
             conversation=conversation,
@@ -295,7 +297,7 @@ def _folder_name(owner: str) -> str:
 def _clean(text: str, what: str) -> str:
     """Fit to be stored and shown: no control characters, no half characters, not empty, not endless."""
     if len(text) > LONGEST_TEXT:
-        raise ValueError(f"The {what} has {len(text):,} characters; memory takes up to {LONGEST_TEXT:,} in one turn.")
+        raise ValueError(f"The {what} has {len(text):,} characters; a turn may have up to {LONGEST_TEXT:,}.")
     text = _tidy(text)
     if not text:
         raise ValueError(f"There is nothing to remember: the {what} is empty.")

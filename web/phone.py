@@ -33,7 +33,7 @@ def phone(address: Address, certificate: Certificate | None) -> APIRouter:
 
     @router.get("/api/phone")
     async def told() -> dict[str, object]:
-        """Where another device finds Parley."""
+        """The addresses at which other devices can reach Parley."""
         trusted = certificate is not None and certificate.authority is not None
         return {
             "addresses": addresses(address),

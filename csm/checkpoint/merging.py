@@ -51,7 +51,7 @@ def merge_checkpoint(
     dtype: default as the model is stored. Raises CheckpointError, also where `output` holds a checkpoint already.
     """
     if output.exists() and any(output.iterdir()):
-        raise CheckpointError(f"There is something in {output} already. Name a folder that is empty or not there yet.")
+        raise CheckpointError(f"{output} is not empty. Choose a folder that is empty or does not exist yet.")
     csm = load(model, dtype=dtype)
     merge(csm, read_adapter(adapter, csm.config, alpha))
     save_whole(csm, model, output, form)

@@ -83,7 +83,7 @@ def open_output(path: Path, sample_rate: int) -> Output:
     """A file whose format its name tells, or with `-` standard output, as WAV. Raises InvalidAudio."""
     if path == PIPE:
         if sys.stdout.isatty():
-            raise InvalidAudio("Sound cannot be written to a terminal: name a file, or pipe it into a player.")
+            raise InvalidAudio("Sound cannot be written to a terminal: give a file, or pipe it into a player.")
         return SpeechPipe(sys.stdout.buffer, sample_rate)
     if path.suffix.lower() not in FORMATS:
         raise InvalidAudio(f"The name of the output, {path}, should end in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}.")
@@ -96,7 +96,7 @@ class SpeechFile:
 
     def __init__(self, path: Path, sample_rate: int) -> None:
         if not path.parent.is_dir() or path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
-            raise InvalidAudio(f"{path} cannot be written: name a file in an existing folder that you may write to.")
+            raise InvalidAudio(f"{path} cannot be written: choose a file in an existing folder that you may write to.")
         self.path, self.sample_rate = path, sample_rate
         self._file: soundfile.SoundFile | None = None
 

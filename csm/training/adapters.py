@@ -30,12 +30,12 @@ class Consent:
 
     def __post_init__(self) -> None:
         if not self.speaker.strip():
-            raise ConsentMissing(f"{CONSENT_WORDS} Give the name: --consent NAME.")
+            raise ConsentMissing(f"{CONSENT_WORDS} Give the name with --consent NAME.")
 
     @property
     def words(self) -> str:
         """What is kept with what was learnt."""
-        return f"{self.speaker.strip()} agreed to the learning of this voice. {CONSENT_WORDS}"
+        return f"{self.speaker.strip()} agreed to the training of this voice. {CONSENT_WORDS}"
 
     def described(self) -> dict[str, str]:
         """For adapter_config.json."""

@@ -96,7 +96,7 @@ def prepared(samples: Tensor, rate: int) -> Tensor:
     sound = torch.from_numpy(soxr.resample(samples.float().numpy(), rate, RATE)) if rate != RATE else samples.float()
     loudness = float(sound.pow(2).mean().sqrt()) if len(sound) else 0.0
     if loudness < 1e-5:
-        raise ValueError("There is no voice in silence.")
+        raise ValueError("The recording is silent: there is no voice in it.")
     sound = sound * max(1.0, 10 ** (LOUDNESS / 20) / loudness)
     kept, at, margin = [], 0, round(LONGEST_PAUSE / 2 * RATE)
     for first, last in pauses(sound, RATE, LONGEST_PAUSE):
@@ -136,8 +136,8 @@ def _cached() -> bytes:
             wheels = list(Path(folder).glob("*.whl"))
             if fetched.returncode or not wheels:
                 raise EncoderMissing(
-                    f"The speaker encoder cannot be fetched. Where there is a network, run `pip download --no-deps "
-                    f"{PACKAGE}`, and give the file: --speaker-encoder FILE."
+                    f"The speaker encoder cannot be downloaded. On a computer with a network, run `pip download "
+                    f"--no-deps {PACKAGE}`, and give the file with --speaker-encoder FILE."
                 )
             content = _content(wheels[0])
         kept.parent.mkdir(parents=True, exist_ok=True)

@@ -252,7 +252,7 @@ def load(model: str, precision: str, device: str | None = None, on_processor: st
 
     "auto" is `on_processor` on a processor and on a Mac's GPU (by MLX), and bfloat16 on an NVIDIA GPU.
 
-    adapter: the folder of a voice that was learnt (docs/TRAINING.md), if there is one.
+    adapter: the folder of adapter of a trained voice (docs/TRAINING.md), if there is one.
     """
     import torch
 

@@ -27,7 +27,8 @@ def doctor_api(service: Service) -> APIRouter:
 
     @router.post("/api/doctor")
     async def examined() -> StreamingResponse:
-        """JSON lines for each check in turn: {"begun": {…}}, any number of {"working": {…}}, {"finding": {…}}.
+        """Run the checks, as JSON lines; for each check in turn: {"begun": {…}}, any number of {"working": {…}},
+        {"finding": {…}}.
 
         Who closes the connection calls it off.
         """

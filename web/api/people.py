@@ -43,12 +43,12 @@ def people_api(service: Service) -> APIRouter:
 
     @router.get(PEOPLE)
     async def overview() -> dict[str, Any]:
-        """Whose voices are known, and whether people are told apart. Whoever came first is the owner."""
+        """The known voices, and whether people are told apart. The first person is the owner."""
         return told()
 
     @router.post(PEOPLE)
     async def introduce(request: Request) -> dict[str, Any]:
-        """Learn a voice from a recording, which is not kept; where the name is known, more of that voice."""
+        """Learn a voice from a recording, which is not kept; if the name is known, learn more of that voice."""
         asked = checked(Introduced, await json_object(request))
         if asked.name.casefold() in RESERVED:
             raise Problem(
@@ -74,7 +74,7 @@ def people_api(service: Service) -> APIRouter:
 
     @router.delete(PEOPLE + "/{name}")
     async def forget(name: str) -> dict[str, Any]:
-        """Delete what a voice is like. What was said with it stays, to be deleted as any words."""
+        """Delete the description of a voice. What was said with it stays, and can be deleted like all words."""
         try:
             gone = await service.engines.forget(name)
         except OSError as error:

@@ -37,7 +37,7 @@ def sound_api(service: Service) -> APIRouter:
 
     @router.get("/api/soundcard/devices")
     async def devices() -> dict[str, Any]:
-        """What this computer can record and play with."""
+        """The devices that this computer can record and play with."""
         try:
             found = await asyncio.to_thread(PortAudioApart().devices)
         except SoundCardError as error:
@@ -49,7 +49,7 @@ def sound_api(service: Service) -> APIRouter:
 
     @router.post("/api/soundcard/test")
     async def tone() -> dict[str, Any]:
-        """A test tone at the output of the settings; answers when it was heard."""
+        """Play a test tone at the chosen output; answers when it has been played."""
         try:
             await play_tone(service.settings.audio.output)
         except SoundCardError as error:
@@ -58,7 +58,7 @@ def sound_api(service: Service) -> APIRouter:
 
     @router.post("/api/soundcard/hear")
     async def hear_here(request: Request) -> dict[str, Any]:
-        """A sentence in the voice of the settings, at the sound card."""
+        """Speak a sentence in the chosen voice, at the sound card."""
         samples = await spoken(checked(TrialSentence, await json_object(request)).text)
         try:
             await play(service.settings.audio.output, samples)
@@ -68,7 +68,7 @@ def sound_api(service: Service) -> APIRouter:
 
     @router.post("/api/voice/hear")
     async def hear(request: Request) -> Response:
-        """The same as a WAV file, for the browser to play."""
+        """Speak a sentence in the chosen voice, as a WAV file for the browser to play."""
         samples = await spoken(checked(TrialSentence, await json_object(request)).text)
         return Response(_wav(samples), media_type="audio/wav")
 

@@ -85,7 +85,7 @@ def teaching_api(service: Service) -> APIRouter:
 
     @router.get("/api/teaching")
     async def overview() -> dict[str, Any]:
-        """The voices that are being taught, what works on one of them now, and what is lacking here."""
+        """The voices being taught, which one is being worked on, and what is missing on this computer."""
         told = await asyncio.to_thread(lambda: [_summary(lesson) for lesson in lessons.all()])
         here = await asyncio.to_thread(needs, service.settings, service.data)
         return {"consent": CONSENT_WORDS, "voices": told, "work": _work(work), "beside_talks": work.beside_talks,
@@ -93,7 +93,7 @@ def teaching_api(service: Service) -> APIRouter:
 
     @router.post("/api/teaching")
     async def begin(request: Request) -> dict[str, Any]:
-        """Begin with a voice whose owner has agreed to it."""
+        """Start teaching a voice whose owner has agreed to it."""
         asked = checked(LessonBegun, await json_object(request))
         now = datetime.now().astimezone().isoformat(timespec="seconds")
         about = About(person=asked.person.strip(), agreed_at=now, language=asked.language)
@@ -101,7 +101,7 @@ def teaching_api(service: Service) -> APIRouter:
 
     @router.post(RECORDINGS)
     async def add(request: Request) -> dict[str, Any]:
-        """Take a recording, or the text of one (a .txt of the same name), as a form: `voice`, and the `file`."""
+        """Add a recording, or its text (a .txt of the same name), as a form with `voice` and `file`."""
         try:
             form = await request.form(max_files=1, max_fields=1)
         except HTTPException as error:
@@ -126,12 +126,12 @@ def teaching_api(service: Service) -> APIRouter:
 
     @router.get("/api/teaching/{id}")
     async def described(id: str) -> dict[str, Any]:
-        """All that is known of a voice that is being taught."""
+        """Everything about a voice being taught."""
         return await asyncio.to_thread(_described, _found(lessons, id), work)
 
     @router.delete("/api/teaching/{id}")
     async def remove(id: str) -> dict[str, Any]:
-        """Delete its recordings, transcripts and training; what was made a voice of csm-voice stays."""
+        """Delete its recordings, transcripts and training; a csm-voice made from it stays."""
         lesson = _found(lessons, id)
         _idle(work, lesson)
         await _kept(lesson.remove)
@@ -151,7 +151,7 @@ def teaching_api(service: Service) -> APIRouter:
 
     @router.post("/api/teaching/{id}/prepare")
     async def prepare(id: str, request: Request) -> dict[str, Any]:
-        """Cut the recordings and write down what is said; GET tells how far it is."""
+        """Cut and transcribe the recordings; GET returns the progress."""
         asked, lesson = checked(Preparing, await json_object(request)), _found(lessons, id)
         if not lesson.files():
             raise Problem(409, "There are no recordings yet: add some first.")
@@ -162,7 +162,7 @@ def teaching_api(service: Service) -> APIRouter:
 
     @router.put("/api/teaching/{id}/clips/{clip}")
     async def correct(id: str, clip: str, request: Request) -> dict[str, Any]:
-        """Correct what is said in a clip, or leave it out."""
+        """Correct a clip's transcript, or leave the clip out."""
         asked, lesson = checked(TranscriptCorrection, await json_object(request)), _found(lessons, id)
         _idle(work, lesson)
         if asked.kept and not asked.text.strip():
@@ -177,12 +177,12 @@ def teaching_api(service: Service) -> APIRouter:
 
     @router.get("/api/teaching/{id}/samples/{name}")
     async def hear_sample(id: str, name: str) -> FileResponse:
-        """What was spoken while it was taught."""
+        """A sentence spoken during training."""
         return _sound(_found(lessons, id).sample(name), "audio/wav")
 
     @router.post("/api/teaching/{id}/estimate")
     async def measure(id: str, request: Request) -> dict[str, Any]:
-        """Compute one batch, to know how long a training takes here."""
+        """Compute one batch, to estimate how long training takes here."""
         asked, lesson = checked(Training, await json_object(request)), _found(lessons, id)
         _ready(service)
         _fit(lesson)
@@ -192,7 +192,7 @@ def teaching_api(service: Service) -> APIRouter:
 
     @router.post("/api/teaching/{id}/train")
     async def train(id: str, request: Request) -> dict[str, Any]:
-        """Start the training, or go on with one that was stopped; how many steps it has is settled when it starts."""
+        """Start the training, or continue one that was stopped. The number of steps is fixed when it starts."""
         asked, lesson = checked(Training, await json_object(request)), _found(lessons, id)
         _ready(service)
         _fit(lesson)
@@ -207,7 +207,8 @@ def teaching_api(service: Service) -> APIRouter:
 
     @router.put("/api/teaching/{id}/work")
     async def order(id: str, request: Request) -> dict[str, Any]:
-        """Pause what works on the voice, go on, or stop and keep what was learnt; whether it goes on beside talks."""
+        """Pause, continue or stop the work on a voice, keeping what was learnt; choose whether it runs during
+        conversations."""
         asked, lesson = checked(TrainingOrder, await json_object(request)), _found(lessons, id)
         if work.status is None or work.status.lesson != lesson.id or not work.under_way:
             raise Problem(409, "Nothing is running for this voice: reload the page.")
@@ -224,7 +225,7 @@ def teaching_api(service: Service) -> APIRouter:
 
     @router.delete("/api/teaching/{id}/training")
     async def forget(id: str) -> dict[str, Any]:
-        """Delete what was learnt, to begin anew with other recordings or another number of steps."""
+        """Delete what was learnt, to start over with other recordings or another number of steps."""
         lesson = _found(lessons, id)
         _idle(work, lesson)
         await _kept(lesson.forget_training)
@@ -232,7 +233,7 @@ def teaching_api(service: Service) -> APIRouter:
 
     @router.post("/api/teaching/{id}/use")
     async def use(id: str) -> dict[str, Any]:
-        """Keep what was learnt as a voice of csm-voice, and speak as it from now on."""
+        """Save what was learnt as a csm-voice, and use it from now on."""
         lesson = _found(lessons, id)
         adapter, reference = await asyncio.to_thread(lambda: (lesson.adapter(), lesson.reference()))
         if adapter is None or reference is None:

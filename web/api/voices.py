@@ -61,7 +61,7 @@ def voices_api(service: Service) -> APIRouter:
 
     @router.post("/api/voice/references")
     async def add(request: Request) -> dict[str, Any]:
-        """Take a recording; its words are proposed by the ears that run, or left open where they cannot say."""
+        """Add a recording; the running ears propose its transcript, if they can."""
         upload = checked(Upload, await json_object(request))
         kept = service.settings.voice.references
         if len(kept) >= MAX_RECORDINGS:
@@ -115,13 +115,13 @@ def voices_api(service: Service) -> APIRouter:
 
     @router.post("/api/voices/library/{name}")
     async def use(name: str) -> dict[str, Any]:
-        """Speak as it from now on: its recording is copied, in the place of those that are in use; what was learnt of
-        the voice is read where it lies."""
+        """Use this voice from now on: its recording is copied and replaces those in use; its adapter is read where it
+        is."""
         return {"recording": await speak_as(service, await _csm_voice(name))}
 
     @router.delete("/api/voices/library/{name}")
     async def discard(name: str) -> dict[str, Any]:
-        """Out of the library; what was copied of it stays."""
+        """Remove a voice from the library; copies of it stay."""
         voice = await _csm_voice(name)
         await asyncio.to_thread(shutil.rmtree, voice.folder)
         return {"removed": name}

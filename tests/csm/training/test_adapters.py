@@ -251,7 +251,7 @@ class TestRefused:
 
     def test_a_pickle(self, folder: Path) -> None:
         (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
-        with pytest.raises(CheckpointError, match="a pickle, which is not opened"):
+        with pytest.raises(CheckpointError, match="a pickle, which csm does not open"):
             read_adapter(folder, TINY)
 
     def test_a_magnitude_is_not_written(self, tmp_path: Path) -> None:

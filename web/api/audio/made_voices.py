@@ -48,7 +48,8 @@ def made_voices_api(service: Service, voices: Voices, hearing: Queue) -> APIRout
     @router.post("/v1/audio/voices")
     @router.post("/audio/voices")
     async def create(request: Request) -> dict[str, Any]:
-        """A voice, from `audio_sample`, `name` and `consent`, the id of a consent; `text` is what is said in it."""
+        """Make a voice from `audio_sample`, `name` and `consent` (the id of a consent); `text` is what is said in
+        it."""
         async with form_body(request) as form:
             fields = checked(Fields, texts(form))
             if fields.type != "audio_sample":
@@ -83,7 +84,7 @@ def made_voices_api(service: Service, voices: Voices, hearing: Queue) -> APIRout
     @router.delete("/v1/audio/voices/{id}")
     @router.delete("/audio/voices/{id}")
     async def delete(id: str) -> dict[str, Any]:
-        """Its recording goes; the consent stays until it is deleted itself."""
+        """Delete a voice and its recording; the consent stays until it is deleted itself."""
         voice = _made(voices, id)
         with _kept():
             await asyncio.to_thread(voices.remove, voice)
@@ -91,7 +92,7 @@ def made_voices_api(service: Service, voices: Voices, hearing: Queue) -> APIRout
 
     @router.post("/v1/audio/voice_consents")
     async def agree(request: Request) -> dict[str, Any]:
-        """A consent: `recording`, in which the voice's owner says so, `name` and `language`."""
+        """Add a consent: `recording`, in which the voice's owner agrees, `name` and `language`."""
         async with form_body(request) as form:
             fields = checked(Fields, texts(form))
             name = _name(fields)

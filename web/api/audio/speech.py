@@ -53,7 +53,7 @@ def speech_api(service: Service, voices: Voices, queue: Queue) -> APIRouter:
     @router.post("/v1/audio/speech")
     @router.post("/audio/speech")
     async def speak(request: Request) -> Response:
-        """A text as sound, sent while it is made."""
+        """Speak a text; the sound is sent while it is made."""
         asked = checked(Speech, await json_body(request))
         said = await asyncio.to_thread(speakable_clauses, asked.input, "input")
         choose = await chosen(service, voices, asked.voice_name)

@@ -89,13 +89,13 @@ def transcriptions_api(service: Service, queue: Queue) -> APIRouter:
     @router.post("/v1/audio/transcriptions")
     @router.post("/audio/transcriptions")
     async def transcribe(request: Request) -> Response:
-        """What is said in a recording."""
+        """Transcribe a recording."""
         return await write_down(request, translate=False)
 
     @router.post("/v1/audio/translations")
     @router.post("/audio/translations")
     async def translate(request: Request) -> Response:
-        """What is said in a recording, in English."""
+        """Transcribe a recording, translated into English."""
         return await write_down(request, translate=True)
 
     async def write_down(request: Request, *, translate: bool) -> Response:
