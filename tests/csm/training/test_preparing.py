@@ -191,7 +191,7 @@ class TestPrepare:
         for clip in done.kept:
             codes = read_codes(tmp_path / "out", clip)
             assert codes.shape == (-(-round(clip.seconds * RATE) // 1920), 8)
-        assert "are fit to be learnt" in (tmp_path / "out" / "report.txt").read_text()
+        assert "are suitable for training" in (tmp_path / "out" / "report.txt").read_text()
 
     @pytest.mark.parametrize(
         ("sound", "text", "options", "told"),
@@ -203,7 +203,7 @@ class TestPrepare:
             (voice(3.0), "no", {"check_texts": False}, "the text does not fit the sound"),
             (voice(3.0), "word " * 60, {"check_texts": False}, "the text does not fit the sound"),
             (voice(3.0), "...", {"check_texts": False}, "nothing is said"),
-            (voice(3.0), None, {"transcribe": hearing(confidence=0.1)}, "Whisper is not sure"),
+            (voice(3.0), None, {"transcribe": hearing(confidence=0.1)}, "Whisper is unsure"),
             (voice(3.0), None, {"transcribe": None}, "no text, and no Whisper"),
         ],
     )  # fmt: skip
@@ -326,7 +326,7 @@ class TestPrepare:
 
     def test_nothing_to_learn(self, tmp_path: Path) -> None:
         write(tmp_path / "in" / "bad.wav", voice(0.5), WORDS)
-        with pytest.raises(DatasetError, match=r"Nothing of it can be learnt.*too short"):
+        with pytest.raises(DatasetError, match=r"None of it can be used for training.*too short"):
             prepared(tmp_path / "in", tmp_path / "out")
 
     def test_the_page_escapes_what_it_shows(self, tmp_path: Path) -> None:

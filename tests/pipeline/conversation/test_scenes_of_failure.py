@@ -70,7 +70,7 @@ def test_a_reply_that_is_only_a_tool_call_fails_in_a_sentence() -> None:
     told = scene.play(until=16.0)
     assert told.outcomes == ["failed"]
     assert told.notices == [
-        "The language model asked for the tool “weather”, which it does not have: ask in other words."
+        "The language model asked for the tool “weather”, which does not exist: ask in other words."
     ]
 
 

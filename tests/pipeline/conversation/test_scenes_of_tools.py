@@ -136,7 +136,7 @@ def test_a_model_that_calls_without_end_is_stopped() -> None:
     assert script.tools is not None
     told = script.play(until=20)
     assert script.tools.called == 5
-    assert any("it does not have" in notice for notice in told.notices)
+    assert any("which does not exist" in notice for notice in told.notices)
 
 
 # -- asked first -------------------------------------------------------------------------------------------------------

@@ -142,7 +142,7 @@ async def test_a_model_that_ends_a_mark_of_its_own_is_not_taken_for_one_that_rea
 @pytest.mark.parametrize("pieces", [[{"reasoning_content": "Hm."}], [{"reasoning": "Hm."}], ["<think>", "Hm."]])
 async def test_a_reply_that_is_reasoning_only_says_so(pieces: list[Any]) -> None:
     async with chat_server(pieces=pieces) as server, mind(server) as engine:
-        with pytest.raises(EngineError, match="reasoned until its reply was full"):
+        with pytest.raises(EngineError, match="spent its whole reply on reasoning"):
             await reply(engine)
         server.pieces = WORDS
         assert await reply(engine) == list(WORDS)

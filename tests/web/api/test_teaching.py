@@ -69,7 +69,7 @@ async def test_recordings_are_kept_under_names_of_our_own(
     for name, content, words in (
         ("a.wav", b"", "a.wav is empty."),
         ("a.wav", b"none", "a.wav "),
-        ("c.txt", b"\xff\xfe", "c.txt is no text in UTF-8: save it as such."),
+        ("c.txt", b"\xff\xfe", "c.txt is not text in UTF-8: save it with that encoding."),
     ):
         answer = await send(client, anna, name, content)
         assert answer.status_code == 422 and said(answer).startswith(words)
