@@ -1,4 +1,4 @@
-"""Prompts: segments of text and sound, made into the rows that the model reads (csm/rows.py).
+"""Prompts: segments of text and sound, turned into the rows that the model reads (csm/rows.py).
 
 A segment is the rows of `<|begin_of_text|>[speaker]text<|end_of_text|>`, then one row for each frame of its recording,
 then a row of zeros that says the recording is over. A prompt is the segments of the context and the text to be said.
@@ -38,9 +38,9 @@ REMEMBERED = 64
 class Segment:
     """One turn: what was said, by whom (0, 1, …), and its sound, float [samples] or [channels, samples].
 
-    `sample_rate` is the one the audio really has, in Hz. `codes`, int64 [frames, codebooks] on the host, are the sound
-    as the model has said it, or as it was encoded before; where they are given, audio is not looked at. Without audio
-    and codes the turn is known by its words alone.
+    `sample_rate` is the actual rate of the audio, in Hz. `codes`, int64 [frames, codebooks] on the host, are the sound
+    as the model spoke it, or as it was encoded before; if they are given, the audio is ignored. Without audio and
+    codes, the turn consists of its words only.
     """
 
     text: str
@@ -53,7 +53,7 @@ class Segment:
 def speakable(text: str) -> str:
     """`text` without what the model stumbles over: brackets, emoji, control characters, the colon of "10:30".
 
-    Raises InvalidText if no letter and no digit is left, or if it begins as the model's own prompts do, with "[0]".
+    Raises InvalidText if no letter or digit is left, or if it begins like the model's own prompts, with "[0]".
     """
     if not isinstance(text, str):
         raise InvalidText(f"The text must be a string, not {type(text).__name__}.")
@@ -105,7 +105,7 @@ class Prompter:
         self._codes: OrderedDict[bytes, Tensor] = OrderedDict()
 
     def text(self, text: str, speaker: int) -> Tensor:
-        """The rows of something to be said. Raises InvalidText, InvalidSpeaker."""
+        """The rows of a text to speak. Raises InvalidText, InvalidSpeaker."""
         said = f"[{valid_speaker(speaker)}]{speakable(text)}"
         words = self.tokenizer.encode(said, add_special_tokens=False).ids
         begin, end = self.tokenizer.token_to_id(BEGIN), self.tokenizer.token_to_id(END)

@@ -38,7 +38,7 @@ REPEATS = 12
 
 @dataclass(frozen=True)
 class Sampling:
-    """How codes are drawn. A temperature of 0 takes the likeliest; without a seed every utterance is another."""
+    """How codes are drawn. A temperature of 0 takes the likeliest; without a seed, every utterance is different."""
 
     temperature: float = 0.9
     topk: int = 50

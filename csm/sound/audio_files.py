@@ -80,7 +80,7 @@ class Output(Protocol):
 
 
 def open_output(path: Path, sample_rate: int) -> Output:
-    """A file whose format its name tells, or with `-` standard output, as WAV. Raises InvalidAudio."""
+    """A file in the format of its name, or standard output as WAV for `-`. Raises InvalidAudio."""
     if path == PIPE:
         if sys.stdout.isatty():
             raise InvalidAudio("Sound cannot be written to a terminal: give a file, or pipe it into a player.")

@@ -63,7 +63,7 @@ NOT_THERE, THERE = (lambda: False), (lambda: True)
         (failing(FileNotFoundError("nvidia-smi")), THERE, "but no driver for it: install the driver"),
         (failing(subprocess.TimeoutExpired("nvidia-smi", 10)), THERE, "not answer within 10 s: restart the computer"),
         (failing(subprocess.CalledProcessError(18, "nvidia-smi", MISMATCH)), THERE, "version mismatch): restart the"),
-        (failing(subprocess.CalledProcessError(2, "nvidia-smi", "\n")), THERE, "(it says nothing): restart the computer"),
+        (failing(subprocess.CalledProcessError(2, "nvidia-smi", "\n")), THERE, "(it says nothing): restart"),
         (failing(subprocess.CalledProcessError(6, "nvidia-smi", "No devices were found")), NOT_THERE, ""),
         (failing(subprocess.CalledProcessError(6, "nvidia-smi", "No devices were found")), THERE, "No devices were"),
         (failing(subprocess.CalledProcessError(2, "nvidia-smi", 'Field "compute_cap" is not a valid field to query.')),
