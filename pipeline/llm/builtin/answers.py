@@ -212,7 +212,7 @@ def unknown(turn: Turn, match: re.Match[str]) -> str | None:
     if not facts.is_question(turn.prompt.history[-1].text) and not facts.is_question(turn.said):
         return None
     return turn.choose((
-        "That I do not know. I am only built-in replies, not a language model. What do you think?",
+        "I do not know that. I am only built-in replies, not a language model. What do you think?",
         "I have no answer to that. A real language model might: the setup page has some, under Mind.",
         "That is beyond my few rules. But I know the time, sums, and what you have told me.",
     ))  # fmt: skip
