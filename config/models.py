@@ -1,7 +1,7 @@
-"""The models there are to choose from, what each needs, and whether a machine has it.
+"""The models to choose from, what each needs, and whether a machine can run it.
 
-Sizes are those of the published files; memory is what the weights take in the precision that is used, with what is
-computed beside them, rounded up.
+Sizes are those of the published files. Memory is what the weights and the computation need in the precision that is
+used, rounded up.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ class Model:
     stage: Stage
     engine: str
     name: str
-    """As the settings have it; empty where the engine brings its own."""
+    """Its name in the settings; empty if the engine includes its own model."""
     label: str
     line: str
     download_bytes: int = 0
     memory_bytes: int = 0
-    """Of the machine, when it runs on the processor."""
+    """Memory of the machine that it takes on a CPU."""
     gpu_bytes: int = 0
-    """Of a graphics card, when it runs there; 0: it does not use one."""
+    """Memory that it takes on a graphics card; 0 if it does not use one."""
     on_processor: Runs = "well"
-    """How it runs without a graphics card, given `cores`."""
+    """How it runs on a CPU with at least `cores`."""
     cores: int = 1
     linux_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Suitability:
-    """Whether a machine can run a model, and why, in one line."""
+    """Whether a machine can run a model, and the reason in one line."""
 
     runs: Runs
     why: str
 
 
 def _own(stage: Stage, engine: str, memory: int = 0) -> Model:
-    """Of an engine that brings its own model, or whose model a server has."""
+    """The row of an engine that includes its own model, or whose model is on a server."""
     spec = CATALOGUE[stage, engine]
     return Model(stage, engine, "", spec.label, spec.line, memory_bytes=memory)
 
@@ -113,25 +113,25 @@ MODELS = (
 
 
 def find(stage: Stage, engine: str, name: str) -> Model | None:
-    """The entry of this table, if it has one."""
+    """The entry in this table, if there is one."""
     wanted = stage, engine, named(stage, engine, name)
     return next((model for model in MODELS if (model.stage, model.engine, model.name) == wanted), None)
 
 
 def licence(model: Model) -> str:
-    """Of what is fetched out of packages; the hub tells its own."""
+    """The licence of a model from packages; the hub states that of its own."""
     files = fetches(model.stage, model.engine, model.name)
     return ", ".join(dict.fromkeys(fetch.licence for fetch in files if isinstance(fetch, Packaged)))
 
 
 def is_downloaded(model: Model) -> bool:
-    """Whether all its files are here; not so where it has none. It looks at the disk."""
+    """Whether all its files are on this computer; false if it has none. Reads the disk."""
     files = fetches(model.stage, model.engine, model.name)
     return bool(files) and all(is_here(fetch) for fetch in files)
 
 
 def verdict(model: Model, hardware: Hardware) -> Suitability:
-    """Whether this machine can run that model."""
+    """Whether this machine can run the model."""
     if model.linux_only and hardware.system != "Linux":
         return Suitability("no", "vLLM runs on Linux only: choose a server such as Ollama instead.")
     gpu = hardware.gpu

@@ -1,4 +1,5 @@
-"""Profiles are data: which engines make up each. One is proposed for a machine; the setup page changes any choice."""
+"""Profiles: the engines that belong to each, as data. One is proposed for a machine; any choice can be changed on the
+setup page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the user chose: one typed tree. It is data; nothing here loads an engine or touches a device."""
+"""The user's settings, as one typed tree. This is data; nothing here loads an engine or touches a device."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class TurnSettings(_Tree):
 
 
 class Persona(_Tree):
-    """Words of the user's own for who the language model is, by a name."""
+    """A persona that the user has written, under a name."""
 
     name: Annotated[str, Field(min_length=1, max_length=60)]
     text: Annotated[str, Field(max_length=8000)]
@@ -125,7 +125,7 @@ class VoiceSettings(_Tree):
 
 
 PERSON = r"^\w(?:[\w '’-]{0,62}\w)?$"
-"""A name as people write theirs: letters of any script, with spaces, hyphens and apostrophes between them."""
+"""A person's name: letters of any script, with spaces, hyphens and apostrophes between them."""
 
 
 class MemorySettings(_Tree):
@@ -144,12 +144,12 @@ class MemorySettings(_Tree):
 
 
 Permission = Literal["allow", "ask", "off"]
-"""What a tool may do: run, run once the user has said yes, or nothing."""
+"""What a tool may do: run, run after the user's yes, or nothing."""
 Permissions = Annotated[dict[Annotated[str, Field(max_length=200)], Permission], Field(max_length=500)]
 
 
 class ToolServer(_Tree):
-    """A server of tools by the Model Context Protocol: a command that is run here, or an address."""
+    """A tool server that speaks the Model Context Protocol: a command to run here, or an address."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$")]
     command: Annotated[str, Field(max_length=1000)] = ""
@@ -160,7 +160,7 @@ class ToolServer(_Tree):
     """Sent to the address as `Authorization: Bearer`."""
     enabled: bool = True
     permissions: Permissions = Field(default_factory=dict)
-    """By tool, where they differ from what it says of itself."""
+    """Permissions by tool, if they differ from what the tool declares."""
 
     @model_validator(mode="after")
     def _one_way(self) -> ToolServer:
@@ -199,7 +199,7 @@ class ToolSettings(_Tree):
 
 
 class ClusterSettings(_Tree):
-    """Engines that run in a cluster and not on this machine (docs/SCALING.md)."""
+    """Engines that run in a cluster instead of on this machine (docs/SCALING.md)."""
 
     url: Annotated[str, Field(max_length=500)] = Field(
         "", description="address of Ray Serve's proxy, like http://host:8000"

@@ -36,7 +36,7 @@ __all__ = ["Lessons", "Step", "Trainer", "TrainingStopped"]
 
 
 class TrainingStopped(CsmError):
-    """A training cannot go on as it is. The message says what to do; the last checkpoint is untouched."""
+    """A training cannot continue as it is. The message says what to do; the last checkpoint is untouched."""
 
 
 @dataclass(frozen=True)

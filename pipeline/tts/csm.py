@@ -43,7 +43,7 @@ class CsmSpeaker:
         await self._remember("user_said", text, samples)
 
     async def reply_heard(self, samples: int) -> None:
-        """A reply is over: of its sound so many samples (24 kHz) were heard, and the rest is to be forgotten."""
+        """A reply is over: only this many samples (24 kHz) of it were heard; forget the rest."""
         await self._remember("said", samples)
 
     async def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What time it is here and elsewhere, and which day is when."""
+"""The time here and elsewhere, and the days of dates."""
 
 from __future__ import annotations
 
