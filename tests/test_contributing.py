@@ -28,6 +28,7 @@ from config.places import ROOT
 from pipeline.engine import EngineStatus
 from pipeline.engines.catalogue import create
 from pipeline.tools.calls import ToolCall
+from pipeline.tools.owner import OwnerTools
 from pipeline.tts import TextToSpeech
 from start import environment
 from tests import checks
@@ -105,8 +106,19 @@ def test_the_page_of_the_guide_is_shown(tmp_path: Path) -> None:
         assert f'="/static/{file}"' in shown
 
 
+async def test_the_built_in_tool_of_the_guide_is_called() -> None:
+    code, _ = code_of("Add a tool")
+    dice: dict[str, Any] = {}
+    exec(compile(code, "dice.py", "exec"), dice)
+    owner = OwnerTools(dice["dice_tools"](), Settings().tools)
+    (tool,) = owner.tools()
+    assert not owner.asks(tool.name)
+    assert await owner.call(ToolCall("x", tool.name, "{}"), "a talk") in "123456"
+    assert "import said_tools" in (ROOT / "pipeline/engines/own_tools.py").read_text(encoding="utf-8"), "its place"
+
+
 async def test_the_tool_of_the_guide_is_called(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (code,) = code_of("Add a tool")
+    _, code = code_of("Add a tool")
     light: dict[str, Any] = {"__name__": "light"}
     exec(compile(code, "light.py", "exec"), light)
     async with served(tmp_path) as server:
@@ -120,8 +132,8 @@ async def test_the_tool_of_the_guide_is_called(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_every_file_that_the_guide_names_is_there() -> None:
-    made_by_the_reader = {"pipeline/tts/beeper.py", "web/templates/hello.html", "web/static/css/hello.css",
-                          "web/static/js/hello/hello.js"}  # fmt: skip
+    made_by_the_reader = {"pipeline/tts/beeper.py", "pipeline/tools/builtin/dice.py", "web/templates/hello.html",
+                          "web/static/css/hello.css", "web/static/js/hello/hello.js"}  # fmt: skip
     named = set(re.findall(r"`([\w.][\w./-]*/[\w.-]*)`", GUIDE)) | set(re.findall(r"\]\(([\w./-]+)\)", GUIDE))
     assert len(named) > 15
     for name in named - made_by_the_reader:
