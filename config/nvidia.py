@@ -1,4 +1,4 @@
-"""NVIDIA's cards, as nvidia-smi tells of them: which there are, which is used, and why there are none."""
+"""NVIDIA's cards, as nvidia-smi reports them: which exist, which is used, or why there is none."""
 
 from __future__ import annotations
 

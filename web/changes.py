@@ -1,4 +1,4 @@
-"""The rules of a change of settings, each once. Every change comes through `Service.change`, which asks them."""
+"""The rules for changes of settings. Every change goes through `Service.change`, which applies them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The end of a server that lets its conversations go on: nobody new comes, and who talks may finish."""
+"""Draining a server: it accepts nobody new, and open conversations may finish."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a proxy says of the client behind it, believed of the proxies that the owner names and of nobody else."""
+"""What a proxy says about its client, trusted only from the proxies that the owner names."""
 
 from __future__ import annotations
 

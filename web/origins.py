@@ -1,4 +1,4 @@
-"""Pages of other origins that the owner lists: they may speak with the API, and with nothing else."""
+"""Pages of other origins that the owner lists: they may use the API, and nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pages: Jinja2 with autoescape. A page is told little; everything else it asks the API for."""
+"""The pages: Jinja2 with autoescape. A page is given little; it asks the API for everything else."""
 
 from __future__ import annotations
 

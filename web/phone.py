@@ -1,4 +1,4 @@
-"""From this machine to a phone: the addresses, as text and as a code to scan, and what the phone may trust."""
+"""From this machine to a phone: the addresses, as text and as a code to scan, and the certificate to trust."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many conversations this machine holds at once, and who has a place among them."""
+"""How many conversations this machine can hold at once, and who has a place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Serve: the pages at once, the engines as soon as they are loaded, and an end that leaves nothing behind."""
+"""The server: the pages at once, the engines as soon as they are loaded, and an end that leaves nothing behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What pages, API and WebSockets share: the engines, the settings in force, what the user must be told."""
+"""What pages, API and WebSockets share: the engines, the current settings, and what the user should know."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Days are summarised while nobody talks: by the language model in use, the newest day first, one at a time."""
+"""Summarises days while nobody is talking: with the current language model, newest day first, one at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with somebody's input, as one sentence and the field it is about."""
+"""What is wrong with an input, as one sentence and the field it is about."""
 
 from __future__ import annotations
 

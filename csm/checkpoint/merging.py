@@ -1,4 +1,4 @@
-"""A checkpoint of its own out of a model and an adapter, in either published format, ready for whoever reads those."""
+"""Merges a model and an adapter into one checkpoint, in either published format."""
 
 from __future__ import annotations
 

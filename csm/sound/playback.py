@@ -1,4 +1,4 @@
-"""Sound to a loudspeaker while it is made."""
+"""Plays sound on a loudspeaker while it is being made."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recordings as they come, made into what the codec hears: mono, 24 kHz, float32."""
+"""Converts recordings into what the codec takes: mono, 24 kHz, float32."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much two recordings sound like one person, without ears: the cosine of their speaker embeddings.
+"""How much two recordings sound like the same person: the cosine of their speaker embeddings.
 
 The encoder is Resemblyzer's (github.com/resemble-ai/Resemblyzer, Apache-2.0; Wan et al. 2018, "Generalized end-to-end
 loss for speaker verification", arXiv 1710.10467): 40 mels of 16 kHz sound, three LSTMs of 256, a layer, length 1. Its

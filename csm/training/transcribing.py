@@ -1,4 +1,4 @@
-"""What is said in a clip, written by Whisper (faster-whisper), and how sure it is of it."""
+"""Transcribes a clip with Whisper (faster-whisper), and says how sure it is."""
 
 from __future__ import annotations
 

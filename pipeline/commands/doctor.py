@@ -1,4 +1,4 @@
-"""`python3 setup.py doctor`: is all well on this machine, with the engines that are chosen?"""
+"""`python3 setup.py doctor`: does everything work on this machine, with the chosen engines?"""
 
 from __future__ import annotations
 

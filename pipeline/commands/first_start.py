@@ -1,4 +1,4 @@
-"""The very first start: what the profile small needs is fetched, with sizes and progress, before anything else."""
+"""The very first start: it downloads what the profile small needs, with sizes and progress, before anything else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is talking: whose voice each turn was, and people who ask that theirs be known, or forgotten.
+"""Who is talking: whose voice each turn was, and people who ask Parley to learn or forget theirs.
 
 A turn's voice is looked at beside everything else, from the moment in which it may have ended. Nothing waits for that
 but what is kept: a reply that is made sooner is made for whoever spoke before.

@@ -1,4 +1,4 @@
-"""Calls of tools, from when the language model asks for one until its result is history: exactly one for each.
+"""Tool calls, from the language model's request until the result is in the history: exactly one result for each.
 
 The owner's tools run here, after a yes where they ask for one; a client's are waited for. Neither waits for ever.
 """

@@ -1,4 +1,4 @@
-"""A conversation's dealings with memory: recalling ahead of time, and keeping every turn in order."""
+"""How a conversation uses the memory: it recalls ahead of time, and keeps every turn in order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PyTorch and the graphics card: a card is of use only to a build for CUDA, and to a driver new enough for that."""
+"""PyTorch and the graphics card: using a card needs a build for CUDA, and a driver new enough for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A part of the running set of engines: what it is to be, and how far it has come."""
+"""One engine of the running set: what it should be, and how far it has got."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a name to a language model in this process: fetched, looked at, and loaded, or one sentence why not.
+"""From a name to a language model in this process: it is downloaded, checked and loaded, or refused in one sentence.
 
 Weights are safetensors and nothing else, since a pickle may run anything; code that comes with a model is never run.
 """

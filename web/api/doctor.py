@@ -1,4 +1,4 @@
-"""The doctor as a button: the running engines are tried, and each verdict is sent as it comes."""
+"""The doctor behind the page's button: tries the running engines, and sends each verdict as it is found."""
 
 from __future__ import annotations
 

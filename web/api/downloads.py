@@ -1,4 +1,4 @@
-"""The page's download: the same command as in the terminal, in a process of its own, and how far it has come."""
+"""The page's download: the same command as in the terminal, in a process of its own, with its progress."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A conversation to take away: transcript, records of its turns and, where it was recorded, the sound of both sides."""
+"""Exports a conversation: the transcript, the records of its turns and, if it was recorded, the sound of both sides."""
 
 from __future__ import annotations
 

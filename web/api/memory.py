@@ -1,4 +1,4 @@
-"""The memory's part of the API: read it, search it, correct it, forget, take it away and bring it back."""
+"""The memory's part of the API: reading, searching, correcting, forgetting, exporting and importing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Parley measures of itself: `/metrics` for Prometheus, and the last hour for its own page."""
+"""Parley's own measurements: `/metrics` for Prometheus, and the last hour for the page Activity."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What this machine can run, which models are here, and fetching those that are not."""
+"""What this machine can run, which models it has, and downloading the others."""
 
 from __future__ import annotations
 

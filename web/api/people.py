@@ -1,4 +1,4 @@
-"""People who are told apart by their voices: who they are, another one, and one that is to be forgotten."""
+"""People who are told apart by their voices: listing, adding and forgetting them."""
 
 from __future__ import annotations
 

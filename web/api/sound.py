@@ -1,4 +1,4 @@
-"""Trying the sound before talking: this computer's devices, a test tone, the voice."""
+"""Testing the sound before a conversation: this computer's devices, a test tone, the voice."""
 
 from __future__ import annotations
 

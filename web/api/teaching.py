@@ -1,4 +1,4 @@
-"""Teaching CSM a voice: a consent, recordings, their transcripts, the training, and what was learnt put to use."""
+"""Teaching CSM a voice: the consent, recordings, their transcripts, the training, and using the result."""
 
 from __future__ import annotations
 

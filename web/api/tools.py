@@ -1,4 +1,4 @@
-"""The owner's tools: what there is, what each may do, and the MCP servers that bring more."""
+"""The owner's tools: which exist, what each may do, and the MCP servers that provide more."""
 
 from __future__ import annotations
 

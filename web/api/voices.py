@@ -1,4 +1,4 @@
-"""Recordings of the voice to speak with: sent here, listened to for their words, and taken away again."""
+"""Recordings of the voice to speak with: uploading, transcribing and deleting them."""
 
 from __future__ import annotations
 

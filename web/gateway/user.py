@@ -1,4 +1,4 @@
-"""A user who is at this gateway: what is theirs, and the app that serves it."""
+"""A user at this gateway: their data, and the app that serves it."""
 
 from __future__ import annotations
 

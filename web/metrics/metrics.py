@@ -1,4 +1,4 @@
-"""What is counted while people talk, in a registry of the app's own. No label says who talks, or what is said."""
+"""What is counted while people talk, in the app's own registry. No label says who is talking or what is said."""
 
 from __future__ import annotations
 

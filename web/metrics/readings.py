@@ -1,4 +1,4 @@
-"""What is read off when somebody asks: engines, queues, memory."""
+"""What is read when somebody asks for it: engines, queues, memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Turns as OpenTelemetry traces, for an owner who has a collector: a span a stage, and nothing that was said."""
+"""Turns as OpenTelemetry traces, for owners with a collector: one span for each stage, and nothing that was said."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The WebSocket `/v1/realtime`: it carries one call. Whichever ends first, reading, writing or the call, ends all."""
+"""The WebSocket `/v1/realtime`: it carries one call. When reading, writing or the call ends, all of them end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A client's session and the user's settings: what it may change for itself, and what is then in force."""
+"""A client's session and the user's settings: what the client may change for itself, and what then applies."""
 
 from __future__ import annotations
 

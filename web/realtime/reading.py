@@ -1,4 +1,4 @@
-"""A client's message, read: what it asks for, and what of it cannot be followed."""
+"""Reads a client's message: what it asks for, and which parts cannot be applied."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recordings as they are sent: what csm-prepare reads is kept as it is, any other sound as FLAC."""
+"""Uploaded recordings: what csm-prepare can read is kept as it is, any other sound as FLAC."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One client: what it asks for, one thing after another, and what it is told."""
+"""One client: its requests, one after another, and the answers."""
 
 from __future__ import annotations
 

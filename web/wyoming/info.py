@@ -1,4 +1,4 @@
-"""What Parley tells of itself: its ears, its voices, its mind."""
+"""What Parley says about itself: its ears, voices and mind."""
 
 from __future__ import annotations
 

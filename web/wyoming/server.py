@@ -1,4 +1,4 @@
-"""The TCP server. The protocol knows no key, so it listens where it is told to, and by default nowhere."""
+"""The TCP server. The protocol has no key, so the server listens only where it is told to, and by default nowhere."""
 
 from __future__ import annotations
 

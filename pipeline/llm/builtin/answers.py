@@ -1,6 +1,5 @@
-"""Answers that must be worked out: each takes the turn and what a rule's pattern matched.
-
-One that returns None has no answer after all, and the next rule may try.
+"""Answers that must be computed: each takes the turn and the match of a rule's pattern. If one returns None, it has no
+answer, and the next rule may try.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Everything the built-in replies can answer: a table, read from the top; the first rule that fits and answers wins."""
+"""Everything the built-in replies can answer: a table, read from the top; the first rule that matches and answers
+wins."""
 
 from __future__ import annotations
 

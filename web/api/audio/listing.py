@@ -1,4 +1,4 @@
-"""What there is to choose from, as the lists that clients fill their menus with."""
+"""The lists of voices and models with which clients fill their menus."""
 
 from __future__ import annotations
 

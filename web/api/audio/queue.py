@@ -1,4 +1,4 @@
-"""How many requests are worked on at once, and how many may wait: whoever is too many is told when to come again."""
+"""How many requests are processed at once, and how many may wait; further ones are told when to try again."""
 
 from __future__ import annotations
 

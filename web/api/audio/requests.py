@@ -1,4 +1,4 @@
-"""What clients send, read without complaint about fields that are not known here: every client has some of its own."""
+"""Reads what clients send, and ignores unknown fields, because every client has some of its own."""
 
 from __future__ import annotations
 

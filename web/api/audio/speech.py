@@ -1,4 +1,4 @@
-"""`POST /v1/audio/speech`: a text read aloud, in every format, leaving while it is made."""
+"""`POST /v1/audio/speech`: reads a text aloud, in every format, and sends the sound while it is made."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers that leave while they are made, and work that ends when its client leaves."""
+"""Answers that are sent while they are made, and work that ends when its client disconnects."""
 
 from __future__ import annotations
 

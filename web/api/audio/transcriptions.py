@@ -1,4 +1,4 @@
-"""`POST /v1/audio/transcriptions` and `/translations`: a recording of any kind and length, written down."""
+"""`POST /v1/audio/transcriptions` and `/translations`: transcribes a recording of any kind and length."""
 
 from __future__ import annotations
 

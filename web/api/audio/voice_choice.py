@@ -1,4 +1,5 @@
-"""Which voice a client means: the settings', one of the engine's, one made from a recording, or OpenAI's."""
+"""Which voice a client means: the one in the settings, one of the engine's, one made from a recording, or one of
+OpenAI's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""It carries one call over a WebRTC peer. Whichever ends first, reading, writing, the peer or the call, ends all."""
+"""It carries one call over a WebRTC peer. When reading, writing, the peer or the call ends, all of them end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a client offers: read, and refused in a sentence where nothing can come of it."""
+"""Reads a client's offer, and refuses it in one sentence if it cannot work."""
 
 from __future__ import annotations
 
