@@ -59,7 +59,7 @@ class Generation(BaseModel):
     stream: bool = False
     references: Annotated[list[SentRecording], Field(max_length=MOST)] = Field(default_factory=list)
     consent: bool = False
-    """Whether whoever is heard in the references agrees to that."""
+    """Whether everyone in the references has agreed to this."""
 
 
 def generate_api(service: Service, voices: Voices, queue: Queue) -> APIRouter:
