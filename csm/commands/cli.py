@@ -87,24 +87,24 @@ def voice_command(arguments: Sequence[str] | None = None) -> int:
     _add_voices(parser)
     actions = parser.add_subparsers(dest="action", required=True, metavar="add | list | play", parser_class=Parser)
     add = actions.add_parser("add", help="make a voice from a recording")
-    add.add_argument("name")
-    add.add_argument("recording", type=Path)
+    add.add_argument("name", help="name of the voice")
+    add.add_argument("recording", type=Path, help="a recording of the voice")
     add.add_argument("--text", required=True, help="what is said in the recording")
     add.add_argument("--note", default="", help="where it is from, and whether its owner has agreed")
     add.add_argument("--adapter", type=Path, metavar="FOLDER", help="adapter trained on this voice, kept with it")
     add.add_argument("--replace", action="store_true", help="replace the existing voice of that name")
     add.set_defaults(act=_add_voice)
     actions.add_parser("list", help="show the voices").set_defaults(act=_list_voices)
-    play = actions.add_parser("play", help="hear one")
-    play.add_argument("name")
+    play = actions.add_parser("play", help="play a voice")
+    play.add_argument("name", help="name of the voice")
     play.set_defaults(act=_play_voice)
     return run(parser, lambda given: int(given.act(given)), arguments)
 
 
 def verify_command(arguments: Sequence[str] | None = None) -> int:
-    """Tell whether CSM made a file. Exit code 0: the watermark is in it; 1: it is not; 2: this cannot be told."""
+    """Tell whether CSM made a file. Exit status 0: it has the watermark; 1: it has not; 2: this cannot be determined."""
     parser = Parser("csm-verify", description="Look for CSM's watermark in a recording, and show what its tags say.")
-    parser.add_argument("file", type=Path)
+    parser.add_argument("file", type=Path, help="the recording to check")
     return run(parser, _verify, arguments)
 
 
@@ -119,7 +119,7 @@ def serve_command(arguments: Sequence[str] | None = None) -> int:
         default="127.0.0.1",
         help="address to listen on (default 127.0.0.1, this computer only; others need a key)",
     )
-    add("--port", type=int, default=8002, help="(default 8002)")
+    add("--port", type=int, default=8002, help="port to listen on (default 8002)")
     add("--key", default=os.environ.get("CSM_KEY"), help="what clients must send as their API key (default $CSM_KEY)")
     add("--voice", metavar="NAME", help="the default voice, one of csm-voice")
     add("--slots", type=int, default=8, metavar="N", help="texts spoken at once (default 8)")
@@ -136,8 +136,8 @@ def _add_model(parser: Parser) -> None:
     add("--model", default="sesame/csm-1b", help="a folder, or a name on the Hugging Face hub (default sesame/csm-1b)")
     add("--adapter", metavar="FOLDER", help="adapter of a trained voice (docs/TRAINING.md)")
     add("--codec", choices=("mimi", "moshi"), default="mimi", help="our own, or the package moshi (default mimi)")
-    add("--device", help="cpu, cuda, mps or mlx (default: the GPU if there is one, through MLX on a Mac)")
-    add("--quantize", choices=("int8", "int4"), help="smaller and faster, slightly less exact")
+    add("--device", help="device: cpu, cuda, mps or mlx (default: the GPU if there is one, through MLX on a Mac)")
+    add("--quantize", choices=("int8", "int4"), help="use smaller weights: faster, slightly less exact")
 
 
 def _add_speaking(parser: Parser, output: str) -> None:
@@ -149,9 +149,15 @@ def _add_speaking(parser: Parser, output: str) -> None:
         type=Path,
         default=Path(output),
         metavar="FILE",
-        help=f"wav, flac, ogg or mp3, or - for a pipe (default {output})",
+        help=f"file to write (wav, flac, ogg or mp3), or - for a pipe (default {output})",
     )
-    add("--max-audio-length-ms", type=float, default=90_000, metavar="MS", help="the longest (default 90000)")
+    add(
+        "--max-audio-length-ms",
+        type=float,
+        default=90_000,
+        metavar="MS",
+        help="maximum length of the speech (default 90000)",
+    )
     add("--temperature", type=float, default=0.9, help="0 always takes the likeliest code (default 0.9)")
     add("--topk", type=int, default=50, help="how many of the likeliest codes to draw from (default 50)")
     add("--seed", type=int, help="a number, to get the same speech every time")

@@ -31,13 +31,13 @@ def measure_command(arguments: Sequence[str] | None = None) -> int:
         help="the trained adapter; without it, only the base model is measured",
     )
     add("--model", default="sesame/csm-1b", help="a folder, or a name on the Hugging Face hub (default sesame/csm-1b)")
-    add("--device", help="cpu, cuda, … (default: the GPU if there is one)")
+    add("--device", help="device: cpu, cuda, … (default: the GPU if there is one)")
     add("--speaker", type=int, default=0, metavar="N", help="number of the speaker (default 0)")
     add("--sentence", action="append", metavar="TEXT", help="a sentence to say; may be repeated")
     add("--no-reference", action="store_true", help="do not give the model a recording of the speaker first")
     add("--speaker-encoder", type=Path, metavar="FILE", help="Resemblyzer's weights (default: downloaded once, 17 MB)")
     add("--whisper", metavar="NAME|FOLDER", help="measure the word error rate with this Whisper")
-    add("--seed", type=int, default=0)
+    add("--seed", type=int, default=0, help="seed of the sampling (default 0)")
     add("--debug", action="store_true", help="show where an error came from")
     return run(parser, _measure, arguments)
 

@@ -34,7 +34,7 @@ def prepare_command(arguments: Sequence[str] | None = None) -> int:
         help="the model whose codec is used: a folder, or a name on the Hugging Face hub",
     )
     add("--codec", help="the codec Mimi: a file, a folder or a name on the hub (default: the model's)")
-    add("--device", help="cpu, cuda, … (default: the GPU if there is one)")
+    add("--device", help="device: cpu, cuda, … (default: the GPU if there is one)")
     add(
         "--whisper",
         default="base",
@@ -43,7 +43,7 @@ def prepare_command(arguments: Sequence[str] | None = None) -> int:
     )
     add("--no-whisper", action="store_true", help="drop recordings without a text, and trust the given texts")
     add("--trust-texts", action="store_true", help="do not compare the given texts with what Whisper hears")
-    add("--language", metavar="CODE", help="en, de, zh, … (default: Whisper detects it)")
+    add("--language", metavar="CODE", help="language: en, de, zh, … (default: Whisper detects it)")
     add("--speaker-folders", action="store_true", help="use each folder's name as its speaker")
     add("--speaker-encoder", type=Path, metavar="FILE", help="Resemblyzer's weights (default: downloaded once, 17 MB)")
     add("--one-speaker-unchecked", action="store_true", help="do not check whether each clip is by its speaker")

@@ -17,24 +17,23 @@ from .speaking import most_held, say
 __all__ = ["train_command"]
 
 HELP = {
-    "mode": "lora trains an adapter of a few megabytes; full trains all weights and needs 25 GB of memory (default "
-    "lora)",
+    "mode": "train an adapter of a few megabytes (lora) or all weights, with 25 GB of memory (full; default lora)",
     "rank": "rank of A and B (default 32)",
     "alpha": "scale of the adapter, which is alpha / rank (default 32)",
     "dropout": "dropout of A's input (default 0)",
     "steps": "steps of the optimiser (default 300)",
     "batch": "clips computed at once (default 2)",
     "accumulation": "batches before the weights change (default 4)",
-    "learning_rate": "default 2e-4 for lora, 2e-5 for full",
+    "learning_rate": "learning rate (default 2e-4 for lora, 2e-5 for full)",
     "schedule": "how the learning rate falls (default cosine)",
     "warmup": "steps in which the learning rate first rises (default 10)",
-    "weight_decay": "default 0.01",
+    "weight_decay": "weight decay (default 0.01)",
     "clip": "maximum norm of the gradient (default 1)",
     "depth_share": "share of the frames whose later codes are trained (default 1/16; 0.25 to 1 for an hour or less)",
     "reference_share": "share of the clips with another clip of the voice as context (default 0.5)",
-    "precision": "bf16 or fp32 (default bf16)",
-    "activation_checkpointing": "less memory, a third more time",
-    "seed": "default 0",
+    "precision": "precision: bf16 or fp32 (default bf16)",
+    "activation_checkpointing": "use less memory and a third more time",
+    "seed": "seed of everything random (default 0)",
     "save_every": "steps between checkpoints (default 50)",
     "keep": "checkpoints kept besides the best (default 2)",
     "evaluate_every": "steps between evaluations on the held-out clips (default 25)",
@@ -63,7 +62,7 @@ def train_command(arguments: Sequence[str] | None = None) -> int:
     )
     add("--consent", default="", metavar="NAME", help="full name of the speaker, who has agreed to this training")
     add("--model", default="sesame/csm-1b", help="a folder, or a name on the Hugging Face hub (default sesame/csm-1b)")
-    add("--device", help="cpu, cuda, … (default: the GPU if there is one)")
+    add("--device", help="device: cpu, cuda, … (default: the GPU if there is one)")
     add("--resume", action="store_true", help="continue the training in the folder of --out")
     add("--sentence", action="append", metavar="TEXT", help="a sentence to speak every N steps; may be repeated")
     add("--speaker", type=int, default=0, metavar="N", help="who says it (default 0)")
