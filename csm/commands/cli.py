@@ -102,7 +102,7 @@ def voice_command(arguments: Sequence[str] | None = None) -> int:
 
 
 def verify_command(arguments: Sequence[str] | None = None) -> int:
-    """Tell whether CSM made a file. Exit status 0: it has the watermark; 1: it has not; 2: this cannot be determined."""
+    """Tell whether CSM made a file. Exit status 0: it has the watermark; 1: it has not; 2: unknown."""
     parser = Parser("csm-verify", description="Look for CSM's watermark in a recording, and show what its tags say.")
     parser.add_argument("file", type=Path, help="the recording to check")
     return run(parser, _verify, arguments)
