@@ -22,7 +22,8 @@ from web.certificate import Certificate
 from web.forwarded import network
 from web.guard import Address
 from web.metrics.traces import Traces
-from web.serve import Server, listen, server_config
+from web.preconditions import listen
+from web.serve import Server, server_config
 from web.service import Service
 
 

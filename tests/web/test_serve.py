@@ -20,7 +20,8 @@ from config.places import ROOT
 from config.settings import MindSettings
 from web.guard import Address
 from web.network import lan_addresses
-from web.serve import ServeError, access_token, data_folder, listen, load_settings
+from web.preconditions import ServeError, data_folder, listen
+from web.serve import access_token, load_settings
 
 SCRIPT = """
 import sys
