@@ -205,7 +205,7 @@ def page(options: argparse.Namespace) -> int:
             host=host_of(options),
             port=options.port,
             data=options.data,
-            profile=options.profile or first_profile(options.data, look()),
+            profile=options.profile,
             browser=not options.no_browser,
             wyoming=options.wyoming,
             origins=tuple(options.origin),
@@ -215,7 +215,8 @@ def page(options: argparse.Namespace) -> int:
             proxies=tuple(options.proxy),
             otlp=options.otlp,
             drain_s=options.drain,
-        )
+        ),
+        lambda data: first_profile(data, look()),
     )
 
 

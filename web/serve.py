@@ -13,7 +13,7 @@ import threading
 import webbrowser
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -82,18 +82,19 @@ class ServeOptions:
     """How long conversations may go on after a SIGTERM; None ends them at once."""
 
 
-def serve(options: ServeOptions) -> int:
-    """Serve until Ctrl-C; returns the exit status. What prevents a start is one sentence on stderr."""
+def serve(options: ServeOptions, first_profile: Callable[[Path], str | None] = lambda data: None) -> int:
+    """Serve until Ctrl-C; returns the exit status. What prevents a start is one sentence on stderr.
+
+    `first_profile` is asked where the options name none, once nothing else prevents the start: it may download for
+    minutes.
+    """
     os.umask(0o077)  # memory, logs, recordings and settings are for their owner's eyes only
     try:
         with ExitStack() as opened:
             listener = opened.enter_context(listen(options.host, options.port))
             wyoming = opened.enter_context(listen(*options.wyoming)) if options.wyoming is not None else None
             data = opened.enter_context(alone_with(data_folder(options.data)))
-            settings, store, notice = load_settings(data, options.profile)
             token = None if is_loopback(options.host) and not options.public else access_token(data)
-            logs.configure(data, level=settings.log.level, words=settings.log.words)
-            os.environ.update(one_card())
             certificate = certificate_for(options, data)
             address = Address(
                 options.host,
@@ -103,11 +104,16 @@ def serve(options: ServeOptions) -> int:
                 https=certificate is not None,
                 public=listed(options.public),
             )
+            proxies = believed(options.proxies)
+            traces = None if options.otlp is None else Traces(options.otlp, VERSION)
+            options = replace(options, profile=options.profile or first_profile(data))
+            settings, store, notice = load_settings(data, options.profile)
+            logs.configure(data, level=settings.log.level, words=settings.log.words)
+            os.environ.update(one_card())
             service = Service(Engines(settings, data), store, data, settings)
             if notice is not None:
                 service.tell("warning", notice)
-            traces = None if options.otlp is None else Traces(options.otlp, VERSION)
-            app = create_app(service, address, wyoming, certificate, believed(options.proxies), traces)
+            app = create_app(service, address, wyoming, certificate, proxies, traces)
             server = Server(
                 server_config(app, certificate),
                 lambda: welcome(address, service, options, certificate),

@@ -123,9 +123,14 @@ def test_test_sound_and_voice_are_played(launch: Launch, open_page: Opener, serv
     expect(page.locator("#hear-error")).to_be_empty()
 
 
-PAUSED = """
+BEGUN_AND_PAUSED = """
+  window.begun = 0;
   window.paused = [];
-  const pause = HTMLMediaElement.prototype.pause;
+  const { play, pause } = HTMLMediaElement.prototype;
+  HTMLMediaElement.prototype.play = function () {
+    window.begun += 1;
+    return play.call(this);
+  };
   HTMLMediaElement.prototype.pause = function () {
     window.paused.push(this.ended);
     return pause.call(this);
@@ -134,21 +139,21 @@ PAUSED = """
 
 
 def test_what_plays_has_a_stop_and_gives_way_to_the_next(launch: Launch, open_page: Opener, server: str) -> None:
-    page = open_page(launch(TONE, key="tone"), f"{server}/setup", before=lambda page: page.add_init_script(PAUSED))
+    watch = BEGUN_AND_PAUSED
+    page = open_page(launch(TONE, key="tone"), f"{server}/setup", before=lambda page: page.add_init_script(watch))
     expect(page.locator("[data-health='voice espeak']")).to_contain_text("Ready", timeout=READY_WITHIN)
     page.get_by_label("Sample sentence").fill("This goes on for a while. " * 7)
     stop, hear = page.get_by_role("button", name="Stop", exact=True), page.get_by_role("button", name="Hear it")
-    hear.focus()
-    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Test sound").press("Enter")
+    hear.press("Enter")
+    expect(page.get_by_role("button", name="Test sound")).to_be_visible()  # one sound at a time
     expect(stop).to_be_focused()
-    page.get_by_role("button", name="Test sound").click()
-    expect(hear).to_be_visible()  # one sound at a time
-    expect(stop).to_have_count(1)
-    page.keyboard.press("Enter")  # it has the focus
-    expect(page.get_by_role("button", name="Test sound")).to_be_focused()
-    expect(page.locator("#output-line")).to_be_empty()
-    assert page.evaluate("window.paused.at(-1)") is False, "it was stopped before its end"
+    page.wait_for_function("() => window.begun === 2")
+    page.keyboard.press("Enter")
+    expect(hear).to_be_focused()
     expect(stop).to_have_count(0)
+    assert page.evaluate("window.paused.at(-1)") is False, "it was stopped before its end"
+    expect(page.locator("#hear-error")).to_be_empty()
 
 
 def test_a_chosen_device_is_the_one_that_is_opened(launch: Launch, open_page: Opener, server: str) -> None:
