@@ -111,10 +111,10 @@ def picture(browser: Browser, address: str, folder: Path, name: str, look: dict[
     page.goto(f"{address}/memory")
     expect(page.locator("#turns")).not_to_be_empty()
     keep("memory")
-    for name in ("teach", "activity"):
-        page.goto(f"{address}/{name}")
+    for other in ("teach", "activity"):
+        page.goto(f"{address}/{other}")
         page.wait_for_load_state("networkidle")
-        keep(name, full=True)
+        keep(other, full=True)
     page.close()
 
 
