@@ -35,18 +35,9 @@ from web.gateway.gateway import Gateway, NamedByProxy
 from web.gateway.user import Lender
 from web.guard import Guard
 from web.places import Places, of_this_machine
+from web.preconditions import ServeError, data_folder, listen
 from web.probes import Probes, unready
-from web.serve import (
-    ServeError,
-    Server,
-    access_token,
-    believed,
-    data_folder,
-    listed,
-    listen,
-    load_settings,
-    server_config,
-)
+from web.serve import Server, access_token, believed, listed, load_settings, server_config
 
 USERS, GATEWAYS = "users", "gateways"
 """Folders in the data folder: of what is a user's, and of what a gateway logs."""

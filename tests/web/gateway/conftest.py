@@ -33,7 +33,8 @@ from web.gateway.gateway import Gateway
 from web.gateway.serve import around, running
 from web.gateway.user import Lender
 from web.places import Places
-from web.serve import Server, listen, server_config
+from web.preconditions import listen
+from web.serve import Server, server_config
 
 WATCHING = "the administrator's own token, which opens the figures"
 
