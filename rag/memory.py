@@ -323,7 +323,7 @@ def _fts_query(text: str) -> str:
 
 
 def _packed(found: Found, budget_chars: int) -> Recall:
-    if not found.rows or not (found.told.any() or fits(found.features)):
+    if not found.rows or not (found.told.any() or fits(found.question, found.features)):
         return Recall("", ())
     scores, older_of, past = renewed(found.rows, found.scores, found.claims)
     kept = np.where(scores >= scores.max() - RELEVANT, scores, -np.inf)

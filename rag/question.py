@@ -17,6 +17,8 @@ _NAME = re.compile(
     r"\b(who|whose|where|which|(what|which) (city|country|state|place|book|movie|film|game|song|band|name))\b",
     re.IGNORECASE,
 )
+_PERSONAL = re.compile(r"\b(i|my|mine|myself|we|us|our|ours|ourselves)\b", re.IGNORECASE)
+"""Without "me": who says "tell me a joke" does not speak of themselves."""
 _MINE = re.compile(r"\b(i|me|my|mine|myself)\b", re.IGNORECASE)
 
 
@@ -29,6 +31,8 @@ class Question:
     """Words that carry meaning, one of each stem, names of speakers left out."""
     about: frozenset[str]
     """The speakers it names, or who asks, where it says "my" and names nobody."""
+    personal: bool
+    """Whether it speaks of who asks, "my" or "us", rather than of the world."""
     spans: tuple[Span, ...]
     wants_time: bool
     wants_name: bool
@@ -46,6 +50,7 @@ class Question:
         said = words(untimed)
         names = name_words(speakers)
         about = {speaker for word in said for speaker in names.get(word, ())}
+        personal = bool((_PERSONAL if language is None else mine).search(text))
         if not about and asker is not None and mine.search(text):
             about = {asker}
         if language is None:
@@ -58,6 +63,7 @@ class Question:
             language=language,
             terms=tuple(reversed(terms.values())),
             about=frozenset(about),
+            personal=personal,
             spans=tuple(phrase.span for phrase in times),
             wants_time=bool(when.search(text)),
             wants_name=bool(name.search(text)),
