@@ -30,9 +30,9 @@ BATCH = 16
 """Turns that get their vectors in one step."""
 NICE = 10
 """Of the thread behind, from 0 (like all others) to 19."""
-PIECE = 8
+PIECE = 4
 """Texts embedded at once: few enough that a question asked meanwhile hardly waits."""
-READ = 32
+READ = 8
 """Turns read at once for what they claim, which takes half a millisecond each."""
 LOOK = 5.0
 """Seconds between two looks at what other machines remembered or forgot on the same server."""
