@@ -2,6 +2,7 @@
 
     python benchmarks/memory.py --locomo DIR          share of evidence within 2,400 characters, beside two peers
     python benchmarks/memory.py --locomo DIR --fit    fit the weights of rag/ranking.py anew, and cross-validate them
+    python benchmarks/memory.py --talks               the same of talks with the companion, in five languages
     python benchmarks/memory.py --speed 10000         recall's latency at so many turns, while one core is taken, and
                                                       while 3,000 turns wait for their vectors
 
@@ -31,6 +32,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.talks import FOLDER, talks
 from rag import Memory, Remembered, SentenceEmbedder, indexer
 from rag.lexical import EMPTY, Stemmer, words
 from rag.packing import pack
@@ -38,6 +40,8 @@ from rag.ranking import RELEVANT, WEIGHTS
 from rag.retriever import Found
 
 BUDGET = 2400
+PARTS = (0.1, 0.2)
+"""Of what was said in the talks beside this file; they are short."""
 CATEGORIES = {1: "several hops", 2: "time", 3: "open", 4: "one hop"}
 Floats = NDArray[np.float64]
 
@@ -199,6 +203,32 @@ def locomo(folder: Path) -> None:
             memory.close()
     table.show()
     print(f"recall: median {np.median(times) * 1e3:.1f} ms, p95 {np.percentile(times, 95) * 1e3:.1f} ms")
+
+
+def talked() -> None:
+    """Prints the share of evidence in talks/*.toml that two budgets hold, each a part of all that was said."""
+    embedder = SentenceEmbedder()
+    print(f"{'':10}" + "".join(f"{part:>14.0%}" for part in PARTS) + "   of the talks handed over")
+    for language in sorted(file.stem for file in FOLDER.glob("*.toml")):
+        held = talks(language)
+        whole = sum(len(f"{turn.speaker}: {turn.text}\n") for turn in held.turns)
+        with tempfile.TemporaryDirectory() as place, Memory(Path(place), embedder=embedder) as memory:
+            ids = {
+                memory.remember(turn.speaker, turn.text, at=turn.at, conversation=turn.conversation): turn.id
+                for turn in held.turns
+            }
+            memory.settle()
+            shares = [
+                [
+                    len({ids[item.id] for item in recall.items} & question.evidence) / len(question.evidence)
+                    for question in held.questions
+                    for recall in [
+                        memory.recall(question.text, budget_chars=int(part * whole), now=held.now, asker=question.asker)
+                    ]
+                ]
+                for part in PARTS
+            ]
+        print(f"{language:10}" + "".join(f"{np.mean(each):14.3f}" for each in shares))
 
 
 # Fitting
@@ -430,6 +460,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--locomo", type=Path, metavar="DIR")
     parser.add_argument("--fit", action="store_true")
+    parser.add_argument("--talks", action="store_true")
     parser.add_argument("--speed", type=int, metavar="TURNS")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="where --speed's memory stays, to be timed again")
     options = parser.parse_args()
@@ -438,8 +469,10 @@ def main() -> None:
     elif options.speed:
         with tempfile.TemporaryDirectory() as place:
             speed(options.speed, Path(place))
+    elif options.talks:
+        talked()
     elif options.locomo is None:
-        parser.error("name a folder with --locomo, or a number of turns with --speed")
+        parser.error("name a folder with --locomo, a number of turns with --speed, or --talks")
     elif options.fit:
         fitting(options.locomo)
     else:

@@ -105,7 +105,7 @@ CATALOGUE: Mapping[tuple[str, str], EngineSpec] = MappingProxyType(
                 "mind",
                 "vllm",
                 "vLLM",
-                "Runs a language model on this computer. Needs a graphics card, and takes a minute to start.",
+                "Runs a language model on this computer, best with a graphics card. Takes a minute to start.",
                 "pipeline.llm.vllm:Vllm",
                 lambda settings, data: {
                     "model": named("mind", "vllm", settings.mind.model),

@@ -10,6 +10,7 @@ __all__ = [
     "InvalidText",
     "NoSpeech",
     "OutOfMemory",
+    "first_line",
 ]
 
 
@@ -47,3 +48,8 @@ class NoSpeech(CsmError):
 
 class OutOfMemory(CsmError, MemoryError):
     """The request does not fit into the device's memory. The generator can still be used."""
+
+
+def first_line(error: BaseException) -> str:
+    """What a library says of an error, without the pages that some put after it."""
+    return str(error).strip().partition("\n")[0].rstrip(".")

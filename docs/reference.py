@@ -25,8 +25,8 @@ from pipeline.commands import doctor, models, talk
 from pipeline.engines.running import Engines
 from start import environment, parley
 from tests import checks
+from web.address import Address
 from web.app import create_app
-from web.guard import Address
 from web.realtime import events
 from web.service import Service
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from rag.embedding import Embedder, SentenceEmbedder
 from rag.indexer import Indexer
+from rag.lexical import WORD, paired
 from rag.packing import pack
 from rag.precedence import Precedence
 from rag.ranking import RELEVANT, fits
@@ -144,18 +145,18 @@ class Memory:
 
         The latter also finds text without spaces, such as Chinese.
         """
-        words = _fts_query(query)
-        if not words:
+        wanted = _fts_query(query)
+        if not wanted:
             return []
         end = offset + limit
-        found = list(self._turns.match(words, end))
+        found = list(self._turns.match(wanted, end))
         if len(found) < end:
             parts = folded(_tidy(query)).split()
             known = set(found)
             found += [id for id in self._turns.containing(parts, end, folded) if id not in known]
-        wanted = found[offset:end]
-        rows = {row.id: row for row in self._turns.get(wanted)}
-        return [rows[id] for id in wanted if id in rows]
+        page = found[offset:end]
+        rows = {row.id: row for row in self._turns.get(page)}
+        return [rows[id] for id in page if id in rows]
 
     # The user's own
 
@@ -321,12 +322,11 @@ def folded(text: str) -> str:
 
 
 def _fts_query(text: str) -> str:
-    words = re.findall(r"\w+", text.lower())
-    return " OR ".join(f'"{word}"' for word in dict.fromkeys(words))
+    return " OR ".join(f'"{word}"' for word in dict.fromkeys(WORD.findall(paired(text).lower())))
 
 
 def _packed(found: Found, budget_chars: int) -> Recall:
-    if not found.rows or not (found.told.any() or fits(found.features)):
+    if not found.rows or not (found.told.any() or fits(found.question, found.features)):
         return Recall("", ())
     scores, older_of, past = renewed(found.rows, found.scores, found.claims)
     kept = np.where(scores >= scores.max() - RELEVANT, scores, -np.inf)

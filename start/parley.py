@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from start.environment import ROOT, VENV, SetupError, ensure_environment
+from web.preconditions import ServeError, data_folder, listen
 
 PROFILES = ("offline", "small", "cpu", "gpu")
 
@@ -144,7 +145,12 @@ def main(argv: list[str]) -> int:
     command, rest = (argv[0], argv[1:]) if argv[:1] and argv[0] in {"talk", *PARSERS} else ("", argv)
     options = None if command == "talk" else PARSERS.get(command, parser)().parse_args(rest)
     try:
+        if options is not None and command != "users":
+            check_preconditions(options)
         enter_environment()
+    except ServeError as error:
+        print(f"Parley cannot start: {error}", file=sys.stderr)
+        return 1
     except SetupError as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
@@ -157,6 +163,20 @@ def main(argv: list[str]) -> int:
 
         return users(options.do, options.name, options.users or options.data / "users.json")
     return gateway(options) if command == "gateway" else page(options)
+
+
+def check_preconditions(options: argparse.Namespace) -> None:
+    """What would prevent the start is told before a first one installs and downloads for minutes. Raises ServeError."""
+    wyoming = getattr(options, "wyoming", None)
+    for host, port in filter(None, ((host_of(options), options.port), wyoming)):
+        listen(host, port).close()
+    data_folder(options.data)
+
+
+def host_of(options: argparse.Namespace) -> str:
+    """Phones are served from all addresses, unless one is given."""
+    for_phones = getattr(options, "https", False) or getattr(options, "cert", None)
+    return str(options.host or ("0.0.0.0" if for_phones else "127.0.0.1"))
 
 
 def gateway(options: argparse.Namespace) -> int:
@@ -186,10 +206,10 @@ def page(options: argparse.Namespace) -> int:
 
     return serve(
         ServeOptions(
-            host=options.host or ("0.0.0.0" if options.https or options.cert else "127.0.0.1"),
+            host=host_of(options),
             port=options.port,
             data=options.data,
-            profile=options.profile or first_profile(options.data, look()),
+            profile=options.profile,
             browser=not options.no_browser,
             wyoming=options.wyoming,
             origins=tuple(options.origin),
@@ -199,7 +219,8 @@ def page(options: argparse.Namespace) -> int:
             proxies=tuple(options.proxy),
             otlp=options.otlp,
             drain_s=options.drain,
-        )
+        ),
+        lambda data: first_profile(data, look()),
     )
 
 

@@ -19,6 +19,7 @@ from config.profiles import PROFILES
 from locks import uv
 from start import environment, parley
 from tests import checks
+from web.preconditions import listen
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -272,6 +273,25 @@ def test_a_port_that_does_not_exist_is_refused_before_anything_is_installed(port
         told = run("main.py", *command, f"--port={port}")
         assert told.returncode == 2
         assert f"{port} is not a port: choose one from 1024 to 65535" in told.stderr
+
+
+@pytest.mark.parametrize("command", [[], ["gateway"]])
+def test_what_prevents_the_start_is_told_before_anything_is_installed(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def install() -> None:
+        pytest.fail("It installs what it cannot start.")
+
+    monkeypatch.setattr(parley, "enter_environment", install)
+    with listen("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        assert parley.main([*command, f"--port={port}", f"--data={tmp_path}"]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith(f"Parley cannot start: Port {port} is in use")
+    assert told.endswith(f"--port {port + 1}.\n")
+    (tmp_path / "file").touch()
+    assert parley.main([*command, "--port=0", f"--data={tmp_path / 'file'}"]) == 1
+    assert capsys.readouterr().err.startswith("Parley cannot start: The data folder ")
 
 
 def test_vllm_is_the_build_for_the_machine() -> None:

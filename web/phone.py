@@ -8,9 +8,9 @@ import segno
 from fastapi import APIRouter
 from fastapi.responses import Response
 
+from web.address import Address
 from web.api.http import Problem
 from web.certificate import Certificate
-from web.guard import Address
 from web.network import lan_addresses
 
 TRUST = "/parley.crt"

@@ -352,15 +352,18 @@ def save_packed(path: Path, tensors: Iterable[tuple[str, Tensor]]) -> None:
     header: dict[str, object] = {}
     at = 0
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    with partial.open("wb") as file:
-        file.seek(space)
-        for name, tensor in tensors:
-            kind = {torch.bfloat16: "BF16", torch.float32: "F32", torch.uint8: "U8", torch.int8: "I8"}[tensor.dtype]
-            size = tensor.nbytes
-            header[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [at, at + size]}
-            file.write(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
-            at += size
-        written = json.dumps(header, separators=(",", ":")).encode()
-        file.seek(0)
-        file.write((space - 8).to_bytes(8, "little") + written.ljust(space - 8))
-    partial.replace(path)
+    try:
+        with partial.open("wb") as file:
+            file.seek(space)
+            for name, tensor in tensors:
+                kind = {torch.bfloat16: "BF16", torch.float32: "F32", torch.uint8: "U8", torch.int8: "I8"}[tensor.dtype]
+                size = tensor.nbytes
+                header[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [at, at + size]}
+                file.write(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+                at += size
+            written = json.dumps(header, separators=(",", ":")).encode()
+            file.seek(0)
+            file.write((space - 8).to_bytes(8, "little") + written.ljust(space - 8))
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)  # on a full disk half a gigabyte would stay

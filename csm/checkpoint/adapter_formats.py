@@ -24,6 +24,7 @@ from torch import Tensor
 
 from ..errors import CheckpointError
 from ..model import Csm, CsmConfig
+from ..writing import replacing
 from .adapters import Adapter, LowRank
 from .checkpoint import Weights, read_json
 from .formats import Transformers
@@ -70,7 +71,10 @@ def _in_folder(folder: Path, config: CsmConfig, alpha: float | None) -> Adapter:
 
 
 def write_adapter(adapter: Adapter, folder: Path, config: CsmConfig, base: str = "sesame/csm-1b") -> None:
-    """Writes peft's files, each replaced whole. Raises CheckpointError for DoRA: merge it into a checkpoint instead."""
+    """Writes peft's files, each replaced whole.
+
+    Raises CannotWrite, and CheckpointError for DoRA: merge it into a checkpoint instead.
+    """
     if any(matrix.magnitude is not None for matrix in adapter.matrices.values()):
         raise CheckpointError("Adapters with DoRA's magnitudes cannot be written: merge this one into a checkpoint.")
     form = Transformers()
@@ -102,13 +106,11 @@ def write_adapter(adapter: Adapter, folder: Path, config: CsmConfig, base: str =
         "use_rslora": False,
         "use_dora": False,
     }
-    folder.mkdir(parents=True, exist_ok=True)
     ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(ready, folder / f"{PEFT_WEIGHTS}.partial", metadata={"format": "pt"})
-    (folder / f"{PEFT_WEIGHTS}.partial").replace(folder / PEFT_WEIGHTS)
-    partial = folder / f"{CONFIG}.partial"
-    partial.write_text(json.dumps(described, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(folder / CONFIG)
+    with replacing(folder / PEFT_WEIGHTS) as partial:
+        save_file(ready, partial, metadata={"format": "pt"})
+    with replacing(folder / CONFIG) as partial:
+        partial.write_text(json.dumps(described, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _read_peft(weights: Tensors, described: Mapping[str, Any], config: CsmConfig) -> Adapter:

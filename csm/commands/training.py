@@ -104,6 +104,7 @@ def _train(given: Arguments) -> int:
     from ..training.running import Speaking, estimate, run_training, told
     from ..training.settings import Settings
     from ..training.trainer import Trainer
+    from ..writing import make_folder
 
     consent, tell = Consent(given.consent), Tell(given.json)
 
@@ -112,6 +113,8 @@ def _train(given: Arguments) -> int:
 
     options = {field.name: getattr(given, field.name) for field in fields(Settings)}
     settings = Settings(**options | {"extras": tuple(given.extras)})
+    if not given.estimate:
+        make_folder(given.out)
     with joined(pick_device(given.device)) as ranks:
         half = settings.mode == "lora" and settings.precision == "bf16"
         generator = load_csm_1b(ranks.device, given.model, torch.bfloat16 if half else torch.float32)

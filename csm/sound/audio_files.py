@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidAudio
+from ..writing import writing
 from .pcm import to_pcm16
 
 __all__ = ["PIPE", "Provenance", "SpeechFile", "SpeechPipe", "open_output", "provenance_of", "read_recording"]
@@ -101,11 +102,12 @@ class SpeechFile:
         self._file: soundfile.SoundFile | None = None
 
     def write(self, samples: Tensor) -> None:
-        if self._file is None:
-            self._file = soundfile.SoundFile(self.path, "w", self.sample_rate, channels=1)
-            provenance = Provenance.ours()
-            self._file.software, self._file.comment = provenance.software, provenance.comment
-        self._file.write(samples.clamp(-1, 1).numpy())
+        with writing(self.path):
+            if self._file is None:
+                self._file = soundfile.SoundFile(self.path, "w", self.sample_rate, channels=1)
+                provenance = Provenance.ours()
+                self._file.software, self._file.comment = provenance.software, provenance.comment
+            self._file.write(samples.clamp(-1, 1).numpy())
 
     def __enter__(self) -> Self:
         return self

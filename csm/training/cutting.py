@@ -37,7 +37,7 @@ def silent(samples: Tensor, rate: int) -> Tensor:
     loudness = levels(samples, rate)
     if not len(loudness):
         return torch.ones(0, dtype=torch.bool)
-    speech = float(loudness.quantile(0.9)) if len(loudness) < 1 << 20 else float(loudness.median()) + 5
+    speech = float(loudness.quantile(0.9))
     return loudness < max(speech - QUIET_BELOW_SPEECH, QUIET)
 
 

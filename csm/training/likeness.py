@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CsmError
+from ..writing import replacing
 from .cutting import pauses
 
 __all__ = ["EncoderMissing", "SpeakerEncoder", "load_speaker_encoder"]
@@ -140,10 +141,8 @@ def _cached() -> bytes:
                     f"--no-deps {PACKAGE}`, and give the file with --speaker-encoder FILE."
                 )
             content = _content(wheels[0])
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        partial = kept.with_name(f"{kept.name}.{os.getpid()}.partial")
-        partial.write_bytes(content)
-        partial.replace(kept)
+        with replacing(kept) as partial:
+            partial.write_bytes(content)
     return kept.read_bytes()
 
 

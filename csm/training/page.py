@@ -9,6 +9,7 @@ from dataclasses import asdict
 from html import escape
 from pathlib import Path
 
+from ..writing import replacing
 from .dataset import Clip
 
 __all__ = ["write_page"]
@@ -63,7 +64,7 @@ ROW = (
 
 
 def write_page(folder: Path, clips: Iterable[Clip]) -> Path:
-    """Replaced whole; everything that came from files is escaped."""
+    """Replaced whole; everything that came from files is escaped. Raises CannotWrite."""
     clips = list(clips)
     rows = "\n".join(
         ROW.format(
@@ -77,7 +78,6 @@ def write_page(folder: Path, clips: Iterable[Clip]) -> Path:
     )
     data = json.dumps([asdict(clip) for clip in clips]).replace("<", "\\u003c")
     path = folder / "clips.html"
-    partial = folder / "clips.html.partial"
-    partial.write_text(PAGE.format(rows=rows, clips=data), encoding="utf-8")
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_text(PAGE.format(rows=rows, clips=data), encoding="utf-8")
     return path

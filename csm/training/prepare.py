@@ -22,6 +22,7 @@ from ..prompt import speakable
 from ..sound.audio_files import read_recording
 from ..sound.pcm import to_pcm16
 from ..sound.recording import SAMPLE_RATE, as_mono
+from ..writing import make_folder, replacing
 from .cutting import LONGEST, SHORTEST, pieces, trimmed
 from .dataset import CLIPS, Clip, DatasetError, read_clips, write_clips, write_codes
 from .likeness import SpeakerEncoder
@@ -96,11 +97,10 @@ def prepare(
 
     transcribe: None drops what has no text. encoder: None does not ask whether a clip is the speaker's.
     check_texts: whether given texts are compared with what Whisper hears. tell: hears of each clip that is new.
-    Raises DatasetError, OSError.
+    Raises DatasetError, CannotWrite.
     """
     limits = limits or Limits()
-    for name in ("clips", "codes"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     before = {clip.id: clip for clip in read_clips(folder)} if (folder / CLIPS).is_file() else {}
     judge = _Judge(transcribe, check_texts, limits)
     clips: dict[str, Clip] = {}
@@ -139,7 +139,8 @@ def prepare(
             with torch.inference_mode():
                 write_codes(folder, clip, codec.encode(sound[None])[0].T.cpu())
     prepared = Prepared(done, notes)
-    (folder / "report.txt").write_text(prepared.report(), encoding="utf-8")
+    with replacing(folder / "report.txt") as partial:
+        partial.write_text(prepared.report(), encoding="utf-8")
     if not prepared.kept:
         reasons = Counter(clip.dropped for clip in done).most_common(1)
         why = f" Most often: {reasons[0][0]}" if reasons else ""
@@ -149,28 +150,37 @@ def prepare(
 
 def _cut(recording: Recording, limits: Limits, notes: list[str]) -> Iterator[tuple[Tensor, float]]:
     """The clips of a recording, float32 [samples] at 24 kHz, and where each begins, in seconds."""
+    rest, at, voiced = torch.zeros(0), 0.0, False
     try:
-        raw, rate = recording.read()
-        if raw.dim() == 2 and raw.shape[0] == 2 and _two_people(raw):
-            notes.append(
-                f"{recording.source}: left out, because its two channels are two people. Split them into "
-                "two recordings."
-            )
-            return
-        sound = as_mono(raw, rate)
+        for part in recording.parts():
+            if part.sound.shape[0] == 2 and _two_people(part.sound):
+                notes.append(
+                    f"{recording.source}: left out, because its two channels are two people. Split them "
+                    "into two recordings."
+                )
+                return
+            sound, rate = torch.cat((rest, part.sound.mean(dim=0))), part.rate
+            first, last = trimmed(sound, rate)
+            if part.last and not at and recording.text is not None and 0 < last - first <= limits.longest * rate:
+                cuts = [(first, last)]  # the whole text belongs to the whole of it
+            else:
+                cuts = pieces(sound, rate)
+                if recording.text is not None and cuts and not voiced:
+                    notes.append(
+                        f"{recording.source} is too long for one clip, so it was cut, and its text was not used."
+                    )
+            voiced = voiced or bool(cuts)
+            # What is being said when a part ends goes on in the next one.
+            goes_on = not part.last and bool(cuts) and cuts[-1][1] > len(sound) - rate
+            after = cuts.pop()[0] if goes_on else len(sound)
+            for begin, end in cuts:
+                yield as_mono(sound[begin:end], rate), at + begin / rate
+            rest, at = sound[after:], at + after / rate
     except InvalidAudio as error:
         notes.append(f"{recording.source}: left out. {error}")
         return
-    first, last = trimmed(sound, SAMPLE_RATE)
-    if last == first:
+    if not voiced:
         notes.append(f"{recording.source}: left out, because there is no voice in it.")
-    elif recording.text is not None and last - first <= limits.longest * SAMPLE_RATE:
-        yield sound[first:last], first / SAMPLE_RATE  # the whole text belongs to the whole of it
-    else:
-        if recording.text is not None:
-            notes.append(f"{recording.source} is too long for one clip, so it was cut, and its text was not used.")
-        for begin, end in pieces(sound, SAMPLE_RATE):
-            yield sound[begin:end], begin / SAMPLE_RATE
 
 
 def _two_people(raw: Tensor) -> bool:
@@ -327,9 +337,8 @@ def _by_one_speaker(folder: Path, clips: list[Clip], encoder: SpeakerEncoder, le
 
 
 def _write_sound(path: Path, sound: Tensor) -> None:
-    partial = path.with_name(f".{path.stem}.partial.flac")
-    soundfile.write(partial, sound.clamp(-1, 1).numpy(), SAMPLE_RATE)
-    partial.replace(path)
+    with replacing(path) as partial:
+        soundfile.write(partial, sound.clamp(-1, 1).numpy(), SAMPLE_RATE, format="FLAC")
 
 
 def _sound(folder: Path, clip: Clip) -> Tensor:

@@ -21,8 +21,9 @@ from torch.utils.checkpoint import checkpoint
 from ..checkpoint.adapter_formats import write_adapter
 from ..checkpoint.checkpoint import save
 from ..checkpoint.merging import save_whole
-from ..errors import CsmError
+from ..errors import CsmError, first_line
 from ..model import Csm
+from ..writing import CannotWrite, replacing
 from .adapters import Consent, adapter_of
 from .checkpoints import Checkpoints, Progress, ResumeRefused
 from .held_out import HeldOut, held_out_loss
@@ -129,7 +130,7 @@ class Trainer:
         return self.held_out
 
     def save(self) -> None:
-        """A checkpoint of now. Raises TrainingStopped if the disk does not take it."""
+        """A checkpoint of now. Raises TrainingStopped where the disk does not take it."""
         if self.ranks.first:
             held_out = self.held_out.loss if self.held_out else None
             progress = Progress(self.step, held_out, self.parts, self.settings.described())
@@ -139,11 +140,8 @@ class Trainer:
             }
             try:
                 self.checkpoints.save(progress, state, self._write_adapter)
-            except OSError as error:
-                raise TrainingStopped(
-                    f"The checkpoint of step {self.step} cannot be written to {self.folder} ({error.strerror}). "
-                    "Free some space or make the folder writable, and continue with --resume."
-                ) from error
+            except CannotWrite as error:
+                raise TrainingStopped(f"{error} {self._go_on()}") from error
         self.ranks.wait()
 
     def resume(self) -> bool:
@@ -203,7 +201,7 @@ class Trainer:
             self.optimiser.step()
         except torch.AcceleratorError as error:
             raise TrainingStopped(
-                f"{self.model.device} failed in step {self.step + 1} ({_first_line(error)}). {self._go_on()}"
+                f"{self.model.device} failed in step {self.step + 1} ({first_line(error)}). {self._go_on()}"
             ) from error
         self.step += 1
         self.held_out = None
@@ -265,7 +263,7 @@ class Trainer:
 
     def _go_on(self) -> str:
         last = self.checkpoints.last()
-        return f"The last checkpoint is {last}." if last else "No checkpoint has been written yet."
+        return f"Go on from {last} with --resume." if last else "No checkpoint has been written yet."
 
     # -- weights ----------------------------------------------------------------------------------------------------
 
@@ -303,7 +301,8 @@ class Trainer:
         else:
             save_whole(self.model, self._folder_of_model, folder)
         if self.consent is not None:
-            (folder / "consent.txt").write_text(f"{self.consent.words}\n", encoding="utf-8")
+            with replacing(folder / "consent.txt") as new:
+                new.write_text(f"{self.consent.words}\n", encoding="utf-8")
 
 
 def _cut(batch: Batch, parts: int) -> list[Batch]:
@@ -314,7 +313,3 @@ def _cut(batch: Batch, parts: int) -> list[Batch]:
 
 def _out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0]

@@ -187,6 +187,7 @@ async def conversing(options: Options) -> AsyncIterator[Conversation]:
 async def _at_the_sound_card(options: Options) -> int:
     audio = SettingsStore(options.data).load().settings.audio
     sound_card = SoundCard(options.microphone or audio.input, options.headset or audio.output)
+    await sound_card.find()  # before engines are started, and on a first start downloaded
     console = Terminal()
     async with conversing(options) as conversation:
         console.print("Speak whenever you like; Ctrl-C ends the conversation.", style="dim")

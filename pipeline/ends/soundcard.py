@@ -49,6 +49,11 @@ class SoundCard:
         """Every event of the conversation goes through here."""
         self._playback.follow(event)
 
+    async def find(self) -> None:
+        """Look whether its devices are there. Raises SoundCardError."""
+        await asyncio.to_thread(self._library.pick, "input", self._microphone)
+        await asyncio.to_thread(self._library.pick, "output", self._headset)
+
     async def run(self, hear: Hear, played: Played, tell: Tell) -> None:
         """`hear` gets 16 kHz samples, `played` how much of the reply has left the headset (24 kHz samples).
 

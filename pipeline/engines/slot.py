@@ -43,6 +43,8 @@ class EnginePlan:
     """Whether the old one must be gone before the new one comes, since both would write the same files."""
     patience_s: float | None = field(default=None, compare=False)
     """For a start that depends on a server elsewhere."""
+    label: str = field(default="", compare=False)
+    """What users know it by."""
 
 
 class Slot:

@@ -32,7 +32,7 @@ from pipeline.llm.placed import PlacedMind
 from pipeline.llm.tool_calls import ToolCalls
 from pipeline.llm.tool_use import offered, specified
 from pipeline.tools.calls import ToolCall
-from pipeline.workers.place import MakePlace
+from pipeline.workers.place import MakePlace, Wanted
 from pipeline.workers.worker import Worker
 
 TALKERS = 2
@@ -258,9 +258,8 @@ class Llama(PlacedMind):
             threads: usual_threads() by default.
         """
         arguments = {"model": model, "context": context, "threads": threads}
-        super().__init__(
-            place("llama", f"{__name__}:Mind", arguments, concurrency=4 * TALKERS, errors=(PromptTooLong,))
-        )
+        wanted = Wanted("llama", f"{__name__}:Mind", arguments, concurrency=4 * TALKERS, errors=(PromptTooLong,))
+        super().__init__(place(wanted))
 
     async def read_ahead(self, prompt: Prompt) -> None:
         nothing_said = replace(prompt, history=(*prompt.history, Message("user", "")))

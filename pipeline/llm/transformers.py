@@ -19,7 +19,7 @@ from pipeline.llm.contexts import Contexts
 from pipeline.llm.placed import PlacedMind
 from pipeline.llm.reasoning import Reasoning, is_mark, open_mark
 from pipeline.llm.tool_use import offered, specified, told
-from pipeline.workers.place import MakePlace
+from pipeline.workers.place import MakePlace, Wanted
 from pipeline.workers.worker import Worker
 
 CONVERSATIONS = 8
@@ -223,6 +223,7 @@ class Transformers(PlacedMind):
             device: "cuda", "cpu"; by default the GPU if there is one.
         """
         arguments = {"model": model, "context": context, "device": device}
-        super().__init__(
-            place("transformers", f"{__name__}:Mind", arguments, concurrency=CONVERSATIONS, errors=(PromptTooLong,))
+        wanted = Wanted(
+            "transformers", f"{__name__}:Mind", arguments, concurrency=CONVERSATIONS, errors=(PromptTooLong,)
         )
+        super().__init__(place(wanted))

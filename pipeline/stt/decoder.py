@@ -27,7 +27,7 @@ from pipeline.audio import EAR_RATE, Samples
 from pipeline.engine import EngineError, Progress, Report
 from pipeline.models.fetching import fetched
 from pipeline.stt import CannotFulfil, TranscriptionWishes, Word, Written
-from pipeline.stt.plausible import WORDS_A_SECOND, WORDS_AT_ONCE, in_words, invented, loops, repeats, too_many
+from pipeline.stt.plausible import WORDS_A_SECOND, WORDS_AT_ONCE, invented, loops, repeats, too_many, words_of
 from pipeline.stt.together import Features, Together
 from pipeline.stt.word_times import ends_of, spoken_parts
 
@@ -180,7 +180,7 @@ class Decoder:
                 if not answer.loop:
                     yield answer
                     return
-                if answer.text and any(in_words(answer.text) == in_words(other.text) for other in looped):
+                if answer.text and any(words_of(answer.text) == words_of(other.text) for other in looped):
                     yield replace(answer, loop=False)
                     return
                 looped.append(answer)

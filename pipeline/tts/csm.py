@@ -15,7 +15,7 @@ from pipeline.audio import Samples
 from pipeline.engine import EngineError, Report
 from pipeline.tts import SPEECH, Spoken
 from pipeline.tts.unbroken import unbroken
-from pipeline.workers.place import ChangeablePlace, MakePlace, Place, PlacedEngine, Seat
+from pipeline.workers.place import ChangeablePlace, MakePlace, Place, PlacedEngine, Seat, Wanted
 from pipeline.workers.worker import Worker
 
 MADE_BY = "pipeline.tts.csm_talks:Synthesizer"
@@ -90,7 +90,8 @@ class Csm(PlacedEngine[Place]):
             "device": device,
             "adapter": adapter,
         }
-        super().__init__(place("CSM", MADE_BY, arguments, concurrency=THREADS, kinds=SPEECH))
+        wanted = Wanted("CSM", MADE_BY, arguments, concurrency=THREADS, kinds=SPEECH)
+        super().__init__(place(wanted))
 
     async def start(self, report: Report) -> None:
         self._check(self._references)

@@ -30,7 +30,7 @@ from pipeline.audio.pcm import from_pcm16
 from pipeline.engine import EngineError, Report
 from pipeline.tts import SPEECH, Spoken, VoiceChoice, WordTime
 from pipeline.tts.unbroken import unbroken
-from pipeline.workers.place import MakePlace, Place, PlacedEngine
+from pipeline.workers.place import MakePlace, Place, PlacedEngine, Wanted
 from pipeline.workers.worker import Worker
 
 DEFAULT_VOICE = "en-us"
@@ -287,7 +287,8 @@ class Espeak(PlacedEngine[Place]):
             volume: 0 to 1.
         """
         settings = {"voice": voice, "words_per_minute": words_per_minute, "pitch": pitch, "volume": volume}
-        super().__init__(place("espeak", f"{__name__}:Synthesizer", settings, concurrency=_CONVERSATIONS, kinds=SPEECH))
+        wanted = Wanted("espeak", f"{__name__}:Synthesizer", settings, concurrency=_CONVERSATIONS, kinds=SPEECH)
+        super().__init__(place(wanted))
 
     def speaker(self) -> EspeakSpeaker:
         return EspeakSpeaker(self._place)

@@ -19,7 +19,7 @@ from pipeline.engine import EngineError, Progress, Report
 from pipeline.models.fetching import fetched
 from pipeline.tts import SPEECH
 from pipeline.tts.neural import CONVERSATIONS, NeuralSpeaker, NeuralSynthesizer, session
-from pipeline.workers.place import MakePlace, Place, PlacedEngine
+from pipeline.workers.place import MakePlace, Place, PlacedEngine, Wanted
 from pipeline.workers.worker import Worker
 
 _BEGIN, _PAD, _END = "^", "_", "$"
@@ -93,7 +93,8 @@ class Piper(PlacedEngine[Place]):
             volume: 0 to 1.
         """
         settings = {"model": model, "speed": speed, "volume": volume}
-        super().__init__(place("Piper", f"{__name__}:Synthesizer", settings, concurrency=CONVERSATIONS, kinds=SPEECH))
+        wanted = Wanted("Piper", f"{__name__}:Synthesizer", settings, concurrency=CONVERSATIONS, kinds=SPEECH)
+        super().__init__(place(wanted))
 
     def speaker(self) -> NeuralSpeaker:
         return NeuralSpeaker(self._place)

@@ -167,7 +167,7 @@ class Deployment:
                 f"{where} runs {about['engine']}, but the settings ask for {self._wanted.engine}: choose "
                 f"{about['engine']}, or deploy {self._wanted.engine} there."
             )
-        for name, ours in (self._wanted.kwargs or {}).items():
+        for name, ours in self._wanted.kwargs.items():
             theirs = about["settings"].get(name)
             if not _agree(ours, theirs):
                 raise EngineError(

@@ -207,7 +207,8 @@ async def test_the_setup_page_can_try_both(server: SoundServer, library: PortAud
         await saying
 
 
-@pytest.mark.parametrize("profile", ["offline", pytest.param("small", marks=pytest.mark.slow)])
+@pytest.mark.slow  # tests/web/realtime/test_sound_server.py asks a question at a headset in the ordinary run
+@pytest.mark.parametrize("profile", ["offline", "small"])
 async def test_a_question_asked_at_the_headset_is_answered_aloud(
     server: SoundServer, tmp_path: Path, profile: Name
 ) -> None:

@@ -10,8 +10,8 @@ from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin
 
 from tests.web.conftest import Running, served
+from web.address import Address
 from web.forwarded import network
-from web.guard import Address
 
 PUBLIC = "https://parley.example"
 TOKEN = "t" * 43

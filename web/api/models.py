@@ -45,7 +45,7 @@ class DownloadOrder(BaseModel):
     token: Annotated[str, Field(max_length=300)] = ""
 
 
-class Server(BaseModel):
+class ServerToAsk(BaseModel):
     model_config = ConfigDict(extra="forbid")
     url: Annotated[str, Field(max_length=500)]
     api_key: Annotated[str, Field(max_length=500)] = ""
@@ -93,7 +93,7 @@ def models_api(service: Service) -> APIRouter:
     @router.post("/api/mind/models")
     async def offered(request: Request) -> dict[str, Any]:
         """Ask a language model's server for its models. The stored key is sent only to the address it belongs to."""
-        server = checked(Server, await json_object(request))
+        server = checked(ServerToAsk, await json_object(request))
         if not is_address(server.url):
             raise Problem(422, NO_ADDRESS, "url")
         if not fits_a_header(server.api_key):

@@ -16,13 +16,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.datastructures import UploadFile
 from starlette.requests import ClientDisconnect
 
+from config.cache import free_disk
 from web.api.http import Problem, checked, json_object
 from web.api.voices import speak_as
 from web.csm_voices import csm_folder, keep_voice
 from web.service import Service
 from web.teaching.lesson import CONSENT_WORDS, About, Lesson, LessonError, Lessons
 from web.teaching.needs import depth_share, estimating, needs, preparing, training
-from web.teaching.received import RECORDING_BYTES, Unfit, receive
+from web.teaching.received import RECORDING_BYTES, NoRoom, Unfit, check_disk, check_voice, receive
 from web.teaching.work import Busy, Command, Commands, Kind, LessonStatus, Work
 from web.validation import ONE_LINE
 
@@ -102,12 +103,18 @@ def teaching_api(service: Service) -> APIRouter:
     @router.post(RECORDINGS)
     async def add(request: Request) -> dict[str, Any]:
         """Add a recording, or its text (a .txt of the same name), as a form with `voice` and `file`."""
+        length = request.headers.get("content-length", "")
         try:
+            check_disk(await asyncio.to_thread(free_disk, lessons.folder), int(length) if length.isdecimal() else 0)
             form = await request.form(max_files=1, max_fields=1)
+        except NoRoom as error:
+            raise Problem(507, str(error)) from error
         except HTTPException as error:
             raise Problem(422, f"The form could not be read: {error.detail}") from error
         except ClientDisconnect:
             raise Problem(499, "The browser left.") from None
+        except OSError as error:  # what is sent lies in the system's folder for temporary files first
+            raise _unwritable(error) from error
         try:
             file, voice = form.get("file"), form.get("voice")
             if not isinstance(file, UploadFile) or not isinstance(voice, str):
@@ -117,7 +124,10 @@ def teaching_api(service: Service) -> APIRouter:
             if len(lesson.files()) >= MOST_RECORDINGS:
                 raise Problem(409, f"There are already {MOST_RECORDINGS} recordings, the maximum: join some of them.")
             try:
+                await asyncio.to_thread(check_voice, lesson.recordings, file.size or 0)
                 name = await _kept(receive, lesson.recordings, file.filename or "recording", file.file, file.size or 0)
+            except NoRoom as error:
+                raise Problem(409, str(error)) from error
             except Unfit as error:
                 raise Problem(422, str(error), "file") from error
         finally:
@@ -353,7 +363,13 @@ async def _kept(act: Any, *arguments: Any, **named: Any) -> Any:
     except LessonError as error:
         raise Problem(409, str(error)) from error
     except OSError as error:
-        raise Problem(507, f"It could not be written to the disk ({error.strerror}): free some space.") from error
+        raise _unwritable(error) from error
+
+
+def _unwritable(error: OSError) -> Problem:
+    return Problem(
+        507, f"It could not be written to the disk ({error.strerror}): free some space, or check the folder’s rights."
+    )
 
 
 def _sound(file: Path | None, kind: str) -> FileResponse:

@@ -13,6 +13,7 @@ from config import Settings
 from config.settings import Permissions, ToolServer
 from pipeline.engine import EngineError
 from pipeline.llm import UsesTools
+from pipeline.tools.builtin import Builtin
 from pipeline.tools.mcp import is_local
 from web.api.http import Problem, checked, json_object
 from web.service import Service
@@ -136,9 +137,9 @@ def told(service: Service) -> dict[str, Any]:
         "usable": _usable(service),
         "builtin": service.settings.tools.builtin,
         "builtins": [
-            {"name": each.tool.name, "description": each.tool.description, "permission": each.permission}
+            {"name": each.tool.name, "description": each.source.line, "permission": each.permission}
             for each in offered
-            if each.server is None
+            if isinstance(each.source, Builtin)
         ],
         "servers": [_server(service, each, names) for each in service.settings.tools.servers],
     }

@@ -20,7 +20,7 @@ from web.forwarded import Network, comes_from
 from web.gateway.accounts import Accounts, AccountsError, user_name
 from web.gateway.home import Home, HomeTaken
 from web.gateway.user import Lender, User
-from web.guard import OneToken, given_cookies, given_in_the_address, given_keys
+from web.keys import OneToken, given_cookies, given_in_the_address, given_keys
 from web.service import Dismissal
 
 NAMED = "parley.user"
@@ -61,7 +61,7 @@ class _Visits:
 
 
 class Gateway:
-    """The innermost app, and what knows the keys for the guard around it (web.guard.Keys)."""
+    """The innermost app, and what knows the keys for the guard around it (web.keys.Keys)."""
 
     given_by = "that you were given for this server"
 

@@ -26,26 +26,18 @@ from pipeline.engines.memories import Memories
 from pipeline.engines.running import Engines
 from rag import ChromaServer
 from web import logs
+from web.address import Address
 from web.app import BODIES, bounds
 from web.drain import LONGEST_S, drain
 from web.forwarded import Forwarded, Network
 from web.gateway.accounts import FILE_NAME, Accounts, AccountsError
 from web.gateway.gateway import Gateway, NamedByProxy
 from web.gateway.user import Lender
-from web.guard import Address, Guard
+from web.guard import Guard
 from web.places import Places, of_this_machine
+from web.preconditions import ServeError, data_folder, listen
 from web.probes import Probes, unready
-from web.serve import (
-    ServeError,
-    Server,
-    access_token,
-    believed,
-    data_folder,
-    listed,
-    listen,
-    load_settings,
-    server_config,
-)
+from web.serve import Server, access_token, believed, listed, load_settings, server_config
 
 USERS, GATEWAYS = "users", "gateways"
 """Folders in the data folder: of what is a user's, and of what a gateway logs."""

@@ -18,11 +18,11 @@ from web.realtime.parts import (
     Duration,
     ErrorDetail,
     Item,
-    Part,
     Response,
     ResponseOptions,
     Session,
     StatusError,
+    WireModel,
 )
 
 T = TypeVar("T")
@@ -31,7 +31,7 @@ T = TypeVar("T")
 # --- from the client --------------------------------------------------------------------------------------------------
 
 
-class ClientEvent(Part):
+class ClientEvent(WireModel):
     event_id: Annotated[str, Field(max_length=512)] | None = None
 
 
@@ -130,7 +130,7 @@ CLIENT_EVENT: TypeAdapter[AnyClientEvent] = TypeAdapter(AnyClientEvent)
 # --- from the server --------------------------------------------------------------------------------------------------
 
 
-class ServerEvent(Part):
+class ServerEvent(WireModel):
     event_id: str = Field(default_factory=lambda: f"event_{uuid.uuid4().hex[:20]}")
 
 
@@ -375,7 +375,7 @@ class ParleyReply(_Parley[Literal["parley.reply"]]):
     why: str
 
 
-class ParleySaid(Part):
+class ParleySaid(WireModel):
     role: Literal["user", "assistant", "system"]
     text: str
     interrupted: bool
@@ -387,7 +387,7 @@ class ParleyPast(_Parley[Literal["parley.past"]]):
     said: list[ParleySaid]
 
 
-class ParleyMemory(Part):
+class ParleyMemory(WireModel):
     id: str
     speaker: str
     text: str

@@ -40,13 +40,21 @@ def clock_tools(now: Callable[[], datetime]) -> Sequence[Builtin]:
         builtin(
             "get_time",
             "The time and the date now, here or in another place.",
+            "Tells the time and the date, here or in another city or country.",
             get_time,
             place="Optional. A city or country, for the time there.",
         ),
-        builtin("get_weekday", "The day of the week of a date.", get_weekday, date=_FORM),
+        builtin(
+            "get_weekday",
+            "The day of the week of a date.",
+            "Tells which day of the week a date falls on.",
+            get_weekday,
+            date=_FORM,
+        ),
         builtin(
             "days_between",
             "How many days lie between two dates.",
+            "Counts the days between two dates, or until a date.",
             days_between,
             start=f"Optional, else today. {_FORM}",
             end=f"Optional, else today. {_FORM}",

@@ -77,12 +77,24 @@ class Timers:
             builtin(
                 "set_timer",
                 "Set a timer. When it ends, the user is told aloud.",
+                "Starts a timer. Parley tells you when it ends.",
                 self._begin,
                 duration="How long, such as “10 minutes” or “1 hour 30 minutes”.",
                 label="Optional. What it is for, in a word or two.",
             ),
-            builtin("list_timers", "The timers that are running, and how long each has left.", self._list),
-            builtin("cancel_timer", "Stop a timer before it ends.", self._cancel, timer=which),
+            builtin(
+                "list_timers",
+                "The timers that are running, and how long each has left.",
+                "Tells which timers are running, and how long each has left.",
+                self._list,
+            ),
+            builtin(
+                "cancel_timer",
+                "Stop a timer before it ends.",
+                "Stops a timer before it ends.",
+                self._cancel,
+                timer=which,
+            ),
         )
 
     async def _begin(self, given: Mapping[str, Any], conversation: str) -> str:

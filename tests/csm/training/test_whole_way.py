@@ -152,11 +152,6 @@ class TestWhatIsTold:
                                 "--one-speaker-unchecked"]) == 2  # fmt: skip
         assert "There is nothing at nowhere" in capsys.readouterr().err
 
-    def test_a_folder_without_rights(self, recorded: None, capsys: pytest.CaptureFixture[str]) -> None:
-        Path("data").write_text("a file in its place")
-        assert prepare() == 2
-        assert "data" in capsys.readouterr().err
-
     @pytest.mark.slow
     def test_no_encoder_is_no_reason_not_to_learn(
         self, recorded: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

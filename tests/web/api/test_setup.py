@@ -26,7 +26,8 @@ from tests.web.conftest import Running, served
 from tests.web.scripted import ScriptedEngines
 from web.api.models import _proposed, _row
 from web.changes import SettingsRefused, check_models
-from web.serve import ServeError, load_settings
+from web.preconditions import ServeError
+from web.serve import load_settings
 
 MODEL = "someone/noise"
 WANTED: dict[str, Any] = {"models": [{"stage": "ears", "engine": "whisper", "model": MODEL}]}

@@ -16,6 +16,7 @@ from tests.support import encoding
 from tests.web.conftest import Running, served
 from web import app
 from web.api import teaching
+from web.teaching import received
 
 JSON = {"Content-Type": "application/json"}
 ANNA = {"person": "Anna Lee", "agreed": True}
@@ -85,6 +86,21 @@ async def test_recordings_are_kept_under_names_of_our_own(
     monkeypatch.setattr(teaching, "receive", full)
     answer = await send(client, anna, "a.wav", sound())
     assert answer.status_code == 507 and "No space left" in said(answer)
+
+
+async def test_recordings_take_no_more_room_than_there_should_be(
+    client: httpx.AsyncClient, anna: str, monkeypatch: pytest.MonkeyPatch, running: Running
+) -> None:
+    monkeypatch.setattr(received, "VOICE_BYTES", 100_000)
+    assert (await send(client, anna, "a.wav", sound())).status_code == 200
+    assert (await send(client, anna, "b.wav", sound())).status_code == 200
+    answer = await send(client, anna, "c.wav", sound())
+    assert answer.status_code == 409 and said(answer).startswith("The recordings of a voice may take 100 kB")
+    monkeypatch.setattr(teaching, "free_disk", lambda folder: received.ROOM_BYTES + len(sound()))
+    answer = await send(client, anna, "c.wav", sound())
+    assert answer.status_code == 507 and "2.0 GB must stay free for teaching" in said(answer)
+    kept = running.data / "taught" / anna / "recordings"
+    assert sorted(path.name for path in kept.iterdir()) == ["a.wav", "b.wav"]
 
 
 async def test_what_is_too_large_or_from_elsewhere_is_refused(

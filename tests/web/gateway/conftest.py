@@ -24,6 +24,7 @@ from rag import Memory, MemoryVerbs
 from rag.asynchronous import called
 from tests.rag.conftest import WordEmbedder
 from tests.web.scripted import ScriptedEngines
+from web.address import Address
 from web.drain import drain
 from web.forwarded import network
 from web.gateway import accounts
@@ -31,9 +32,9 @@ from web.gateway.accounts import Accounts
 from web.gateway.gateway import Gateway
 from web.gateway.serve import around, running
 from web.gateway.user import Lender
-from web.guard import Address
 from web.places import Places
-from web.serve import Server, listen, server_config
+from web.preconditions import listen
+from web.serve import Server, server_config
 
 WATCHING = "the administrator's own token, which opens the figures"
 
@@ -124,7 +125,8 @@ class RunningGateway:
 
     def client(self, token: str | None = None, **options: Any) -> httpx.AsyncClient:
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        return httpx.AsyncClient(base_url=self.url, headers={**headers, **options.pop("headers", {})}, **options)
+        given = {**headers, **options.pop("headers", {})}
+        return httpx.AsyncClient(base_url=self.url, headers=given, verify=False, **options)
 
     async def drain(self, patience_s: float) -> None:
         await drain(self.places, self.gateway.dismiss, patience_s)
@@ -154,7 +156,7 @@ async def gateway_served(
         server = Server(server_config(app), listening.set)
         serving = asyncio.create_task(server._serve([listener]))  # serve() would take over pytest's signals
         await listening.wait()
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{address.port}") as probe:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{address.port}", verify=False) as probe:
             while (await probe.get("/ready")).status_code != 200:  # noqa: ASYNC110
                 await asyncio.sleep(0)
         try:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from starlette.datastructures import UploadFile
 
 from pipeline.engines.lease import LeasedEars
-from pipeline.engines.transcription import Heard, Segment, joined, transcribed
+from pipeline.engines.transcription import HeardPassage, Segment, joined, transcribed
 from pipeline.stt import TranscriptionWishes
 from web.api.audio.errors import Refused, explained
 from web.api.audio.queue import Queue
@@ -73,7 +73,7 @@ class TranscribedFile:
     language: str | None = None
     segments: list[Segment] = field(default_factory=list)
 
-    def add(self, heard: Heard) -> None:
+    def add(self, heard: HeardPassage) -> None:
         self.seconds = heard.seconds
         self.language = self.language or heard.language
         self.segments += heard.segments
@@ -131,7 +131,7 @@ async def written_down(
     wishes: TranscriptionWishes,
     longest_s: float,
     param: str | None = None,
-) -> AsyncGenerator[Heard, None]:
+) -> AsyncGenerator[HeardPassage, None]:
     """What is said in a recording that came as `param`, in turns with other recordings. Raises Refused."""
     with explained(param):
         async with queue.taken_in():
@@ -142,7 +142,7 @@ async def written_down(
                     yield heard
 
 
-async def _whole(passages: AsyncGenerator[Heard, None]) -> TranscribedFile:
+async def _whole(passages: AsyncGenerator[HeardPassage, None]) -> TranscribedFile:
     transcript = TranscribedFile()
     async with aclosing(passages):
         async for heard in passages:
@@ -151,7 +151,7 @@ async def _whole(passages: AsyncGenerator[Heard, None]) -> TranscribedFile:
 
 
 async def _deltas(
-    passages: AsyncGenerator[Heard, None], opened: AsyncExitStack
+    passages: AsyncGenerator[HeardPassage, None], opened: AsyncExitStack
 ) -> AsyncGenerator[Mapping[str, Any], None]:
     """Joined, the deltas are the text."""
     transcript, sent = TranscribedFile(), ""

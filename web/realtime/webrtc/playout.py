@@ -44,7 +44,7 @@ class Sound:
     last: bool = False
 
 
-class Voice:
+class ReplyEncoder:
     """One reply in Opus, which takes sound of 24 kHz as it is."""
 
     def __init__(self) -> None:

@@ -384,7 +384,7 @@ document.addEventListener("visibilitychange", () => document.hidden || wake());
 
 // --- to begin with -------------------------------------------------------------------------------------------------
 
-byId("timing").open = window.matchMedia("(min-width: 60.01rem) and (min-height: 45rem)").matches;
+byId("timing").open = window.matchMedia("(min-width: 60.01rem) and (min-height: 55rem)").matches;
 const { output, volume } = chosenDevices();
 playback.volume = volume;
 playback.chooseOutput(output);
