@@ -126,7 +126,7 @@ class Database:
         if version > len(MIGRATIONS):
             raise MemoryFault(
                 f"The memory in {self._file.parent} was written by a newer version (schema {version}, "
-                f"this one knows {len(MIGRATIONS)}). Update, or use another folder."
+                f"this one knows {len(MIGRATIONS)}). Update this version, or use another folder."
             )
         for number, migration in enumerate(MIGRATIONS[version:], version + 1):
             with self.transaction() as db:
@@ -150,8 +150,8 @@ class Database:
                     self.connection.execute("ROLLBACK")
                 if isinstance(error, sqlite3.OperationalError) and _is_full(error):
                     raise MemoryFull(
-                        f"No room left on the disk of {self._file.parent}: make room, then it remembers again. "
-                        "Nothing that was remembered before is lost."
+                        f"The disk of {self._file.parent} is full: free some space, and the memory works again. "
+                        "Nothing remembered before is lost."
                     ) from error
                 raise
 

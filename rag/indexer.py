@@ -236,7 +236,7 @@ class Indexer:
             if self.trouble is None:
                 log.warning("memory: no vectors for now: %s", error)
             self._retry_at = time.monotonic() + RETRY
-            self.trouble = f"Memory finds by words only for now: {error}"
+            self.trouble = f"For now, the memory searches by words only: {error}"
             self._state.notify_all()
 
     # Opening
@@ -273,7 +273,8 @@ class Indexer:
             aside = self._folder.with_name(f"{self._folder.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}")
             self._folder.rename(aside)
             self._say(
-                f"The vectors of this memory were damaged ({error}). They are set aside in {aside} and made anew."
+                f"The vectors of this memory were damaged ({error}). They were set aside in {aside} and are being "
+                "computed again."
             )
             self._store.unmark()
             return self._open(model)

@@ -322,7 +322,7 @@ class TurnStore:
         except sqlite3.OperationalError:
             raise
         except sqlite3.DatabaseError as error:
-            self._say(f"The index of words was damaged ({error}) and has been made anew.")
+            self._say(f"The index of words was damaged ({error}) and has been rebuilt.")
             with self.transaction() as db:
                 db.execute("INSERT INTO words(words) VALUES ('rebuild')")
             return self._db.execute(statement, values).fetchall()

@@ -154,7 +154,7 @@ def find_weights(folder: Path) -> Weights:
     names = [name for weights in found for name in weights.files][:3]
     held = f"tensors named {', '.join(names)}, …" if names else "no .safetensors file"
     if not names and (pickles := sorted(folder.glob("*.pt"))):
-        held = f"{pickles[0].name}, a pickle, which is not opened"
+        held = f"{pickles[0].name}, a pickle, which csm does not open"
     raise CheckpointError(
         f"Expected a CSM checkpoint in {folder} (safetensors with {' or '.join(form.landmark for form in FORMATS)}), "
         f"found {held}."
@@ -220,7 +220,7 @@ def _header(path: Path) -> dict[str, dict[str, list[int]]]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"Expected a safetensors file, found something else: {path} ({error}).") from error
     if size != end:
-        raise CheckpointError(f"Expected {end:,} bytes in {path}, found {size:,}: it was cut short. Fetch it again.")
+        raise CheckpointError(f"Expected {end:,} bytes in {path}, found {size:,}: it was cut short. Download it again.")
     try:
         with safe_open(path, "pt"):
             pass

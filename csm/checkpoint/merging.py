@@ -1,4 +1,4 @@
-"""A checkpoint of its own out of a model and an adapter, in either published format, ready for whoever reads those."""
+"""Merges a model and an adapter into one checkpoint, in either published format."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def merge_checkpoint(
     """
     make_folder(output)
     if any(output.iterdir()):
-        raise CheckpointError(f"There is something in {output} already. Name a folder that is empty or not there yet.")
+        raise CheckpointError(f"{output} is not empty. Choose a folder that is empty or does not exist yet.")
     csm = load(model, dtype=dtype)
     merge(csm, read_adapter(adapter, csm.config, alpha))
     save_whole(csm, model, output, form)

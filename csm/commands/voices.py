@@ -112,17 +112,17 @@ class Voices:
         """
         folder = self._folder(name)
         if folder.exists() and not replace:
-            raise VoiceError(f"There is a voice {name!r} already. Take another name, or replace it with --replace.")
+            raise VoiceError(f"There is already a voice {name!r}. Choose another name, or replace it with --replace.")
         audio, rate = read_recording(recording)
         seconds = len(as_mono(audio, rate)) / SAMPLE_RATE
         if not SHORTEST <= seconds <= LONGEST:
             raise VoiceError(
-                f"A voice takes {SHORTEST:.0f} to {LONGEST:.0f} s of recording, about ten are best; "
+                f"A voice needs {SHORTEST:.0f} to {LONGEST:.0f} s of recording, ideally about ten; "
                 f"{recording} has {seconds:.1f} s."
             )
         speakable(text)
         if adapter is not None and not (adapter / ADAPTER_FILE).is_file():
-            raise VoiceError(f"{adapter} should be the folder of an adapter, and holds no {ADAPTER_FILE}.")
+            raise VoiceError(f"{adapter} should be the folder of an adapter, but contains no {ADAPTER_FILE}.")
         with writing(folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=".new-", dir=self.folder) as made:

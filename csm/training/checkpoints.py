@@ -1,4 +1,4 @@
-"""What a training needs to go on, on the disk: whole or not at all.
+"""What a training needs to continue, on the disk: complete or not at all.
 
 OUT/checkpoints/step-000050/    state.pt (trained weights, optimiser), progress.json, and with LoRA the adapter as it
                                 was then, ready for use

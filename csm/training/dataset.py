@@ -82,13 +82,13 @@ def read_clips(folder: Path) -> list[Clip]:
     try:
         content = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
-        raise DatasetError(f"{folder} holds no {CLIPS}: make it with csm-prepare.") from error
+        raise DatasetError(f"{folder} contains no {CLIPS}: make it with csm-prepare.") from error
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"{path} cannot be read as text in UTF-8: {error}.") from error
     first = content.partition("\n")[0]
     reader = csv.DictReader(content.splitlines(), delimiter=";" if first.count(";") > first.count(",") else ",")
     if missing := {field.name for field in fields(Clip)} - set(reader.fieldnames or ()):
-        raise DatasetError(f"{path} lacks the column {sorted(missing)[0]}. Keep the columns that csm-prepare wrote.")
+        raise DatasetError(f"{path} has no column {sorted(missing)[0]}. Keep the columns that csm-prepare wrote.")
     return [_clip(path, number, row) for number, row in enumerate(reader, 2)]
 
 
@@ -191,4 +191,4 @@ class _Prepared:
         try:
             return self._prompter.segment(Segment(clip.text, clip.speaker, codes=codes))
         except CsmError as error:
-            raise DatasetError(f"The clip {clip.id} ({clip.source}) cannot be learnt: {error}") from error
+            raise DatasetError(f"The clip {clip.id} ({clip.source}) cannot be used for training: {error}") from error

@@ -78,9 +78,9 @@ def plot(lines: Sequence[Line], path: Path) -> None:
     panels: list[tuple[str, list[tuple[str, str]]]] = [
         ("Loss of code 0", [("code0", "learnt"), ("held_out_code0", "held out")]),
         ("Loss of codes 1 to 31", [("depth", "learnt"), ("held_out_depth", "held out")]),
-        ("Likeness to the speaker", [("likeness", "cosine")]),
+        ("Similarity to the speaker", [("likeness", "cosine")]),
         ("Learning rate", [("learning_rate", "")]),
-        ("Length of the gradient", [("gradient", "")]),
+        ("Norm of the gradient", [("gradient", "")]),
         ("Seconds a step", [("seconds", "")]),
     ]
     for axis, (title, curves) in zip(axes, panels, strict=True):
@@ -133,6 +133,6 @@ def _board(folder: Path) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise ValueError(
-            "TensorBoard is not installed: pip install tensorboard. Or leave --tensorboard out."
+            "TensorBoard is not installed: pip install tensorboard. Or leave out --tensorboard."
         ) from error
     return SummaryWriter(str(folder / "tensorboard"))

@@ -1,4 +1,4 @@
-"""Is it more like the speaker? Figures that need no ears, beside what they are at best and at worst."""
+"""Does it sound like the speaker? Figures that need no listener, with their best and worst possible values."""
 
 from __future__ import annotations
 

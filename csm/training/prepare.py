@@ -73,8 +73,8 @@ class Prepared:
         held = [clip for clip in kept if clip.split != "train"]
         reasons = Counter(clip.dropped.partition(":")[0] for clip in self.clips if clip.dropped)
         lines = [
-            f"{len(kept)} clips, {sum(clip.seconds for clip in kept) / 60:.1f} minutes, are fit to be learnt; "
-            f"{len(held)} of them are held out, to judge by.",
+            f"{len(kept)} clips, {sum(clip.seconds for clip in kept) / 60:.1f} minutes, are suitable for training; "
+            f"{len(held)} of them are held out for evaluation.",
             *(f"{count} dropped: {reason}" for reason, count in reasons.most_common()),
             *self.notes,
         ]
@@ -110,7 +110,9 @@ def prepare(
             for sound, start in _cut(recording, limits, notes):
                 clip = _known(sound, start, recording)
                 if clip.id in clips:
-                    notes.append(f"{clip.source} at {clip.start:.1f} s is the same sound as another clip: left out.")
+                    notes.append(
+                        f"{clip.source} at {clip.start:.1f} s has the same sound as another clip, so it was left out."
+                    )
                     continue
                 path = folder / "clips" / f"{clip.id}.flac"
                 if not path.is_file():
@@ -142,7 +144,7 @@ def prepare(
     if not prepared.kept:
         reasons = Counter(clip.dropped for clip in done).most_common(1)
         why = f" Most often: {reasons[0][0]}" if reasons else ""
-        raise DatasetError(f"Nothing of it can be learnt; {folder / 'report.txt'} says why.{why}")
+        raise DatasetError(f"None of it can be used for training; {folder / 'report.txt'} says why.{why}")
     return prepared
 
 
@@ -152,7 +154,10 @@ def _cut(recording: Recording, limits: Limits, notes: list[str]) -> Iterator[tup
     try:
         for part in recording.parts():
             if part.sound.shape[0] == 2 and _two_people(part.sound):
-                notes.append(f"{recording.source}: its two channels are two people. Split them: left out.")
+                notes.append(
+                    f"{recording.source}: left out, because its two channels are two people. Split them into "
+                    "two recordings."
+                )
                 return
             sound, rate = torch.cat((rest, part.sound.mean(dim=0))), part.rate
             first, last = trimmed(sound, rate)
@@ -161,7 +166,9 @@ def _cut(recording: Recording, limits: Limits, notes: list[str]) -> Iterator[tup
             else:
                 cuts = pieces(sound, rate)
                 if recording.text is not None and cuts and not voiced:
-                    notes.append(f"{recording.source} is too long for one clip: it was cut, and its text was not used.")
+                    notes.append(
+                        f"{recording.source} is too long for one clip, so it was cut, and its text was not used."
+                    )
             voiced = voiced or bool(cuts)
             # What is being said when a part ends goes on in the next one.
             goes_on = not part.last and bool(cuts) and cuts[-1][1] > len(sound) - rate
@@ -173,7 +180,7 @@ def _cut(recording: Recording, limits: Limits, notes: list[str]) -> Iterator[tup
         notes.append(f"{recording.source}: left out. {error}")
         return
     if not voiced:
-        notes.append(f"{recording.source}: there is no voice in it: left out.")
+        notes.append(f"{recording.source}: left out, because there is no voice in it.")
 
 
 def _two_people(raw: Tensor) -> bool:
@@ -218,12 +225,12 @@ class _Judge:
         if self._transcribe is not None and (given is None or self._check):
             heard = self._transcribe(sound)
         if given is None and heard is None:
-            return replace(clip, dropped="no text, and no Whisper to write one")
+            return replace(clip, dropped="no text, and no Whisper to transcribe it")
         if given is None:
             assert heard is not None
             clip = replace(clip, text=heard.text.strip(), confidence=round(heard.confidence, 3))
             if heard.confidence < self._limits.confidence:
-                return replace(clip, dropped=f"Whisper is not sure what is said: {heard.confidence:.2f}")
+                return replace(clip, dropped=f"Whisper is unsure of the words: {heard.confidence:.2f}")
         else:
             clip = replace(clip, text=given, confidence=round(heard.confidence, 3) if heard else 1.0)
             if heard is not None and (wrong := word_error_rate(given, heard.text)) > self._limits.errors:

@@ -80,7 +80,7 @@ def recordings(given: Iterable[Path], *, speaker_folders: bool = False) -> Itera
     """
     for path in given:
         if not path.exists():
-            raise SourceError(f"There is nothing at {path}.")
+            raise SourceError(f"{path} does not exist.")
         if path.is_dir() and (path / "metadata.csv").is_file():
             yield from _ljspeech(path)
             continue
@@ -147,7 +147,7 @@ def _parquet(file: Path) -> Iterator[Recording]:
     try:
         import pyarrow.parquet as parquet
     except ImportError as error:
-        raise SourceError(f"{file} needs pyarrow to be read: pip install pyarrow.") from error
+        raise SourceError(f"Reading {file} needs pyarrow: pip install pyarrow.") from error
     for number, row in enumerate(_rows(parquet.ParquetFile(file))):
         audio = row.get("audio")
         content = audio.get("bytes") if isinstance(audio, dict) else audio
@@ -189,5 +189,5 @@ def _within(folder: Path, name: str) -> Path:
     """A file that a list names, in the list's own folder: a list from elsewhere shall not name any file there is."""
     path = (folder / name).resolve()
     if not path.is_relative_to(folder.resolve()):
-        raise SourceError(f"{name} lies outside of {folder}.")
+        raise SourceError(f"{name} is outside {folder}.")
     return path

@@ -37,7 +37,7 @@ __all__ = ["Lessons", "Step", "Trainer", "TrainingStopped"]
 
 
 class TrainingStopped(CsmError):
-    """A training cannot go on as it is. The message says what to do; the last checkpoint is untouched."""
+    """A training cannot continue as it is. The message says what to do; the last checkpoint is untouched."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,9 @@ class Trainer:
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
         if not lessons.lengths:
-            raise TrainingStopped("There is no clip to learn from. Look at what csm-prepare has dropped, and why.")
+            raise TrainingStopped(
+                "There is no clip to learn from. See what csm-prepare has dropped, and why, in report.txt."
+            )
         self.model, self.lessons, self.settings, self.folder = model, lessons, settings, folder
         self.ranks, self.consent, self.say = ranks or Ranks(), consent, say
         self._base, self._folder_of_model = base, folder_of_model
@@ -149,12 +151,14 @@ class Trainer:
         progress, state = self.checkpoints.progress(last), self.checkpoints.state(last)
         if different := differences(progress.settings, self.settings.described()):
             raise ResumeRefused(
-                f"The training in {self.folder} has other settings ({'; '.join(different)}). "
-                "Resume with those it has, or train into another folder."
+                f"The training in {self.folder} has other settings ({'; '.join(different)}). Resume with the same "
+                "ones, or train into another folder."
             )
         kept = state["weights"]
         if [weight.shape for weight in kept] != [weight.shape for weight in self.trained]:
-            raise ResumeRefused(f"The training in {self.folder} is of a model of another shape. Take its own model.")
+            raise ResumeRefused(
+                f"The training in {self.folder} belongs to a model of another shape. Use the same model."
+            )
         with torch.no_grad():
             for weight, value in zip(self.trained, kept, strict=True):
                 weight.copy_(value)
@@ -224,15 +228,15 @@ class Trainer:
                     raise
                 if self.parts >= self.settings.batch:
                     raise TrainingStopped(
-                        f"The memory of {self.model.device} does not hold one clip of this length. Train with "
+                        f"One clip of this length does not fit into the memory of {self.model.device}. Train with "
                         "--activation-checkpointing, with a smaller --depth-share, or on shorter clips."
                     ) from error
             self.parts *= 2
             if self.model.device.type == "cuda":
                 torch.cuda.empty_cache()
             self.say(
-                f"The memory of {self.model.device} is used up: from now on a batch is computed in {self.parts} parts, "
-                "one after the other. What is learnt stays the same."
+                f"The memory of {self.model.device} is full: from now on, each batch is computed in {self.parts} "
+                "parts, one after the other. The result is the same."
             )
 
     def _accumulated(self, parts: Sequence[Batch], counts: Counts) -> list[float]:
@@ -253,7 +257,7 @@ class Trainer:
         if not torch.tensor([loss, gradient]).isfinite().all():
             raise TrainingStopped(
                 f"The loss of step {self.step + 1} is not a number (loss {loss}, gradient {gradient}); the weights "
-                f"were left as they are. Take a lower learning rate than {self.settings.peak_rate:g}, more warm-up, or "
+                f"were not changed. Use a lower learning rate than {self.settings.peak_rate:g}, more warm-up, or "
                 f"--precision fp32. {self._go_on()}"
             )
 

@@ -46,7 +46,7 @@ ITSELF = (
 )
 ENGLISH_ONLY = (
     "I am sorry, I am too small to know other languages. Shall we speak English?",
-    "That I do not understand, since I only know English. The setup page has models that know more, under Mind.",
+    "I do not understand that, because I only know English. The setup page has models that know more, under Mind.",
     "My language model is very small and knows only English. Could you say it in English?",
     "Other languages are beyond me. A larger language model knows them.",
     "I only understand English, I am afraid. Would you say that again in English?",
@@ -57,12 +57,12 @@ TO_A_QUESTION = (
     "That is more than I know. A larger language model might help.",
     "I have no good answer to that. What makes you ask?",
     "I am not sure, and I would rather not guess.",
-    "Good question. I wish that I knew.",
-    "That is beyond so small a model as I am.",
+    "Good question. I wish I knew.",
+    "That is beyond a model as small as I am.",
     "I cannot tell. How would you answer it?",
-    "My knowledge ends there, I am afraid.",
+    "That is where my knowledge ends, I am afraid.",
     "I would only be guessing. What is your own idea?",
-    "That I really do not know.",
+    "I really do not know that.",
 )
 TO_A_STATEMENT = (
     "Tell me more about that.",

@@ -74,7 +74,7 @@ def serve_gateway(options: GatewayOptions) -> int:
     try:
         if options.header is not None and not options.proxies:
             raise ServeError(
-                f"Anyone could name themselves in {options.header}: say with --proxy ADDRESS whose word is believed."
+                f"Anyone could claim to be any user with {options.header}: name the trusted proxy with --proxy ADDRESS."
             )
         with ExitStack() as opened:
             listener = opened.enter_context(listen(options.host, options.port))
@@ -193,7 +193,7 @@ async def _follow(gateway: Gateway, file: Path) -> None:
         try:
             accounts = await asyncio.to_thread(Accounts.read, file)
         except AccountsError as error:
-            logger.warning("%s Until then nobody is added or removed.", error)
+            logger.warning("%s Until then, no user is added or removed.", error)
         else:
             await gateway.follow(accounts)
 

@@ -1,4 +1,4 @@
-"""Recordings as they are sent: what csm-prepare reads is kept as it is, any other sound as FLAC."""
+"""Uploaded recordings: what csm-prepare can read is kept as it is, any other sound as FLAC."""
 
 from __future__ import annotations
 
@@ -107,9 +107,9 @@ def _words(folder: Path, stem: str, given: str, file: IO[bytes]) -> str:
     try:
         text = content.decode("utf-8-sig").strip()
     except UnicodeDecodeError:
-        raise Unfit(f"{given} is no text in UTF-8: save it as such.") from None
+        raise Unfit(f"{given} is not text in UTF-8: save it with that encoding.") from None
     if len(content) > TEXT_BYTES or not text:
-        raise Unfit(f"{given} should hold what is said in the recording of the same name, and no more.")
+        raise Unfit(f"{given} should contain what is said in the recording of the same name, and nothing else.")
     (folder / f"{stem}.txt").write_text(text, encoding="utf-8")
     return f"{stem}.txt"
 

@@ -46,7 +46,7 @@ def speech(*seconds: float, pause: float = 0.5, seed: int = 0) -> Tensor:
 
 def write(path: Path, sound: Tensor, text: str | None = None, rate: int = RATE) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, torch.atleast_2d(sound).T.numpy(), rate)
+    soundfile.write(path, sound.reshape(-1, sound.shape[-1]).T.numpy(), rate)
     if text is not None:
         path.with_suffix(".txt").write_text(text)
     return path
@@ -196,7 +196,7 @@ class TestPrepare:
         for clip in done.kept:
             codes = read_codes(tmp_path / "out", clip)
             assert codes.shape == (-(-round(clip.seconds * RATE) // 1920), 8)
-        assert "are fit to be learnt" in (tmp_path / "out" / "report.txt").read_text()
+        assert "are suitable for training" in (tmp_path / "out" / "report.txt").read_text()
 
     @pytest.mark.parametrize(
         ("sound", "text", "options", "told"),
@@ -208,7 +208,7 @@ class TestPrepare:
             (voice(3.0), "no", {"check_texts": False}, "the text does not fit the sound"),
             (voice(3.0), "word " * 60, {"check_texts": False}, "the text does not fit the sound"),
             (voice(3.0), "...", {"check_texts": False}, "nothing is said"),
-            (voice(3.0), None, {"transcribe": hearing(confidence=0.1)}, "Whisper is not sure"),
+            (voice(3.0), None, {"transcribe": hearing(confidence=0.1)}, "Whisper is unsure"),
             (voice(3.0), None, {"transcribe": None}, "no text, and no Whisper"),
         ],
     )  # fmt: skip
@@ -349,7 +349,7 @@ class TestPrepare:
 
     def test_nothing_to_learn(self, tmp_path: Path) -> None:
         write(tmp_path / "in" / "bad.wav", voice(0.5), WORDS)
-        with pytest.raises(DatasetError, match=r"Nothing of it can be learnt.*too short"):
+        with pytest.raises(DatasetError, match=r"None of it can be used for training.*too short"):
             prepared(tmp_path / "in", tmp_path / "out")
 
     def test_the_page_escapes_what_it_shows(self, tmp_path: Path) -> None:

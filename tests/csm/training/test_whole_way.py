@@ -107,7 +107,7 @@ def test_a_stopped_training_goes_on_and_is_the_one_that_was_not(
     with monkeypatch.context() as patched:
         patched.setattr(events, "say", interrupted)
         assert train_command(TRAIN) == 130
-    assert "Go on with --resume" in capsys.readouterr().err
+    assert "Continue with --resume" in capsys.readouterr().err
     assert train_command([*TRAIN]) == 2
     assert "add --resume" in capsys.readouterr().err
     assert train_command([*TRAIN, "--resume", "--rank", "3"]) == 2
@@ -157,13 +157,13 @@ class TestWhatIsTold:
         self, recorded: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         def missing(weights: Path | None = None) -> SpeakerEncoder:
-            raise EncoderMissing("The speaker encoder cannot be fetched.")
+            raise EncoderMissing("The speaker encoder cannot be downloaded.")
 
         monkeypatch.setattr(likeness, "load_speaker_encoder", missing)
         assert prepare() == 0
         options = ["--speak-every", "1", "--steps", "1", "--sentence", "Hi."]
         assert train_command([*TRAIN, *options]) == 0
-        assert "Likeness is not measured" in capsys.readouterr().err
+        assert "Similarity is not measured" in capsys.readouterr().err
 
 
 class TestJournal:

@@ -120,7 +120,7 @@ async def test_settings_are_heard(engine: Espeak) -> None:
 @pytest.mark.parametrize("name", ["klingon-b", "../../etc/passwd", "en-us+../../x", "mb/mb-en1"])
 @IN_ONE_LOOP
 async def test_an_unknown_voice_is_refused_in_one_sentence(engine: Espeak, name: str) -> None:
-    with pytest.raises(EngineError, match="espeak has no voice"):
+    with pytest.raises(EngineError, match="eSpeak has no voice"):
         await blocks(engine, "hello", name)
 
 

@@ -112,4 +112,4 @@ def test_what_is_no_collector_is_told_before_anything_starts(
     with pytest.raises(NoCollector):
         Traces(address, "1.2.3")
     assert serve(ServeOptions(port=0, data=tmp_path, browser=False, otlp=address)) == 1
-    assert "is no collector's address" in capsys.readouterr().err
+    assert "is not a collector's address" in capsys.readouterr().err

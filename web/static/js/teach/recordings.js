@@ -87,7 +87,7 @@ export class Recordings {
       : "They’re cut at pauses. Whisper isn’t on this computer, so you write down what is said yourself; or download it in Setup first.";
     byId("check-voice-hint").textContent = overview.needs.encoder
       ? "Clips that don’t sound like the others are left out."
-      : "Clips that don’t sound like the others are left out, and likeness is measured. Downloads the speaker encoder once (17 MB, from PyPI).";
+      : "Clips that don’t sound like the others are left out, and the similarity to the speaker is measured. This downloads the speaker encoder once (17 MB, from PyPI).";
     const state = JSON.stringify([lesson.id, lesson.recordings, busy]);
     if (state === this.#shown) return;
     this.#shown = state;
