@@ -155,8 +155,8 @@ def _cut(recording: Recording, limits: Limits, notes: list[str]) -> Iterator[tup
         for part in recording.parts():
             if part.sound.shape[0] == 2 and _two_people(part.sound):
                 notes.append(
-                    f"{recording.source}: left out, because its two channels are two people. Split them "
-                    "into two recordings."
+                    f"{recording.source}: left out, because its two channels are two people. Split them into "
+                    "two recordings."
                 )
                 return
             sound, rate = torch.cat((rest, part.sound.mean(dim=0))), part.rate

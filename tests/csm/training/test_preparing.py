@@ -46,7 +46,7 @@ def speech(*seconds: float, pause: float = 0.5, seed: int = 0) -> Tensor:
 
 def write(path: Path, sound: Tensor, text: str | None = None, rate: int = RATE) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, torch.atleast_2d(sound).T.numpy(), rate)
+    soundfile.write(path, sound.reshape(-1, sound.shape[-1]).T.numpy(), rate)
     if text is not None:
         path.with_suffix(".txt").write_text(text)
     return path
