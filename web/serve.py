@@ -131,7 +131,7 @@ def serve(options: ServeOptions, first_profile: Callable[[Path], str | None] = l
 
 
 def listed(pages: Iterable[str]) -> tuple[str, ...]:
-    """Raises ServeError for what is no origin."""
+    """Raises ServeError for what is not an origin."""
     try:
         return tuple(origins.origin(each) for each in pages)
     except ValueError as error:

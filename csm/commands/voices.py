@@ -112,12 +112,12 @@ class Voices:
         """
         folder = self._folder(name)
         if folder.exists() and not replace:
-            raise VoiceError(f"There is a voice {name!r} already. Take another name, or replace it with --replace.")
+            raise VoiceError(f"There is already a voice {name!r}. Choose another name, or replace it with --replace.")
         audio, rate = read_recording(recording)
         seconds = len(as_mono(audio, rate)) / SAMPLE_RATE
         if not SHORTEST <= seconds <= LONGEST:
             raise VoiceError(
-                f"A voice takes {SHORTEST:.0f} to {LONGEST:.0f} s of recording, about ten are best; "
+                f"A voice needs {SHORTEST:.0f} to {LONGEST:.0f} s of recording, ideally about ten; "
                 f"{recording} has {seconds:.1f} s."
             )
         speakable(text)

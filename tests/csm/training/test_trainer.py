@@ -291,7 +291,7 @@ class TestWhatGoesWrong:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
         self.patched(monkeypatch, no_memory)
-        with pytest.raises(TrainingStopped, match="does not hold one clip"):
+        with pytest.raises(TrainingStopped, match="One clip of this length does not fit"):
             trained(SMALL, tmp_path)
 
     def test_a_loss_that_is_no_number_stops_before_the_weights_change(
