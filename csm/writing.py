@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and one sentence where the disk does not take them."""
+"""Files that are written completely or not at all, and one sentence if that fails."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ __all__ = ["CannotWrite", "make_folder", "reason", "replacing", "writing"]
 FULL = 16 << 20
 """Bytes: with less than this free, a disk is full. Libraries in C say that writing failed, and not why."""
 WHAT_TO_DO = {
-    (errno.EACCES, errno.EPERM): "you do not have the rights. Name another place, or have its rights changed.",
-    (errno.EROFS,): "that disk is read-only. Name a place on another one.",
-    (errno.ENOENT,): "it is not there. Check its name.",
-    (errno.ENOSPC, errno.EDQUOT): "the disk is full. Make room, or name a place on another disk.",
-    (errno.EEXIST, errno.ENOTDIR): "there is a file where a folder should be. Name another place, or move that file.",
-    (errno.EISDIR,): "there is a folder where a file should be. Name another place, or move that folder.",
+    (errno.EACCES, errno.EPERM): "you are not allowed to write there. Choose another place, or change its permissions.",
+    (errno.EROFS,): "that disk is read-only. Choose a place on another one.",
+    (errno.ENOENT,): "it does not exist. Check its name.",
+    (errno.ENOSPC, errno.EDQUOT): "the disk is full. Free some space, or choose a place on another disk.",
+    (errno.EEXIST, errno.ENOTDIR): "there is a file where a folder should be. Choose another place, or move that file.",
+    (errno.EISDIR,): "there is a folder where a file should be. Choose another place, or move that folder.",
     (errno.ENAMETOOLONG,): "the name is too long. Choose a shorter one.",
 }
 
 
 class CannotWrite(CsmError, OSError):
-    """A place on the disk does not take what is to be kept there. What was there before is there still."""
+    """A file could not be written. What was there before is unchanged."""
 
 
 @contextmanager
 def writing(place: Path) -> Iterator[None]:
-    """What goes wrong while something is written to `place`, in one sentence. Raises CannotWrite.
+    """Turns what goes wrong while writing to `place` into one sentence. Raises CannotWrite.
 
     For writing alone: what is written is computed before.
     """
@@ -49,7 +49,8 @@ def writing(place: Path) -> Iterator[None]:
 
 
 def make_folder(folder: Path) -> None:
-    """Makes it if need be, and shows that it takes files: told before there is anything to lose. Raises CannotWrite."""
+    """Make the folder if necessary, and try whether it can be written, before there is anything to lose. Raises
+    CannotWrite."""
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -78,7 +79,7 @@ def reason(error: Exception, place: Path) -> str:
     number = _number(error, place)
     known = next((told for numbers, told in WHAT_TO_DO.items() if number in numbers), None)
     said = os.strerror(number) if number else first_line(error)
-    return known or f"{said}. Name another place."
+    return known or f"{said}. Choose another place."
 
 
 def _number(error: Exception, place: Path) -> int | None:

@@ -130,7 +130,7 @@ class Trainer:
         return self.held_out
 
     def save(self) -> None:
-        """A checkpoint of now. Raises TrainingStopped where the disk does not take it."""
+        """Save a checkpoint. Raises TrainingStopped if it cannot be written."""
         if self.ranks.first:
             held_out = self.held_out.loss if self.held_out else None
             progress = Progress(self.step, held_out, self.parts, self.settings.described())
@@ -263,7 +263,7 @@ class Trainer:
 
     def _go_on(self) -> str:
         last = self.checkpoints.last()
-        return f"Go on from {last} with --resume." if last else "No checkpoint has been written yet."
+        return f"Continue from {last} with --resume." if last else "No checkpoint has been written yet."
 
     # -- weights ----------------------------------------------------------------------------------------------------
 

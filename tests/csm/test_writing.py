@@ -101,11 +101,11 @@ class TestReasons:
     @pytest.mark.parametrize(
         ("number", "told"),
         [
-            (errno.EACCES, "you do not have the rights"),
+            (errno.EACCES, "you are not allowed to write there"),
             (errno.EROFS, "that disk is read-only"),
-            (errno.ENOSPC, "the disk is full. Make room"),
+            (errno.ENOSPC, "the disk is full. Free some space"),
             (errno.ENOTDIR, "there is a file where a folder should be"),
-            (errno.EIO, "Input/output error. Name another place."),
+            (errno.EIO, "Input/output error. Choose another place."),
         ],
     )
     def test_of_the_system(self, number: int, told: str, tmp_path: Path) -> None:
@@ -162,4 +162,4 @@ class TestCommands:
 
     def test_what_the_system_says_of_anything_else(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert run(Parser("csm-x"), lambda given: int(Path("/nowhere/at/all").read_text()), []) == 2
-        assert capsys.readouterr().err == "csm-x: /nowhere/at/all cannot be used: it is not there. Check its name.\n"
+        assert capsys.readouterr().err == "csm-x: /nowhere/at/all cannot be used: it does not exist. Check its name.\n"

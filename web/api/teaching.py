@@ -368,7 +368,8 @@ async def _kept(act: Any, *arguments: Any, **named: Any) -> Any:
 
 def _unwritable(error: OSError) -> Problem:
     return Problem(
-        507, f"It could not be written to the disk ({error.strerror}): free some space, or check the folder’s rights."
+        507,
+        f"It could not be written to the disk ({error.strerror}): free some space, or check the folder’s permissions.",
     )
 
 

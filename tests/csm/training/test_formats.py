@@ -170,7 +170,7 @@ def test_a_full_disk_is_told(
 
     monkeypatch.setattr(preparation, "_write_sound", full)
     assert run(model, folder) == 2
-    assert capsys.readouterr().err.endswith("the disk is full. Make room, or name a place on another disk.\n")
+    assert capsys.readouterr().err.endswith("the disk is full. Free some space, or choose a place on another disk.\n")
     monkeypatch.undo()
     assert run(model, folder) == 0
     shutil.rmtree(folder.with_name("data"))

@@ -331,7 +331,9 @@ class TestWhatGoesWrong:
 
         monkeypatch.setattr(torch, "save", full)
         trainer.step = 2
-        with pytest.raises(TrainingStopped, match=r"disk is full. Make room.*Go on from .*step-000001 with --resume"):
+        with pytest.raises(
+            TrainingStopped, match=r"disk is full. Free some space.*Continue from .*step-000001 with --resume"
+        ):
             trainer.save()
         assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-000001"]
 
