@@ -17,7 +17,7 @@ from pipeline.llm.builtin.facts import is_question
 TO_A_QUESTION = ("Let me think.", "Well, let me see.", "Let me see.", "Well, let me think.")
 TO_A_STATEMENT = ("I see.", "Oh, I see.", "All right.", "Ah, okay.", "Oh, right.")
 
-SOON_S = 0.1
+SOON_S = 0.05
 """A reply that begins within this needs no opener. People answer each other after 0.2 s (Stivers et al., PNAS 106,
 2009), and the pause and the words have to be recognised within that, too."""
 
