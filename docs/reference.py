@@ -51,7 +51,7 @@ def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 def sentence(text: str) -> str:
     """The first paragraph, as one line that begins with a capital letter and ends with a full stop."""
     line = " ".join(text.strip().split("\n\n")[0].split())
-    return line[:1].upper() + line[1:] + ("" if not line or line[-1] in ".:!?)" else ".")
+    return line[:1].upper() + line[1:] + ("" if not line or line[-1] in ".:!?" else ".")
 
 
 # --- settings ---------------------------------------------------------------------------------------------------------

@@ -47,6 +47,7 @@ WEB = (
     "turn_log.py",
     "recordings.py",
     "unread.py",  # clients that do not read
+    "preconditions.py",  # what a start needs, asked before anything is downloaded
     "labels.py",  # what users call their conversations, and pin
     "summaries.py",  # of days
     "talks.py",  # the conversations that a page can come back to

@@ -160,7 +160,7 @@ class Guard:
                 await self._counted(_too_large(scope, bound))(scope, receive, send)
         except _TooSlow:
             if not started:
-                refusal = _refused(scope, "The rest of the request did not arrive: send it again.", 408)
+                refusal = _refused(scope, "The rest of the request did not arrive: send the request again.", 408)
                 refusal.headers["Connection"] = "close"
                 await self._counted(refusal)(scope, receive, send)
 
@@ -211,7 +211,7 @@ class Guard:
         if scope["path"] in {REALTIME, CALLS} and any(map(self.opens, given)):
             return None
         if any(each.startswith(KEY_PREFIX) for each in given):
-            return _refused(scope, "This key is not valid, or no longer: get another.", 401)
+            return _refused(scope, "This key is not valid or has expired: get a new one.", 401)
         if not self.keys.needed(scope) or any(map(self.keys.fit, given)):
             return None
         token = next(filter(self.keys.fit, given_in_the_address(scope)), None)
@@ -258,7 +258,7 @@ def _media_type(headers: Headers) -> str:
 
 
 def _too_large(scope: Scope, bound: int) -> Response:
-    return _refused(scope, f"At most {in_words(bound)} may be sent here: send less.", 413)
+    return _refused(scope, f"A request may have at most {in_words(bound)} here: send less.", 413)
 
 
 def _refused(scope: Scope, text: str, status: int) -> Response:

@@ -1,9 +1,8 @@
-"""Serve: the pages at once, the engines as soon as they are loaded, and an end that leaves nothing behind."""
+"""The server: the pages at once, the engines as soon as they are loaded, and an end that leaves nothing behind."""
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import ipaddress
 import os
 import secrets
@@ -14,7 +13,7 @@ import threading
 import webbrowser
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -41,9 +40,10 @@ from web.forwarded import Network, network
 from web.metrics.traces import NoCollector, Traces
 from web.network import is_everywhere, is_loopback, lan_addresses
 from web.phone import addresses, code
+from web.preconditions import ServeError, data_folder, listen
 from web.realtime.connection import MAX_MESSAGE
 from web.service import Service
-from web.unread import SYSTEM_S, UnreadWatch
+from web.unread import UnreadWatch
 
 TOKEN_FILE, HTTPS_FOLDER = "token", "https"
 LOCK_FILE = ".lock"
@@ -54,10 +54,6 @@ UNREAD = 1 << 20
 HANG_UP: int | None = getattr(signal, "SIGHUP", None)
 GRACE = 3
 """Seconds that connections have to end after Ctrl-C."""
-
-
-class ServeError(Exception):
-    """The server cannot start; one sentence that says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,18 +82,19 @@ class ServeOptions:
     """How long conversations may go on after a SIGTERM; None ends them at once."""
 
 
-def serve(options: ServeOptions) -> int:
-    """Serve until Ctrl-C; returns the exit status. What prevents a start is one sentence on stderr."""
+def serve(options: ServeOptions, first_profile: Callable[[Path], str | None] = lambda data: None) -> int:
+    """Serve until Ctrl-C; returns the exit status. What prevents a start is one sentence on stderr.
+
+    `first_profile` is asked where the options name none, once nothing else prevents the start: it may download for
+    minutes.
+    """
     os.umask(0o077)  # memory, logs, recordings and settings are for their owner's eyes only
     try:
         with ExitStack() as opened:
             listener = opened.enter_context(listen(options.host, options.port))
             wyoming = opened.enter_context(listen(*options.wyoming)) if options.wyoming is not None else None
             data = opened.enter_context(alone_with(data_folder(options.data)))
-            settings, store, notice = load_settings(data, options.profile)
             token = None if is_loopback(options.host) and not options.public else access_token(data)
-            logs.configure(data, level=settings.log.level, words=settings.log.words)
-            os.environ.update(one_card())
             certificate = certificate_for(options, data)
             address = Address(
                 options.host,
@@ -107,11 +104,16 @@ def serve(options: ServeOptions) -> int:
                 https=certificate is not None,
                 public=listed(options.public),
             )
+            proxies = believed(options.proxies)
+            traces = None if options.otlp is None else Traces(options.otlp, VERSION)
+            options = replace(options, profile=options.profile or first_profile(data))
+            settings, store, notice = load_settings(data, options.profile)
+            logs.configure(data, level=settings.log.level, words=settings.log.words)
+            os.environ.update(one_card())
             service = Service(Engines(settings, data), store, data, settings)
             if notice is not None:
                 service.tell("warning", notice)
-            traces = None if options.otlp is None else Traces(options.otlp, VERSION)
-            app = create_app(service, address, wyoming, certificate, believed(options.proxies), traces)
+            app = create_app(service, address, wyoming, certificate, proxies, traces)
             server = Server(
                 server_config(app, certificate),
                 lambda: welcome(address, service, options, certificate),
@@ -129,7 +131,7 @@ def serve(options: ServeOptions) -> int:
 
 
 def listed(pages: Iterable[str]) -> tuple[str, ...]:
-    """Raises ServeError for what is no origin."""
+    """Raises ServeError for what is not an origin."""
     try:
         return tuple(origins.origin(each) for each in pages)
     except ValueError as error:
@@ -326,8 +328,9 @@ def welcome(address: Address, service: Service, options: ServeOptions, certifica
     for elsewhere in others:
         print(f"From your other devices: {elsewhere}", flush=True)
     if certificate is not None and certificate.authority is not None:
-        print("A browser warns of the certificate, which is Parley's own: go on, or trust it as docs/how-to/phone.md "
-              f"says.\nSHA-256 of the certificate: {certificate.fingerprint}\nSHA-256 of the authority (/parley.crt): "
+        print(f"Browsers warn about the certificate, because Parley made it: continue anyway, or trust it as "
+              f"docs/how-to/phone.md explains.\nSHA-256 of the certificate: {certificate.fingerprint}\nSHA-256 of "
+              "the authority (/parley.crt): "
               f"{certificate.authority_fingerprint}", flush=True)  # fmt: skip
     if others and others[0].startswith("https:"):
         with suppress(UnicodeEncodeError):  # a terminal that cannot draw it
@@ -335,55 +338,6 @@ def welcome(address: Address, service: Service, options: ServeOptions, certifica
     if options.browser:
         # A browser can take seconds to come, and some block until they are closed.
         threading.Thread(target=webbrowser.open, args=(address.url,), daemon=True).start()
-
-
-def listen(host: str, port: int, unread_s: float = SYSTEM_S) -> socket.socket:
-    """Raises ServeError where the port is taken or the address is not this machine's."""
-    if not 0 <= port <= 65535:
-        raise ServeError(f"There is no port {port}: choose one from 1024 to 65535, as in --port 8000.")
-    name = host.strip("[]")
-    family = socket.AF_INET6 if ":" in name else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        if os.name == "posix":  # on Windows it would let two servers share the port
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if sys.platform == "linux":  # RFC 5482; connections have it from their listener
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(1000 * unread_s))
-        listener.bind((name, port))
-        listener.listen(128)
-    except OSError as error:
-        listener.close()
-        raise ServeError(_why_not(error, host, port)) from error
-    return listener
-
-
-def _why_not(error: OSError, host: str, port: int) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return (
-            f"Port {port} is in use, perhaps by Parley itself: open http://localhost:{port}, "
-            f"or choose another port with --port {port + 1}."
-        )
-    if error.errno == errno.EACCES:
-        return f"Port {port} needs administrator rights; choose one above 1023, as in --port 8000."
-    return f"It cannot listen on {host}, which is not an address of this machine ({error.strerror}); leave --host out."
-
-
-def data_folder(path: Path) -> Path:
-    """The folder, made where it is missing. Raises ServeError where nothing can be written into it."""
-    path = path.expanduser().absolute()
-    probe = path / f".write-test-{os.getpid()}"
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        with suppress(PermissionError):  # of another's folder its owner decides
-            path.chmod(0o700)
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ServeError(
-            f"The data folder {path} cannot be written ({error.strerror}); make it writable, free some space, "
-            "or choose another with --data FOLDER."
-        ) from error
-    return path
 
 
 @contextmanager

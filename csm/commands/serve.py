@@ -189,7 +189,7 @@ class _Request(BaseHTTPRequestHandler):
         except Refusal as error:
             self._refuse(error.status, str(error), error.param)
         except ServerBusy:
-            self._refuse(429, f"{WAITING} requests wait already: try again in {SOON_S} s.", retry=True)
+            self._refuse(429, f"{WAITING} requests are already waiting: try again in {SOON_S} s.", retry=True)
         except NoSpeech as error:
             self._refuse(503, str(error), retry=True)
         except CsmError as error:
@@ -265,9 +265,9 @@ class _Request(BaseHTTPRequestHandler):
         """Pages of a browser may not, nor anybody by a name that is not this server's, nor without the key."""
         name = _host(self.headers.get("Host", ""))
         if "Origin" in self.headers or self.headers.get("Sec-Fetch-Site") not in (None, "none", "same-origin"):
-            self._refuse(403, "Web pages may not ask here.")
+            self._refuse(403, "Requests from web pages are not accepted here.")
         elif name != "localhost" and not _is_address(name):
-            self._refuse(421, "Ask by this server's address, or as localhost.")
+            self._refuse(421, "Use this server's address, or localhost.")
         elif not self._knows_the_key():
             self._refuse(401, "Send the key as Authorization: Bearer ….")
         else:
@@ -327,7 +327,7 @@ class _Request(BaseHTTPRequestHandler):
 def _text(asked: dict[str, Any], param: str) -> str:
     text = asked.get(param)
     if not isinstance(text, str) or not text.strip():
-        raise Refusal(400, f"{param} is empty: write what is to be said.", param)
+        raise Refusal(400, f"{param} is empty: write something to say.", param)
     if len(text) > LONGEST:
         raise Refusal(400, f"{param} may have at most {LONGEST} characters.", param)
     speakable(text)
@@ -342,13 +342,13 @@ def _references(asked: dict[str, Any]) -> list[Segment]:
     if not given:
         return []
     if asked.get("consent") is not True:
-        raise Refusal(400, "Send consent: true, if whoever is heard in the references agrees to that.", "consent")
+        raise Refusal(400, "Send consent: true if everyone in the references has agreed to this.", "consent")
     segments = []
     for reference in given[:3] if isinstance(given, list) else ():
         try:
             data, text = base64.b64decode(reference["audio_data"], validate=True), str(reference["text"])
         except (TypeError, KeyError, ValueError, binascii.Error):
-            raise Refusal(400, "A reference has audio_data (base64) and text.", "references") from None
+            raise Refusal(400, "A reference needs audio_data (base64) and text.", "references") from None
         with tempfile.TemporaryDirectory(prefix="csm-reference-") as folder:
             file = Path(folder) / "reference"
             file.write_bytes(data)

@@ -213,7 +213,7 @@ class Conversation:
         if self._recording is not None:
             self._recording.hear(samples)
         if not self._user.ear.hear(samples):
-            self._scope.warn("This computer cannot keep up with the microphone; some sound was not heard.")
+            self._scope.warn("This computer cannot keep up with the microphone, so some sound was lost.")
 
     async def caught_up(self) -> None:
         """Wait until everything given to hear() has been listened to."""
@@ -377,7 +377,7 @@ class Conversation:
             self._replies.start(record, fixed(ASK_AGAIN), release=True)
             return
         if not trouble:
-            self._scope.notice("info", "Parley heard something, but understood no words.")
+            self._scope.notice("info", "Parley heard something, but did not understand any words.")
         self._scope.close_record(record, "not understood", trouble)
 
     def _start(self, record: TurnRecord, request: Request, *, turn: UserTurn | None = None, release: bool) -> None:

@@ -20,26 +20,26 @@ FAINT = 0.02
 
 
 async def microphone(patient: Patient, tell: Tell) -> Verdict:
-    if (elsewhere := _elsewhere(patient)) is not None:
+    if (elsewhere := _elsewhere(patient, "Microphone")) is not None:
         return elsewhere
     tell("say something")
     try:
         async with asyncio.timeout(STALLED_S):
             peak = await _peak(patient.settings.audio.input, tell)
     except TimeoutError:
-        return Verdict("bad", "It opens, but gives no sound: plug it in again, or choose another on the setup page.")
+        return Verdict("bad", "It opens, but delivers no sound: plug it in again, or choose another on the setup page.")
     if peak < QUIET:
         return Verdict("bad", "It is silent: unmute it, or choose another on the setup page.")
     loudness = _decibels(peak)
     figures = {"peak_dbfs": round(loudness, 1)}
     if peak < FAINT:
-        return Verdict("fair", f"It hears no more than a quiet room ({loudness:.0f} dB of full scale): if you spoke, "
-                       "come closer or turn it up.", None, figures)  # fmt: skip
+        return Verdict("fair", f"It hears no more than a quiet room ({loudness:.0f} dB of full scale): if you were "
+                               "speaking, move closer or turn it up.", None, figures)  # fmt: skip
     return Verdict("good", f"It works: at most {loudness:.0f} dB of full scale.", None, figures)
 
 
 async def headphones(patient: Patient, tell: Tell) -> Verdict:
-    if (elsewhere := _elsewhere(patient)) is not None:
+    if (elsewhere := _elsewhere(patient, "Sound")) is not None:
         return elsewhere
     tell("two notes")
     began = patient.clock()
@@ -66,9 +66,10 @@ def _decibels(peak: float) -> float:
     return 20 * math.log10(max(peak, 1e-5))
 
 
-def _elsewhere(patient: Patient) -> Verdict | None:
+def _elsewhere(patient: Patient, part: str) -> Verdict | None:
+    """`part`: of the setup page, where the browser's own is tried."""
     if patient.settings.audio.place == "browser":
-        return Verdict("skipped", "Your headset is the browser’s: try it under “Headset” on the setup page.")
+        return Verdict("skipped", f"Your headset is the browser’s: try it on the setup page, under {part}.")
     if patient.talking():
         return Verdict("skipped", "The conversation is using the sound card: close the talk page, then check again.")
     return None

@@ -37,7 +37,7 @@ OFF = "off"
 """The engine of a part that is not wanted."""
 
 STAND_INS: dict[Part, str] = {"ears": "pocketsphinx", "mind": "builtin", "voice": "espeak"}
-"""Engines that need nothing but this computer."""
+"""Engines that need only this computer."""
 
 
 class Planner:

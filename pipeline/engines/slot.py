@@ -1,4 +1,4 @@
-"""A part of the running set of engines: what it is to be, and how far it has come."""
+"""One engine of the running set: what it should be, and how far it has got."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Slot:
         except Exception as error:
             if limit.expired():
                 await self.stop()
-                why = f"did not answer completely within {self.plan.patience_s:.0f} s: start it anew, or choose another"
+                why = f"did not answer completely within {self.plan.patience_s:.0f} s: restart it, or choose another"
                 self._failed(f"The server for {TITLES[self.part].lower()} {why}.")
             else:
                 log.exception("%s could not be started", self.plan.engine)

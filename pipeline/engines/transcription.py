@@ -1,4 +1,4 @@
-"""A recording of any length written down, passage by passage, as each is understood."""
+"""Transcribes a recording of any length, passage by passage."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ class Mind:
             yield piece
         rest = reasoning.finish()
         if not said and not rest and reasoning.inside:
-            raise EngineError(f"{self._name} reasoned until its reply was full: choose a model that does not reason.")
+            raise EngineError(f"{self._name} spent its whole reply on reasoning: choose a model that does not reason.")
         yield rest
         if token not in self._ends:
             yield Truncated()
@@ -138,7 +138,9 @@ class Template:
         from jinja2 import TemplateError
 
         if not tokenizer.chat_template:
-            raise EngineError(f"{name} has no chat template, so it is not made for talk: choose an instruct model.")
+            raise EngineError(
+                f"{name} has no chat template, so it is not made for conversation: choose an instruct model."
+            )
         self._tokenizer = tokenizer
         self._knows_system = True
         self.knows_tools = "tools" in str(tokenizer.chat_template)

@@ -292,8 +292,8 @@ def check_card(gpu: Gpu, model: str, weights: int) -> None:
     if weights * ROOM_BESIDE > have:
         need, left = in_words(round(weights * ROOM_BESIDE)), in_words(round(have))
         raise EngineError(
-            f"{model} needs {need} of the {gpu.name}, and beside CSM, Whisper and other "
-            f"programs {left} are left: choose a smaller model, or end other programs."
+            f"{model} needs {need} of the {gpu.name}, but CSM, Whisper and other programs leave only {left}: choose "
+            "a smaller model, or end other programs."
         )
 
 

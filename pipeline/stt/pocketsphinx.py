@@ -88,7 +88,7 @@ class Decoders:
 
     def open(self, turn: int) -> None:
         if len(self._turns) == _DECODERS:
-            raise EngineError("PocketSphinx is listening to too many people: wait until one has finished.")
+            raise EngineError("PocketSphinx is listening to too many people: wait until one of them has finished.")
         self._turns[turn] = _Utterance(self._free.pop() if self._free else self._decoder())
 
     def feed(self, turn: int, samples: Samples) -> tuple[str, int] | None:

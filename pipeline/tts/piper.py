@@ -43,7 +43,7 @@ class Synthesizer(NeuralSynthesizer):
             language = str(about["espeak"]["voice"])
             speakers = int(about.get("num_speakers", 1))
         except (KeyError, TypeError, ValueError) as error:
-            raise EngineError(f"{file}.json does not describe a voice of Piper’s: fetch it again.") from error
+            raise EngineError(f"{file}.json does not describe a Piper voice: download it again.") from error
         self._speaker = {"sid": np.zeros(1, np.int64)} if speakers > 1 else {}
         self._network = session(file)
         super().__init__(language, speed, volume)
@@ -75,7 +75,9 @@ def _about(file: Path) -> Any:
     try:
         return json.loads(Path(f"{file}.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise EngineError(f"{file}.json cannot be read: a voice of Piper’s has one beside its .onnx file.") from error
+        raise EngineError(
+            f"{file}.json cannot be read: a Piper voice needs this file next to its .onnx file."
+        ) from error
 
 
 class Piper(PlacedEngine[Place]):

@@ -1,7 +1,8 @@
-"""Where an engine computes: in a worker process here (worker.py), or elsewhere. It is given its place and asks no more.
+"""Where an engine computes: in a worker process on this machine (worker.py), or elsewhere. The engine is given its
+place, and needs to know nothing else about it:
 
-def __init__(self, model: str, *, place: MakePlace = Worker) -> None:
-    super().__init__(place(Wanted("espeak", "pipeline.tts.espeak:Synthesizer", {"voice": "en-gb"})))
+    def __init__(self, model: str, *, place: MakePlace = Worker) -> None:
+        super().__init__(place(Wanted("espeak", "pipeline.tts.espeak:Synthesizer", {"voice": "en-gb"})))
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ class RayPlace(Asking):
     async def start(self, report: Report) -> None:
         """Find it in the cluster. Raises EngineError in one sentence; it is not tried again until the next start()."""
         if self._life is not None:
-            raise EngineError(f"{self._engine} has been started already.")
+            raise EngineError(f"{self._engine} has already been started.")
         self._standing.report = report
         self._turn("loading")
         report(Progress(f"asking the cluster at {self._deployment.cluster} for {self._engine}"))
@@ -121,7 +121,7 @@ class RayPlace(Asking):
             except Raised as raised:
                 raise self._errors.translated(raised, "failed") from None
             except WireError as error:
-                raise EngineError(f"{self._engine} in the cluster cannot be asked that: {error}") from error
+                raise EngineError(f"{self._engine} in the cluster cannot do that: {error}") from error
             except WorkerDied:
                 self._doubted.set()
                 raise

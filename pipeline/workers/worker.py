@@ -192,7 +192,7 @@ class Worker(Asking):
             EngineError: it could not be loaded, in one sentence. It is not tried again until the next start().
         """
         if self._life is not None:
-            raise EngineError(f"{self._engine} has been started already.")
+            raise EngineError(f"{self._engine} has already been started.")
         self._standing.report = report
         loaded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._turn("loading")

@@ -14,7 +14,7 @@ import pytest
 from pipeline.turns.record import TurnRecord
 from tests.web.conftest import Running, served
 from web import guard, serve
-from web.serve import ServeError, data_folder, listen
+from web.preconditions import ServeError, data_folder, listen
 from web.turn_log import TurnLog
 
 TOKEN = "a-token-that-is-long-enough-for-the-test"

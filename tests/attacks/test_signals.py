@@ -14,7 +14,8 @@ from config.places import ROOT
 SERVER = """
 import asyncio, sys
 from pathlib import Path
-from web.serve import Server, listen, server_config
+from web.preconditions import listen
+from web.serve import Server, server_config
 
 async def app(scope, receive, send):
     await receive()

@@ -74,6 +74,10 @@ def picture(browser: Browser, address: str, folder: Path, name: str, look: dict[
     page.goto(f"{address}/setup")
     expect(page.locator("[data-health='voice espeak']")).to_contain_text("Ready", timeout=READY_WITHIN)
     keep("first-visit")
+    page.goto(f"{address}/memory")
+    expect(page.locator("#page-title")).to_have_text("Nothing yet")
+    keep("memory-empty")
+    page.goto(f"{address}/setup")
     remember(page)
     page.get_by_role("button", name="Show all settings").click()
     keep("setup", full=True)
@@ -107,6 +111,10 @@ def picture(browser: Browser, address: str, folder: Path, name: str, look: dict[
     page.goto(f"{address}/memory")
     expect(page.locator("#turns")).not_to_be_empty()
     keep("memory")
+    for other in ("teach", "activity"):
+        page.goto(f"{address}/{other}")
+        page.wait_for_load_state("networkidle")
+        keep(other, full=True)
     page.close()
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.browser.conftest import Launch, wait_until_ready
+from tests.browser.conftest import Launch, change, wait_until_ready
 
 MARKUP = "My cat likes <script>document.title = 'broken in'</script> and <b>fish</b>."
 EMPTY = """() => fetch("/api/memory", {
@@ -179,6 +179,22 @@ def test_a_conversation_is_found_by_a_part_of_a_word_named_and_continued(memory_
     wait_until_ready(page)
     expect(page).to_have_url(f"{server}/talk")
     expect(page.get_by_role("log").locator(".you .said").first).to_have_text("My dog is called Rufus.")
+
+
+def test_a_conversation_that_was_recorded_is_played(memory_page: Page, server: str) -> None:
+    page = memory_page
+    expect(page.get_by_label("Recording of this conversation")).to_be_hidden()
+    change(page, recording={"enabled": True})
+    try:
+        tell(page, server, "My parrot is called Kiwi.")
+        page.goto(f"{server}/memory")
+        page.locator("#days").get_by_role("button", name="My parrot is called Kiwi").click()
+        sound = page.get_by_label("Recording of this conversation")
+        expect(sound).to_be_visible()
+        sound.evaluate("sound => sound.play()")
+        page.wait_for_function("() => document.getElementById('sound').currentTime > 0")
+    finally:
+        change(page, recording={"enabled": False})
 
 
 def test_a_conversation_is_pinned_and_the_keyboard_keeps_its_place(memory_page: Page) -> None:

@@ -49,7 +49,7 @@ def test_the_first_visit_leads_by_three_steps_to_a_talk(launch: Launch, open_pag
     expect(page).to_have_url(f"{fresh_server}/setup")
     expect(page.get_by_role("heading", name="Put on your headset")).to_be_visible()
     shown = page.get_by_role("heading", level=2)
-    expect(shown).to_have_text(["1Microphone", "2Sound", "3Start", "Better engines"])
+    expect(shown).to_have_text(["1 Microphone", "2 Sound", "3 Start", "Better engines"])
     page.get_by_role("button", name="Show all settings").click()
     expect(page.get_by_role("heading", name="Engines", exact=True)).to_be_visible()
     page.get_by_role("button", name="Start talking").click()
@@ -72,8 +72,34 @@ def test_the_microphone_is_tried_and_its_level_and_likelihood_shown(
     expect(page.get_by_label("Microphone", exact=True).locator("option")).not_to_have_count(1)
     page.wait_for_function("(blank) => document.getElementById('likelihood').toDataURL() !== blank", arg=blank)
     expect(page.locator("#likelihood-now")).to_have_text(re.compile(r"^Now \d+%\.$"))
-    page.get_by_role("button", name="Try it").click()
+    page.get_by_role("button", name="Stop").first.click()
+    expect(page.get_by_role("button", name="Try it")).to_be_visible()
+    expect(page.get_by_role("button", name="Show live")).to_be_visible()
     expect(level).to_have_attribute("aria-valuenow", "0")
+
+
+WITHOUT = """
+  MediaDevices.prototype.getUserMedia = async () => { throw new DOMException("none", "NotFoundError"); };
+  MediaDevices.prototype.enumerateDevices = async () => [];
+"""
+
+
+def test_a_laptop_without_a_microphone_is_told_so_wherever_one_is_wanted(
+    launch: Launch, open_page: Opener, server: str
+) -> None:
+    page = open_page(launch(TONE, key="tone"), f"{server}/setup", before=lambda page: page.add_init_script(WITHOUT))
+    expect(page.locator("[data-health='voice espeak']")).to_contain_text("Ready", timeout=READY_WITHIN)
+    none = "No microphone found. Plug one in, and Parley will carry on."
+    page.get_by_role("button", name="Try it").click()
+    expect(page.locator("#listen-line")).to_have_text(none)
+    page.get_by_role("button", name="Stop").first.click()
+    expect(page.locator("#listen-line")).to_contain_text("Press “Try it”")
+    page.evaluate("document.getElementById('references').hidden = false")
+    page.get_by_role("button", name="Record", exact=True).click()
+    expect(page.locator("#reference-line")).to_have_text(none)
+    page.get_by_role("button", name="Stop recording").click()
+    expect(page.get_by_role("button", name="Record", exact=True)).to_be_visible()
+    assert settings(page)["voice"]["references"] == [], "nothing is made of nothing"
 
 
 PLAYED = """
@@ -90,10 +116,43 @@ def test_test_sound_and_voice_are_played(launch: Launch, open_page: Opener, serv
     page = open_page(launch(TONE, key="tone"), f"{server}/setup", before=lambda page: page.add_init_script(PLAYED))
     expect(page.locator("[data-health='voice espeak']")).to_contain_text("Ready", timeout=READY_WITHIN)
     page.get_by_role("button", name="Test sound").click()
-    expect(page.locator("#output-line")).to_contain_text("three notes")
+    expect(page.locator("#output-line")).to_contain_text("a chime")
     page.get_by_role("button", name="Hear it").click()
     page.wait_for_function("() => window.played.length === 2")
     assert min(page.evaluate("window.played")) > 0.5, "both were sounds of a length"
+    expect(page.locator("#hear-error")).to_be_empty()
+
+
+BEGUN_AND_PAUSED = """
+  window.begun = 0;
+  window.paused = [];
+  const { play, pause } = HTMLMediaElement.prototype;
+  HTMLMediaElement.prototype.play = function () {
+    window.begun += 1;
+    return play.call(this);
+  };
+  HTMLMediaElement.prototype.pause = function () {
+    window.paused.push(this.ended);
+    return pause.call(this);
+  };
+"""
+
+
+def test_what_plays_has_a_stop_and_gives_way_to_the_next(launch: Launch, open_page: Opener, server: str) -> None:
+    watch = BEGUN_AND_PAUSED
+    page = open_page(launch(TONE, key="tone"), f"{server}/setup", before=lambda page: page.add_init_script(watch))
+    expect(page.locator("[data-health='voice espeak']")).to_contain_text("Ready", timeout=READY_WITHIN)
+    page.get_by_label("Sample sentence").fill("This goes on for a while. " * 7)
+    stop, hear = page.get_by_role("button", name="Stop", exact=True), page.get_by_role("button", name="Hear it")
+    page.get_by_role("button", name="Test sound").press("Enter")
+    hear.press("Enter")
+    expect(page.get_by_role("button", name="Test sound")).to_be_visible()  # one sound at a time
+    expect(stop).to_be_focused()
+    page.wait_for_function("() => window.begun === 2")
+    page.keyboard.press("Enter")
+    expect(hear).to_be_focused()
+    expect(stop).to_have_count(0)
+    assert page.evaluate("window.paused.at(-1)") is False, "it was stopped before its end"
     expect(page.locator("#hear-error")).to_be_empty()
 
 
@@ -127,7 +186,7 @@ def test_chosen_headphones_are_the_ones_that_play(launch: Launch, open_page: Ope
     devices.select_option(index=2)
     chosen = devices.input_value()
     page.get_by_role("button", name="Test sound").click()
-    expect(page.locator("#output-line")).to_contain_text("three notes")
+    expect(page.locator("#output-line")).to_contain_text("a chime")
     page.goto(f"{server}/talk")
     wait_until_ready(page)
     page.get_by_role("button", name="Start talking").click()

@@ -322,6 +322,6 @@ async def test_the_doctor_on_a_headset_that_is_not_plugged_in(server: SoundServe
 async def test_the_doctor_on_a_headset_that_is_pulled_out_meanwhile(server: SoundServer) -> None:
     found = await listened(during=server.unplug)
     assert (found["microphone"].grade, found["microphone"].text) == (
-        "bad", "The microphone has gone: plug it in again.",
+        "bad", "The microphone is gone: plug it in again.",
     )  # fmt: skip
     assert "cannot be opened" in found["speaker"].text

@@ -23,7 +23,8 @@ from web.app import create_app
 from web.certificate import Certificate
 from web.forwarded import network
 from web.metrics.traces import Traces
-from web.serve import Server, listen, server_config
+from web.preconditions import listen
+from web.serve import Server, server_config
 from web.service import Service
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -20,7 +21,8 @@ from config.places import ROOT
 from config.settings import MindSettings
 from web.address import Address
 from web.network import lan_addresses
-from web.serve import ServeError, access_token, data_folder, listen, load_settings
+from web.preconditions import ServeError, data_folder, listen
+from web.serve import ServeOptions, access_token, load_settings, serve
 
 SCRIPT = """
 import sys
@@ -93,6 +95,29 @@ def test_what_prevents_a_start_is_one_sentence(tmp_path: Path) -> None:
     assert err.startswith("Parley cannot start: Port ")
     assert "--port" in err
     assert len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"origins": ("nowhere",)},
+        {"proxies": ("nobody",)},
+        {"otlp": "nothing"},
+        {"certificate": (Path("no"), Path("no"))},
+    ],
+)
+def test_what_prevents_a_start_is_told_before_a_first_one_downloads(
+    tmp_path: Path, wrong: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    downloaded: list[Path] = []
+
+    def first_profile(data: Path) -> None:
+        downloaded.append(data)
+
+    options = ServeOptions(port=0, data=tmp_path, browser=False, **wrong)
+    assert serve(options, first_profile) == 1
+    assert downloaded == []
+    assert capsys.readouterr().err.startswith("Parley cannot start: ")
 
 
 def test_a_port_in_use() -> None:

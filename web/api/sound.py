@@ -1,11 +1,12 @@
-"""Trying the sound before talking: this computer's devices, a test tone, the voice."""
+"""Testing the sound before a conversation: devices, a test tone, the voice. Playback ends with its request."""
 
 from __future__ import annotations
 
 import asyncio
 import io
 import wave
-from typing import Annotated, Any, cast
+from collections.abc import Awaitable
+from typing import Annotated, Any, TypeVar, cast
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
@@ -19,12 +20,15 @@ from pipeline.ends.soundcard import play, play_tone
 from pipeline.engines.trial import speak
 from pipeline.tts import TextToSpeech
 from pipeline.tts.speakable import speakable
+from web.api.audio.streamed import ClientGone, while_there
 from web.api.http import Problem, checked, json_object
 from web.service import Service
 
 SENTENCE = "Hello, this is Parley. It is good to hear you."
 LONGEST_S = 30.0
 """Of a sample of the voice."""
+
+T = TypeVar("T")
 
 
 class TrialSentence(BaseModel):
@@ -37,7 +41,7 @@ def sound_api(service: Service) -> APIRouter:
 
     @router.get("/api/soundcard/devices")
     async def devices() -> dict[str, Any]:
-        """What this computer can record and play with."""
+        """The devices that this computer can record and play with."""
         try:
             found = await asyncio.to_thread(PortAudioApart().devices)
         except SoundCardError as error:
@@ -48,28 +52,27 @@ def sound_api(service: Service) -> APIRouter:
         }
 
     @router.post("/api/soundcard/test")
-    async def tone() -> dict[str, Any]:
-        """A test tone at the output of the settings; answers when it was heard."""
-        try:
-            await play_tone(service.settings.audio.output)
-        except SoundCardError as error:
-            raise Problem(503, str(error), "audio.output") from error
+    async def tone(request: Request) -> dict[str, Any]:
+        """Play a test tone at the chosen output; answers when it has been played."""
+        await request.body()
+        await _wanted(request, _played(play_tone(service.settings.audio.output)))
         return {"played": True}
 
     @router.post("/api/soundcard/hear")
     async def hear_here(request: Request) -> dict[str, Any]:
-        """A sentence in the voice of the settings, at the sound card."""
-        samples = await spoken(checked(TrialSentence, await json_object(request)).text)
-        try:
-            await play(service.settings.audio.output, samples)
-        except SoundCardError as error:
-            raise Problem(503, str(error), "audio.output") from error
+        """Speak a sentence in the chosen voice, at the sound card."""
+        text = checked(TrialSentence, await json_object(request)).text
+
+        async def say() -> None:
+            await play(service.settings.audio.output, await spoken(text))
+
+        await _wanted(request, _played(say()))
         return {"played": True}
 
     @router.post("/api/voice/hear")
     async def hear(request: Request) -> Response:
-        """The same as a WAV file, for the browser to play."""
-        samples = await spoken(checked(TrialSentence, await json_object(request)).text)
+        """Speak a sentence in the chosen voice, as a WAV file for the browser to play."""
+        samples = await _wanted(request, spoken(checked(TrialSentence, await json_object(request)).text))
         return Response(_wav(samples), media_type="audio/wav")
 
     async def spoken(text: str) -> Samples:
@@ -78,6 +81,22 @@ def sound_api(service: Service) -> APIRouter:
         return (await speak(voice, speakable(text.strip() or SENTENCE), enough_s=LONGEST_S)).sound
 
     return router
+
+
+async def _wanted(request: Request, work: Awaitable[T]) -> T:
+    """Work until the page that asked for it leaves, or its user presses Stop. Raises Problem then."""
+    try:
+        return await while_there(request.receive, work)
+    except ClientGone:
+        raise Problem(499, "The page left.") from None
+
+
+async def _played(playing: Awaitable[None]) -> None:
+    """Raises Problem without a sound card."""
+    try:
+        await playing
+    except SoundCardError as error:
+        raise Problem(503, str(error), "audio.output") from error
 
 
 def _named(device: Device, default: bool) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Turns as OpenTelemetry traces, for an owner who has a collector: a span a stage, and nothing that was said."""
+"""Turns as OpenTelemetry traces, for owners with a collector: one span for each stage, and nothing that was said."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def check(endpoint: str) -> None:
     """Raises NoCollector."""
     parts = urlsplit(endpoint)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise NoCollector(f"{endpoint!r} is no collector's address: write it as in --otlp http://localhost:4317.")
+        raise NoCollector(f"{endpoint!r} is not a collector's address: write it as in --otlp http://localhost:4317.")
 
 
 class Traces:

@@ -1,4 +1,4 @@
-"""Keys that a server of the owner's gives its pages in place of the token: for Realtime alone, and not for long."""
+"""Short-lived keys that the owner's server gives its pages instead of the token, for Realtime only."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ class Commands:
                     self._conversation.played(event.samples)
             case wire.ParleyToolAnswer():
                 if not self._conversation.allow(event.call_id, event.allow):
-                    raise Refusal("invalid_call_id", "This call waits for no answer any more.", "call_id")
+                    raise Refusal("invalid_call_id", "This call is no longer waiting for an answer.", "call_id")
         return []
 
     async def close(self) -> None:
@@ -123,7 +123,7 @@ class Commands:
 
     async def _append(self, audio: str) -> list[wire.ServerEvent]:
         if self._wishes.media:
-            raise Refusal("invalid_value", "In a WebRTC call sound comes over its audio track.", "type")
+            raise Refusal("invalid_value", "In a WebRTC call, send sound on its audio track.", "type")
         try:
             samples = decoded(audio, self._ear.encoding)
         except SoundError as error:

@@ -40,7 +40,7 @@ class ItemCommands:
                 "item_create_invalid_previous_item_id", f"There is no item {after!r} to follow.", "previous_item_id"
             )
         if len(items) >= MAX_ITEMS:
-            raise Refusal("too_many_items", f"This conversation has {MAX_ITEMS} items; begin another.")
+            raise Refusal("too_many_items", f"This conversation already has {MAX_ITEMS} items: start another.")
         item = event.item.model_copy(update={"status": "completed", "object": "realtime.item"})
         if item.id is None:
             item.id = self._new_id()
@@ -53,7 +53,7 @@ class ItemCommands:
                 item.call_id = item.call_id or item.id
                 self._narrator.calls.add(item.call_id or "")
             case parts.FunctionCallOutput() if item.call_id not in self._narrator.calls:
-                raise Refusal("invalid_call_id", f"No call {item.call_id!r} waits for its output.", "item.call_id")
+                raise Refusal("invalid_call_id", f"No call {item.call_id!r} is waiting for its output.", "item.call_id")
             case parts.FunctionCallOutput():
                 self._narrator.calls.remove(item.call_id)
                 self._conversation.settled_call(item.call_id)
@@ -82,7 +82,7 @@ class ItemCommands:
             content.append(part.model_copy(update={name: words, "audio": None}))
         item = item.model_copy(update={"content": content})
         if not item.text:
-            raise Refusal("invalid_value", "The item has no words.", "item.content")
+            raise Refusal("invalid_value", "The item has no text.", "item.content")
         return item
 
     async def _understood(self, audio: str, encoding: Encoding) -> str:

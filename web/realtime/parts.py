@@ -145,7 +145,7 @@ class FunctionTool(WireModel):
 def _of_different_names(tools: list[FunctionTool]) -> list[FunctionTool]:
     names = [tool.name for tool in tools]
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise ValueError(f"two have the name {twice}, and the language model calls them by it")
+        raise ValueError(f"two tools have the name {twice}: give each its own name")
     return tools
 
 

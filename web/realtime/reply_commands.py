@@ -26,7 +26,9 @@ MOST_ASIDES = 8
 FAILED = parts.StatusDetails(
     type="failed",
     error=parts.StatusError(
-        type="server_error", code="internal_error", message="Something went wrong inside Parley; its log says what."
+        type="server_error",
+        code="internal_error",
+        message="Something went wrong inside Parley; its log has the details.",
     ),
 )
 
@@ -70,7 +72,7 @@ class ReplyCommands:
         """From here on `response.created` is followed by exactly one `response.done`, whatever happens."""
         if wishes.kind == "transcription":
             raise Refusal(
-                "invalid_value", "A transcription session has no replies: connect without that intent.", "type"
+                "invalid_value", "A transcription session has no replies: connect without intent=transcription.", "type"
             )
         tools = wishes.tools if options.tools is None else options.tools
         if (why := undeclared(options.tool_choice, tools)) is not None:
@@ -79,7 +81,7 @@ class ReplyCommands:
         if options.input is not None:
             request = replace(request, history=tuple(self._items.given(each) for each in options.input))
         if request.tool_choice not in ("auto", "none") and not self._conversation.calls_tools:
-            why = "The language model here calls no tools: choose one that does on the setup page."
+            why = "This language model does not call tools: choose one that does on the setup page."
             raise Refusal("invalid_value", why, "response.tool_choice")
         if options.conversation == "none":
             return self._respond_aside(options, request)
@@ -116,7 +118,9 @@ class ReplyCommands:
 
     def _respond_aside(self, options: parts.ResponseOptions, request: Request) -> list[wire.ServerEvent]:
         if len(self._asides) >= MOST_ASIDES:
-            raise Refusal("too_many_responses", f"{MOST_ASIDES} replies are made apart already: wait for one of them.")
+            raise Refusal(
+                "too_many_responses", f"{MOST_ASIDES} separate replies are already being made: wait for one of them."
+            )
         answer = self._narrator.ask(options.metadata, spoken=request.spoken, apart=True)
         self._asides[answer.response_id] = answer, self._spawn(self._make(answer, request))
         return [wire.ResponseCreated(response=answer.response("in_progress"))]

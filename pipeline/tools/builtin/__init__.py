@@ -1,4 +1,4 @@
-"""Tools that come with Parley: each has its own file, and is a Builtin."""
+"""The built-in tools: each has its own file, and is a Builtin."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ Run = Callable[[Mapping[str, Any], str], Awaitable[str]]
 @dataclass(frozen=True, slots=True)
 class Builtin:
     tool: Tool
+    line: str
+    """For the owner: what it does. The tool's description is written for the language model."""
     run: Run
     works: Callable[[], bool] = lambda: True
     """Whether it can be of use just now."""
 
 
 def builtin(
-    name: str, description: str, run: Run, *, works: Callable[[], bool] = lambda: True, **parameters: str
+    name: str, description: str, line: str, run: Run, *, works: Callable[[], bool] = lambda: True, **parameters: str
 ) -> Builtin:
     """One whose arguments are text: each by its name, with what it is; those to be left out begin with “Optional”."""
     schema = {
@@ -29,4 +31,4 @@ def builtin(
         "properties": {each: {"type": "string", "description": what} for each, what in parameters.items()},
         "required": [each for each, what in parameters.items() if not what.startswith("Optional")],
     }
-    return Builtin(Tool(name, description, schema, own=True), run, works)
+    return Builtin(Tool(name, description, schema, own=True), line, run, works)

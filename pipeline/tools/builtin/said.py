@@ -23,6 +23,7 @@ def said_tools(search: Search, works: Callable[[], bool]) -> Sequence[Builtin]:
         builtin(
             "search_conversations",
             "Search what the user and you said in earlier conversations.",
+            "Looks up what you and Parley said in earlier conversations.",
             run,
             works=works,
             query=what,

@@ -77,18 +77,30 @@ class Timers:
             builtin(
                 "set_timer",
                 "Set a timer. When it ends, the user is told aloud.",
+                "Starts a timer. Parley tells you when it ends.",
                 self._begin,
                 duration="How long, such as “10 minutes” or “1 hour 30 minutes”.",
                 label="Optional. What it is for, in a word or two.",
             ),
-            builtin("list_timers", "The timers that run, and how long each still has.", self._list),
-            builtin("cancel_timer", "Stop a timer before it ends.", self._cancel, timer=which),
+            builtin(
+                "list_timers",
+                "The timers that are running, and how long each has left.",
+                "Tells which timers are running, and how long each has left.",
+                self._list,
+            ),
+            builtin(
+                "cancel_timer",
+                "Stop a timer before it ends.",
+                "Stops a timer before it ends.",
+                self._cancel,
+                timer=which,
+            ),
         )
 
     async def _begin(self, given: Mapping[str, Any], conversation: str) -> str:
         seconds = _seconds(str(given["duration"]))
         if len(self._timers) >= MOST:
-            raise ToolFailed(f"{MOST} timers run already: cancel one first.")
+            raise ToolFailed(f"{MOST} timers are already running: cancel one first.")
         self._set += 1
         loop = asyncio.get_running_loop()
         label = " ".join(str(given.get("label") or "").split())[:40]

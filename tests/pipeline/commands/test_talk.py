@@ -184,16 +184,18 @@ def test_an_engine_that_does_not_start_is_said_and_everything_ends(
     assert engines.stopped == 1
 
 
-def test_a_computer_without_sound_is_told_so(
+def test_a_computer_without_sound_is_told_so_before_anything_is_downloaded_or_started(
     engines: type[ScriptedEngines],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    fetched: list[object] = []
     monkeypatch.setattr(PortAudioApart, "devices", lambda self: [])
+    monkeypatch.setattr(talk, "first_profile", lambda data, machine, out: fetched.append(data))
     assert run(tmp_path) == talk.NOTHING_SAID
     assert "This computer has no microphone: plug in a headset" in capsys.readouterr().err
-    assert engines.stopped == 1
+    assert (fetched, engines.started) == ([], [])
 
 
 def test_times_count_from_the_last_sample_of_speech() -> None:

@@ -361,7 +361,7 @@ async def test_the_offline_profile_really_runs(tmp_path: Path) -> None:
     changed.voice.name = "en-gb"
     assert await engines.apply(changed) == ["voice"]
     changed.voice.name = "nobody"
-    with pytest.raises(EngineError, match="espeak has no voice 'nobody'"):
+    with pytest.raises(EngineError, match="eSpeak has no voice 'nobody'"):
         await engines.apply(changed)
     assert [block async for block in engines.stages().voice.speaker().speak("I am still here.")]
     await engines.stop()

@@ -164,7 +164,9 @@ async def test_what_can_never_fit_is_said_in_a_sentence(worker: Worker) -> None:
 
 async def test_a_kind_of_model_that_llama_cpp_does_not_know_is_refused(tmp_path: Path) -> None:
     engine = Llama(str(write(tmp_path / "strange.gguf", {**TALKS, "general.architecture": "strange"})))
-    with pytest.raises(EngineError, match=r"llama.cpp cannot load strange.gguf, a model of the kind 'strange': choose"):
+    with pytest.raises(
+        EngineError, match=r"llama.cpp cannot load strange.gguf, whose architecture is 'strange': choose"
+    ):
         await engine.start(lambda progress: None)
     await engine.stop()
 

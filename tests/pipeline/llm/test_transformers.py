@@ -300,7 +300,7 @@ def test_reasoning_that_the_model_begins_is_not_spoken(tmp_path: Path) -> None:
 def test_a_reply_that_is_reasoning_only_says_so(tmp_path: Path) -> None:
     says = ["<think>", "Ġhm", "Ġwell"]
     model = write_llama(tmp_path / "llama", says, special=["<think>", "</think>"], then="Ġhm")
-    with pytest.raises(EngineError, match="reasoned until its reply was full"):
+    with pytest.raises(EngineError, match="spent its whole reply on reasoning"):
         list(mind(model).reply(prompt("Hi.")))
 
 
@@ -386,15 +386,15 @@ def with_code_of_its_own(folder: Path) -> str:
 @pytest.mark.parametrize(
     ("model", "sentence"),
     [
-        (nothing, "is no folder: choose a folder with a model"),
-        (a_file, "is no folder: choose a folder with a model"),
+        (nothing, "is not a folder: choose a folder with a model"),
+        (a_file, "is not a folder: choose a folder with a model"),
         (empty, "cannot be loaded as a language model"),
         (whisper, r"is a model of another kind \(whisper\)"),
         (converted_whisper, "cannot be loaded as a language model"),
         (csm, r"is a model of another kind \(csm\)"),
-        (silent, "has no chat template, so it is not made for talk"),
+        (silent, "has no chat template, so it is not made for conversation"),
         (broken_template, r"The chat template of .* cannot be used \(never\)"),
-        (pickled, "has no weights as safetensors"),
+        (pickled, "has no weights in safetensors"),
         (damaged, "cannot be loaded as a language model"),
         (incomplete, r"are incomplete \(model.layers.1.mlp.up_proj.weight is missing\)"),
         (with_code_of_its_own, "cannot be loaded as a language model"),

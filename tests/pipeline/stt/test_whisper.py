@@ -321,10 +321,10 @@ def a_file(folder: Path, tiny: Path) -> str:
     ("model", "sentence"),
     [
         (lambda folder, tiny: str(folder), "There is no folder"),
-        (a_file, "is a file, and Whisper is a folder"),
-        (foreign_folder, r"holds no Whisper in CTranslate2's form \(model.bin is missing\)"),
-        (broken_folder, "holds no Whisper that can be loaded"),
-        (translator_folder, "holds no Whisper that can be loaded"),
+        (a_file, "is a file: choose the folder that contains"),
+        (foreign_folder, r"does not contain a Whisper model in CTranslate2's format \(model.bin is missing\)"),
+        (broken_folder, "does not contain a Whisper model that can be loaded"),
+        (translator_folder, "does not contain a Whisper model that can be loaded"),
         (lambda folder, tiny: "enormous", "There is no Whisper model 'enormous'"),
     ],
 )

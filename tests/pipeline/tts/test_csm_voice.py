@@ -244,7 +244,7 @@ def test_a_reference_that_is_none_is_refused_in_one_sentence_before_a_model_is_l
 @pytest.mark.parametrize("name", ["../outside.wav", "link.wav"])
 async def test_a_reference_outside_the_folder_is_refused(checkpoint: Path, voices: Path, name: str) -> None:
     engine = Csm(str(checkpoint), voices, references=[(name, "Hello.")])
-    with pytest.raises(EngineError, match="is no file name"):
+    with pytest.raises(EngineError, match="is not a file name"):
         await engine.start(lambda progress: None)
 
 

@@ -120,13 +120,13 @@ async def test_settings_are_heard(engine: Espeak) -> None:
 @pytest.mark.parametrize("name", ["klingon-b", "../../etc/passwd", "en-us+../../x", "mb/mb-en1"])
 @IN_ONE_LOOP
 async def test_an_unknown_voice_is_refused_in_one_sentence(engine: Espeak, name: str) -> None:
-    with pytest.raises(EngineError, match="espeak has no voice"):
+    with pytest.raises(EngineError, match="eSpeak has no voice"):
         await blocks(engine, "hello", name)
 
 
 async def test_an_unknown_voice_is_refused_at_the_start() -> None:
     engine = Espeak("klingon-b")
-    with pytest.raises(EngineError, match="espeak has no voice"):
+    with pytest.raises(EngineError, match="eSpeak has no voice"):
         await engine.start(lambda progress: None)
     assert engine.status.state == "failed"
     await engine.stop()

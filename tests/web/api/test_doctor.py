@@ -45,12 +45,13 @@ class Endless(ScriptedVoice):
     """Begins to speak, and is let go of when somebody hangs up."""
 
     def __init__(self) -> None:
-        self.let_go = asyncio.Event()
+        self.begun, self.let_go = asyncio.Event(), asyncio.Event()
 
     def speaker(self) -> Endless:
         return self
 
     async def speak(self, text: str) -> Any:
+        self.begun.set()
         try:
             await asyncio.Event().wait()
             yield

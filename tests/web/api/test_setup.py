@@ -26,7 +26,8 @@ from tests.web.conftest import Running, served
 from tests.web.scripted import ScriptedEngines
 from web.api.models import _proposed, _row
 from web.changes import SettingsRefused, check_models
-from web.serve import ServeError, load_settings
+from web.preconditions import ServeError
+from web.serve import load_settings
 
 MODEL = "someone/noise"
 WANTED: dict[str, Any] = {"models": [{"stage": "ears", "engine": "whisper", "model": MODEL}]}
@@ -445,7 +446,7 @@ async def test_the_key_of_a_cluster_never_comes_out(client: httpx.AsyncClient, r
     for wrong, sentence in (
         ({"url": "ray.example"}, "must begin with http"),
         ({"stages": ["mind"]}, "ears"),
-        ({"key": "a\nb"}, "a character that keys never have"),
+        ({"key": "a\nb"}, "a character that never occurs in keys"),
         ({"url": "http://ray.example:99999999", "stages": []}, "like http://cluster.example:8000"),
     ):
         answer = await put(**wrong)

@@ -51,6 +51,8 @@ async def test_a_server_is_added_allowed_switched_off_and_removed(running: Runni
         told = (await client.get("/api/tools")).json()
         assert (told["usable"], told["servers"]) == (False, [])
         assert {each["name"] for each in told["builtins"]} >= {"get_time", "set_timer", "search_conversations"}
+        for each in told["builtins"]:
+            assert "user" not in each["description"], "its owner reads this, not the language model"
         new = {"name": "test", "command": COMMAND, "env": {"SECRET": "hidden-key"}}
         (server,) = (await client.post("/api/tools/servers", json=new)).json()["servers"]
         assert (server["state"], server["local"]) == ("ready", True)

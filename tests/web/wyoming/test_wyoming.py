@@ -28,7 +28,7 @@ from pipeline.audio.pcm import from_pcm16
 from tests.web.api.audio.test_transcriptions import Writing
 from tests.web.scripted import ScriptedEngines
 from web.api.audio.queue import Queues
-from web.serve import listen
+from web.preconditions import listen
 from web.service import Service
 from web.voices import Voices
 from web.wyoming.server import MOST, WyomingServer

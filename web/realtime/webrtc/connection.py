@@ -1,4 +1,4 @@
-"""It carries one call over a WebRTC peer. Whichever ends first, reading, writing, the peer or the call, ends all."""
+"""It carries one call over a WebRTC peer. When reading, writing, the peer or the call ends, all of them end."""
 
 from __future__ import annotations
 
@@ -103,5 +103,5 @@ class PeerConnection:
         except TimeoutError:
             raise SlowReader from None
         except ValueError:
-            what = Refusal("event_too_large", f"An event ({event.event_id}) is larger than this client takes.")
+            what = Refusal("event_too_large", f"An event ({event.event_id}) is larger than this client accepts.")
             await self._peer.send(self._call.written(refused(what)) or "")

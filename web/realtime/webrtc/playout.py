@@ -1,4 +1,4 @@
-"""The replies' sound on its way to a client: encoded ahead, sent at its own time, stopped at once."""
+"""The sound of replies on its way to a client: encoded ahead, sent when it is due, stopped at once."""
 
 from __future__ import annotations
 

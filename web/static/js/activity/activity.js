@@ -10,14 +10,14 @@ const BINS = 120;
 
 const seconds = (value) => `${value.toFixed(2)} s`;
 const count = (value) => value.toLocaleString();
-const share = (value) => `${Math.round(100 * value)} %`;
+const share = (value) => `${Math.round(100 * value)}%`;
 const size = (bytes) => (bytes < 1e9 ? `${Math.round(bytes / 1e6)} MB` : `${(bytes / 1e9).toFixed(1)} GB`);
 const time = (at) => new Date(1000 * at).toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit" });
 
 const PLOTS = [
   {
     title: "Answered after",
-    curves: { median: (bin) => bin.medians.heard, "95 % are faster": (bin) => bin.p95 },
+    curves: { median: (bin) => bin.medians.heard, "95% are faster": (bin) => bin.p95 },
     form: seconds,
     y: [0],
   },
@@ -68,7 +68,7 @@ function showTotals(hour) {
   const totals = [
     ["turns", count(hour.turns)],
     ["median answer time", hour.median === null ? "–" : seconds(hour.median)],
-    ["95 % are faster", hour.p95 === null ? "–" : seconds(hour.p95)],
+    ["95% are faster", hour.p95 === null ? "–" : seconds(hour.p95)],
     ["turned away", count(hour.refused)],
     ["engines restarted", count(hour.restarts)],
     ["memory in use", size(sum(hour.memory))],

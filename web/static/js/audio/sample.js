@@ -50,10 +50,10 @@ export function wav(samples) {
 }
 
 /**
- * @param {Blob} wav  @param {string} output a device's id, "" for the system's choice
- * @returns {Promise<void>} when it has been played. Throws where it cannot be.
+ * @param {Blob} wav  @param {string} output a device's id, "" for the system's choice  @param {AbortSignal} signal ends it
+ * @returns {Promise<void>} when it has been played, or was stopped. Throws where it cannot be.
  */
-export async function playSample(wav, output) {
+export async function playSample(wav, output, signal) {
   const address = URL.createObjectURL(wav);
   const audio = new Audio(address);
   try {
@@ -67,10 +67,13 @@ export async function playSample(wav, output) {
     const ended = new Promise((resolve, reject) => {
       audio.addEventListener("ended", resolve, { once: true });
       audio.addEventListener("error", () => reject(new Error("The sound could not be played.")), { once: true });
+      signal.addEventListener("abort", resolve, { once: true });
     });
+    signal.throwIfAborted();
     await audio.play();
     await ended;
   } finally {
+    audio.pause();
     URL.revokeObjectURL(address);
   }
 }

@@ -1,16 +1,12 @@
 // People who are told apart by their voices: whether they are, who they are, and another one's voice recorded.
 
 import { call } from "../shared/api.js";
-import { Microphone } from "../audio/capture.js";
-import { chosenDevices } from "../audio/devices.js";
-import { base64, joined, wav } from "../audio/sample.js";
+import { Recorder } from "../audio/recorder.js";
+import { base64, wav } from "../audio/sample.js";
 import { byId, confirmDialog, element, icon } from "../shared/dom.js";
 
 const RATE = 24000;
 const LENGTH = 12; // seconds of a recording
-
-const microphone = new Microphone();
-let recorded = []; // blocks of samples
 
 export async function updatePeople() {
   show(await call("GET", "/api/people"));
@@ -63,40 +59,28 @@ async function set(memory) {
   await updatePeople();
 }
 
-async function record() {
-  recorded = [];
-  await microphone.start(chosenDevices().input || null);
-  byId("person-form").querySelector("button").disabled = true;
-}
-
-function heard(samples) {
-  if (!microphone.open) return;
-  recorded.push(samples);
-  const seconds = recorded.reduce((sum, block) => sum + block.length, 0) / RATE;
-  say(`Talk about your day, in your usual voice: ${Math.max(0, Math.ceil(LENGTH - seconds))} s`);
-  if (seconds >= LENGTH) told(learn);
-}
-
-async function learn() {
-  microphone.stop();
+/** What is shorter was stopped, and is no description of a voice. */
+async function learn(samples) {
+  if (samples.length < LENGTH * RATE) return say("Stopped. Nothing was kept.");
   const name = byId("person").value.trim();
-  try {
-    const data = await base64(wav(joined(recorded)));
-    show(await call("POST", "/api/people", { name, agreed: byId("agreed").checked, data }));
-    say(`Parley knows ${name}’s voice now.`);
-    byId("person-form").reset();
-  } finally {
-    recorded = [];
-    byId("person-form").querySelector("button").disabled = false;
-  }
+  say("Listening to it…");
+  const data = await base64(wav(samples));
+  show(await call("POST", "/api/people", { name, agreed: byId("agreed").checked, data }));
+  say(`Parley knows ${name}’s voice now.`);
+  byId("person-form").reset();
 }
 
 export function watchPeople() {
-  microphone.addEventListener("block", ({ detail: { samples } }) => heard(samples));
+  const recorder = new Recorder(byId("person-form").querySelector("button"), LENGTH);
+  recorder.addEventListener("silent", ({ detail: { message } }) => say(message));
+  recorder.addEventListener("second", ({ detail: { seconds } }) =>
+    say(`Talk about your day, in your usual voice: ${LENGTH - seconds} s`),
+  );
+  recorder.addEventListener("made", ({ detail: { samples } }) => told(() => learn(samples)));
   byId("tell-apart").addEventListener("change", () => set({ people: byId("tell-apart").checked }));
   byId("keep-guests").addEventListener("change", () => set({ guests: byId("keep-guests").checked }));
   byId("person-form").addEventListener("submit", (event) => {
     event.preventDefault();
-    told(record);
+    recorder.toggle();
   });
 }

@@ -1,7 +1,7 @@
 // "Is all well?": every engine is tried, and each verdict is shown as it comes. It can be stopped at any time.
 
 import { callLines } from "../shared/api.js";
-import { byId, element, icon, seconds, withCommands } from "../shared/dom.js";
+import { byId, capital, element, icon, seconds, withCommands } from "../shared/dom.js";
 
 const SIGNS = { good: "check", fair: "notice", bad: "close", open: "unsure", skipped: "none" };
 
@@ -87,8 +87,6 @@ function verdict({ title, grade, word, text, seconds: took }) {
     element("span", { className: "small quiet figures", textContent: took === null ? "" : seconds(took) }),
   );
 }
-
-const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 function summary(found) {
   const bad = found.filter(({ grade }) => grade === "bad").length;

@@ -7,7 +7,7 @@ import { chooseDevices, chosenDevices, listDevices } from "../audio/devices.js";
 import { encode } from "../audio/pcm.js";
 import { Playback } from "../audio/playback.js";
 import { chime, playSample } from "../audio/sample.js";
-import { byId, showLevel } from "../shared/dom.js";
+import { asStop, byId, showLevel } from "../shared/dom.js";
 import { Likelihood } from "./likelihood.js";
 import { Realtime } from "../shared/realtime.js";
 
@@ -18,11 +18,13 @@ export class Headset {
   #microphone = new Microphone();
   #realtime = null; // while the model watches
   #likelihood = new Likelihood(byId("likelihood"));
-  #listening = false;
+  #idle = null; // while it listens: make the buttons themselves again
+  #player;
   #peak = 0;
 
-  constructor(form) {
+  constructor(form, player) {
     this.#form = form;
+    this.#player = player;
     this.#microphone.addEventListener("block", ({ detail }) => this.#block(detail));
     this.#microphone.addEventListener("lost", ({ detail }) => this.#say(detail.message));
     this.#microphone.addEventListener("found", ({ detail }) => this.#found(detail.label));
@@ -81,7 +83,7 @@ export class Headset {
     if (!Playback.canChooseOutput) {
       byId("output-line").textContent =
         "This browser plays through your system’s default output. Change it in your system’s sound settings.";
-    } else if (!inputs.some(({ label }) => label)) {
+    } else if (inputs.length && !inputs.some(({ label }) => label)) {
       byId("output-line").textContent = "Device names appear once you allow the microphone.";
     }
   }
@@ -107,7 +109,7 @@ export class Headset {
       return;
     }
     chooseDevices({ input: chosen });
-    if (this.#listening) await this.#start();
+    if (this.#idle) await this.#start();
   }
 
   async #chooseOutput() {
@@ -119,7 +121,7 @@ export class Headset {
   // -- trying them --------------------------------------------------------------------------------------------------
 
   async #toggle() {
-    if (this.#listening) this.#stop();
+    if (this.#idle) this.#stop();
     else await this.#start();
   }
 
@@ -147,9 +149,8 @@ export class Headset {
   }
 
   #show(listening) {
-    this.#listening = listening;
-    byId("listen").setAttribute("aria-pressed", String(listening));
-    byId("watch").setAttribute("aria-pressed", String(listening));
+    this.#idle?.forEach((asBefore) => asBefore());
+    this.#idle = listening ? [byId("listen"), byId("watch")].map((button) => asStop(button)) : null;
   }
 
   #say(text) {
@@ -191,18 +192,15 @@ export class Headset {
   }
 
   async #test() {
-    const button = byId("test-sound");
-    button.disabled = true;
     byId("output-line").textContent = "";
     try {
-      if (this.#inBrowser) await playSample(chime(), chosenDevices().output);
-      else await call("POST", "/api/soundcard/test", {});
-      byId("output-line").textContent =
-        "You should have heard three notes. If you didn’t, choose another device and try again.";
+      const heard = await this.#player.toggle(byId("test-sound"), async (signal) => {
+        if (this.#inBrowser) await playSample(chime(), chosenDevices().output, signal);
+        else await call("POST", "/api/soundcard/test", {}, signal);
+      });
+      if (heard) byId("output-line").textContent = "You should have heard a chime. If you didn’t, choose another device and try again.";
     } catch (error) {
       byId("output-line").textContent = error.message;
-    } finally {
-      button.disabled = false;
     }
   }
 }

@@ -2,20 +2,19 @@
 
 import { call } from "../shared/api.js";
 import { chosenDevices } from "../audio/devices.js";
-import { Microphone } from "../audio/capture.js";
-import { base64, joined, playSample, wav } from "../audio/sample.js";
+import { Recorder } from "../audio/recorder.js";
+import { base64, playSample, wav } from "../audio/sample.js";
 import { byId, confirmDialog, element, icon } from "../shared/dom.js";
 
 const LONGEST = 30; // seconds of a recording that is made here
-const RATE = 24000;
 
 export class References {
   #form;
-  #microphone = new Microphone();
-  #recorded = []; // blocks of samples, while recording
+  #player;
 
-  constructor(form) {
+  constructor(form, player) {
     this.#form = form;
+    this.#player = player;
     form.addEventListener("change", () => this.#show());
     byId("add-reference").addEventListener("click", () => byId("reference-file").click());
     byId("reference-file").addEventListener("change", () => {
@@ -23,35 +22,14 @@ export class References {
       byId("reference-file").value = "";
       if (file) this.#add(file.name, file);
     });
-    byId("record-reference").addEventListener("click", () => (this.#microphone.open ? this.#stop() : this.#record()));
-    this.#microphone.addEventListener("block", ({ detail: { samples } }) => this.#heard(samples));
+    const recorder = new Recorder(byId("record-reference"), LONGEST);
+    byId("record-reference").addEventListener("click", () => recorder.toggle());
+    recorder.addEventListener("silent", ({ detail: { message } }) => this.#say(message));
+    recorder.addEventListener("second", ({ detail: { seconds } }) =>
+      this.#say(`Recording: ${seconds} of ${LONGEST} s. Read something aloud, in your usual voice.`),
+    );
+    recorder.addEventListener("made", ({ detail: { samples } }) => this.#add("My voice", wav(samples)));
     this.#showLibrary();
-  }
-
-  async #record() {
-    this.#recorded = [];
-    try {
-      await this.#microphone.start(chosenDevices().input || null);
-      byId("record-reference").setAttribute("aria-pressed", "true");
-      byId("record-reference").querySelector("span").textContent = "Stop recording";
-    } catch (error) {
-      this.#say(error.message);
-    }
-  }
-
-  #heard(samples) {
-    this.#recorded.push(samples);
-    const seconds = this.#recorded.reduce((sum, block) => sum + block.length, 0) / RATE;
-    const line = `Recording: ${Math.floor(seconds)} of ${LONGEST} s. Read something aloud, in your usual voice.`;
-    if (byId("reference-line").textContent !== line) this.#say(line);
-    if (seconds >= LONGEST) this.#stop();
-  }
-
-  async #stop() {
-    this.#microphone.stop();
-    byId("record-reference").setAttribute("aria-pressed", "false");
-    byId("record-reference").querySelector("span").textContent = "Record";
-    await this.#add("My voice", wav(joined(this.#recorded)));
   }
 
   /** The voices that csm-voice keeps: to hear, to speak as, to remove. */
@@ -63,9 +41,7 @@ export class References {
 
   #libraryRow({ name, note }) {
     const path = `/api/voices/library/${encodeURIComponent(name)}`;
-    const hear = button("play", `Hear ${name}`, () =>
-      this.#do(async () => playSample(await call("GET", path), chosenDevices().output), ""),
-    );
+    const hear = button("play", `Hear ${name}`, () => this.#hear(hear, path));
     const remove = button("bin", `Remove ${name}`, async () => {
       const text = "This permanently deletes the voice from csm-voice.";
       if (!(await confirmDialog({ title: `Remove ${name}?`, text, yes: "Remove" }))) return;
@@ -91,9 +67,7 @@ export class References {
     const name = { "aria-label": `Transcript of ${recording}` };
     const words = element("textarea", { value: text, rows: 2, maxLength: 2000, dir: "auto", ...name });
     words.addEventListener("change", () => this.#do(() => call("PUT", path, { text: words.value }), "Saved."));
-    const hear = button("play", `Hear ${recording}`, () =>
-      this.#do(async () => playSample(await call("GET", path), chosenDevices().output), ""),
-    );
+    const hear = button("play", `Hear ${recording}`, () => this.#hear(hear, path));
     const remove = button("bin", `Remove ${recording}`, () => this.#do(() => call("DELETE", path), "Removed."));
     const title = element("b", { textContent: recording });
     const head = element("div", { className: "reference-head" }, title, hear, remove);
@@ -106,6 +80,12 @@ export class References {
       const { text } = await call("POST", "/api/voice/references", { name, data: await base64(sound) });
       this.#say(text ? "Added. Check the transcript and correct any mistakes." : "Added. Type what is said in it.");
     });
+  }
+
+  async #hear(button, path) {
+    this.#say("");
+    const play = async (signal) => playSample(await call("GET", path, undefined, signal), chosenDevices().output, signal);
+    await this.#player.toggle(button, play).catch((error) => this.#say(error.message));
   }
 
   async #do(act, done) {

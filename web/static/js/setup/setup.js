@@ -1,6 +1,7 @@
 // The setup page: what each part of it does is in its own file; here they are put together.
 
 import { call } from "../shared/api.js";
+import { Player } from "../audio/player.js";
 import { playSample } from "../audio/sample.js";
 import { INSECURE } from "../audio/capture.js";
 import { chosenDevices } from "../audio/devices.js";
@@ -23,14 +24,15 @@ import { SettingsForm } from "./settings-form.js";
 if (!window.isSecureContext) tell(INSECURE, { key: "insecure", severity: "warning" });
 
 const form = new SettingsForm();
-const headset = new Headset(form);
+const player = new Player();
+const headset = new Headset(form, player);
 const engines = new EngineChoices(form);
 const download = new Download();
 const models = new Models(form, download);
 new RealEngines(form, models, engines, download);
 new Doctor().addEventListener("step", () => engines.showHealth());
 new Companion(form);
-new References(form);
+new References(form, player);
 const tools = new OwnTools(form);
 settingsFile(form);
 otherPrograms(form);
@@ -40,13 +42,13 @@ askingForModels();
 
 const GALLERY = 40; // voices that are shown one by one; more are a list
 
-function showVoices() {
+engines.addEventListener("voices", () => {
   const gallery = engines.voices.length > 1 && engines.voices.length <= GALLERY;
   byId("voice-gallery").hidden = !gallery;
   byId("voice-list").hidden = gallery;
-  if (gallery) showGallery();
-  else listVoices();
-}
+  byId("voices").replaceChildren(...(gallery ? [{ name: "", label: "Default voice" }, ...engines.voices].map(voiceRow) : []));
+  listVoices();
+});
 
 function listVoices() {
   const select = byId("voice.name");
@@ -57,42 +59,33 @@ function listVoices() {
   select.replaceChildren(...options);
 }
 
-function showGallery() {
-  const { name } = form.settings.voice;
-  const held = document.activeElement?.closest("#voices") && document.activeElement.dataset.voice;
-  const rows = [{ name: "", label: "Default voice" }, ...engines.voices].map((voice) => {
-    const radio = element("input", { type: "radio", name: "voice.name", value: voice.name, checked: voice.name === name });
-    radio.dataset.setting = "voice.name";
-    const label = { type: "button", textContent: "Hear it", "aria-label": `Hear it: ${voice.label}` };
-    const hearIt = element("button", label);
-    hearIt.dataset.voice = voice.name;
-    hearIt.addEventListener("click", async () => {
-      if (await form.save("voice.name", voice.name)) await hear();
-    });
-    return element("li", {}, element("label", {}, radio, voice.label), hearIt);
-  });
-  byId("voices").replaceChildren(...rows);
-  if (typeof held === "string") byId("voices").querySelector(`[data-voice="${CSS.escape(held)}"]`)?.focus();
+function voiceRow({ name, label }) {
+  const checked = name === form.settings.voice.name;
+  const radio = element("input", { type: "radio", name: "voice.name", value: name, checked });
+  radio.dataset.setting = "voice.name";
+  const hearIt = element("button", { type: "button", textContent: "Hear it", "aria-label": `Hear it: ${label}` });
+  hearIt.addEventListener("click", () =>
+    hear(hearIt, async () => form.settings.voice.name === name || (await form.save("voice.name", name))),
+  );
+  return element("li", {}, element("label", {}, radio, label), hearIt);
 }
 
-engines.addEventListener("voices", showVoices);
-
-async function hear() {
-  const button = byId("hear");
-  button.disabled = true;
+/** The sample sentence, once the voice is chosen (where `choose` resolves to true). */
+async function hear(button, choose = () => true) {
   byId("hear-error").textContent = "";
   try {
-    const text = byId("hear-text").value.trim();
-    if (form.settings.audio.place === "soundcard") await call("POST", "/api/soundcard/hear", { text });
-    else await playSample(await call("POST", "/api/voice/hear", { text }), chosenDevices().output);
+    await player.toggle(button, async (signal) => {
+      if (!(await choose()) || signal.aborted) return;
+      const text = byId("hear-text").value.trim();
+      if (form.settings.audio.place === "soundcard") await call("POST", "/api/soundcard/hear", { text }, signal);
+      else await playSample(await call("POST", "/api/voice/hear", { text }, signal), chosenDevices().output, signal);
+    });
   } catch (error) {
     byId("hear-error").textContent = error.message;
-  } finally {
-    button.disabled = false;
   }
 }
 
-byId("hear").addEventListener("click", hear);
+byId("hear").addEventListener("click", () => hear(byId("hear")));
 
 // --- the first visit -------------------------------------------------------------------------------------------------
 
@@ -117,7 +110,7 @@ addEventListener("hashchange", follow);
 // --- to begin with ---------------------------------------------------------------------------------------------------
 
 form.addEventListener("change", () => {
-  showVoices();
+  listVoices();
   tools.load().catch((error) => tell(error.message, { key: "load", severity: "error" }));
   const { language: spoken } = form.settings.ears;
   if (language.value !== spoken && spoken) language.append(new Option(spoken, spoken, false, true));

@@ -1,7 +1,7 @@
 // The owner's tools: what comes with Parley, and MCP servers. What a server says of itself is shown as text.
 
 import { call } from "../shared/api.js";
-import { byId, confirmDialog, element } from "../shared/dom.js";
+import { byId, capital, confirmDialog, element } from "../shared/dom.js";
 
 const MAY = { allow: "Allowed", ask: "Ask first", off: "Off" };
 const STATES = { off: "Off", starting: "Starting…", ready: "Ready", failed: "Not working" };
@@ -88,7 +88,7 @@ export class OwnTools {
     const select = element("select", { id });
     for (const choice of Object.keys(MAY)) select.append(new Option(MAY[choice], choice, false, choice === permission));
     select.addEventListener("change", () => save(select.value));
-    const shown = (title ?? name).replaceAll("_", " ");
+    const shown = capital((title ?? name).replaceAll("_", " "));
     const words = element("label", { for: id }, element("b", { textContent: shown, dir: "auto" }));
     if (description) words.append(" ", element("span", { className: "small quiet", textContent: description.slice(0, 160), dir: "auto" }));
     if (usual === "ask" && permission === "allow")

@@ -36,12 +36,15 @@ async function reach(path, options) {
   return response;
 }
 
-/** Call the API with a JSON body or a Blob of JSON lines; resolves to the answer's JSON or Blob. Throws ApiError. */
-export async function call(method, path, body) {
+/**
+ * Call the API with a JSON body or a Blob of JSON lines; resolves to the answer's JSON or Blob. `signal` calls it off.
+ * Throws ApiError.
+ */
+export async function call(method, path, body, signal) {
   const headers = {};
   if (method !== "GET") headers["Content-Type"] = body instanceof Blob ? "application/jsonl" : "application/json";
   const sent = body === undefined || body instanceof Blob ? body : JSON.stringify(body);
-  const response = await reach(path, { method, headers, body: sent });
+  const response = await reach(path, { method, headers, body: sent, signal });
   if (response.status === 204) return null;
   const [type] = (response.headers.get("Content-Type") ?? "").split(";");
   return type === "application/json" ? response.json() : response.blob();

@@ -31,6 +31,26 @@ export function setIcon(node, name) {
   node.querySelector("use").setAttribute("href", `#icon-${name}`);
 }
 
+/** Make the button of what has begun its Stop, as wide as before; returns what makes it itself again. */
+export function asStop(button, words = "Stop") {
+  const name = button.getAttribute("aria-label");
+  const drawing = button.querySelector("use");
+  const text = drawing ? button.querySelector("span") : button;
+  const before = [drawing?.getAttribute("href"), text?.textContent];
+  button.style.minWidth = `${button.offsetWidth}px`;
+  button.classList.add("running");
+  if (drawing) setIcon(button, "stop");
+  if (text) text.textContent = words;
+  if (name) button.setAttribute("aria-label", name.replace(/^Hear( it)?/, words)); // “Hear clip 3”
+  return () => {
+    button.style.minWidth = "";
+    button.classList.remove("running");
+    if (drawing) drawing.setAttribute("href", before[0]);
+    if (text) text.textContent = before[1];
+    if (name) button.setAttribute("aria-label", name);
+  };
+}
+
 /** Show a level of 0 to 1 on a `.meter`, on a scale that follows the ear: 0 is -50 dB and less. */
 export function showLevel(meter, peak) {
   const share = loudness(peak);
@@ -52,6 +72,9 @@ export const speakerName = (speaker) => (Object.hasOwn(SPEAKERS, speaker) ? SPEA
 /** What stands between backticks is for the terminal, and shown as that. */
 export const withCommands = (text) =>
   text.split("`").map((part, number) => (number % 2 ? element("code", { textContent: part }) : part));
+
+/** With a capital letter, as a sentence or a name begins. */
+export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 /** "0.42 s" */
 export const seconds = (value) => `${value.toFixed(2)} s`;

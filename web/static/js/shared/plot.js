@@ -1,14 +1,10 @@
-// Curves over one axis, drawn as SVG: a figure with its curves named, and a sentence for those who hear the page.
+// Curves over one axis, drawn as SVG: a figure with its curves named, and a sentence for those who hear the page. The
+// drawing takes whatever width there is; lines and letters keep theirs.
 
 import { element } from "./dom.js";
 
 const SVG = "http://www.w3.org/2000/svg";
-const WIDTH = 320;
-const HEIGHT = 150;
-const LEFT = 46; // for the numbers beside the axis
-const RIGHT = 8;
-const ABOVE = 8;
-const BELOW = 22;
+const FULL = 100; // of the drawing's own units, each way
 const FEW = 40; // points that are drawn as dots, too
 
 /**
@@ -24,25 +20,22 @@ export function plot(title, curves, { ends, spoken, form = short, x = [], y = []
   const known = curves.flatMap(({ points }) => points.filter(([, value]) => value !== null));
   const across = range([...known.map(([at]) => at), ...x]);
   const up = range([...known.map(([, value]) => value), ...y]);
-  const left = (at) => LEFT + across.share(at) * (WIDTH - LEFT - RIGHT);
-  const top = (value) => ABOVE + (1 - up.share(value)) * (HEIGHT - ABOVE - BELOW);
+  const left = (at) => across.share(at) * FULL;
+  const top = (value) => (1 - up.share(value)) * FULL;
 
-  const drawing = node("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": spoken });
-  for (const value of new Set([up.low, up.high])) {
-    drawing.append(node("line", { class: "grid", x1: LEFT, x2: WIDTH - RIGHT, y1: top(value), y2: top(value) }));
-    drawing.append(text(form(value), LEFT - 6, top(value) + 4, "end"));
-  }
-  drawing.append(text(ends[0], LEFT, HEIGHT - 4, "start"), text(ends[1], WIDTH - RIGHT, HEIGHT - 4, "end"));
+  const bounds = [...new Set([up.high, up.low])];
+  const drawing = node("svg", { viewBox: `0 0 ${FULL} ${FULL}`, preserveAspectRatio: "none", role: "img", "aria-label": spoken });
+  for (const value of bounds) drawing.append(node("line", { class: "grid", x1: 0, x2: FULL, y1: top(value), y2: top(value) }));
   curves.forEach(({ points }, number) => {
     const kind = `curve-${number}`;
     for (const piece of pieces(points)) {
-      const places = piece.map(([at, value]) => [left(at).toFixed(1), top(value).toFixed(1)]);
+      const places = piece.map(([at, value]) => [left(at).toFixed(2), top(value).toFixed(2)]);
       if (places.length > 1) drawing.append(node("polyline", { class: kind, points: places.map((at) => at.join(",")).join(" ") }));
       const dots = places.length === 1 || points.length < FEW ? places : [];
-      for (const [cx, cy] of dots) drawing.append(node("circle", { class: kind, cx, cy, r: 2 }));
+      for (const [x, y] of dots) drawing.append(node("line", { class: `dot ${kind}`, x1: x, x2: x, y1: y, y2: y }));
     }
   });
-  const mark = node("line", { class: "mark", y1: ABOVE, y2: HEIGHT - BELOW, visibility: "hidden" });
+  const mark = node("line", { class: "mark", y1: 0, y2: FULL, visibility: "hidden" });
   drawing.append(mark);
 
   const named = curves.map(({ label }, number) => {
@@ -50,7 +43,9 @@ export function plot(title, curves, { ends, spoken, form = short, x = [], y = []
     return { value, key: element("span", { className: `key key-${number}` }, label, " ", value) };
   });
   const keys = named.map(({ key }) => key);
-  const figure = element("figure", {}, element("figcaption", {}, element("b", { textContent: title }), ...keys), drawing);
+  const axes = [scale("up", bounds.map(form)), scale("across", ends)];
+  const caption = element("figcaption", {}, element("b", { textContent: title }), ...keys);
+  const figure = element("figure", {}, caption, element("div", { className: "plot" }, drawing, ...axes));
   figure.at = (at) => {
     if (at === null) {
       mark.setAttribute("visibility", "hidden");
@@ -65,7 +60,7 @@ export function plot(title, curves, { ends, spoken, form = short, x = [], y = []
   };
   figure.under = (clientX) => {
     const { left: edge, width } = drawing.getBoundingClientRect();
-    const share = (((clientX - edge) / width) * WIDTH - LEFT) / (WIDTH - LEFT - RIGHT);
+    const share = (clientX - edge) / width;
     return across.low + Math.min(1, Math.max(0, share)) * (across.high - across.low);
   };
   return figure;
@@ -91,10 +86,10 @@ function range(values) {
 export const short = (value) =>
   Math.abs(value) < 0.01 && value !== 0 ? value.toExponential(0) : Number(value.toPrecision(3)).toString();
 
-function text(words, x, y, anchor) {
-  const made = node("text", { x, y, "text-anchor": anchor });
-  made.textContent = words;
-  return made;
+/** What stands beside an axis, which the drawing's own sentence says to those who hear it. */
+function scale(side, words) {
+  const texts = words.map((each) => element("span", { textContent: each }));
+  return element("div", { className: `scale ${side} small quiet figures`, "aria-hidden": "true" }, ...texts);
 }
 
 function node(tag, attributes) {

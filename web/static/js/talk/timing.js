@@ -47,7 +47,7 @@ export function showTiming(record) {
   totals.splice(0, Math.max(0, totals.length - KEPT));
   byId("timing-total").textContent = `Answered in ${seconds(total)}`;
   byId("timing-median").textContent =
-    totals.length > 1 ? `median of ${totals.length}: ${seconds(median(totals))}` : "the first in this conversation";
+    totals.length > 1 ? `median of ${totals.length}: ${seconds(median(totals))}` : "first answer";
   byId("timing-bar").replaceChildren(...steps.slice(1).map(({ time, tint }) => tinted("span", tint, { time })));
   byId("timing-parts").replaceChildren(
     ...steps.map(({ mark, words, tint, time }) =>

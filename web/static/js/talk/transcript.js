@@ -1,6 +1,6 @@
 // What was said, as a script: who in the margin, what in the text. It follows the end unless the reader scrolled up.
 
-import { element, speakerName } from "../shared/dom.js";
+import { capital, element, speakerName } from "../shared/dom.js";
 
 // Causes of the end of a reply, as the user of this page sees them.
 const CAUSES = {
@@ -8,7 +8,6 @@ const CAUSES = {
   "the user typed": "You interrupted by typing",
 };
 const cause = (why) => CAUSES[why] ?? (why.startsWith("the user") ? "You interrupted" : capital(why));
-const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 const ANNOUNCED = 3; // kept for those who hear the page: more would be read twice by who walks through it
 const TOGETHER = 400; // ms: sentences that come at once are said as one, as readers may turn their order around
 const AT_END = 80; // px from the end that still count as being there

@@ -2,6 +2,7 @@
 
 import { call } from "../shared/api.js";
 import { chosenDevices } from "../audio/devices.js";
+import { Player } from "../audio/player.js";
 import { playSample } from "../audio/sample.js";
 import { byId, element, icon } from "../shared/dom.js";
 
@@ -9,6 +10,7 @@ const SHOWN = 50; // clips at first, and more each time
 
 export class Clips {
   #page;
+  #player = new Player();
   #most = SHOWN;
   #shown = "";
 
@@ -51,7 +53,10 @@ export class Clips {
     hear.addEventListener("click", async () => {
       byId("clip-error").textContent = "";
       try {
-        await playSample(await call("GET", `/api/teaching/${encodeURIComponent(this.#page.lesson.id)}${rest}`), chosenDevices().output);
+        const path = `/api/teaching/${encodeURIComponent(this.#page.lesson.id)}${rest}`;
+        await this.#player.toggle(hear, async (signal) =>
+          playSample(await call("GET", path, undefined, signal), chosenDevices().output, signal),
+        );
       } catch (error) {
         byId("clip-error").textContent = error.message;
       }

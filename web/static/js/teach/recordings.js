@@ -1,19 +1,15 @@
 // The recordings: dropped, chosen or made here, sent one after the other, listed, removed, and prepared.
 
 import { ApiError, sendForm } from "../shared/api.js";
-import { chosenDevices } from "../audio/devices.js";
-import { Microphone } from "../audio/capture.js";
+import { Recorder } from "../audio/recorder.js";
 import { wav } from "../audio/sample.js";
 import { byId, element, icon } from "../shared/dom.js";
 
 const LONGEST = 600; // seconds of a recording that is made here
-const RATE = 24000;
 
 export class Recordings {
   #page;
-  #microphone = new Microphone();
-  #recorded = []; // blocks of samples, while recording
-  #samples = 0;
+  #recorder = new Recorder(byId("record"), LONGEST);
   #sending = false;
   #shown = "";
 
@@ -26,8 +22,18 @@ export class Recordings {
       byId("files").value = "";
       this.#send(files);
     });
-    byId("record").addEventListener("click", () => (this.#microphone.open ? this.#stop() : this.#record()));
-    this.#microphone.addEventListener("block", ({ detail: { samples } }) => this.#heard(samples));
+    byId("record").addEventListener("click", () => {
+      byId("recordings-error").textContent = "";
+      this.#recorder.toggle();
+    });
+    this.#recorder.addEventListener("silent", ({ detail: { message } }) => (byId("recordings-error").textContent = message));
+    this.#recorder.addEventListener("second", ({ detail: { seconds } }) => {
+      const clock = `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
+      byId("recordings-line").textContent = `Recording: ${clock}. Read something aloud, and pause between sentences.`;
+    });
+    this.#recorder.addEventListener("made", ({ detail: { samples } }) =>
+      this.#send([new File([wav(samples)], "recorded-here.wav")]),
+    );
     const drop = byId("drop");
     for (const kind of ["dragover", "dragleave", "drop"]) {
       drop.addEventListener(kind, (event) => {
@@ -41,50 +47,12 @@ export class Recordings {
     );
   }
 
-  async #record() {
-    this.#recorded = [];
-    this.#samples = 0;
-    byId("recordings-error").textContent = "";
-    try {
-      await this.#microphone.start(chosenDevices().input || null);
-      this.#recording(true);
-    } catch (error) {
-      byId("recordings-error").textContent = error.message;
-    }
-  }
-
-  #recording(on) {
-    byId("record").setAttribute("aria-pressed", String(on));
-    byId("record").querySelector("span").textContent = on ? "Stop recording" : "Record";
-  }
-
-  #heard(samples) {
-    this.#recorded.push(samples);
-    this.#samples += samples.length;
-    const seconds = Math.floor(this.#samples / RATE);
-    const line = `Recording: ${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}. Read something aloud, and pause between sentences.`;
-    if (byId("recordings-line").textContent !== line) byId("recordings-line").textContent = line;
-    if (seconds >= LONGEST) this.#stop();
-  }
-
-  async #stop() {
-    this.#microphone.stop();
-    this.#recording(false);
-    const samples = new Int16Array(this.#samples);
-    let at = 0;
-    for (const block of this.#recorded) {
-      samples.set(block, at);
-      at += block.length;
-    }
-    this.#recorded = [];
-    await this.#send([new File([wav(samples)], "recorded-here.wav")]);
-  }
-
   /** Texts after the recordings; what cannot be taken is said, and the others are sent all the same. */
   async #send(files) {
     if (!files.length || this.#sending || !this.#page.lesson) return;
     this.#sending = true;
     const troubles = [];
+    let taken = 0;
     const voice = this.#page.lesson.id;
     const bar = byId("sending");
     byId("recordings-error").textContent = "";
@@ -94,14 +62,15 @@ export class Recordings {
       bar.value = number / files.length;
       try {
         await sendForm("/api/teaching/recordings", { voice, file });
+        taken += 1;
       } catch (error) {
         if (!(error instanceof ApiError)) throw error;
         troubles.push(error.message);
+        if ([409, 507].includes(error.status)) break; // there is no room for the others either
       }
     }
     bar.hidden = true;
     this.#sending = false;
-    const taken = files.length - troubles.length;
     byId("recordings-line").textContent = taken === 1 ? "Added." : taken ? `${taken} files added.` : "";
     byId("recordings-error").textContent = troubles.join(" ");
     await this.#page.refresh();
@@ -110,7 +79,7 @@ export class Recordings {
   #show() {
     const { overview, lesson, busy } = this.#page;
     if (!lesson) return;
-    for (const id of ["add", "record"]) byId(id).disabled = busy && !this.#microphone.open;
+    for (const id of ["add", "record"]) byId(id).disabled = busy && !this.#recorder.running;
     byId("prepare").disabled = !lesson.recordings.length || overview.work?.under_way === true || overview.needs.model !== "";
     byId("prepare").classList.toggle("primary", lesson.clips.length === 0);
     byId("whisper-line").textContent = overview.needs.whisper
@@ -118,7 +87,7 @@ export class Recordings {
       : "They’re cut at pauses. Whisper isn’t on this computer, so you write down what is said yourself; or download it in Setup first.";
     byId("check-voice-hint").textContent = overview.needs.encoder
       ? "Clips that don’t sound like the others are left out."
-      : "Clips that don’t sound like the others are left out, and likeness is measured. Downloads the speaker encoder once (17 MB, from PyPI).";
+      : "Clips that don’t sound like the others are left out, and the similarity to the speaker is measured. This downloads the speaker encoder once (17 MB, from PyPI).";
     const state = JSON.stringify([lesson.id, lesson.recordings, busy]);
     if (state === this.#shown) return;
     this.#shown = state;

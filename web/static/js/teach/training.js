@@ -2,6 +2,7 @@
 
 import { call } from "../shared/api.js";
 import { chosenDevices } from "../audio/devices.js";
+import { Player } from "../audio/player.js";
 import { playSample } from "../audio/sample.js";
 import { byId, confirmDialog, element, icon } from "../shared/dom.js";
 import { plots } from "./plots.js";
@@ -11,6 +12,7 @@ const DISK = 2; // GB that checkpoints of a voice take: weights and optimiser of
 
 export class Training {
   #page;
+  #player = new Player();
   #lesson = null; // whose figures are in the form
   #shown = "";
 
@@ -89,8 +91,10 @@ export class Training {
     hear.addEventListener("click", async () => {
       byId("use-error").textContent = "";
       try {
-        const id = encodeURIComponent(this.#page.lesson.id);
-        await playSample(await call("GET", `/api/teaching/${id}/samples/${encodeURIComponent(file)}`), chosenDevices().output);
+        const path = `/api/teaching/${encodeURIComponent(this.#page.lesson.id)}/samples/${encodeURIComponent(file)}`;
+        await this.#player.toggle(hear, async (signal) =>
+          playSample(await call("GET", path, undefined, signal), chosenDevices().output, signal),
+        );
       } catch (error) {
         byId("use-error").textContent = error.message;
       }

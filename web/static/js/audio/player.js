@@ -1,0 +1,32 @@
+// Sounds that a button plays: while one plays its button is a Stop, and another button's sound takes its place.
+
+import { asStop } from "../shared/dom.js";
+
+export class Player {
+  #button = null; // whose sound plays
+  #stop = null; // ends it
+
+  /**
+   * For the click of `button`: play its sound, or end it where it plays.
+   * @param {(signal: AbortSignal) => Promise<void>} play  resolves when it was heard, or soon after the signal
+   * Resolves to whether it was heard to its end. Throws what `play` does, unless it was stopped.
+   */
+  async toggle(button, play) {
+    const before = this.#button;
+    this.#stop?.abort();
+    if (before === button) return false;
+    const stop = new AbortController();
+    [this.#button, this.#stop] = [button, stop];
+    const asBefore = asStop(button);
+    try {
+      await play(stop.signal);
+      return !stop.signal.aborted;
+    } catch (error) {
+      if (!stop.signal.aborted) throw error;
+      return false;
+    } finally {
+      asBefore();
+      if (this.#stop === stop) this.#button = this.#stop = null;
+    }
+  }
+}
