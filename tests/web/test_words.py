@@ -14,7 +14,8 @@ def test_what_is_said_to_be_on_the_setup_page_is_there() -> None:
     named: set[str] = set()
     for room in ("config", "pipeline", "rag", "start", "web"):
         for file in (ROOT / room).rglob("*.py"):
-            named.update(re.findall(r"under (?:“([A-Z][^”{]+)”|([A-Z][A-Za-z-]+)[,.])", file.read_text("utf-8")))
-    lacking = {one or other for one, other in named} - parts
+            found = re.finditer(r"under (?:“([A-Z][^”{]+)”|([A-Z][A-Za-z-]+)[,.])", file.read_text("utf-8"))
+            named.update(match[1] or match[2] for match in found)
+    lacking = named - parts
     assert named
     assert not lacking, f"sentences name {lacking}, which the setup page does not have"

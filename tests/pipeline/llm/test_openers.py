@@ -73,12 +73,15 @@ def test_it_comes_at_once_and_whoever_leaves_then_ends_the_writing() -> None:
     virtual_time.run(scene())
 
 
+def broken() -> str:
+    raise EngineError("It ended.")
+
+
 def test_what_goes_wrong_after_it_is_told() -> None:
     async def scene() -> list[str]:
         async def fails() -> AsyncGenerator[str | Truncated, None]:
             await asyncio.sleep(1)
-            raise EngineError("It ended.")
-            yield ""
+            yield broken()
 
         told = []
         with pytest.raises(EngineError, match="It ended"):

@@ -15,7 +15,7 @@ from web.gateway.serve import GatewayOptions, lacking, serve_gateway
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"header": "X-User"}, "Anyone could name themselves in X-User: say with --proxy"),
+        ({"header": "X-User"}, "Anyone could claim to be any user with X-User: name the trusted proxy with --proxy"),
         ({"proxies": ("nonsense",)}, "is not an address"),
         ({"public": ("nonsense",)}, "nonsense"),
         ({"profile": "nonsense"}, "The profile nonsense is not part of this version"),
@@ -35,7 +35,7 @@ def test_what_is_wrong_is_told_and_nothing_is_served(
 def test_a_file_of_users_that_is_damaged_lets_nobody_in(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "users.json").write_text("{")
     assert serve_gateway(GatewayOptions(data=tmp_path, port=0)) == 1
-    assert "mend it" in capsys.readouterr().err
+    assert "correct it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
