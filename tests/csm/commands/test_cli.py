@@ -283,7 +283,7 @@ Ben: So be it.
             ("Anna: Hello.\nWhat is this", "Line 2 should be"),
             ("Anna: \N{GRINNING FACE}", "Line 1: Anna cannot say this"),
             ("Anna = nobody\nAnna: Hello.", "no voice 'nobody'"),
-            ("Anna = a\nAnna = b\nAnna: Hello.", "Line 2: Anna has the voice a already"),
+            ("Anna = a\nAnna = b\nAnna: Hello.", "Line 2: Anna already has the voice a"),
         ],
     )
     def test_scripts_that_are_none(

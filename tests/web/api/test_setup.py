@@ -497,4 +497,4 @@ def test_what_is_downloaded_fits_or_is_said(tmp_path: Path, monkeypatch: pytest.
     small = machine(free_disk_bytes=1 * GB)
     proposed = _proposed(propose(small), small, [_row(model, small, Settings()) for model in MODELS])
     assert not proposed["room"]
-    assert proposed["room_why"] == "9.2 GB to download, and the disk has 1.0 GB free."
+    assert proposed["room_why"] == "9.2 GB to download, but the disk has only 1.0 GB free."

@@ -15,7 +15,7 @@ from web.gateway.serve import GatewayOptions, lacking, serve_gateway
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"header": "X-User"}, "Anyone could name themselves in X-User: say with --proxy"),
+        ({"header": "X-User"}, "Anyone could claim to be any user with X-User: name the trusted proxy with --proxy"),
         ({"proxies": ("nonsense",)}, "is not an address"),
         ({"public": ("nonsense",)}, "nonsense"),
         ({"profile": "nonsense"}, "The profile nonsense is not part of this version"),
