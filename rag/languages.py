@@ -11,7 +11,7 @@ from collections.abc import Callable, Container, Mapping
 from datetime import date
 from functools import cached_property
 
-from rag.lexical import ASKING, WORD, paired, words
+from rag.lexical import ASKING, words
 from rag.when import Phrase, phrases
 
 NUMBERS = "one two three four five six seven eight nine ten eleven twelve".split()
@@ -89,8 +89,8 @@ class Language:
     def telling(self, text: str, names: Container[str]) -> list[str]:
         """The words of a question that neither ask nor name a speaker."""
         if not self._stems:
-            text = paired(self._asked.sub(" ", text))
-        return [word for word in WORD.findall(text.lower()) if word not in self.asking and word not in names]
+            text = self._asked.sub(" ", text)
+        return [word for word in words(text) if word not in self.asking and word not in names]
 
     @cached_property
     def stem(self) -> Callable[[str], str] | None:

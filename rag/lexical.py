@@ -39,7 +39,7 @@ def spaced(text: str) -> str:
 
 
 def paired(text: str) -> str:
-    """With spaces between Chinese characters in pairs, where two stand together: what to look for."""
+    """With spaces between Chinese characters in pairs, where two stand together: for who looks for few turns only."""
     return HAN.sub(lambda run: f" {' '.join(_pairs(run[0]) or run[0])} ", text)
 
 

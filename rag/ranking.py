@@ -33,24 +33,19 @@ Positions = NDArray[np.intp]
 K1, B = 1.2, 0.75
 
 WEIGHTS: dict[str, float] = {
-    "meaning": 0.157,
-    "meaning_in_context": 0.622,
-    "meaning_of_episode": 0.404,
-    "words": 0.415,
-    "words_covered_around": 0.023,
-    "words_of_episode": 2.053,
-    "related": 1.229,
-    "related_around": 4.202,
-    "said_by_named": 1.223,
-    "names_named": -0.377,
-    "about_oneself": 0.384,
-    "asks": -0.525,
-    "content": 0.506,
-    "time_wanted": 2.053,
-    "name_wanted": 1.820,
-    "said_then": 3.966,
-    "speaks_of_then": 1.013,
-    "said_soon_after": 1.739,
+    "meaning": 0.225,
+    "meaning_in_context": 0.576,
+    "meaning_of_episode": 0.491,
+    "words_of_episode": 1.884,
+    "related": 2.086,
+    "related_around": 3.164,
+    "said_by_named": 0.875,
+    "asks": -0.623,
+    "content": 0.603,
+    "time_wanted": 1.665,
+    "name_wanted": 1.354,
+    "said_then": 3.757,
+    "speaks_of_then": 1.351,
 }
 """Fitted by `benchmarks/memory.py --fit` (a listwise logistic regression; docs/MEMORY.md says how)."""
 
@@ -126,11 +121,10 @@ def sketch(
     meaning: Mapping[int, float],
     in_context: Mapping[int, float],
     hits: WordHits,
-    by_words: Floats,
 ) -> dict[str, Floats]:
     """The features [candidates] that need no text.
 
-    `meaning`, `in_context`: position to cosine, the nearest only. `by_words`: BM25 of all turns.
+    `meaning`, `in_context`: position to cosine, the nearest only.
     """
     turn, context = _dense(meaning, candidates), _dense(in_context, candidates)
     all_idf = sum(hits.idf.values()) or 1.0
@@ -144,7 +138,6 @@ def sketch(
         "meaning": turn * 10,
         "meaning_in_context": context * 10,
         "meaning_of_episode": _highest(turn, catalogue["episode"][candidates]) * 10,
-        "words": by_words[candidates] / max(float(by_words.max(initial=0.0)), 1e-6),
         "words_covered": (alone * idf).sum(0) / all_idf,
         "words_rare": alone[hits.rare(catalogue)].max(0, initial=0.0),
         "words_covered_around": ((counts > 0) * idf).sum(0) / all_idf,
@@ -172,10 +165,6 @@ class Candidate:
     @cached_property
     def language(self) -> Language | None:
         return language_of(self.row.text[:LONGEST])
-
-    @cached_property
-    def about_oneself(self) -> bool:
-        return bool((_SELF if self.language is None else self.language.mine).search(self.row.text))
 
     @property
     def asks(self) -> bool:
@@ -210,12 +199,9 @@ def describe(
 ) -> dict[str, Floats]:
     """The features [candidates] of the texts. `around`: by position the candidates, those before and those after."""
     turns = [around[here] for here in candidates.tolist()]
-    names = [name.lower() for name in question.about]
     nowhere = np.zeros(len(turns))
     return {
         **_related(catalogue, candidates, around, hits, vocabulary),
-        "names_named": _where(any(name in turn.row.text.lower() for name in names) for turn in turns),
-        "about_oneself": _where(turn.about_oneself for turn in turns),
         "asks": _where(turn.asks for turn in turns),
         "time_wanted": _where(turn.holds_time for turn in turns) if question.wants_time else nowhere,
         "name_wanted": _where(turn.holds_name for turn in turns) if question.wants_name else nowhere,
@@ -289,16 +275,12 @@ def _related(
 
 
 def _said(question: Question, days: NDArray[np.int32]) -> dict[str, Floats]:
-    """Said on the days asked for, or within ten days after them."""
-    then, after = np.zeros(len(days)), np.zeros(len(days))
+    """Said on the days asked for."""
+    then = np.zeros(len(days))
     for day in np.unique(days) if question.spans else ():
         on = date.fromordinal(int(day))
-        lately = Span(date.fromordinal(max(int(day) - 10, 1)), on)
-        if any(asked.overlaps(Span(on, on)) for asked in question.spans):
-            then[days == day] = 1.0
-        elif any(asked.days <= 40 and asked.overlaps(lately) for asked in question.spans):
-            after[days == day] = 1.0
-    return {"said_then": then, "said_soon_after": after}
+        then[days == day] = any(asked.overlaps(Span(on, on)) for asked in question.spans)
+    return {"said_then": then}
 
 
 def _meant(question: Question, turns: Sequence[Candidate]) -> Floats:
@@ -309,7 +291,6 @@ def _meant(question: Question, turns: Sequence[Candidate]) -> Floats:
     return meant
 
 
-_SELF = re.compile(r"\b(I|I'm|I've|I'd|I'll|my|me|we|our|us)\b")
 _TIME = re.compile(
     r"\b([^\W_]+day|tonight|tomorrow|last|next|ago|weeks?|weekend|months?|years?|since|recently|soon|morning|january"
     r"|february|march|april|june|july|august|september|october|november|december|\d{4}|\d+(st|nd|rd|th))\b",

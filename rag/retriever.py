@@ -114,9 +114,7 @@ class Retriever:
         if exclude_conversation in catalogue.conversations:
             current = catalogue.conversations[exclude_conversation]
             candidates = candidates[catalogue["conversation"][candidates] != current]
-        known = sketch(
-            question, catalogue, candidates, meaning=meaning, in_context=in_context, hits=hits, by_words=by_words
-        )
+        known = sketch(question, catalogue, candidates, meaning=meaning, in_context=in_context, hits=hits)
         if len(candidates) > LOOKED_AT:
             best = np.sort(np.argpartition(-score(known, weights), LOOKED_AT)[:LOOKED_AT])
             best = np.union1d(best, np.nonzero(np.isin(candidates, claiming))[0])

@@ -96,6 +96,9 @@ def gateway_parser() -> argparse.ArgumentParser:
                              "repeated")  # fmt: skip
     parser.add_argument("--origin", action="append", default=[], metavar="URL",
                         help="a page on another site that may use the API; may be repeated")  # fmt: skip
+    parser.add_argument("--otlp", metavar="URL",
+                        help="send the times of everybody's turns, never their words, to this OpenTelemetry "
+                             "collector")  # fmt: skip
     parser.add_argument("--most", type=int, metavar="NUMBER",
                         help="conversations at once (default: as many as cores and memory allow)")  # fmt: skip
     parser.add_argument("--drain", type=float, default=3600.0, metavar="SECONDS",
@@ -195,6 +198,7 @@ def gateway(options: argparse.Namespace) -> int:
             origins=tuple(options.origin),
             public=tuple(options.public),
             proxies=tuple(options.proxy),
+            otlp=options.otlp,
         )
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,9 +63,11 @@ def _measure(given: Arguments) -> int:
     generator = load_csm_1b(pick_device(given.device), given.model)
     reference = None if given.no_reference else speaker.reference()
     held_out = lessons(given.data, generator.prompter, 0.0).held_out
-    for name, adapter in [("base model", None), *([("learnt", given.adapter)] if given.adapter else [])]:
-        if adapter is not None:
-            generator.use_adapter(adapter)
+    measured: list[tuple[str, Callable[[], None]]] = [("base model", lambda: None)]
+    if given.adapter is not None:  # one that does not fit is told now, and not after minutes with the base model
+        measured.append(("learnt", generator.prepared_adapter(given.adapter)))
+    for name, put in measured:
+        put()
         spoken = speak(generator, given.sentence or SENTENCES, given.speaker, reference, given.seed)
         losses = held_out_loss(generator.csm, held_out)
         told = f"{losses.code0:.3f} + {losses.depth:.3f}" if losses else "-"

@@ -175,7 +175,8 @@ class _Prepared:
         room = round(self._prompter.context * ROOM) - len(target)
         if room < 0:
             raise DatasetError(
-                f"The clip {clip.id} takes {len(target)} of the model's {self._prompter.context} rows. Drop it."
+                f"The clip {clip.id} takes {len(target)} of the model's {self._prompter.context} rows. "
+                f"Drop it in {CLIPS}."
             )
         heard: list[Tensor] = []
         for other in reversed(before):  # the nearest stay where not all have room

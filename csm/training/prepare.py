@@ -107,7 +107,7 @@ def prepare(
     notes: list[str] = []
     try:
         for recording in recordings:
-            for sound, start in _cut(recording, limits, notes):
+            for sound, start, text in _cut(recording, limits, notes):
                 clip = _known(sound, start, recording)
                 if clip.id in clips:
                     notes.append(
@@ -120,7 +120,7 @@ def prepare(
                 if (known := before.get(clip.id)) is not None:
                     clips[clip.id] = replace(clip, text=known.text, confidence=known.confidence, dropped=known.dropped)
                     continue
-                clips[clip.id] = judge(clip, sound, recording)
+                clips[clip.id] = judge(clip, sound, text)
                 tell(clips[clip.id])
                 if len(clips) % KEPT_EVERY == 0:
                     write_clips(folder, (before | clips).values())
@@ -148,8 +148,9 @@ def prepare(
     return prepared
 
 
-def _cut(recording: Recording, limits: Limits, notes: list[str]) -> Iterator[tuple[Tensor, float]]:
-    """The clips of a recording, float32 [samples] at 24 kHz, and where each begins, in seconds."""
+def _cut(recording: Recording, limits: Limits, notes: list[str]) -> Iterator[tuple[Tensor, float, str | None]]:
+    """The clips of a recording, float32 [samples] at 24 kHz; where each begins, in seconds; and what is said in it, as
+    far as that is known."""
     rest, at, voiced = torch.zeros(0), 0.0, False
     try:
         for part in recording.parts():
@@ -162,9 +163,9 @@ def _cut(recording: Recording, limits: Limits, notes: list[str]) -> Iterator[tup
             sound, rate = torch.cat((rest, part.sound.mean(dim=0))), part.rate
             first, last = trimmed(sound, rate)
             if part.last and not at and recording.text is not None and 0 < last - first <= limits.longest * rate:
-                cuts = [(first, last)]  # the whole text belongs to the whole of it
+                cuts, text = [(first, last)], recording.text  # the whole text belongs to the whole of it
             else:
-                cuts = pieces(sound, rate)
+                cuts, text = pieces(sound, rate), None
                 if recording.text is not None and cuts and not voiced:
                     notes.append(
                         f"{recording.source} is too long for one clip, so it was cut, and its text was not used."
@@ -174,7 +175,7 @@ def _cut(recording: Recording, limits: Limits, notes: list[str]) -> Iterator[tup
             goes_on = not part.last and bool(cuts) and cuts[-1][1] > len(sound) - rate
             after = cuts.pop()[0] if goes_on else len(sound)
             for begin, end in cuts:
-                yield as_mono(sound[begin:end], rate), at + begin / rate
+                yield as_mono(sound[begin:end], rate), at + begin / rate, text
             rest, at = sound[after:], at + after / rate
     except InvalidAudio as error:
         notes.append(f"{recording.source}: left out. {error}")
@@ -216,11 +217,10 @@ class _Judge:
     def __init__(self, transcribe: Transcriber | None, check_texts: bool, limits: Limits) -> None:
         self._transcribe, self._check, self._limits = transcribe, check_texts, limits
 
-    def __call__(self, clip: Clip, sound: Tensor, recording: Recording) -> Clip:
-        whole = recording.text is not None and clip.seconds <= self._limits.longest
+    def __call__(self, clip: Clip, sound: Tensor, text: str | None) -> Clip:
         if reason := self._unfit(clip, sound):
             return replace(clip, dropped=reason)
-        given = recording.text.strip() if whole and recording.text else None
+        given = text.strip() if text else None
         heard = None
         if self._transcribe is not None and (given is None or self._check):
             heard = self._transcribe(sound)

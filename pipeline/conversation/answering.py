@@ -122,6 +122,7 @@ def _prompt(
         now,
         settings.temperature,
         settings.max_tokens if request.max_tokens is None else request.max_tokens,
+        aloud=request.spoken,
         tools=(*request.tools, *own),
         speaker=speaker,
         tool_choice=request.tool_choice,

@@ -48,7 +48,8 @@ async def noticing(patient: Patient, tell: Tell) -> Verdict:
     figures = {"milliseconds_a_frame": round(each, 2), "speech_share": round(share, 2)}
     if max(silence) >= patient.settings.ears.sensitivity or share < 0.3:
         return Verdict("bad", f"It takes {share:.0%} of a question for speech, and silence for {max(silence):.0%} "
-                       "likely: set the sensitivity to half on the setup page.", seconds, figures)  # fmt: skip
+                       "likely: set the speech threshold to 50% on the setup page, under Turn-taking.",
+                       seconds, figures)  # fmt: skip
     return Verdict("good", f"A question is speech, silence is not; {each:.1f} ms for each 32 ms.", seconds, figures)
 
 

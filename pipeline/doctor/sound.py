@@ -20,7 +20,7 @@ FAINT = 0.02
 
 
 async def microphone(patient: Patient, tell: Tell) -> Verdict:
-    if (elsewhere := _elsewhere(patient)) is not None:
+    if (elsewhere := _elsewhere(patient, "Microphone")) is not None:
         return elsewhere
     tell("say something")
     try:
@@ -39,7 +39,7 @@ async def microphone(patient: Patient, tell: Tell) -> Verdict:
 
 
 async def headphones(patient: Patient, tell: Tell) -> Verdict:
-    if (elsewhere := _elsewhere(patient)) is not None:
+    if (elsewhere := _elsewhere(patient, "Sound")) is not None:
         return elsewhere
     tell("two notes")
     began = patient.clock()
@@ -66,9 +66,10 @@ def _decibels(peak: float) -> float:
     return 20 * math.log10(max(peak, 1e-5))
 
 
-def _elsewhere(patient: Patient) -> Verdict | None:
+def _elsewhere(patient: Patient, part: str) -> Verdict | None:
+    """`part`: of the setup page, where the browser's own is tried."""
     if patient.settings.audio.place == "browser":
-        return Verdict("skipped", "Your headset is the browser’s: try it under “Headset” on the setup page.")
+        return Verdict("skipped", f"Your headset is the browser’s: try it on the setup page, under {part}.")
     if patient.talking():
         return Verdict("skipped", "The conversation is using the sound card: close the talk page, then check again.")
     return None

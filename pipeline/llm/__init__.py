@@ -49,6 +49,8 @@ class Prompt:
     """Of the reply."""
     bare: bool = False
     """Leave out the time and the memories around the question."""
+    aloud: bool = False
+    """It is spoken while it is being written. A mind that needs longer may begin with a few words (openers.py)."""
     tools: tuple[Tool, ...] = ()
     """The tools that may be called. Engines that do not support tools ignore them."""
     speaker: str = USER

@@ -134,7 +134,7 @@ def test_what_follows_a_cut_line_is_whole(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("port", [65_536, 99_999, -1])
 def test_a_port_that_does_not_exist(port: int) -> None:
-    with pytest.raises(ServeError, match=rf"no port {port}: choose one"):
+    with pytest.raises(ServeError, match=rf"{port} is not a port: choose one"):
         listen("127.0.0.1", port)
 
 

@@ -49,7 +49,7 @@ def test_the_first_visit_leads_by_three_steps_to_a_talk(launch: Launch, open_pag
     expect(page).to_have_url(f"{fresh_server}/setup")
     expect(page.get_by_role("heading", name="Put on your headset")).to_be_visible()
     shown = page.get_by_role("heading", level=2)
-    expect(shown).to_have_text(["1Microphone", "2Sound", "3Start", "Better engines"])
+    expect(shown).to_have_text(["1 Microphone", "2 Sound", "3 Start", "Better engines"])
     page.get_by_role("button", name="Show all settings").click()
     expect(page.get_by_role("heading", name="Engines", exact=True)).to_be_visible()
     page.get_by_role("button", name="Start talking").click()

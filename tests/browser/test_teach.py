@@ -142,6 +142,11 @@ def test_what_is_there_is_shown_corrected_and_kept(
         page.locator("#files").set_input_files([*recordings(tmp_path, 1), tmp_path / "words.wav"])
         expect(page.locator("#recordings li")).to_have_count(1)
         expect(page.locator("#recordings-error")).to_contain_text("words.wav ")
+        page.get_by_role("button", name="Record", exact=True).click()
+        expect(page.locator("#recordings-line")).to_contain_text("Recording: 0:01.")
+        page.get_by_role("button", name="Stop recording").click()
+        expect(page.get_by_role("button", name="Remove recorded-here.wav")).to_be_visible()
+        expect(page.get_by_role("button", name="Record", exact=True)).to_be_visible()
         expect(page.get_by_role("navigation", name="Voices being taught")).to_contain_text(PERSON)
         page.get_by_role("button", name="Delete recordings and training").click()
         with page.expect_response(lambda response: response.request.method == "DELETE") as deleted:

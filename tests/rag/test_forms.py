@@ -90,7 +90,6 @@ def test_a_turn_speaks_of_its_own_yesterday(tmp_path: Path, words: WordEmbedder,
     turn = Candidate(Row("1", "user", said, NOON, "talk", 1), np.empty(0, np.intp))
     assert any(span.first == date(2026, 3, 1) for span in turn.told)
     assert turn.holds_time
-    assert turn.about_oneself
     with Memory(tmp_path, embedder=words) as memory:
         memory.remember("user", said, at=NOON)
         memory.settle()

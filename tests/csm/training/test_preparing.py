@@ -81,6 +81,13 @@ class TestCutting:
         lengths = [(last - first) / RATE for first, last in pieces(voice(70.0), RATE)]
         assert lengths[0] > 30 and sum(lengths) == pytest.approx(70, abs=0.5)
 
+    @pytest.mark.parametrize("noise", [-80, -55, -45, -40])
+    def test_a_room_that_is_not_silent_has_pauses_too(self, noise: float) -> None:
+        """dB; the voice is at −14, and what people record at home lies 25 to 35 above the room."""
+        sound = speech(4, 5, 6, 7, 3)
+        cuts = pieces(sound + 10 ** (noise / 20) * torch.randn(sound.shape, generator=torch.Generator()), RATE)
+        assert len(cuts) == len(pieces(sound, RATE)) == 4
+
     def test_silences(self) -> None:
         sound = speech(1, 1, pause=0.6)
         assert [round(first / RATE, 1) for first, _ in pauses(sound, RATE)] == [0.0, 1.6, 3.2]
@@ -241,6 +248,13 @@ class TestPrepare:
         assert [clip.source for clip in done.clips] == ["good.wav"]
         notes = "\n".join(done.notes)
         assert told in notes and "broken.wav" in notes and "too few clips" in notes
+
+    def test_the_text_of_a_long_recording_is_not_that_of_its_clips(self, tmp_path: Path) -> None:
+        write(tmp_path / "in" / "long.wav", speech(8, 9, 8, 9), "All that is said in half a minute and more.")
+        for options in ({}, {"check_texts": False}):
+            done = prepared(tmp_path / "in", tmp_path / f"out {len(options)}", **options)
+            assert {clip.text for clip in done.clips} == {WORDS}
+            assert "its text was not used" in "\n".join(done.notes)
 
     def test_a_long_recording_is_heard_in_parts_and_loses_nothing(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

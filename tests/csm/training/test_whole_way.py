@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ from csm.training.measure import Speaker, judge
 from csm.training.settings import Settings
 from csm.training.trainer import Step
 from csm.training.transcribing import Heard
-from tests.csm.tiny import voice, write_checkpoint
+from tests.csm.tiny import TINY, make_model, voice, write_checkpoint
 
 TEXT = "This is what is said in this one."
 TRAIN = ["data", "--out", "out", "--model", "model", "--device", "cpu", "--consent", "Anna", "--steps", "4", "--batch",
@@ -88,6 +89,10 @@ def test_prepare_train_speak_measure(
     measured = capsys.readouterr().out
     assert "ceiling, real to real" in measured and "base model" in measured and "learnt" in measured
     assert measured.count("held-out loss") == 2
+    write_checkpoint(Path("wider"), model=make_model(replace(TINY, decoder=replace(TINY.decoder, ffn=64))))
+    assert measure_command(["data", "--model", "wider", "--adapter", "out/adapter"]) == 2
+    told = capsys.readouterr()
+    assert "The adapter is for another model" in told.err and "base model" not in told.out
 
 
 @pytest.mark.slow

@@ -32,6 +32,7 @@ from web.gateway.accounts import Accounts
 from web.gateway.gateway import Gateway
 from web.gateway.serve import around, running
 from web.gateway.user import Lender
+from web.metrics.traces import Traces
 from web.places import Places
 from web.preconditions import listen
 from web.serve import Server, server_config
@@ -142,6 +143,7 @@ async def gateway_served(
     most: int = 20,
     patience_s: float = 30.0,
     idle_s: float = 300.0,
+    traces: Traces | None = None,
 ) -> AsyncIterator[RunningGateway]:
     """Serve until the block ends; several may share a folder."""
     engines, file = ScriptedLender(), data / "users.json"
@@ -151,7 +153,7 @@ async def gateway_served(
         memories: Any = QuickMemories()
         lender = Lender(lent, memories, lendable(settings or Settings()), Places(most), address.host)
         gateway = Gateway(lender, data / "users", Accounts.read(file), WATCHING, patience_s=patience_s, idle_s=idle_s)
-        app = around(gateway, address, [network(each) for each in proxies], header, running(gateway, file))
+        app = around(gateway, address, [network(each) for each in proxies], header, running(gateway, file, traces))
         listening = asyncio.Event()
         server = Server(server_config(app), listening.set)
         serving = asyncio.create_task(server._serve([listener]))  # serve() would take over pytest's signals

@@ -35,7 +35,7 @@ def test_what_is_wrong_is_told_and_nothing_is_served(
 def test_a_file_of_users_that_is_damaged_lets_nobody_in(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "users.json").write_text("{")
     assert serve_gateway(GatewayOptions(data=tmp_path, port=0)) == 1
-    assert "mend it" in capsys.readouterr().err
+    assert "correct it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ export class Headset {
     if (!Playback.canChooseOutput) {
       byId("output-line").textContent =
         "This browser plays through your system’s default output. Change it in your system’s sound settings.";
-    } else if (!inputs.some(({ label }) => label)) {
+    } else if (inputs.length && !inputs.some(({ label }) => label)) {
       byId("output-line").textContent = "Device names appear once you allow the microphone.";
     }
   }

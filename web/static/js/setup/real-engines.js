@@ -133,9 +133,9 @@ function side(prefix, label, line, ...more) {
   return element(
     "div",
     {},
-    element("span", { className: "small quiet", textContent: prefix }),
+    element("p", { className: "small quiet", textContent: prefix }),
     element("b", { textContent: label }),
-    element("span", { className: "small quiet", textContent: line }),
+    element("p", { className: "small quiet", textContent: line }),
     ...more,
   );
 }

@@ -47,10 +47,10 @@ function appearance() {
   if (!realtime.ready && failed) return ["waiting", "Not ready", "See the message at the top"];
   if (!realtime.ready) return ["waiting", "Getting ready…", ""];
   if (talking && asleep) return ["waiting", "Press the circle to continue", "Your browser needs a click before it plays sound"];
+  if (phase === "speaking") return ["speaking", "Speaking", talking ? waitingFor || "Talk over it to interrupt" : ""];
   if (talking && place === "browser" && !microphone.open) {
     return ["waiting", waitingFor ? "Waiting for the microphone" : "Opening the microphone…", waitingFor];
   }
-  if (phase === "speaking") return ["speaking", "Speaking", "Talk over it to interrupt"];
   if (phase === "thinking") return ["thinking", tools.running ? "Using a tool" : "Thinking", ""];
   if (talking && tools.asking) return ["listening", "Waiting for your answer", "Say yes or no"];
   if (!talking) return ["resting", "Ready when you are", ""];
