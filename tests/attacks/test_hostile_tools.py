@@ -103,7 +103,7 @@ async def test_schemas_that_servers_of_language_models_would_refuse() -> None:
         (tool,) = owner.tools()
         assert (tool.name, dict(tool.parameters)) == ("do", {"type": "object"})
     async with hostile("nonsense") as (_, server):
-        assert server.error.startswith("hostile does not speak MCP as it should")
+        assert server.error.startswith("hostile does not speak MCP correctly")
     async with hostile("deep") as (owner, server):
         assert server.state == "ready", server.error
         assert await call(owner) == "ok"

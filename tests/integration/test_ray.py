@@ -162,4 +162,4 @@ async def test_what_is_wrong_with_a_cluster_is_told_in_a_sentence(ray: RayCluste
     assert "with words_per_minute 175, and here it is 300" in await told(fast)
     nothing = settings(ray)
     nothing.cluster.url += "/nothing"
-    assert "has no replica of espeak that is free" in await told(nothing)
+    assert "has no free replica of espeak" in await told(nothing)

@@ -39,7 +39,7 @@ def test_without_mlx_it_says_so_and_speaks_all_the_same(
     asked = ["--model", model, "--text", "Hello", "--max-audio-length-ms", "400", "--seed", "1"]
     assert generate_mlx_command(asked) == 0
     said = capsys.readouterr().err
-    assert "MLX" in said and "is not installed, so csm-generate speaks." in said
+    assert "MLX" in said and "is not installed, so csm-generate is used instead." in said
     expected = load_csm_1b("cpu", model).generate("Hello", 0, [], 400, seed=1)
     assert torch.from_numpy(soundfile.read("audio.wav", dtype="float32")[0]).allclose(expected.clamp(-1, 1), atol=1e-4)
 

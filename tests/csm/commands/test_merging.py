@@ -59,7 +59,7 @@ def test_a_model_of_its_own_in_either_format(given: FormatName, form: FormatName
 def test_what_is_there_is_not_written_over(adapter: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_checkpoint(Path("model"))
     assert merge_command([str(adapter), "model", "--model", "model"]) == 2
-    assert "There is something in model already" in capsys.readouterr().err
+    assert "model is not empty" in capsys.readouterr().err
 
 
 def test_the_commands_speak_with_an_adapter_and_voices_bring_theirs(

@@ -168,7 +168,7 @@ def test_without_weights_one_line_says_so(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(WatermarkMissing, match="hf download sony/silentcipher") as found:
         load_watermark()
     assert "\n" not in str(found.value)
-    with pytest.raises(WatermarkMissing, match="not whole"):
+    with pytest.raises(WatermarkMissing, match="are incomplete"):
         load_watermark(tmp_path)
 
 

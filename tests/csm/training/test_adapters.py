@@ -241,7 +241,7 @@ class TestRefused:
             read_adapter(folder, TINY)
 
     def test_no_adapter(self, tmp_path: Path) -> None:
-        with pytest.raises(CheckpointError, match="but there is none"):
+        with pytest.raises(CheckpointError, match="there is none"):
             read_adapter(tmp_path / "nowhere", TINY)
         with pytest.raises(CheckpointError, match="found none"):
             read_adapter(tmp_path, TINY)

@@ -155,7 +155,7 @@ class TestWhatIsTold:
         assert "cannot be read" in capsys.readouterr().err
         assert prepare_command(["nowhere", "--out", "data", "--model", "model", "--no-whisper",
                                 "--one-speaker-unchecked"]) == 2  # fmt: skip
-        assert "There is nothing at nowhere" in capsys.readouterr().err
+        assert "nowhere does not exist" in capsys.readouterr().err
 
     @pytest.mark.slow
     def test_no_encoder_is_no_reason_not_to_learn(

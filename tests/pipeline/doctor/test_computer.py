@@ -59,7 +59,7 @@ def test_a_driver_that_hangs_is_said_where_a_card_would_be_used() -> None:
     assert text.endswith(f"an NVIDIA card that Parley cannot use. {hanging}")
     grade, text = judge(silent, "gpu", hanging)
     assert grade == "bad"
-    assert text.endswith(f"{hanging} Until then choose the profile cpu: `python3 main.py --profile cpu`.")
+    assert text.endswith(f"{hanging} Until then, choose the profile cpu: `python3 main.py --profile cpu`.")
     assert "there is none here" not in text
 
 

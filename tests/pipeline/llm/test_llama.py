@@ -158,7 +158,7 @@ async def test_what_does_not_fit_into_the_context_is_left_out_by_its_own_count(w
 async def test_what_can_never_fit_is_said_in_a_sentence(worker: Worker) -> None:
     with pytest.raises(EngineError, match=r"SmolLM2.* can read at once: say it in shorter parts"):
         await reply(worker, "word " * 2 * CONTEXT)
-    with pytest.raises(EngineError, match=r"reads and writes 512 tokens: ask for shorter replies"):
+    with pytest.raises(EngineError, match=r"has room for only 512 tokens: ask for shorter replies"):
         await reply(worker, "Hello.", max_tokens=600)
 
 

@@ -224,7 +224,7 @@ async def test_a_tool_that_is_not_declared_cannot_be_chosen(running: Running, cl
 
     await client.send("session.update", session={"type": "realtime", "tools": [WEATHER, WEATHER]})
     assert (await client.error())["message"] == (
-        "session.tools: two have the name get_weather, and the language model calls them by it."
+        "session.tools: two tools have the name get_weather: give each its own name."
     )
     assert len((await client.the("session.updated"))["session"]["tools"]) == 1, "those of before"
 
