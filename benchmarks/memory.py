@@ -1,13 +1,14 @@
 """How much of the evidence memory hands over, and how fast.
 
     python benchmarks/memory.py --locomo DIR          share of evidence within 2,400 characters, beside two peers
-    python benchmarks/memory.py --locomo DIR --fit    fit the weights of rag/ranking.py anew, and cross-validate them
+    python benchmarks/memory.py --fit --locomo DIR --friends DIR --bank DIR
+                                                      fit the weights of rag/ranking.py anew, and cross-validate them
+    python benchmarks/memory.py --talks               the same of talks with the companion, in five languages
     python benchmarks/memory.py --speed 10000         recall's latency at so many turns, while one core is taken, and
                                                       while 3,000 turns wait for their vectors
 
-DIR holds conversations of LoCoMo (Maharana et al., ACL 2024; https://github.com/snap-research/locomo, CC BY-NC 4.0), a
-JSON file each. An evidence turn counts when the text handed over shows all of it; questions of category 5
-(unanswerable) and those without evidence are left out.
+The folders hold what conversations.py says. An evidence turn counts when the text handed over shows all of it; LoCoMo's
+questions of category 5 (unanswerable) and those without evidence are left out.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import argparse
 import json
 import multiprocessing
 import os
-import re
 import sys
 import tempfile
 import time
@@ -24,13 +24,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.conversations import CATEGORIES, Conversation, Question, friends, locomo, memory_bank
+from benchmarks.talks import FOLDER, talks
 from rag import Memory, Remembered, SentenceEmbedder, indexer
 from rag.lexical import EMPTY, Stemmer, words
 from rag.packing import pack
@@ -38,46 +39,9 @@ from rag.ranking import RELEVANT, WEIGHTS
 from rag.retriever import Found
 
 BUDGET = 2400
-CATEGORIES = {1: "several hops", 2: "time", 3: "open", 4: "one hop"}
+PARTS = (0.1, 0.2)
+"""Of what was said in the talks beside this file; they are short."""
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Question:
-    text: str
-    category: int
-    evidence: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Conversation:
-    name: str
-    turns: list[Remembered]
-    questions: list[Question]
-
-
-def load(folder: Path) -> list[Conversation]:
-    files = sorted(folder.glob("*.json"))
-    if not files:
-        raise SystemExit(f"No conversations (*.json) in {folder}.")
-    return [_conversation(file) for file in files]
-
-
-def _conversation(file: Path) -> Conversation:
-    held: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    sessions = sorted(int(key.split("_")[1]) for key in held if re.fullmatch(r"session_\d+", key))
-    turns = []
-    for number in sessions:
-        start = datetime.strptime(held[f"session_{number}_date_time"], "%I:%M %p on %d %B, %Y").astimezone()
-        for index, turn in enumerate(held[f"session_{number}"]):
-            at = start + timedelta(seconds=20 * index)
-            turns.append(Remembered(turn["dia_id"], turn["speaker"], turn["text"], at, f"session {number}"))
-    questions = [
-        Question(entry["question"], entry["category"], tuple(entry["evidence"]))
-        for entry in held["qa"]
-        if entry["category"] in CATEGORIES and entry["evidence"]
-    ]
-    return Conversation(file.stem, turns, questions)
 
 
 # The peers
@@ -155,7 +119,8 @@ def remembered(conversation: Conversation, folder: Path, embedder: SentenceEmbed
 
 
 def share(shown: set[str], question: Question) -> float:
-    return float(np.mean([turn in shown for turn in question.evidence]))
+    found = [turn in shown for turn in question.evidence]
+    return float(any(found)) if question.one_is_enough else float(np.mean(found))
 
 
 class Table:
@@ -178,10 +143,10 @@ class Table:
         print(f"{len(next(iter(self._shares.values())))} questions, {BUDGET:,} characters")
 
 
-def locomo(folder: Path) -> None:
+def compared(folder: Path) -> None:
     table, embedder, times = Table(), SentenceEmbedder(), []
     with tempfile.TemporaryDirectory() as place:
-        for conversation in load(folder):
+        for conversation in locomo(folder):
             for question, found in zip(conversation.questions, peers(conversation, embedder), strict=True):
                 for way, shown in found.items():
                     table.add(way, question, share(shown, question))
@@ -201,12 +166,38 @@ def locomo(folder: Path) -> None:
     print(f"recall: median {np.median(times) * 1e3:.1f} ms, p95 {np.percentile(times, 95) * 1e3:.1f} ms")
 
 
+def talked() -> None:
+    """Prints the share of evidence in talks/*.toml that two budgets hold, each a part of all that was said."""
+    embedder = SentenceEmbedder()
+    print(f"{'':10}" + "".join(f"{part:>14.0%}" for part in PARTS) + "   of the talks handed over")
+    for language in sorted(file.stem for file in FOLDER.glob("*.toml")):
+        held = talks(language)
+        whole = sum(len(f"{turn.speaker}: {turn.text}\n") for turn in held.turns)
+        with tempfile.TemporaryDirectory() as place, Memory(Path(place), embedder=embedder) as memory:
+            ids = {
+                memory.remember(turn.speaker, turn.text, at=turn.at, conversation=turn.conversation): turn.id
+                for turn in held.turns
+            }
+            memory.settle()
+            shares = [
+                [
+                    len({ids[item.id] for item in recall.items} & question.evidence) / len(question.evidence)
+                    for question in held.questions
+                    for recall in [
+                        memory.recall(question.text, budget_chars=int(part * whole), now=held.now, asker=question.asker)
+                    ]
+                ]
+                for part in PARTS
+            ]
+        print(f"{language:10}" + "".join(f"{np.mean(each):14.3f}" for each in shares))
+
+
 # Fitting
 
 
 @dataclass(frozen=True)
 class Example:
-    conversation: str
+    conversation: Conversation
     question: Question
     found: Found
     matrix: Floats
@@ -220,12 +211,13 @@ def examples(conversations: Sequence[Conversation], features: Sequence[str]) -> 
         for conversation in conversations:
             memory, ids = remembered(conversation, Path(place), embedder)
             for question in conversation.questions:
-                found = memory.find(question.text)
+                found = memory.find(question.text, now=conversation.end, asker=question.asker)
                 own = [ids[row.id] for row in found.rows]
                 matrix = np.stack([found.features[name] for name in features], axis=1)
                 relevant = np.array([id in question.evidence for id in own])
-                made.append(Example(conversation.name, question, found, matrix, relevant, own))
+                made.append(Example(conversation, question, found, matrix, relevant, own))
             memory.close()
+            print(f"{conversation.name}: {len(conversation.turns)} turns, {len(conversation.questions)} questions")
     return made
 
 
@@ -234,56 +226,71 @@ def fit(examples: Sequence[Example], penalty: float = 1e-2) -> Floats:
     from scipy.optimize import minimize  # type: ignore[import-untyped]
 
     usable = [example for example in examples if example.relevant.any()]
-    spread = np.concatenate([example.matrix for example in usable]).std(axis=0) + 1e-9
+    longest = max(len(example.ids) for example in usable)
+    matrix = np.zeros((len(usable), longest, usable[0].matrix.shape[1]), np.float32)
+    relevant, held = np.zeros(matrix.shape[:2], bool), np.zeros(matrix.shape[:2], bool)
+    for row, example in enumerate(usable):
+        matrix[row, : len(example.ids)] = example.matrix
+        relevant[row, : len(example.ids)] = example.relevant
+        held[row, : len(example.ids)] = True
+    spread = matrix[held].std(axis=0) + 1e-9
+    matrix /= spread
+    part = relevant / relevant.sum(axis=1, keepdims=True)  # of a question's evidence
 
     def loss(weights: Floats) -> tuple[float, Floats]:
-        total, slope = 0.0, np.zeros_like(weights)
-        for example in usable:
-            scores = example.matrix @ (weights / spread)
-            scores -= scores.max()
-            other = np.exp(scores) * ~example.relevant
-            pull = other @ example.matrix
-            for index in np.nonzero(example.relevant)[0]:
-                own = np.exp(scores[index])
-                whole = own + other.sum()
-                part = 1 / example.relevant.sum()
-                total += part * (np.log(whole) - scores[index])
-                slope += part * ((own * example.matrix[index] + pull) / whole - example.matrix[index]) / spread
-        total, slope = total / len(usable), slope / len(usable)
-        return total + penalty * float(weights @ weights), slope + 2 * penalty * weights
+        scores = np.where(held, matrix @ weights.astype(np.float32), -np.inf)
+        scores -= scores.max(axis=1, keepdims=True)
+        odds = np.exp(scores)
+        whole = odds + (odds * (held & ~relevant)).sum(axis=1, keepdims=True)  # beside each of the evidence
+        total = (part * (np.log(whole) - np.where(held, scores, 0.0))).sum()
+        pull = np.where(relevant, part * (odds / whole - 1), odds * (part / whole).sum(axis=1, keepdims=True))
+        slope = np.einsum("qc,qcf->f", np.where(held, pull, 0.0), matrix)
+        count = len(usable)
+        return total / count + penalty * float(weights @ weights), slope / count + 2 * penalty * weights
 
     found = minimize(loss, np.zeros(len(spread)), jac=True, method="L-BFGS-B", options={"maxiter": 200})
     return np.asarray(found.x / spread)
 
 
-def evaluated(examples: Iterable[Example], weights: Mapping[str, Floats], table: Table, way: str) -> None:
-    for example in examples:
-        scores = example.matrix @ weights[example.conversation]
-        kept = np.nonzero(scores >= scores.max() - RELEVANT)[0]
-        _, taken = pack([example.found.rows[index] for index in kept], scores[kept], BUDGET)
-        table.add(way, example.question, share({example.ids[kept[index]] for index in taken}, example.question))
+def evaluated(example: Example, weights: Floats) -> float:
+    scores = example.matrix @ weights
+    kept = np.nonzero(scores >= scores.max() - RELEVANT)[0]
+    rows = [example.found.rows[index] for index in kept]
+    _, taken = pack(rows, scores[kept], example.conversation.budget)
+    return share({example.ids[kept[index]] for index in taken}, example.question)
 
 
-def fitting(folder: Path) -> None:
-    conversations = load(folder)
+def fitting(sets: Mapping[str, Sequence[Conversation]]) -> None:
+    """Prints each set's share: by the weights as they are, by those fitted on all other conversations, and by those
+    fitted on the other sets alone; and the weights fitted on all."""
     features = list(WEIGHTS)
-    made = examples(conversations, features)
-    names = {example.conversation for example in made}
-    table = Table()
-    evaluated(
-        made, dict.fromkeys(names, np.array([WEIGHTS.get(name, 0.0) for name in features])), table, "as committed"
-    )
-    apart = {name: fit([example for example in made if example.conversation != name]) for name in names}
-    evaluated(made, apart, table, "cross-validated by conversation")
-    weights = fit(made)
-    evaluated(made, dict.fromkeys(names, weights), table, "fitted on all")
-    table.show()
-    reached = [example.relevant.sum() / len(example.question.evidence) for example in made]
-    print(f"evidence among the candidates: {np.mean(reached):.3f}")
+    made = {name: examples(conversations, features) for name, conversations in sets.items()}
+    whole = [example for part in made.values() for example in part]
+    committed = np.array(list(WEIGHTS.values()))
+    for name, part in made.items():
+        apart = {
+            id(conversation): fit([example for example in whole if example.conversation is not conversation])
+            for conversation in sets[name]
+        }
+        others = [example for example in whole if example.conversation not in sets[name]]
+        ways = {
+            "as committed": [evaluated(example, committed) for example in part],
+            "without its conversation": [evaluated(example, apart[id(example.conversation)]) for example in part],
+        }
+        if others:
+            unseen = fit(others)
+            ways["without its set"] = [evaluated(example, unseen) for example in part]
+        reached = np.mean([evaluated_at_best(example) for example in part])
+        told = ", ".join(f"{way} {np.mean(shares):.3f}" for way, shares in ways.items())
+        print(f"{name}, {len(part)} questions: {told}; among the candidates {reached:.3f}")
     print("WEIGHTS: dict[str, float] = {")
-    for name, weight in zip(features, weights, strict=True):
+    for name, weight in zip(features, fit(whole), strict=True):
         print(f'    "{name}": {weight:.3f},')
     print("}")
+
+
+def evaluated_at_best(example: Example) -> float:
+    return share(set(example.ids), example.question)
 
 
 # Speed
@@ -429,7 +436,10 @@ def taking_in(count: int, folder: Path, waiting: int = 3000, questions: int = 10
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--locomo", type=Path, metavar="DIR")
+    parser.add_argument("--friends", type=Path, metavar="DIR")
+    parser.add_argument("--bank", type=Path, metavar="DIR")
     parser.add_argument("--fit", action="store_true")
+    parser.add_argument("--talks", action="store_true")
     parser.add_argument("--speed", type=int, metavar="TURNS")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="where --speed's memory stays, to be timed again")
     options = parser.parse_args()
@@ -438,12 +448,19 @@ def main() -> None:
     elif options.speed:
         with tempfile.TemporaryDirectory() as place:
             speed(options.speed, Path(place))
+    elif options.talks:
+        talked()
     elif options.locomo is None:
-        parser.error("name a folder with --locomo, or a number of turns with --speed")
+        parser.error("name a folder with --locomo, a number of turns with --speed, or --talks")
     elif options.fit:
-        fitting(options.locomo)
+        sets = {"LoCoMo": locomo(options.locomo)}
+        if options.friends:
+            sets["FriendsQA"] = list(friends(options.friends))
+        if options.bank:
+            sets["MemoryBank"] = list(memory_bank(options.bank))
+        fitting(sets)
     else:
-        locomo(options.locomo)
+        compared(options.locomo)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ from typing import Any, cast
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import numpy as np
 from pipecat.audio.vad.silero import SileroVADAnalyzer
 from pipecat.frames.frames import (
     BotStartedSpeakingFrame,
@@ -58,7 +57,8 @@ from config import Settings
 from config.cache import folder_of
 from config.engines import CATALOGUE, Stage
 from config.packages import SMOLLM2_135M, WHISPER_BASE
-from pipeline.audio import EAR_RATE, MOUTH_RATE, Samples
+from pipeline.audio import EAR_RATE, MOUTH_RATE
+from pipeline.audio.pcm import from_pcm16, to_pcm16
 from pipeline.engines.catalogue import create
 from pipeline.llm import LanguageModel, Message, Prompt, gguf, llama, small
 from pipeline.stt import Hearing, SpeechToText
@@ -70,17 +70,6 @@ PERSONA = "You are Parley, a friendly companion. You talk with one person. Answe
 
 PRE_ROLL = EAR_RATE
 """Bytes kept from before speech was noticed: half a second of 16-bit samples."""
-
-
-def pcm(samples: Samples) -> bytes:
-    data: bytes = (np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes()
-    return data
-
-
-def floats(data: bytes) -> Samples:
-    samples: Samples = np.frombuffer(data, "<i2").astype(np.float32)
-    samples /= 32768
-    return samples
 
 
 class Wire(FrameSerializer):
@@ -116,7 +105,7 @@ class Ears(STTService):
 
     async def run_stt(self, audio: bytes) -> AsyncGenerator[Frame | None, None]:
         if self._hearing is not None:
-            await self._hearing.feed(floats(audio))
+            await self._hearing.feed(from_pcm16(audio))
         else:
             self._before = (self._before + audio)[-PRE_ROLL:]
         yield None
@@ -125,7 +114,7 @@ class Ears(STTService):
         await super().process_frame(frame, direction)
         if isinstance(frame, VADUserStartedSpeakingFrame) and self._hearing is None:
             self._hearing = self._engine.listen()
-            await self._hearing.feed(floats(self._before))
+            await self._hearing.feed(from_pcm16(self._before))
             self._before = b""
         elif isinstance(frame, VADUserStoppedSpeakingFrame) and self._hearing is not None:
             hearing, self._hearing = self._hearing, None
@@ -162,7 +151,7 @@ class Voice(TTSService):
 
     async def run_tts(self, text: str, context_id: str) -> AsyncGenerator[Frame, None]:
         async for spoken in self._speaker.speak(speakable(text)):
-            yield TTSAudioRawFrame(pcm(spoken.samples), MOUTH_RATE, 1, context_id=context_id)
+            yield TTSAudioRawFrame(to_pcm16(spoken.samples), MOUTH_RATE, 1, context_id=context_id)
 
 
 class Marks(FrameProcessor):

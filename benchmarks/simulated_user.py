@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidMessage, InvalidStatus
 
+from pipeline.audio.pcm import from_pcm16, to_pcm16
 from tests.support.recordings import recording
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -136,7 +137,7 @@ class Headset:
             block.append(word)
             self.tracks.reply.append(self._play())
             if len(block) == BLOCK_TICKS:
-                pcm = (np.clip(np.concatenate(block), -1, 1) * 32767).astype("<i2").tobytes()
+                pcm = to_pcm16(np.concatenate(block))
                 await self._send("input_audio_buffer.append", audio=base64.b64encode(pcm).decode())
                 block = []
             if ticks % 5 == 0 and self._reply:
@@ -160,8 +161,7 @@ class Headset:
                     self._reply, self._played, self._paused = event["response"]["id"], 0, False
                     self._queue = np.zeros(0, np.float32)
                 case "response.output_audio.delta":
-                    pcm = np.frombuffer(base64.b64decode(event["delta"]), "<i2")
-                    self._queue = np.concatenate([self._queue, pcm.astype(np.float32) / 32768])
+                    self._queue = np.concatenate([self._queue, from_pcm16(base64.b64decode(event["delta"]))])
                 case "parley.pause":
                     self._paused = True
                 case "parley.resume":

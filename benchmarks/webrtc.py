@@ -31,7 +31,7 @@ from websockets.asyncio.client import connect
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.simulated_user import RATE, Samples, load, machine, parley
-from pipeline.audio.pcm import from_pcm16
+from pipeline.audio.pcm import from_pcm16, to_pcm16
 from web.realtime.webrtc.hearing import RTP_RATE
 from web.realtime.webrtc.peer import hear_at_once, listen
 
@@ -102,7 +102,7 @@ class OverWebSocket(Client):
         while True:
             blocks += 1
             await asyncio.sleep(began + blocks * BLOCK_S - self._now())
-            pcm = (self.next_block() * 32767).astype("<i2").tobytes()
+            pcm = to_pcm16(self.next_block())
             await self.send({"type": "input_audio_buffer.append", "audio": base64.b64encode(pcm).decode()})
 
     async def listen(self) -> None:
@@ -127,7 +127,9 @@ class Microphone(MediaStreamTrack):
         self._blocks += 1
         await asyncio.sleep(max(0.0, self._began + self._blocks * BLOCK_S - self._now()))
         sound = self._resampled.resample_chunk(self._client.next_block())
-        frame = AudioFrame.from_ndarray((sound * 32767).astype("<i2")[np.newaxis, :], format="s16", layout="mono")
+        frame = AudioFrame.from_ndarray(
+            np.frombuffer(to_pcm16(sound), "<i2")[np.newaxis, :], format="s16", layout="mono"
+        )
         frame.sample_rate, frame.time_base = RTP_RATE, Fraction(1, RTP_RATE)
         frame.pts = (self._blocks - 1) * len(sound)
         return frame

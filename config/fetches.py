@@ -1,4 +1,4 @@
-"""Which files an engine reads of a repository on the hub. Data."""
+"""Which files of a hub repository an engine reads. Data only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What this machine has: processor, memory, graphics cards, disk, sound. Asked of the system; no engine is loaded."""
+"""What this machine has: processor, memory, graphics cards, disk, sound. It asks the system and loads no engine."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The models there are to choose from, what each needs, and whether a machine has it.
+"""The models to choose from, what each needs, and whether a machine can run it.
 
-Sizes are those of the published files; memory is what the weights take in the precision that is used, with what is
-computed beside them, rounded up.
+Sizes are those of the published files. Memory is what the weights and the computation need in the precision that is
+used, rounded up.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ class Model:
     stage: Stage
     engine: str
     name: str
-    """As the settings have it; empty where the engine brings its own."""
+    """Its name in the settings; empty if the engine includes its own model."""
     label: str
     line: str
     download_bytes: int = 0
     memory_bytes: int = 0
-    """Of the machine, when it runs on the processor."""
+    """Memory of the machine that it takes on a CPU."""
     gpu_bytes: int = 0
-    """Of a graphics card, when it runs there; 0: it does not use one."""
+    """Memory that it takes on a graphics card; 0 if it does not use one."""
     on_processor: Runs = "well"
-    """How it runs without a graphics card, given `cores`."""
+    """How it runs on a CPU with at least `cores`."""
     cores: int = 1
     linux_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Suitability:
-    """Whether a machine can run a model, and why, in one line."""
+    """Whether a machine can run a model, and the reason in one line."""
 
     runs: Runs
     why: str
 
 
 def _own(stage: Stage, engine: str, memory: int = 0) -> Model:
-    """Of an engine that brings its own model, or whose model a server has."""
+    """The row of an engine that includes its own model, or whose model is on a server."""
     spec = CATALOGUE[stage, engine]
     return Model(stage, engine, "", spec.label, spec.line, memory_bytes=memory)
 
@@ -77,7 +77,7 @@ MODELS = (
     Model("ears", "whisper", "base", "Whisper base, all languages", "Ninety languages, good for everyday sentences.",
           WHISPER_BASE.download_bytes, int(0.5 * GB), int(0.8 * GB), cores=2),
     _whisper("small", "Whisper small", "Ninety languages, better with names.", 0.49, 1.0, 1.4, "well", 8),
-    _whisper("large-v3-turbo", "Whisper large v3 turbo", "Ninety languages, the best of these.",
+    _whisper("large-v3-turbo", "Whisper large v3 turbo", "Ninety languages; the best of these.",
              1.62, 2.2, 2.3, "slowly", 8),
     _own("mind", "builtin"),
     _own("mind", "openai"),
@@ -87,7 +87,7 @@ MODELS = (
               3.1, 6.5, 5.0, "slowly", 8),
     _language("vllm", "Qwen/Qwen3-4B-Instruct-2507", "Qwen3 4B, by vLLM", "Good conversation on almost anything.",
               8.1, 12.0, 11.0, "no", 8),
-    _language("vllm", "Qwen/Qwen2.5-7B-Instruct", "Qwen2.5 7B, by vLLM", "The best of these, for a large card.",
+    _language("vllm", "Qwen/Qwen2.5-7B-Instruct", "Qwen2.5 7B, by vLLM", "The best of these; needs a large card.",
               15.3, 20.0, 19.0, "no", 8),
     _language("llama", SMOLLM2_135M.name, "SmolLM2 135M", "A very small model that only chats, in English.",
               0.093, 0.5, 0, "well", 2),
@@ -107,31 +107,31 @@ MODELS = (
           PIPER_JOE.download_bytes, int(0.3 * GB), cores=2),
     Model("voice", "kokoro", KOKORO_82M, "Kokoro", "28 natural voices, American and British.",
           KOKORO.download_bytes, int(0.5 * GB), cores=4),
-    Model("voice", "csm", CSM_1B, "CSM-1B", "A natural voice that you choose with a recording.",
+    Model("voice", "csm", CSM_1B, "CSM-1B", "A natural voice, cloned from a recording that you choose.",
           int(6.6 * GB), int(4.5 * GB), int(4.8 * GB), "slowly", 4),
 )  # fmt: skip
 
 
 def find(stage: Stage, engine: str, name: str) -> Model | None:
-    """The entry of this table, if it has one."""
+    """The entry in this table, if there is one."""
     wanted = stage, engine, named(stage, engine, name)
     return next((model for model in MODELS if (model.stage, model.engine, model.name) == wanted), None)
 
 
 def licence(model: Model) -> str:
-    """Of what is fetched out of packages; the hub tells its own."""
+    """The licence of a model from packages; the hub states that of its own."""
     files = fetches(model.stage, model.engine, model.name)
     return ", ".join(dict.fromkeys(fetch.licence for fetch in files if isinstance(fetch, Packaged)))
 
 
 def is_downloaded(model: Model) -> bool:
-    """Whether all its files are here; not so where it has none. It looks at the disk."""
+    """Whether all its files are on this computer; false if it has none. Reads the disk."""
     files = fetches(model.stage, model.engine, model.name)
     return bool(files) and all(is_here(fetch) for fetch in files)
 
 
 def verdict(model: Model, hardware: Hardware) -> Suitability:
-    """Whether this machine can run that model."""
+    """Whether this machine can run the model."""
     if model.linux_only and hardware.system != "Linux":
         return Suitability("no", "vLLM runs on Linux only: choose a server such as Ollama instead.")
     gpu = hardware.gpu
@@ -140,7 +140,7 @@ def verdict(model: Model, hardware: Hardware) -> Suitability:
         return Suitability("well", f"Uses {in_words(model.gpu_bytes)} of the {free} free on the {gpu.name}.")
     if hardware.memory_bytes < model.memory_bytes:
         need, have = in_words(model.memory_bytes), in_words(hardware.memory_bytes)
-        return Suitability("no", f"Needs {need} of memory, and this computer has {have}.")
+        return Suitability("no", f"Needs {need} of memory, but this computer has {have}.")
     if model.on_processor == "no":
         found = "none was found" if gpu is None else f"the {gpu.name} has {in_words(gpu.free_bytes)}"
         return Suitability("no", f"Needs an NVIDIA graphics card with {in_words(model.gpu_bytes)} free; {found}.")
@@ -148,16 +148,18 @@ def verdict(model: Model, hardware: Hardware) -> Suitability:
         return Suitability("no", "Needs a processor with AVX2 or NEON.")
     if hardware.cores < model.cores:
         return Suitability(
-            "slowly", f"Needs {model.cores} cores to keep up with speech, and this computer has {hardware.cores}."
+            "slowly", f"Needs {model.cores} cores to keep up with speech, but this computer has {hardware.cores}."
         )
     if model.on_processor == "slowly":
         if model.engine == "csm" and hardware.apple_silicon:
             return Suitability(
-                "slowly", "It speaks on this Mac’s own GPU, in 4 bits until the check has found what else keeps up."
+                "slowly",
+                "Speaks on this Mac’s own GPU, in 4 bits until “Check setup” has found a better precision "
+                "that keeps up.",
             )
         if model.engine == "csm":
             return Suitability(
-                "slowly", "Without a graphics card it speaks in 4 bits, at about the pace of speech at best."
+                "slowly", "Without a graphics card, it speaks in 4 bits, and barely keeps up with speech."
             )
         return Suitability("slowly", "Works without a graphics card, with a pause before each answer.")
     return Suitability(
@@ -170,5 +172,5 @@ def room_for(need: int, hardware: Hardware) -> Suitability:
     if need <= hardware.free_disk_bytes:
         return Suitability("well", f"{in_words(need)} to download.")
     return Suitability(
-        "no", f"{in_words(need)} to download, and the disk has {in_words(hardware.free_disk_bytes)} free."
+        "no", f"{in_words(need)} to download, but the disk has only {in_words(hardware.free_disk_bytes)} free."
     )

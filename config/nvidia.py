@@ -1,4 +1,4 @@
-"""NVIDIA's cards, as nvidia-smi tells of them: which there are, which is used, and why there are none."""
+"""NVIDIA's cards, as nvidia-smi reports them: which exist, which is used, or why there is none."""
 
 from __future__ import annotations
 
@@ -67,22 +67,22 @@ def nvidia_cards(
     try:
         table = (run or _run)(["nvidia-smi", f"--query-gpu={_QUERY}", "--format=csv,noheader,nounits"])
     except FileNotFoundError:
-        missing = "There is an NVIDIA card here without its driver: install the driver, and start the computer again."
+        missing = "This computer has an NVIDIA card, but no driver for it: install the driver and restart the computer."
         return (), missing if there() else ""
     except subprocess.TimeoutExpired:
-        return (), f"NVIDIA’s driver did not answer within {_PATIENCE_S:.0f} s: start the computer again."
+        return (), f"NVIDIA’s driver did not answer within {_PATIENCE_S:.0f} s: restart the computer."
     except (OSError, subprocess.SubprocessError) as error:
         said = str(getattr(error, "output", None) or error)
         if "No devices" in said and not there():
             return (), ""
         if "not a valid field" in said:
-            return (), "NVIDIA’s driver is too old: update it, and start the computer again."
-        return (), f"NVIDIA’s driver does not work ({_first_line(said)}): start the computer again, or reinstall it."
+            return (), "NVIDIA’s driver is too old: update it and restart the computer."
+        return (), f"NVIDIA’s driver does not work ({_first_line(said)}): restart the computer, or reinstall it."
     gpus = parse_nvidia(table)
     if gpus or not table.strip():
         return visible(gpus, environment.get("CUDA_VISIBLE_DEVICES")), ""
     if "[N/A]" in table:
-        why = "The NVIDIA card does not tell its memory, as those do that share the processor’s, so nothing is proposed"
+        why = "The NVIDIA card does not report its memory, perhaps because it shares the processor’s"
         return (), f"{why}: choose the engines yourself on the setup page."
     return (), f"The output of nvidia-smi cannot be understood (“{_first_line(table)}”): update NVIDIA’s driver."
 

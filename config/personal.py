@@ -1,4 +1,4 @@
-"""Where one server serves several people: which settings are each person's own, and which are the administrator's."""
+"""If one server has several users: which settings belong to each user, and which to the administrator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where this project lies, and where its data does unless another folder is named."""
+"""The folder of this project, and the default folder for its data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the doctor measured of the voice on this machine, kept for the precision "auto".
+"""The doctor's measurements of the voice on this machine, kept for the precision "auto".
 
 It is measured by the doctor, when nothing else runs, and not when the voice is first loaded: then every other engine is
 loading too, and the wrong choice would be kept.

@@ -1,4 +1,4 @@
-"""What Parley is made of tells nobody of its use: the switches of the libraries that otherwise would."""
+"""Switches off the telemetry of the libraries that Parley uses."""
 
 from __future__ import annotations
 

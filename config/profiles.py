@@ -1,4 +1,5 @@
-"""Profiles are data: which engines make up each. One is proposed for a machine; the setup page changes any choice."""
+"""Profiles: the engines that belong to each, as data. One is proposed for a machine; any choice can be changed on the
+setup page."""
 
 from __future__ import annotations
 
@@ -77,7 +78,7 @@ PROFILES: Mapping[Name, Profile] = MappingProxyType(
             ),
             Profile(
                 "gpu",
-                "On one NVIDIA card: Whisper large v3 turbo, a language model by vLLM, and CSM.",
+                "On one NVIDIA card: Whisper large v3 turbo, a language model on vLLM, and CSM.",
                 ears=Choice("whisper", "large-v3-turbo"),
                 mind=Choice("vllm", "Qwen/Qwen3-4B-Instruct-2507"),
                 voice=Choice("csm"),
@@ -135,13 +136,13 @@ def propose(hardware: Hardware) -> Proposal:
     if least.name == "small" and hardware.memory_bytes >= LLAMA_MEMORY:
         least = replace(least, mind=Choice("llama", LLAMA_1B))
     if cores < CPU_CORES:
-        return Proposal(least, f"{no_card} CSM needs {CPU_CORES} cores, and this computer has {cores}.")
+        return Proposal(least, f"{no_card} CSM needs {CPU_CORES} cores, but this computer has {cores}.")
     if hardware.memory_bytes < CPU_MEMORY:
         wanted = f"Whisper, a language model and CSM need {CPU_MEMORY / GB:.0f} GB of memory"
-        return Proposal(least, f"{no_card} {wanted}, and this computer has {hardware.memory_bytes / GB:.0f} GB.")
+        return Proposal(least, f"{no_card} {wanted}, but this computer has {hardware.memory_bytes / GB:.0f} GB.")
     if not hardware.instructions & {"avx2", "neon"}:
         return Proposal(
-            least, f"{no_card} Larger engines need a processor with AVX2 or NEON, and this one has neither."
+            least, f"{no_card} Larger engines need a processor with AVX2 or NEON, but this one has neither."
         )
     profile = PROFILES["cpu"]
     if cores >= LARGER_CORES and hardware.memory_bytes >= LARGER_MEMORY:
@@ -170,8 +171,8 @@ def _for_card(hardware: Hardware) -> Proposal | None:
         if mind.engine == "vllm":
             return Proposal(fitting, f"{room}, CSM and {mind.model.partition('/')[2]} take {taken}.")
         why = "No language model fits beside them" if linux else "vLLM runs on Linux only"
-        return Proposal(fitting, f"{room} and CSM take {taken}. {why}, so the language model is that "
-                                 "of a server such as Ollama.")  # fmt: skip
+        return Proposal(fitting, f"{room} and CSM take {taken}. {why}, so choose a language model on a server such "
+                                 "as Ollama.")  # fmt: skip
     return None
 
 
@@ -185,5 +186,5 @@ def _why_no_card(hardware: Hardware) -> str:
     least = replace(PROFILES["gpu"], ears=ears, mind=mind).gpu_bytes
     found = f"The {gpu.name} has {in_words(gpu.free_bytes)} free, and Whisper and CSM take {in_words(least)}"
     if gpu.memory_bytes >= least:
-        return f"{found}: end the programs that use it (`nvidia-smi` names them) and look again."
+        return f"{found}: end the programs that use it (`nvidia-smi` lists them) and try again."
     return f"{found}."

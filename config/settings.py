@@ -1,4 +1,4 @@
-"""What the user chose: one typed tree. It is data; nothing here loads an engine or touches a device."""
+"""The user's settings, as one typed tree. This is data; nothing here loads an engine or touches a device."""
 
 from __future__ import annotations
 
@@ -30,16 +30,18 @@ class _Tree(BaseModel):
 
 class AudioSettings(_Tree):
     place: Literal["browser", "soundcard"] = Field(
-        "browser", description="where Parley listens and speaks: the browser's headset, or this computer's sound card"
+        "browser", description="where Parley listens and speaks: at the browser's headset or this computer's sound card"
     )
-    input: str | None = Field(None, description="sound card: the microphone's name; None is the system's default")
-    output: str | None = Field(None, description="sound card: the headset's name; None is the system's default")
+    input: str | None = Field(None, description="name of the sound card's microphone; null is the system's default")
+    output: str | None = Field(None, description="name of the sound card's output; null is the system's default")
 
 
 class EarsSettings(_Tree):
     engine: str = Field("pocketsphinx", description="what understands you")
-    model: str = Field("", description="an engine's model: a name, a hub id or a folder; empty is the engine's default")
-    language: str = Field("en", description="ISO 639-1, or 'auto' where the engine can tell")
+    model: str = Field(
+        "", description="the engine's model: a name, a hub id or a folder; empty means the engine's default"
+    )
+    language: str = Field("en", description="language code (ISO 639-1), or 'auto' if the engine can detect it")
     sensitivity: Annotated[float, Field(ge=0.05, le=0.95)] = Field(
         0.5, description="probability above which Silero counts sound as speech"
     )
@@ -60,7 +62,9 @@ class TurnSettings(_Tree):
         3, description="how many replies may be prepared before a turn has ended"
     )
     pre_roll_ms: Annotated[int, Field(ge=0, le=2000)] = Field(
-        400, description="sound kept from before speech was noticed, so that no first word is clipped"
+        400,
+        description="how much sound from before the first detected speech belongs to a turn, so that no word is "
+        "clipped",
     )
     max_speech_s: Annotated[float, Field(ge=5, le=600)] = Field(
         60.0, description="longer turns without a pause are answered in parts"
@@ -68,7 +72,7 @@ class TurnSettings(_Tree):
 
 
 class Persona(_Tree):
-    """Words of the user's own for who the language model is, by a name."""
+    """A persona that the user has written, under a name."""
 
     name: Annotated[str, Field(min_length=1, max_length=60)]
     text: Annotated[str, Field(max_length=8000)]
@@ -82,10 +86,10 @@ class MindSettings(_Tree):
     temperature: Annotated[float, Field(ge=0.0, le=2.0)] = Field(
         0.7, description="how much replies vary; 0 always takes the likeliest word"
     )
-    max_tokens: Annotated[int, Field(ge=16, le=4096)] = Field(300, description="longest reply, in tokens")
+    max_tokens: Annotated[int, Field(ge=16, le=4096)] = Field(300, description="maximum length of a reply, in tokens")
     persona: Annotated[str, Field(max_length=8000)] = Field(DEFAULT_PERSONA, description="who you are talking to")
     personas: Annotated[list[Persona], Field(max_length=50)] = Field(
-        default_factory=list, description="personas that the user has saved, to choose from"
+        default_factory=list, description="personas that the user has saved"
     )
 
     @field_serializer("api_key", when_used="json")
@@ -105,47 +109,47 @@ class Reference(_Tree):
 class VoiceSettings(_Tree):
     engine: str = Field("espeak", description="what speaks to you")
     model: str = Field("", description="as for the ears")
-    name: str = Field("", description="the engine's voice, e.g. espeak's 'en-gb'; empty is the engine's default")
+    name: str = Field("", description="the engine's voice, e.g. eSpeak's 'en-gb'; empty means the engine's default")
     words_per_minute: Annotated[int, Field(ge=80, le=450)] = Field(175, description="how fast it speaks")
     pitch: Annotated[int, Field(ge=0, le=99)] = Field(50, description="eSpeak's pitch")
-    volume: Annotated[float, Field(ge=0.0, le=1.0)] = Field(1.0, description="1 is as loud as it gets")
+    volume: Annotated[float, Field(ge=0.0, le=1.0)] = Field(1.0, description="loudness; 1 is the maximum")
     references: Annotated[list[Reference], Field(max_length=5)] = Field(
-        default_factory=list, description="recordings of the voice that CSM-1B speaks in"
+        default_factory=list, description="recordings of the voice that CSM-1B imitates"
     )
     precision: Literal["auto", "fp32", "bf16", "int8", "int4"] = Field(
-        "auto", description="of CSM-1B's weights; fewer bits are faster and slightly less clean"
+        "auto", description="precision of CSM-1B's weights; fewer bits are faster and sound slightly less clean"
     )
     adapter: Annotated[str, Field(max_length=500)] = Field(
-        "", description="the folder of a voice that CSM was taught (csm-train); empty for none"
+        "", description="folder of a voice that CSM was taught (csm-train); empty means none"
     )
 
 
 PERSON = r"^\w(?:[\w '’-]{0,62}\w)?$"
-"""A name as people write theirs: letters of any script, with spaces, hyphens and apostrophes between them."""
+"""A person's name: letters of any script, with spaces, hyphens and apostrophes between them."""
 
 
 class MemorySettings(_Tree):
-    enabled: bool = Field(True, description="remember what is said, and recall it")
+    enabled: bool = Field(True, description="remember what is said and recall it")
     owner: Annotated[str, Field(pattern=PERSON)] = Field("default", description="whose memory it is")
     budget_chars: Annotated[int, Field(ge=200, le=20_000)] = Field(
-        2400, description="how much the mind is reminded of in one turn, in characters"
+        2400, description="how much the mind is reminded of in each turn, in characters"
     )
     people: bool = Field(False, description="tell people apart by their voices, and remember who said what")
-    guests: bool = Field(False, description="keep what unknown voices say, too, where people are told apart")
+    guests: bool = Field(False, description="also keep what unknown voices say, if people are told apart")
     summaries: bool = Field(
         False, description="have the language model summarise each day while nobody talks, for the memory page"
     )
-    chroma_host: str = Field("", description="a Chroma server's host; empty keeps the memory in the data folder")
-    chroma_port: Annotated[int, Field(ge=1, le=65535)] = Field(8001, description="the Chroma server's port")
+    chroma_host: str = Field("", description="host of a Chroma server; empty keeps the memory in the data folder")
+    chroma_port: Annotated[int, Field(ge=1, le=65535)] = Field(8001, description="port of the Chroma server")
 
 
 Permission = Literal["allow", "ask", "off"]
-"""What a tool may do: run, run once the user has said yes, or nothing."""
+"""What a tool may do: run, run after the user's yes, or nothing."""
 Permissions = Annotated[dict[Annotated[str, Field(max_length=200)], Permission], Field(max_length=500)]
 
 
 class ToolServer(_Tree):
-    """A server of tools by the Model Context Protocol: a command that is run here, or an address."""
+    """A tool server that speaks the Model Context Protocol: a command to run here, or an address."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$")]
     command: Annotated[str, Field(max_length=1000)] = ""
@@ -156,7 +160,7 @@ class ToolServer(_Tree):
     """Sent to the address as `Authorization: Bearer`."""
     enabled: bool = True
     permissions: Permissions = Field(default_factory=dict)
-    """By tool, where they differ from what it says of itself."""
+    """Permissions by tool, if they differ from what the tool declares."""
 
     @model_validator(mode="after")
     def _one_way(self) -> ToolServer:
@@ -179,9 +183,11 @@ class ToolSettings(_Tree):
     builtin: bool = Field(
         True, description="offer time and dates, timers and search to a language model that calls tools well"
     )
-    permissions: Permissions = Field(default_factory=dict, description="of those, by name, where they are not allowed")
+    permissions: Permissions = Field(
+        default_factory=dict, description="permissions of the built-in tools that are not simply allowed, by name"
+    )
     servers: Annotated[list[ToolServer], Field(max_length=20)] = Field(
-        default_factory=list, description="MCP servers whose tools are offered too"
+        default_factory=list, description="MCP servers whose tools are also offered"
     )
 
     @field_validator("servers")
@@ -193,12 +199,14 @@ class ToolSettings(_Tree):
 
 
 class ClusterSettings(_Tree):
-    """Engines that run in a cluster and not on this machine (docs/SCALING.md)."""
+    """Engines that run in a cluster instead of on this machine (docs/SCALING.md)."""
 
-    url: Annotated[str, Field(max_length=500)] = Field("", description="of Ray Serve's proxy, like http://host:8000")
-    key: SecretStr = Field(SecretStr(""), description="what the engines there were deployed with")
+    url: Annotated[str, Field(max_length=500)] = Field(
+        "", description="address of Ray Serve's proxy, like http://host:8000"
+    )
+    key: SecretStr = Field(SecretStr(""), description="the key that the engines there were deployed with")
     stages: Annotated[list[Literal["ears", "turns", "voice"]], Field(max_length=3)] = Field(
-        default_factory=list, description="whose engines run there; the others run here"
+        default_factory=list, description="stages whose engines run there; the others run here"
     )
 
     @model_validator(mode="after")
@@ -213,28 +221,30 @@ class ClusterSettings(_Tree):
 
 
 class RecordingSettings(_Tree):
-    enabled: bool = Field(False, description="keep the sound of both sides in the data folder, for the export")
+    enabled: bool = Field(False, description="record both sides of conversations in the data folder")
 
 
 class ApiSettings(_Tree):
     """The audio API for other programs (docs/AUDIO_API.md)."""
 
-    upload_mb: Annotated[int, Field(ge=1, le=4096)] = Field(25, description="largest recording that may be sent, in MB")
+    upload_mb: Annotated[int, Field(ge=1, le=4096)] = Field(
+        25, description="largest recording that other programs may send, in MB"
+    )
     longest_h: Annotated[float, Field(gt=0, le=24)] = Field(
-        4.0, description="longest recording that is written down, in hours"
+        4.0, description="longest recording that is transcribed for other programs, in hours"
     )
 
 
 class LogSettings(_Tree):
-    words: bool = Field(False, description="write what was said into the logs; off unless asked for")
-    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="the least that is logged")
+    words: bool = Field(False, description="write what was said into the logs")
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="lowest level that is logged")
 
 
 class Settings(_Tree):
     profile: Literal["offline", "small", "cpu", "gpu"] = Field(
-        "offline", description="the set of engines that was chosen last"
+        "offline", description="the profile that was chosen last"
     )
-    set_up: bool = Field(False, description="whether the setup page was completed once; until then / leads there")
+    set_up: bool = Field(False, description="whether the setup page was completed once; until then, / redirects there")
     audio: AudioSettings = Field(default_factory=AudioSettings)
     ears: EarsSettings = Field(default_factory=EarsSettings)
     turns: TurnSettings = Field(default_factory=TurnSettings)

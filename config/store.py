@@ -101,9 +101,10 @@ class SettingsStore:
         try:
             self.path.rename(aside)
         except OSError:
-            return Loaded(Settings(), f"The settings file {self.path} is damaged ({why}). The defaults are used.")
+            return Loaded(Settings(), f"The settings file {self.path} is damaged ({why}). Parley uses the defaults.")
         return Loaded(
-            Settings(), f"The settings file was damaged ({why}). It is kept as {aside.name}; the defaults are used."
+            Settings(),
+            f"The settings file was damaged ({why}). It was kept as {aside.name}, and Parley uses the defaults.",
         )
 
 

@@ -34,7 +34,7 @@ def parsed(text: str | bytes) -> Any:
 
 def _no_number(name: str) -> Any:
     """NaN and Infinity, which Python's parser takes and JSON does not have."""
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _whole(tree: Any) -> Any:

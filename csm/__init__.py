@@ -1,6 +1,5 @@
-"""Speech with Sesame's CSM-1B: exact, streaming, fast. `load_csm_1b()` gives a `Generator`.
-
-Names are imported when they are first asked for, so that `csm.model` and its like need torch and nothing more.
+"""Speech with Sesame's CSM-1B: exact, streaming, fast. `load_csm_1b()` returns a `Generator`. Names are imported on
+first use, so that modules such as `csm.model` need only torch.
 """
 
 from importlib import import_module
@@ -48,7 +47,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Finds a public name in the module that has it."""
+    """Import a public name from its module."""
     if name in __all__:
         for home in ("errors", "prompt", "synthesis", "generator", "session", "chat_format"):
             module = import_module(f".{home}", __name__)

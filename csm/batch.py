@@ -1,8 +1,8 @@
 """Several conversations at once on one model: each has a slot in a batch that is computed together, frame by frame.
 
-Slots join and leave between frames, and none waits for another to finish. A slot's keys and values stay from one
-utterance to the next, and when it is left, so that only what is new is heard: what another slot holds already, such as
-the voice that all speak in, is copied from there. A slot's noise is its own, so that it says what it would say alone.
+Slots join and leave between frames, and none waits for another to finish. A slot keeps its keys and values from one
+utterance to the next, and after it was left, so that only what is new is read; what another slot already holds, such
+as a shared voice, is copied from there. Each slot has its own noise, so that it says what it would say alone.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["Slots", "SlotsFull", "Sound"]
 
 
 class SlotsFull(CsmError):
-    """All slots are taken. Wait until one leaves, or make more."""
+    """All slots are taken. Wait until one is free, or make more."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Slots:
 
     @property
     def free(self) -> int:
-        """How many more conversations may join."""
+        """How many more conversations can join."""
         return sum(not place.taken for place in self._slots)
 
     @property
@@ -73,7 +73,7 @@ class Slots:
         return self._engine.selective
 
     def join(self) -> int:
-        """A slot for a conversation. Raises SlotsFull."""
+        """Take a slot for a conversation. Raises SlotsFull."""
         free = [slot for slot, place in enumerate(self._slots) if not place.taken]
         if not free:
             raise SlotsFull(f"All {len(self._slots)} slots are taken. Wait until a conversation leaves.")
@@ -98,7 +98,7 @@ class Slots:
         place = self._of(slot)
         if len(prompt) >= self._length:
             raise ContextTooLong(
-                f"The prompt takes {len(prompt)} rows; it must leave room in a slot of {self._length}."
+                f"The prompt takes {len(prompt)} rows, but it must leave room in a slot of {self._length}."
             )
         self.fall_silent(slot)
         # Should it fail half-way, nothing is known for sure of what the slot holds.
@@ -119,7 +119,7 @@ class Slots:
         sampling = sampling or Sampling()
         if len(prompt) + most > self._length:
             raise ContextTooLong(
-                f"Prompt and speech take {len(prompt)} + {most} rows, and a slot holds {self._length}."
+                f"Prompt and speech take {len(prompt)} + {most} rows, but a slot holds {self._length}."
             )
         self.prefill(slot, prompt)
         place, noise = self._of(slot), self._engine.noise

@@ -1,4 +1,4 @@
-"""Conversations in the form Hugging Face transformers gives them: turns of roles, each with text and audio.
+"""Conversations in the format of Hugging Face transformers: turns with a role, text and audio.
 
 generator.generate(**from_conversation([
     {"role": "0", "content": [{"type": "text", "text": "Hello."}, {"type": "audio", "path": "hello.wav"}]},
@@ -40,16 +40,16 @@ class Batch(TypedDict):
 
 
 def from_conversation(conversation: Sequence[Turn]) -> Request:
-    """The last turn is what shall be said, the turns before it are its context.
+    """The last turn is the text to speak; the turns before it are its context.
 
-    A role is a speaker's number, as a string. Audio is a file (its own rate is heeded) or an array of samples at
-    24 kHz, under `path` or `audio`. Raises InvalidText, InvalidSpeaker or InvalidAudio for a turn that is none.
+    A role is a speaker's number, as a string. Audio is a file (at its own rate) or an array of samples at 24 kHz,
+    under `path` or `audio`. Raises InvalidText, InvalidSpeaker or InvalidAudio for a turn that is none.
     """
     if not conversation:
-        raise InvalidText("The conversation is empty. Its last turn is the text to be said.")
+        raise InvalidText("The conversation is empty. Its last turn must be the text to be said.")
     *context, last = (_segment(turn) for turn in conversation)
     if last.audio is not None:
-        raise InvalidText("The last turn has audio already. End the conversation with a turn of text alone.")
+        raise InvalidText("The last turn already has audio. End the conversation with a turn that has only text.")
     return Request(text=last.text, speaker=last.speaker, context=context)
 
 

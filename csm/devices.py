@@ -1,4 +1,4 @@
-"""Where CSM computes: which device is taken of those that there are.
+"""Where CSM computes: which of the available devices is used.
 
 "cpu", "cuda" and "mps" are PyTorch's; "mlx" is Apple's own library on the GPU of a Mac (csm/backends/mlx).
 """
@@ -19,7 +19,7 @@ from .model import Csm, CsmConfig, TransformerConfig
 
 __all__ = ["MLX_MISSING", "Machine", "agrees_with_the_cpu", "choose_device", "has_mlx", "pick_device"]
 
-MLX_MISSING = "MLX, which computes on the GPU of a Mac with Apple silicon, is not installed"
+MLX_MISSING = "MLX, which runs on the GPU of a Mac with Apple silicon, is not installed"
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,8 @@ def has_mlx() -> bool:
 
 
 def choose_device(asked: str | torch.device | None, machine: Machine) -> str:
-    """The device asked for; or, of None and "auto", the fastest that speaks right.
-
-    Where "cuda" is asked for and there is none, it warns and takes the CPU. Raises DeviceMissing for "mlx" without MLX.
+    """The requested device; for None or "auto", the fastest one that works correctly. If "cuda" is requested but
+    missing, it warns and uses the CPU. Raises DeviceMissing for "mlx" without MLX.
     """
     name = "auto" if asked is None else str(asked)
     if name == "auto":
@@ -67,12 +66,12 @@ def choose_device(asked: str | torch.device | None, machine: Machine) -> str:
 
 
 def pick_device(device: str | torch.device | None) -> torch.device:
-    """PyTorch's device for what only PyTorch can do here, such as teaching: the one asked for, or the best there is.
+    """PyTorch's device for what only PyTorch can do, such as training: the requested one, or the best available.
 
     Raises DeviceMissing for "mlx".
     """
     if device == "mlx":
-        raise DeviceMissing("This runs on PyTorch only: take cpu, cuda or mps in place of mlx.")
+        raise DeviceMissing("This runs on PyTorch only: use cpu, cuda or mps instead of mlx.")
     machine = Machine(cuda=torch.cuda.is_available())
     return torch.device(choose_device(device, machine))
 

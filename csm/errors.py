@@ -1,4 +1,4 @@
-"""What can go wrong, each under a name of its own. Catch `CsmError` to catch them all."""
+"""The errors of csm. Catch `CsmError` to catch them all."""
 
 __all__ = [
     "CheckpointError",
@@ -10,35 +10,36 @@ __all__ = [
     "InvalidText",
     "NoSpeech",
     "OutOfMemory",
+    "first_line",
 ]
 
 
 class CsmError(Exception):
-    """Base of every error this library raises on purpose. The message says what to do."""
+    """Base of all errors that this library raises on purpose. The message says what to do."""
 
 
 class CheckpointError(CsmError):
-    """A checkpoint is missing, cut short, foreign or incomplete: what was expected and what was found."""
+    """A checkpoint is missing, cut short, foreign or incomplete. The message says what was expected and found."""
 
 
 class DeviceMissing(CsmError):
-    """What was asked for cannot be computed where it was asked for."""
+    """The requested device is missing, or cannot compute what was requested."""
 
 
 class ContextTooLong(CsmError, ValueError):
-    """Context, text and the room asked for speech do not fit into the model's positions (2048 in CSM-1B)."""
+    """Context, text and the requested speech do not fit into the model's positions (2048 in CSM-1B)."""
 
 
 class InvalidText(CsmError, ValueError):
-    """The text holds nothing that can be said."""
+    """The text contains nothing that can be spoken."""
 
 
 class InvalidSpeaker(CsmError, ValueError):
-    """A speaker is a whole number from 0 up."""
+    """A speaker must be a whole number, 0 or higher."""
 
 
 class InvalidAudio(CsmError, ValueError):
-    """A recording is empty, silent, of the wrong shape, or holds values that are not numbers."""
+    """A recording is empty, silent, has the wrong shape, or contains values that are not numbers."""
 
 
 class NoSpeech(CsmError):
@@ -46,4 +47,9 @@ class NoSpeech(CsmError):
 
 
 class OutOfMemory(CsmError, MemoryError):
-    """The device's memory does not hold what was asked. The generator stays usable."""
+    """The request does not fit into the device's memory. The generator can still be used."""
+
+
+def first_line(error: BaseException) -> str:
+    """What a library says of an error, without the pages that some put after it."""
+    return str(error).strip().partition("\n")[0].rstrip(".")

@@ -1,4 +1,4 @@
-"""The public face: `load_csm_1b()` gives a `Generator`, and a `Generator` speaks."""
+"""The public interface: `load_csm_1b()` returns a `Generator`, and a `Generator` speaks."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ def load_csm_1b(
 ) -> Generator:
     """A generator with the model from a local folder or from the Hugging Face hub.
 
-    device: default the GPU if there is one: "cuda", or on a Mac with Apple silicon "mlx" (without MLX "mps", where it
-        speaks right); else the CPU. Asked for "cuda" where there is none, it warns and takes the CPU.
-    dtype: default bfloat16 on a GPU; on a CPU as the checkpoint is stored.
-    quantize: "int8" or "int4", weights only; on a CPU packed once and kept beside the checkpoint, by MLX while loading.
-    codec: Mimi from a file, folder or hub id, or any `csm.codec.Codec`; default the one that comes with the model, or
-        else kyutai/moshiko-pytorch-bf16.
-    adapter: the folder of a voice that was learnt (docs/TRAINING.md), ours or one of peft, Unsloth or csm-mlx; merged
-        before weights are packed. `Generator.use_adapter` changes it later.
+    device: by default the GPU, if there is one: "cuda", or on a Mac with Apple silicon "mlx" (without MLX "mps", if it
+    works correctly); otherwise the CPU. If "cuda" is requested but missing, a warning is given and the CPU is used.
+    dtype: by default bfloat16 on a GPU, and as stored in the checkpoint on a CPU.
+    quantize: "int8" or "int4", weights only; packed once and kept beside the checkpoint on a CPU, packed while loading
+    with MLX.
+    codec: Mimi from a file, folder or hub id, or any `csm.codec.Codec`; by default the model's own, or otherwise
+    kyutai/moshiko-pytorch-bf16.
+    adapter: folder of a trained voice's adapter (docs/TRAINING.md), from csm, peft, Unsloth or csm-mlx; merged before
+    the weights are packed. `Generator.use_adapter` changes it later.
 
-    Raises CheckpointError saying what was expected and what was found; OutOfMemory;
-    DeviceMissing for "mlx" without MLX.
+    Raises CheckpointError, which says what was expected and found; OutOfMemory; DeviceMissing for "mlx" without MLX.
     """
     from .loading import load_generator
 
@@ -45,7 +45,7 @@ def load_csm_1b(
 
 
 def load_csm_1b_local(model_path: str | Path, device: str | torch.device | None = None, **options: object) -> Generator:
-    """`load_csm_1b` from a folder, under its established name."""
+    """`load_csm_1b` from a folder, under the name that Sesame's code uses."""
     return load_csm_1b(device, Path(model_path), **options)  # type: ignore[arg-type]
 
 
@@ -61,10 +61,10 @@ def generate_streaming_audio(
     play_audio: bool = False,
     seed: int | None = None,
 ) -> Tensor:
-    """Speaks into a WAV or FLAC file, and to the loudspeaker if asked to, while the sound is made.
+    """Write speech to a WAV or FLAC file, and optionally play it, while it is being made.
 
-    Returns the speech, too: float32 [samples] at `generator.sample_rate`. Where there is nothing to play on, a warning
-    says so and the file is written all the same.
+    Returns the speech: float32 [samples] at `generator.sample_rate`. If there is no device to play it on, a warning
+    says so and the file is still written.
     """
     import soundfile
 

@@ -1,4 +1,5 @@
-"""From a name to a generator: where the model is, what it runs on, how its weights are packed, which codec it has."""
+"""From a name to a generator: where the model is, what it runs on, how its weights are packed, and which codec it
+uses."""
 
 from __future__ import annotations
 
@@ -90,7 +91,7 @@ def _on_mlx(
 
 
 def resolve(model: str | Path) -> Path:
-    """A local folder as it is; any other name is one on the hub, fetched into its cache. Raises CheckpointError."""
+    """A local folder as it is; any other name is downloaded from the hub into its cache. Raises CheckpointError."""
     folder = Path(model).expanduser()
     if folder.is_dir():
         return folder

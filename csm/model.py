@@ -1,6 +1,5 @@
-"""CSM: a backbone that hears rows of text and sound, and a depth decoder that spells out one frame.
-
-The mathematics and nothing else. Keys and values live in a static `KeyValueCache` that the caller allocates and passes
+"""CSM: a backbone that reads rows of text and sound, and a depth decoder that spells out one frame. Only the
+mathematics. Keys and values live in a static `KeyValueCache` that the caller allocates and passes
 in; positions are tensors; nothing here reads a value back from the device. Every step can thus be captured in a CUDA
 graph, compiled, or run as it is. `hidden_states` and `depth_logits` do without a cache, and can be differentiated.
 
@@ -30,7 +29,8 @@ __all__ = [
 ]
 
 Where = Tensor | slice
-"""Where rows stand in a sequence: int64 [b, n], for each row of the batch its own; or one slice for all of them."""
+"""The positions of rows in a sequence: int64 [b, n], separate for each row of the batch, or one slice for all of
+them."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class CsmConfig:
 
     @classmethod
     def csm_1b(cls) -> CsmConfig:
-        """The published model: a backbone of 1B (Llama 3.2's shape) and a depth decoder of 100M."""
+        """The published model: a backbone of 1B parameters (Llama 3.2's shape) and a depth decoder of 100M."""
         return cls(
             backbone=TransformerConfig(layers=16, heads=32, kv_heads=8, dim=2048, ffn=8192, context=2048),
             decoder=TransformerConfig(layers=4, heads=8, kv_heads=2, dim=1024, ffn=8192, context=33),
@@ -124,8 +124,8 @@ def causal_mask(where: Where, length: int, device: torch.device | None = None) -
 class KeyValueCache:
     """Keys and values of one stack, allocated once: [layers, 2, batch, kv_heads, length, head_dim].
 
-    It also holds the rotations of its positions, so that the model itself has weights only. What lies beyond a row's
-    position is never looked at: a prompt may be padded on the right, and a sequence is cut by stepping back.
+    It also holds the rotations of its positions, so that the model itself consists of weights only. What is beyond a
+    row's position is never read: a prompt may be padded on the right, and a sequence is cut by stepping back.
     """
 
     def __init__(
@@ -141,14 +141,14 @@ class KeyValueCache:
         self.tensor = torch.zeros(shape, device=device, dtype=dtype)
         self.rope = rope_table(config, length, device)
         self.sequences: Tensor | None = None
-        """Whose rows are given, where they are not those of all sequences in turn: int64 [b]."""
+        """Whose rows are given, if they are not those of all sequences in turn: int64 [b]."""
 
     @property
     def length(self) -> int:
         return self.tensor.shape[4]
 
     def prefix(self, length: int) -> KeyValueCache:
-        """The same memory as far as `length`: attention then reads no further. A view, nothing is copied."""
+        """The same memory up to `length`: attention then reads no further. A view; nothing is copied."""
         return self._view(self.tensor[:, :, :, :, :length], self.sequences)
 
     def rows(self, first: int, last: int) -> KeyValueCache:
@@ -165,7 +165,7 @@ class KeyValueCache:
         return view
 
     def write(self, layer: int, where: Where, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Stores keys and values [b, n, kv_heads, d]; gives back all of the layer's, [b, kv_heads, length, d]."""
+        """Store keys and values [b, n, kv_heads, d]; return all of the layer's, [b, kv_heads, length, d]."""
         cached_keys, cached_values = self.tensor[layer].unbind()
         if self.sequences is not None:
             assert not isinstance(where, slice), "sequences of their own are at positions of their own"
@@ -290,7 +290,7 @@ class Transformer(nn.Module):
 
 
 class Csm(nn.Module):
-    """The whole model. `prefill` hears rows, `frame` spells out the next frame, `advance` hears that frame.
+    """The whole model. `prefill` reads rows, `frame` spells out the next frame, `advance` reads that frame.
 
     The parts of an utterance, with `choose(logits [b, codes], codebook) → codes [b]` left to the caller, who is never
     shown the three ids that are no codes:
@@ -320,7 +320,7 @@ class Csm(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type of activations and of keys and values, whatever the weights are packed into."""
+        """The type of activations, keys and values, however the weights are packed."""
         return self.audio_embeddings.weight.dtype
 
     def cache(self, batch: int = 1, length: int | None = None) -> KeyValueCache:
@@ -328,7 +328,7 @@ class Csm(nn.Module):
         return KeyValueCache(self.config.backbone, batch, length, self.device, self.dtype)
 
     def depth_cache(self, batch: int = 1) -> KeyValueCache:
-        """Keys and values for the depth decoder: one frame's, overwritten by the next."""
+        """Keys and values for the depth decoder: those of one frame, overwritten by the next."""
         return KeyValueCache(self.config.decoder, batch, self.config.audio_codebooks, self.device, self.dtype)
 
     def shift(self, device: torch.device) -> Tensor:
@@ -350,16 +350,16 @@ class Csm(nn.Module):
         return text + sound.view_as(text)
 
     def prefill(self, rows: Tensor, mask: Tensor, where: Where, cache: KeyValueCache) -> Tensor:
-        """Hears rows (int64 [b, n, codebooks + 1]) and their mask (bool, same shape) → hidden states [b, n, dim].
+        """Read rows (int64 [b, n, codebooks + 1]) and their mask (bool, same shape) → hidden states [b, n, dim].
 
-        Sequences of unequal length are padded on the right; the padding's keys lie beyond the sequence's end and are
-        overwritten before anything looks at them.
+        Sequences of unequal length are padded on the right; the padding's keys are beyond the end of the sequence, and
+        are overwritten before anything reads them.
         """
         out: Tensor = self.backbone(self.embed(rows, mask), where, causal_mask(where, cache.length, rows.device), cache)
         return out
 
     def advance(self, codes: Tensor, positions: Tensor, cache: KeyValueCache) -> Tensor:
-        """Hears one frame, codes [b, codebooks] at positions [b] → the hidden state [b, dim] after it."""
+        """Read one frame, codes [b, codebooks] at positions [b] → the hidden state [b, dim] after it."""
         where = positions[:, None]
         out: Tensor = self.backbone(self.embed_codes(codes)[:, None], where, causal_mask(where, cache.length), cache)
         return out[:, 0]
@@ -367,7 +367,8 @@ class Csm(nn.Module):
     def frame(self, hidden: Tensor, cache: KeyValueCache, choose: Callable[[Tensor, int], Tensor]) -> Tensor:
         """The frame that follows hidden [b, dim]: codes [b, codebooks].
 
-        The depth decoder starts afresh: it hears the hidden state and the first code together, then one code at a time.
+        The depth decoder starts from scratch: it reads the hidden state and the first code together, then one code at
+        a time.
         """
         codes = [choose(self.codebook0_head(hidden)[..., : self.config.codes], 0)]
         x = torch.stack((hidden, self.audio_embeddings(codes[0])), dim=1)
@@ -386,17 +387,17 @@ class Csm(nn.Module):
         return depth @ self.audio_head[codebook - 1].to(depth.dtype)  # float32 while it is learnt
 
     def hidden_states(self, rows: Tensor, mask: Tensor) -> Tensor:
-        """What `prefill` gives for whole sequences, without a cache and fit for training: [b, n, dim].
+        """What `prefill` returns for whole sequences, without a cache and suitable for training: [b, n, dim].
 
-        Sequences of unequal length are padded on the right: no row hears what stands after it.
+        Sequences of unequal length are padded on the right: no row reads what comes after it.
         """
         return self.backbone.whole(self.embed(rows, mask))
 
     def depth_logits(self, hidden: Tensor, frames: Tensor) -> Tensor:
         """Logits float [f, codebooks, audio_vocab_size] of frames [f, codebooks], each told the codes before its own.
 
-        hidden [f, dim] is what each frame follows. A frame's last code is judged but never heard. Like
-        `hidden_states` it keeps no cache and is fit for training.
+        hidden [f, dim] is what each frame follows. A frame's last code is predicted but never read. Like
+        `hidden_states`, it keeps no cache and is suitable for training.
         """
         heard = self.audio_embeddings(frames[:, :-1] + self.shift(frames.device)[:-1])
         depth = self.decoder.whole(self.projection(torch.cat((hidden[:, None], heard), dim=1)))[:, 1:]

@@ -1,4 +1,4 @@
-"""Prompts: segments of text and sound, made into the rows that the model reads (csm/rows.py).
+"""Prompts: segments of text and sound, turned into the rows that the model reads (csm/rows.py).
 
 A segment is the rows of `<|begin_of_text|>[speaker]text<|end_of_text|>`, then one row for each frame of its recording,
 then a row of zeros that says the recording is over. A prompt is the segments of the context and the text to be said.
@@ -38,9 +38,9 @@ REMEMBERED = 64
 class Segment:
     """One turn: what was said, by whom (0, 1, …), and its sound, float [samples] or [channels, samples].
 
-    `sample_rate` is the one the audio really has, in Hz. `codes`, int64 [frames, codebooks] on the host, are the sound
-    as the model has said it, or as it was encoded before; where they are given, audio is not looked at. Without audio
-    and codes the turn is known by its words alone.
+    `sample_rate` is the actual rate of the audio, in Hz. `codes`, int64 [frames, codebooks] on the host, are the sound
+    as the model spoke it, or as it was encoded before; if they are given, the audio is ignored. Without audio and
+    codes, the turn consists of its words only.
     """
 
     text: str
@@ -53,14 +53,14 @@ class Segment:
 def speakable(text: str) -> str:
     """`text` without what the model stumbles over: brackets, emoji, control characters, the colon of "10:30".
 
-    Raises InvalidText if no letter and no digit is left, or if it begins as the model's own prompts do, with "[0]".
+    Raises InvalidText if no letter or digit is left, or if it begins like the model's own prompts, with "[0]".
     """
     if not isinstance(text, str):
         raise InvalidText(f"The text must be a string, not {type(text).__name__}.")
     if marked := re.match(r"\s*\[(\d+)\]", text):
         raise InvalidText(
-            f"The text begins with {marked[0].strip()}, but the speaker is an argument of its own: "
-            f"give speaker={marked[1]}, and the words alone."
+            f"The text begins with {marked[0].strip()}, but the speaker is a separate argument: pass "
+            f"speaker={marked[1]}, and only the words as text."
         )
     joiners, dropped = "\u200c\u200d", "\ufe0e\ufe0f\u20e3"
     characters = (
@@ -70,7 +70,7 @@ def speakable(text: str) -> str:
     # A joiner belongs to a word of Persian or Hindi; what is left of an emoji stands alone.
     said = " ".join(re.sub(rf"(?<!\S)[{joiners}]+|[{joiners}]+(?!\S)", " ", "".join(characters)).split())
     if not any(character.isalnum() for character in said):
-        raise InvalidText("The text has no letters or digits, so there is nothing to say. Give at least one word.")
+        raise InvalidText("The text has no letters or digits, so there is nothing to say. Write at least one word.")
     return said
 
 
@@ -105,7 +105,7 @@ class Prompter:
         self._codes: OrderedDict[bytes, Tensor] = OrderedDict()
 
     def text(self, text: str, speaker: int) -> Tensor:
-        """The rows of something to be said. Raises InvalidText, InvalidSpeaker."""
+        """The rows of a text to speak. Raises InvalidText, InvalidSpeaker."""
         said = f"[{valid_speaker(speaker)}]{speakable(text)}"
         words = self.tokenizer.encode(said, add_special_tokens=False).ids
         begin, end = self.tokenizer.token_to_id(BEGIN), self.tokenizer.token_to_id(END)
@@ -132,7 +132,7 @@ class Prompter:
         if (frames := -(-len(audio) // self.codec.frame_size)) >= self.context:
             raise ContextTooLong(
                 f"A recording of {len(audio) / SAMPLE_RATE:.0f} s takes {frames} of the model's {self.context} rows. "
-                "Give at most a minute; ten seconds are enough for a voice."
+                "Use at most a minute; ten seconds are enough for a voice."
             )
         key = hashlib.sha256(audio.numpy().tobytes()).digest()
         if (codes := self._codes.pop(key, None)) is None:

@@ -13,7 +13,7 @@ from torch import Tensor
 __all__ = ["ABSENT", "common", "frame_rows", "sound_rows", "text_rows"]
 
 ABSENT = -1
-"""Marks a column that is not heard. It is no code and no word."""
+"""Marks a column that is not read. It is neither a code nor a token."""
 
 
 def text_rows(ids: Sequence[int], codebooks: int) -> Tensor:
@@ -34,7 +34,7 @@ def sound_rows(frames: Tensor) -> Tensor:
 
 
 def common(one: Tensor, other: Tensor) -> int:
-    """How many rows two sequences begin with alike."""
+    """How many rows two sequences have in common at their start."""
     shorter = min(len(one), len(other))
     differing = (one[:shorter] != other[:shorter]).any(dim=1).nonzero()
     return int(differing[0]) if len(differing) else shorter

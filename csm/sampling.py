@@ -1,4 +1,4 @@
-"""Choosing a code from logits, without a word from the device to the host."""
+"""Choosing a code from logits without transferring anything from the device to the host."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""One engine for several talkers: a thread steps the slots of csm/batch.py while anyone speaks.
+"""One engine for several talkers: a thread steps the slots of csm/batch.py while anyone is speaking.
 
-A talker prefills and speaks as it would with an engine of its own (`csm.utterance.Talker`), from any thread. Who begins
-to speak joins those who speak already at their next frame. A long prompt is heard in pieces between the frames of the
-others, so that nobody falters. There may be more talkers than slots: who has been idle for longest gives its slot up,
-and hears its prompt anew when it speaks next; while all slots speak, whoever is too many waits.
+A talker prefills and speaks as with an engine of its own (`csm.utterance.Talker`), from any thread. A new speaker
+joins the others at their next frame. A long prompt is read in pieces between the frames of the others, so that nobody
+falters. There may be more talkers than slots: the one that has been idle longest gives up its slot, and its prompt is
+read again when it speaks next. While all slots are speaking, further talkers wait.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class _Job:
 
 
 class Scheduler:
-    """`count` slots for the talkers of a generator. Close it when nobody speaks any more."""
+    """`count` slots for the talkers of a generator. Close it when nobody is speaking any more."""
 
     def __init__(self, generator: Generator, count: int = 8) -> None:
         self.generator = generator
@@ -65,11 +65,11 @@ class Scheduler:
         self._thread.start()
 
     def talker(self) -> SharedTalker:
-        """Somebody who may speak: for one `csm.Session`."""
+        """A new talker, for one `csm.Session`."""
         return SharedTalker(self)
 
     def close(self) -> None:
-        """Ends the thread after the frame under way. Whoever still waits is told so."""
+        """End the thread after the current frame. Whoever is still waiting gets an error."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -79,7 +79,7 @@ class Scheduler:
         """Its `news` come from now on."""
         with self._changed:
             if self._closed:
-                raise CsmError("The scheduler was closed: make a new one to speak.")
+                raise CsmError("The scheduler was closed: create a new one to speak.")
             self._jobs.append(job)
             self._changed.notify()
 
@@ -242,7 +242,7 @@ class SharedTalker:
         return SharedUtterance(self, prompt, most, sampling, cancelled)
 
     def close(self) -> None:
-        """Gives the slot up for others."""
+        """Release the slot for others."""
         self.scheduler.leave(self)
 
 

@@ -1,4 +1,4 @@
-"""A conversation: a voice that stays, turns that come and go, and what was heard is not heard again."""
+"""A conversation: a voice that stays, turns that come and go, and nothing is processed twice."""
 
 from __future__ import annotations
 
@@ -30,13 +30,15 @@ class _Turn:
 class Session:
     """One conversation with a generator.
 
-    `voice` is what the speaker shall sound like: one segment or several, heard first and kept to the end. The turns of
-    all speakers follow, each with its sound. Keys and values are kept, so that only what is new is heard; when the
-    model's positions run out the oldest turns go, several at once, because all that follows them is heard anew then.
+    `voice` is what the speaker should sound like: one or more segments, read first and kept to the end. The turns of
+    all speakers follow, each with its sound. Keys and values are kept, so that only what is new is read. When the
+    model's positions run out, the oldest turns are dropped, several at once, because everything after them must then
+    be read again.
 
-    `talker` is who speaks: default an engine of its own; `csm.scheduler.Scheduler.talker` where several speak at once.
+    `talker` is who speaks: by default, an engine of the session's own; use `csm.scheduler.Scheduler.talker` if several
+    speak at once.
 
-    A session is used by one thread at a time; any number of sessions share a generator.
+    Only one thread may use a session at a time; any number of sessions can share a generator.
     """
 
     def __init__(
@@ -48,42 +50,41 @@ class Session:
         self._voice = [prompter.segment(segment) for segment in segments]
         if (taken := _length(self._voice)) > context // 2:
             raise ContextTooLong(
-                f"The voice takes {taken} of the model's {context} rows, more than half. "
-                "Give shorter recordings; ten seconds are enough for a voice."
+                f"The voice takes {taken} of the model's {context} rows, more than half. Use shorter recordings; ten "
+                "seconds are enough for a voice."
             )
         self._speaker = segments[-1].speaker if segments else 0
         self._turns: list[_Turn] = []
         self._last: Segment | None = None
-        """What the session said, while nothing has followed it."""
+        """The last thing the session said, until something follows it."""
         self._talker = talker or SoloTalker(generator.engine(), generator.decoder())
         self._speaking: Iterator[Tensor] | None = None
         self._prefill()
 
     @property
     def turns(self) -> tuple[Segment, ...]:
-        """The turns that are still held, without the voice. What the session said has its codes."""
+        """The turns that are still kept, without the voice. Those that the session spoke have their codes."""
         return tuple(turn.segment for turn in self._turns)
 
     @property
     def rows(self) -> int:
-        """How many of the model's positions voice and turns take."""
+        """How many of the model's positions the voice and the turns take."""
         return _length(self._rows())
 
     def add(self, segment: Segment) -> None:
-        """A turn that somebody has spoken, at whatever rate it was recorded. It is heard at once.
+        """Add a turn that somebody has spoken, recorded at any rate. It is read at once.
 
-        A turn too long to be kept is kept by its words alone. Raises InvalidText, InvalidSpeaker, InvalidAudio, and
-        ContextTooLong if not even the words fit; the session is then as before.
+        Of a turn that is too long, only the words are kept. Raises InvalidText, InvalidSpeaker, InvalidAudio, and
+        ContextTooLong if not even the words fit; the session is then unchanged.
         """
         self.replace([*self.turns, segment])
 
     def replace(self, turns: Sequence[Segment]) -> None:
-        """These are the turns now, in place of those that were held. They are heard at once, from the first one on that
-        is another than before.
+        """Replace the turns. They are read at once, starting with the first one that differs from before.
 
-        Take what stays from `turns`: the very same segments are not encoded anew, wherever they stand now. Of something
-        said, `dataclasses.replace(turn, text=…, codes=turn.codes[:n])` is what was heard. If positions run out, the
-        first of the turns go. Errors as in `add`; the session is then as before.
+        Take those that stay from `turns`: identical segments are not encoded again, wherever they are now. To keep
+        only what was heard of a turn, use `dataclasses.replace(turn, text=…, codes=turn.codes[:n])`. If the positions
+        run out, the first turns are dropped. Raises the same errors as `add`; the session is then unchanged.
         """
         self.stop()
         known = {id(turn.segment): turn for turn in self._turns}
@@ -93,7 +94,7 @@ class Session:
         self._prefill()
 
     def listen(self, speaker: int, sample_rate: int = SAMPLE_RATE) -> Listener:
-        """Somebody begins to speak: give the listener the sound as it comes, and the words when they are known."""
+        """Somebody begins to speak: give the listener the sound as it arrives, and the words when they are known."""
         return Listener(self, speaker, sample_rate)
 
     def speak(
@@ -108,10 +109,10 @@ class Session:
         *,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> Iterator[Tensor]:
-        """Says `text` as the next turn (speaker: default the voice's): float32 [samples] at 24 kHz on the host.
+        """Speak `text` as the next turn (speaker: by default the voice's): float32 [samples] at 24 kHz on the host.
 
-        What was said, to the end or until the iterator is closed, becomes a turn. A new call closes the one before.
-        Errors as in `Generator.generate`; the session is then as it was before the call.
+        What was said, to the end or until the iterator is closed, becomes a turn. A new call closes the previous one.
+        Raises the same errors as `Generator.generate`; the session is then as it was before the call.
         """
         sampling, chunk = Sampling(temperature, topk, seed), frames_a_chunk(chunk_frames)
         speaker = self._speaker if speaker is None else speaker
@@ -120,8 +121,8 @@ class Session:
         room = self.generator.context - _length(self._voice) - len(target)
         if room < min(wanted, frames_likely(said)):
             raise ContextTooLong(
-                f"The text needs about {frames_likely(said) / FRAMES_PER_SECOND:.0f} s of speech, and beside the voice "
-                f"there is room for {max(0, room) / FRAMES_PER_SECOND:.0f} s. Say it sentence by sentence."
+                f"The text needs about {frames_likely(said) / FRAMES_PER_SECOND:.0f} s of speech, but beside the "
+                f"voice there is room for only {max(0, room) / FRAMES_PER_SECOND:.0f} s. Say it sentence by sentence."
             )
         self.stop()
         self._last = None
@@ -132,15 +133,15 @@ class Session:
         return self._speaking
 
     def stop(self) -> None:
-        """Ends the utterance under way, if there is one; what was said of it is kept as a turn."""
+        """End the current utterance, if there is one; what was said of it is kept as a turn."""
         if self._speaking is not None:
             self._speaking.close()  # type: ignore[attr-defined]
             self._speaking = None
 
     def heard(self, seconds: float, text: str | None = None) -> None:
-        """Of the last utterance only so much was heard (and, if it is known, only these words): forget the rest.
+        """Keep only what was heard of the last utterance (and, if known, only these words).
 
-        Call it before the next turn.
+        Call this before the next turn.
         """
         self.stop()
         if (last := self._last) is None:
@@ -153,7 +154,7 @@ class Session:
             self._keep(replace(last, text=words, codes=last.codes[:frames]))
 
     def close(self) -> None:
-        """The conversation is over: its talker is free for another."""
+        """End the conversation and release its talker."""
         self.stop()
         self._talker.close()
 
@@ -181,7 +182,9 @@ class Session:
         if len(rows) > room:
             rows = words
         if len(rows) > room:
-            raise ContextTooLong(f"The turn's words take {len(rows)} rows, and there is room for {room}. Shorten them.")
+            raise ContextTooLong(
+                f"The turn's words take {len(rows)} rows, but there is room for only {room}. Shorten them."
+            )
         return _Turn(segment, rows)
 
     def _make_room(self, rows: int, keep: int = 0) -> None:
@@ -202,7 +205,7 @@ class Session:
 
 
 class Listener:
-    """Somebody's words, becoming codes while they are spoken, so that nothing is left to encode when they end."""
+    """Encodes somebody's words while they are spoken, so that nothing is left to encode at the end."""
 
     def __init__(self, session: Session, speaker: int, sample_rate: int) -> None:
         import soxr
@@ -214,14 +217,14 @@ class Listener:
         self._frames = 0
 
     def hear(self, samples: Tensor | np.ndarray) -> None:
-        """The next samples, float [n], at the rate the listener was made for. Raises InvalidAudio for NaN."""
+        """Take the next samples, float [n], at the listener's rate. Raises InvalidAudio for NaN."""
         sound = torch.as_tensor(samples).float()
         if not sound.isfinite().all():
-            raise InvalidAudio("The sound holds values that are not numbers (NaN or infinity).")
+            raise InvalidAudio("The sound contains values that are not numbers (NaN or infinity).")
         self._encode(sound, last=False)
 
     def done(self, text: str) -> None:
-        """The words of what was heard: together they become a turn of the session. Errors as in `Session.add`."""
+        """Take the words of what was heard, and add both as a turn. Raises the same errors as `Session.add`."""
         self._session.generator.prompter.text(text, self._speaker)  # its mistakes are found before the sound is spent
         self._encode(torch.zeros(0), last=True)
         with torch.inference_mode():

@@ -36,7 +36,7 @@ class Generator:
     """Speaks text in the voice of a speaker, as a continuation of a context.
 
     Calls are independent: the same arguments and seed give the same samples. For a growing conversation, use a
-    `csm.Session`, which keeps what it has heard. Calls may overlap; each one uses a separate engine.
+    `csm.Session`, which keeps what it has read. Calls may overlap; each one uses a separate engine.
     """
 
     def __init__(self, model: Model, tokenizer: Tokenizer, codec: Codec, adapters: Switch | None = None) -> None:
@@ -52,26 +52,26 @@ class Generator:
 
     @property
     def csm(self) -> Csm:
-        """The model as PyTorch has it. Raises DeviceMissing if it is MLX's, which speaks and cannot be taught here."""
+        """The PyTorch model. Raises DeviceMissing for a model in MLX, which can speak but not be trained here."""
         if not isinstance(self.model, Csm):
             raise DeviceMissing("This runs on PyTorch only: load the model with device='cpu', 'cuda' or 'mps'.")
         return self.model
 
     def use_adapter(self, adapter: str | Path | None) -> None:
-        """Speaks with another learnt voice from now on, or with none; the model is not loaded anew. Let nobody speak
-        meanwhile, and open new sessions afterwards: those there are remember in the old voice.
+        """Speak with another trained voice from now on, or with none, without reloading the model.
 
-        Raises CheckpointError.
+        Nobody may speak meanwhile. Open new sessions afterwards, because existing ones remember the old voice. Raises
+        CheckpointError.
         """
         self.prepared_adapter(adapter)()
 
     def prepared_adapter(self, adapter: str | Path | None) -> Callable[[], None]:
-        """What takes long of `use_adapter`, while others may speak; the rest is done when its answer is called.
+        """Do the slow part of `use_adapter` while others may speak; call the result to do the rest.
 
         Raises CheckpointError.
         """
         if self._adapters is None:
-            raise CheckpointError("This model was not loaded from a checkpoint: load it anew, with the other adapter.")
+            raise CheckpointError("This model was not loaded from a checkpoint: reload it with the other adapter.")
         return self._adapters.prepared(None if adapter is None else read_adapter(adapter, self.model.config))
 
     def engine(self, batch: int = 1, length: int | None = None) -> Frames:
@@ -97,12 +97,12 @@ class Generator:
     ) -> Tensor:
         """Speech for `text`: float32 [samples] at `sample_rate`, on the host.
 
-        `context` is what was said before; None is nothing. `stream` is accepted because it is established; sound is
-        always decoded while it is made, and is the same.
-        `cancelled` is asked before each frame; what was said until then is returned.
+        `context` is what was said before; None means nothing. `stream` is accepted for compatibility: sound is always
+        decoded while it is made, with the same result. `cancelled` is called before each frame; if it returns true,
+        what was said so far is returned.
 
         Raises InvalidText, InvalidSpeaker, InvalidAudio, ContextTooLong, NoSpeech, OutOfMemory, and ValueError for an
-        invalid length, temperature or topk. The generator is usable afterwards.
+        invalid length, temperature or topk. The generator can be used again afterwards.
         """
         chunks = self.generate_stream(
             text, speaker, context, max_audio_length_ms, temperature, topk, seed, cancelled=cancelled
@@ -124,8 +124,8 @@ class Generator:
     ) -> Iterator[Tensor]:
         """The same speech while it is made: a first chunk of one frame (80 ms), then chunks of `chunk_frames`.
 
-        Stop iterating, or close the iterator, to cancel. Arguments and errors are those of `generate`; arguments are
-        checked at once, before the first chunk is asked for.
+        To cancel, stop iterating or close the iterator. Arguments and errors are those of `generate`; arguments are
+        checked at once, before the first chunk is requested.
         """
         sampling, chunk = Sampling(temperature, topk, seed), frames_a_chunk(chunk_frames)
         with self.memory():
@@ -144,9 +144,9 @@ class Generator:
         *,
         cancelled: Cancelled = lambda: False,
     ) -> list[Tensor]:
-        """Several at once, of any lengths: float32 [samples] for each. Number i is drawn with seed + i.
+        """Speak several texts at once, of any lengths: float32 [samples] for each.
 
-        Arguments and errors are those of `generate`.
+        Text i is drawn with seed + i. Arguments and errors are those of `generate`.
         """
         sampling = Sampling(temperature, topk, seed)
         contexts = [()] * len(texts) if contexts is None else contexts
@@ -175,8 +175,8 @@ class Generator:
         if len(rows) >= (limit := self.context - most):
             raise ContextTooLong(
                 f"Inputs too long, must be below max_seq_len - max_generation_len: {limit}. "
-                f"Context and text take {len(rows)} rows, {most} are kept for speech. "
-                "Give less context, a shorter text, or a smaller max_audio_length_ms."
+                f"Context and text take {len(rows)} rows, and {most} are kept for speech. Give less context, a "
+                "shorter text, or a smaller max_audio_length_ms."
             )
         return rows, most
 
@@ -224,7 +224,7 @@ class Generator:
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
             raise OutOfMemory(
-                f"The memory of {self.device} is used up. Give less context, or load the model with quantize='int8'."
+                f"The memory of {self.device} is used up. Use less context, or load the model with quantize='int8'."
             ) from error
 
 

@@ -33,12 +33,12 @@ __all__ = [
 
 FRAMES_PER_SECOND = 12.5
 REPEATS = 12
-"""Identical frames after which speech is stuck: a second of the very same codes does not occur in speech."""
+"""Identical frames after which speech is stuck: a second of identical codes does not occur in speech."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How codes are drawn. A temperature of 0 takes the likeliest; without a seed every utterance is another."""
+    """How codes are drawn. A temperature of 0 takes the likeliest; without a seed, every utterance is different."""
 
     temperature: float = 0.9
     topk: int = 50
@@ -51,11 +51,12 @@ class Sampling:
             raise ValueError(f"topk must be a whole number, 1 or higher, not {self.topk!r}.")
 
     def cooler(self) -> Sampling:
-        """For the second try after an empty result. The same seed would draw the same first frame only by chance."""
+        """The sampling for the second attempt after an empty result. The same seed would draw the same first frame
+        only by chance."""
         return Sampling(0.75 * self.temperature, max(1, self.topk // 2), self.seed)
 
     def generator(self, device: torch.device, sequence: int = 0) -> torch.Generator:
-        """The source of noise for one sequence of a batch."""
+        """The random generator for one sequence of a batch."""
         generator = torch.Generator(device)
         if self.seed is None:
             generator.seed()
@@ -65,9 +66,8 @@ class Sampling:
 
 
 def frames_asked(text: str, max_audio_length_ms: float) -> int:
-    """How many frames an utterance of speakable text may take: as asked, but no more than the text can need.
-
-    Raises ValueError for less than a frame.
+    """How many frames an utterance of speakable text may take: as requested, but no more than the text can need.
+    Raises ValueError for less than one frame.
     """
     asked = int(max_audio_length_ms / 1000 * FRAMES_PER_SECOND)
     if asked < 1:
@@ -90,7 +90,7 @@ def frames_likely(text: str) -> int:
 def frames_at_most(text: str) -> int:
     """More frames than the text can take: three times the likely number plus two seconds.
 
-    A model that goes on for longer has lost its way.
+    A model that speaks for longer has lost its way.
     """
     return 3 * frames_likely(text) + int(2 * FRAMES_PER_SECOND)
 
@@ -101,7 +101,7 @@ def _length(text: str) -> int:
 
 
 class Ending:
-    """Tells whether a sequence is over: it said so (a frame of zeros), it is stuck, or it has said `most` frames.
+    """Decides whether a sequence is over: it said so (a frame of zeros), it is stuck, or it has said `most` frames.
 
     Call it with each frame in turn, codes [codebooks] on the host. `frames` are those that belong to the speech.
     """
@@ -126,8 +126,8 @@ class Ending:
 class Speech(ABC):
     """An utterance while it is made: iterate over its sound, float32 [1920] on the host for each frame.
 
-    `frames` are the codes [codebooks] that were said so far. One that ends without a sound is tried once more, cooler.
-    Raises NoSpeech if it stays empty.
+    `frames` are the codes [codebooks] that were said so far. An utterance without a sound is tried once more at a
+    lower temperature. Raises NoSpeech if it stays empty.
     """
 
     def __init__(self, sampling: Sampling, cancelled: Callable[[], bool]) -> None:
@@ -139,7 +139,7 @@ class Speech(ABC):
         if not self.frames and not self.cancelled() and self.sampling.temperature > 0:
             yield from self._attempt(self.sampling.cooler())
         if not self.frames and not self.cancelled():
-            raise NoSpeech("The model ended before the first sound. Say it in other words, or give a longer context.")
+            raise NoSpeech("The model ended before the first sound. Use other words, or a longer context.")
 
     @abstractmethod
     def _attempt(self, sampling: Sampling) -> Iterator[Tensor]:
@@ -147,16 +147,16 @@ class Speech(ABC):
 
 
 class Talker(Protocol):
-    """Somebody who hears rows and speaks: what a `csm.Session` needs of the engine below it."""
+    """A talker, which reads rows and speaks: what a `csm.Session` needs from the engine below it."""
 
     def prefill(self, rows: Tensor) -> None:
-        """Hears rows [n, codebooks + 1] ahead of time; as far as they begin as those before, they are known."""
+        """Read rows [n, codebooks + 1] ahead of time; rows that begin like the previous ones are not read again."""
 
     def utter(self, prompt: Tensor, most: int, sampling: Sampling, cancelled: Callable[[], bool]) -> Speech:
         """An utterance of at most `most` frames that follows the prompt. `cancelled` is asked before each frame."""
 
     def close(self) -> None:
-        """It will not speak again."""
+        """Release the talker: it will not speak again."""
 
 
 class Utterance(Speech):
@@ -192,7 +192,7 @@ class Utterance(Speech):
 
 
 class SoloTalker:
-    """A `Talker` that has an engine to itself."""
+    """A `Talker` with an engine of its own."""
 
     def __init__(self, engine: Frames, decoder: StreamingDecoder) -> None:
         self.engine, self.decoder = engine, decoder

@@ -1,1 +1,1 @@
-"""What it takes to run Parley on several machines."""
+"""What is needed to run Parley on several machines."""

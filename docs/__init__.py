@@ -1,1 +1,1 @@
-"""What makes the documentation: the reference out of the code, and the pictures out of a real talk."""
+"""Makes the documentation: the reference from the code, and the pictures from a real conversation."""

@@ -1,4 +1,4 @@
-"""Makes the pictures of README.md from a real talk in Chromium: `python -m docs.capture`.
+"""Makes the pictures in README.md from a real conversation in Chromium: `python -m docs.capture`.
 
 The engines are those of the offline profile. A recording speaks the weather question into the browser's microphone; the
 second question is typed, about something that was said a week before.

@@ -25,8 +25,8 @@ from pipeline.commands import doctor, models, talk
 from pipeline.engines.running import Engines
 from start import environment, parley
 from tests import checks
+from web.address import Address
 from web.app import create_app
-from web.guard import Address
 from web.realtime import events
 from web.service import Service
 
@@ -51,7 +51,7 @@ def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 def sentence(text: str) -> str:
     """The first paragraph, as one line that begins with a capital letter and ends with a full stop."""
     line = " ".join(text.strip().split("\n\n")[0].split())
-    return line[:1].upper() + line[1:] + ("" if not line or line[-1] in ".:!?)" else ".")
+    return line[:1].upper() + line[1:] + ("" if not line or line[-1] in ".:!?" else ".")
 
 
 # --- settings ---------------------------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{error.filename} cannot be read ({error.strerror}): give the path of a recording.", file=sys.stderr)
         return 1
     except ValueError:
-        print(f"{options.endpoint} is no address: begin it with http:// or https://.", file=sys.stderr)
+        print(f"{options.endpoint} is not an address: begin it with http:// or https://.", file=sys.stderr)
         return 1
     try:
         with urllib.request.urlopen(request, timeout=options.timeout) as answer:
@@ -55,17 +55,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Has a text spoken, and keeps it as a WAV file.")
+    parser = argparse.ArgumentParser(description="Have a text spoken, and save it as a WAV file.")
     parser.add_argument("--endpoint", default=ENDPOINT, help=f"address of the server ({ENDPOINT})")
     parser.add_argument("--token", default=os.environ.get("CEREBRIUM_TOKEN", ""),
-                        help="the key, where one is needed ($CEREBRIUM_TOKEN)")  # fmt: skip
-    parser.add_argument("--text", default=TEXT, help="what is to be said")
+                        help="the key, if one is needed ($CEREBRIUM_TOKEN)")  # fmt: skip
+    parser.add_argument("--text", default=TEXT, help="text to speak")
     parser.add_argument("--output", type=Path, default=Path("output.wav"), help="the file (output.wav)")
     parser.add_argument("--voice", default="", help="one of the server's voices")
     parser.add_argument("--stream", action="store_true", help="write the sound while it is made")
     parser.add_argument("--reference", nargs=2, action="append", default=[], metavar=("FILE", "TEXT"),
-                        help="a recording of the voice to speak with, and what is said in it")  # fmt: skip
-    parser.add_argument("--consent", action="store_true", help="whoever is heard in the references agrees to that")
+                        help="a recording of the voice to imitate, and what is said in it")  # fmt: skip
+    parser.add_argument("--consent", action="store_true", help="everyone in the references has agreed to this")
     parser.add_argument("--timeout", type=float, default=300, help="seconds to wait for an answer (300)")
     return parser
 

@@ -1,1 +1,1 @@
-"""What is installed, file by file, and who writes that down."""
+"""The packages that are installed, file by file, and the scripts that write these lists."""

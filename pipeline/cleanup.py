@@ -1,4 +1,4 @@
-"""How work ends: clean-up that no cancellation cuts short, and tasks of which one's end is the end of all."""
+"""How work ends: clean-up that no cancellation interrupts, and groups of tasks that end together."""
 
 from __future__ import annotations
 

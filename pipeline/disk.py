@@ -1,4 +1,4 @@
-"""Bringing things to disk beside the event loop, none of them lost when the program ends."""
+"""Writing to the disk outside the event loop, without losing anything when the program ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every engine of every stage has in common: it starts, tells how it is, and stops."""
+"""What all engines have in common: they start, report their state, and stop."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class EngineError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a start has come: a word for the user, and a share in [0, 1] where it is known."""
+    """The progress of a start: a word for the user, and a share in [0, 1] if it is known."""
 
     what: str
     share: float | None = None
@@ -36,10 +36,10 @@ Report = Callable[[Progress], None]
 
 class Engine(Protocol):
     async def start(self, report: Report) -> None:
-        """Load. Raises EngineError with one sentence that says what to do."""
+        """Load the engine. Raises EngineError with one sentence that says what to do."""
 
     async def stop(self) -> None:
-        """Let go of everything, child processes included. Safe to call twice, and without start."""
+        """Release everything, including child processes. Safe to call twice, and without start."""
 
     @property
     def status(self) -> EngineStatus: ...
@@ -47,26 +47,26 @@ class Engine(Protocol):
 
 @runtime_checkable
 class Changeable(Protocol):
-    """An engine that can become another one of its kind without being loaded anew."""
+    """An engine that can become another one of its kind without being reloaded."""
 
     def can_become(self, arguments: Mapping[str, object]) -> bool:
-        """Whether it can become what these arguments would make, those of its __init__."""
+        """Whether it can become the engine that these arguments of its __init__ would make."""
 
     async def become(self, arguments: Mapping[str, object]) -> None:
-        """Raises EngineError with one sentence that says what to do, and is what it was."""
+        """Raises EngineError with one sentence that says what to do; the engine is then unchanged."""
 
 
 E = TypeVar("E", bound=Engine)
 
 
 class EngineFace(Generic[E]):
-    """What stands before an engine: it starts, stops and is as that is."""
+    """What stands in front of an engine: it starts, stops and has the same state."""
 
     def __init__(self, engine: E) -> None:
         self.engine = engine
 
     async def start(self, report: Report) -> None:
-        """Load. Raises EngineError with one sentence that says what to do."""
+        """Load the engine. Raises EngineError with one sentence that says what to do."""
         await self.engine.start(report)
 
     async def stop(self) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from rag.lexical import spaced
 from rag.records import MemoryFault, MemoryFull, MemoryInUse
 
 SCHEMA = """
@@ -65,7 +66,14 @@ def _claims(db: sqlite3.Connection) -> None:
     )
 
 
-MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [_first_schema, _claims]
+def _spaced(db: sqlite3.Connection) -> None:
+    """Chinese is indexed by its characters and pairs of them; it was by whole stretches of them."""
+    db.execute("DROP VIEW indexed")
+    db.execute("CREATE VIEW indexed AS SELECT seq, spaced(text) AS text FROM turns WHERE repeats IS NULL")
+    db.execute("INSERT INTO words(words) VALUES ('rebuild')")
+
+
+MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [_first_schema, _claims, _spaced]
 """From each schema version to the next; the version is kept in SQLite's user_version."""
 
 
@@ -87,6 +95,7 @@ class Database:
         self.lock = threading.RLock()
         file.parent.mkdir(parents=True, exist_ok=True)
         self.connection = sqlite3.connect(file, check_same_thread=False, isolation_level=None, timeout=0.5)
+        self.connection.create_function("spaced", 1, spaced, deterministic=True)
         try:
             self.connection.execute(
                 "PRAGMA locking_mode = EXCLUSIVE"
@@ -117,7 +126,7 @@ class Database:
         if version > len(MIGRATIONS):
             raise MemoryFault(
                 f"The memory in {self._file.parent} was written by a newer version (schema {version}, "
-                f"this one knows {len(MIGRATIONS)}). Update, or use another folder."
+                f"this one knows {len(MIGRATIONS)}). Update this version, or use another folder."
             )
         for number, migration in enumerate(MIGRATIONS[version:], version + 1):
             with self.transaction() as db:
@@ -141,8 +150,8 @@ class Database:
                     self.connection.execute("ROLLBACK")
                 if isinstance(error, sqlite3.OperationalError) and _is_full(error):
                     raise MemoryFull(
-                        f"No room left on the disk of {self._file.parent}: make room, then it remembers again. "
-                        "Nothing that was remembered before is lost."
+                        f"The disk of {self._file.parent} is full: free some space, and the memory works again. "
+                        "Nothing remembered before is lost."
                     ) from error
                 raise
 

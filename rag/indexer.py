@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import sys
 import threading
 import time
 import uuid
@@ -26,9 +28,11 @@ NEAREST = 200
 """Neighbours asked of each view of the vectors."""
 BATCH = 16
 """Turns that get their vectors in one step."""
-PIECE = 8
+NICE = 10
+"""Of the thread behind, from 0 (like all others) to 19."""
+PIECE = 4
 """Texts embedded at once: few enough that a question asked meanwhile hardly waits."""
-READ = 32
+READ = 8
 """Turns read at once for what they claim, which takes half a millisecond each."""
 LOOK = 5.0
 """Seconds between two looks at what other machines remembered or forgot on the same server."""
@@ -140,6 +144,7 @@ class Indexer:
         return self._server is not None and self._vectors is not None and time.monotonic() >= self._look_at
 
     def _run(self) -> None:
+        _stand_back()
         while self._awaited():
             try:
                 self._step()
@@ -231,7 +236,7 @@ class Indexer:
             if self.trouble is None:
                 log.warning("memory: no vectors for now: %s", error)
             self._retry_at = time.monotonic() + RETRY
-            self.trouble = f"Memory finds by words only for now: {error}"
+            self.trouble = f"For now, the memory searches by words only: {error}"
             self._state.notify_all()
 
     # Opening
@@ -268,7 +273,8 @@ class Indexer:
             aside = self._folder.with_name(f"{self._folder.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}")
             self._folder.rename(aside)
             self._say(
-                f"The vectors of this memory were damaged ({error}). They are set aside in {aside} and made anew."
+                f"The vectors of this memory were damaged ({error}). They were set aside in {aside} and are being "
+                "computed again."
             )
             self._store.unmark()
             return self._open(model)
@@ -341,6 +347,12 @@ class Indexer:
         said = vectors.texts(there - self._store.held(there))
         self._store.add(said)
         self._store.mark_embedded(said)
+
+
+def _stand_back() -> None:
+    """This thread gets a core when nobody else wants one. Only on Linux has a thread a niceness of its own."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
 
 
 def _spoken(row: Row) -> str:

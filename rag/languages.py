@@ -1,14 +1,15 @@
-"""Questions in German, French, Spanish and Chinese: which words only ask, who "my" is, and which days are meant.
+"""German, French, Spanish and Chinese: which words only ask, who "my" is, which days are meant, what a word's stem is.
 
-English has files of its own (lexical.py, when.py), and a question is taken for English unless more of its words are
-another language's. Times are put into English and read there, so that "letzte Woche" is what "last week" is.
+English has files of its own (lexical.py, when.py), and a text is taken for English unless more of its words are another
+language's. Times are put into English and read there, so that "letzte Woche" is what "last week" is.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Container, Mapping
 from datetime import date
+from functools import cached_property
 
 from rag.lexical import ASKING, words
 from rag.when import Phrase, phrases
@@ -37,7 +38,7 @@ class Language:
         weekdays: str,
         months: str,
         times: Mapping[str, str],
-        spaced: bool = True,
+        stems: str | None = None,
     ) -> None:
         """
         Args:
@@ -45,11 +46,11 @@ class Language:
             mine, when, name: what means who asks; what asks for a time; what asks for a name. Patterns.
             numbers, units, weekdays, months: in the order of the English ones; several words for one with a slash.
             times: patterns of what names a time, and how English puts it. <unit> stands for a word of that kind, and
-                {unit} for the English one.
-            spaced: whether there are spaces between words.
+                {unit} for the English one; <day> and <year> are figures.
+            stems: what Snowball calls the language; None where words have one form only, and no spaces between them.
         """
         self.asking = frozenset(asking.split())
-        self._edge = r"\b" if spaced else ""
+        self._stems, self._edge = stems, r"\b" if stems else ""
         self.mine, self.when, self.name = map(self._read, (mine, when, name))
         self._english = {
             kind: {
@@ -63,6 +64,9 @@ class Language:
             )
         }  # fmt: skip
         self._times = [(self._read(self._spelt(pattern)), english) for pattern, english in times.items()]
+        dated = [word for kind in ("unit", "weekday", "month") for word in self._english[kind] if len(word) > 1]
+        self._dated = self._read("|".join([*dated, r"\d{4}"]))
+        self._asked = re.compile("|".join(sorted(self.asking, key=len, reverse=True)))
 
     def phrases(self, text: str, said: date) -> list[Phrase]:
         """As `when.phrases` has them."""
@@ -71,16 +75,38 @@ class Language:
             for match in pattern.finditer(text):
                 if any(phrase.start < match.end() and match.start() < phrase.end for phrase in found):
                     continue
-                groups = {kind: self._english[kind][word.lower()] for kind, word in match.groupdict().items()}
+                groups = {
+                    kind: self._english.get(kind, {}).get(word.lower(), word)
+                    for kind, word in match.groupdict().items()
+                }
                 read = phrases(english.format(**groups), said)
                 found.extend(Phrase(match.start(), match.end(), each.span) for each in read)
         return sorted(found, key=lambda phrase: phrase.start)
+
+    def holds_time(self, text: str) -> bool:
+        return bool(self._dated.search(text)) or any(pattern.search(text) for pattern, _ in self._times)
+
+    def telling(self, text: str, names: Container[str]) -> list[str]:
+        """The words of a question that neither ask nor name a speaker."""
+        if not self._stems:
+            text = self._asked.sub(" ", text)
+        return [word for word in words(text) if word not in self.asking and word not in names]
+
+    @cached_property
+    def stem(self) -> Callable[[str], str] | None:
+        """Of a word, by Snowball (Porter, "Snowball: A language for stemming algorithms", 2001)."""
+        if self._stems is None:
+            return None
+        from snowballstemmer import stemmer  # not before it is needed
+
+        stem: Callable[[str], str] = stemmer(self._stems).stemWord
+        return stem
 
     def _spelt(self, pattern: str) -> str:
         for kind, english in self._english.items():
             choices = "|".join(sorted(english, key=len, reverse=True))
             pattern = pattern.replace(f"<{kind}>", f"(?P<{kind}>{choices})")
-        return pattern
+        return pattern.replace("<day>", r"(?P<day>\d{1,2})").replace("<year>", r"(?P<year>\d{4})")
 
     def _read(self, pattern: str) -> re.Pattern[str]:
         return re.compile(f"{self._edge}(?:{pattern}){self._edge}", re.IGNORECASE)
@@ -115,12 +141,15 @@ GERMAN = Language(
         r"nächste[nrs]? <unit>": "next {unit}",
         r"(?:am )?letzten <weekday>": "last {weekday}",
         r"am <weekday>": "on {weekday}",
+        r"<day>\. <month> <year>": "{month} {day}, {year}",
+        r"<day>\. <month>": "{month} {day}",
         r"(?:im|letzten) <month>": "in {month}",
     },
     numbers="einem/einer/eins zwei drei vier fünf sechs sieben acht neun zehn elf zwölf",
     units="tagen/tag/tage wochen/woche monaten/monat/monate jahren/jahr/jahre",
     weekdays="montag dienstag mittwoch donnerstag freitag samstag/sonnabend sonntag",
     months="januar/jänner februar märz april mai juni juli august september oktober november dezember",
+    stems="german",
 )
 FRENCH = Language(
     "le la les l un une des du de d et ou mais est sont était suis es a ai as ont avait je j tu il elle on nous "
@@ -141,12 +170,15 @@ FRENCH = Language(
         r"(?:la|le|l['’]) ?<unit> prochaine?": "next {unit}",
         r"<weekday> dernier": "last {weekday}",
         r"(?:le )?<weekday>": "on {weekday}",
+        r"<day>(?:er)? <month> <year>": "{month} {day}, {year}",
+        r"<day>(?:er)? <month>": "{month} {day}",
         r"(?:en|au mois de) <month>": "in {month}",
     },
     numbers="un/une deux trois quatre cinq six sept huit neuf dix onze douze",
     units="jour/jours semaine/semaines mois an/ans/année/années",
     weekdays="lundi mardi mercredi jeudi vendredi samedi dimanche",
     months="janvier février mars avril mai juin juillet août septembre octobre novembre décembre",
+    stems="french",
 )
 SPANISH = Language(
     "el la los las un una unos unas y o pero es son era soy eres ha he has han había yo tú él ella nosotros ellos "
@@ -167,15 +199,19 @@ SPANISH = Language(
         r"(?:la|el) <unit> que viene": "next {unit}",
         r"(?:el )?<weekday> pasado": "last {weekday}",
         r"el <weekday>": "on {weekday}",
+        r"<day> de <month> del? <year>": "{month} {day}, {year}",
+        r"<day> de <month>": "{month} {day}",
         r"en <month>": "in {month}",
     },
     numbers="un/una dos tres cuatro cinco seis siete ocho nueve diez once doce",
     units="día/días semana/semanas mes/meses año/años",
     weekdays="lunes martes miércoles jueves viernes sábado domingo",
     months="enero febrero marzo abril mayo junio julio agosto septiembre octubre noviembre diciembre",
+    stems="spanish",
 )
 CHINESE = Language(
-    "",
+    "我 你 您 他 她 它 们 自己 的 了 吗 呢 吧 是 在 什么时候 什么 何时 谁 哪里 哪儿 哪些 哪个 哪天 哪 怎么 怎样 "
+    "为什么 为何 多少 多久 说过 告诉 叫 名字 记得",
     mine=r"我",
     when=r"什么时候|何时|哪天|几号|几月|哪一年|多久",
     name=r"谁|哪里|哪儿|叫什么|什么名字|哪个(?:城市|国家)",
@@ -192,13 +228,16 @@ CHINESE = Language(
         r"明年": "next year",
         r"下个?<unit>": "next {unit}",
         r"(?:周|星期|礼拜)<weekday>": "on {weekday}",
+        r"<year>年<month><day>[日号]": "{month} {day}, {year}",
+        r"<month><day>[日号]": "{month} {day}",
+        r"<year>年<month>": "{month} {year}",
         r"<month>": "in {month}",
     },
     numbers="一 两/二 三 四 五 六 七 八 九 十 十一 十二",
     units="天 周/星期 月 年",
     weekdays="一 二 三 四 五 六 日/天",
-    months="一月 二月 三月 四月 五月 六月 七月 八月 九月 十月 十一月 十二月",
-    spaced=False,
+    months="一月/1月 二月/2月 三月/3月 四月/4月 五月/5月 六月/6月 七月/7月 八月/8月 九月/9月 十月/10月 十一月/11月 "
+    "十二月/12月",
 )
 
 SPELT = (GERMAN, FRENCH, SPANISH)

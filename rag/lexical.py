@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Iterable
+from itertools import pairwise
 
 WORD = re.compile(r"[^\W_]+")
+HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff]+")
+"""Chinese characters, between whose words there are no spaces."""
 
 EMPTY = frozenset(
     """
@@ -26,8 +29,22 @@ ASKING = EMPTY | frozenset(
 
 
 def words(text: str) -> list[str]:
-    """Lower-case words in order."""
-    return WORD.findall(text.lower())
+    """Lower-case words, as the full-text index has them; in order, but for Chinese."""
+    return WORD.findall(spaced(text).lower())
+
+
+def spaced(text: str) -> str:
+    """With spaces between Chinese characters, one by one and in pairs, so that either is a word."""
+    return HAN.sub(lambda run: f" {' '.join([*run[0], *_pairs(run[0])])} ", text)
+
+
+def paired(text: str) -> str:
+    """With spaces between Chinese characters in pairs, where two stand together: for who looks for few turns only."""
+    return HAN.sub(lambda run: f" {' '.join(_pairs(run[0]) or run[0])} ", text)
+
+
+def _pairs(run: str) -> list[str]:
+    return [first + second for first, second in pairwise(run)]
 
 
 class Stemmer:

@@ -1,4 +1,4 @@
-"""The public face of memory: remember, recall, forget."""
+"""The public interface of the memory: remember, recall, forget."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ import numpy as np
 
 from rag.embedding import Embedder, SentenceEmbedder
 from rag.indexer import Indexer
+from rag.lexical import WORD, paired
 from rag.packing import pack
 from rag.precedence import Precedence
 from rag.ranking import RELEVANT, fits
@@ -77,11 +78,11 @@ class Memory:
     # Remembering
 
     def remember(self, speaker: str, text: str, *, at: datetime | None = None, conversation: str | None = None) -> str:
-        """Keep one turn; on the disk when this returns. A naive `at` is in the local time zone; None is now.
+        """Keep one turn; it is on the disk when this returns. A naive `at` is in the local time zone; None means now.
 
         Raises:
             ValueError: the text or the speaker is empty, or the text is longer than 1,048,576 characters.
-            MemoryFull: no room on the disk.
+            MemoryFull: the disk is full.
         """
         turn = Remembered(
             uuid.uuid4().hex,
@@ -95,7 +96,7 @@ class Memory:
         return turn.id
 
     def settle(self) -> None:
-        """Wait until the background has nothing left to do: every turn has its vector, what was forgotten is gone."""
+        """Wait until the background work is done: every turn has its vector, and what was forgotten is gone."""
         self._indexer.settle()
 
     # Recalling
@@ -109,11 +110,11 @@ class Memory:
         exclude_conversation: str | None = None,
         asker: str | None = None,
     ) -> Recall:
-        """The turns that bear on `query`, as text for a prompt of at most `budget_chars` characters.
+        """The turns that are relevant to `query`, as text of at most `budget_chars` characters for a prompt.
 
         Args:
-            now: what "yesterday" in the query is seen from; None is the present.
-            exclude_conversation: the one going on, which needs no recalling.
+            now: the time from which "yesterday" in the query is meant; None means the present.
+            exclude_conversation: the current one, which needs no recalling.
             asker: who asks, as `remember` knew them: "my" and "I" in the query then mean them.
         """
         with self._precedence.question():
@@ -128,7 +129,7 @@ class Memory:
         exclude_conversation: str | None = None,
         asker: str | None = None,
     ) -> Found:
-        """Every candidate with all that ranking knows of it: what `recall` packs, for the curious and for fitting."""
+        """Every candidate with everything the ranking knows about it, for inspection and for fitting."""
         query = _tidy(query[:LONGEST_QUERY])
         with self._recalling:
             unheard = self._retriever.unheard(query)
@@ -139,22 +140,23 @@ class Memory:
             )
 
     def search(self, query: str, *, limit: int = 50, offset: int = 0) -> list[Remembered]:
-        """Turns that hold words of `query`, best first; then those that hold all of it as parts of words, newest first.
+        """Turns that contain words of `query`, best first; then those that contain all of it as parts of words, newest
+        first.
 
-        The second finds what is written without spaces, too, as Chinese is.
+        The latter also finds text without spaces, such as Chinese.
         """
-        words = _fts_query(query)
-        if not words:
+        wanted = _fts_query(query)
+        if not wanted:
             return []
         end = offset + limit
-        found = list(self._turns.match(words, end))
+        found = list(self._turns.match(wanted, end))
         if len(found) < end:
             parts = folded(_tidy(query)).split()
             known = set(found)
             found += [id for id in self._turns.containing(parts, end, folded) if id not in known]
-        wanted = found[offset:end]
-        rows = {row.id: row for row in self._turns.get(wanted)}
-        return [rows[id] for id in wanted if id in rows]
+        page = found[offset:end]
+        rows = {row.id: row for row in self._turns.get(page)}
+        return [rows[id] for id in page if id in rows]
 
     # The user's own
 
@@ -167,13 +169,15 @@ class Memory:
         before: datetime | None = None,
         everything: bool = False,
     ) -> int:
-        """Remove the turns that meet every condition given; returns how many.
+        """Remove the turns that meet all given conditions; returns how many.
 
         Raises:
             ValueError: no condition was given and `everything` is False.
         """
         if not everything and id is None and conversation is None and day is None and before is None:
-            raise ValueError("Say what to forget: an id, a conversation, a day, all before a time, or everything.")
+            raise ValueError(
+                "Say what to forget: an id, a conversation, a day, everything before a time, or everything."
+            )
         which = Which.of(
             ids=None if id is None else [id],
             conversation=conversation,
@@ -223,7 +227,7 @@ class Memory:
         limit: int = 200,
         before: str | None = None,
     ) -> list[Remembered]:
-        """The newest `limit` turns in the order of saying; `before` is the id of a turn, to page backwards from."""
+        """The newest `limit` turns, in order; `before` is the id of a turn, to page backwards from."""
         anchor = self._turns.get([before]) if before is not None else []
         which = Which.of(conversation=conversation, day=day, before_seq=anchor[0].seq if anchor else None)
         rows = self._turns.find(which, limit=limit, newest_first=True)
@@ -246,7 +250,7 @@ class Memory:
         return count
 
     def import_(self, file: Path) -> int:
-        """Add what `export` wrote; turns already here (by id) are left alone. Returns how many were added.
+        """Add what `export` wrote; turns that are already there (by id) are skipped. Returns how many were added.
 
         Raises:
             ValueError: a line isn't a turn; nothing was added.
@@ -262,11 +266,11 @@ class Memory:
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """What people should be told: damage that was repaired, and what does not work at present."""
+        """Messages for people: damage that was repaired, and what does not work at present."""
         return (*self._notices, *([self._indexer.trouble] if self._indexer.trouble else []))
 
     def warm(self) -> None:
-        """Load the embedding model and the indexes now rather than at the first question."""
+        """Load the embedding model and the indexes now instead of at the first question."""
         self._indexer.open()
         with self._recalling:
             self._retriever.refresh()
@@ -295,7 +299,7 @@ def _folder_name(owner: str) -> str:
 def _clean(text: str, what: str) -> str:
     """Fit to be stored and shown: no control characters, no half characters, not empty, not endless."""
     if len(text) > LONGEST_TEXT:
-        raise ValueError(f"The {what} has {len(text):,} characters; memory takes up to {LONGEST_TEXT:,} in one turn.")
+        raise ValueError(f"The {what} has {len(text):,} characters; a turn may have up to {LONGEST_TEXT:,}.")
     text = _tidy(text)
     if not text:
         raise ValueError(f"There is nothing to remember: the {what} is empty.")
@@ -318,12 +322,11 @@ def folded(text: str) -> str:
 
 
 def _fts_query(text: str) -> str:
-    words = re.findall(r"\w+", text.lower())
-    return " OR ".join(f'"{word}"' for word in dict.fromkeys(words))
+    return " OR ".join(f'"{word}"' for word in dict.fromkeys(WORD.findall(paired(text).lower())))
 
 
 def _packed(found: Found, budget_chars: int) -> Recall:
-    if not found.rows or not (found.told.any() or fits(found.features)):
+    if not found.rows or not (found.told.any() or fits(found.question, found.features)):
         return Recall("", ())
     scores, older_of, past = renewed(found.rows, found.scores, found.claims)
     kept = np.where(scores >= scores.max() - RELEVANT, scores, -np.inf)

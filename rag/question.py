@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from rag.asked import Asked, asked
-from rag.languages import language_of
+from rag.languages import Language, language_of
 from rag.lexical import ASKING, Stemmer, words
 from rag.when import Span, phrases
 
@@ -17,16 +17,22 @@ _NAME = re.compile(
     r"\b(who|whose|where|which|(what|which) (city|country|state|place|book|movie|film|game|song|band|name))\b",
     re.IGNORECASE,
 )
+_PERSONAL = re.compile(r"\b(i|my|mine|myself|we|us|our|ours|ourselves)\b", re.IGNORECASE)
+"""Without "me": who says "tell me a joke" does not speak of themselves."""
 _MINE = re.compile(r"\b(i|me|my|mine|myself)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Question:
     text: str
+    language: Language | None
+    """None is English."""
     terms: tuple[str, ...]
     """Words that carry meaning, one of each stem, names of speakers left out."""
     about: frozenset[str]
     """The speakers it names, or who asks, where it says "my" and names nobody."""
+    personal: bool
+    """Whether it speaks of who asks, "my" or "us", rather than of the world."""
     spans: tuple[Span, ...]
     wants_time: bool
     wants_name: bool
@@ -38,21 +44,26 @@ class Question:
         language = language_of(text)
         times = phrases(text, today) if language is None else language.phrases(text, today)
         mine, when, name = (_MINE, _WHEN, _NAME) if language is None else (language.mine, language.when, language.name)
-        empty = ASKING if language is None else language.asking
-        untimed = list(text)  # "last week" is looked for among the days, not among the words
+        untimed = text  # "last week" is looked for among the days, not among the words
         for phrase in times:
-            untimed[phrase.start : phrase.end] = " " * (phrase.end - phrase.start)
-        said = words("".join(untimed))
+            untimed = untimed[: phrase.start] + " " * (phrase.end - phrase.start) + untimed[phrase.end :]
+        said = words(untimed)
         names = name_words(speakers)
         about = {speaker for word in said for speaker in names.get(word, ())}
+        personal = bool((_PERSONAL if language is None else mine).search(text))
         if not about and asker is not None and mine.search(text):
             about = {asker}
-        asking = [word for word in said if word not in empty and word not in names]
-        terms = dict(zip(reversed(stemmer.stems(asking)), reversed(asking), strict=True))
+        if language is None:
+            telling = [word for word in said if word not in ASKING and word not in names]
+        else:
+            telling = language.telling(untimed, names)
+        terms = dict(zip(reversed(stemmer.stems(telling)), reversed(telling), strict=True))
         return cls(
             text=text,
+            language=language,
             terms=tuple(reversed(terms.values())),
             about=frozenset(about),
+            personal=personal,
             spans=tuple(phrase.span for phrase in times),
             wants_time=bool(when.search(text)),
             wants_name=bool(name.search(text)),

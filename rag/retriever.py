@@ -13,6 +13,8 @@ from rag.asked import Asked
 from rag.catalogue import Catalogue
 from rag.claims import Claim
 from rag.embedding import LONGEST
+from rag.forms import Forms
+from rag.languages import Language, language_of
 from rag.lexical import ASKING, EMPTY, Stemmer, words
 from rag.question import Question
 from rag.ranking import WEIGHTS, Candidate, Floats, Positions, WordHits, describe, score, sketch
@@ -56,6 +58,7 @@ class Retriever:
         self._stemmer = Stemmer()
         self._catalogue, self._seen = Catalogue(), 0
         self._vocabulary, self._vocabulary_mark = Vocabulary(), 0
+        self._forms = Forms(self._vocabulary)
         self._turns: dict[int, Candidate] = {}
         self._rewritten = -1
 
@@ -65,6 +68,7 @@ class Retriever:
             self._rewritten = self._store.rewritten
             self._catalogue, self._seen = Catalogue(), 0
             self._vocabulary, self._vocabulary_mark = Vocabulary(), 0
+            self._forms = Forms(self._vocabulary)
             self._turns = {}
         self._vocabulary_mark, said, vectors = self._store.vocabulary(after=self._vocabulary_mark)
         self._vocabulary.add(said, vectors)
@@ -74,6 +78,9 @@ class Retriever:
     def unheard(self, query: str) -> list[str]:
         """The question's words that have no vector yet, as nobody has said them."""
         self.refresh()
+        language = language_of(query)
+        if language is not None:
+            return self._vocabulary.lacking(language.telling(query, ()))
         return self._vocabulary.lacking(word for word in words(query) if word not in ASKING)
 
     def hear(self, words: list[str], vectors: NDArray[np.float32]) -> None:
@@ -96,7 +103,7 @@ class Retriever:
         question = Question.read(
             query, speakers=catalogue.speakers, asker=asker, today=now.date(), stemmer=self._stemmer
         )
-        hits = WordHits.of({term: self._store.postings(term, COMMONEST) for term in question.terms}, catalogue)
+        hits = WordHits.of({term: self._postings(term, question.language) for term in question.terms}, catalogue)
         meaning = {catalogue.position[id]: cosine for id, cosine in nearest.turn.items() if id in catalogue.position}
         in_context = {
             catalogue.position[id]: cosine for id, cosine in nearest.context.items() if id in catalogue.position
@@ -107,9 +114,7 @@ class Retriever:
         if exclude_conversation in catalogue.conversations:
             current = catalogue.conversations[exclude_conversation]
             candidates = candidates[catalogue["conversation"][candidates] != current]
-        known = sketch(
-            question, catalogue, candidates, meaning=meaning, in_context=in_context, hits=hits, by_words=by_words
-        )
+        known = sketch(question, catalogue, candidates, meaning=meaning, in_context=in_context, hits=hits)
         if len(candidates) > LOOKED_AT:
             best = np.sort(np.argpartition(-score(known, weights), LOOKED_AT)[:LOOKED_AT])
             best = np.union1d(best, np.nonzero(np.isin(candidates, claiming))[0])
@@ -128,6 +133,13 @@ class Retriever:
         likely = set(np.argsort(-scores)[:COMPARED].tolist())
         said = [turn.claims if index in likely else () for index, turn in enumerate(chosen)]
         return Found(question, [turn.row for turn in chosen], features, scores, said, told)
+
+    def _postings(self, term: str, language: Language | None) -> NDArray[np.int64]:
+        """Ascending seqs of the turns that hold the term, in whichever form."""
+        if language is None or language.stem is None:
+            return self._store.postings(term, COMMONEST)
+        forms = self._forms.of(term, language.stem)
+        return np.unique(np.concatenate([self._store.postings(form, COMMONEST) for form in forms]))
 
     def _claiming(self, question: Question) -> Positions:
         """Ascending positions of the turns that claim what is asked for, of who is asked about."""

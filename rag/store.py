@@ -124,7 +124,7 @@ class TurnStore:
                     ),
                 ).lastrowid
                 if first is None:
-                    db.execute("INSERT INTO words(rowid, text) VALUES (?, ?)", (seq, turn.text))
+                    db.execute("INSERT INTO words(rowid, text) VALUES (?, spaced(?))", (seq, turn.text))
                 added += 1
         return added
 
@@ -287,7 +287,7 @@ class TurnStore:
             ).fetchall()
             indexed = [as_row(values) for values in found]
             for row in indexed:
-                db.execute("INSERT INTO words(words, rowid, text) VALUES ('delete', ?, ?)", (row.seq, row.text))
+                db.execute("INSERT INTO words(words, rowid, text) VALUES ('delete', ?, spaced(?))", (row.seq, row.text))
             removed = db.execute(f"DELETE FROM turns WHERE {which.condition}", which.values).rowcount
             for row in indexed:
                 _pass_on(db, row)
@@ -303,13 +303,13 @@ class TurnStore:
         with self.transaction() as db:
             (repeats,) = db.execute("SELECT repeats FROM turns WHERE seq = ?", (row.seq,)).fetchone()
             if repeats is None:
-                db.execute("INSERT INTO words(words, rowid, text) VALUES ('delete', ?, ?)", (row.seq, row.text))
+                db.execute("INSERT INTO words(words, rowid, text) VALUES ('delete', ?, spaced(?))", (row.seq, row.text))
                 _pass_on(db, row)
             db.execute(
                 "UPDATE turns SET text = ?, words = ?, digest = ?, repeats = NULL, embedded = 0 WHERE seq = ?",
                 (text, _content(text), _digest(row.speaker, text, row.id, ""), row.seq),
             )
-            db.execute("INSERT INTO words(rowid, text) VALUES (?, ?)", (row.seq, text))
+            db.execute("INSERT INTO words(rowid, text) VALUES (?, spaced(?))", (row.seq, text))
             db.execute("INSERT INTO words(words) VALUES ('optimize')")
             _forget_words(db, [row])
             self.rewritten += 1
@@ -322,7 +322,7 @@ class TurnStore:
         except sqlite3.OperationalError:
             raise
         except sqlite3.DatabaseError as error:
-            self._say(f"The index of words was damaged ({error}) and has been made anew.")
+            self._say(f"The index of words was damaged ({error}) and has been rebuilt.")
             with self.transaction() as db:
                 db.execute("INSERT INTO words(words) VALUES ('rebuild')")
             return self._db.execute(statement, values).fetchall()
@@ -367,7 +367,7 @@ def _pass_on(db: sqlite3.Connection, row: Row) -> None:
     if heir:
         db.execute("UPDATE turns SET repeats = ? WHERE repeats = ?", (heir[0], row.seq))
         db.execute("UPDATE turns SET repeats = NULL WHERE seq = ?", (heir[0],))
-        db.execute("INSERT INTO words(rowid, text) VALUES (?, ?)", heir)
+        db.execute("INSERT INTO words(rowid, text) VALUES (?, spaced(?))", heir)
 
 
 def _forget_words(db: sqlite3.Connection, rows: Iterable[Row]) -> None:

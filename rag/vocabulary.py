@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,10 @@ class Vocabulary:
         while held + len(new) > len(self._units):
             self._units = np.resize(self._units, (max(1024, 2 * len(self._units)), new.shape[1]))
         self._units[held : held + len(new)] = _unit(new - self._common)
+
+    def after(self, count: int) -> Iterator[str]:
+        """The words in the order of their numbers, without the first `count`."""
+        return islice(self._numbers, count, None)
 
     def numbers(self, words: Iterable[str]) -> NDArray[np.intp]:
         """Of the words that are known."""

@@ -7,6 +7,6 @@ OLDEST, NEWEST = (3, 11), (3, 13)
 
 if not OLDEST <= sys.version_info[:2] <= NEWEST:
     sys.exit(
-        "Parley needs Python 3.11, 3.12 or 3.13, and this is %s: start it with one of those, for example "  # noqa: UP031
-        "`python3.11 main.py`." % platform.python_version()
+        "Parley needs Python 3.11, 3.12 or 3.13, but this is %s: start it with one of those, "  # noqa: UP031
+        "for example `python3.11 main.py`." % platform.python_version()
     )

@@ -47,13 +47,13 @@ def check_mac() -> None:
         return
     if platform.machine() != "arm64":
         raise SetupError(
-            "Parley needs a Mac with Apple silicon, and a Python made for it, and this Python is one for Intel "
-            "processors: on an M1 or later, install Python from python.org and start again with that."
+            "Parley needs a Mac with Apple silicon, but this Python is made for Intel processors: on an M1 or later, "
+            "install Python from python.org and start again with that."
         )
     version = platform.mac_ver()[0]
     if int(version.partition(".")[0]) < OLDEST_MACOS:
         raise SetupError(
-            f"Parley needs macOS {OLDEST_MACOS} or later, and this is {version}: update it and start again."
+            f"Parley needs macOS {OLDEST_MACOS} or later, but this is {version}: update it and start again."
         )
 
 
@@ -132,7 +132,8 @@ def build(venv: Path, what: str, size: str, room: int, work: list[tuple[str, lis
     free = shutil.disk_usage(ROOT).free
     if not python.exists() and free < room:
         raise SetupError(
-            f"{what}’s environment needs {room / 1000**3:.0f} GB of free disk, and {ROOT} has {free / 1000**3:.1f} GB: "
+            f"{what}’s environment needs {room / 1000**3:.0f} GB of free disk space, but {ROOT} has "
+            f"{free / 1000**3:.1f} GB: "
             "free some space and start again."
         )
     print(f"Setting up {what} in {venv} ({size}; a few minutes, once).", flush=True)
@@ -241,16 +242,17 @@ def why_pip_failed(tail: list[str], log: Path) -> str:
     text = "\n".join(tail)
     if re.search(r"NewConnectionError|name resolution|Network is unreachable|ConnectTimeout|Connection refused", text):
         return (
-            "Can't reach PyPI to download the packages. Check your internet connection, or name a mirror with "
-            "`pip config set global.index-url URL`, then start again; your progress is saved."
+            "Can't reach PyPI to download the packages. Check your internet connection, or set a mirror with `pip "
+            "config set global.index-url URL`, then start again; your progress is saved."
         )
     if re.search(r"No space left|Errno 28", text):
         return "The disk is full. Free about 4 GB, then start again; your progress is saved."
     if "DO NOT MATCH THE HASHES" in text:
         what = re.search(r"^\s*(\S+) from (?:https?|file):", text, re.MULTILINE)
         return (
-            f"What came for {what.group(1) if what else 'a package'} is not what was published, by its checksum: "
-            f"choose another package index with `pip config set global.index-url URL`; pip's words are in {log}."
+            f"The file downloaded for {what.group(1) if what else 'a package'} is not the published one (its "
+            f"checksum differs): choose another package index with `pip config set global.index-url URL`; pip's "
+            f"output is in {log}."
         )
     failed = re.search(r"No matching distribution found for (\S+)", text) or re.search(
         r"(?:Failed to build|Failed building wheel for) (\S+)", text
@@ -259,10 +261,10 @@ def why_pip_failed(tail: list[str], log: Path) -> str:
     if failed:
         return (
             f"The package {failed.group(1)} could not be installed on Python {platform.python_version()} "
-            f"({platform.system()} {platform.machine()}): try another Python between 3.11 and 3.13; "
-            f"pip's words are in {log}."
+            f"({platform.system()} {platform.machine()}): try another Python between 3.11 and 3.13; pip's output is "
+            f"in {log}."
         )
-    return f"The packages could not be installed ({error[:200]}): pip's words are in {log}."
+    return f"The packages could not be installed ({error[:200]}): see pip's output in {log}."
 
 
 class ProgressLine:
@@ -346,8 +348,8 @@ def duration(seconds: float) -> str:
 
 
 HANDED_OVER = {
-    "models": ("pipeline.commands.models", "what this machine can run; fetch the models of the chosen engines"),
-    "doctor": ("pipeline.commands.doctor", "try every chosen engine, and say how it did"),
+    "models": ("pipeline.commands.models", "show what this computer can run, and download models"),
+    "doctor": ("pipeline.commands.doctor", "run every chosen engine, and report how it did"),
     "test": ("tests.checks", "install what the tests need, then check style, types and behaviour"),
 }
 """Commands whose arguments are a module's in .venv."""
@@ -369,9 +371,9 @@ def parser() -> argparse.ArgumentParser:
         description="Sets Parley up in .venv beside setup.py. main.py does the same on its first start.",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    install = commands.add_parser("install", help="make the environment (what happens without a command, too)")
+    install = commands.add_parser("install", help="make the environment (the default without a command)")
     install.add_argument("--cuda", action="store_true",
-                         help="for an NVIDIA card, also where none is seen, as when an image is built")  # fmt: skip
+                         help="for an NVIDIA card, even if none is found, as when an image is built")  # fmt: skip
     for name, (_, words) in HANDED_OVER.items():
         commands.add_parser(name, help=words)
     commands.add_parser("vllm", help="make .venv-vllm: vLLM as the language model (Linux; 3.5 GB, with CUDA 10 GB)")

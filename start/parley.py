@@ -24,49 +24,51 @@ def parser() -> argparse.ArgumentParser:
         epilog="Without a browser: `main.py talk --input question.wav --output reply.wav`, or `main.py talk` for this "
         "computer's sound card; see `main.py talk --help`. For many users: `main.py gateway --help`.",
     )
-    parser.add_argument("--host", help="address to listen on (127.0.0.1: this computer only; 0.0.0.0 with --https)")
+    parser.add_argument(
+        "--host", help="address to listen on (default 127.0.0.1, this computer only; with --https 0.0.0.0)"
+    )
     parser.add_argument("--port", type=port, default=8000, help="port of the page (8000)")
     parser.add_argument("--data", type=Path, default=ROOT / "data", metavar="DIR",
-                        help="folder for settings, memory and logs (data/ beside main.py)")  # fmt: skip
+                        help="folder for settings, memory and logs (default: data/ beside main.py)")  # fmt: skip
     parser.add_argument(
         "--profile",
         choices=PROFILES,
-        help="set of engines; offline needs no download; a first start takes small where it runs well",
+        help="set of engines; offline needs no download; a first start uses small if it runs well here",
     )
     parser.add_argument("--wyoming", type=address, metavar="[ADDRESS:]PORT",
-                        help="serve Home Assistant and others there, without a key; off by default")  # fmt: skip
+                        help="serve Home Assistant and other Wyoming clients, without a key (off)")  # fmt: skip
     parser.add_argument(
         "--origin",
         action="append",
         default=[],
         metavar="URL",
-        help="a page elsewhere that may speak with the API, such as https://page.example; may be repeated",
+        help="a page on another site that may use the API, such as https://page.example; may be repeated",
     )
     parser.add_argument(
         "--https",
         action="store_true",
-        help="serve phones on the network, with a certificate of its own; prints a code to scan",
+        help="serve phones on the network, with a certificate that Parley makes; prints a code to scan",
     )
-    parser.add_argument("--cert", type=Path, metavar="FILE", help="serve by https with this certificate (PEM)")
-    parser.add_argument("--key", type=Path, metavar="FILE", help="and this key; without it the key is in the same file")
+    parser.add_argument("--cert", type=Path, metavar="FILE", help="serve over https with this certificate (PEM)")
+    parser.add_argument("--key", type=Path, metavar="FILE", help="the certificate's key, if it is not in the same file")
     parser.add_argument(
         "--public",
         action="append",
         default=[],
         metavar="URL",
-        help="where a proxy of yours serves Parley, such as https://parley.example; may be repeated",
+        help="the address at which your proxy serves Parley, such as https://parley.example; may be repeated",
     )
     parser.add_argument(
         "--proxy",
         action="append",
         default=[],
         metavar="ADDRESS",
-        help="believe what the proxy there says of its clients (X-Forwarded-…); may be repeated",
+        help="trust the X-Forwarded-… headers of the proxy at this address; may be repeated",
     )
     parser.add_argument("--otlp", metavar="URL",
                         help="send each turn's times, never its words, to this OpenTelemetry collector")  # fmt: skip
     parser.add_argument("--drain", type=float, metavar="SECONDS",
-                        help="let conversations go on for so long after a SIGTERM (0: they end at once)")  # fmt: skip
+                        help="how long conversations may continue after a SIGTERM (0: not at all)")  # fmt: skip
     parser.add_argument("--no-browser", action="store_true", help="do not open the page")
     return parser
 
@@ -80,30 +82,35 @@ def gateway_parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this computer only)")
     parser.add_argument("--port", type=port, default=8000, help="port to listen on (8000)")
     parser.add_argument("--data", type=Path, default=ROOT / "data", metavar="DIR",
-                        help="folder of the administrator's settings and of what is each user's")  # fmt: skip
-    parser.add_argument("--profile", choices=PROFILES, help="set of engines, in place of the settings' own")
+                        help="folder for the administrator's settings and each user's data")  # fmt: skip
+    parser.add_argument("--profile", choices=PROFILES, help="set of engines, instead of the one in the settings")
     parser.add_argument("--users", type=Path, metavar="FILE",
-                        help="who may talk here (users.json in the data folder); see `main.py users`")  # fmt: skip
+                        help="file of the users who may talk here (default: users.json in the data folder); see "
+                             "`main.py users`")  # fmt: skip
     parser.add_argument("--user-header", metavar="NAME",
-                        help="the header in which a proxy names the user it let in; needs --proxy")  # fmt: skip
+                        help="the header in which a proxy names the authenticated user; needs --proxy")  # fmt: skip
     parser.add_argument("--proxy", action="append", default=[], metavar="ADDRESS",
-                        help="believe what the proxy there says of its clients; may be repeated")  # fmt: skip
+                        help="trust the forwarding headers of the proxy at this address; may be repeated")  # fmt: skip
     parser.add_argument("--public", action="append", default=[], metavar="URL",
-                        help="where the proxy serves it, such as https://parley.example; may be repeated")  # fmt: skip
+                        help="the address at which the proxy serves it, such as https://parley.example; may be "
+                             "repeated")  # fmt: skip
     parser.add_argument("--origin", action="append", default=[], metavar="URL",
-                        help="a page elsewhere that may speak with the API; may be repeated")  # fmt: skip
+                        help="a page on another site that may use the API; may be repeated")  # fmt: skip
+    parser.add_argument("--otlp", metavar="URL",
+                        help="send the times of everybody's turns, never their words, to this OpenTelemetry "
+                             "collector")  # fmt: skip
     parser.add_argument("--most", type=int, metavar="NUMBER",
-                        help="conversations at once (what this computer's cores and memory hold)")  # fmt: skip
+                        help="conversations at once (default: as many as cores and memory allow)")  # fmt: skip
     parser.add_argument("--drain", type=float, default=3600.0, metavar="SECONDS",
-                        help="how long conversations may go on after a SIGTERM (3600)")  # fmt: skip
+                        help="how long conversations may continue after a SIGTERM (default 3600)")  # fmt: skip
     return parser
 
 
 def users_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="main.py users", description="Who may talk at a gateway.")
     parser.add_argument("do", choices=("add", "remove", "list"),
-                        help="add prints a token, which takes the place of an earlier one")  # fmt: skip
-    parser.add_argument("name", nargs="?", help="of the user, to add or to remove")
+                        help="what to do; add prints a token, which replaces an earlier one")  # fmt: skip
+    parser.add_argument("name", nargs="?", help="name of the user to add or remove")
     parser.add_argument("--data", type=Path, default=ROOT / "data", metavar="DIR", help="the gateway's data folder")
     parser.add_argument("--users", type=Path, metavar="FILE", help="the file, if not users.json in the data folder")
     return parser
@@ -112,7 +119,7 @@ def users_parser() -> argparse.ArgumentParser:
 def port(text: str) -> int:
     """0 is any that is free."""
     if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"there is no port {text}: choose one from 1024 to 65535, as in --port 8000")
+        raise argparse.ArgumentTypeError(f"{text} is not a port: choose one from 1024 to 65535, as in --port 8000")
     return int(text)
 
 
@@ -191,6 +198,7 @@ def gateway(options: argparse.Namespace) -> int:
             origins=tuple(options.origin),
             public=tuple(options.public),
             proxies=tuple(options.proxy),
+            otlp=options.otlp,
         )
     )
 

@@ -19,12 +19,18 @@ from xml.etree import ElementTree
 from config.places import ROOT
 from start import environment
 
-SIDE_BY_SIDE = ("-n", "auto", "--dist", "loadgroup")
-BY_FILE = ("-n", "2", "--dist", "loadfile")
-"""Two at a time, since they wait more than they compute; the tests of a file share their browser and server."""
+BY_FILE = ("--dist", "loadfile")
+"""The tests of a file share engines, servers and a browser, so one process has them all; small files come last."""
+ONE_A_CORE = ("-n", "auto", *BY_FILE)
+THREE = ("-n", "3", *BY_FILE)
+"""At a time, of those that wait more than they compute."""
+GROUPED = ("-n", "auto", "--dist", "loadgroup")
+"""Few and long: whichever process is free has the next one, but for those that share an engine of gigabytes."""
 ALONE = ("-n", "1")
 """Still in a process of its own: a test that hangs ends with its process, and the next goes on in a new one."""
 REAL_TIME = "browser or sound_server"
+IN_REAL_TIME = ("tests/browser", "tests/integration/test_sound_server.py", "tests/web/realtime/test_sound_server.py")
+"""Where those stand: to collect all the others once more would take half a minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,21 +39,24 @@ class Check:
     module: str
     arguments: tuple[str, ...]
     beside_next: bool = False
-    """It runs on one core only, so the next one begins meanwhile; what it prints is shown when that has ended."""
+    """It computes on one core, which the next one leaves it at times; what it prints is shown when that has ended."""
 
 
-STYLE = (
-    Check("style", "ruff", ("check", ".")),
-    Check("format", "ruff", ("format", "--check", ".")),
-    Check("types", "mypy", (".",), beside_next=True),
-)
+FORM = (Check("style", "ruff", ("check", ".")), Check("format", "ruff", ("format", "--check", ".")))
+TYPES = Check("types", "mypy", (".",), beside_next=True)
+STYLE = (*FORM, TYPES)
 QUICK = (
-    *STYLE,
-    Check("tests", "pytest", (*SIDE_BY_SIDE, "-m", f"not slow and not ({REAL_TIME})")),
+    *FORM,
+    Check("tests", "pytest", (*ONE_A_CORE, "-m", f"not slow and not ({REAL_TIME})")),
+    TYPES,
     # What plays and listens in real time comes after what keeps every core busy.
-    Check("tests with a browser and a sound server", "pytest", (*BY_FILE, "-m", f"not slow and ({REAL_TIME})")),
+    Check(
+        "tests with a browser and a sound server",
+        "pytest",
+        (*THREE, "-m", f"not slow and ({REAL_TIME})", *IN_REAL_TIME),
+    ),
 )
-SLOW = (Check("slow tests", "pytest", (*SIDE_BY_SIDE, "-m", "slow")),)
+SLOW = (Check("slow tests", "pytest", (*GROUPED, "-m", "slow")),)
 
 
 def chosen(slow: bool, arguments: list[str]) -> tuple[Check, ...]:
@@ -77,6 +86,8 @@ def run(checks: Sequence[Check]) -> Outcome:
     if not check.beside_next or not rest:
         return _run(check) + run(rest)
     with tempfile.TemporaryFile("w+") as printed, _started(check, stdout=printed, stderr=printed) as process:
+        if os.name == "posix":
+            os.setpriority(os.PRIO_PROCESS, process.pid, 10)  # nobody waits for it alone
         try:
             outcome = _run(rest[0])
             failed = (check.title,) if process.wait() else ()

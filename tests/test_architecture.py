@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -61,7 +62,9 @@ WEB = (
     "teaching",  # a voice that CSM is taught
     "pages.py",
     "network.py",  # this machine's own addresses
+    "address.py",  # where the server is reached
     "origins.py",  # pages of other origins that the owner lists
+    "keys.py",  # what opens it
     "api",
     "realtime",
     "wyoming",  # for Home Assistant
@@ -102,8 +105,13 @@ CSM = (
 HEAVY = {"torch", "transformers", "sentence_transformers", "chromadb", "faster_whisper", "moshi", "xllamacpp"}
 
 
+@cache
+def parsed(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
 def imports(file: Path, *, only_top_level: bool = False) -> set[str]:
-    tree = ast.parse(file.read_text(encoding="utf-8"))
+    tree = parsed(file)
     nodes = tree.body if only_top_level else list(ast.walk(tree))
     found: set[str] = set()
     for node in nodes:
@@ -154,6 +162,7 @@ def test_no_files_import_each_other_in_a_circle(room: str) -> None:
         pytest.fail(" ← ".join(str(file.relative_to(ROOT)) for file in error.args[1]))
 
 
+@cache
 def neighbours(room: str) -> dict[Path, set[Path]]:
     """The files of a room, and those of them that each imports: also inside functions, and for types only."""
     files = set((ROOT / room).rglob("*.py"))
@@ -161,7 +170,7 @@ def neighbours(room: str) -> dict[Path, set[Path]]:
 
 
 def _imported(file: Path) -> Iterator[Path]:
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in ast.walk(parsed(file)):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import sys
 import tarfile
 import tomllib
 from pathlib import Path
-from types import ModuleType
+from textwrap import dedent, indent
+from types import ModuleType, SimpleNamespace
 from typing import Any
 from zipfile import ZipFile
 
 import numpy as np
 import pytest
 import yaml
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
 from hatchling.build import build_sdist, build_wheel
 
 import csm
@@ -24,6 +28,7 @@ from config.places import ROOT
 from pipeline.engine import EngineStatus
 from pipeline.engines.catalogue import create
 from pipeline.tools.calls import ToolCall
+from pipeline.tools.owner import OwnerTools
 from pipeline.tts import TextToSpeech
 from start import environment
 from tests import checks
@@ -39,8 +44,8 @@ def chapter(title: str) -> str:
     return str(text)
 
 
-def python_of(title: str) -> list[str]:
-    return re.findall(r"```python\n(.*?)```", chapter(title), re.DOTALL)
+def code_of(title: str, language: str = "python") -> list[str]:
+    return [dedent(code) for code in re.findall(rf"```{language}\n(.*?)```", chapter(title), re.DOTALL)]
 
 
 def entry(code: str, module: ModuleType) -> Any:
@@ -49,7 +54,7 @@ def entry(code: str, module: ModuleType) -> Any:
 
 
 async def test_the_voice_of_the_guide_beeps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    code, in_catalogue, in_models = python_of("Add a voice engine")
+    code, in_catalogue, in_models = code_of("Add a voice engine")
     beeper = ModuleType("pipeline.tts.beeper")
     exec(compile(code, "beeper.py", "exec"), vars(beeper))
     monkeypatch.setitem(sys.modules, beeper.__name__, beeper)
@@ -72,14 +77,48 @@ async def test_the_voice_of_the_guide_beeps(monkeypatch: pytest.MonkeyPatch, tmp
 
 
 def test_the_model_of_the_guide_can_be_judged() -> None:
-    (row,) = python_of("Add a model to an existing engine")
+    (row,) = code_of("Add a model to an existing engine")
     model = entry(row, models)
     assert (model.stage, model.engine) == ("mind", "llama")
     assert engines.fetches(model.stage, model.engine, model.name), "its file is known"
 
 
+def test_the_page_of_the_guide_is_shown(tmp_path: Path) -> None:
+    """Its parts are put where the guide says, in a copy."""
+    (template,) = code_of("Add a page", "html")
+    route, navigation = code_of("Add a page")
+    shutil.copytree(ROOT / "web" / "templates", tmp_path / "templates")
+    (tmp_path / "templates" / "hello.html").write_text(template, encoding="utf-8")
+    before, returned, after = (ROOT / "web" / "pages.py").read_text(encoding="utf-8").rpartition("    return router\n")
+    code = (
+        re.sub(r"^ALL = .*$", navigation.strip(), before, flags=re.MULTILINE) + indent(route, "    ") + returned + after
+    )
+    pages: dict[str, Any] = {"__name__": "pages", "__file__": str(tmp_path / "pages.py")}
+    exec(compile(code, "pages.py", "exec"), pages)
+
+    app = FastAPI()
+    app.include_router(pages["pages"](SimpleNamespace(settings=Settings()), version="1", token_needed=False))
+    shown = TestClient(app).get("/hello").text
+    assert "<h1>Hello</h1>" in shown
+    assert "<title>Hello – Parley</title>" in shown
+    assert '<a href="/hello" aria-current="page">Hello</a>' in shown
+    for file in set(re.findall(r"`web/static/(\S+hello\.\w+)`", GUIDE)):
+        assert f'="/static/{file}"' in shown
+
+
+async def test_the_built_in_tool_of_the_guide_is_called() -> None:
+    code, _ = code_of("Add a tool")
+    dice: dict[str, Any] = {}
+    exec(compile(code, "dice.py", "exec"), dice)
+    owner = OwnerTools(dice["dice_tools"](), Settings().tools)
+    (tool,) = owner.tools()
+    assert not owner.asks(tool.name)
+    assert await owner.call(ToolCall("x", tool.name, "{}"), "a talk") in "123456"
+    assert "import said_tools" in (ROOT / "pipeline/engines/own_tools.py").read_text(encoding="utf-8"), "its place"
+
+
 async def test_the_tool_of_the_guide_is_called(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (code,) = python_of("Add a tool")
+    _, code = code_of("Add a tool")
     light: dict[str, Any] = {"__name__": "light"}
     exec(compile(code, "light.py", "exec"), light)
     async with served(tmp_path) as server:
@@ -93,8 +132,8 @@ async def test_the_tool_of_the_guide_is_called(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_every_file_that_the_guide_names_is_there() -> None:
-    made_by_the_reader = {"pipeline/tts/beeper.py", "web/templates/hello.html", "web/static/css/hello.css",
-                          "web/static/js/hello/hello.js"}  # fmt: skip
+    made_by_the_reader = {"pipeline/tts/beeper.py", "pipeline/tools/builtin/dice.py", "web/templates/hello.html",
+                          "web/static/css/hello.css", "web/static/js/hello/hello.js"}  # fmt: skip
     named = set(re.findall(r"`([\w.][\w./-]*/[\w.-]*)`", GUIDE)) | set(re.findall(r"\]\(([\w./-]+)\)", GUIDE))
     assert len(named) > 15
     for name in named - made_by_the_reader:

@@ -8,6 +8,7 @@ import logging
 import re
 import shlex
 from collections.abc import Iterator
+from functools import cache
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -105,6 +106,35 @@ def test_the_readme_is_short_and_has_no_placeholder() -> None:
     lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
     assert len(lines) <= 100
     assert not [line for line in lines if re.search(r"ADDRESS-OF|TODO|FIXME|example\.com", line)]
+
+
+def quoted() -> list[str]:
+    """What the documentation says a reader sees: the first column of its tables of troubles."""
+    found = [re.findall(r"^\| [\"“](.+?)[\"”] \|", page.read_text(encoding="utf-8"), re.MULTILINE) for page in PAGES]
+    return [quote for quotes in found for quote in quotes]
+
+
+@cache
+def said_by_the_code() -> str:
+    """Its strings and the pages' scripts; what is filled in is a 0."""
+    said: list[str] = []
+    for folder in ("start", "pipeline", "web"):
+        for file in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                match node:
+                    case ast.JoinedStr(values=values):
+                        said.append(
+                            "".join(str(part.value) if isinstance(part, ast.Constant) else "0" for part in values)
+                        )
+                    case ast.Constant(value=str(value)):
+                        said.append(value)
+    scripts = [file.read_text(encoding="utf-8") for file in (ROOT / "web" / "static" / "js").rglob("*.js")]
+    return "\n".join([*said, *scripts])
+
+
+@pytest.mark.parametrize("quote", quoted())
+def test_a_message_that_the_documentation_quotes_is_one_of_the_code(quote: str) -> None:
+    assert re.sub(r"\d+", "0", quote.strip("… ")) in said_by_the_code()
 
 
 @pytest.mark.parametrize(("page", "line"), commands())

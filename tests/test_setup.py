@@ -56,13 +56,13 @@ def test_another_python_is_told_which_to_take(script: str, version: tuple[int, i
     words = f"import sys, runpy; sys.version_info = {version}; runpy.run_path({script!r}, run_name='__main__')"
     told = subprocess.run([sys.executable, "-c", words], cwd=ROOT, capture_output=True, text=True, check=False)
     assert told.returncode == 1
-    assert told.stderr.startswith("Parley needs Python 3.11, 3.12 or 3.13, and this is ")
+    assert told.stderr.startswith("Parley needs Python 3.11, 3.12 or 3.13, but this is ")
     assert told.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(
     ("machine", "version", "words"),
-    [("x86_64", "15.6", "needs a Mac with Apple silicon"), ("arm64", "13.6.1", "macOS 14 or later, and this is 13.6")],
+    [("x86_64", "15.6", "needs a Mac with Apple silicon"), ("arm64", "13.6.1", "macOS 14 or later, but this is 13.6")],
 )  # fmt: skip
 def test_a_mac_for_which_there_are_no_wheels_is_told_before_anything_is_fetched(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, machine: str, version: str, words: str
@@ -107,9 +107,9 @@ def test_a_full_disk_is_said_before_anything_is_fetched(monkeypatch: pytest.Monk
                 "Expected sha256 0123",
                 "Got        4567",
             ],
-            "What came for soxr==1.1.0 is not what was published",
+            "The file downloaded for soxr==1.1.0 is not the published one",
         ),
-        (["something else"], "pip's words are in"),
+        (["something else"], "pip's output is in"),
     ],
 )
 def test_pips_words_become_one_sentence(pip: list[str], words: str) -> None:
@@ -182,7 +182,7 @@ def lock_of(wheel: Path, *, right: bool) -> Path:
 
 def test_pip_refuses_what_is_not_what_was_published(wheel: Path) -> None:
     arguments = [*environment.CHECKED, "--target", str(wheel / "to"), "-r", str(lock_of(wheel, right=False))]
-    with pytest.raises(environment.SetupError, match=r"What came for told==1.0 is not what was published"):
+    with pytest.raises(environment.SetupError, match=r"The file downloaded for told==1.0 is not the published one"):
         environment.install(Path(sys.executable), "[1/1] test", arguments, wheel)
     assert not (wheel / "to").exists()
 
@@ -272,7 +272,7 @@ def test_a_port_that_does_not_exist_is_refused_before_anything_is_installed(port
     for command in ([], ["gateway"]):
         told = run("main.py", *command, f"--port={port}")
         assert told.returncode == 2
-        assert f"there is no port {port}: choose one from 1024 to 65535" in told.stderr
+        assert f"{port} is not a port: choose one from 1024 to 65535" in told.stderr
 
 
 @pytest.mark.parametrize("command", [[], ["gateway"]])

@@ -15,6 +15,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.types import Lifespan
 
 from config import Settings
+from web.address import Address
 from web.api.audio.errors import add_refusals
 from web.api.audio.queue import Queues
 from web.api.audio.routes import FORMS, FRAME_BYTES, audio_api, larger_bodies
@@ -32,7 +33,7 @@ from web.api.tools import tools_api
 from web.api.voices import MAX_UPLOAD, voices_api
 from web.certificate import Certificate
 from web.forwarded import Forwarded, Network
-from web.guard import Address, Guard
+from web.guard import Guard
 from web.metrics.history import PastHour
 from web.metrics.readings import Readings, read
 from web.metrics.traces import Traces
@@ -168,9 +169,9 @@ def _of_a_person(
 
 def _app(lifespan: Lifespan[FastAPI], routers: Iterable[APIRouter]) -> FastAPI:
     # No generated documentation pages: they load scripts from a foreign host.
-    app = FastAPI(title="Parley", version=VERSION, lifespan=lifespan, openapi_url=None)
-    for router in routers:
-        app.include_router(router)
+    # The routes as they are: to include their routers would make each once more, with the same.
+    routes = [route for router in routers for route in router.routes]
+    app = FastAPI(title="Parley", version=VERSION, lifespan=lifespan, openapi_url=None, routes=routes)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     add_problems(app)
     add_refusals(app)

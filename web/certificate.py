@@ -117,7 +117,7 @@ def own(folder: Path, addresses: Iterable[str], now: datetime | None = None) -> 
             _write(server, *_made(names, trusted, now))
     except (OSError, ValueError) as error:
         raise CertificateError(
-            f"The certificate in {folder} cannot be used ({error}): delete that folder, and it is made anew."
+            f"The certificate in {folder} cannot be used ({error}): delete that folder, and Parley makes a new one."
         ) from error
     return found
 

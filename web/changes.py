@@ -1,4 +1,4 @@
-"""The rules of a change of settings, each once. Every change comes through `Service.change`, which asks them."""
+"""The rules for changes of settings. Every change goes through `Service.change`, which applies them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STAGES: tuple[Stage, ...] = ("ears", "mind", "voice")
 NO_SERVER = "Enter the server’s address, such as http://localhost:11434/v1."
 NO_ADDRESS = "This is not an address: it should look like http://localhost:11434/v1."
 NO_CLUSTER = "This is not an address: it should look like http://cluster.example:8000."
-NO_KEY = "The key contains a character that keys never have, such as a long dash: copy it again."
+NO_KEY = "The key contains a character that never occurs in keys, such as a long dash: copy it again."
 MODEL_NAME = 300
 """Characters: a hub id has at most 96, a path on disk a few more."""
 NO_MODEL = f"A model's name has at most {MODEL_NAME} characters, all of them printable."

@@ -1,4 +1,4 @@
-"""The end of a server that lets its conversations go on: nobody new comes, and who talks may finish."""
+"""Draining a server: it accepts nobody new, and open conversations may finish."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ LONGEST_S = 3600.0
 """That conversations may go on for, unless the administrator says otherwise."""
 LAST_WORDS_S = 30.0
 """For the sentence that ends those which are left, and for what they still keep."""
-CLOSED = "This server is about to restart and takes no new conversations: connect again."
+CLOSED = "This server is about to restart and does not accept new conversations: connect again."
 FAREWELL = Dismissal(
-    "restarting: connect again, and the conversation goes on",
+    "restarting: connect again to continue the conversation",
     "I have to restart now. Just connect again, and we can go on where we were.",
 )
 

@@ -1,4 +1,4 @@
-"""What a proxy says of the client behind it, believed of the proxies that the owner names and of nobody else."""
+"""What a proxy says about its client, trusted only from the proxies that the owner names."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def network(given: str) -> Network:
     try:
         return ipaddress.ip_network(given)
     except ValueError:
-        raise ValueError(f"{given!r} is no address: name a proxy as 127.0.0.1 or 10.0.0.0/24.") from None
+        raise ValueError(f"{given!r} is not an address: write a proxy as 127.0.0.1 or 10.0.0.0/24.") from None
 
 
 class Forwarded:

@@ -8,28 +8,22 @@ WebSockets included, before anything else runs.
 from __future__ import annotations
 
 import asyncio
-import hmac
-import ipaddress
-import socket
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Protocol
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from collections.abc import Callable, Collection, Mapping
+from urllib.parse import urlencode
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import cookie_parser
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from config.hardware import in_words
 from web import origins
+from web.address import Address
 from web.api.audio.errors import error_response
 from web.api.audio.paths import canonical, is_api
-from web.network import is_everywhere, is_loopback
+from web.keys import COOKIE, Keys, OneToken, given_cookies, given_in_the_address, given_keys, query
 from web.realtime.webrtc.routes import CALLS, SDP
 
-COOKIE = "parley_token"
 REALTIME, KEY_PREFIX = "/v1/realtime", "ek_"
 """All that keys open which are given to pages, over a WebSocket and over WebRTC; and how they begin."""
 MAX_BODY = 1 << 20
@@ -47,107 +41,6 @@ REASONS = {
 }
 """What a refusal is counted as, by its status."""
 JSON_TYPES = frozenset({"application/json", "application/jsonl", "application/x-ndjson"})
-
-
-def split_host(value: str) -> tuple[str, int | None] | None:
-    """`name:port` of a Host header, lower case, IPv6 without brackets; None when it is malformed."""
-    try:
-        parts = urlsplit(f"//{value}")
-        port = parts.port
-    except ValueError:
-        return None
-    if not parts.hostname or parts.path or parts.query or parts.fragment or parts.username is not None:
-        return None
-    return parts.hostname, port
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where the server is reached: what Host and Origin may name."""
-
-    host: str
-    """What it was told to listen on."""
-    port: int
-    token: str | None = None
-    """None where none is needed: on a loopback address."""
-    names: frozenset[str] = field(default_factory=frozenset)
-    """Further names it may be called by."""
-    origins: frozenset[str] = field(default_factory=frozenset)
-    """Of pages elsewhere that may speak with the API."""
-    https: bool = False
-    """Whether it speaks TLS itself."""
-    public: tuple[str, ...] = ()
-    """Origins at which a proxy of the owner's serves it."""
-
-    def allows(self, name: str, port: int | None) -> bool:
-        """Any IP address will do for a server that listens on all of them: rebinding needs a name."""
-        if (port or (443 if self.https else 80)) != self.port:
-            return False
-        if name in {"localhost", "127.0.0.1", "::1", self.host.strip("[]").lower()} | self.names:
-            return True
-        if not self.everywhere:
-            return False
-        own = socket.gethostname().lower()
-        if name in {own, f"{own}.local"}:
-            return True
-        try:
-            ipaddress.ip_address(name)
-        except ValueError:
-            return False
-        return True
-
-    def allows_host(self, value: str | None) -> bool:
-        parts = split_host(value) if value else None
-        return parts is not None and (self.allows(*parts) or self._is_public(*parts))
-
-    def _is_public(self, name: str, port: int | None) -> bool:
-        """Whether the owner's proxy serves it by that name. A proxy may leave the usual port out, or name it."""
-        for origin in self.public:
-            served = urlsplit(origin)
-            usual = 443 if served.scheme == "https" else 80
-            if name == served.hostname and (port or usual) == (served.port or usual):
-                return True
-        return False
-
-    def allows_origin(self, origin: str | None, host: str, *, secure: bool) -> bool:
-        """No Origin: not a browser's page. Otherwise it must be the page of this very server, by the same name.
-
-        Args:
-            secure: whether the request came by https.
-        """
-        if origin is None or origin.lower() in self.public:
-            return True
-        try:
-            parts = urlsplit(origin)
-        except ValueError:
-            return False
-        return parts.scheme == ("https" if secure else "http") and parts.netloc.lower() == host.lower()
-
-    @property
-    def url(self) -> str:
-        """What to type into a browser on this machine."""
-        return self._at("localhost" if is_loopback(self.host) or self.everywhere else self.host)
-
-    @property
-    def everywhere(self) -> bool:
-        """Whether it listens on all of this machine's addresses."""
-        return is_everywhere(self.host)
-
-    def elsewhere(self, names: list[str]) -> list[str]:
-        """What to type into a browser on another machine, given this one's addresses on its network."""
-        return [self._at(name) for name in names] if self.everywhere else []
-
-    def proxied(self) -> list[str]:
-        """What to type into a browser that reaches the owner's proxy."""
-        return [f"{origin}{self._query}" for origin in self.public]
-
-    def _at(self, name: str) -> str:
-        shown = f"[{name}]" if ":" in name else name
-        return f"{'https' if self.https else 'http'}://{shown}:{self.port}{self._query}"
-
-    @property
-    def _query(self) -> str:
-        return f"/?token={self.token}" if self.token else ""
 
 
 def content_security_policy(host: str, *, secure: bool) -> str:
@@ -168,34 +61,6 @@ def content_security_policy(host: str, *, secure: bool) -> str:
             "frame-ancestors 'none'",
         )
     )
-
-
-class Keys(Protocol):
-    """What opens the server."""
-
-    given_by: str
-    """Where somebody has their key from, as in: the token `that Parley printed when it started`."""
-
-    def needed(self, scope: Scope) -> bool:
-        """Whether who asks has to bring one."""
-
-    def fit(self, key: str) -> bool:
-        """Whether it is one."""
-
-
-class OneToken:
-    """The owner's, or none where none is needed."""
-
-    given_by = "that Parley printed when it started"
-
-    def __init__(self, token: str | None) -> None:
-        self._token = token
-
-    def needed(self, scope: Scope) -> bool:
-        return self._token is not None
-
-    def fit(self, key: str) -> bool:
-        return self._token is not None and hmac.compare_digest(key.encode(), self._token.encode())
 
 
 class _TooLarge(Exception):
@@ -295,7 +160,7 @@ class Guard:
                 await self._counted(_too_large(scope, bound))(scope, receive, send)
         except _TooSlow:
             if not started:
-                refusal = _refused(scope, "The rest of the request did not arrive: send it again.", 408)
+                refusal = _refused(scope, "The rest of the request did not arrive: send the request again.", 408)
                 refusal.headers["Connection"] = "close"
                 await self._counted(refusal)(scope, receive, send)
 
@@ -346,7 +211,7 @@ class Guard:
         if scope["path"] in {REALTIME, CALLS} and any(map(self.opens, given)):
             return None
         if any(each.startswith(KEY_PREFIX) for each in given):
-            return _refused(scope, "This key is not valid, or no longer: get another.", 401)
+            return _refused(scope, "This key is not valid or has expired: get a new one.", 401)
         if not self.keys.needed(scope) or any(map(self.keys.fit, given)):
             return None
         token = next(filter(self.keys.fit, given_in_the_address(scope)), None)
@@ -355,7 +220,7 @@ class Guard:
             return _refused(scope, f"Send the token {self.keys.given_by}, {how}.", 401)
         if scope["type"] == "websocket" or scope["method"] != "GET":
             return None
-        rest = urlencode([(name, value) for name, value in _query(scope) if name != "token"])
+        rest = urlencode([(name, value) for name, value in query(scope) if name != "token"])
         # "//evil" as a path would lead the browser to another host.
         path = "/" + scope["path"].lstrip("/")
         answer = RedirectResponse(path + (f"?{rest}" if rest else ""), 303)
@@ -392,32 +257,8 @@ def _media_type(headers: Headers) -> str:
     return headers.get("content-type", "").split(";")[0].strip().lower()
 
 
-def given_keys(headers: Headers) -> Iterable[str]:
-    """From `Authorization: Bearer` of a program (the stock SDK's api_key), or from a WebSocket's subprotocols."""
-    scheme, _, bearer = headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
-        yield bearer.strip()
-    if (key := origins.key_of(headers)) is not None:
-        yield key
-
-
-def given_cookies(headers: Headers) -> Iterable[str]:
-    cookies = cookie_parser(headers.get("cookie", ""))  # as a browser does: an odd neighbour spoils no other
-    if COOKIE in cookies:
-        yield cookies[COOKIE]
-
-
-def given_in_the_address(scope: Scope) -> Iterable[str]:
-    """As ?token=…, which the cookie then takes the place of."""
-    return (value for name, value in _query(scope) if name == "token")
-
-
-def _query(scope: Scope) -> list[tuple[str, str]]:
-    return parse_qsl(scope["query_string"].decode("latin-1"))
-
-
 def _too_large(scope: Scope, bound: int) -> Response:
-    return _refused(scope, f"At most {in_words(bound)} may be sent here: send less.", 413)
+    return _refused(scope, f"A request may have at most {in_words(bound)} here: send less.", 413)
 
 
 def _refused(scope: Scope, text: str, status: int) -> Response:

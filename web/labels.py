@@ -1,4 +1,4 @@
-"""What users give to their conversations, a name and a pin: one file in the data folder."""
+"""Names and pins that users give to conversations: one file in the data folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pages of other origins that the owner lists: they may speak with the API, and with nothing else."""
+"""Pages of other origins that the owner lists: they may use the API, and nothing else."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def origin(given: str) -> str:
     """An origin as browsers write it. Raises ValueError for what is none."""
     parts = urlsplit(given.strip())
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path.strip("/") or parts.query:
-        raise ValueError(f"{given!r} is no origin: write it as https://page.example or http://localhost:3000.")
+        raise ValueError(f"{given!r} is not an origin: write it as https://page.example or http://localhost:3000.")
     return f"{parts.scheme}://{parts.netloc}".lower()
 
 

@@ -1,4 +1,4 @@
-"""The pages: Jinja2 with autoescape. A page is told little; everything else it asks the API for."""
+"""The pages: Jinja2 with autoescape. A page is given little; it asks the API for everything else."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def pages(
 
     @router.get("/")
     async def first(request: Request) -> Response:
-        """The setup page until it was completed once, then the talk page."""
+        """The setup page until it has been completed once, then the talk page."""
         return RedirectResponse("/talk" if service.settings.set_up else "/setup", 303)
 
     @router.get("/talk")
@@ -72,12 +72,12 @@ def pages(
 
     @router.get("/teach")
     async def teach() -> HTMLResponse:
-        """The page on which CSM is taught a voice."""
+        """The page that teaches CSM a voice."""
         return page("teach")
 
     @router.get("/activity")
     async def activity() -> HTMLResponse:
-        """The page of the last hour."""
+        """The page with the last hour's activity."""
         return page("activity")
 
     return router

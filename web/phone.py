@@ -1,4 +1,4 @@
-"""From this machine to a phone: the addresses, as text and as a code to scan, and what the phone may trust."""
+"""From this machine to a phone: the addresses, as text and as a code to scan, and the certificate to trust."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import segno
 from fastapi import APIRouter
 from fastapi.responses import Response
 
+from web.address import Address
 from web.api.http import Problem
 from web.certificate import Certificate
-from web.guard import Address
 from web.network import lan_addresses
 
 TRUST = "/parley.crt"
@@ -33,7 +33,7 @@ def phone(address: Address, certificate: Certificate | None) -> APIRouter:
 
     @router.get("/api/phone")
     async def told() -> dict[str, object]:
-        """Where another device finds Parley."""
+        """The addresses at which other devices can reach Parley."""
         trusted = certificate is not None and certificate.authority is not None
         return {
             "addresses": addresses(address),
@@ -54,7 +54,7 @@ def phone(address: Address, certificate: Certificate | None) -> APIRouter:
     async def trust() -> Response:
         """The certificate of Parley's own authority, without its key."""
         if certificate is None or certificate.authority is None:
-            raise Problem(404, "Parley has no certificate of its own here.")
+            raise Problem(404, "Parley has not made a certificate of its own here.")
         return Response(certificate.public(), media_type="application/x-x509-ca-cert")
 
     return router

@@ -1,4 +1,4 @@
-"""How many conversations this machine holds at once, and who has a place among them."""
+"""How many conversations this machine can hold at once, and who has a place."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Places:
             raise NoPlace(self.closed, CLOSED_S)
         if self.taken >= self.most:
             raise NoPlace(
-                f"{self.most} conversations run already; close one (a tab, a program), then try again.", FULL_S
+                f"{self.most} conversations are already open: close one (a tab or a program), then try again.", FULL_S
             )
         self.taken += 1
         self._free.clear()

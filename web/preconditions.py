@@ -22,7 +22,7 @@ class ServeError(Exception):
 def listen(host: str, port: int, unread_s: float = SYSTEM_S) -> socket.socket:
     """Raises ServeError where the port is taken or the address is not this machine's."""
     if not 0 <= port <= 65535:
-        raise ServeError(f"There is no port {port}: choose one from 1024 to 65535, as in --port 8000.")
+        raise ServeError(f"{port} is not a port: choose one from 1024 to 65535, as in --port 8000.")
     name = host.strip("[]")
     family = socket.AF_INET6 if ":" in name else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -46,8 +46,9 @@ def _why_not(error: OSError, host: str, port: int) -> str:
             f"or choose another port with --port {port + 1}."
         )
     if error.errno == errno.EACCES:
-        return f"Port {port} needs administrator rights; choose one above 1023, as in --port 8000."
-    return f"It cannot listen on {host}, which is not an address of this machine ({error.strerror}); leave --host out."
+        return f"Port {port} needs administrator rights: choose one above 1023, as in --port 8000."
+    why = f"which is not an address of this machine ({error.strerror})"
+    return f"Parley cannot listen on {host}, {why}: leave --host out."
 
 
 def data_folder(path: Path) -> Path:
@@ -62,7 +63,7 @@ def data_folder(path: Path) -> Path:
         probe.unlink()
     except OSError as error:
         raise ServeError(
-            f"The data folder {path} cannot be written ({error.strerror}); make it writable, free some space, "
+            f"The data folder {path} cannot be written ({error.strerror}): make it writable, free some space, "
             "or choose another with --data FOLDER."
         ) from error
     return path

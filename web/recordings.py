@@ -1,4 +1,5 @@
-"""The recordings of conversations in the data folder: only where their user asked for it, and only until forgotten."""
+"""The recordings of conversations in the data folder: only if the user asked for them, and only until they are
+forgotten."""
 
 from __future__ import annotations
 

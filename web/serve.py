@@ -1,4 +1,4 @@
-"""Serve: the pages at once, the engines as soon as they are loaded, and an end that leaves nothing behind."""
+"""The server: the pages at once, the engines as soon as they are loaded, and an end that leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from config.profiles import PROFILES
 from config.text import printable
 from pipeline.engines.running import Engines
 from web import logs, origins
+from web.address import Address
 from web.app import VERSION, create_app
 from web.certificate import Certificate, CertificateError, keep_fresh, own
 from web.changes import SettingsRefused, check
 from web.drain import drain
 from web.forwarded import Network, network
-from web.guard import Address
 from web.metrics.traces import NoCollector, Traces
 from web.network import is_everywhere, is_loopback, lan_addresses
 from web.phone import addresses, code
@@ -131,7 +131,7 @@ def serve(options: ServeOptions, first_profile: Callable[[Path], str | None] = l
 
 
 def listed(pages: Iterable[str]) -> tuple[str, ...]:
-    """Raises ServeError for what is no origin."""
+    """Raises ServeError for what is not an origin."""
     try:
         return tuple(origins.origin(each) for each in pages)
     except ValueError as error:
@@ -328,8 +328,9 @@ def welcome(address: Address, service: Service, options: ServeOptions, certifica
     for elsewhere in others:
         print(f"From your other devices: {elsewhere}", flush=True)
     if certificate is not None and certificate.authority is not None:
-        print("A browser warns of the certificate, which is Parley's own: go on, or trust it as docs/how-to/phone.md "
-              f"says.\nSHA-256 of the certificate: {certificate.fingerprint}\nSHA-256 of the authority (/parley.crt): "
+        print(f"Browsers warn about the certificate, because Parley made it: continue anyway, or trust it as "
+              f"docs/how-to/phone.md explains.\nSHA-256 of the certificate: {certificate.fingerprint}\nSHA-256 of "
+              "the authority (/parley.crt): "
               f"{certificate.authority_fingerprint}", flush=True)  # fmt: skip
     if others and others[0].startswith("https:"):
         with suppress(UnicodeEncodeError):  # a terminal that cannot draw it

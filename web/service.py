@@ -1,4 +1,4 @@
-"""What pages, API and WebSockets share: the engines, the settings in force, what the user must be told."""
+"""What pages, API and WebSockets share: the engines, the current settings, and what the user should know."""
 
 from __future__ import annotations
 
@@ -263,9 +263,9 @@ class Service:
         except EngineError as error:
             raise SettingsRefused(f"The settings were not changed. {error}") from error
         except Exception as error:
-            logger.exception("settings could not be put to use")
+            logger.exception("settings could not be applied")
             raise SettingsRefused(
-                "The settings were not changed. Something went wrong inside Parley; its log says what."
+                "The settings were not changed. Something went wrong inside Parley; its log has the details."
             ) from error
 
     def _put_in_force(self, settings: Settings) -> None:
@@ -289,7 +289,7 @@ class Service:
             await asyncio.to_thread(self.turns.forget, **what)
             await asyncio.to_thread(logs.forget, self.data, **what)
         except OSError as error:
-            self.tell("error", f"What was said could not be taken out of the logs in {self.data} ({error.strerror}): "
+            self.tell("error", f"What was said could not be removed from the logs in {self.data} ({error.strerror}): "
                                "delete turns.jsonl and the files parley.log there yourself.")  # fmt: skip
         return sound
 
@@ -298,7 +298,7 @@ class Service:
         try:
             await asyncio.to_thread(self.engines.people.forget_all)
         except OSError as error:
-            self.tell("error", f"What voices are like is still in {self.data} ({error.strerror}): "
+            self.tell("error", f"Descriptions of voices are still in {self.data} ({error.strerror}): "
                                "delete people.json there yourself.")  # fmt: skip
 
     async def forget_summaries(self, **what: Any) -> None:

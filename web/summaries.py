@@ -1,4 +1,5 @@
-"""Summaries of days, by the language model: one file in the data folder. None outlives a word that it was made of."""
+"""The language model's summaries of days: one file in the data folder. No summary outlives a word that it is based
+on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Days are summarised while nobody talks: by the language model in use, the newest day first, one at a time."""
+"""Summarises days while nobody is talking: with the current language model, newest day first, one at a time."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ MOST_TURNS = 5_000
 """Of a day: more than anybody says."""
 SPEAKERS = {"user": "You", "assistant": "Assistant"}
 TOO_SMALL = (
-    "The language model in use cannot summarise: it would make things up. Choose one of a billion parameters or more "
+    "The current language model is too small to summarise: it would make things up. Choose one of a billion "
+    "parameters or more "
     "in Setup, under Mind."
 )
 

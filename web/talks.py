@@ -1,4 +1,4 @@
-"""The conversations that a page can come back to: those that run, those that ended lately, and those in the memory."""
+"""The conversations that a page can return to: open ones, recently ended ones, and those in the memory."""
 
 from __future__ import annotations
 

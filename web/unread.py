@@ -1,4 +1,4 @@
-"""Clients that do not read what they asked for are let go, and nothing that was meant for them is kept."""
+"""Disconnects clients that do not read what they requested, and keeps nothing that was meant for them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with somebody's input, as one sentence and the field it is about."""
+"""What is wrong with an input, as one sentence and the field it is about."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def sentence(field: str, kind: str, limits: Mapping[str, Any], otherwise: str) -
         case "string_unicode":
             return f"{name} contains a broken character: type it again."
         case "too_long" if limits["max_length"] == 0:
-            return f"{name} must be empty: this is not supported here."
+            return f"{name} must be empty, because it is not supported here."
         case "too_long":
             return f"{name} may have at most {limits['max_length']} entries."
         case "string_pattern_mismatch":

@@ -284,7 +284,7 @@ class KernelDepthDecoder:
 def _cache(cache: KeyValueCache) -> _Cache:
     """Where keys and values lie."""
     if cache.tensor.dtype != torch.bfloat16:
-        raise TypeError(f"The kernel keeps keys and values in bfloat16, and was given {cache.tensor.dtype}.")
+        raise TypeError(f"The kernel keeps keys and values in bfloat16, but was given {cache.tensor.dtype}.")
     rope = torch.view_as_real(cache.rope)
     return _Cache(cache.tensor.data_ptr(), rope.data_ptr(), *cache.tensor.stride()[:4])
 

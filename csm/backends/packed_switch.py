@@ -58,7 +58,7 @@ class PackedSwitch:
         new.check(self._shapes)
         changed = old.tensors | new.tensors
         if unknown := changed - {part for matrix in self._matrices for part in matrix.parts}:
-            raise CheckpointError(f"The adapter replaces {sorted(unknown)[0]}: load the model anew with it.")
+            raise CheckpointError(f"The adapter replaces {sorted(unknown)[0]}: reload the model with it.")
 
         file = self._file(adapter)
         kept = load_packed(file) if file is not None and file.exists() else None
@@ -78,7 +78,7 @@ class PackedSwitch:
             try:
                 keep_packed(file, {**self._model.tensors, **changes}.items())
             except OSError as error:
-                log.warning("The packed weights cannot be saved (%s), so they are packed again each time.", error)
+                log.warning("The packed weights cannot be saved (%s), so they will be packed again each time.", error)
         return partial(self._put, adapter, changes)
 
     @torch.no_grad()

@@ -89,17 +89,19 @@ def quantize(
     if scheme not in SCHEMES:
         raise ValueError(f"quantize must be one of {', '.join(map(repr, SCHEMES))}, not {scheme!r}.")
     if model.device.type != "cpu":
-        raise ValueError(f"Packed weights are for the CPU; on {model.device} CSM runs in bfloat16. Leave quantize out.")
+        raise ValueError(
+            f"Packed weights work only on the CPU; on {model.device} CSM runs in bfloat16. Leave quantize out."
+        )
     packing = packing or pick_packing()
     if folder is None:
         return QuantizedCsm(model.config, dict(pack(model, SCHEMES[scheme], packing)), packing)
     file = packed_file(folder, scheme, packing, adapter)
     if not file.exists():
-        log.info("Packing the weights to %s, once; they are kept in %s", scheme, file)
+        log.info("Packing the weights to %s once; they are kept in %s", scheme, file)
         try:
             keep_packed(file, pack(model, SCHEMES[scheme], packing))
         except OSError as error:
-            log.warning("The packed weights cannot be saved (%s), so they are packed again at every start.", error)
+            log.warning("The packed weights cannot be saved (%s), so they will be packed again at every start.", error)
             return QuantizedCsm(model.config, dict(pack(model, SCHEMES[scheme], packing)), packing)
     return QuantizedCsm(model.config, load_packed(file), packing)
 
@@ -125,7 +127,7 @@ def pick_packing() -> Packing:
         packing = KernelPacking(Kernel.build())
         packing.check()
     except KernelUnavailable as reason:
-        log.warning("Packed weights run on PyTorch's kernels, about half as fast as our own: %s.", reason)
+        log.warning("Packed weights run on PyTorch's kernels, at about half the speed of our own: %s.", reason)
         return TorchPacking()
     return packing
 
@@ -350,15 +352,18 @@ def save_packed(path: Path, tensors: Iterable[tuple[str, Tensor]]) -> None:
     header: dict[str, object] = {}
     at = 0
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    with partial.open("wb") as file:
-        file.seek(space)
-        for name, tensor in tensors:
-            kind = {torch.bfloat16: "BF16", torch.float32: "F32", torch.uint8: "U8", torch.int8: "I8"}[tensor.dtype]
-            size = tensor.nbytes
-            header[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [at, at + size]}
-            file.write(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
-            at += size
-        written = json.dumps(header, separators=(",", ":")).encode()
-        file.seek(0)
-        file.write((space - 8).to_bytes(8, "little") + written.ljust(space - 8))
-    partial.replace(path)
+    try:
+        with partial.open("wb") as file:
+            file.seek(space)
+            for name, tensor in tensors:
+                kind = {torch.bfloat16: "BF16", torch.float32: "F32", torch.uint8: "U8", torch.int8: "I8"}[tensor.dtype]
+                size = tensor.nbytes
+                header[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [at, at + size]}
+                file.write(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+                at += size
+            written = json.dumps(header, separators=(",", ":")).encode()
+            file.seek(0)
+            file.write((space - 8).to_bytes(8, "little") + written.ljust(space - 8))
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)  # on a full disk half a gigabyte would stay

@@ -18,7 +18,7 @@ class TorchPacking:
     """For what PyTorch has on every CPU; with 8 bits it knows one scale a row only."""
 
     name = "torch"
-    computes_by = "PyTorch, since there is no C++ compiler that could build csm’s kernel"
+    computes_by = "PyTorch, because there is no C++ compiler to build csm’s kernel"
 
     def pack(self, weight: Tensor, bits: int) -> tuple[Tensor, Tensor]:
         outputs, inputs = weight.shape

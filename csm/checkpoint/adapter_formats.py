@@ -24,6 +24,7 @@ from torch import Tensor
 
 from ..errors import CheckpointError
 from ..model import Csm, CsmConfig
+from ..writing import replacing
 from .adapters import Adapter, LowRank
 from .checkpoint import Weights, read_json
 from .formats import Transformers
@@ -52,7 +53,7 @@ def read_adapter(folder: str | Path, config: CsmConfig, alpha: float | None = No
     if folder.is_file():
         return _read_streaming(Weights.open([folder]), config, alpha)
     if not folder.is_dir():
-        raise CheckpointError(f"Expected the folder of an adapter at {folder}, found none.")
+        raise CheckpointError(f"Expected the folder of an adapter at {folder}, but there is none.")
     return replace(_in_folder(folder, config, alpha), folder=folder)
 
 
@@ -70,7 +71,10 @@ def _in_folder(folder: Path, config: CsmConfig, alpha: float | None) -> Adapter:
 
 
 def write_adapter(adapter: Adapter, folder: Path, config: CsmConfig, base: str = "sesame/csm-1b") -> None:
-    """Writes peft's files, each replaced whole. Raises CheckpointError for DoRA: merge it into a checkpoint instead."""
+    """Writes peft's files, each replaced whole.
+
+    Raises CannotWrite, and CheckpointError for DoRA: merge it into a checkpoint instead.
+    """
     if any(matrix.magnitude is not None for matrix in adapter.matrices.values()):
         raise CheckpointError("Adapters with DoRA's magnitudes cannot be written: merge this one into a checkpoint.")
     form = Transformers()
@@ -102,13 +106,11 @@ def write_adapter(adapter: Adapter, folder: Path, config: CsmConfig, base: str =
         "use_rslora": False,
         "use_dora": False,
     }
-    folder.mkdir(parents=True, exist_ok=True)
     ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(ready, folder / f"{PEFT_WEIGHTS}.partial", metadata={"format": "pt"})
-    (folder / f"{PEFT_WEIGHTS}.partial").replace(folder / PEFT_WEIGHTS)
-    partial = folder / f"{CONFIG}.partial"
-    partial.write_text(json.dumps(described, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(folder / CONFIG)
+    with replacing(folder / PEFT_WEIGHTS) as partial:
+        save_file(ready, partial, metadata={"format": "pt"})
+    with replacing(folder / CONFIG) as partial:
+        partial.write_text(json.dumps(described, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _read_peft(weights: Tensors, described: Mapping[str, Any], config: CsmConfig) -> Adapter:
@@ -126,7 +128,9 @@ def _read_peft(weights: Tensors, described: Mapping[str, Any], config: CsmConfig
             module, part = found[1], found[2] or found[3]
             if module.startswith("codec_model."):
                 if part == "B" and weights[key].any():
-                    raise CheckpointError(f"The adapter changes the codec ({module}), which is Mimi as it is here.")
+                    raise CheckpointError(
+                        f"The adapter changes the codec ({module}), which is not supported: csm uses Mimi unchanged."
+                    )
             elif f"{module}.weight" not in ours:
                 raise CheckpointError(f"The adapter changes {module}, which CSM does not have.")
             else:
@@ -144,7 +148,7 @@ def _read_peft(weights: Tensors, described: Mapping[str, Any], config: CsmConfig
         elif name in ours:
             whole[name] = weights[key]
         else:
-            raise CheckpointError(f"The adapter holds {key}, which is not supported.")
+            raise CheckpointError(f"The adapter contains {key}, which is not supported.")
 
     def scale(module: str, rank: int) -> float:
         stored = _stem(form.names(f"{module}.weight")[0])
@@ -155,7 +159,7 @@ def _read_peft(weights: Tensors, described: Mapping[str, Any], config: CsmConfig
 
     matrices = _low_rank(parts, scale)
     if bool(described.get("use_dora")) != any(matrix.magnitude is not None for matrix in matrices.values()):
-        raise CheckpointError(f"Expected DoRA's magnitudes where {CONFIG} says use_dora, and only there.")
+        raise CheckpointError(f"Expected DoRA's magnitudes if, and only if, {CONFIG} says use_dora.")
     kept = {key: value for key, value in described.items() if key.startswith("csm_")}
     return _checked(Adapter(matrices, _whole(whole, ours, config), kept), config)
 
@@ -167,8 +171,8 @@ def _whole(stored: Tensors, ours: Mapping[str, str], config: CsmConfig) -> dict[
     held = [stored[name] for name in tied if name in stored]
     if held and (len(held) < len(tied) or not torch.equal(*held)):
         raise CheckpointError(
-            "The adapter has untied the audio embeddings of the backbone and the depth decoder: CSM has one table for "
-            "both, so it cannot be used here. Train it without the embeddings."
+            "The adapter has separate audio embeddings for the backbone and the depth decoder, but CSM has one table "
+            "for both. Train it without the embeddings."
         )
     return {ours[name]: form.from_disk(ours[name], tensor, config) for name, tensor in stored.items()}
 
@@ -193,7 +197,7 @@ def _read_mlx(weights: Tensors, described: Mapping[str, Any], config: CsmConfig)
         stem, _, last = key.rpartition(".")
         module = re.sub("|".join(MLX_PARTS), lambda found: MLX_PARTS[found[0]], stem)
         if last not in ("lora_a", "lora_b") or f"{module}.weight" not in _names(config) or "embeddings" in module:
-            raise CheckpointError(f"The adapter holds {key}, which is not supported.")
+            raise CheckpointError(f"The adapter contains {key}, which is not supported.")
         parts.setdefault(module, {})[last[-1].upper()] = weights[key].T
     return _checked(Adapter(_low_rank(parts, lambda module, rank: float(parameters["scale"]))), config)
 
@@ -209,9 +213,9 @@ def _read_streaming(weights: Tensors, config: CsmConfig, alpha: float | None) ->
         elif last == "bias":
             _refuse_bias(key, weights[key])
         elif key not in names and not key.startswith("bridge."):
-            raise CheckpointError(f"The file holds {key}, which is neither CSM's nor csm-streaming's.")
+            raise CheckpointError(f"The file contains {key}, which is neither CSM's nor csm-streaming's.")
     if not parts:
-        raise CheckpointError("Expected an adapter, found a model without one: give it as the model.")
+        raise CheckpointError("Expected an adapter, but found a model without one: pass it as the model.")
     if alpha is None:
         raise CheckpointError(
             f"This adapter does not store its alpha. Give it with --alpha; csm-streaming uses {STREAMING_ALPHA}."
@@ -233,11 +237,13 @@ def _low_rank(parts: Mapping[str, Mapping[str, Tensor]], scale: Callable[[str, i
 
 def _checked(adapter: Adapter, config: CsmConfig) -> Adapter:
     if not adapter.tensors:
-        raise CheckpointError("The adapter is empty: it changes nothing.")
+        raise CheckpointError("The adapter is empty: it would change nothing.")
     adapter.check(_names(config))
     for module, matrix in adapter.matrices.items():
         if not (matrix.a.isfinite().all() and matrix.b.isfinite().all()):
-            raise CheckpointError(f"The adapter holds values that are not numbers, in {module}. Its training failed.")
+            raise CheckpointError(
+                f"The adapter contains values that are not numbers, in {module}. Its training failed."
+            )
     return adapter
 
 
@@ -249,7 +255,7 @@ def _names(config: CsmConfig) -> dict[str, tuple[int, ...]]:
 
 def _refuse_bias(key: str, bias: Tensor) -> None:
     if bias.any():
-        raise CheckpointError(f"The adapter holds a bias, {key}, and CSM has none. Train it with bias='none'.")
+        raise CheckpointError(f"The adapter contains a bias, {key}, but CSM has none. Train it with bias='none'.")
 
 
 def _pattern(patterns: Mapping[str, Any] | None, module: str, default: Any) -> Any:
@@ -270,6 +276,6 @@ def _stem(name: str) -> str:
 
 def _one(folder: Path, name: str) -> Path:
     if not (folder / name).is_file():
-        more = ", found a pickle, which is not opened" if any(folder.glob("*.bin")) else ", found none"
+        more = ", found a pickle, which csm does not open" if any(folder.glob("*.bin")) else ", found none"
         raise CheckpointError(f"Expected {name} in {folder}{more}.")
     return folder / name

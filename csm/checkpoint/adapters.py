@@ -84,7 +84,7 @@ class Adapter:
         found |= {name: tuple(tensor.shape) for name, tensor in self.whole.items()}
         for name, shape in found.items():
             if name not in shapes:
-                raise CheckpointError(f"The adapter changes {name}, and the model has no such tensor.")
+                raise CheckpointError(f"The adapter changes {name}, but the model has no such tensor.")
             if shapes[name] != shape:
                 raise CheckpointError(
                     f"The adapter is for another model: its {name} is {list(shape)}, the model's {list(shapes[name])}."

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..errors import CheckpointError
 from ..model import Csm, CsmConfig
+from ..writing import replacing
 from .formats import FORMATS, Format, read_config
 
 __all__ = ["Weights", "download", "find_weights", "load", "open_all", "read_json", "save"]
@@ -104,14 +105,13 @@ def save(
 
     `extra` tensors go along under the names they have (a codec as `codec_model.…`, the tied embedding), and `described`
     is added to config.json (its `codec_config`). Files are replaced whole: a model mapped from the very file being
-    written is safe. Raises CheckpointError if the model's weights are packed (quantised).
+    written is safe. Raises CannotWrite, and CheckpointError if the model's weights are packed (quantised).
     """
     with torch.device("meta"):
         expected = set(Csm(model.config).state_dict())
     tensors = model.state_dict()
     if set(tensors) != expected:
         raise CheckpointError("Expected the plain weights of a CSM, found packed ones. Save it before it is quantised.")
-    folder.mkdir(parents=True, exist_ok=True)
     named = {form.names(name)[0]: form.to_disk(name, tensor, model.config) for name, tensor in tensors.items()}
     named |= extra or {}
     shards = _shards(named, shard_bytes)
@@ -119,9 +119,9 @@ def save(
     for number, names in enumerate(shards, 1):
         file = "model.safetensors" if len(shards) == 1 else f"model-{number:05}-of-{len(shards):05}.safetensors"
         part = {name: named[name].detach().cpu().contiguous() for name in names}
-        save_file(part, folder / f"{file}.partial", metadata={"format": "pt"})
+        with replacing(folder / file) as partial:
+            save_file(part, partial, metadata={"format": "pt"})
         written |= dict.fromkeys(names, file)
-        (folder / f"{file}.partial").replace(folder / file)
     if len(shards) > 1:
         size = sum(tensor.nbytes for tensor in named.values())
         _write_json(folder / f"model{INDEX}", {"metadata": {"total_size": size}, "weight_map": written})
@@ -154,7 +154,7 @@ def find_weights(folder: Path) -> Weights:
     names = [name for weights in found for name in weights.files][:3]
     held = f"tensors named {', '.join(names)}, …" if names else "no .safetensors file"
     if not names and (pickles := sorted(folder.glob("*.pt"))):
-        held = f"{pickles[0].name}, a pickle, which is not opened"
+        held = f"{pickles[0].name}, a pickle, which csm does not open"
     raise CheckpointError(
         f"Expected a CSM checkpoint in {folder} (safetensors with {' or '.join(form.landmark for form in FORMATS)}), "
         f"found {held}."
@@ -220,7 +220,7 @@ def _header(path: Path) -> dict[str, dict[str, list[int]]]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"Expected a safetensors file, found something else: {path} ({error}).") from error
     if size != end:
-        raise CheckpointError(f"Expected {end:,} bytes in {path}, found {size:,}: it was cut short. Fetch it again.")
+        raise CheckpointError(f"Expected {end:,} bytes in {path}, found {size:,}: it was cut short. Download it again.")
     try:
         with safe_open(path, "pt"):
             pass
@@ -292,6 +292,5 @@ def _shards(named: Mapping[str, Tensor], shard_bytes: int | None) -> list[list[s
 
 
 def _write_json(path: Path, value: Mapping[str, object]) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A checkpoint of its own out of a model and an adapter, in either published format, ready for whoever reads those."""
+"""Merges a model and an adapter into one checkpoint, in either published format."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from ..codec.checkpoint import (
 )
 from ..errors import CheckpointError
 from ..model import Csm
+from ..writing import make_folder, replacing
 from .adapter_formats import read_adapter
 from .adapters import merge
 from .checkpoint import load, open_all, read_json, save
@@ -48,24 +49,30 @@ def merge_checkpoint(
 ) -> None:
     """Writes the model with the adapter's weights into `output`, with tokenizer and codec if they are beside it.
 
-    dtype: default as the model is stored. Raises CheckpointError, also where `output` holds a checkpoint already.
+    dtype: default as the model is stored. Raises CannotWrite, and CheckpointError, also where `output` holds a
+    checkpoint already.
     """
-    if output.exists() and any(output.iterdir()):
-        raise CheckpointError(f"There is something in {output} already. Name a folder that is empty or not there yet.")
+    make_folder(output)
+    if any(output.iterdir()):
+        raise CheckpointError(f"{output} is not empty. Choose a folder that is empty or does not exist yet.")
     csm = load(model, dtype=dtype)
     merge(csm, read_adapter(adapter, csm.config, alpha))
     save_whole(csm, model, output, form)
 
 
 def save_whole(csm: Csm, model: Path, output: Path, form: Format = FORMATS[0]) -> None:
-    """Writes changed weights, with the tokenizer and codec of the model they came from. Raises CheckpointError."""
+    """Writes changed weights, with the tokenizer and codec of the model they came from.
+
+    Raises CheckpointError, CannotWrite.
+    """
     codec, described = _codec(model, output, form)
     if form.title == "transformers":
         codec["depth_decoder.model.embed_tokens.weight"] = csm.audio_embeddings.weight.detach().clone()
     save(csm, output, form, shard_bytes=SHARD_BYTES, extra=codec, described=described)
     for name in BESIDE:
         if (model / name).is_file():
-            shutil.copyfile(model / name, output / name)
+            with replacing(output / name) as partial:
+                shutil.copyfile(model / name, partial)
 
 
 def _codec(model: Path, output: Path, form: Format) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -84,7 +91,6 @@ def _codec(model: Path, output: Path, form: Format) -> tuple[dict[str, Tensor], 
     else:
         return {}, {}
     if form.title != "transformers":
-        output.mkdir(parents=True, exist_ok=True)
         save_mimi(mimi, output / ORIGINAL_FILE)
         return {}, {}
     with tempfile.TemporaryDirectory() as folder:

@@ -15,6 +15,7 @@ from csm.codec.layout import entries, join_qkv, split_qkv, transformers_names
 from csm.codec.mimi import Mimi
 from csm.codec.seanet import MimiConfig
 from csm.errors import CheckpointError
+from csm.writing import replacing
 
 ORIGINAL_FILE = "tokenizer-e351c8d8-checkpoint125.safetensors"  # in kyutai/moshiko-pytorch-bf16
 PREFIX_IN_CSM = "codec_model."
@@ -113,7 +114,7 @@ def save_mimi(mimi: Mimi, path: Path | str, format: Format = "original") -> None
     """Write a file in the named format. Codebooks are written as they are used, with a usage of one for each entry.
 
     With "transformers" and a name of model.safetensors, a config.json is put beside it, so that `load_mimi` and
-    transformers' `from_pretrained` take the folder.
+    transformers' `from_pretrained` take the folder. Raises CannotWrite.
     """
     path = Path(path)
     tensors: dict[str, Tensor] = {}
@@ -126,9 +127,11 @@ def save_mimi(mimi: Mimi, path: Path | str, format: Format = "original") -> None
                 parts = (tensor,) if len(names) == 1 else split_qkv(tensor, mimi.config.heads)
                 tensors |= zip(names, parts, strict=True)
     tensors = {name: tensor.contiguous().cpu().clone() for name, tensor in tensors.items()}
-    save_file(tensors, path, {"format": "pt", CONFIG_KEY: json.dumps(asdict(mimi.config))})
+    with replacing(path) as partial:
+        save_file(tensors, partial, {"format": "pt", CONFIG_KEY: json.dumps(asdict(mimi.config))})
     if format == "transformers" and path.name == "model.safetensors":
-        path.with_name("config.json").write_text(json.dumps(transformers_config(mimi.config), indent=2) + "\n")
+        with replacing(path.with_name("config.json")) as partial:
+            partial.write_text(json.dumps(transformers_config(mimi.config), indent=2) + "\n")
 
 
 def transformers_config(config: MimiConfig) -> dict[str, Any]:

@@ -41,7 +41,7 @@ class WholeRecordings(ABC):
             ValueError: `audio` has no samples or another shape.
         """
         if audio.dim() != 2 or audio.shape[1] == 0:
-            raise ValueError(f"The codec encodes sound of shape [batch, samples], and was given {list(audio.shape)}.")
+            raise ValueError(f"The codec encodes sound of shape [batch, samples], but was given {list(audio.shape)}.")
         frames = -(-audio.shape[1] // self.frame_size)
         step = min(frames, FRAMES_A_STEP)
         encoder = self.encoder(audio.shape[0], step)

@@ -92,7 +92,7 @@ def load_moshi_codec(
     try:
         from moshi.models import loaders
     except ImportError as error:
-        raise CsmError(f"The codec of moshi needs its package: pip install --no-deps moshi ({error}).") from error
+        raise CsmError(f"moshi's codec needs the package moshi: pip install --no-deps moshi ({error}).") from error
     file = Path(file)
     config = config or stated_config(file, SafetensorsFiles(file)) or MimiConfig()
     model = loaders.get_mimi(file, moshi_config(config), device=device, num_codebooks=config.codebooks)

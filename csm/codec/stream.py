@@ -143,7 +143,7 @@ class MimiDecoder:
         """
         batch, _, count = codes.shape
         if count % self.frames:
-            raise ValueError(f"This decoder works in steps of {self.frames} frames, and was given {count}.")
+            raise ValueError(f"This decoder works in steps of {self.frames} frames, but was given {count}.")
         if out is None:
             out = torch.empty(batch, count * self.frame_size, device=codes.device)
         with torch.inference_mode():

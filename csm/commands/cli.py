@@ -44,25 +44,27 @@ def generate_mlx_command(arguments: Sequence[str] | None = None) -> int:
     from .speaking import say
 
     if not has_mlx():
-        say(f"{MLX_MISSING}, so csm-generate speaks.")
+        say(f"{MLX_MISSING}, so csm-generate is used instead.")
         return generate_command(arguments)
     for name in NOT_MLXS:
         if name in os.environ:
             say(f"{name} has no effect: MLX has no such setting, and the GPU needs none.")
-    parser = Parser("csm-generate-mlx", description="Speak a text with CSM-1B by MLX, on the GPU of a Mac.")
+    parser = Parser("csm-generate-mlx", description="Speak a text with CSM-1B through MLX, on the GPU of a Mac.")
     _add_generating(parser)
     parser.set_defaults(device="mlx")
     return run(parser, _generate, arguments)
 
 
 def _add_generating(parser: Parser) -> None:
-    parser.add_argument("--text", help="what shall be said; without it, text from a pipe is read")
-    parser.add_argument("--speaker", default="0", metavar="N", help="the speaker's number, from 0 up (default 0)")
-    parser.add_argument("--voice", metavar="NAME", help="a voice of csm-voice, or the folder of one")
-    parser.add_argument("--context-audio", nargs="+", default=[], metavar="FILE", help="recordings that came before")
+    parser.add_argument("--text", help="text to speak; without it, text is read from a pipe")
+    parser.add_argument("--speaker", default="0", metavar="N", help="number of the speaker, 0 or higher (default 0)")
+    parser.add_argument("--voice", metavar="NAME", help="a voice of csm-voice, or the folder of a voice")
+    parser.add_argument(
+        "--context-audio", nargs="+", default=[], metavar="FILE", help="recordings that come before the text"
+    )
     parser.add_argument("--context-text", nargs="+", default=[], metavar="TEXT", help="what is said in each of them")
     parser.add_argument(
-        "--context-speaker", nargs="+", default=[], metavar="N", help="by whom (default: by the speaker of the text)"
+        "--context-speaker", nargs="+", default=[], metavar="N", help="who says it (default: the speaker of the text)"
     )
     _add_speaking(parser, "audio.wav")
 
@@ -73,38 +75,36 @@ def dialogue_command(arguments: Sequence[str] | None = None) -> int:
         "csm-dialogue",
         description='Speak a script: "Name = voice" for each character that has one, then lines "Name: words".',
     )
-    parser.add_argument("script", help="the script's file, or - for one from a pipe")
-    parser.add_argument("--pause", type=float, default=0.3, metavar="SECONDS", help="between lines (default 0.3)")
+    parser.add_argument("script", help="file with the script, or - to read it from a pipe")
+    parser.add_argument("--pause", type=float, default=0.3, metavar="SECONDS", help="pause between lines (default 0.3)")
     _add_speaking(parser, "dialogue.wav")
     return run(parser, _dialogue, arguments)
 
 
 def voice_command(arguments: Sequence[str] | None = None) -> int:
     """Keep voices: a recording, its words, a note."""
-    parser = Parser("csm-voice", description="Voices to speak in: folders with a recording, its words and a note.")
+    parser = Parser("csm-voice", description="Manage voices: folders with a recording, its transcript and a note.")
     _add_voices(parser)
     actions = parser.add_subparsers(dest="action", required=True, metavar="add | list | play", parser_class=Parser)
-    add = actions.add_parser("add", help="make a voice of a recording")
-    add.add_argument("name")
-    add.add_argument("recording", type=Path)
-    add.add_argument("--text", required=True, help="the words that are said in the recording")
-    add.add_argument("--note", default="", help="where it is from, and whether its owner agreed")
-    add.add_argument("--adapter", type=Path, metavar="FOLDER", help="the adapter that has learnt it, kept with it")
-    add.add_argument("--replace", action="store_true", help="put it in the place of the voice of that name")
+    add = actions.add_parser("add", help="make a voice from a recording")
+    add.add_argument("name", help="name of the voice")
+    add.add_argument("recording", type=Path, help="a recording of the voice")
+    add.add_argument("--text", required=True, help="what is said in the recording")
+    add.add_argument("--note", default="", help="where it is from, and whether its owner has agreed")
+    add.add_argument("--adapter", type=Path, metavar="FOLDER", help="adapter trained on this voice, kept with it")
+    add.add_argument("--replace", action="store_true", help="replace the existing voice of that name")
     add.set_defaults(act=_add_voice)
     actions.add_parser("list", help="show the voices").set_defaults(act=_list_voices)
-    play = actions.add_parser("play", help="hear one")
-    play.add_argument("name")
+    play = actions.add_parser("play", help="play a voice")
+    play.add_argument("name", help="name of the voice")
     play.set_defaults(act=_play_voice)
     return run(parser, lambda given: int(given.act(given)), arguments)
 
 
 def verify_command(arguments: Sequence[str] | None = None) -> int:
-    """Tell whether CSM made a file. Exit code 0: the watermark is in it; 1: it is not; 2: this cannot be told."""
-    parser = Parser(
-        "csm-verify", description="Look for CSM's watermark in a recording, and show what it says of itself."
-    )
-    parser.add_argument("file", type=Path)
+    """Tell whether CSM made a file. Exit status 0: it has the watermark; 1: it has not; 2: unknown."""
+    parser = Parser("csm-verify", description="Look for CSM's watermark in a recording, and show what its tags say.")
+    parser.add_argument("file", type=Path, help="the recording to check")
     return run(parser, _verify, arguments)
 
 
@@ -114,14 +114,18 @@ def serve_command(arguments: Sequence[str] | None = None) -> int:
         "csm-serve", description="Speak for other programs: OpenAI's /v1/audio/speech, and /generate_audio, over HTTP."
     )
     add = parser.add_argument
-    add("--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this computer only; else give a key)")
-    add("--port", type=int, default=8002, help="(default 8002)")
+    add(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on (default 127.0.0.1, this computer only; others need a key)",
+    )
+    add("--port", type=int, default=8002, help="port to listen on (default 8002)")
     add("--key", default=os.environ.get("CSM_KEY"), help="what clients must send as their API key (default $CSM_KEY)")
-    add("--voice", metavar="NAME", help="a voice of csm-voice, for those who name none")
-    add("--slots", type=int, default=8, metavar="N", help="texts that are spoken at once (default 8)")
+    add("--voice", metavar="NAME", help="the default voice, one of csm-voice")
+    add("--slots", type=int, default=8, metavar="N", help="texts spoken at once (default 8)")
     _add_model(parser)
-    add("--temperature", type=float, default=0.9, help="0: always the likeliest (default 0.9)")
-    add("--topk", type=int, default=50, help="how many codes are drawn from (default 50)")
+    add("--temperature", type=float, default=0.9, help="0 always takes the likeliest code (default 0.9)")
+    add("--topk", type=int, default=50, help="how many of the likeliest codes to draw from (default 50)")
     add("--debug", action="store_true", help="show where an error came from")
     _add_voices(parser)
     return run(parser, _serve, arguments)
@@ -130,10 +134,10 @@ def serve_command(arguments: Sequence[str] | None = None) -> int:
 def _add_model(parser: Parser) -> None:
     add = parser.add_argument
     add("--model", default="sesame/csm-1b", help="a folder, or a name on the Hugging Face hub (default sesame/csm-1b)")
-    add("--adapter", metavar="FOLDER", help="a voice that was learnt (docs/TRAINING.md)")
-    add("--codec", choices=("mimi", "moshi"), default="mimi", help="ours, or the package moshi (default mimi)")
-    add("--device", help="cpu, cuda, mps, mlx (default: the GPU if there is one, on a Mac by MLX)")
-    add("--quantize", choices=("int8", "int4"), help="smaller and faster, a little less exact")
+    add("--adapter", metavar="FOLDER", help="adapter of a trained voice (docs/TRAINING.md)")
+    add("--codec", choices=("mimi", "moshi"), default="mimi", help="our own, or the package moshi (default mimi)")
+    add("--device", help="device: cpu, cuda, mps or mlx (default: the GPU if there is one, through MLX on a Mac)")
+    add("--quantize", choices=("int8", "int4"), help="use smaller weights: faster, slightly less exact")
 
 
 def _add_speaking(parser: Parser, output: str) -> None:
@@ -145,21 +149,27 @@ def _add_speaking(parser: Parser, output: str) -> None:
         type=Path,
         default=Path(output),
         metavar="FILE",
-        help=f"wav, flac, ogg or mp3, or - for a pipe (default {output})",
+        help=f"file to write (wav, flac, ogg or mp3), or - for a pipe (default {output})",
     )
-    add("--max-audio-length-ms", type=float, default=90_000, metavar="MS", help="the longest (default 90000)")
-    add("--temperature", type=float, default=0.9, help="0: always the likeliest (default 0.9)")
-    add("--topk", type=int, default=50, help="how many codes are drawn from (default 50)")
-    add("--seed", type=int, help="a number: the same speech every time")
-    add("--stream", action="store_true", help="write while it is made, without a watermark")
-    add("--play", action="store_true", help="to the loudspeaker, too, while it is made")
-    add("--no-watermark", action="store_true", help="do not mark the speech as made by a machine")
+    add(
+        "--max-audio-length-ms",
+        type=float,
+        default=90_000,
+        metavar="MS",
+        help="maximum length of the speech (default 90000)",
+    )
+    add("--temperature", type=float, default=0.9, help="0 always takes the likeliest code (default 0.9)")
+    add("--topk", type=int, default=50, help="how many of the likeliest codes to draw from (default 50)")
+    add("--seed", type=int, help="a number, to get the same speech every time")
+    add("--stream", action="store_true", help="write the speech while it is made, without a watermark")
+    add("--play", action="store_true", help="also play the speech while it is made")
+    add("--no-watermark", action="store_true", help="do not add the watermark of synthetic speech")
     add("--debug", action="store_true", help="show times and memory, and where an error came from")
     _add_voices(parser)
 
 
 def _add_voices(parser: Parser) -> None:
-    parser.add_argument("--voices", type=Path, metavar="FOLDER", help="where the voices are (default $CSM_VOICES, …)")
+    parser.add_argument("--voices", type=Path, metavar="FOLDER", help="folder of the voices (default: $CSM_VOICES, …)")
 
 
 def _generate(given: Arguments) -> int:
@@ -200,7 +210,7 @@ def _dialogue(given: Arguments) -> int:
         # One model speaks for all of them, with one adapter or none.
         names = ", ".join(learnt)
         warnings.warn(
-            f"What was learnt of {names} is left out of a dialogue; --adapter names one for all.", stacklevel=2
+            f"A dialogue does not use the adapters of {names}: give one adapter for all with --adapter.", stacklevel=2
         )
     likely = sum(frames_likely(speakable(line.text)) / FRAMES_PER_SECOND + given.pause for line in script.lines)
     generator, metrics = _load(given)
@@ -243,7 +253,10 @@ def _list_voices(given: Arguments) -> int:
             + (f"\t({shown(voice.note)})" if voice.note else "")
         )
     if not voices.all():
-        print(f"No voices yet in {voices.folder}. Make one: csm-voice add NAME RECORDING --text WORDS", file=sys.stderr)
+        print(
+            f"There are no voices in {voices.folder} yet. Make one with csm-voice add NAME RECORDING --text WORDS",
+            file=sys.stderr,
+        )
     return 0
 
 
@@ -282,7 +295,7 @@ def _serve(given: Arguments) -> int:
     from .voices import Voices, default_folder
 
     if given.host not in ("127.0.0.1", "localhost", "::1") and len(given.key or "") < 16:
-        raise UsageError("Whoever listens beyond this computer needs a key: give --key, with 16 characters at least.")
+        raise UsageError("To listen beyond this computer, a key is needed: give --key with at least 16 characters.")
     if not 1 <= given.slots <= 64:
         raise UsageError(f"There may be 1 to 64 slots, not {given.slots}.")
     Sampling(given.temperature, given.topk, None)
@@ -322,7 +335,7 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise InvalidText(f"{path} is no text in UTF-8: {error}.") from error
+        raise InvalidText(f"{path} is not text in UTF-8: {error}.") from error
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}.") from error
 
@@ -369,7 +382,7 @@ def _load(given: Arguments) -> tuple[Generator, Metrics]:
     try:
         torch.device("cpu" if given.device in (None, "auto", "mlx") else given.device)
     except RuntimeError as error:
-        raise UsageError(f"There is no device {given.device!r}. Take cpu, cuda, mps or mlx.") from error
+        raise UsageError(f"There is no device {given.device!r}. Use cpu, cuda, mps or mlx.") from error
     metrics = Metrics()
     begun = metrics.clock()
     codec = None

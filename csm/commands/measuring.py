@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,20 +18,26 @@ def measure_command(arguments: Sequence[str] | None = None) -> int:
     """Measure a learnt voice beside the base model and the real recordings."""
     parser = Parser(
         "csm-measure",
-        description="Measure a learnt voice on a prepared folder: likeness beside its ceiling (real to real) and its "
-        "floors (the base model; another speaker), held-out loss, words, ends, silences.",
+        description="Measure a trained voice on a prepared folder: its similarity to the speaker (with the ceiling, "
+        "real against real, and the floors, the base model and another speaker), held-out loss, words, "
+        "ends and silences.",
     )
     add = parser.add_argument
     add("data", type=Path, help="the prepared folder")
-    add("--adapter", type=Path, metavar="FOLDER", help="what was learnt; without it only the base model is measured")
+    add(
+        "--adapter",
+        type=Path,
+        metavar="FOLDER",
+        help="the trained adapter; without it, only the base model is measured",
+    )
     add("--model", default="sesame/csm-1b", help="a folder, or a name on the Hugging Face hub (default sesame/csm-1b)")
-    add("--device", help="cpu, cuda, … (default: the GPU if there is one)")
-    add("--speaker", type=int, default=0, metavar="N", help="whose voice (default 0)")
-    add("--sentence", action="append", metavar="TEXT", help="what is said; may be given several times")
-    add("--no-reference", action="store_true", help="do not let the model hear a recording of the speaker first")
-    add("--speaker-encoder", type=Path, metavar="FILE", help="Resemblyzer's weights (default: fetched once, 17 MB)")
-    add("--whisper", metavar="NAME|FOLDER", help="measure the word error rate with it")
-    add("--seed", type=int, default=0)
+    add("--device", help="device: cpu, cuda, … (default: the GPU if there is one)")
+    add("--speaker", type=int, default=0, metavar="N", help="number of the speaker (default 0)")
+    add("--sentence", action="append", metavar="TEXT", help="a sentence to say; may be repeated")
+    add("--no-reference", action="store_true", help="do not give the model a recording of the speaker first")
+    add("--speaker-encoder", type=Path, metavar="FILE", help="Resemblyzer's weights (default: downloaded once, 17 MB)")
+    add("--whisper", metavar="NAME|FOLDER", help="measure the word error rate with this Whisper")
+    add("--seed", type=int, default=0, help="seed of the sampling (default 0)")
     add("--debug", action="store_true", help="show where an error came from")
     return run(parser, _measure, arguments)
 
@@ -57,9 +63,11 @@ def _measure(given: Arguments) -> int:
     generator = load_csm_1b(pick_device(given.device), given.model)
     reference = None if given.no_reference else speaker.reference()
     held_out = lessons(given.data, generator.prompter, 0.0).held_out
-    for name, adapter in [("base model", None), *([("learnt", given.adapter)] if given.adapter else [])]:
-        if adapter is not None:
-            generator.use_adapter(adapter)
+    measured: list[tuple[str, Callable[[], None]]] = [("base model", lambda: None)]
+    if given.adapter is not None:  # one that does not fit is told now, and not after minutes with the base model
+        measured.append(("learnt", generator.prepared_adapter(given.adapter)))
+    for name, put in measured:
+        put()
         spoken = speak(generator, given.sentence or SENTENCES, given.speaker, reference, given.seed)
         losses = held_out_loss(generator.csm, held_out)
         told = f"{losses.code0:.3f} + {losses.depth:.3f}" if losses else "-"

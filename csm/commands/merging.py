@@ -12,14 +12,19 @@ __all__ = ["merge_command"]
 
 def merge_command(arguments: Sequence[str] | None = None) -> int:
     """Make a checkpoint of a model and what was learnt."""
-    parser = Parser("csm-merge", description="Make a checkpoint of its own out of a model and an adapter.")
+    parser = Parser("csm-merge", description="Merge a model and an adapter into one checkpoint.")
     add = parser.add_argument
     add("adapter", type=Path, help="the adapter's folder: ours, peft's, Unsloth's, csm-mlx's or csm-streaming's")
-    add("output", type=Path, help="the folder to be made")
+    add("output", type=Path, help="folder to write")
     add("--model", default="sesame/csm-1b", help="a folder, or a name on the Hugging Face hub (default sesame/csm-1b)")
-    add("--format", choices=("original", "transformers"), default="original", help="whose (default original: Sesame's)")
-    add("--dtype", choices=("bfloat16", "float32", "float16"), help="default: as the model is stored")
-    add("--alpha", type=float, help="for an adapter of csm-streaming, which does not store it")
+    add(
+        "--format",
+        choices=("original", "transformers"),
+        default="original",
+        help="format of the checkpoint (default original, which is Sesame's)",
+    )
+    add("--dtype", choices=("bfloat16", "float32", "float16"), help="precision (default: as the model is stored)")
+    add("--alpha", type=float, help="alpha of an adapter from csm-streaming, which does not store it")
     return run(parser, _merge, arguments)
 
 

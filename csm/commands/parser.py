@@ -7,9 +7,11 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn
 
-from ..errors import CsmError
+from ..errors import CsmError, first_line
+from ..writing import reason
 
 __all__ = ["INTERRUPTED", "Arguments", "Parser", "UsageError", "run", "shown"]
 
@@ -51,5 +53,24 @@ def run(parser: Parser, act: Callable[[Arguments], int], arguments: Sequence[str
     except (CsmError, ValueError, OSError) as error:
         if getattr(given, "debug", False):
             raise
-        print(f"{parser.prog}: {shown(str(error))}", file=sys.stderr)
+        print(f"{parser.prog}: {shown(_told(error))}", file=sys.stderr)
         return 2
+    except RuntimeError as error:
+        if getattr(given, "debug", False) or not _from_device(error):
+            raise
+        told = f"The graphics card failed ({first_line(error)}). Start again; if it fails again, take --device cpu."
+        print(f"{parser.prog}: {shown(told)}", file=sys.stderr)
+        return 2
+
+
+def _told(error: Exception) -> str:
+    """The system's own errors, too, as a sentence that says what to do."""
+    if isinstance(error, OSError) and error.errno is not None and isinstance(error.filename, str):
+        return f"{error.filename} cannot be used: {reason(error, Path(error.filename))}"
+    return str(error)
+
+
+def _from_device(error: RuntimeError) -> bool:
+    """torch is asked where it was imported: a command that only lists voices does without."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(error, torch.AcceleratorError)

@@ -19,26 +19,42 @@ def prepare_command(arguments: Sequence[str] | None = None) -> int:
     """Make recordings into what a voice can be learnt from."""
     parser = Parser(
         "csm-prepare",
-        description="Cut recordings at pauses, write down what is said, drop what is unfit and say why, make codes. "
-        "Run it again after correcting clips.csv, or with more recordings: what is done is not done again.",
+        description="Cut recordings at pauses, transcribe them, drop unsuitable clips with a reason, and encode the "
+        "rest. Run it again after correcting clips.csv or adding recordings: finished work is not "
+        "repeated.",
     )
     add = parser.add_argument
     add(
         "given", nargs="+", type=Path, metavar="FOLDER|FILE", help="recordings, .jsonl, .parquet, .tar shards, LJSpeech"
     )
-    add("--out", type=Path, required=True, metavar="FOLDER", help="where it is prepared")
-    add("--model", default="sesame/csm-1b", help="whose codec is taken: a folder, or a name on the Hugging Face hub")
-    add("--codec", help="the codec Mimi itself: a file, folder or name on the hub (default: the model's)")
-    add("--device", help="cpu, cuda, … (default: the GPU if there is one)")
-    add("--whisper", default="base", metavar="NAME|FOLDER", help="who writes down what has no text (default base)")
-    add("--no-whisper", action="store_true", help="drop what has no text, and believe the texts there are")
-    add("--trust-texts", action="store_true", help="do not compare given texts with what Whisper hears")
-    add("--language", metavar="CODE", help="en, de, zh, … (default: Whisper finds it out)")
-    add("--speaker-folders", action="store_true", help="each folder's name is a speaker")
-    add("--speaker-encoder", type=Path, metavar="FILE", help="Resemblyzer's weights (default: fetched once, 17 MB)")
-    add("--one-speaker-unchecked", action="store_true", help="do not ask whether each clip is by its speaker")
-    add("--held-out", type=float, default=0.1, metavar="SHARE", help="of the sound, to judge by (default 0.1)")
-    add("--json", action="store_true", help="tell a program: a line of JSON for each clip")
+    add("--out", type=Path, required=True, metavar="FOLDER", help="folder for the prepared data")
+    add(
+        "--model",
+        default="sesame/csm-1b",
+        help="the model whose codec is used: a folder, or a name on the Hugging Face hub",
+    )
+    add("--codec", help="the codec Mimi: a file, a folder or a name on the hub (default: the model's)")
+    add("--device", help="device: cpu, cuda, … (default: the GPU if there is one)")
+    add(
+        "--whisper",
+        default="base",
+        metavar="NAME|FOLDER",
+        help="the Whisper model that transcribes recordings without a text (default base)",
+    )
+    add("--no-whisper", action="store_true", help="drop recordings without a text, and trust the given texts")
+    add("--trust-texts", action="store_true", help="do not compare the given texts with what Whisper hears")
+    add("--language", metavar="CODE", help="language: en, de, zh, … (default: Whisper detects it)")
+    add("--speaker-folders", action="store_true", help="use each folder's name as its speaker")
+    add("--speaker-encoder", type=Path, metavar="FILE", help="Resemblyzer's weights (default: downloaded once, 17 MB)")
+    add("--one-speaker-unchecked", action="store_true", help="do not check whether each clip is by its speaker")
+    add(
+        "--held-out",
+        type=float,
+        default=0.1,
+        metavar="SHARE",
+        help="share of the sound to hold out for evaluation (default 0.1)",
+    )
+    add("--json", action="store_true", help="print a line of JSON for each clip, for programs")
     add("--debug", action="store_true", help="show where an error came from")
     return run(parser, _prepare, arguments)
 
@@ -77,7 +93,7 @@ def _prepare(given: Arguments) -> int:
         tell("prepared", prepared.report())
         return 0
     print(prepared.report())
-    print(f"Correct the texts in {table}, or open {page} to hear them too; then csm-train.")
+    print(f"Correct the texts in {table}, or open {page} to listen to them as well; then run csm-train.")
     return 0
 
 

@@ -63,7 +63,7 @@ class Script:
             elif (voice := _VOICE.fullmatch(content)) and voice[1] not in script.voices:
                 script.voices[voice[1]] = voice[2]
             elif voice:
-                raise ScriptError(f"Line {number}: {voice[1]} has the voice {script.voices[voice[1]]} already.")
+                raise ScriptError(f"Line {number}: {voice[1]} already has the voice {script.voices[voice[1]]}.")
             else:
                 raise ScriptError(f'Line {number} should be "Name: words" or "Name = voice", and is {content!r}.')
         script._check()

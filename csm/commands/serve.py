@@ -26,7 +26,7 @@ from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import soundfile
 import torch
@@ -36,8 +36,8 @@ from ..errors import CsmError, NoSpeech
 from ..prompt import Segment, speakable
 from ..scheduler import Scheduler
 from ..session import Session
-from ..sound.audio_files import SpeechPipe, read_recording
-from ..sound.pcm import to_pcm16
+from ..sound.audio_files import read_recording
+from ..sound.encoders import ENCODERS, Encoder
 from ..synthesis import Generator
 from .voices import Voices
 
@@ -79,66 +79,6 @@ def sentences(text: str) -> Iterator[str]:
             rest = rest[cut:].strip()
         if any(character.isalnum() for character in rest):
             yield rest
-
-
-class Encoder(Protocol):
-    def feed(self, samples: Tensor) -> bytes: ...
-
-    def finish(self) -> bytes: ...
-
-
-class _Pcm:
-    def feed(self, samples: Tensor) -> bytes:
-        return to_pcm16(samples)
-
-    def finish(self) -> bytes:
-        return b""
-
-
-class _Wav:
-    def __init__(self, rate: int) -> None:
-        self._buffer = io.BytesIO()
-        self._pipe = SpeechPipe(self._buffer, rate)
-
-    def feed(self, samples: Tensor) -> bytes:
-        self._buffer.seek(0)
-        self._buffer.truncate()
-        self._pipe.write(samples)
-        return self._buffer.getvalue()
-
-    def finish(self) -> bytes:
-        return b""
-
-
-class _File:
-    """libsndfile's encoders: what they have written so far leaves, and lengths that they would fill in are left out."""
-
-    def __init__(self, rate: int, format: str, subtype: str | None) -> None:
-        self._buffer = io.BytesIO()
-        self._file = soundfile.SoundFile(self._buffer, "w", rate, 1, format=format, subtype=subtype)
-        self._sent = 0
-
-    def feed(self, samples: Tensor) -> bytes:
-        self._file.write(samples.clamp(-1, 1).numpy())
-        return self._new()
-
-    def finish(self) -> bytes:
-        self._file.close()
-        return self._new()
-
-    def _new(self) -> bytes:
-        new = self._buffer.getvalue()[self._sent :]
-        self._sent += len(new)
-        return new
-
-
-FORMATS: dict[str, tuple[str, Callable[[int], Encoder]]] = {
-    "mp3": ("audio/mpeg", lambda rate: _File(rate, "MP3", None)),
-    "opus": ("audio/ogg", lambda rate: _File(rate, "OGG", "OPUS")),
-    "flac": ("audio/flac", lambda rate: _File(rate, "FLAC", None)),
-    "wav": ("audio/wav", _Wav),
-    "pcm": ("audio/pcm", lambda rate: _Pcm()),
-}
 
 
 class SpeechServer(ThreadingHTTPServer):
@@ -249,7 +189,7 @@ class _Request(BaseHTTPRequestHandler):
         except Refusal as error:
             self._refuse(error.status, str(error), error.param)
         except ServerBusy:
-            self._refuse(429, f"{WAITING} requests wait already: try again in {SOON_S} s.", retry=True)
+            self._refuse(429, f"{WAITING} requests are already waiting: try again in {SOON_S} s.", retry=True)
         except NoSpeech as error:
             self._refuse(503, str(error), retry=True)
         except CsmError as error:
@@ -261,21 +201,21 @@ class _Request(BaseHTTPRequestHandler):
 
     def _speak(self, asked: dict[str, Any]) -> None:
         text, format = _text(asked, "input"), asked.get("response_format", "mp3")
-        if format not in FORMATS:
-            raise Refusal(400, f"response_format must be one of {', '.join(FORMATS)}.", "response_format")
+        if format not in ENCODERS:
+            raise Refusal(400, f"response_format must be one of {', '.join(ENCODERS)}.", "response_format")
         if asked.get("speed", 1) != 1:
             raise Refusal(400, "CSM speaks at its own pace: leave speed out.", "speed")
         events = asked.get("stream_format", "audio") == "sse"
         voice = asked.get("voice") or ""
         context = self.server.context(str(voice.get("id", "") if isinstance(voice, dict) else voice))
-        media_type, make = FORMATS[format]
+        media_type, make = ENCODERS[format]
         self._stream(text, context, "text/event-stream" if events else media_type, make, events=events)
 
     def _generate(self, asked: dict[str, Any]) -> None:
         began, text = time.monotonic(), _text(asked, "text")
         context = _references(asked) or self.server.context(str(asked.get("voice") or ""))
         if asked.get("stream"):
-            self._stream(text, context, *FORMATS["wav"], events=False)
+            self._stream(text, context, *ENCODERS["wav"], events=False)
             return
         with closing(self.server.speech(text, context)) as sounds:
             spoken = torch.cat([torch.zeros(0), *sounds])
@@ -325,9 +265,9 @@ class _Request(BaseHTTPRequestHandler):
         """Pages of a browser may not, nor anybody by a name that is not this server's, nor without the key."""
         name = _host(self.headers.get("Host", ""))
         if "Origin" in self.headers or self.headers.get("Sec-Fetch-Site") not in (None, "none", "same-origin"):
-            self._refuse(403, "Web pages may not ask here.")
+            self._refuse(403, "Requests from web pages are not accepted here.")
         elif name != "localhost" and not _is_address(name):
-            self._refuse(421, "Ask by this server's address, or as localhost.")
+            self._refuse(421, "Use this server's address, or localhost.")
         elif not self._knows_the_key():
             self._refuse(401, "Send the key as Authorization: Bearer ….")
         else:
@@ -387,7 +327,7 @@ class _Request(BaseHTTPRequestHandler):
 def _text(asked: dict[str, Any], param: str) -> str:
     text = asked.get(param)
     if not isinstance(text, str) or not text.strip():
-        raise Refusal(400, f"{param} is empty: write what is to be said.", param)
+        raise Refusal(400, f"{param} is empty: write something to say.", param)
     if len(text) > LONGEST:
         raise Refusal(400, f"{param} may have at most {LONGEST} characters.", param)
     speakable(text)
@@ -402,13 +342,13 @@ def _references(asked: dict[str, Any]) -> list[Segment]:
     if not given:
         return []
     if asked.get("consent") is not True:
-        raise Refusal(400, "Send consent: true, if whoever is heard in the references agrees to that.", "consent")
+        raise Refusal(400, "Send consent: true if everyone in the references has agreed to this.", "consent")
     segments = []
     for reference in given[:3] if isinstance(given, list) else ():
         try:
             data, text = base64.b64decode(reference["audio_data"], validate=True), str(reference["text"])
         except (TypeError, KeyError, ValueError, binascii.Error):
-            raise Refusal(400, "A reference has audio_data (base64) and text.", "references") from None
+            raise Refusal(400, "A reference needs audio_data (base64) and text.", "references") from None
         with tempfile.TemporaryDirectory(prefix="csm-reference-") as folder:
             file = Path(folder) / "reference"
             file.write_bytes(data)

@@ -164,5 +164,5 @@ class SpeechOutput:
         try:
             return opening.enter_context(Playback(self.sample_rate))
         except NoSoundDevice as error:
-            say(f"{error}. The speech is only written to {self.output}.")
+            say(f"{error}. The speech is written to {self.output} only.")
             return None

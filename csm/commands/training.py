@@ -17,26 +17,26 @@ from .speaking import most_held, say
 __all__ = ["train_command"]
 
 HELP = {
-    "mode": "lora: an adapter of some megabytes; full: all weights, 25 GB of memory (default lora)",
-    "rank": "of A and B (default 32)",
-    "alpha": "their weight is alpha / rank (default 32)",
-    "dropout": "of what A hears (default 0)",
-    "steps": "of the optimiser (default 300)",
-    "batch": "clips computed at a time (default 2)",
+    "mode": "train an adapter of a few megabytes (lora) or all weights, with 25 GB of memory (full; default lora)",
+    "rank": "rank of A and B (default 32)",
+    "alpha": "scale of the adapter, which is alpha / rank (default 32)",
+    "dropout": "dropout of A's input (default 0)",
+    "steps": "steps of the optimiser (default 300)",
+    "batch": "clips computed at once (default 2)",
     "accumulation": "batches before the weights change (default 4)",
-    "learning_rate": "default 2e-4 for lora, 2e-5 for full",
+    "learning_rate": "learning rate (default 2e-4 for lora, 2e-5 for full)",
     "schedule": "how the learning rate falls (default cosine)",
-    "warmup": "steps in which it rises first (default 10)",
-    "weight_decay": "default 0.01",
-    "clip": "the longest the gradient may be (default 1)",
-    "depth_share": "of the frames whose later codes are learnt (default 1/16; 0.25 to 1 for an hour or less)",
-    "reference_share": "of the clips that hear another of the same voice first (default 0.5)",
-    "precision": "bf16 or fp32 (default bf16)",
-    "activation_checkpointing": "less memory, a third more time",
-    "seed": "default 0",
+    "warmup": "steps in which the learning rate first rises (default 10)",
+    "weight_decay": "weight decay (default 0.01)",
+    "clip": "maximum norm of the gradient (default 1)",
+    "depth_share": "share of the frames whose later codes are trained (default 1/16; 0.25 to 1 for an hour or less)",
+    "reference_share": "share of the clips with another clip of the voice as context (default 0.5)",
+    "precision": "precision: bf16 or fp32 (default bf16)",
+    "activation_checkpointing": "use less memory and a third more time",
+    "seed": "seed of everything random (default 0)",
     "save_every": "steps between checkpoints (default 50)",
     "keep": "checkpoints kept besides the best (default 2)",
-    "evaluate_every": "steps between looks at what is held out (default 25)",
+    "evaluate_every": "steps between evaluations on the held-out clips (default 25)",
     "speak_every": "steps between sentences spoken as files (default 0: never)",
 }
 CHOICES = {"mode": ("lora", "full"), "schedule": ("cosine", "linear"), "precision": ("bf16", "fp32")}
@@ -48,25 +48,37 @@ def train_command(arguments: Sequence[str] | None = None) -> int:
     from ..training.lora import EXTRAS
     from ..training.settings import Settings
 
-    parser = Parser("csm-train", description="Learn a voice from what csm-prepare has made. Ctrl-C stops and keeps it.")
+    parser = Parser(
+        "csm-train", description="Train a voice on the output of csm-prepare. Ctrl-C stops and keeps what was learnt."
+    )
     add = parser.add_argument
     add("data", type=Path, help="the prepared folder")
-    add("--out", type=Path, required=True, metavar="FOLDER", help="adapter, checkpoints, metrics.csv, training.png")
-    add("--consent", default="", metavar="NAME", help="whose voice it is, who has agreed to its learning")
+    add(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="folder for the adapter, checkpoints, metrics.csv and training.png",
+    )
+    add("--consent", default="", metavar="NAME", help="full name of the speaker, who has agreed to this training")
     add("--model", default="sesame/csm-1b", help="a folder, or a name on the Hugging Face hub (default sesame/csm-1b)")
-    add("--device", help="cpu, cuda, … (default: the GPU if there is one)")
-    add("--resume", action="store_true", help="go on with the training in the folder of --out")
-    add("--sentence", action="append", metavar="TEXT", help="what is spoken every N steps; may be given several times")
+    add("--device", help="device: cpu, cuda, … (default: the GPU if there is one)")
+    add("--resume", action="store_true", help="continue the training in the folder of --out")
+    add("--sentence", action="append", metavar="TEXT", help="a sentence to speak every N steps; may be repeated")
     add("--speaker", type=int, default=0, metavar="N", help="who says it (default 0)")
-    add("--speaker-encoder", type=Path, metavar="FILE", help="Resemblyzer's weights (default: fetched once, 17 MB)")
-    add("--tensorboard", action="store_true", help="write for TensorBoard, too")
-    add("--estimate", action="store_true", help="learn nothing: compute one batch and say how long all would take here")
-    add("--json", action="store_true", help="tell a program: a line of JSON for each step")
+    add("--speaker-encoder", type=Path, metavar="FILE", help="Resemblyzer's weights (default: downloaded once, 17 MB)")
+    add("--tensorboard", action="store_true", help="also write logs for TensorBoard")
+    add(
+        "--estimate",
+        action="store_true",
+        help="do not train, but compute one batch and estimate how long the training would take here",
+    )
+    add("--json", action="store_true", help="print a line of JSON for each step, for programs")
     add("--debug", action="store_true", help="show where an error came from")
     for field in fields(Settings):
         name = f"--{field.name.replace('_', '-')}"
         if field.name == "extras":
-            add(name, nargs="*", choices=EXTRAS, default=[], help="what is trained besides the layers' matrices")
+            add(name, nargs="*", choices=EXTRAS, default=[], help="what to train besides the layers' matrices")
         elif field.type == "bool":
             add(name, action=BooleanOptionalAction, default=field.default, help=HELP[field.name])
         elif field.name in CHOICES:
@@ -92,6 +104,7 @@ def _train(given: Arguments) -> int:
     from ..training.running import Speaking, estimate, run_training, told
     from ..training.settings import Settings
     from ..training.trainer import Trainer
+    from ..writing import make_folder
 
     consent, tell = Consent(given.consent), Tell(given.json)
 
@@ -100,6 +113,8 @@ def _train(given: Arguments) -> int:
 
     options = {field.name: getattr(given, field.name) for field in fields(Settings)}
     settings = Settings(**options | {"extras": tuple(given.extras)})
+    if not given.estimate:
+        make_folder(given.out)
     with joined(pick_device(given.device)) as ranks:
         half = settings.mode == "lora" and settings.precision == "bf16"
         generator = load_csm_1b(ranks.device, given.model, torch.bfloat16 if half else torch.float32)
@@ -124,12 +139,12 @@ def _train(given: Arguments) -> int:
             return 0
         if given.resume:
             note(
-                f"Goes on after step {trainer.step}."
+                f"Continues after step {trainer.step}."
                 if trainer.resume()
-                else "There is nothing to resume: training starts."
+                else "There is nothing to resume: training starts from the beginning."
             )
         elif trainer.checkpoints.last() is not None:
-            raise ValueError(f"There is a training in {given.out} already: add --resume, or take another folder.")
+            raise ValueError(f"There is already a training in {given.out}: add --resume, or choose another folder.")
         journal = Journal(given.out, trainer.step, given.tensorboard) if ranks.first else None
         speaking = Speaking(generator, given.sentence or SENTENCES[:2], given.speaker, given.out / "samples")
         if settings.speak_every and ranks.first:
@@ -137,7 +152,7 @@ def _train(given: Arguments) -> int:
                 encoder = load_speaker_encoder(given.speaker_encoder)
                 speaking.speaker = Speaker(given.data, given.speaker, encoder)
             except EncoderMissing as missing:
-                note(f"Likeness is not measured. {missing}")
+                note(f"Similarity is not measured. {missing}")
         with _Stopping() as stopping:
             done = run_training(
                 trainer,
@@ -149,7 +164,7 @@ def _train(given: Arguments) -> int:
                 ),
             )
         if not done:
-            tell("stopped", f"Stopped after step {trainer.step}; everything is kept. Go on with --resume.")
+            tell("stopped", f"Stopped after step {trainer.step}; everything is kept. Continue with --resume.")
             return INTERRUPTED
         if ranks.first:
             target = trainer.export()
@@ -186,7 +201,7 @@ class _Stopping:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
-        say("Stops after this step, and keeps what was learnt. Once more: stops at once.")
+        say("Stopping after this step; what was learnt is kept. Press Ctrl-C again to stop at once.")
 
 
 if __name__ == "__main__":

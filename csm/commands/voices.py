@@ -21,6 +21,7 @@ from ..errors import CsmError
 from ..prompt import Segment, speakable
 from ..sound.audio_files import read_recording
 from ..sound.recording import SAMPLE_RATE, as_mono
+from ..writing import writing
 
 __all__ = ["Voice", "VoiceError", "Voices", "default_folder"]
 
@@ -107,34 +108,35 @@ class Voices:
     ) -> Voice:
         """Copy a recording and its words, and what was learnt of it, into a new voice. It is there whole or not at all.
 
-        Raises VoiceError for a name that is taken or no name; InvalidAudio, InvalidText.
+        Raises VoiceError for a name that is taken or no name; InvalidAudio, InvalidText, CannotWrite.
         """
         folder = self._folder(name)
         if folder.exists() and not replace:
-            raise VoiceError(f"There is a voice {name!r} already. Take another name, or replace it with --replace.")
+            raise VoiceError(f"There is already a voice {name!r}. Choose another name, or replace it with --replace.")
         audio, rate = read_recording(recording)
         seconds = len(as_mono(audio, rate)) / SAMPLE_RATE
         if not SHORTEST <= seconds <= LONGEST:
             raise VoiceError(
-                f"A voice takes {SHORTEST:.0f} to {LONGEST:.0f} s of recording, about ten are best; "
+                f"A voice needs {SHORTEST:.0f} to {LONGEST:.0f} s of recording, ideally about ten; "
                 f"{recording} has {seconds:.1f} s."
             )
         speakable(text)
         if adapter is not None and not (adapter / ADAPTER_FILE).is_file():
-            raise VoiceError(f"{adapter} should be the folder of an adapter, and holds no {ADAPTER_FILE}.")
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".new-", dir=self.folder) as made:
-            new = Path(made) / name
-            new.mkdir()
-            shutil.copyfile(recording, new / f"recording{recording.suffix.lower()}")
-            (new / "text.txt").write_text(text.strip() + "\n")
-            if note:
-                (new / "note.txt").write_text(note.strip() + "\n")
-            if adapter is not None:
-                shutil.copytree(adapter, new / "adapter", ignore=shutil.ignore_patterns("quantized"))
-            if folder.exists():
-                folder.rename(Path(made) / "replaced")
-            new.rename(folder)
+            raise VoiceError(f"{adapter} should be the folder of an adapter, but contains no {ADAPTER_FILE}.")
+        with writing(folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".new-", dir=self.folder) as made:
+                new = Path(made) / name
+                new.mkdir()
+                shutil.copyfile(recording, new / f"recording{recording.suffix.lower()}")
+                (new / "text.txt").write_text(text.strip() + "\n")
+                if note:
+                    (new / "note.txt").write_text(note.strip() + "\n")
+                if adapter is not None:
+                    shutil.copytree(adapter, new / "adapter", ignore=shutil.ignore_patterns("quantized"))
+                if folder.exists():
+                    folder.rename(Path(made) / "replaced")
+                new.rename(folder)
         return Voice.read(folder)
 
     def _folder(self, name: str) -> Path:

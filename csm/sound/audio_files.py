@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidAudio
+from ..writing import writing
 from .pcm import to_pcm16
 
 __all__ = ["PIPE", "Provenance", "SpeechFile", "SpeechPipe", "open_output", "provenance_of", "read_recording"]
@@ -80,10 +81,10 @@ class Output(Protocol):
 
 
 def open_output(path: Path, sample_rate: int) -> Output:
-    """A file whose format its name tells, or with `-` standard output, as WAV. Raises InvalidAudio."""
+    """A file in the format of its name, or standard output as WAV for `-`. Raises InvalidAudio."""
     if path == PIPE:
         if sys.stdout.isatty():
-            raise InvalidAudio("Sound cannot be written to a terminal: name a file, or pipe it into a player.")
+            raise InvalidAudio("Sound cannot be written to a terminal: give a file, or pipe it into a player.")
         return SpeechPipe(sys.stdout.buffer, sample_rate)
     if path.suffix.lower() not in FORMATS:
         raise InvalidAudio(f"The name of the output, {path}, should end in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}.")
@@ -96,16 +97,17 @@ class SpeechFile:
 
     def __init__(self, path: Path, sample_rate: int) -> None:
         if not path.parent.is_dir() or path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
-            raise InvalidAudio(f"{path} cannot be written: name a file in an existing folder that you may write to.")
+            raise InvalidAudio(f"{path} cannot be written: choose a file in an existing folder that you may write to.")
         self.path, self.sample_rate = path, sample_rate
         self._file: soundfile.SoundFile | None = None
 
     def write(self, samples: Tensor) -> None:
-        if self._file is None:
-            self._file = soundfile.SoundFile(self.path, "w", self.sample_rate, channels=1)
-            provenance = Provenance.ours()
-            self._file.software, self._file.comment = provenance.software, provenance.comment
-        self._file.write(samples.clamp(-1, 1).numpy())
+        with writing(self.path):
+            if self._file is None:
+                self._file = soundfile.SoundFile(self.path, "w", self.sample_rate, channels=1)
+                provenance = Provenance.ours()
+                self._file.software, self._file.comment = provenance.software, provenance.comment
+            self._file.write(samples.clamp(-1, 1).numpy())
 
     def __enter__(self) -> Self:
         return self

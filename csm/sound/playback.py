@@ -1,4 +1,4 @@
-"""Sound to a loudspeaker while it is made."""
+"""Plays sound on a loudspeaker while it is being made."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class NoSoundDevice(OSError):
 
 
 class Playback:
-    """Plays what it is given, in order, without keeping the giver waiting; leaving the context waits for the last.
+    """Plays sounds in order without making the caller wait; leaving the context waits for the last one.
 
     Raises NoSoundDevice if there is nothing to play on.
     """

@@ -1,4 +1,4 @@
-"""Recordings as they come, made into what the codec hears: mono, 24 kHz, float32."""
+"""Converts recordings into what the codec takes: mono, 24 kHz, float32."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def as_mono(audio: Tensor | np.ndarray | None, sample_rate: int) -> Tensor:
         # Channels are few and samples are many, whichever of the two comes first.
         samples = samples.mean(dim=0 if samples.shape[0] <= samples.shape[1] else 1)
     if not samples.isfinite().all():
-        raise InvalidAudio("The recording holds values that are not numbers (NaN or infinity).")
+        raise InvalidAudio("The recording contains values that are not numbers (NaN or infinity).")
     if samples.abs().max() < SILENCE:
         raise InvalidAudio("The recording is silent.")
     if sample_rate != SAMPLE_RATE:

@@ -114,7 +114,7 @@ class Watermark:
         """The message's bits, two a digit, from the highest; 1 to 4, and 0 at the end."""
         digits = [(byte >> shift & 3) + 1 for byte in message for shift in (6, 4, 2, 0)]
         if len(digits) != self.places - 1:
-            raise ValueError(f"A mark is {(self.places - 1) // 4} bytes, and was given {len(message)}.")
+            raise ValueError(f"A mark has {(self.places - 1) // 4} bytes, but was given {len(message)}.")
         return torch.tensor([*digits, 0])
 
     def _level(self, carrier: Tensor) -> Tensor:
@@ -146,10 +146,10 @@ def load_watermark(folder: Path | str | None = None) -> Watermark:
         settings: dict[str, Any] = yaml.safe_load((folder / "hparams.yaml").read_text())
         states = {name: _state(folder / f"{name}.ckpt") for name in ("enc_c", "dec_c", "dec_m_0")}
     except OSError as error:
-        raise WatermarkMissing(f"The watermark's weights are not whole in {folder}: {error}.") from error
+        raise WatermarkMissing(f"The watermark's weights in {folder} are incomplete: {error}.") from error
     except pickle.UnpicklingError as error:
         raise WatermarkMissing(
-            f"The watermark's weights in {folder} hold more than tensors and are refused."
+            f"The watermark's weights in {folder} contain more than tensors and are refused."
         ) from error
     band, digits, channels = settings["message_band_size"], settings["message_dim"], 32
     carrier = networks.Encoder(channels, settings["enc_n_layers"], digits, band, settings["N_FFT"])
@@ -182,7 +182,7 @@ def _cached() -> Path:
         return Path(snapshot_download(REPOSITORY, local_files_only=True)) / FOLDER
     except LocalEntryNotFoundError as error:
         raise WatermarkMissing(
-            f"The watermark's weights are not on this machine: hf download {REPOSITORY} fetches them."
+            f"The watermark's weights are not on this computer: download them with hf download {REPOSITORY}."
         ) from error
 
 

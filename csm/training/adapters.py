@@ -12,8 +12,8 @@ from .lora import lora_modules
 __all__ = ["CONSENT_WORDS", "Consent", "ConsentMissing", "adapter_of"]
 
 CONSENT_WORDS = (
-    "A voice belongs to a person. Learn only your own, or one whose owner has agreed to it, and say who that is. "
-    "Do not use it to impersonate or to deceive, nor for anything unlawful or harmful."
+    "A voice belongs to a person. Teach only your own, or that of someone who has agreed to it, and state who that "
+    "is. Do not use it to impersonate or deceive anyone, or for anything unlawful or harmful."
 )
 """What is said before a voice is learnt; after Sesame's terms for CSM (github.com/SesameAILabs/csm, README)."""
 
@@ -30,12 +30,12 @@ class Consent:
 
     def __post_init__(self) -> None:
         if not self.speaker.strip():
-            raise ConsentMissing(f"{CONSENT_WORDS} Give the name: --consent NAME.")
+            raise ConsentMissing(f"{CONSENT_WORDS} Give the name with --consent NAME.")
 
     @property
     def words(self) -> str:
         """What is kept with what was learnt."""
-        return f"{self.speaker.strip()} agreed to the learning of this voice. {CONSENT_WORDS}"
+        return f"{self.speaker.strip()} agreed to the training of this voice. {CONSENT_WORDS}"
 
     def described(self) -> dict[str, str]:
         """For adapter_config.json."""

@@ -1,4 +1,4 @@
-"""What a training needs to go on, on the disk: whole or not at all.
+"""What a training needs to continue, on the disk: complete or not at all.
 
 OUT/checkpoints/step-000050/    state.pt (trained weights, optimiser), progress.json, and with LoRA the adapter as it
                                 was then, ready for use
@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from ..errors import CheckpointError, CsmError
+from ..writing import writing
 
 __all__ = ["Checkpoints", "Progress", "ResumeRefused"]
 
@@ -45,20 +46,21 @@ class Checkpoints:
         self.folder, self.keep = folder, keep
 
     def save(self, progress: Progress, state: Mapping[str, Any], beside: Callable[[Path], None]) -> Path:
-        """Writes one; it is there when all of it is. `beside` writes more into its folder. Raises OSError."""
+        """Writes one; it is there when all of it is. `beside` writes more into its folder. Raises CannotWrite."""
         target = self.folder / f"step-{progress.step:06}"
         partial = self.folder / f".{target.name}.partial"
         shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
         try:
-            beside(partial)
-            torch.save(dict(state), partial / "state.pt")
-            (partial / "progress.json").write_text(json.dumps(asdict(progress), indent=2) + "\n", encoding="utf-8")
-            for file in partial.rglob("*"):
-                _on_disk(file)
-            shutil.rmtree(target, ignore_errors=True)
-            partial.rename(target)
-            _on_disk(self.folder)
+            with writing(target):
+                partial.mkdir(parents=True)
+                beside(partial)
+                torch.save(dict(state), partial / "state.pt")
+                (partial / "progress.json").write_text(json.dumps(asdict(progress), indent=2) + "\n", encoding="utf-8")
+                for file in partial.rglob("*"):
+                    _on_disk(file)
+                shutil.rmtree(target, ignore_errors=True)
+                partial.rename(target)
+                _on_disk(self.folder)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise

@@ -21,8 +21,12 @@ MARGIN = 0.2
 """Seconds of silence that a clip keeps at its ends, so that no breath and no last consonant is lost."""
 BLOCK = 0.02
 """Seconds over which loudness is measured."""
-QUIET_BELOW_SPEECH, QUIET = 35.0, -60.0
-"""dB: a block is silent so far below the loud parts of its recording, or below this in any."""
+QUIET = -60.0
+"""dB of full scale; what is below it is silent in any recording."""
+BELOW_SPEECH = (35.0, 20.0)
+"""dB below the loud parts of a recording: silent from the first on, and voice up to the second, whatever the noise."""
+ABOVE_NOISE = 6.0
+"""dB above the softest twentieth of a recording, which is its pauses: as loud as a room's noise may become in them."""
 
 
 def levels(samples: Tensor, rate: int) -> Tensor:
@@ -37,8 +41,9 @@ def silent(samples: Tensor, rate: int) -> Tensor:
     loudness = levels(samples, rate)
     if not len(loudness):
         return torch.ones(0, dtype=torch.bool)
-    speech = float(loudness.quantile(0.9)) if len(loudness) < 1 << 20 else float(loudness.median()) + 5
-    return loudness < max(speech - QUIET_BELOW_SPEECH, QUIET)
+    noise, speech = (float(level) for level in loudness.quantile(torch.tensor([0.05, 0.9])))
+    surely, hardly = (speech - below for below in BELOW_SPEECH)
+    return loudness < max(surely, min(noise + ABOVE_NOISE, hardly), QUIET)
 
 
 def pauses(samples: Tensor, rate: int, shortest: float = PAUSE) -> list[tuple[int, int]]:

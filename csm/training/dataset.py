@@ -22,16 +22,21 @@ from torch import Tensor
 
 from ..errors import CsmError
 from ..prompt import Prompter, Segment
+from ..writing import replacing
 from .loss import Example
 from .trainer import Lessons
 
-__all__ = ["CLIPS", "Clip", "DatasetError", "lessons", "read_clips", "read_codes", "write_clips", "write_codes"]
+__all__ = [
+    "CLIPS", "Clip", "DatasetError", "judged", "lessons", "read_clips", "read_codes", "write_clips", "write_codes",
+]  # fmt: skip
 
 CLIPS = "clips.csv"
 TURNS = 4
 """Turns of a conversation that a target hears before itself, at most."""
 ROOM = 0.75
 """Of the model's positions that context and target together may take."""
+JUDGED = 64
+"""Clips by which a speaker and a training are judged, at most: more say the same, and make every look long."""
 
 
 class DatasetError(CsmError):
@@ -64,13 +69,11 @@ class Clip:
 
 
 def write_clips(folder: Path, clips: Iterable[Clip]) -> None:
-    """Replaced whole."""
-    partial = folder / f"{CLIPS}.partial"
-    with partial.open("w", newline="", encoding="utf-8-sig") as file:  # Excel takes UTF-8 for itself only with a mark
-        writer = csv.DictWriter(file, [field.name for field in fields(Clip)])
+    """Replaced whole. Raises CannotWrite."""
+    with replacing(folder / CLIPS) as partial, partial.open("w", newline="", encoding="utf-8-sig") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(Clip)])  # Excel knows UTF-8 by its mark only
         writer.writeheader()
         writer.writerows(asdict(clip) for clip in clips)
-    partial.replace(folder / CLIPS)
 
 
 def read_clips(folder: Path) -> list[Clip]:
@@ -79,13 +82,13 @@ def read_clips(folder: Path) -> list[Clip]:
     try:
         content = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
-        raise DatasetError(f"{folder} holds no {CLIPS}: make it with csm-prepare.") from error
+        raise DatasetError(f"{folder} contains no {CLIPS}: make it with csm-prepare.") from error
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"{path} cannot be read as text in UTF-8: {error}.") from error
     first = content.partition("\n")[0]
     reader = csv.DictReader(content.splitlines(), delimiter=";" if first.count(";") > first.count(",") else ",")
     if missing := {field.name for field in fields(Clip)} - set(reader.fieldnames or ()):
-        raise DatasetError(f"{path} lacks the column {sorted(missing)[0]}. Keep the columns that csm-prepare wrote.")
+        raise DatasetError(f"{path} has no column {sorted(missing)[0]}. Keep the columns that csm-prepare wrote.")
     return [_clip(path, number, row) for number, row in enumerate(reader, 2)]
 
 
@@ -115,11 +118,14 @@ def read_codes(folder: Path, clip: Clip) -> Tensor:
 
 
 def write_codes(folder: Path, clip: Clip, codes: Tensor) -> None:
-    """There whole or not at all; two bytes a code."""
-    path = folder / "codes" / f"{clip.codes}.safetensors"
-    partial = path.with_name(f".{path.name}.partial")
-    save_file({"codes": codes.to(torch.int16).contiguous()}, partial)
-    partial.replace(path)
+    """There whole or not at all; two bytes a code. Raises CannotWrite."""
+    with replacing(folder / "codes" / f"{clip.codes}.safetensors") as partial:
+        save_file({"codes": codes.to(torch.int16).contiguous()}, partial)
+
+
+def judged(clips: Sequence[Clip]) -> Sequence[Clip]:
+    """JUDGED of what is held out, spread over all of it."""
+    return clips[:: -(-len(clips) // JUDGED) or 1]
 
 
 def lessons(folder: Path, prompter: Prompter, reference_share: float) -> Lessons:
@@ -132,7 +138,7 @@ class _Prepared:
     def __init__(self, folder: Path, clips: Sequence[Clip], prompter: Prompter, reference_share: float) -> None:
         self._folder, self._prompter, self._share = folder, prompter, reference_share
         self._train = [clip for clip in clips if clip.split == "train"]
-        self._held_out = [clip for clip in clips if clip.split != "train"]
+        self._held_out = judged([clip for clip in clips if clip.split != "train"])
         self._talks: dict[str, list[Clip]] = {}
         self._voices: dict[int, list[Clip]] = {}
         for clip in clips:
@@ -169,7 +175,8 @@ class _Prepared:
         room = round(self._prompter.context * ROOM) - len(target)
         if room < 0:
             raise DatasetError(
-                f"The clip {clip.id} takes {len(target)} of the model's {self._prompter.context} rows. Drop it."
+                f"The clip {clip.id} takes {len(target)} of the model's {self._prompter.context} rows. "
+                f"Drop it in {CLIPS}."
             )
         heard: list[Tensor] = []
         for other in reversed(before):  # the nearest stay where not all have room
@@ -185,4 +192,4 @@ class _Prepared:
         try:
             return self._prompter.segment(Segment(clip.text, clip.speaker, codes=codes))
         except CsmError as error:
-            raise DatasetError(f"The clip {clip.id} ({clip.source}) cannot be learnt: {error}") from error
+            raise DatasetError(f"The clip {clip.id} ({clip.source}) cannot be used for training: {error}") from error

@@ -1,4 +1,4 @@
-"""The loss on what is never learnt, always on the same frames: it tells learning from learning by heart."""
+"""The loss on held-out clips, always on the same frames: it shows overfitting."""
 
 from __future__ import annotations
 

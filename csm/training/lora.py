@@ -37,7 +37,7 @@ class LoraShape:
         if self.rank < 1 or not self.alpha > 0 or not 0 <= self.dropout < 1:
             raise ValueError(f"rank is 1 or more, alpha above 0, dropout 0 to below 1; got {self}.")
         if odd := set(self.extras) - set(EXTRAS):
-            raise ValueError(f"What can be trained besides is {', '.join(EXTRAS)}, not {', '.join(sorted(odd))}.")
+            raise ValueError(f"extras may be {', '.join(EXTRAS)}, not {', '.join(sorted(odd))}.")
 
 
 class LoraLinear(nn.Module):

@@ -1,4 +1,4 @@
-"""Is it more like the speaker? Figures that need no ears, beside what they are at best and at worst."""
+"""Does it sound like the speaker? Figures that need no listener, with their best and worst possible values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..sound.recording import SAMPLE_RATE
 from ..synthesis import Generator
 from ..utterance import frames_at_most
 from .cutting import longest_silence
-from .dataset import Clip, DatasetError, read_clips, read_codes
+from .dataset import Clip, DatasetError, judged, read_clips, read_codes
 from .likeness import SpeakerEncoder
 from .transcribing import Transcriber
 from .words import word_error_rate
@@ -50,7 +50,7 @@ class Speaker:
 
     def __init__(self, folder: Path, number: int, encoder: SpeakerEncoder) -> None:
         clips = [clip for clip in read_clips(folder) if not clip.dropped and clip.speaker == number]
-        held = [clip for clip in clips if clip.split != "train"] or clips
+        held = judged([clip for clip in clips if clip.split != "train"] or clips)
         if not held:
             raise DatasetError(f"There is no clip of speaker {number} in {folder}.")
         self.folder, self.number, self._encoder = folder, number, encoder

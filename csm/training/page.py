@@ -9,6 +9,7 @@ from dataclasses import asdict
 from html import escape
 from pathlib import Path
 
+from ..writing import replacing
 from .dataset import Clip
 
 __all__ = ["write_page"]
@@ -20,16 +21,18 @@ PAGE = """<!doctype html>
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; media-src 'self' file:; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
 <title>Correct the transcripts</title>
 <style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color-scheme: light dark }}
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color-scheme: light
+dark }}
 li {{ display: grid; grid-template-columns: 16rem 1fr auto; gap: .75rem; align-items: center; padding: .4rem 0 }}
 ol {{ padding: 0; list-style: none }} audio {{ width: 16rem; height: 2rem }}
 input[type=text] {{ font: inherit; padding: .3rem .5rem; width: 100%; box-sizing: border-box }}
 .dropped input[type=text] {{ text-decoration: line-through; opacity: .6 }}
 small {{ grid-column: 2; opacity: .7 }} header {{ position: sticky; top: 0; background: Canvas; padding: .5rem 0 }}
-button {{ font: inherit; padding: .4rem 1rem }} @media (max-width: 40rem) {{ li {{ grid-template-columns: 1fr }} small {{ grid-column: 1 }} }}
+button {{ font: inherit; padding: .4rem 1rem }} @media (max-width: 40rem) {{ li {{ grid-template-columns: 1fr }} small
+{{ grid-column: 1 }} }}
 </style>
 <header><h1>Correct the transcripts</h1>
-<p>Hear each clip and write what is really said. Then save the table over clips.csv in this folder.
+<p>Listen to each clip and write what is really said. Then save the table over clips.csv in this folder.
 <button id="save">Save the table</button></p></header>
 <ol>{rows}</ol>
 <script>
@@ -61,7 +64,7 @@ ROW = (
 
 
 def write_page(folder: Path, clips: Iterable[Clip]) -> Path:
-    """Replaced whole; everything that came from files is escaped."""
+    """Replaced whole; everything that came from files is escaped. Raises CannotWrite."""
     clips = list(clips)
     rows = "\n".join(
         ROW.format(
@@ -75,7 +78,6 @@ def write_page(folder: Path, clips: Iterable[Clip]) -> Path:
     )
     data = json.dumps([asdict(clip) for clip in clips]).replace("<", "\\u003c")
     path = folder / "clips.html"
-    partial = folder / "clips.html.partial"
-    partial.write_text(PAGE.format(rows=rows, clips=data), encoding="utf-8")
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_text(PAGE.format(rows=rows, clips=data), encoding="utf-8")
     return path

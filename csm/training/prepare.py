@@ -22,6 +22,7 @@ from ..prompt import speakable
 from ..sound.audio_files import read_recording
 from ..sound.pcm import to_pcm16
 from ..sound.recording import SAMPLE_RATE, as_mono
+from ..writing import make_folder, replacing
 from .cutting import LONGEST, SHORTEST, pieces, trimmed
 from .dataset import CLIPS, Clip, DatasetError, read_clips, write_clips, write_codes
 from .likeness import SpeakerEncoder
@@ -72,8 +73,8 @@ class Prepared:
         held = [clip for clip in kept if clip.split != "train"]
         reasons = Counter(clip.dropped.partition(":")[0] for clip in self.clips if clip.dropped)
         lines = [
-            f"{len(kept)} clips, {sum(clip.seconds for clip in kept) / 60:.1f} minutes, are fit to be learnt; "
-            f"{len(held)} of them are held out, to judge by.",
+            f"{len(kept)} clips, {sum(clip.seconds for clip in kept) / 60:.1f} minutes, are suitable for training; "
+            f"{len(held)} of them are held out for evaluation.",
             *(f"{count} dropped: {reason}" for reason, count in reasons.most_common()),
             *self.notes,
         ]
@@ -96,21 +97,22 @@ def prepare(
 
     transcribe: None drops what has no text. encoder: None does not ask whether a clip is the speaker's.
     check_texts: whether given texts are compared with what Whisper hears. tell: hears of each clip that is new.
-    Raises DatasetError, OSError.
+    Raises DatasetError, CannotWrite.
     """
     limits = limits or Limits()
-    for name in ("clips", "codes"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     before = {clip.id: clip for clip in read_clips(folder)} if (folder / CLIPS).is_file() else {}
     judge = _Judge(transcribe, check_texts, limits)
     clips: dict[str, Clip] = {}
     notes: list[str] = []
     try:
         for recording in recordings:
-            for sound, start in _cut(recording, limits, notes):
+            for sound, start, text in _cut(recording, limits, notes):
                 clip = _known(sound, start, recording)
                 if clip.id in clips:
-                    notes.append(f"{clip.source} at {clip.start:.1f} s is the same sound as another clip: left out.")
+                    notes.append(
+                        f"{clip.source} at {clip.start:.1f} s has the same sound as another clip, so it was left out."
+                    )
                     continue
                 path = folder / "clips" / f"{clip.id}.flac"
                 if not path.is_file():
@@ -118,7 +120,7 @@ def prepare(
                 if (known := before.get(clip.id)) is not None:
                     clips[clip.id] = replace(clip, text=known.text, confidence=known.confidence, dropped=known.dropped)
                     continue
-                clips[clip.id] = judge(clip, sound, recording)
+                clips[clip.id] = judge(clip, sound, text)
                 tell(clips[clip.id])
                 if len(clips) % KEPT_EVERY == 0:
                     write_clips(folder, (before | clips).values())
@@ -137,35 +139,49 @@ def prepare(
             with torch.inference_mode():
                 write_codes(folder, clip, codec.encode(sound[None])[0].T.cpu())
     prepared = Prepared(done, notes)
-    (folder / "report.txt").write_text(prepared.report(), encoding="utf-8")
+    with replacing(folder / "report.txt") as partial:
+        partial.write_text(prepared.report(), encoding="utf-8")
     if not prepared.kept:
         reasons = Counter(clip.dropped for clip in done).most_common(1)
         why = f" Most often: {reasons[0][0]}" if reasons else ""
-        raise DatasetError(f"Nothing of it can be learnt; {folder / 'report.txt'} says why.{why}")
+        raise DatasetError(f"None of it can be used for training; {folder / 'report.txt'} says why.{why}")
     return prepared
 
 
-def _cut(recording: Recording, limits: Limits, notes: list[str]) -> Iterator[tuple[Tensor, float]]:
-    """The clips of a recording, float32 [samples] at 24 kHz, and where each begins, in seconds."""
+def _cut(recording: Recording, limits: Limits, notes: list[str]) -> Iterator[tuple[Tensor, float, str | None]]:
+    """The clips of a recording, float32 [samples] at 24 kHz; where each begins, in seconds; and what is said in it, as
+    far as that is known."""
+    rest, at, voiced = torch.zeros(0), 0.0, False
     try:
-        raw, rate = recording.read()
-        if raw.dim() == 2 and raw.shape[0] == 2 and _two_people(raw):
-            notes.append(f"{recording.source}: its two channels are two people. Split them: left out.")
-            return
-        sound = as_mono(raw, rate)
+        for part in recording.parts():
+            if part.sound.shape[0] == 2 and _two_people(part.sound):
+                notes.append(
+                    f"{recording.source}: left out, because its two channels are two people. Split them into "
+                    "two recordings."
+                )
+                return
+            sound, rate = torch.cat((rest, part.sound.mean(dim=0))), part.rate
+            first, last = trimmed(sound, rate)
+            if part.last and not at and recording.text is not None and 0 < last - first <= limits.longest * rate:
+                cuts, text = [(first, last)], recording.text  # the whole text belongs to the whole of it
+            else:
+                cuts, text = pieces(sound, rate), None
+                if recording.text is not None and cuts and not voiced:
+                    notes.append(
+                        f"{recording.source} is too long for one clip, so it was cut, and its text was not used."
+                    )
+            voiced = voiced or bool(cuts)
+            # What is being said when a part ends goes on in the next one.
+            goes_on = not part.last and bool(cuts) and cuts[-1][1] > len(sound) - rate
+            after = cuts.pop()[0] if goes_on else len(sound)
+            for begin, end in cuts:
+                yield as_mono(sound[begin:end], rate), at + begin / rate, text
+            rest, at = sound[after:], at + after / rate
     except InvalidAudio as error:
         notes.append(f"{recording.source}: left out. {error}")
         return
-    first, last = trimmed(sound, SAMPLE_RATE)
-    if last == first:
-        notes.append(f"{recording.source}: there is no voice in it: left out.")
-    elif recording.text is not None and last - first <= limits.longest * SAMPLE_RATE:
-        yield sound[first:last], first / SAMPLE_RATE  # the whole text belongs to the whole of it
-    else:
-        if recording.text is not None:
-            notes.append(f"{recording.source} is too long for one clip: it was cut, and its text was not used.")
-        for begin, end in pieces(sound, SAMPLE_RATE):
-            yield sound[begin:end], begin / SAMPLE_RATE
+    if not voiced:
+        notes.append(f"{recording.source}: left out, because there is no voice in it.")
 
 
 def _two_people(raw: Tensor) -> bool:
@@ -201,21 +217,20 @@ class _Judge:
     def __init__(self, transcribe: Transcriber | None, check_texts: bool, limits: Limits) -> None:
         self._transcribe, self._check, self._limits = transcribe, check_texts, limits
 
-    def __call__(self, clip: Clip, sound: Tensor, recording: Recording) -> Clip:
-        whole = recording.text is not None and clip.seconds <= self._limits.longest
+    def __call__(self, clip: Clip, sound: Tensor, text: str | None) -> Clip:
         if reason := self._unfit(clip, sound):
             return replace(clip, dropped=reason)
-        given = recording.text.strip() if whole and recording.text else None
+        given = text.strip() if text else None
         heard = None
         if self._transcribe is not None and (given is None or self._check):
             heard = self._transcribe(sound)
         if given is None and heard is None:
-            return replace(clip, dropped="no text, and no Whisper to write one")
+            return replace(clip, dropped="no text, and no Whisper to transcribe it")
         if given is None:
             assert heard is not None
             clip = replace(clip, text=heard.text.strip(), confidence=round(heard.confidence, 3))
             if heard.confidence < self._limits.confidence:
-                return replace(clip, dropped=f"Whisper is not sure what is said: {heard.confidence:.2f}")
+                return replace(clip, dropped=f"Whisper is unsure of the words: {heard.confidence:.2f}")
         else:
             clip = replace(clip, text=given, confidence=round(heard.confidence, 3) if heard else 1.0)
             if heard is not None and (wrong := word_error_rate(given, heard.text)) > self._limits.errors:
@@ -322,9 +337,8 @@ def _by_one_speaker(folder: Path, clips: list[Clip], encoder: SpeakerEncoder, le
 
 
 def _write_sound(path: Path, sound: Tensor) -> None:
-    partial = path.with_name(f".{path.stem}.partial.flac")
-    soundfile.write(partial, sound.clamp(-1, 1).numpy(), SAMPLE_RATE)
-    partial.replace(path)
+    with replacing(path) as partial:
+        soundfile.write(partial, sound.clamp(-1, 1).numpy(), SAMPLE_RATE, format="FLAC")
 
 
 def _sound(folder: Path, clip: Clip) -> Tensor:

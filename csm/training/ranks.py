@@ -1,4 +1,4 @@
-"""Several processes that learn together, each on a share of the batches (torchrun starts them, and says who is who)."""
+"""Several processes that train together, each on a share of the batches (torchrun starts and numbers them)."""
 
 from __future__ import annotations
 

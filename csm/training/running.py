@@ -9,6 +9,7 @@ from pathlib import Path
 import soundfile
 
 from ..synthesis import Generator
+from ..writing import replacing
 from .journal import Journal, Line
 from .measure import Speaker, judge, speak
 from .trainer import Trainer
@@ -26,12 +27,11 @@ class Speaking:
 
     def __call__(self, step: int) -> float | None:
         self._generator.csm.eval()
-        self._folder.mkdir(parents=True, exist_ok=True)
         reference = self.speaker.reference() if self.speaker else None
         spoken = speak(self._generator, self._sentences, self._number, reference)
         for number, (_, sound, _) in enumerate(spoken, 1):
-            path = self._folder / f"step-{step:06}-{number}.wav"
-            soundfile.write(path, sound.clamp(-1, 1).numpy(), self._generator.sample_rate)
+            with replacing(self._folder / f"step-{step:06}-{number}.wav") as partial:
+                soundfile.write(partial, sound.clamp(-1, 1).numpy(), self._generator.sample_rate, format="WAV")
         return judge(spoken, self.speaker).likeness
 
 

@@ -57,7 +57,7 @@ class Settings:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a share from 0 to 1, not {getattr(self, name)}.")
         if not (0 < self.peak_rate < 1 and self.clip > 0):
-            raise ValueError("The learning rate is above 0 and below 1, and clip above 0.")
+            raise ValueError("The learning rate is above 0 and below 1, and clip is above 0.")
         if self.mode not in LEARNING_RATE:
             raise ValueError(f"mode is lora or full, not {self.mode!r}.")
         self.lora  # noqa: B018 - its own rules are checked here, too

@@ -24,9 +24,11 @@ import torch
 from torch import Tensor
 
 from ..errors import CsmError, InvalidAudio
-from ..sound.audio_files import read_recording
 
-__all__ = ["AUDIO", "Recording", "SourceError", "recordings"]
+__all__ = ["AUDIO", "Part", "Recording", "SourceError", "recordings"]
+
+PART_S = 300
+"""Seconds of a recording that are in memory at a time."""
 
 AUDIO = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".aiff", ".aif", ".au")
 
@@ -37,16 +39,38 @@ class SourceError(CsmError):
 
 @dataclass(frozen=True, eq=False)
 class Recording:
-    """read() gives float32 [channels, samples] and the rate, or raises InvalidAudio; nothing is in memory before.
+    """open: gives the sound; nothing of it is in memory before.
 
     source: where it is from, as it is told to people; what is held out is chosen by it.
     """
 
     source: str
-    read: Callable[[], tuple[Tensor, int]]
+    open: Callable[[], soundfile.SoundFile]
     text: str | None = None
     speaker: str = ""
     conversation: str = ""
+
+    def parts(self) -> Iterator[Part]:
+        """Its sound, some minutes at a time, however long it is. Raises InvalidAudio."""
+        try:
+            with self.open() as file:
+                size = PART_S * file.samplerate
+                sound = file.read(size, dtype="float32", always_2d=True)
+                while len(sound):
+                    following = file.read(size, dtype="float32", always_2d=True)
+                    yield Part(torch.from_numpy(sound.T), file.samplerate, last=not len(following))
+                    sound = following
+        except (soundfile.SoundFileError, OSError) as error:
+            raise InvalidAudio(f"{self.source} is not a recording that can be read.") from error
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """float32 [channels, samples] at `rate`; whether nothing comes after it."""
+
+    sound: Tensor
+    rate: int
+    last: bool
 
 
 def recordings(given: Iterable[Path], *, speaker_folders: bool = False) -> Iterator[Recording]:
@@ -56,7 +80,7 @@ def recordings(given: Iterable[Path], *, speaker_folders: bool = False) -> Itera
     """
     for path in given:
         if not path.exists():
-            raise SourceError(f"There is nothing at {path}.")
+            raise SourceError(f"{path} does not exist.")
         if path.is_dir() and (path / "metadata.csv").is_file():
             yield from _ljspeech(path)
             continue
@@ -77,19 +101,12 @@ def recordings(given: Iterable[Path], *, speaker_folders: bool = False) -> Itera
                 raise SourceError(f"{file} is none of these: {', '.join(AUDIO)}, .jsonl, .parquet, .tar.")
 
 
-def _opener(file: Path) -> Callable[[], tuple[Tensor, int]]:
-    return lambda: read_recording(file)
+def _opener(file: Path) -> Callable[[], soundfile.SoundFile]:
+    return lambda: soundfile.SoundFile(file)
 
 
-def _in_memory(content: bytes, name: str) -> Callable[[], tuple[Tensor, int]]:
-    def read() -> tuple[Tensor, int]:
-        try:
-            samples, rate = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
-        except soundfile.SoundFileError as error:
-            raise InvalidAudio(f"{name} is not a recording that can be read.") from error
-        return torch.from_numpy(samples.T), rate
-
-    return read
+def _in_memory(content: bytes) -> Callable[[], soundfile.SoundFile]:
+    return lambda: soundfile.SoundFile(io.BytesIO(content))
 
 
 def _text_beside(file: Path) -> str | None:
@@ -130,7 +147,7 @@ def _parquet(file: Path) -> Iterator[Recording]:
     try:
         import pyarrow.parquet as parquet
     except ImportError as error:
-        raise SourceError(f"{file} needs pyarrow to be read: pip install pyarrow.") from error
+        raise SourceError(f"Reading {file} needs pyarrow: pip install pyarrow.") from error
     for number, row in enumerate(_rows(parquet.ParquetFile(file))):
         audio = row.get("audio")
         content = audio.get("bytes") if isinstance(audio, dict) else audio
@@ -138,9 +155,7 @@ def _parquet(file: Path) -> Iterator[Recording]:
             raise SourceError(f"Row {number} of {file} has no bytes in its column audio.")
         text = next((row[name] for name in ("text", "transcription", "sentence") if row.get(name)), None)
         source = f"{file.name}#{number}"
-        yield Recording(
-            source, _in_memory(content, source), text, str(row.get("speaker") or row.get("speaker_id") or "")
-        )
+        yield Recording(source, _in_memory(content), text, str(row.get("speaker") or row.get("speaker_id") or ""))
 
 
 def _rows(file: Any) -> Iterator[dict[str, Any]]:
@@ -165,7 +180,7 @@ def _shard(file: Path) -> Iterator[Recording]:
                 described, sound = (content, other[1]) if kind == "json" else (other[1], content)
                 entry = json.loads(described)
                 source = f"{file.name}/{stem}"
-                yield Recording(source, _in_memory(sound, source), entry.get("text"), str(entry.get("speaker") or ""))
+                yield Recording(source, _in_memory(sound), entry.get("text"), str(entry.get("speaker") or ""))
     except (tarfile.TarError, ValueError, EOFError) as error:
         raise SourceError(f"{file} is not a shard that can be read: {error}.") from error
 
@@ -174,5 +189,5 @@ def _within(folder: Path, name: str) -> Path:
     """A file that a list names, in the list's own folder: a list from elsewhere shall not name any file there is."""
     path = (folder / name).resolve()
     if not path.is_relative_to(folder.resolve()):
-        raise SourceError(f"{name} lies outside of {folder}.")
+        raise SourceError(f"{name} is outside {folder}.")
     return path

@@ -21,8 +21,9 @@ from torch.utils.checkpoint import checkpoint
 from ..checkpoint.adapter_formats import write_adapter
 from ..checkpoint.checkpoint import save
 from ..checkpoint.merging import save_whole
-from ..errors import CsmError
+from ..errors import CsmError, first_line
 from ..model import Csm
+from ..writing import CannotWrite, replacing
 from .adapters import Consent, adapter_of
 from .checkpoints import Checkpoints, Progress, ResumeRefused
 from .held_out import HeldOut, held_out_loss
@@ -36,7 +37,7 @@ __all__ = ["Lessons", "Step", "Trainer", "TrainingStopped"]
 
 
 class TrainingStopped(CsmError):
-    """A training cannot go on as it is. The message says what to do; the last checkpoint is untouched."""
+    """A training cannot continue as it is. The message says what to do; the last checkpoint is untouched."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,9 @@ class Trainer:
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
         if not lessons.lengths:
-            raise TrainingStopped("There is no clip to learn from. Look at what csm-prepare has dropped, and why.")
+            raise TrainingStopped(
+                "There is no clip to learn from. See what csm-prepare has dropped, and why, in report.txt."
+            )
         self.model, self.lessons, self.settings, self.folder = model, lessons, settings, folder
         self.ranks, self.consent, self.say = ranks or Ranks(), consent, say
         self._base, self._folder_of_model = base, folder_of_model
@@ -127,7 +130,7 @@ class Trainer:
         return self.held_out
 
     def save(self) -> None:
-        """A checkpoint of now. Raises TrainingStopped if the disk does not take it."""
+        """Save a checkpoint. Raises TrainingStopped if it cannot be written."""
         if self.ranks.first:
             held_out = self.held_out.loss if self.held_out else None
             progress = Progress(self.step, held_out, self.parts, self.settings.described())
@@ -137,11 +140,8 @@ class Trainer:
             }
             try:
                 self.checkpoints.save(progress, state, self._write_adapter)
-            except OSError as error:
-                raise TrainingStopped(
-                    f"The checkpoint of step {self.step} cannot be written to {self.folder} ({error.strerror}). "
-                    "Make room, or write rights, and go on with --resume."
-                ) from error
+            except CannotWrite as error:
+                raise TrainingStopped(f"{error} {self._go_on()}") from error
         self.ranks.wait()
 
     def resume(self) -> bool:
@@ -151,12 +151,14 @@ class Trainer:
         progress, state = self.checkpoints.progress(last), self.checkpoints.state(last)
         if different := differences(progress.settings, self.settings.described()):
             raise ResumeRefused(
-                f"The training in {self.folder} has other settings ({'; '.join(different)}). "
-                "Resume with those it has, or train into another folder."
+                f"The training in {self.folder} has other settings ({'; '.join(different)}). Resume with the same "
+                "ones, or train into another folder."
             )
         kept = state["weights"]
         if [weight.shape for weight in kept] != [weight.shape for weight in self.trained]:
-            raise ResumeRefused(f"The training in {self.folder} is of a model of another shape. Take its own model.")
+            raise ResumeRefused(
+                f"The training in {self.folder} belongs to a model of another shape. Use the same model."
+            )
         with torch.no_grad():
             for weight, value in zip(self.trained, kept, strict=True):
                 weight.copy_(value)
@@ -199,7 +201,7 @@ class Trainer:
             self.optimiser.step()
         except torch.AcceleratorError as error:
             raise TrainingStopped(
-                f"{self.model.device} failed in step {self.step + 1} ({_first_line(error)}). {self._go_on()}"
+                f"{self.model.device} failed in step {self.step + 1} ({first_line(error)}). {self._go_on()}"
             ) from error
         self.step += 1
         self.held_out = None
@@ -226,15 +228,15 @@ class Trainer:
                     raise
                 if self.parts >= self.settings.batch:
                     raise TrainingStopped(
-                        f"The memory of {self.model.device} does not hold one clip of this length. Train with "
+                        f"One clip of this length does not fit into the memory of {self.model.device}. Train with "
                         "--activation-checkpointing, with a smaller --depth-share, or on shorter clips."
                     ) from error
             self.parts *= 2
             if self.model.device.type == "cuda":
                 torch.cuda.empty_cache()
             self.say(
-                f"The memory of {self.model.device} is used up: from now on a batch is computed in {self.parts} parts, "
-                "one after the other. What is learnt stays the same."
+                f"The memory of {self.model.device} is full: from now on, each batch is computed in {self.parts} "
+                "parts, one after the other. The result is the same."
             )
 
     def _accumulated(self, parts: Sequence[Batch], counts: Counts) -> list[float]:
@@ -255,13 +257,13 @@ class Trainer:
         if not torch.tensor([loss, gradient]).isfinite().all():
             raise TrainingStopped(
                 f"The loss of step {self.step + 1} is not a number (loss {loss}, gradient {gradient}); the weights "
-                f"were left as they are. Take a lower learning rate than {self.settings.peak_rate:g}, more warm-up, or "
+                f"were not changed. Use a lower learning rate than {self.settings.peak_rate:g}, more warm-up, or "
                 f"--precision fp32. {self._go_on()}"
             )
 
     def _go_on(self) -> str:
         last = self.checkpoints.last()
-        return f"The last checkpoint is {last}." if last else "No checkpoint has been written yet."
+        return f"Continue from {last} with --resume." if last else "No checkpoint has been written yet."
 
     # -- weights ----------------------------------------------------------------------------------------------------
 
@@ -299,7 +301,8 @@ class Trainer:
         else:
             save_whole(self.model, self._folder_of_model, folder)
         if self.consent is not None:
-            (folder / "consent.txt").write_text(f"{self.consent.words}\n", encoding="utf-8")
+            with replacing(folder / "consent.txt") as new:
+                new.write_text(f"{self.consent.words}\n", encoding="utf-8")
 
 
 def _cut(batch: Batch, parts: int) -> list[Batch]:
@@ -310,7 +313,3 @@ def _cut(batch: Batch, parts: int) -> list[Batch]:
 
 def _out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0]

@@ -1,4 +1,4 @@
-"""What is said in a clip, written by Whisper (faster-whisper), and how sure it is of it."""
+"""Transcribes a clip with Whisper (faster-whisper), and says how sure it is."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Whisper:
             self._model: Any = WhisperModel(str(folder) if folder.is_dir() else model, compute_type="int8")
         except Exception as error:  # the hub's and CTranslate2's errors have nothing narrower in common
             raise WhisperMissing(
-                f"Whisper's model {model!r} cannot be had ({error}). Name its folder: --whisper."
+                f"The Whisper model {model!r} cannot be loaded ({error}). Give its folder with --whisper."
             ) from error
         self._language = language
 

@@ -1,4 +1,4 @@
-"""How far two texts are apart, in words: the word error rate, as speech recognition has it."""
+"""How far apart two texts are, in words: the word error rate of speech recognition."""
 
 from __future__ import annotations
 

@@ -82,7 +82,8 @@ def pieces(file: IO[bytes], rate: int, longest_s: float) -> Iterator[Samples]:
     opened = _open(file)
     if not SLOWEST <= opened.rate <= FASTEST or opened.channels > MOST_CHANNELS:
         raise Undecodable(
-            f"has {opened.channels} channels at {opened.rate} Hz, which is no recording of a voice: convert it to WAV."
+            f"has {opened.channels} channels at {opened.rate} Hz, which is not a recording of a voice: convert it to "
+            "WAV."
         )
     mixed, resampled = Downmix(), soxr.ResampleStream(opened.rate, rate, 1, dtype="float32")
     most, frames = longest_s * opened.rate, 0
@@ -149,7 +150,7 @@ def _blocks(file: soundfile.SoundFile) -> Iterator[Block]:
             read += len(block)
             yield block
         if read < file.frames:
-            raise Undecodable("was cut off: it promises more sound than it holds, so copy or record it again.")
+            raise Undecodable("was cut off, because it is shorter than it says: copy or record it again.")
 
 
 def _opened_by_ffmpeg(file: IO[bytes]) -> Opened:
@@ -160,14 +161,14 @@ def _opened_by_ffmpeg(file: IO[bytes]) -> Opened:
             file, "r", options={"format_whitelist": FORMATS, "protocol_whitelist": ""}, io_open=_nothing_else
         )
     except (av.FFmpegError, PermissionError, UnicodeError) as error:
-        raise Undecodable(f"is not a recording: {READ} can be read, and the sound of videos.") from error
+        raise Undecodable(f"is not a recording: Parley reads {READ}, and the sound of videos.") from error
     if not container.streams.audio:
         container.close()
         raise Undecodable("has no sound in it: record it again.")
     stream = container.streams.audio[0]
     if stream.codec_context is None:  # of a codec that FFmpeg does not know, which PyAV's types leave out
         container.close()  # type: ignore[unreachable]
-        raise Undecodable(f"holds sound of an unknown kind: {READ} can be read.")
+        raise Undecodable(f"contains sound of an unknown kind: Parley reads {READ}.")
 
     def blocks() -> Iterator[Block]:
         floats = av.AudioResampler("fltp", stream.layout, stream.rate)
@@ -183,7 +184,7 @@ def _opened_by_ffmpeg(file: IO[bytes]) -> Opened:
 
 
 def _nothing_else(url: str, flags: int, options: dict[str, str]) -> NoReturn:
-    raise PermissionError("A recording is one file.")
+    raise PermissionError("A recording must be a single file.")
 
 
 def _damaged(reason: str) -> NoReturn:

@@ -1,4 +1,4 @@
-"""What the loudspeakers play taken out of what the microphone hears, so that its own voice never starts a turn.
+"""Removes what the loudspeakers play from what the microphone hears, so that Parley's own voice never starts a turn.
 
 WebRTC's echo canceller (AEC3), as the package livekit brings it; browsers do the same for the page. It finds delay and
 room by itself and lets the user through who speaks at the same time.

@@ -74,8 +74,8 @@ class PortAudio:
             import sounddevice
         except OSError as error:
             raise SoundCardError(
-                "Sound needs the PortAudio library, which is not installed here: Debian and Ubuntu have it as "
-                "`sudo apt install libportaudio2`, Fedora as `sudo dnf install portaudio`; then start again, or use "
+                "Sound needs the PortAudio library, which is not installed here: install it with `sudo apt install "
+                "libportaudio2` (Debian, Ubuntu) or `sudo dnf install portaudio` (Fedora) and start again, or use "
                 "the browser's microphone on the setup page."
             ) from error
         self._library: Any = sounddevice

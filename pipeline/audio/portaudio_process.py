@@ -1,4 +1,4 @@
-"""PortAudio in processes of its own, one for each open stream.
+"""PortAudio in separate processes, one for each open stream.
 
 A driver that hangs when its device is pulled out then takes a process with it that can be ended, and not the
 conversation; and each process finds the devices as they are, which PortAudio does only once in its life.

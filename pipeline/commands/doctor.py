@@ -1,4 +1,4 @@
-"""`python3 setup.py doctor`: is all well on this machine, with the engines that are chosen?"""
+"""`python3 setup.py doctor`: does everything work on this machine, with the chosen engines?"""
 
 from __future__ import annotations
 
@@ -46,14 +46,16 @@ WELL, ILL, STOPPED = 0, 1, 130
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="setup.py doctor",
-        description="Load every chosen engine, run it, and say how it did. No setting is changed; how fast the voice "
-        "is in each precision is kept for its precision “auto”.",
-        epilog="Exit code: 0 when nothing is wrong, also where something could be better; 1 when something does not "
-        "work; 2 for a wrong option; 130 when it was stopped. The same is a button on the setup page.",
+        description="Load every chosen engine, run it, and report how it did. No setting is changed; only the speed "
+        "of the voice in each precision is stored, for its precision “auto”.",
+        epilog="Exit status: 0 if nothing is wrong, even if something could be better; 1 if something does not work; "
+        "2 for a wrong option; 130 if it was stopped. “Check setup” on the setup page does the same.",
     )
     parser.add_argument("--data", type=Path, default=DATA, metavar="DIR", help="folder with settings and memory")
-    parser.add_argument("--profile", choices=tuple(PROFILES), help="these engines, instead of those in the settings")
-    parser.add_argument("--json", action="store_true", help="one JSON object, for programs and reports of faults")
+    parser.add_argument(
+        "--profile", choices=tuple(PROFILES), help="check the engines of this profile, instead of those in the settings"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object, for programs and bug reports")
     return parser
 
 

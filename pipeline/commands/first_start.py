@@ -1,4 +1,4 @@
-"""The very first start: what the profile small needs is fetched, with sizes and progress, before anything else."""
+"""The very first start: it downloads what the profile small needs, with sizes and progress, before anything else."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def first_profile(
     out = out or sys.stdout
     choices = PROFILES[SMALL].choices
     if not all(is_here(file) for stage, choice in choices for file in fetches(stage, choice.engine, choice.model)):
-        print("The first start downloads the models that Parley listens, thinks and speaks with.", file=out)
+        print("The first start downloads the models that Parley needs to listen, think and speak.", file=out)
         status = fetch(out)
         if status == 130:
             raise KeyboardInterrupt

@@ -40,15 +40,19 @@ Tell = Callable[[FetchPlan, Tick], None]
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="setup.py models",
-        description="Fetch the models of the engines that are chosen on the setup page, or of those named here. "
-        "Started again after a stop, it goes on where it was.",
-        epilog="A mirror is named in HF_ENDPOINT, another folder in HF_HOME.",
+        description="Download the models of the engines chosen on the setup page, or of those named here. A download "
+        "that was stopped continues where it was.",
+        epilog="Set HF_ENDPOINT to use a mirror, and HF_HOME to use another folder.",
     )
     parser.add_argument("models", nargs="*", metavar="STAGE:ENGINE:MODEL",
                         help="such as ears:whisper:small or voice:csm:sesame/csm-1b")  # fmt: skip
-    parser.add_argument("--profile", choices=[*PROFILES, "auto"], help="those of a profile; auto: the one proposed")
-    parser.add_argument("--list", action="store_true", help="only show what this machine can run, and what is here")
-    parser.add_argument("--yes", action="store_true", help="do not ask before fetching")
+    parser.add_argument(
+        "--profile", choices=[*PROFILES, "auto"], help="the models of a profile; auto: of the proposed one"
+    )
+    parser.add_argument(
+        "--list", action="store_true", help="only show what this computer can run, and what it already has"
+    )
+    parser.add_argument("--yes", action="store_true", help="do not ask before downloading")
     parser.add_argument("--data", type=Path, default=DATA, metavar="DIR", help="folder with the settings")
     parser.add_argument("--json", action="store_true", help="JSON lines, for programs")
     parser.add_argument("--token-from-stdin", action="store_true", help="read the hub's token from standard input")
@@ -74,7 +78,7 @@ def main(argv: list[str]) -> int:
             print(f"\n{printable(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nStopped. Start again to go on where it stopped.", file=sys.stderr)
+        print("\nStopped. Start again to continue.", file=sys.stderr)
         return 130
 
 
@@ -85,7 +89,9 @@ def chosen(names: list[str], profile: str | None, data: Path) -> Iterable[Source
             stage, _, rest = name.partition(":")
             engine, _, model = rest.partition(":")
             if stage not in get_args(Stage) or not engine:
-                raise ValueError(f"{name} is no choice: name a stage, an engine and a model, as in ears:whisper:small.")
+                raise ValueError(
+                    f"{name} is not a choice: write a stage, an engine and a model, as in ears:whisper:small."
+                )
             yield from fetches(cast(Stage, stage), engine, model)
         return
     if profile == "auto":
@@ -125,7 +131,7 @@ def fetch_at_the_terminal(wanted: list[Source], token: str | None, *, ask: bool)
     console = Terminal()
     if not wanted:
         console.print(
-            "The chosen engines need no download. `--profile auto` fetches what is proposed for this machine."
+            "The chosen engines need no download. `--profile auto` downloads what is proposed for this computer."
         )
         return 0
     downloader, plan = _unlocked(console, wanted, token)
@@ -156,7 +162,7 @@ def _unlocked(console: Console, wanted: list[Source], token: str | None) -> tupl
             if not sys.stdin.isatty():
                 raise
             console.print(str(error))
-            token = getpass.getpass("Token (not shown; nothing to stop): ").strip()
+            token = getpass.getpass("Token (not shown; leave it empty to stop): ").strip()
             if not token:
                 raise
             continue

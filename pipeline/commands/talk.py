@@ -73,21 +73,21 @@ def parser() -> argparse.ArgumentParser:
         description="Hold a conversation without a browser: with recordings, or at this computer's sound card.",
     )
     parser.add_argument("--input", dest="inputs", action="append", type=Path, default=[], metavar="FILE",
-                        help="a recording to answer (WAV, MP3, M4A, WebM …); several are several turns")  # fmt: skip
+                        help="a recording to answer (WAV, MP3, M4A, WebM …); several make several turns")  # fmt: skip
     parser.add_argument(
-        "--output", type=Path, metavar="FILE", help="write what was spoken here, as .wav, .flac, .ogg or .mp3"
+        "--output", type=Path, metavar="FILE", help="write the spoken replies to this file (.wav, .flac, .ogg or .mp3)"
     )
     parser.add_argument("--json", dest="as_json", action="store_true", help="print the turns as JSON, for programs")
     parser.add_argument("--realtime", action="store_true",
-                        help="at the pace of speech, not as fast as the engines go")  # fmt: skip
+                        help="run at the pace of speech instead of as fast as the engines allow")  # fmt: skip
     parser.add_argument("--data", type=Path, default=DATA, metavar="DIR", help="folder for settings and memory")
     parser.add_argument(
         "--profile",
         choices=tuple(PROFILES),
-        help="set of engines, for this conversation only; without settings: small, where it runs well",
+        help="set of engines for this conversation only (without settings: small, if it runs well here)",
     )
-    parser.add_argument("--microphone", metavar="NAME", help="sound card: (part of) the microphone's name")
-    parser.add_argument("--headset", metavar="NAME", help="sound card: (part of) the output's name")
+    parser.add_argument("--microphone", metavar="NAME", help="the sound card's microphone, by (part of) its name")
+    parser.add_argument("--headset", metavar="NAME", help="the sound card's output, by (part of) its name")
     return parser
 
 

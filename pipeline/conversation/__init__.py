@@ -1,1 +1,1 @@
-"""One talk: what was said by whom, what is answered, what was heard of it."""
+"""One conversation: who said what, what is answered, and what was heard of it."""

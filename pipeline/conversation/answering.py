@@ -94,7 +94,7 @@ async def answer(
             prompt = replace(prompt, history=(*prompt.history, *_corrected(refused)))
     if call is not None:
         raise EngineError(
-            f"The language model asked for the tool “{call.name[:40]}”, which it does not have: ask in other words."
+            f"The language model asked for the tool “{call.name[:40]}”, which does not exist: ask in other words."
         )
     raise EngineError("The language model returned no words: ask again, or choose another model.")
 
@@ -122,6 +122,7 @@ def _prompt(
         now,
         settings.temperature,
         settings.max_tokens if request.max_tokens is None else request.max_tokens,
+        aloud=request.spoken,
         tools=(*request.tools, *own),
         speaker=speaker,
         tool_choice=request.tool_choice,

@@ -1,4 +1,4 @@
-"""What was said and heard becomes history, and memory once nothing can take it back."""
+"""Turns what was said and heard into history, and into memory once it is final."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is talking: whose voice each turn was, and people who ask that theirs be known, or forgotten.
+"""Who is talking: whose voice each turn was, and people who ask Parley to learn or forget theirs.
 
 A turn's voice is looked at beside everything else, from the moment in which it may have ended. Nothing waits for that
 but what is kept: a reply that is made sooner is made for whoever spoke before.
@@ -150,7 +150,7 @@ class Company:
         try:
             direction = await speakers.direction(turn.sound)
         except EngineError as error:
-            self._warn(f"Whose voice it is cannot be told, so what is said is not remembered: {error}")
+            self._warn(f"Parley cannot tell whose voice this is, so what is said is not remembered: {error}")
             return GUEST
         known = speakers.known()
         if direction is None:
@@ -176,14 +176,14 @@ class Company:
         if self._latest is None:
             return
         if self._last is not None:
-            self._announce(f"I know your voice already, {self._last.name}.")
+            self._announce(f"I already know your voice, {self._last.name}.")
             return
         if not name:
             self._announce("Gladly. What is your name? Say: this is, and your name. Then say: remember my voice.")
             return
         namesake = next((each for each in speakers.known() if each.name.casefold() == name.casefold()), None)
         if namesake is not None and not _alike(self._latest, namesake.direction):
-            self._announce(f"I know another voice by the name of {name}. Tell me another name for yours.")
+            self._announce(f"I already know another voice as {name}. Tell me a different name for yours.")
             return
         voice = self._latest.direction
         heard = [each for each in self._strangers if _alike(each, voice)]
@@ -194,18 +194,18 @@ class Company:
         if sum(each.seconds for each in learning.heard) < ENOUGH_S:
             if not learning.told:
                 learning.told = True
-                self._announce(f"Gladly, {learning.name}. Tell me a little more, so that I learn your voice.")
+                self._announce(f"Gladly, {learning.name}. Talk a little more, so that I can learn your voice.")
             return
         self._learning, self._introduced = None, ""
         today = self._scope.now().date()
         try:
             self._last = await speakers.learn(learning.name, learning.heard, today)
         except OSError as error:
-            self._announce("I cannot remember your voice, because my disk takes nothing.")
+            self._announce("I cannot remember your voice, because I cannot write to the disk.")
             self._scope.warn(f"A voice could not be kept ({error.strerror}): free some space.")
             return
         self._strangers.clear()
-        self._announce(f"Thank you, {learning.name}. From now on I know your voice.")
+        self._announce(f"Thank you, {learning.name}. I know your voice now.")
 
     async def _forget(self, speakers: Speakers, number: int) -> None:
         await self.kept_as(number)

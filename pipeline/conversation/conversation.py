@@ -2,8 +2,8 @@
 
 Sound comes in by `hear`, leaves by `events`, and `played` reports what was really heard. Everything between runs in
 tasks of this object; nothing blocks the loop. The user's side finds turns (user_side.py), the reply's side makes at
-most one reply at a time (reply_side.py); here is what the one means for the other. The state is derived from both,
-never kept.
+most one reply at a time (reply_side.py), and floor.py says whose turn it is; here is what comes in, and how a turn's
+words become a reply and history. The state is derived from both sides, never kept.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from pipeline.conversation.events import (
     Event,
     Outcome,
     ReplyDone,
-    ReplyResumed,
     State,
     StateChanged,
     UserSaid,
 )
+from pipeline.conversation.floor import FloorControl
 from pipeline.conversation.history import FIRST, History, Past
 from pipeline.conversation.mind_side import MindSide
 from pipeline.conversation.own_accord import OwnAccord
@@ -41,11 +41,10 @@ from pipeline.conversation.request import USUAL, Request
 from pipeline.conversation.scope import ConversationScope
 from pipeline.conversation.settling import Settling
 from pipeline.conversation.stages import Stages
-from pipeline.conversation.user_side import Ended, Mode, Paused, SpokeOver, TurnChange, UserSide, WentOn
+from pipeline.conversation.user_side import Mode, UserSide
 from pipeline.llm import UsesTools
-from pipeline.tools.consent import consent
 from pipeline.tools.toolbox import Empty, Toolbox
-from pipeline.turns.interruption import REACTION_HEARD, InterruptionJudge, Ruling, can_react
+from pipeline.turns.interruption import REACTION_HEARD
 from pipeline.turns.listening import UserTurn
 from pipeline.turns.record import TurnRecord
 
@@ -103,10 +102,7 @@ class Conversation:
         )
         self._user = UserSide(stages, settings, mode, self._scope, on_partial=self._look_ahead)
         self._settling = Settling(self._scope, self._understood)
-        self._interruptions = InterruptionJudge()
         self._listening: asyncio.Task[None] | None = None
-        self._ended_turn: UserTurn | None = None
-        """The last one spoken; if a reply answers it, its user might still go on."""
         self._misheard = 0
         """Turns in a row in which no words were understood."""
         self._told: State = "listening"
@@ -131,12 +127,24 @@ class Conversation:
             self._own,
             self._company,
         )
+        self._floor = FloorControl(
+            settings,
+            self._scope,
+            self._user,
+            self._replies,
+            self._settling,
+            self._errands,
+            self._company,
+            self._chronicle,
+            prepare=lambda turn: self._start(turn.record, self._usual, turn=turn, release=False),
+            changed=self._tell_state,
+        )
         self._ending = False
 
     # -- its life ---------------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        self._listening = self._scope.spawn(self._listen())
+        self._listening = self._scope.spawn(self._floor.listen())
         self._mind.read_ahead(self._usual)
         return self
 
@@ -182,6 +190,7 @@ class Conversation:
         self._recollection.configure(self._stages.memory, settings)
         self._company.configure(self._stages.speakers, settings)
         self._user.configure(settings, self._stages, mode or self._user.mode)
+        self._floor.configure(settings)
 
     @property
     def past(self) -> Past:
@@ -204,7 +213,7 @@ class Conversation:
         if self._recording is not None:
             self._recording.hear(samples)
         if not self._user.ear.hear(samples):
-            self._scope.warn("This computer cannot keep up with the microphone; some sound was not heard.")
+            self._scope.warn("This computer cannot keep up with the microphone, so some sound was lost.")
 
     async def caught_up(self) -> None:
         """Wait until everything given to hear() has been listened to."""
@@ -227,7 +236,7 @@ class Conversation:
         self._user_said(record, text)
         self._chronicle.keep_user()
         record.mark("speech_ended", self._scope.clock())
-        self._start(record, request or self._usual, release=self._quiet)
+        self._start(record, request or self._usual, release=self._floor.quiet)
 
     async def respond(self, request: Request | None = None) -> None:
         """Reply now, to what was said last. Cancelled while it waits for that, it has changed nothing."""
@@ -279,22 +288,15 @@ class Conversation:
 
     def commit(self) -> None:
         """What was heard so far is the user's turn."""
-        self._follow(self._user.end("committed"))
+        self._floor.commit()
 
     def clear(self) -> None:
         """Forget what was heard of a turn that has not ended."""
-        if (turn := self._user.drop()) is not None:
-            self._dropped(turn)
+        self._floor.clear()
 
     def cancel(self, why: str) -> None:
         """Stop the reply that is being made or played, or that would be made for words not understood yet."""
-        reply, turn = self._replies.current, self._user.turn
-        if reply is not None and turn is not None and reply.turn == turn.number:
-            self._replies.waste(reply)  # of a turn that goes on, and which it is too early to finish
-        elif reply is not None:
-            self._replies.cancel(why)
-        elif self._settling.pending and self._ended_turn is not None and not self._ended_turn.record.outcome:
-            self._scope.close_record(self._ended_turn.record, "interrupted", why)
+        self._floor.cancel(why)
 
     def played(self, samples: int) -> None:
         """How many samples of the current reply have really been heard so far (24 kHz)."""
@@ -312,103 +314,6 @@ class Conversation:
     def events(self) -> AsyncIterator[Event]:
         """For one consumer, which holds up the reply's sound when it does not read."""
         return aiter(self._scope.outbox)
-
-    # -- whose turn is it? ------------------------------------------------------------------------------------------
-
-    async def _listen(self) -> None:
-        """Frame after frame: what it makes of the user's turn, and what follows from that."""
-        async for frame in self._user.ear.frames():
-            self._follow(self._user.take(frame, self._replies.current))
-
-    def _follow(self, change: TurnChange | None) -> None:
-        match change:
-            case Paused(turn, ask, prepare):
-                self._company.listen(turn)
-                if ask:
-                    self._scope.spawn(self._ask_model(turn))
-                if prepare:
-                    self._prepare(turn)
-            case WentOn(turn):
-                if (reply := self._replies.of(turn.record)) is not None:
-                    self._replies.waste(reply)
-            case Ended(turn):
-                self._ended(turn)
-            case SpokeOver(turn, reply):
-                intrusion = self._user.overheard(turn, reacting=self._reacting(turn, reply))
-                if not self._user.interrupts:
-                    return
-                if (ruling := self._interruptions.ruling(intrusion)) is not None:
-                    self._enforce(ruling, turn, reply)
-
-    async def _ask_model(self, turn: UserTurn) -> None:
-        if await self._user.taking.ask(turn):
-            self._follow(self._user.look_again(turn, self._replies.current))
-
-    @property
-    def _quiet(self) -> bool:
-        """Nobody would be talked over."""
-        return self._user.turn is None or self._user.mode == "manual"
-
-    def _prepare(self, turn: UserTurn) -> None:
-        """Make the reply on speculation, held back until the turn has ended."""
-        if self._errands.question is not None:
-            return  # it may be the yes or no, which nothing is said to
-        allowed = self._settings.turns.speculations
-        if self._user.mode == "automatic" and self._replies.current is None and turn.record.speculations < allowed:
-            turn.record.speculations += 1
-            self._start(turn.record, self._usual, turn=turn, release=False)
-
-    def _ended(self, turn: UserTurn) -> None:
-        if self._replies.current is not None and self._replies.of(turn.record) is None:
-            self._replies.cancel(f"the user's turn: {turn.record.end_of_turn}")
-        self._company.listen(turn)
-        self._prepare(turn)
-        self._ended_turn = turn
-        self._settling.begin(turn)
-        self._tell_state()
-
-    def _dropped(self, turn: UserTurn) -> None:
-        """It was none: a noise, or the client cleared it."""
-        reply = self._replies.current
-        if reply is not None and reply.turn == turn.number:
-            self._replies.waste(reply)
-        elif reply is not None and not self._settling.pending:
-            reply.release()  # it had waited for whoever was speaking
-        self._tell_state()
-        if turn.continues is not None and turn.prefix:  # the part that had been said before stands alone again
-            self._chronicle.put_back(turn.prefix, turn.continues)
-
-    def _reacting(self, turn: UserTurn, reply: Reply) -> bool:
-        """Whether the user interrupts; else the turn that was taken for finished goes on."""
-        earlier = self._ended_turn
-        if earlier is None or earlier.number != reply.turn or self._settling.pending:
-            return True
-        if earlier.speech_ms >= 1000 * self._settings.turns.max_speech_s:
-            return True  # it was cut for its length, and must not grow without end
-        return can_react((turn.onset - earlier.speech_end) / EAR_RATE, reply.played)
-
-    def _enforce(self, ruling: Ruling, turn: UserTurn, reply: Reply) -> None:
-        """Do what speech over a reply was judged to ask for."""
-        asked = self._errands.question is not None and not reply.request.kept
-        if asked and consent(turn.transcript) is not None:
-            self._replies.cancel("the user answered")  # a "yes" that over another reply only says "go on"
-        elif ruling.kind == "backchannel":
-            reply.record.notes.append(f"talked on: {ruling.why}")
-            self.clear()
-            self._scope.outbox.post(ReplyResumed(reply.turn, reply.revision))
-        elif ruling.kind == "continuation" and self._ended_turn is not None:
-            self._withdraw(turn, reply, self._ended_turn)
-        else:
-            self._replies.cancel(f"the user interrupted: {ruling.why}")
-
-    def _withdraw(self, turn: UserTurn, reply: Reply, earlier: UserTurn) -> None:
-        """The reply came too early and never was; the turn goes on as one, in the words of both parts."""
-        self._errands.drop(earlier.number)
-        self._user.taking.habits.cut_in()
-        turn.take_up(earlier)
-        self._chronicle.take_back(earlier.number)
-        reply.record.wasted_tokens += reply.tokens
-        self._replies.finish(reply, "withdrawn", "the user went on")
 
     # -- from a turn to its reply -----------------------------------------------------------------------------------
 
@@ -448,14 +353,16 @@ class Conversation:
         if self._user.mode != "automatic":
             self._chronicle.keep_user()
         elif (reply := self._replies.of(record)) is not None:
-            if self._quiet and not self._settling.pending:  # else someone is speaking again, and the ruling lets it out
+            if (
+                self._floor.quiet and not self._settling.pending
+            ):  # else someone is speaking again, and the ruling lets it out
                 reply.release()
         elif record.outcome:
             pass  # cancelled before it was understood
         elif self._replies.current is not None or self._settling.pending:
             self._scope.close_record(record, "interrupted", "the user went on before it was answered")
         else:
-            self._start(record, self._usual, release=self._quiet)
+            self._start(record, self._usual, release=self._floor.quiet)
 
     def _not_understood(self, turn: UserTurn, trouble: str) -> None:
         """Ask again, once; after that a sentence on the page is enough."""
@@ -465,12 +372,12 @@ class Conversation:
         if record.outcome:
             return
         worth_asking = turn.speech_ms >= WORTH_ASKING_MS and self._user.mode == "automatic" and not self._misheard
-        if worth_asking and self._quiet and self._replies.current is None and not self._settling.pending:
+        if worth_asking and self._floor.quiet and self._replies.current is None and not self._settling.pending:
             self._misheard += 1
             self._replies.start(record, fixed(ASK_AGAIN), release=True)
             return
         if not trouble:
-            self._scope.notice("info", "Parley heard something, but understood no words.")
+            self._scope.notice("info", "Parley heard something, but did not understand any words.")
         self._scope.close_record(record, "not understood", trouble)
 
     def _start(self, record: TurnRecord, request: Request, *, turn: UserTurn | None = None, release: bool) -> None:
@@ -481,7 +388,7 @@ class Conversation:
     @property
     def _silent(self) -> bool:
         """Nobody speaks, and nothing is about to be said."""
-        return self._quiet and self._replies.current is None and not self._settling.pending and not self._ending
+        return self._floor.quiet and self._replies.current is None and not self._settling.pending and not self._ending
 
     # -- what becomes history ---------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Calls of tools, from when the language model asks for one until its result is history: exactly one for each.
+"""Tool calls, from the language model's request until the result is in the history: exactly one result for each.
 
 The owner's tools run here, after a yes where they ask for one; a client's are waited for. Neither waits for ever.
 """
@@ -32,10 +32,10 @@ FILLER_S = 2.5
 """A silence of so long while a tool runs is filled, once."""
 
 DECLINED = "The user did not allow it."
-UNANSWERED = "The user has not said whether it may be done, so it was not done."
+UNANSWERED = "The user has not said whether this is allowed, so it was not done."
 LATE = "It has not answered within {:.0f} seconds."
-BROKEN = "It failed, for a reason that Parley's log tells."
-CALLED_OFF = "The user called it off."
+BROKEN = "It failed; Parley's log has the reason."
+CALLED_OFF = "The user cancelled it."
 LEFT = "The conversation ended before there was a result."
 
 

@@ -36,7 +36,7 @@ class MicrophoneLevel(Event):
     """About ten times a second, for meters."""
 
     peak: float
-    """Largest absolute sample since the last one, 0 to 1."""
+    """Largest absolute sample since the last event, 0 to 1."""
     speech_probability: float
 
 
@@ -116,7 +116,7 @@ class ReplyPaused(Event):
 
 @dataclass(frozen=True, slots=True)
 class ReplyResumed(Event):
-    """It was none: go on where it stopped."""
+    """It was not an interruption: continue where playback stopped."""
 
 
 @dataclass(frozen=True, slots=True)

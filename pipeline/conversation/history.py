@@ -24,7 +24,7 @@ class Entry:
     call_id: str = ""
     """Of the call that a tool's entry answers."""
     speaker: str = USER
-    """Who said what is the user's, as the memory knows them."""
+    """Who said a user's message, by the name in the memory."""
 
     @property
     def message(self) -> Message:

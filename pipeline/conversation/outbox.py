@@ -1,4 +1,4 @@
-"""What leaves a conversation, in order; the one place where messages of a cancelled reply are dropped."""
+"""The messages that leave a conversation, in order; the one place where those of a cancelled reply are dropped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A conversation's dealings with memory: recalling ahead of time, and keeping every turn in order."""
+"""How a conversation uses the memory: it recalls ahead of time, and keeps every turn in order."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class Recollection:
                     return await asyncio.shield(ahead.found)
                 return await self._look(self._memory, query, asker)
         except TimeoutError:
-            self._warn("The memory is taking too long, so this reply is made without it.")
+            self._warn("The memory is taking too long, so this reply does without it.")
             return None
         except EngineError as error:
             self._warn(f"Nothing could be recalled for this turn: {error}")

@@ -125,7 +125,9 @@ class ReplySide:
             if reply is self.current and not reply.released and not reply.request.id:
                 self.waste(reply)  # the turn has not ended: another is made when it has
                 return
-            reply.failure = EngineError("Something went wrong inside Parley; its log says what. Please say it again.")
+            reply.failure = EngineError(
+                "Something went wrong inside Parley; its log has the details. Please say it again."
+            )
             if reply is self.current:
                 self.finish(reply, "failed", str(reply.failure))
         if reply.failure is not None:

@@ -1,4 +1,4 @@
-"""What a reply is to be like."""
+"""What a reply should be like."""
 
 from __future__ import annotations
 

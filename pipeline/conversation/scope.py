@@ -83,4 +83,6 @@ class ConversationScope:
         self._cleaning.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a task of the conversation failed", exc_info=error)
-            self.notice("error", "Something went wrong inside Parley; the log says what. The conversation goes on.")
+            self.notice(
+                "error", "Something went wrong inside Parley; the log has the details. The conversation continues."
+            )

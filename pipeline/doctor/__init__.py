@@ -1,4 +1,4 @@
-"""Is all well? Every stage is really run on something known; what came of it is said in plain words, with its time."""
+"""Does everything work? Runs every stage on something known, and reports the result and the time in plain words."""
 
 from pipeline.doctor.examination import examine
 from pipeline.doctor.finding import WORDS, Begun, Finding, Grade, Step, Working

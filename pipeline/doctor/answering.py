@@ -44,5 +44,5 @@ async def remembering(patient: Patient, tell: Tell) -> Verdict:
     began = patient.clock()
     found = await patient.engines.memory().recall("What did we talk about?", budget_chars=500)
     count = len(found.items)
-    told = {0: "It answers, but remembers nothing about that yet.", 1: "It answered with one memory."}
+    told = {0: "It answers, but does not remember anything about that yet.", 1: "It answered with one memory."}
     return Verdict("good", told.get(count, f"{count} memories matched the question."), patient.clock() - began)

@@ -84,7 +84,7 @@ def judged(hardware: Hardware, choices: list[Chosen], gpu_trouble: str = "") -> 
         name = propose(hardware).profile.name
         choose = f"`python3 main.py --profile {name}`"
         if gpu_trouble:  # all else follows from that
-            return Verdict("bad", f"{here}. {gpu_trouble} Until then choose the profile {name}: {choose}.")
+            return Verdict("bad", f"{here}. {gpu_trouble} Until then, choose the profile {name}: {choose}.")
         advice = f"The profile {name} suits this computer: choose it with {choose}."
         return Verdict("bad", " ".join([f"{here}.", *refusals, advice]))
     if gpu_trouble:
@@ -100,7 +100,7 @@ def judged(hardware: Hardware, choices: list[Chosen], gpu_trouble: str = "") -> 
 def described(hardware: Hardware) -> str:
     cards = [f"{gpu.name} with {gpu.free_bytes / GB:.1f} of {gpu.memory_bytes / GB:.1f} GB free"
              for gpu in hardware.gpus]  # fmt: skip
-    no_card = "an NVIDIA card that cannot be used" if hardware.gpu_trouble else "no NVIDIA card"
+    no_card = "an NVIDIA card that Parley cannot use" if hardware.gpu_trouble else "no NVIDIA card"
     if hardware.apple_silicon:
         no_card = "this Mac’s own GPU"
     return (
@@ -114,11 +114,11 @@ async def fetched(patient: Patient, tell: Tell) -> Verdict:
     if not lacking:
         return Verdict("good", "Everything that the chosen engines need is here.")
     if not patient.suits:
-        return Verdict("skipped", "They are missing, and would not suit this computer anyway: see above.")
+        return Verdict("skipped", "They are missing, but would not suit this computer anyway: see above.")
     names = _listed([f"{choice.label}{_size(choice.model)}" for choice in lacking])
     verb = "is" if len(lacking) == 1 else "are"
     return Verdict("bad", f"{names} {verb} not on this computer yet: `{command(patient.settings)}`, or “This computer” "
-                   "on the setup page, fetches what is missing.")  # fmt: skip
+                   "on the setup page, downloads what is missing.")  # fmt: skip
 
 
 def command(settings: Settings) -> str:

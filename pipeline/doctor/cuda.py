@@ -1,4 +1,4 @@
-"""PyTorch and the graphics card: a card is of use only to a build for CUDA, and to a driver new enough for that."""
+"""PyTorch and the graphics card: using a card needs a build for CUDA, and a driver new enough for it."""
 
 from __future__ import annotations
 
@@ -62,18 +62,18 @@ def trouble(gpu: Gpu, torch: Torch) -> str:
         return ""
     if torch.cuda is None:
         return (
-            f"PyTorch was installed without CUDA, so the {gpu.name} is of no use to it: delete the folder .venv and "
-            "run `python3 setup.py`, which then takes the build for CUDA."
+            f"PyTorch was installed without CUDA, so it cannot use the {gpu.name}: delete the folder .venv and run "
+            "`python3 setup.py`, which then installs the build for CUDA."
         )
     wanted = OLDEST_DRIVER.get(int(torch.cuda.partition(".")[0]), 0)
     driver = gpu.driver.partition(".")[0]
     if driver.isdigit() and int(driver) < wanted:
         return (
             f"NVIDIA’s driver {gpu.driver} is too old for PyTorch’s CUDA {torch.cuda}: update the driver to {wanted} "
-            "or later, and start the computer again."
+            "or later and restart the computer."
         )
     said = f" ({torch.said[:160]})" if torch.said else ""
     return (
-        f"PyTorch does not find the {gpu.name}{said}: start the computer again, and if that does not help, reinstall "
+        f"PyTorch does not find the {gpu.name}{said}: restart the computer, and if that does not help, reinstall "
         "NVIDIA’s driver."
     )

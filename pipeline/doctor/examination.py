@@ -1,4 +1,4 @@
-"""The examination: the engines loaded if need be, then check after check, and what each found."""
+"""The examination: loads the engines if necessary, then runs check after check and reports what each found."""
 
 from __future__ import annotations
 

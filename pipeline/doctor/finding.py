@@ -1,4 +1,4 @@
-"""What the doctor says: that a check has begun, how far it is, and what was found."""
+"""The doctor's messages: that a check has begun, its progress, and what it found."""
 
 from __future__ import annotations
 

@@ -67,8 +67,8 @@ async def understanding(patient: Patient, tell: Tell) -> Verdict:
     patient.understands = share >= WORDS_GOOD
     told = f"{told} in {pace:.2f} of its length"
     if patient.settings.ears.language not in ("en", "auto"):
-        return Verdict("open", f"{told}. The question is English, and the ears are set to another language: talk with "
-                       "them to find out.", seconds, figures)  # fmt: skip
+        return Verdict("open", f"{told}. The question is English, but the ears are set to another language: talk "
+                               "with them to find out.", seconds, figures)  # fmt: skip
     if share < WORDS_BAD:
         return Verdict("bad", f"{told}: choose other ears or a larger model.", seconds, figures)
     if pace > PACE_GOOD:
@@ -111,15 +111,15 @@ async def _judged(patient: Patient, spoken: Samples, ears: SpeechToText) -> Verd
     if patient.settings.ears.engine not in JUDGES:
         why_not = "These ears expect a person’s voice, so this says little about a synthetic one: choose Whisper."
     elif not patient.english:
-        why_not = "The sentence is English, and the ears or the voice are set to another language."
+        why_not = "The sentence is English, but the ears or the voice are set to another language."
     elif not patient.understands:
-        why_not = "The ears did not understand a person either, so this says nothing about the voice."
+        why_not = "The ears did not understand a real person either, so this says nothing about the voice."
     if why_not is not None:
         return Verdict("open", f"{told}. {why_not}", seconds, figures)
     if share < WORDS_BAD:
-        return Verdict("bad", f"{told}, and the same ears understood a person: what the voice makes is not clear "
-                       "speech. Choose another model, precision or recording.", seconds, figures)  # fmt: skip
-    return Verdict("fair", f"{told}: the voice is not always clear. A recording with less noise may help.", seconds,
+        return Verdict("bad", f"{told}, but the same ears understood a real person, so the voice is not clear. "
+                              "Choose another model, precision or recording.", seconds, figures)  # fmt: skip
+    return Verdict("fair", f"{told}, so the voice is not always clear. A recording with less noise may help.", seconds,
                    figures)  # fmt: skip
 
 

@@ -27,14 +27,14 @@ async def microphone(patient: Patient, tell: Tell) -> Verdict:
         async with asyncio.timeout(STALLED_S):
             peak = await _peak(patient.settings.audio.input, tell)
     except TimeoutError:
-        return Verdict("bad", "It opens, but gives no sound: plug it in again, or choose another on the setup page.")
+        return Verdict("bad", "It opens, but delivers no sound: plug it in again, or choose another on the setup page.")
     if peak < QUIET:
         return Verdict("bad", "It is silent: unmute it, or choose another on the setup page.")
     loudness = _decibels(peak)
     figures = {"peak_dbfs": round(loudness, 1)}
     if peak < FAINT:
-        return Verdict("fair", f"It hears no more than a quiet room ({loudness:.0f} dB of full scale): if you spoke, "
-                       "come closer or turn it up.", None, figures)  # fmt: skip
+        return Verdict("fair", f"It hears no more than a quiet room ({loudness:.0f} dB of full scale): if you were "
+                               "speaking, move closer or turn it up.", None, figures)  # fmt: skip
     return Verdict("good", f"It works: at most {loudness:.0f} dB of full scale.", None, figures)
 
 

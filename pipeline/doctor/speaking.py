@@ -51,7 +51,7 @@ async def speaking(patient: Patient, tell: Tell) -> Verdict:
 
     said = await speak(voice, SENTENCE, patient.clock, told)
     if said.sound_s < 0.3:
-        return Verdict("bad", f"It spoke for {said.sound_s:.1f} s only: choose another model or recording.")
+        return Verdict("bad", f"It spoke for only {said.sound_s:.1f} s: choose another model or recording.")
     patient.spoken = soxr.resample(said.sound, MOUTH_RATE, EAR_RATE).astype(np.float32)
     patient.factor = said.factor
     figures = {"first_sound_seconds": round(said.first_s, 3), "real_time_factor": round(said.factor, 3)}
@@ -60,7 +60,7 @@ async def speaking(patient: Patient, tell: Tell) -> Verdict:
         f"the first of it {said.first_s:.2f} s"
     )
     csm = patient.settings.voice.engine == "csm"
-    advice = "The check tries at the end which precision keeps up." if csm else "Choose another voice."
+    advice = "At the end, the check measures which precision keeps up." if csm else "Choose another voice."
     if said.factor > KEEPS_PACE:
         pauses = "it has to pause while it speaks" if said.factor > 1 else "it hardly keeps pace"
         return Verdict("fair", f"{text}: {pauses}. {advice}", said.seconds, figures)
@@ -87,8 +87,8 @@ async def kokoro(patient: Patient, tell: Tell) -> Verdict:
     if said.factor <= KOKORO_PACE:
         return Verdict("good", f"It keeps up here (real-time factor {said.factor:.2f}): for a more natural voice "
                        "choose Kokoro on the setup page, under Engines.", said.seconds, figures)  # fmt: skip
-    return Verdict("good", f"It would not keep up here (real-time factor {said.factor:.2f}): keep the voice that you "
-                   "have.", said.seconds, figures)  # fmt: skip
+    return Verdict("good", f"It would not keep up here (real-time factor {said.factor:.2f}): keep the current voice.",
+                   said.seconds, figures)  # fmt: skip
 
 
 async def precisions(patient: Patient, tell: Tell) -> Verdict:
@@ -114,7 +114,7 @@ async def precisions(patient: Patient, tell: Tell) -> Verdict:
         try:
             await asyncio.to_thread(keep, patient.data, named("voice", "csm", patient.settings.voice.model), factors)
         except OSError as error:
-            return replace(verdict, text=f"{verdict.text} That cannot be kept for “auto” ({error.strerror}).")
+            return replace(verdict, text=f"{verdict.text} This could not be stored for “auto” ({error.strerror}).")
     return verdict
 
 
@@ -132,8 +132,8 @@ def recommended(factors: Mapping[str, float], failed: Mapping[str, str]) -> Verd
         return Verdict("good", f"Real-time factors: {told}. Choose {best}, or “auto”, which now means that.{others}",
                        None, factors)  # fmt: skip
     nearest = min(factors, key=lambda precision: factors[precision])
-    return Verdict("fair", f"Real-time factors: {told}. None keeps up with speech; {nearest} comes nearest. For talk "
-                   f"without pauses choose eSpeak NG.{others}", None, factors)  # fmt: skip
+    return Verdict("fair", f"Real-time factors: {told}. None keeps up with speech; {nearest} comes nearest. For "
+                           f"speech without pauses, choose eSpeak NG.{others}", None, factors)  # fmt: skip
 
 
 async def _factor(precision: str, patient: Patient, tell: Tell) -> tuple[float, str | None]:

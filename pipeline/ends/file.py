@@ -52,7 +52,7 @@ def read_sound(path: Path) -> Samples:
         AudioFileError: it is missing, empty, damaged, too long, or not a recording.
     """
     if path.is_dir():
-        raise AudioFileError(f"{path} is a folder: name a file in it.")
+        raise AudioFileError(f"{path} is a folder: choose a file in it.")
     try:
         with path.open("rb") as file:
             if file.seekable() and path.is_file():
@@ -60,7 +60,7 @@ def read_sound(path: Path) -> Samples:
             with tempfile.TemporaryFile() as whole:
                 while part := file.read(1 << 20):
                     if whole.tell() + len(part) > MOST_PIPED:
-                        raise AudioFileError(f"{path} brings more than a gigabyte: cut it into parts.")
+                        raise AudioFileError(f"{path} is larger than a gigabyte: cut it into parts.")
                     whole.write(part)
                 return _decoded(path, whole)
     except FileNotFoundError as error:
@@ -110,7 +110,7 @@ def check_writable(path: Path) -> None:
         better = path.with_suffix(".wav").name
         raise AudioFileError(f"{path} must end in {', '.join(WRITTEN[:-1])} or {WRITTEN[-1]}: call it {better}.")
     if path.is_dir():
-        raise AudioFileError(f"{path} is a folder: name a file in it.")
+        raise AudioFileError(f"{path} is a folder: choose a file in it.")
     if not path.parent.is_dir():
         raise AudioFileError(f"There is no folder {path.parent} to write {path.name} into.")
     if not os.access(path.parent, os.W_OK):

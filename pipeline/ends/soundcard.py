@@ -64,7 +64,7 @@ class SoundCard:
         """
         lost = await self._until_lost(hear, played, tell)
         while True:
-            tell("warning", f"{lost} Parley goes on as soon as it is back.")
+            tell("warning", f"{lost} Parley continues as soon as it is back.")
             for wait in chain(RETRIES, repeat(RETRIES[-1])):
                 await asyncio.sleep(wait)
                 try:
@@ -89,10 +89,10 @@ class SoundCard:
             ear = _Ear(microphone.rate, hear, loop, lambda: lose("The microphone fell silent."), echo)
             mouth = _Mouth(headset.rate, self._playback, played, loop, echo)
             listening = self._library.listen(
-                microphone, ear.capture, lambda: _on(loop, lose, "The microphone has gone.")
+                microphone, ear.capture, lambda: _on(loop, lose, "The microphone is gone.")
             )
             try:
-                playing = self._library.play(headset, mouth.render, lambda: _on(loop, lose, "The headset has gone."))
+                playing = self._library.play(headset, mouth.render, lambda: _on(loop, lose, "The headset is gone."))
             except SoundCardError:
                 listening.close()
                 raise
@@ -106,7 +106,7 @@ class SoundCard:
         try:
             return EchoCanceller()
         except ImportError:
-            warn("Through loudspeakers Parley may hear itself: use headphones, or run `python3 setup.py` again.")
+            warn("Parley may hear itself through loudspeakers: use headphones, or run `python3 setup.py` again.")
             return None
 
 
@@ -149,7 +149,7 @@ async def levels(microphone: str | None, library: Devices | None = None) -> Asyn
                 except TimeoutError:
                     peak = None
                 if peak is None:
-                    raise SoundCardError("The microphone has gone: plug it in again.")
+                    raise SoundCardError("The microphone is gone: plug it in again.")
                 peaks.append(peak)
                 patience = STALLED
             yield min(1.0, max(peaks))

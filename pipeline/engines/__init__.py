@@ -1,1 +1,1 @@
-"""The engines in force: chosen, started, lent to conversations, replaced."""
+"""The running engines: chosen, started, lent to conversations, replaced."""

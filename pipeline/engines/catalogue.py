@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import cast
@@ -41,17 +40,9 @@ def wanted(stage: str, settings: Settings, data: Path) -> Wanted:
     """
     asked: list[Wanted] = []
 
-    def noted(
-        engine: str,
-        target: str,
-        kwargs: Mapping[str, object] | None = None,
-        *,
-        concurrency: int = 1,
-        errors: tuple[type[Exception], ...] = (),
-        kinds: tuple[type, ...] = (),
-    ) -> Place:
-        asked.append(Wanted(engine, target, kwargs, concurrency, errors, kinds))
-        return asked[-1].made(Worker)
+    def noted(wanted: Wanted) -> Place:
+        asked.append(wanted)
+        return Worker(wanted)
 
     if stage == "turns":
         WorkerTurnModel(noted)

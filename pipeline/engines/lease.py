@@ -1,4 +1,5 @@
-"""Engines as conversations have them: it is known while one is in use, and one that is to go takes no new work."""
+"""Engines on lease to conversations: an engine knows while it is in use, and one that is being replaced takes no new
+work."""
 
 from __future__ import annotations
 

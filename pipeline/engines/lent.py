@@ -1,4 +1,4 @@
-"""The running engines as one of several users has them: the memory is their own, all else is lent to everybody."""
+"""The running engines as one of several users sees them: the memory is their own, everything else is shared."""
 
 from __future__ import annotations
 

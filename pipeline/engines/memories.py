@@ -15,7 +15,7 @@ from typing import Any
 
 from pipeline.engine import EngineError, EngineStatus, Report
 from pipeline.engines.memory import FetchedEmbedder, MemoryPlace, asked, prepare, settle, told
-from pipeline.workers.place import MakePlace, Place
+from pipeline.workers.place import MakePlace, Place, Wanted
 from pipeline.workers.worker import Worker
 from rag import ChromaServer, Memory, MemoryInUse, MemoryVerbs
 from rag.asynchronous import called
@@ -106,7 +106,8 @@ class Memories(MemoryPlace):
 
     def __init__(self, place: MakePlace = Worker) -> None:
         target = f"{__name__}:MemoriesHost"
-        super().__init__(place("memory", target, concurrency=_CALLS_AT_ONCE, errors=(KeyError, ValueError)))
+        wanted = Wanted("memory", target, concurrency=_CALLS_AT_ONCE, errors=(KeyError, ValueError))
+        super().__init__(place(wanted))
 
     async def _load(self) -> str | None:
         lacking: str | None = await asked(self._place, "load")

@@ -17,7 +17,7 @@ from typing import Any
 from config.packages import MINILM
 from pipeline.engine import EngineError, EngineStatus, Progress, Report
 from pipeline.models.fetching import fetched
-from pipeline.workers.place import MakePlace, Place, PlacedEngine, WorkerDied
+from pipeline.workers.place import MakePlace, Place, PlacedEngine, Wanted, WorkerDied
 from pipeline.workers.worker import Worker
 from rag import ChromaServer, Memory, MemoryFault, MemoryVerbs
 from rag.asynchronous import called
@@ -136,15 +136,14 @@ class WorkerMemory(MemoryPlace, MemoryVerbs):
         chroma: ChromaServer | None = None,
         place: MakePlace = Worker,
     ) -> None:
-        super().__init__(
-            place(
-                "memory",
-                f"{__name__}:MemoryHost",
-                {"path": path, "owner": owner, "chroma": chroma},
-                concurrency=_CALLS_AT_ONCE,
-                errors=(KeyError, ValueError),
-            )
+        wanted = Wanted(
+            "memory",
+            f"{__name__}:MemoryHost",
+            {"path": path, "owner": owner, "chroma": chroma},
+            concurrency=_CALLS_AT_ONCE,
+            errors=(KeyError, ValueError),
         )
+        super().__init__(place(wanted))
 
     async def _load(self) -> str | None:
         lacking: str | None = await self._do("warm")

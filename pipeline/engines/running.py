@@ -4,86 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import date
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import cast
 
-from config.engines import CATALOGUE, Stage
+from config.engines import Stage
 from config.settings import Settings
 from pipeline.audio import Samples
 from pipeline.conversation.stages import Stages
-from pipeline.engine import Engine, EngineError, EngineStatus, Report
-from pipeline.engines.catalogue import create
-from pipeline.engines.lease import LeasedEars, LeasedMind, LeasedVoice, Precedence
+from pipeline.engine import Engine, EngineError, EngineStatus
+from pipeline.engines.lease import LeasedEars, LeasedMind, LeasedVoice
 from pipeline.engines.memory import WorkerMemory
+from pipeline.engines.plans import LEASES, OFF, PEER_S, STAND_INS, Planner, SmallModel
 from pipeline.engines.slot import TITLES, EnginePlan, Part, Slot
 from pipeline.speakers.encoder import Direction, WorkerVoiceEncoder
 from pipeline.speakers.people import Heard, People, Person
 from pipeline.tts import ManyVoiced, VoiceChoice
 from pipeline.turns.model import WorkerTurnModel
-from pipeline.turns.vad import VoiceActivity, VoiceActivityLike, load_model
-from pipeline.workers.deployment import Cluster
+from pipeline.turns.vad import VoiceActivity, VoiceActivityLike
 from pipeline.workers.place import MakePlace
-from pipeline.workers.ray import RayPlace
 from pipeline.workers.worker import Worker
-from rag import ChromaServer, MemoryVerbs
+from rag import MemoryVerbs
 
 log = logging.getLogger(__name__)
 
-_LEASES: dict[Stage, Callable[[Any, Precedence], Engine]] = {
-    "ears": LeasedEars,
-    "mind": LeasedMind,
-    "voice": LeasedVoice,
-}
-
-PEER_S = 45.0
-"""For the whole of what a server elsewhere is asked while it is taken into use. One that is well has answered in 35 s,
-of which it may take 30 to load its model."""
-
 AGAIN_S = 15.0
 """After so long, a server elsewhere that was away is asked again."""
-
-OFF = "off"
-"""The engine of a part that is not wanted."""
-
-STAND_INS: dict[Part, str] = {"ears": "pocketsphinx", "mind": "builtin", "voice": "espeak"}
-"""Engines that need nothing but this computer."""
-
-
-class _SmallModel:
-    """A model small enough to run in this process; only loading it is kept off the loop."""
-
-    def __init__(self, engine: str, load: Callable[[], Any]) -> None:
-        self._engine = engine
-        self._load = load
-        self.model: Any = None
-
-    async def start(self, report: Report) -> None:
-        self.model = await asyncio.to_thread(self._load)
-
-    async def stop(self) -> None:
-        """There is nothing to let go of."""
-
-    @property
-    def status(self) -> EngineStatus:
-        return EngineStatus(self._engine, "stopped" if self.model is None else "ready")
-
-
-class _Nothing:
-    """A part that is not wanted."""
-
-    async def start(self, report: Report) -> None:
-        """There is nothing to load."""
-
-    async def stop(self) -> None:
-        """Nor to let go of."""
-
-    @property
-    def status(self) -> EngineStatus:
-        return EngineStatus(OFF, "ready")
 
 
 class Engines:
@@ -104,10 +53,7 @@ class Engines:
         """
         self.people = People(data)
         """Whose voices are known."""
-        self._data = data
-        self._place = place
-        self._precedence = Precedence()
-        self._peer_s = peer_s
+        self._planner = Planner(data, place, peer_s)
         self._again_s = again_s
         self._asking_again: asyncio.Task[None] | None = None
         self._change = asyncio.Event()
@@ -153,7 +99,7 @@ class Engines:
             slot = self._slots[part]
             if slot.status.state != "failed":  # a change has mended it meanwhile
                 return None
-            plan = self._chosen(cast(Stage, part), STAND_INS[part], Settings())
+            plan = self._planner.chosen(cast(Stage, part), STAND_INS[part], Settings())
             other = Slot(part, plan, self._changed, instead_of=slot)
             try:
                 await other.start()
@@ -164,8 +110,7 @@ class Engines:
             finally:
                 if self._slots[part] is not other:
                     await other.stop()
-            label = CATALOGUE[part, plan.engine].label
-            return f"{slot.status.last_error} {label} is used until then."
+            return f"{slot.status.last_error} {plan.label} is used until then."
 
     @asynccontextmanager
     async def resting(self, part: Part) -> AsyncIterator[None]:
@@ -295,7 +240,7 @@ class Engines:
         """
         turns = self._slots["turns"]
         return Stages(
-            vad=partial(VoiceActivity, cast(_SmallModel, self.running("vad")).model),
+            vad=partial(VoiceActivity, cast(SmallModel, self.running("vad")).model),
             ears=cast(LeasedEars, self.running("ears")),
             mind=cast(LeasedMind, self.running("mind")),
             voice=cast(LeasedVoice, self.running("voice")),
@@ -306,7 +251,7 @@ class Engines:
 
     def vad(self) -> VoiceActivityLike:
         """A voice detection of the caller's own. Raises EngineError as `running` does."""
-        return VoiceActivity(cast(_SmallModel, self.running("vad")).model)
+        return VoiceActivity(cast(SmallModel, self.running("vad")).model)
 
     def running(self, part: Part) -> Engine:
         """The engine of a part, whatever the others do.
@@ -339,7 +284,7 @@ class Engines:
 
     def busy(self) -> dict[str, int]:
         """By stage of a conversation, what is being heard, written or spoken just now."""
-        return {stage: self._slots[stage].busy for stage in _LEASES}
+        return {stage: self._slots[stage].busy for stage in LEASES}
 
     def reloading(self) -> dict[str, EngineStatus]:
         """Those that apply() is loading, by part; the old ones run until these are ready."""
@@ -390,51 +335,12 @@ class Engines:
     async def _finished(self, samples: Samples) -> float:
         return await cast(WorkerTurnModel, self.running("turns")).finished(samples)
 
+    def _plans(self, settings: Settings) -> dict[Part, EnginePlan]:
+        return self._planner.plans(settings)
+
     def _changed(self) -> None:
         change, self._change = self._change, asyncio.Event()
         change.set()
-
-    def _plans(self, settings: Settings) -> dict[Part, EnginePlan]:
-        memory, turns = settings.memory, self._place_of("turns", settings)
-        chroma = ChromaServer(memory.chroma_host, memory.chroma_port) if memory.chroma_host else None
-        open_memory = partial(WorkerMemory, self._data / "memory", owner=memory.owner, chroma=chroma, place=self._place)
-        return {
-            "vad": EnginePlan("silero", partial(_SmallModel, "silero", load_model)),
-            "turns": EnginePlan("smart-turn", partial(WorkerTurnModel, turns), made_of=_where("turns", settings),
-                            patience_s=self._peer_s if "turns" in settings.cluster.stages else None),
-            "ears": self._chosen("ears", settings.ears.engine, settings),
-            "mind": self._chosen("mind", settings.mind.engine, settings),
-            "voice": self._chosen("voice", settings.voice.engine, settings),
-            "memory": EnginePlan("memory", open_memory, made_of=(memory.owner, chroma), alone=True,
-                            patience_s=self._peer_s if chroma else None),
-            "speakers": EnginePlan("resemblyzer", partial(WorkerVoiceEncoder, self._place)) if memory.people
-                        else EnginePlan(OFF, _Nothing),
-        }  # fmt: skip
-
-    def _chosen(self, stage: Stage, name: str, settings: Settings) -> EnginePlan:
-        spec = CATALOGUE.get((stage, name))
-        if spec is None:
-            return EnginePlan(name, partial(_refuse, stage, name))
-
-        def leased() -> Engine:
-            place = self._place_of(stage, settings)
-            return _LEASES[stage](create(spec, settings, self._data, place), self._precedence)
-
-        arguments = spec.arguments(settings, self._data)
-        elsewhere = "url" in arguments or stage in settings.cluster.stages
-        patience_s = self._peer_s if elsewhere else None
-        return EnginePlan(name, leased, arguments, _where(stage, settings), patience_s=patience_s)
-
-    def _place_of(self, stage: str, settings: Settings) -> MakePlace:
-        """Here, or in the cluster."""
-        cluster = _where(stage, settings)
-        return self._place if cluster is None else partial(RayPlace, cluster=cluster, stage=stage)
-
-
-def _where(stage: str, settings: Settings) -> Cluster | None:
-    """The cluster that runs a stage; None where it runs here."""
-    chosen = settings.cluster
-    return Cluster(chosen.url, chosen.key.get_secret_value()) if stage in chosen.stages else None
 
 
 async def _wake(slot: Slot) -> None:
@@ -444,8 +350,3 @@ async def _wake(slot: Slot) -> None:
 
 async def _stop(slots: list[Slot]) -> None:
     await asyncio.gather(*(slot.stop() for slot in slots))
-
-
-def _refuse(stage: Stage, name: str) -> NoReturn:
-    known = ", ".join(spec.name for spec in CATALOGUE.values() if spec.stage == stage)
-    raise EngineError(f"There is no engine {name!r} for {TITLES[stage].lower()}: choose one of {known}.")

@@ -1,4 +1,4 @@
-"""A part of the running set of engines: what it is to be, and how far it has come."""
+"""One engine of the running set: what it should be, and how far it has got."""
 
 from __future__ import annotations
 
@@ -43,6 +43,8 @@ class EnginePlan:
     """Whether the old one must be gone before the new one comes, since both would write the same files."""
     patience_s: float | None = field(default=None, compare=False)
     """For a start that depends on a server elsewhere."""
+    label: str = field(default="", compare=False)
+    """What users know it by."""
 
 
 class Slot:
@@ -74,7 +76,7 @@ class Slot:
         except Exception as error:
             if limit.expired():
                 await self.stop()
-                why = f"did not answer completely within {self.plan.patience_s:.0f} s: start it anew, or choose another"
+                why = f"did not answer completely within {self.plan.patience_s:.0f} s: restart it, or choose another"
                 self._failed(f"The server for {TITLES[self.part].lower()} {why}.")
             else:
                 log.exception("%s could not be started", self.plan.engine)

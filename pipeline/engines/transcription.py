@@ -1,4 +1,4 @@
-"""A recording of any length written down, passage by passage, as each is understood."""
+"""Transcribes a recording of any length, passage by passage."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class HeardPassage:
     """How far it has come: a passage's segments, which are none where nothing is said, and the seconds so far."""
 
     seconds: float
@@ -56,7 +56,7 @@ async def transcribed(
     wishes: TranscriptionWishes,
     longest_s: float,
     turn: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
-) -> AsyncGenerator[Heard, None]:
+) -> AsyncGenerator[HeardPassage, None]:
     """What is said in a recording; the last item has its whole length.
 
     Args:
@@ -82,8 +82,8 @@ async def transcribed(
             if not written.text:
                 continue
             told = f"{told} {written.text}"
-            yield Heard(cutter.seconds, tuple(segments(passage, written)), written.language)
-        yield Heard(cutter.seconds)
+            yield HeardPassage(cutter.seconds, tuple(segments(passage, written)), written.language)
+        yield HeardPassage(cutter.seconds)
 
 
 def _cut(cutter: Cutter, file: IO[bytes], longest_s: float) -> Iterator[list[Passage]]:

@@ -1,4 +1,4 @@
-"""An engine tried once: a recording understood, a sentence spoken, and how long it took."""
+"""Tries an engine once: transcribes a recording or speaks a sentence, and measures the time."""
 
 from __future__ import annotations
 

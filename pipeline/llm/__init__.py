@@ -1,4 +1,4 @@
-"""The mind: the Protocol of what answers. One file an engine beside this one."""
+"""The mind, which answers: the Protocol that every engine in this folder implements, one file for each."""
 
 from __future__ import annotations
 
@@ -12,59 +12,62 @@ from pipeline.tools.calls import Tool, ToolCall
 from rag import Recall
 
 USER = "user"
-"""How the memory knows whoever it belongs to; others who speak it knows by their names."""
+"""How the memory refers to its owner; it refers to other speakers by their names."""
 
 
 class PromptTooLong(EngineError):
-    """More than the model reads at once; to ask again is of no use."""
+    """The prompt is longer than the model can read; asking again does not help."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
     role: Literal["user", "assistant", "system", "tool"]
     text: str
-    """For an assistant's message that was interrupted: only what was heard. For a tool's: what it gave back."""
+    """Of an interrupted assistant's message, only what was heard. Of a tool's message, its result."""
     interrupted: bool = False
     calls: tuple[ToolCall, ...] = ()
-    """What the assistant asked to have done."""
+    """The tool calls that the assistant made."""
     call_id: str = ""
-    """Of the call that a tool's message answers."""
+    """The id of the call that a tool's message answers."""
     speaker: str = USER
-    """Who said what is the user's, as the memory knows them."""
+    """Who said a user's message, by the name in the memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """All that a reply is made from; an engine renders it in its own form."""
+    """Everything that a reply is made from; each engine renders it in its own form."""
 
     persona: str
     history: tuple[Message, ...]
-    """This conversation, oldest first; the last message is the user's, and is what is answered."""
+    """This conversation, oldest first; the last message is the user's, which is to be answered."""
     recalled: Recall | None
     """Memories of other conversations: data, never instructions."""
     now: datetime
     temperature: float = 0.7
-    """Of sampling; 0 takes the likeliest token always."""
+    """The temperature of sampling; 0 always takes the likeliest token."""
     max_tokens: int = 300
     """Of the reply."""
     bare: bool = False
-    """Without the time and the memories around what is asked."""
+    """Leave out the time and the memories around the question."""
+    aloud: bool = False
+    """It is spoken while it is being written. A mind that needs longer may begin with a few words (openers.py)."""
     tools: tuple[Tool, ...] = ()
-    """What may be asked for. Engines that know of no tools pass over them."""
+    """The tools that may be called. Engines that do not support tools ignore them."""
     speaker: str = USER
-    """Who is answered, as the memory knows them."""
+    """Who is being answered, by the name in the memory."""
     tool_choice: str = "auto"
     """auto, none, required, or the name of the tool that must be used."""
 
 
 @dataclass(frozen=True, slots=True)
 class Truncated:
-    """The last thing of a reply that had to end at `max_tokens`, in the middle of what it would have said."""
+    """The last item of a reply that was cut off at `max_tokens`."""
 
 
 class LanguageModel(Engine, Protocol):
     def reply(self, prompt: Prompt) -> AsyncGenerator[str | ToolCall | Truncated, None]:
-        """Pieces of text as they are made, then calls of tools. Closing the generator stops the work, at a server too.
+        """Yield pieces of text as they are made, then tool calls. Closing the generator stops the work, including a
+        server's.
 
         Raises EngineError (while iterating).
         """
@@ -72,13 +75,13 @@ class LanguageModel(Engine, Protocol):
 
 @runtime_checkable
 class ReadsAhead(Protocol):
-    """What a mind adds that keeps what it has read of a prompt."""
+    """What a mind implements in addition if it keeps what it has read of a prompt."""
 
     async def read_ahead(self, prompt: Prompt) -> None:
-        """Read all that stands before the user's next words, so that only those are left to read when they come.
+        """Read everything before the user's next words, so that only those remain to be read when they arrive.
 
         Args:
-            prompt: of the reply to come; its history ends before what that will answer.
+            prompt: the prompt of the next reply; its history ends before the message that it will answer.
 
         Raises EngineError.
         """
@@ -86,25 +89,25 @@ class ReadsAhead(Protocol):
 
 @runtime_checkable
 class UsesTools(Protocol):
-    """What a mind adds that can call tools in the form of its own that it was trained for."""
+    """What a mind implements in addition if it can call tools in the format it was trained for."""
 
     @property
     def uses_tools(self) -> bool:
-        """Whether it calls them so well that it is offered the owner's."""
+        """Whether it calls tools well enough to be offered the owner's."""
 
 
 @runtime_checkable
 class Summarises(Protocol):
-    """What a mind adds that can tell what was said in a day."""
+    """What a mind implements in addition if it can summarise a day."""
 
     @property
     def summarises(self) -> bool:
-        """Whether it tells what was said and not what it made up, as the smallest models do."""
+        """Whether it is large enough to tell what was said without making things up."""
 
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """How a server answers, before what it answers."""
+    """The status and type of a server's answer, before its body."""
 
     status: int
     media_type: str
@@ -112,13 +115,14 @@ class Passed:
 
 @runtime_checkable
 class Passing(Protocol):
-    """What a mind adds that has a server behind it."""
+    """What a mind implements in addition if it has a server behind it."""
 
     def passed(self, path: str, request: Mapping[str, object]) -> AsyncGenerator[Passed | bytes, None]:
-        """A client's own request, for the model in use: how the server answers, then its answer as it comes.
+        """Forward a client's own request to the current model: yield how the server answers, then its answer as it
+        arrives.
 
         Args:
-            path: behind /v1, such as "/chat/completions".
+            path: the path after /v1, such as "/chat/completions".
 
         Raises EngineError (while iterating).
         """

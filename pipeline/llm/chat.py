@@ -104,7 +104,7 @@ def fitted(
     """
     most = context - prompt.max_tokens
     if most <= 0:
-        raise EngineError(f"{name} reads and writes {context} tokens: ask for shorter replies.")
+        raise EngineError(f"{name} has room for only {context} tokens: ask for shorter replies.")
     messages = chat(prompt, EVERYTHING)
     tools = _bytes(json.dumps(specified(offered(prompt))))
     if tools + sum(size(message, _bytes) + MOST_FRAME for message in messages) <= most:

@@ -1,4 +1,4 @@
-"""From a name to a language model in this process: fetched, looked at, and loaded, or one sentence why not.
+"""From a name to a language model in this process: it is downloaded, checked and loaded, or refused in one sentence.
 
 Weights are safetensors and nothing else, since a pickle may run anything; code that comes with a model is never run.
 """
@@ -32,7 +32,7 @@ def model_source(model: str) -> str:
     if path.is_dir():
         return str(path.resolve())
     if path.exists() or path.is_absolute() or model.startswith((".", "~")):
-        raise EngineError(f"{path} is no folder: choose a folder with a model, or a name on the hub.")
+        raise EngineError(f"{path} is not a folder: choose a folder with a model, or a name on the hub.")
     return model
 
 
@@ -59,9 +59,9 @@ def check_talks(folder: Path, name: str) -> None:
         kept = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
         json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise EngineError(f"{name} holds no language model ({error}): choose another.") from error
+        raise EngineError(f"{name} is not a language model ({error}): choose another.") from error
     if not (kept.get("chat_template") or any(folder.glob("*chat_template*.j*"))):
-        raise EngineError(f"{name} has no chat template, so it is not made for talk: choose an instruct model.")
+        raise EngineError(f"{name} has no chat template, so it is not made for conversation: choose an instruct model.")
 
 
 def weight_bytes(folder: Path) -> int:
@@ -87,7 +87,9 @@ def load(folder: Path, name: str, device: str) -> tuple[Any, Any]:
     config = _told(name, lambda: AutoConfig.from_pretrained(folder, **own))
     _check_kind(config, name)
     if not weight_bytes(folder):
-        raise EngineError(f"{name} has no weights as safetensors, and others are not loaded: choose another model.")
+        raise EngineError(
+            f"{name} has no weights in safetensors, the only format that is loaded: choose another model."
+        )
     dtype = dtype_for(device)
     parameters = weight_bytes(folder) / (config.dtype.itemsize if config.dtype else 4)
     check_room(name, round(parameters * dtype.itemsize), free_bytes(device), device)
@@ -99,7 +101,7 @@ def load(folder: Path, name: str, device: str) -> tuple[Any, Any]:
         ),
     )
     if missing := sorted(info["missing_keys"]):  # transformers would go on with random ones
-        raise EngineError(f"The weights of {name} are incomplete ({missing[0]} is missing): fetch it again.")
+        raise EngineError(f"The weights of {name} are incomplete ({missing[0]} is missing): download it again.")
     return tokenizer, _told(name, lambda: model.eval().to(device))
 
 
@@ -136,7 +138,7 @@ def _check_kind(config: Any, name: str) -> None:
 
     if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or getattr(config, "is_encoder_decoder", False):
         raise EngineError(
-            f"{name} is a model of another kind ({config.model_type}): choose a language model made for talk."
+            f"{name} is a model of another kind ({config.model_type}): choose a language model made for conversation."
         )
 
 

@@ -70,15 +70,15 @@ def read(file: Path) -> Header:
         size = file.stat().st_size
         with file.open("rb") as content:
             if content.read(4) != b"GGUF":
-                raise EngineError(f"{file.name} is no GGUF file: choose one whose name ends in .gguf.")
+                raise EngineError(f"{file.name} is not a GGUF file: choose one whose name ends in .gguf.")
             with mmap.mmap(content.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 return _header(_Reader(data), file.name, size)
     except OSError as error:
         raise EngineError(f"{file} cannot be read ({error.strerror}): choose another file.") from error
     except (struct.error, _CutShort) as error:
-        raise EngineError(f"{file.name} is cut short in its header: fetch it again.") from error
+        raise EngineError(f"{file.name} is incomplete: download it again.") from error
     except (ValueError, KeyError, ZeroDivisionError) as error:
-        raise EngineError(f"{file.name} is not written as GGUF files are ({error}): fetch it again.") from error
+        raise EngineError(f"{file.name} is not a valid GGUF file ({error}): download it again.") from error
 
 
 class _CutShort(Exception):
@@ -136,7 +136,7 @@ class _Reader:
 def _header(reader: _Reader, name: str, size: int) -> Header:
     version = reader.one("<I")
     if version not in (2, 3):
-        raise EngineError(f"{name} is a GGUF file of version {version}, and 2 and 3 can be read: choose another.")
+        raise EngineError(f"{name} is a GGUF file of version {version}, but Parley reads only 2 and 3: choose another.")
     tensors, pairs = reader.length(), reader.length()
     values: dict[str, Any] = {}
     for _ in range(pairs):

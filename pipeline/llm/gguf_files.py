@@ -26,8 +26,8 @@ def file_of(model: str, report: Report) -> Path:
     sources = fetches("mind", "llama", model)
     if not sources:
         raise EngineError(
-            f"{model!r} is no GGUF file: choose a file on this computer, one at the hub as owner/name/file.gguf, or "
-            "one of Ollama’s as ollama:name."
+            f"{model!r} is not a GGUF file: choose a file on this computer, one from the hub as "
+            "owner/name/file.gguf, or one from Ollama as ollama:name."
         )
     (source,) = sources
     name = source.files[0].name if isinstance(source, Packaged) else source.weights[0]
@@ -51,8 +51,8 @@ def _of_ollama(name: str) -> Path:
         blob.stat()
     except (OSError, ValueError, KeyError, TypeError, StopIteration) as error:
         raise EngineError(
-            f"Ollama has no model {name!r} in {home}: `ollama pull {name}` fetches one."
+            f"Ollama has no model {name!r} in {home}: `ollama pull {name}` downloads it."
             if named
-            else f"{name!r} is no name of Ollama’s: one looks like llama3.2:1b."
+            else f"{name!r} is not one of Ollama’s names: write it like llama3.2:1b."
         ) from error
     return blob

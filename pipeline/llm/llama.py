@@ -32,7 +32,7 @@ from pipeline.llm.placed import PlacedMind
 from pipeline.llm.tool_calls import ToolCalls
 from pipeline.llm.tool_use import offered, specified
 from pipeline.tools.calls import ToolCall
-from pipeline.workers.place import MakePlace
+from pipeline.workers.place import MakePlace, Wanted
 from pipeline.workers.worker import Worker
 
 TALKERS = 2
@@ -100,7 +100,7 @@ class Mind:
             yield piece
         called = calls.finish()
         if reasoned and not said and not called:
-            raise EngineError(f"{self._name} reasoned until its reply was full: choose a model that does not reason.")
+            raise EngineError(f"{self._name} spent its whole reply on reasoning: choose a model that does not reason.")
         yield from called
         if truncated:
             yield Truncated()
@@ -202,7 +202,7 @@ def serve(file: Path, header: Header, context: int, threads: int) -> Served:
         return Served(parameters, key)
     except RuntimeError as error:
         raise EngineError(
-            f"llama.cpp cannot load {file.name}, a model of the kind {header.architecture!r}: choose another."
+            f"llama.cpp cannot load {file.name}, whose architecture is {header.architecture!r}: choose another."
         ) from error
 
 
@@ -221,7 +221,7 @@ def check_processor() -> None:
     known = instructions()
     if known is not None and not known & {"avx2", "neon"}:
         raise EngineError(
-            "llama.cpp needs a processor with AVX2 or NEON, and this one has neither: choose the built-in replies, or "
+            "llama.cpp needs a processor with AVX2 or NEON, but this one has neither: choose the built-in replies, or "
             "a server on another computer."
         )
 
@@ -229,8 +229,10 @@ def check_processor() -> None:
 def check_talks(header: Header, name: str) -> None:
     """Raises EngineError for a model that is not made for talk."""
     if not header.chat_template:
-        kind = f" (it is of the kind {header.architecture!r})" if header.architecture else ""
-        raise EngineError(f"{name} has no chat template, so it is not made for talk{kind}: choose an instruct model.")
+        kind = f" (its architecture is {header.architecture!r})" if header.architecture else ""
+        raise EngineError(
+            f"{name} has no chat template, so it is not made for conversation{kind}: choose an instruct model."
+        )
 
 
 def check_room(header: Header, name: str, context: int, free: int) -> None:
@@ -256,9 +258,8 @@ class Llama(PlacedMind):
             threads: usual_threads() by default.
         """
         arguments = {"model": model, "context": context, "threads": threads}
-        super().__init__(
-            place("llama", f"{__name__}:Mind", arguments, concurrency=4 * TALKERS, errors=(PromptTooLong,))
-        )
+        wanted = Wanted("llama", f"{__name__}:Mind", arguments, concurrency=4 * TALKERS, errors=(PromptTooLong,))
+        super().__init__(place(wanted))
 
     async def read_ahead(self, prompt: Prompt) -> None:
         nothing_said = replace(prompt, history=(*prompt.history, Message("user", "")))

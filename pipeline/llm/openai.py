@@ -122,7 +122,7 @@ class OpenAIChat:
         chosen = next((entry for alike in _ALIKE for entry in models if alike(str(entry["id"]), self._model)), None)
         if self._model and chosen is None:
             offered = ", ".join(str(entry["id"]) for entry in models[:5])
-            raise EngineError(f"The server {url} has no model {self._model!r}; it offers {offered}.")
+            raise EngineError(f"The server {url} has no model {self._model!r}: choose one of {offered}.")
         chosen = chosen or models[0]
         self._model = str(chosen["id"])
         length = chosen.get("max_model_len")
@@ -211,7 +211,7 @@ class OpenAIChat:
             rest = reasoning.finish()
             if reasoned and not said and not rest and not calls:
                 raise EngineError(
-                    f"{self._model} reasoned until its reply was full: choose a model that does not reason, or allow "
+                    f"{self._model} spent its whole reply on reasoning: choose a model that does not reason, or allow "
                     "longer replies."
                 )
         except EngineError as error:

@@ -18,7 +18,7 @@ class PlacedMind(PlacedEngine[Place]):
         self._knows_tools = False
 
     async def start(self, report: Report) -> None:
-        """Load. Raises EngineError with one sentence that says what to do."""
+        """Load the engine. Raises EngineError with one sentence that says what to do."""
         await super().start(report)
         self._parameters = await self._place.call("parameters")
         self._knows_tools = await self._place.call("knows_tools")

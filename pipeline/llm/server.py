@@ -121,10 +121,10 @@ class ChatServer:
             case httpx.TimeoutException():
                 return EngineError(f"The language model's server has said nothing for {self._silence_s:.0f} seconds.")
             case httpx.InvalidURL() | httpx.UnsupportedProtocol():
-                return EngineError(f"{self.url!r} is no address: it should look like http://localhost:11434/v1.")
+                return EngineError(f"{self.url!r} is not an address: it should look like http://localhost:11434/v1.")
             case httpx.HTTPError():
                 return EngineError("The language model's server disconnected in the middle of the reply.")
-        return EngineError(f"What answers at {self.url} does not speak OpenAI's chat API.")
+        return EngineError(f"The server at {self.url} does not speak OpenAI's chat API.")
 
 
 class _Refusal(Exception):

@@ -19,6 +19,7 @@ from pipeline.llm import USER, Message, Prompt, Truncated
 from pipeline.llm.builtin.facts import is_question
 from pipeline.llm.builtin.rules import known, to_go_on
 from pipeline.llm.builtin.turn import Turn
+from pipeline.llm.openers import opened, without_opener
 from pipeline.llm.saying import MOST_WORDS, Saying, Sentences, foreign
 from pipeline.tools.calls import ToolCall
 
@@ -46,7 +47,7 @@ ITSELF = (
 )
 ENGLISH_ONLY = (
     "I am sorry, I am too small to know other languages. Shall we speak English?",
-    "That I do not understand, since I only know English. The setup page has models that know more, under Mind.",
+    "I do not understand that, because I only know English. The setup page has models that know more, under Mind.",
     "My language model is very small and knows only English. Could you say it in English?",
     "Other languages are beyond me. A larger language model knows them.",
     "I only understand English, I am afraid. Would you say that again in English?",
@@ -57,16 +58,16 @@ TO_A_QUESTION = (
     "That is more than I know. A larger language model might help.",
     "I have no good answer to that. What makes you ask?",
     "I am not sure, and I would rather not guess.",
-    "Good question. I wish that I knew.",
-    "That is beyond so small a model as I am.",
+    "Good question. I wish I knew.",
+    "That is beyond a model as small as I am.",
     "I cannot tell. How would you answer it?",
-    "My knowledge ends there, I am afraid.",
+    "That is where my knowledge ends, I am afraid.",
     "I would only be guessing. What is your own idea?",
-    "That I really do not know.",
+    "I really do not know that.",
 )
 TO_A_STATEMENT = (
     "Tell me more about that.",
-    "I see. And how was that for you?",
+    "And how was that for you?",
     "Go on, I am listening.",
     "What happened then?",
     "I am with you. What else?",
@@ -94,6 +95,16 @@ async def reply(
         for piece in re.findall(r"\s*\S+", said):
             yield piece
         return
+    sentences = _chatted(prompt, written)
+    async with aclosing(opened(prompt, sentences) if prompt.aloud else sentences) as pieces:
+        async for piece in pieces:
+            yield piece
+
+
+async def _chatted(
+    prompt: Prompt, written: Callable[[Prompt], AsyncGenerator[str | ToolCall | Truncated, None]]
+) -> AsyncGenerator[str | Truncated, None]:
+    """What the model itself has to say, sentence by sentence."""
     saying = Saying(prompt, [answer for _, answer in EXAMPLES])
     for temperature in (min(prompt.temperature, 0.6), ONCE_MORE):
         told = words = 0
@@ -143,7 +154,9 @@ def asked(prompt: Prompt, temperature: float) -> Prompt:
         message for said, answer in EXAMPLES for message in (Message("user", said), Message("assistant", answer))
     ]
     spoken = [
-        replace(message, interrupted=False, speaker=USER) for message in prompt.history if message.role != "system"
+        replace(without_opener(message), interrupted=False, speaker=USER)
+        for message in prompt.history
+        if message.role != "system"
     ]
     name = Turn(prompt, "").own_name
     persona = (

@@ -19,7 +19,7 @@ from pipeline.llm.contexts import Contexts
 from pipeline.llm.placed import PlacedMind
 from pipeline.llm.reasoning import Reasoning, is_mark, open_mark
 from pipeline.llm.tool_use import offered, specified, told
-from pipeline.workers.place import MakePlace
+from pipeline.workers.place import MakePlace, Wanted
 from pipeline.workers.worker import Worker
 
 CONVERSATIONS = 8
@@ -83,7 +83,7 @@ class Mind:
             yield piece
         rest = reasoning.finish()
         if not said and not rest and reasoning.inside:
-            raise EngineError(f"{self._name} reasoned until its reply was full: choose a model that does not reason.")
+            raise EngineError(f"{self._name} spent its whole reply on reasoning: choose a model that does not reason.")
         yield rest
         if token not in self._ends:
             yield Truncated()
@@ -138,7 +138,9 @@ class Template:
         from jinja2 import TemplateError
 
         if not tokenizer.chat_template:
-            raise EngineError(f"{name} has no chat template, so it is not made for talk: choose an instruct model.")
+            raise EngineError(
+                f"{name} has no chat template, so it is not made for conversation: choose an instruct model."
+            )
         self._tokenizer = tokenizer
         self._knows_system = True
         self.knows_tools = "tools" in str(tokenizer.chat_template)
@@ -221,6 +223,7 @@ class Transformers(PlacedMind):
             device: "cuda", "cpu"; by default the GPU if there is one.
         """
         arguments = {"model": model, "context": context, "device": device}
-        super().__init__(
-            place("transformers", f"{__name__}:Mind", arguments, concurrency=CONVERSATIONS, errors=(PromptTooLong,))
+        wanted = Wanted(
+            "transformers", f"{__name__}:Mind", arguments, concurrency=CONVERSATIONS, errors=(PromptTooLong,)
         )
+        super().__init__(place(wanted))

@@ -29,6 +29,7 @@ from pipeline.llm.checkpoint import ROOM_BESIDE, check_room, positions, weight_b
 from pipeline.llm.openai import OpenAIChat
 from pipeline.llm.tool_parsers import tool_parser
 from pipeline.tools.calls import ToolCall
+from pipeline.workers.place import Wanted
 from pipeline.workers.supervision import Supervision, tied_command
 from pipeline.workers.worker import Worker
 
@@ -103,7 +104,7 @@ class Vllm:
 
     async def _fetched(self, report: Report) -> Path:
         """The model's folder; from the hub it comes with its progress told, which vLLM would keep to itself."""
-        self._fetching = Worker("vLLM", "pipeline.llm.checkpoint:Fetched", {"model": self._model})
+        self._fetching = Worker(Wanted("vLLM", "pipeline.llm.checkpoint:Fetched", {"model": self._model}))
         try:
             await self._fetching.start(lambda progress: report(progress) if progress.share is not None else None)
             return Path(await self._fetching.call("folder"))
@@ -291,8 +292,8 @@ def check_card(gpu: Gpu, model: str, weights: int) -> None:
     if weights * ROOM_BESIDE > have:
         need, left = in_words(round(weights * ROOM_BESIDE)), in_words(round(have))
         raise EngineError(
-            f"{model} needs {need} of the {gpu.name}, and beside CSM, Whisper and other "
-            f"programs {left} are left: choose a smaller model, or end other programs."
+            f"{model} needs {need} of the {gpu.name}, but CSM, Whisper and other programs leave only {left}: choose "
+            "a smaller model, or end other programs."
         )
 
 

@@ -130,7 +130,7 @@ class Downloader:
                     meta = get_hf_file_metadata(hf_hub_url(name, path, revision=info.sha), token=self._token)
                     checksum, size = checksum or meta.etag, size if size is not None else meta.size
                 if not checksum or size is None:
-                    raise DownloadError(f"The hub does not tell the size of {path} in {name}: use another mirror.")
+                    raise DownloadError(f"The hub does not state the size of {path} in {name}: use another mirror.")
                 files.append(_file(name, info.sha or "main", path, size, checksum))
             without_codec = fetch.codec is not None and not self._has_codec(files)
         return [*files, *self._listed(fetch.codec)] if fetch.codec is not None and without_codec else files
@@ -159,8 +159,8 @@ class Downloader:
             if not right(file):
                 file.part.unlink()
                 raise DownloadError(
-                    f"{file.path} of {file.repository} arrived damaged (its checksum is not the hub's): "
-                    "start again to fetch it anew."
+                    f"{file.path} of {file.repository} arrived damaged (its checksum is wrong): start again to "
+                    "download it again."
                 )
             file.part.replace(file.blob)
         _link(file)
@@ -267,8 +267,8 @@ def _check_room(plan: FetchPlan) -> None:
         free = free_disk(folder)
         if need and free < need + SPARE:
             raise DownloadError(
-                f"{in_words(need)} have to be downloaded, but {folder} has {in_words(free)} free: "
-                "free some space, or name another folder in HF_HOME."
+                f"{in_words(need)} have to be downloaded, but {folder} has only {in_words(free)} free: free some "
+                "space, or set HF_HOME to another folder."
             )
 
 

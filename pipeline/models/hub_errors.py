@@ -46,27 +46,29 @@ class explained:
 def explain(error: Exception, name: str, token: str | bool) -> DownloadError:
     hub = constants.ENDPOINT
     if isinstance(error, HFValidationError):
-        return DownloadError(f"{name!r} is no model’s name: it is written owner/name, as in sesame/csm-1b.")
+        return DownloadError(f"{name!r} is not a model’s name: write it as owner/name, as in sesame/csm-1b.")
     if isinstance(error, GatedRepoError):
         if token:
-            message = f"Your account may not have {name} yet: accept its terms at {hub}/{name}, then start again."
+            message = f"Your account has no access to {name} yet: accept its terms at {hub}/{name}, then start again."
         else:
             message = (
-                f"{name} has terms to accept: do that at {hub}/{name}, then make a token that may read at "
+                f"{name} has terms to accept: do that at {hub}/{name}, then create a read token at "
                 f"{hub}/settings/tokens and enter it here."
             )
         return TokenNeeded(message, name)
     if isinstance(error, RepositoryNotFoundError):
         if token and _is_refused(token):
-            return TokenNeeded(f"The token is wrong: make a new one at {hub}/settings/tokens and enter it here.", name)
+            return TokenNeeded(
+                f"The token is wrong: create a new one at {hub}/settings/tokens and enter it here.", name
+            )
         return DownloadError(f"There is no model {name} at {hub}: check its name; a private one needs your token.")
     if isinstance(error, (OfflineModeIsEnabled, LocalEntryNotFoundError)) and constants.HF_HUB_OFFLINE:
         return DownloadError(
-            f"{name} is not on this machine, and HF_HUB_OFFLINE is set: unset it to download the model."
+            f"{name} is not on this computer, and HF_HUB_OFFLINE is set: unset it to download the model."
         )
     status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
     if status in (401, 403):
-        return TokenNeeded(f"The token is wrong: make a new one at {hub}/settings/tokens and enter it here.", name)
+        return TokenNeeded(f"The token is wrong: create a new one at {hub}/settings/tokens and enter it here.", name)
     if status is not None:
         return DownloadError(f"{hub} answered {status} for {name}: try again later; your progress is saved.")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -75,12 +77,12 @@ def explain(error: Exception, name: str, token: str | bool) -> DownloadError:
         return DownloadError(f"{error.filename or constants.HF_HUB_CACHE} cannot be written: change its owner or mode.")
     if isinstance(error, (NotADirectoryError, FileExistsError)):
         return DownloadError(
-            f"{constants.HF_HUB_CACHE} is to hold models, and a part of that path is a file: move the file away, "
-            "or name another folder in HF_HOME."
+            f"{constants.HF_HUB_CACHE} is the folder for models, but a part of that path is a file: move the file "
+            "away, or set HF_HOME to another folder."
         )
     if isinstance(error, (httpx2.HTTPError, LocalEntryNotFoundError)):
         return DownloadError(
-            f"Can’t reach {hub}. Check your internet connection, or name a mirror in HF_ENDPOINT, then try again; "
+            f"Can’t reach {hub}. Check your internet connection, or set HF_ENDPOINT to a mirror, then try again; "
             "your progress is saved."
         )
     return DownloadError(f"{name} couldn’t be downloaded ({error}). Try again; your progress is saved.")

@@ -168,8 +168,9 @@ def _fetch_elsewhere(parcel: Parcel, progress: Watch, why: PackageError) -> None
                 raise PackageError(f"{file.name} is another file where it is published")
         except PackageError as error:
             raise DownloadError(
-                f"Can’t download {parcel.repository} ({why}; {error}). Check your internet connection, or name mirrors "
-                "with `pip config set global.index-url URL` and HF_ENDPOINT, then try again; your progress is saved."
+                f"Can’t download {parcel.repository} ({why}; {error}). Check your internet connection, or set "
+                "mirrors with `pip config set global.index-url URL` and HF_ENDPOINT, then try again; your progress "
+                "is saved."
             ) from error
         target.parent.mkdir(parents=True, exist_ok=True)
         whole.replace(target)

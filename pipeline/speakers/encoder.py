@@ -22,7 +22,7 @@ from pipeline.audio import EAR_RATE, Samples
 from pipeline.engine import Report
 from pipeline.models.fetching import fetched
 from pipeline.turns.model import HOP, WINDOW, mel, mel_filters
-from pipeline.workers.place import MakePlace, Place, PlacedEngine
+from pipeline.workers.place import MakePlace, Place, PlacedEngine, Wanted
 from pipeline.workers.worker import Worker
 
 Direction = NDArray[np.float32]
@@ -180,7 +180,7 @@ class WorkerVoiceEncoder(PlacedEngine[Place]):
     """An engine, and VoiceEncoder's face as a coroutine."""
 
     def __init__(self, place: MakePlace = Worker) -> None:
-        super().__init__(place("resemblyzer", f"{__name__}:load_politely", concurrency=_AT_ONCE))
+        super().__init__(place(Wanted("resemblyzer", f"{__name__}:load_politely", concurrency=_AT_ONCE)))
 
     async def direction(self, sound: Samples) -> Direction | None:
         """Of the voice in 16 kHz sound of one speaker; None for silence. Raises EngineError."""

@@ -1,4 +1,4 @@
-"""Speech to text: the Protocol. One file an engine beside this one."""
+"""Speech to text: the Protocol that every engine in this folder implements, one file for each."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ from pipeline.engine import Engine, EngineError
 @dataclass(frozen=True, slots=True)
 class Transcript:
     text: str
-    """All that was understood so far, in natural spelling, stripped; empty when nothing was understood."""
+    """Everything understood so far, in natural spelling, stripped; empty if nothing was understood."""
     stable: int = 0
-    """How many leading characters of `text` will hardly change any more; all of it in a final transcript."""
+    """How many leading characters of `text` will probably not change any more; in a final transcript, all of them."""
 
 
 class Hearing(Protocol):
     """One turn of one speaker being listened to."""
 
     async def feed(self, samples: Samples) -> Transcript | None:
-        """Take 16 kHz samples; give the new partial transcript when it has changed."""
+        """Take 16 kHz samples; return the new partial transcript if it has changed."""
 
     async def finish(self) -> Transcript:
-        """Everything fed so far, final. Speech may go on: feed() and finish() again continue the same turn."""
+        """The final transcript of everything fed so far. Speech may continue: further feed() and finish() calls
+        continue the same turn."""
 
     async def close(self) -> None:
-        """The turn is over or dropped; free what it held. Safe to call twice."""
+        """The turn is over or dropped: release its resources. Safe to call twice."""
 
 
 class SpeechToText(Engine, Protocol):
@@ -37,49 +38,49 @@ class SpeechToText(Engine, Protocol):
 @dataclass(frozen=True, slots=True)
 class Word:
     text: str
-    """With its punctuation."""
+    """The word, with its punctuation."""
     start: float
     end: float
-    """Seconds, from the beginning of the sound."""
+    """Seconds from the beginning of the sound."""
 
 
 @dataclass(frozen=True, slots=True)
 class TranscriptionWishes:
-    """How a recording is to be written down."""
+    """How a recording should be transcribed."""
 
     language: str | None = None
-    """ISO 639-1; None is found out."""
+    """ISO 639-1; if None, the language is detected."""
     before: str = ""
-    """Words that come before: of the recording, or such as are likely to be said."""
+    """Words that come before the recording, or that are likely to be said in it."""
     translate: bool = False
     """Into English."""
     temperature: float = 0.0
-    """Of sampling; 0 takes the likeliest words."""
+    """The temperature of sampling; 0 takes the likeliest words."""
 
 
 class CannotFulfil(EngineError):
-    """These ears cannot do what is wished; one sentence that says which can."""
+    """These ears cannot do what was requested; the message is one sentence that names ears that can."""
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A passage of a recording, written down."""
+    """The transcript of a passage of a recording."""
 
     text: str
     words: tuple[Word, ...] = ()
     language: str | None = None
     log_probability: float = 0.0
-    """Mean of a token's."""
+    """The mean over its tokens."""
     no_speech: float = 0.0
-    """The probability that nothing is said."""
+    """The probability that the passage contains no speech."""
 
 
 @runtime_checkable
 class WritingDown(Protocol):
-    """What ears add that know when each word was said."""
+    """What ears implement in addition if they know when each word was said."""
 
     async def write_down(self, sound: Samples, wishes: TranscriptionWishes) -> Written:
-        """Up to 30 s of a recording, 16 kHz. Turns of a talk go first.
+        """Transcribe up to 30 s of a recording, 16 kHz. Turns of a conversation take precedence.
 
         Raises:
             CannotFulfil, and EngineError where the engine failed.

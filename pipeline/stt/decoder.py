@@ -27,7 +27,7 @@ from pipeline.audio import EAR_RATE, Samples
 from pipeline.engine import EngineError, Progress, Report
 from pipeline.models.fetching import fetched
 from pipeline.stt import CannotFulfil, TranscriptionWishes, Word, Written
-from pipeline.stt.plausible import WORDS_A_SECOND, WORDS_AT_ONCE, in_words, invented, loops, repeats, too_many
+from pipeline.stt.plausible import WORDS_A_SECOND, WORDS_AT_ONCE, invented, loops, repeats, too_many, words_of
 from pipeline.stt.together import Features, Together
 from pipeline.stt.word_times import ends_of, spoken_parts
 
@@ -101,7 +101,8 @@ class Decoder:
         self._model = _load(model, device, compute_type, report)
         if language not in ("auto", "en") and not self._model.model.is_multilingual:
             raise EngineError(
-                f"The Whisper model {model} knows English only: choose English, or a model without “.en” in its name."
+                f"The Whisper model {model} understands only English: choose English, or a model without “.en” in "
+                "its name."
             )
         if language != "auto" and language not in self._model.supported_languages:
             raise EngineError(f"Whisper does not know the language {language!r}: choose another, or “auto”.")
@@ -157,7 +158,7 @@ class Decoder:
         model = self._model
         if not model.model.is_multilingual and (wishes.translate or wishes.language not in (None, "en")):
             raise CannotFulfil(
-                "This Whisper model knows English only: choose one without “.en” in its name on the setup page."
+                "This Whisper model understands only English: choose one without “.en” in its name on the setup page."
             )
         if wishes.language is not None and wishes.language not in model.supported_languages:
             raise CannotFulfil(f"Whisper does not know the language {wishes.language!r}: give a code such as en or de.")
@@ -179,7 +180,7 @@ class Decoder:
                 if not answer.loop:
                     yield answer
                     return
-                if answer.text and any(in_words(answer.text) == in_words(other.text) for other in looped):
+                if answer.text and any(words_of(answer.text) == words_of(other.text) for other in looped):
                     yield replace(answer, loop=False)
                     return
                 looped.append(answer)
@@ -274,7 +275,7 @@ def _load(model: str, device: str, compute_type: str, report: Report) -> Any:
 
     folder = Path(model).expanduser()
     if folder.is_file():
-        raise EngineError(f"{folder} is a file, and Whisper is a folder: choose the folder that holds model.bin.")
+        raise EngineError(f"{folder} is a file: choose the folder that contains Whisper’s model.bin.")
     if not folder.is_dir():
         if is_path(model):
             raise EngineError(f"There is no folder {folder}: correct the path of the Whisper model.")
@@ -289,11 +290,13 @@ def _load(model: str, device: str, compute_type: str, report: Report) -> Any:
         compute_type = "int8"  # a quarter less time than float32, which a file in float16 becomes on a processor
     if missing := [name for name in ("model.bin", "config.json", "tokenizer.json") if not (folder / name).is_file()]:
         raise EngineError(
-            f"The folder {folder} holds no Whisper in CTranslate2's form ({missing[0]} is missing): "
+            f"The folder {folder} does not contain a Whisper model in CTranslate2's format ({missing[0]} is missing): "
             "choose another, or convert it with ct2-transformers-converter."
         )
     try:
         return WhisperModel(str(folder), device=device, compute_type=compute_type, cpu_threads=THREADS)
     except (OSError, ValueError, RuntimeError) as error:
         why = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise EngineError(f"The folder {folder} holds no Whisper that can be loaded ({why}).") from error
+        raise EngineError(
+            f"The folder {folder} does not contain a Whisper model that can be loaded ({why})."
+        ) from error

@@ -32,12 +32,12 @@ def loops(text: str) -> bool:
 
 def repeats(text: str) -> bool:
     """Whether SAME_WORDS words come twice, which may be right."""
-    words = in_words(text)
+    words = words_of(text)
     runs = [tuple(words[at : at + SAME_WORDS]) for at in range(len(words) - SAME_WORDS + 1)]
     return len(set(runs)) < len(runs)
 
 
-def in_words(text: str) -> list[str]:
+def words_of(text: str) -> list[str]:
     return re.findall(r"[\w']+", text.lower())
 
 

@@ -22,7 +22,7 @@ from pipeline.audio import EAR_RATE, Samples
 from pipeline.audio.pcm import to_pcm16
 from pipeline.engine import EngineError, Report
 from pipeline.stt.ears import WorkerEars
-from pipeline.workers.place import MakePlace, WorkerDied
+from pipeline.workers.place import MakePlace, Wanted, WorkerDied
 from pipeline.workers.worker import Worker
 
 _DECODERS = 6
@@ -88,7 +88,7 @@ class Decoders:
 
     def open(self, turn: int) -> None:
         if len(self._turns) == _DECODERS:
-            raise EngineError("PocketSphinx is listening to too many people: wait until one has finished.")
+            raise EngineError("PocketSphinx is listening to too many people: wait until one of them has finished.")
         self._turns[turn] = _Utterance(self._free.pop() if self._free else self._decoder())
 
     def feed(self, turn: int, samples: Samples) -> tuple[str, int] | None:
@@ -121,7 +121,8 @@ class PocketSphinx(WorkerEars):
 
     def __init__(self, language: str = "en", *, place: MakePlace = Worker) -> None:
         self._language = language
-        super().__init__(lambda: place("pocketsphinx", f"{__name__}:Decoders"), most=os.cpu_count() or 1, busy=_BUSY)
+        wanted = Wanted("pocketsphinx", f"{__name__}:Decoders")
+        super().__init__(lambda: place(wanted), most=os.cpu_count() or 1, busy=_BUSY)
 
     async def start(self, report: Report) -> None:
         if self._language not in ("en", "auto"):

@@ -25,7 +25,7 @@ from pipeline.audio import EAR_RATE, Samples
 from pipeline.engine import EngineError
 from pipeline.stt import CannotFulfil, Transcript, TranscriptionWishes, Word, Written
 from pipeline.stt.decoder import Decoded
-from pipeline.workers.place import MakePlace, Place, PlacedEngine, WorkerDied
+from pipeline.workers.place import MakePlace, Place, PlacedEngine, Wanted, WorkerDied
 from pipeline.workers.worker import Worker
 
 KINDS = (Decoded, Written, Word, TranscriptionWishes)
@@ -259,9 +259,8 @@ class Whisper(PlacedEngine[Place]):
             "compute_type": compute_type,
             "shortest_s": shortest_s,
         }
-        super().__init__(
-            place("Whisper", "pipeline.stt.decoder:Decoder", arguments, errors=(CannotFulfil,), kinds=KINDS)
-        )
+        wanted = Wanted("Whisper", "pipeline.stt.decoder:Decoder", arguments, errors=(CannotFulfil,), kinds=KINDS)
+        super().__init__(place(wanted))
         self._decodings = Decodings(self._place)
 
     def listen(self) -> WhisperHearing:

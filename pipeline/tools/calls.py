@@ -1,4 +1,4 @@
-"""What a language model asks to have done, in place of text."""
+"""A language model's request to run a tool, instead of text."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any
 class Tool:
     name: str
     description: str = ""
-    """For the language model: what it does, and when it is of use."""
+    """For the language model: what the tool does, and when it is useful."""
     parameters: Mapping[str, Any] = field(default_factory=dict)
-    """A JSON Schema of its arguments."""
+    """The JSON Schema of its arguments."""
     own: bool = False
-    """Parley runs it itself; the others are run by whoever reads the conversation's events."""
+    """Whether Parley runs it itself; otherwise, whoever reads the conversation's events runs it."""
 
     @property
     def size(self) -> int:

@@ -22,7 +22,7 @@ def checked(call: ToolCall, tools: Sequence[Tool]) -> ToolCall:
     tool = tool or next((each for each in tools if _plain(each.name) == _plain(call.name)), None)
     if tool is None:
         there_are = ", ".join(each.name for each in tools)
-        raise BadCall(f"There is no tool {call.name[:40]!r}; there are: {there_are}.")
+        raise BadCall(f"There is no tool {call.name[:40]!r}: call one of {there_are}.")
     arguments = loaded(call.arguments or "{}")
     if isinstance(arguments, str):  # JSON within JSON
         arguments = loaded(arguments)

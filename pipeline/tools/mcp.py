@@ -111,14 +111,14 @@ class McpServer:
 
         await self.tried()
         if self._client is None:
-            raise ToolFailed(self.error or f"{self.settings.name} is not there.")
+            raise ToolFailed(self.error or f"{self.settings.name} is not running.")
         try:
             result = await self._client.call_tool(name, dict(arguments))
         except MCPError as error:
             if error.error.code == CONNECTION_CLOSED:
                 self._lost()
                 too_much = self._allowance.exceeded
-                why = self._too_much() if too_much else f"{self.settings.name} ended before it had answered."
+                why = self._too_much() if too_much else f"{self.settings.name} ended before it answered."
                 raise ToolFailed(why) from error
             raise ToolFailed(_sentence(str(error))) from error
         except (RuntimeError, ValueError) as error:  # what came is not what the tool has promised
@@ -132,7 +132,7 @@ class McpServer:
         return text
 
     def _too_much(self) -> str:
-        return f"{self.settings.name} sent more than {MOST >> 20} MB at once, and was not heard out."
+        return f"{self.settings.name} sent more than {MOST >> 20} MB at once, so its answer was dropped."
 
     def _lost(self) -> None:
         """The connection is gone: whoever calls next waits for another."""
@@ -162,7 +162,7 @@ class McpServer:
                 self.error = str(error)
             except Exception:
                 logging.getLogger(__name__).exception("an MCP server could not be used")
-                self.error = "Something went wrong inside Parley; its log says what."
+                self.error = "Something went wrong inside Parley; its log has the details."
             if self._stop.is_set():
                 return
             if was_ready:  # who calls it now waits until it is there again
@@ -276,9 +276,9 @@ class McpServer:
                     return f"{name} cannot be started ({cause.strerror})."
         for cause in _leaves(error):
             if isinstance(cause, MCPError) and cause.code != CONNECTION_CLOSED:
-                return f"{name} does not speak MCP as it should ({_sentence(str(cause))})."
+                return f"{name} does not speak MCP correctly ({_sentence(str(cause))})."
             if isinstance(cause, ValueError):  # pydantic's, whose words are for programmers
-                return f"{name} does not speak MCP as it should: what it says of its tools is not as promised."
+                return f"{name} does not speak MCP correctly: its list of tools does not follow the protocol."
         if said := words.last:
             return f"{name} ended at once and said: {said}"
         return f"{name} ended before it was ready: is it an MCP server?"

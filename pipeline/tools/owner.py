@@ -76,7 +76,7 @@ class OwnerTools:
     async def call(self, call: ToolCall, conversation: str) -> str:
         offered = next((each for each in self.offered() if each.tool.name == call.name), None)
         if offered is None or offered.permission == "off":
-            raise ToolFailed("This tool is not there any more.")
+            raise ToolFailed("This tool no longer exists.")
         given = json.loads(call.arguments)
         if isinstance(offered.source, Builtin):
             return await offered.source.run(given, conversation)

@@ -10,4 +10,4 @@ def bounded(text: str, most: int = LONGEST) -> str:
     """Its beginning, and a sentence that says so, where it is longer."""
     if len(text) <= most:
         return text
-    return f"{text[:most]}… (This is only the beginning: there were {len(text):,} characters.)"
+    return f"{text[:most]}… (Only the beginning is shown: there were {len(text):,} characters.)"

@@ -1,4 +1,4 @@
-"""What Parley can do by itself besides speaking: the owner's tools, beside those that a client brings."""
+"""What Parley can do besides speaking: the owner's tools, as opposed to those of a client."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from typing import Protocol
 from pipeline.tools.calls import Tool, ToolCall
 
 ROOM = 8000
-"""Characters of all tools together, as JSON, which each prompt begins with: some 2000 tokens. What is beyond is left
-out, the last ones first."""
+"""Characters of all tools together, as JSON at the beginning of each prompt: about 2000 tokens. Beyond this, the last
+ones are left out."""
 
 
 class ToolFailed(Exception):
-    """A call came to nothing: one sentence for the language model."""
+    """A call failed; the message is one sentence for the language model."""
 
 
 class Toolbox(Protocol):
     def tools(self) -> tuple[Tool, ...]:
-        """What may be called just now, each of another name."""
+        """The tools that may be called now, each with its own name."""
 
     def asks(self, name: str) -> bool:
         """Whether the user is asked before each call of that tool."""
 
     async def call(self, call: ToolCall, conversation: str) -> str:
-        """Do it, for a conversation of that name; what came of it, for the language model. Raises ToolFailed."""
+        """Run it, for the conversation of that name; returns the result for the language model. Raises ToolFailed."""
 
 
 class Empty:

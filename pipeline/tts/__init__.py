@@ -1,4 +1,4 @@
-"""Text to speech: the Protocol. One file an engine beside this one."""
+"""Text to speech: the Protocol that every engine in this folder implements, one file for each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.engine import Engine
 
 @dataclass(frozen=True, slots=True)
 class WordTime:
-    """Where a word of the text is spoken: its characters' span, and the sample (24 kHz) at which it begins."""
+    """Where a word of the text is spoken: the span of its characters, and the sample (24 kHz) at which it begins."""
 
     start: int
     end: int
@@ -25,17 +25,17 @@ class Spoken:
     samples: Samples
     """24 kHz."""
     words: tuple[WordTime, ...] = ()
-    """Words that begin in or before these samples, counted from the start of the spoken text; none if unknown."""
+    """The words that begin in or before these samples, counted from the start of the spoken text; empty if unknown."""
 
 
 class Speaker(Protocol):
     """The voice within one conversation; it may keep what was said as its context."""
 
     def speak(self, text: str) -> AsyncGenerator[Spoken, None]:
-        """Sound as it is made. Closing the generator stops the work. Raises EngineError (while iterating)."""
+        """Yield sound as it is made. Closing the generator stops the work. Raises EngineError (while iterating)."""
 
     async def user_said(self, text: str, samples: Samples) -> None:
-        """What the user said (16 kHz), for a voice that speaks in its context; the others ignore it."""
+        """What the user said (16 kHz), for voices that use it as context; others ignore it."""
 
     async def close(self) -> None: ...
 
@@ -46,10 +46,10 @@ class TextToSpeech(Engine, Protocol):
 
 @runtime_checkable
 class ContextualSpeaker(Protocol):
-    """What a speaker adds that keeps what it said as its context."""
+    """What a speaker implements in addition if it keeps what it said as its context."""
 
     async def reply_heard(self, samples: int) -> None:
-        """A reply is over: of its sound so many samples (24 kHz) were heard, and the rest is to be forgotten."""
+        """A reply is over: only this many samples (24 kHz) of it were heard; forget the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,33 +57,33 @@ class VoiceChoice:
     """A voice to choose."""
 
     name: str
-    """What the settings' voice.name takes."""
+    """The value for voice.name in the settings."""
     label: str
     """For people."""
 
 
 SPEECH: tuple[type, ...] = (Spoken, WordTime, VoiceChoice)
-"""What engines of this stage give."""
+"""The dataclasses that engines of this stage return."""
 
 
 @runtime_checkable
 class ManyVoiced(Protocol):
-    """What an engine adds that has voices to choose from."""
+    """What an engine implements in addition if it has voices to choose from."""
 
     async def voices(self) -> list[VoiceChoice]:
         """Raises EngineError."""
 
     def speaker_of(self, voice: str) -> Speaker:
-        """One that speaks with this voice, by its name in `voices`, in place of the settings'."""
+        """A speaker with this voice, by its name in `voices`, instead of the one in the settings."""
 
 
 @runtime_checkable
 class Imitating(Protocol):
-    """What an engine adds that speaks as a recording does."""
+    """What an engine implements in addition if it can imitate recordings."""
 
     def speaker_like(self, references: Sequence[tuple[Path, str]]) -> Speaker:
-        """One that speaks as these recordings do, in place of the settings'.
+        """A speaker that imitates these recordings, instead of those in the settings.
 
         Args:
-            references: each recording's file, and what is said in it.
+            references: the file of each recording, and its transcript.
         """

@@ -15,7 +15,7 @@ from pipeline.audio import Samples
 from pipeline.engine import EngineError, Report
 from pipeline.tts import SPEECH, Spoken
 from pipeline.tts.unbroken import unbroken
-from pipeline.workers.place import ChangeablePlace, MakePlace, Place, PlacedEngine, Seat
+from pipeline.workers.place import ChangeablePlace, MakePlace, Place, PlacedEngine, Seat, Wanted
 from pipeline.workers.worker import Worker
 
 MADE_BY = "pipeline.tts.csm_talks:Synthesizer"
@@ -43,7 +43,7 @@ class CsmSpeaker:
         await self._remember("user_said", text, samples)
 
     async def reply_heard(self, samples: int) -> None:
-        """A reply is over: of its sound so many samples (24 kHz) were heard, and the rest is to be forgotten."""
+        """A reply is over: only this many samples (24 kHz) of it were heard; forget the rest."""
         await self._remember("said", samples)
 
     async def close(self) -> None:
@@ -54,7 +54,7 @@ class CsmSpeaker:
         try:
             await self._seat.call(method, *args)
         except EngineError as error:
-            log.warning("The voice goes on without this turn in mind: %s", error)
+            log.warning("The voice continues without this turn as context: %s", error)
 
 
 class Csm(PlacedEngine[Place]):
@@ -90,7 +90,8 @@ class Csm(PlacedEngine[Place]):
             "device": device,
             "adapter": adapter,
         }
-        super().__init__(place("CSM", MADE_BY, arguments, concurrency=THREADS, kinds=SPEECH))
+        wanted = Wanted("CSM", MADE_BY, arguments, concurrency=THREADS, kinds=SPEECH)
+        super().__init__(place(wanted))
 
     async def start(self, report: Report) -> None:
         self._check(self._references)
@@ -132,4 +133,4 @@ def _files(folder: Path, references: Sequence[tuple[str, str]]) -> list[tuple[st
 def check_name(folder: Path, name: str) -> None:
     """Raises EngineError for what is not the bare name of a file in this folder."""
     if Path(name).name != name or not (folder / name).resolve().is_relative_to(folder.resolve()):
-        raise EngineError(f"{name!r} is no file name: put the recording into {folder} and give its name there.")
+        raise EngineError(f"{name!r} is not a file name: put the recording into {folder} and give its name there.")

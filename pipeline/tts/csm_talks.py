@@ -252,7 +252,7 @@ def load(model: str, precision: str, device: str | None = None, on_processor: st
 
     "auto" is `on_processor` on a processor and on a Mac's GPU (by MLX), and bfloat16 on an NVIDIA GPU.
 
-    adapter: the folder of a voice that was learnt (docs/TRAINING.md), if there is one.
+    adapter: the folder of adapter of a trained voice (docs/TRAINING.md), if there is one.
     """
     import torch
 
@@ -286,7 +286,9 @@ def _reference(path: Path, text: str) -> Segment:
     with _told(f"The voice's recording {path.name} cannot be used: "):
         audio = as_mono(*read_recording(path))
         if not text.strip():
-            raise EngineError(f"Write what is said in the voice's recording {path.name}: CSM needs its words.")
+            raise EngineError(
+                f"Write down what is said in the voice's recording {path.name}: CSM needs its transcript."
+            )
         speakable(text)
         return Segment(text, PARLEY, audio, SAMPLE_RATE)
 

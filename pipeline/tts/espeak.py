@@ -30,7 +30,7 @@ from pipeline.audio.pcm import from_pcm16
 from pipeline.engine import EngineError, Report
 from pipeline.tts import SPEECH, Spoken, VoiceChoice, WordTime
 from pipeline.tts.unbroken import unbroken
-from pipeline.workers.place import MakePlace, Place, PlacedEngine
+from pipeline.workers.place import MakePlace, Place, PlacedEngine, Wanted
 from pipeline.workers.worker import Worker
 
 DEFAULT_VOICE = "en-us"
@@ -106,11 +106,13 @@ def loaded_library(output: int) -> tuple[ctypes.CDLL, int]:
 
     data = espeakng_loader.get_data_path()
     if len(os.fsencode(data)) >= _LONGEST_PATH:
-        raise EngineError(f"espeak takes paths below {_LONGEST_PATH} bytes: move Parley to a folder nearer the root.")
+        raise EngineError(
+            f"eSpeak accepts only paths shorter than {_LONGEST_PATH} bytes: move Parley to a folder nearer the root."
+        )
     library = ctypes.CDLL(espeakng_loader.get_library_path())
     rate: int = library.espeak_Initialize(output, _BUFFER_MS, os.fsencode(data), _INITIALIZE_DONT_EXIT)
     if rate <= 0:
-        raise EngineError(f"espeak cannot read its data in {data}: reinstall the package espeakng-loader.")
+        raise EngineError(f"eSpeak cannot read its data in {data}: reinstall the package espeakng-loader.")
     library.espeak_ListVoices.restype = ctypes.POINTER(ctypes.POINTER(_Voice))
     return library, rate
 
@@ -177,10 +179,10 @@ class Synthesizer:
         listed = listed_voices(self._library)
         variants = {file.name for file in (self._data / "voices" / "!v").iterdir()}
         if code not in listed or (plus and variant not in variants):
-            raise EngineError(f"espeak has no voice {name!r}: choose one of its list, for example {DEFAULT_VOICE!r}.")
+            raise EngineError(f"eSpeak has no voice {name!r}: choose one of its list, for example {DEFAULT_VOICE!r}.")
         identifier = listed[code].identifier + (plus + variant).encode()
         if self._library.espeak_SetVoiceByName(identifier) != 0:
-            raise EngineError(f"espeak cannot load its voice {name!r}: reinstall the package espeakng-loader.")
+            raise EngineError(f"eSpeak cannot load its voice {name!r}: reinstall the package espeakng-loader.")
         for parameter, value in self._parameters:
             self._library.espeak_SetParameter(parameter, value, 0)
         self._chosen = name
@@ -204,7 +206,7 @@ class Synthesizer:
                 return
             self._library.espeak_SetSynthCallback(callback)
             failed = self._library.espeak_Synth(utf8, size, 0, _POS_CHARACTER, 0, _CHARS_UTF8 | _ENDPAUSE, None, None)
-        blocks.put(EngineError(f"espeak could not say this (its error {failed}).") if failed else None)
+        blocks.put(EngineError(f"eSpeak could not say this (its error {failed}).") if failed else None)
 
 
 def at_mouth_rate(text: str, blocks: Iterable[Block], rate: int) -> Iterator[Spoken]:
@@ -285,7 +287,8 @@ class Espeak(PlacedEngine[Place]):
             volume: 0 to 1.
         """
         settings = {"voice": voice, "words_per_minute": words_per_minute, "pitch": pitch, "volume": volume}
-        super().__init__(place("espeak", f"{__name__}:Synthesizer", settings, concurrency=_CONVERSATIONS, kinds=SPEECH))
+        wanted = Wanted("espeak", f"{__name__}:Synthesizer", settings, concurrency=_CONVERSATIONS, kinds=SPEECH)
+        super().__init__(place(wanted))
 
     def speaker(self) -> EspeakSpeaker:
         return EspeakSpeaker(self._place)

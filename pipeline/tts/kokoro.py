@@ -16,7 +16,7 @@ from pipeline.engine import EngineError, Progress, Report
 from pipeline.models.fetching import fetched
 from pipeline.tts import SPEECH, VoiceChoice
 from pipeline.tts.neural import CONVERSATIONS, NeuralSpeaker, NeuralSynthesizer, session
-from pipeline.workers.place import MakePlace, Place, PlacedEngine
+from pipeline.workers.place import MakePlace, Place, PlacedEngine, Wanted
 from pipeline.workers.worker import Worker
 
 DEFAULT_VOICE = "af_heart"
@@ -106,7 +106,8 @@ class Kokoro(PlacedEngine[Place]):
             volume: 0 to 1.
         """
         settings = {"voice": voice, "speed": speed, "volume": volume}
-        super().__init__(place("Kokoro", f"{__name__}:Synthesizer", settings, concurrency=CONVERSATIONS, kinds=SPEECH))
+        wanted = Wanted("Kokoro", f"{__name__}:Synthesizer", settings, concurrency=CONVERSATIONS, kinds=SPEECH)
+        super().__init__(place(wanted))
 
     def speaker(self) -> NeuralSpeaker:
         return NeuralSpeaker(self._place)

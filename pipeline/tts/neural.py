@@ -120,7 +120,7 @@ def session(file: Path) -> Any:
         return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own classes have no other one in common
         line = next(iter(str(error).splitlines()), "")[:200]
-        raise EngineError(f"{file} holds no voice that can be loaded ({line}): fetch it again.") from error
+        raise EngineError(f"{file} does not contain a voice that can be loaded ({line}): download it again.") from error
 
 
 def shaped(sound: Samples, mark: str) -> tuple[Samples, tuple[int, int]]:

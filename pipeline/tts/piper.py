@@ -19,7 +19,7 @@ from pipeline.engine import EngineError, Progress, Report
 from pipeline.models.fetching import fetched
 from pipeline.tts import SPEECH
 from pipeline.tts.neural import CONVERSATIONS, NeuralSpeaker, NeuralSynthesizer, session
-from pipeline.workers.place import MakePlace, Place, PlacedEngine
+from pipeline.workers.place import MakePlace, Place, PlacedEngine, Wanted
 from pipeline.workers.worker import Worker
 
 _BEGIN, _PAD, _END = "^", "_", "$"
@@ -43,7 +43,7 @@ class Synthesizer(NeuralSynthesizer):
             language = str(about["espeak"]["voice"])
             speakers = int(about.get("num_speakers", 1))
         except (KeyError, TypeError, ValueError) as error:
-            raise EngineError(f"{file}.json does not describe a voice of Piper’s: fetch it again.") from error
+            raise EngineError(f"{file}.json does not describe a Piper voice: download it again.") from error
         self._speaker = {"sid": np.zeros(1, np.int64)} if speakers > 1 else {}
         self._network = session(file)
         super().__init__(language, speed, volume)
@@ -75,7 +75,9 @@ def _about(file: Path) -> Any:
     try:
         return json.loads(Path(f"{file}.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise EngineError(f"{file}.json cannot be read: a voice of Piper’s has one beside its .onnx file.") from error
+        raise EngineError(
+            f"{file}.json cannot be read: a Piper voice needs this file next to its .onnx file."
+        ) from error
 
 
 class Piper(PlacedEngine[Place]):
@@ -91,7 +93,8 @@ class Piper(PlacedEngine[Place]):
             volume: 0 to 1.
         """
         settings = {"model": model, "speed": speed, "volume": volume}
-        super().__init__(place("Piper", f"{__name__}:Synthesizer", settings, concurrency=CONVERSATIONS, kinds=SPEECH))
+        wanted = Wanted("Piper", f"{__name__}:Synthesizer", settings, concurrency=CONVERSATIONS, kinds=SPEECH)
+        super().__init__(place(wanted))
 
     def speaker(self) -> NeuralSpeaker:
         return NeuralSpeaker(self._place)

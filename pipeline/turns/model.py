@@ -17,7 +17,7 @@ from config.packages import SMART_TURN
 from pipeline.audio import EAR_RATE, Samples
 from pipeline.engine import Report
 from pipeline.models.fetching import fetched
-from pipeline.workers.place import MakePlace, Place, PlacedEngine
+from pipeline.workers.place import MakePlace, Place, PlacedEngine, Wanted
 from pipeline.workers.worker import Worker
 
 SECONDS = 8
@@ -92,7 +92,7 @@ class WorkerTurnModel(PlacedEngine[Place]):
     """An engine, and TurnModel's face as a coroutine."""
 
     def __init__(self, place: MakePlace = Worker) -> None:
-        super().__init__(place("smart-turn", f"{__name__}:load", concurrency=_AT_ONCE))
+        super().__init__(place(Wanted("smart-turn", f"{__name__}:load", concurrency=_AT_ONCE)))
 
     async def finished(self, sound: Samples) -> float:
         """The probability that the speaker of these 16 kHz samples had finished. Raises EngineError."""

@@ -56,7 +56,7 @@ def load_model() -> InferenceSession:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own classes share no other base
         raise EngineError(
-            f"Silero's voice detection model cannot be opened ({path}): reinstall the package silero-vad."
+            f"Silero's voice activity model cannot be opened ({path}): reinstall the package silero-vad."
         ) from error
 
 
@@ -81,7 +81,7 @@ class VoiceActivity:
         if frame.shape != (FRAME,):
             raise ValueError(f"voice activity is judged on {FRAME} samples at a time, not on shape {frame.shape}")
         if not np.isfinite(frame).all():
-            raise ValueError("the sound holds values that are no numbers")
+            raise ValueError("the sound contains values that are not numbers")
         window = np.concatenate([self._context, frame.astype(np.float32, copy=False)])
         verdict, self._state = self._model.run(
             None, {"input": window[np.newaxis], "state": self._state, "sr": self._rate}

@@ -68,7 +68,7 @@ class Socket(Line):
         return self._ended
 
     def death(self) -> WorkerDied:
-        return WorkerDied(f"{self._engine} in the cluster went away in the middle of its work.")
+        return WorkerDied(f"{self._engine} in the cluster disappeared while it was working.")
 
     def write(self, kind: str, number: int, *details: object) -> None:
         self._outgoing.put_nowait(self._wire.encoded((kind, number, *details)))
@@ -159,15 +159,15 @@ class Deployment:
         where = f"the cluster at {self.cluster}"
         if about["protocol"] != PROTOCOL:
             raise EngineError(
-                f"Another version of Parley runs in {where} (protocol {about['protocol']} there, {PROTOCOL} here): "
+                f"Another version of Parley runs on {where} (protocol {about['protocol']} there, {PROTOCOL} here): "
                 "deploy this version there, or update this one."
             )
         if about["target"] != self._wanted.target:
             raise EngineError(
-                f"In {where} runs {about['engine']}, and the settings ask for {self._wanted.engine}: choose "
+                f"{where} runs {about['engine']}, but the settings ask for {self._wanted.engine}: choose "
                 f"{about['engine']}, or deploy {self._wanted.engine} there."
             )
-        for name, ours in (self._wanted.kwargs or {}).items():
+        for name, ours in self._wanted.kwargs.items():
             theirs = about["settings"].get(name)
             if not _agree(ours, theirs):
                 raise EngineError(
@@ -183,8 +183,8 @@ class Deployment:
             yield
         except TimeoutError as error:
             raise NoReplica(
-                f"{where} has no replica of {engine} that is free: wait a moment, deploy it there, or have more "
-                "of them (docs/SCALING.md)."
+                f"{where} has no free replica of {engine}: wait a moment, deploy it there, or add replicas "
+                "(docs/SCALING.md)."
             ) from error
         except InvalidStatus as error:
             code = error.response.status_code

@@ -1,14 +1,15 @@
-"""Where an engine computes: in a worker process here (worker.py), or elsewhere. It is given its place and asks no more.
+"""Where an engine computes: in a worker process on this machine (worker.py), or elsewhere. The engine is given its
+place, and needs to know nothing else about it:
 
-def __init__(self, model: str, *, place: MakePlace = Worker) -> None:
-    super().__init__(place("espeak", "pipeline.tts.espeak:Synthesizer", {"voice": "en-gb"}))
+    def __init__(self, model: str, *, place: MakePlace = Worker) -> None:
+        super().__init__(place(Wanted("espeak", "pipeline.tts.espeak:Synthesizer", {"voice": "en-gb"})))
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from pipeline.cleanup import uninterrupted
@@ -90,47 +91,24 @@ class ChangeablePlace(Place, Protocol):
         """Call the engine's `become`; after a restart too it is made with these. Raises as call() does."""
 
 
-class MakePlace(Protocol):
-    def __call__(
-        self,
-        engine: str,
-        target: str,
-        kwargs: Mapping[str, object] | None = None,
-        *,
-        concurrency: int = 1,
-        errors: tuple[type[Exception], ...] = (),
-        kinds: tuple[type, ...] = (),
-    ) -> Place:
-        """
-        Args:
-            engine: its name in the catalogue and in sentences.
-            target: "module:attribute" of what makes the engine in that place: attribute(report, **kwargs).
-            concurrency: how many calls the engine takes at once, each in a thread; further ones wait their turn.
-            errors: the engine's own exceptions, raised here again as what they are, made from their text.
-            kinds: the dataclasses that it takes and gives, for places that are reached by a network.
-        """
-
-
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """A place that is yet to be made: an engine, as its face asks for it."""
 
     engine: str
+    """Its name in the catalogue and in sentences."""
     target: str
-    kwargs: Mapping[str, object] | None = None
+    """ "module:attribute" of what makes the engine in that place: attribute(report, **kwargs)."""
+    kwargs: Mapping[str, object] = field(default_factory=dict)
     concurrency: int = 1
+    """How many calls the engine takes at once, each in a thread; further ones wait their turn."""
     errors: tuple[type[Exception], ...] = ()
+    """The engine's own exceptions, raised here again as what they are, made from their text."""
     kinds: tuple[type, ...] = ()
+    """The dataclasses that it takes and gives, for places that are reached by a network."""
 
-    def made(self, place: MakePlace) -> Place:
-        return place(
-            self.engine,
-            self.target,
-            self.kwargs,
-            concurrency=self.concurrency,
-            errors=self.errors,
-            kinds=self.kinds,
-        )
+
+MakePlace = Callable[[Wanted], Place]
 
 
 P = TypeVar("P", bound=Engine)

@@ -11,7 +11,7 @@ is away, the status says so, and it is asked again and again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from typing import Any
 
@@ -35,35 +35,28 @@ class RayPlace(Asking):
 
     def __init__(
         self,
-        engine: str,
-        target: str,
-        kwargs: Mapping[str, object] | None = None,
+        wanted: Wanted,
         *,
-        concurrency: int = 1,
-        errors: tuple[type[Exception], ...] = (),
-        kinds: tuple[type, ...] = (),
         cluster: Cluster,
         stage: str,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         open_s: float = OPEN_S,
         look_s: float = LOOK_S,
     ) -> None:
-        """As MakePlace has it. The engine must have been deployed with what it is asked for with here, but for
-        `concurrency`, which is settled there.
-
+        """
         Args:
+            wanted: the engine must have been deployed with the same, but for `concurrency`, which is settled there.
             cluster, stage: where it is, and its name there.
             sleep: for the waits between the questions to a cluster that is away.
             open_s: how long a free replica may take to be found.
             look_s: after so long without a reason it is looked whether the cluster is there.
         """
-        self._engine = engine
-        self._errors = KnownErrors(engine, errors)
-        wanted = Wanted(engine, target, kwargs, concurrency, errors, kinds)
+        self._engine = wanted.engine
+        self._errors = KnownErrors(wanted.engine, wanted.errors)
         self._deployment = Deployment(cluster, stage, wanted, open_s)
         self._look_s = look_s
         self._supervision = Supervision(BACK_OFF_S, sleep=sleep)
-        self._standing = Standing(engine)
+        self._standing = Standing(wanted.engine)
         self._turn = self._standing.turn
         self._doubted = asyncio.Event()
         """Set when there is reason to look whether the cluster is there."""
@@ -77,7 +70,7 @@ class RayPlace(Asking):
     async def start(self, report: Report) -> None:
         """Find it in the cluster. Raises EngineError in one sentence; it is not tried again until the next start()."""
         if self._life is not None:
-            raise EngineError(f"{self._engine} has been started already.")
+            raise EngineError(f"{self._engine} has already been started.")
         self._standing.report = report
         self._turn("loading")
         report(Progress(f"asking the cluster at {self._deployment.cluster} for {self._engine}"))
@@ -128,7 +121,7 @@ class RayPlace(Asking):
             except Raised as raised:
                 raise self._errors.translated(raised, "failed") from None
             except WireError as error:
-                raise EngineError(f"{self._engine} in the cluster cannot be asked that: {error}") from error
+                raise EngineError(f"{self._engine} in the cluster cannot do that: {error}") from error
             except WorkerDied:
                 self._doubted.set()
                 raise

@@ -33,9 +33,9 @@ class Replica:
             "protocol": PROTOCOL,
             "engine": wanted.engine,
             "target": wanted.target,
-            "settings": dict(wanted.kwargs or {}),
+            "settings": dict(wanted.kwargs),
         }
-        self._worker: Place = wanted.made(Worker)
+        self._worker: Place = Worker(wanted)
 
     async def start(self) -> None:
         """Load the engine. Raises EngineError."""

@@ -44,7 +44,7 @@ class Wire:
         text = json.dumps(self._plain(value, arrays), separators=(",", ":")).encode()
         message = b"".join([_LENGTH.pack(len(text)), text, *arrays])
         if len(message) > LARGEST:
-            raise WireError(f"{len(message) >> 20} MB are too much for one message.")
+            raise WireError(f"{len(message) >> 20} MB are too many for one message.")
         return message
 
     def decoded(self, message: bytes) -> Any:

@@ -1,6 +1,6 @@
 """An engine in a process of its own, a Place: the event loop never waits for it, and its crash is not Parley's.
 
-    worker = Worker("espeak", "pipeline.tts.espeak:Synthesizer", {"voice": "en-gb"})
+    worker = Worker(Wanted("espeak", "pipeline.tts.espeak:Synthesizer", {"voice": "en-gb"}))
     await worker.start(report)
     async for block in worker.stream("speak", "Hello."): ...
 
@@ -19,8 +19,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -28,7 +29,7 @@ from config.hardware import resident
 from config.places import ROOT
 from pipeline.engine import EngineError, EngineState, EngineStatus, Report
 from pipeline.workers.line import Asking, KnownErrors, Line, Raised
-from pipeline.workers.place import NumberedSeat, WorkerDied
+from pipeline.workers.place import NumberedSeat, Wanted, WorkerDied
 from pipeline.workers.process import HEADER
 from pipeline.workers.standing import Standing
 from pipeline.workers.supervision import Heartbeat, Supervision, tied_command
@@ -151,29 +152,24 @@ class Worker(Asking):
 
     def __init__(
         self,
-        engine: str,
-        target: str,
-        kwargs: Mapping[str, object] | None = None,
+        wanted: Wanted,
         *,
-        concurrency: int = 1,
-        errors: tuple[type[Exception], ...] = (),
-        kinds: tuple[type, ...] = (),
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
         heartbeat: Heartbeat = HEARTBEAT,
     ) -> None:
-        """As MakePlace has it; `sleep` and `clock`, in seconds, are for the waits between restarts.
+        """Args: sleep, clock: in seconds, for the waits between restarts.
 
-        It needs no `kinds`, since pickle takes whatever there is. It is not watched while it loads: a library that
-        comes from a slow disk keeps Python's lock for long.
+        It needs no `kinds`, since pickle takes whatever there is. The process is not watched while it loads: a library
+        that comes from a slow disk keeps Python's lock for long.
         """
-        self._engine = engine
-        self._target, self._kwargs, self._concurrency = target, dict(kwargs or {}), concurrency
-        self._errors = KnownErrors(engine, errors)
+        self._engine = wanted.engine
+        self._wanted = wanted
+        self._errors = KnownErrors(wanted.engine, wanted.errors)
         self._seats = count()
         self._supervision = Supervision(BACK_OFF_S, sleep=sleep, clock=clock)
         self._heartbeat = heartbeat
-        self._standing = Standing(engine)
+        self._standing = Standing(wanted.engine)
         self._turn = self._standing.turn
         self._child: _Child | None = None
         self._life: asyncio.Task[None] | None = None
@@ -196,7 +192,7 @@ class Worker(Asking):
             EngineError: it could not be loaded, in one sentence. It is not tried again until the next start().
         """
         if self._life is not None:
-            raise EngineError(f"{self._engine} has been started already.")
+            raise EngineError(f"{self._engine} has already been started.")
         self._standing.report = report
         loaded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._turn("loading")
@@ -231,7 +227,7 @@ class Worker(Asking):
     async def change(self, **kwargs: object) -> None:
         """Call the engine's `become`; after a restart too it is made with these. Raises as call() does."""
         await self.call("become", **kwargs)
-        self._kwargs |= kwargs
+        self._wanted = replace(self._wanted, kwargs={**self._wanted.kwargs, **kwargs})
 
     async def replies(self, *request: Any) -> AsyncGenerator[tuple[str, Any], None]:
         async with aclosing(self._alive().request(*request)) as replies:
@@ -296,7 +292,8 @@ class Worker(Asking):
     async def _load_child(self) -> None:
         self._child = child = await _Child.spawn(self._engine)
         try:
-            making = child.request("load", self._target, self._kwargs, self._concurrency)
+            wanted = self._wanted
+            making = child.request("load", wanted.target, dict(wanted.kwargs), wanted.concurrency)
             async with aclosing(making) as replies:
                 async for kind, progress in replies:
                     if kind == "item":

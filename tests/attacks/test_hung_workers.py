@@ -101,7 +101,7 @@ def test_a_reply_does_not_wait_for_a_memory_that_never_answers() -> None:
     scene.reply("It is noon.")
     told = scene.play(until=10.0)
     assert told.outcomes == ["completed"]
-    assert "The memory is taking too long, so this reply is made without it." in told.notices
+    assert "The memory is taking too long, so this reply does without it." in told.notices
 
 
 async def until(true: Callable[[], bool]) -> None:

@@ -14,6 +14,7 @@ from config import Settings, SettingsStore
 from config.engines import Stage
 from pipeline.engine import EngineError
 from pipeline.engines.lease import LeasedMind
+from pipeline.engines.plans import Planner
 from pipeline.engines.running import Engines
 from pipeline.engines.slot import EnginePlan
 from pipeline.llm.openai import OpenAIChat
@@ -57,15 +58,15 @@ async def silent() -> AsyncIterator[str]:
 @pytest.fixture
 def mind_of_a_server(script: Script, monkeypatch: pytest.MonkeyPatch) -> Script:
     """All scripted, but for the mind "openai"."""
-    scripted = Engines._chosen
+    scripted = Planner.chosen
 
-    def chosen(engines: Engines, stage: Stage, name: str, settings: Settings) -> EnginePlan:
+    def chosen(planner: Planner, stage: Stage, name: str, settings: Settings) -> EnginePlan:
         if name != "openai":
-            return scripted(engines, stage, name, settings)
+            return scripted(planner, stage, name, settings)
         url = settings.mind.url
-        return EnginePlan(name, lambda: LeasedMind(OpenAIChat(url, "")), made_of=url, patience_s=engines._peer_s)
+        return EnginePlan(name, lambda: LeasedMind(OpenAIChat(url, "")), made_of=url, patience_s=planner._peer_s)
 
-    monkeypatch.setattr(Engines, "_chosen", chosen)
+    monkeypatch.setattr(Planner, "chosen", chosen)
     return script
 
 

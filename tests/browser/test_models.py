@@ -110,7 +110,7 @@ def test_a_model_is_put_to_use_while_one_talks(launch: Launch, open_page: Opener
     model.fill(OWN)
     model.blur()
     error.get_by_role("button", name=f"Download {OWN}").click()
-    expect(page.locator("#download-line")).to_contain_text("is no model’s name")
+    expect(page.locator("#download-line")).to_contain_text("is not a model’s name")
     expect(page.locator("[data-health='ears whisper']")).to_contain_text("Ready")
     change(page, ears={"engine": "pocketsphinx", "model": ""})
 

@@ -192,7 +192,7 @@ def test_paused_killed_and_resumed(launch: Launch, open_page: Callable[..., Page
     expect(page.locator("#work-line")).to_have_text("Training…")
     expect(page.locator("#work-figures")).to_contain_text(A_STEP_IS_KEPT)
     os.kill(trainer().pid, signal.SIGKILL)
-    expect(page.locator("#work-line")).to_contain_text("ended from outside")
+    expect(page.locator("#work-line")).to_contain_text("Another program ended")
     page.reload()
     page.get_by_role("button", name="Continue after step").click()
     expect(page.locator("#work-line")).to_have_text("Training…")

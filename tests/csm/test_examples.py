@@ -200,7 +200,7 @@ def test_a_conversation_with_files_and_plain_text(workplace: Path) -> None:
         ({"role": "assistant", "content": "Hi."}, InvalidSpeaker, "A role is a speaker's number"),
         ({"content": "Hi."}, InvalidSpeaker, "not None"),
         ({"role": "0", "content": [{"type": "audio", "path": "missing.wav"}]}, InvalidAudio, "missing.wav is not"),
-        ({"role": "0", "content": [{"type": "audio", "audio": np.ones(9)}]}, InvalidText, "has audio already"),
+        ({"role": "0", "content": [{"type": "audio", "audio": np.ones(9)}]}, InvalidText, "already has audio"),
         ({"role": "0", "content": [{"type": "audio", "audio": np.ones(9)}] * 2}, InvalidAudio, "one recording, not 2"),
     ],
 )

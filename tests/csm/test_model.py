@@ -33,7 +33,11 @@ def greedy(model: Csm, prompts: list[Tensor], count: int) -> Tensor:
     return torch.stack([engine.next_frame(0.0, 1).clone() for _ in range(count)], dim=1)
 
 
-@pytest.mark.parametrize(("config", "count"), [(TINY, 40), (FEW_LAYERS, 4)], ids=["tiny", "full layer shapes"])
+@pytest.mark.parametrize(
+    ("config", "count"),
+    [(TINY, 40), pytest.param(FEW_LAYERS, 4, marks=pytest.mark.slow)],
+    ids=["tiny", "full layer shapes"],
+)
 def test_greedy_frames_equal_the_reference_in_a_batch_of_unequal_lengths(config: CsmConfig, count: int) -> None:
     model = make_model(config)
     prompts = [prompt(config, 1, words=9), prompt(config, 2, words=3, frames=25), prompt(config, 3, words=1)]

@@ -115,7 +115,7 @@ def test_text_without_a_word_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["[0]Hello from Sesame.", " [12] Hello."])
 def test_a_speaker_in_the_text_is_told_to_be_an_argument(text: str) -> None:
-    with pytest.raises(InvalidText, match=r"give speaker=(0|12), and the words alone"):
+    with pytest.raises(InvalidText, match=r"pass speaker=(0|12), and only the words as text"):
         speakable(text)
 
 

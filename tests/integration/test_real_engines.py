@@ -175,9 +175,9 @@ def test_what_cannot_be_loaded_is_one_sentence_and_the_old_choice_goes_on(
     llama, whisper, voice = (str(machine.repositories[name]) for name in (tiny.LLAMA, tiny.WHISPER, tiny.CSM))
     bad = [
         ("ears", "whisper", str(file), "is a file"),
-        ("ears", "whisper", llama, "holds no Whisper"),
+        ("ears", "whisper", llama, "does not contain a Whisper model"),
         ("ears", "whisper", "nobody/nothing", "not on this computer"),
-        ("mind", "vllm", str(file), "is no folder"),
+        ("mind", "vllm", str(file), "is not a folder"),
         ("mind", "vllm", "nobody/nothing", "not on this computer"),
         ("voice", "csm", str(file), "found none"),
         ("voice", "csm", llama, "found tensors named"),
@@ -185,7 +185,7 @@ def test_what_cannot_be_loaded_is_one_sentence_and_the_old_choice_goes_on(
         ("voice", "csm", tiny.TUNED, "not on this computer"),
     ]
     if PYTHON.exists():
-        bad.append(("mind", "vllm", voice, "holds no language model"))
+        bad.append(("mind", "vllm", voice, "is not a language model"))
     with started(tmp_path / "data") as product:
         product.wait_until()
         before = product.health()["engines"]

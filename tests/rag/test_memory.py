@@ -236,11 +236,11 @@ def test_said_over_and_over(tmp_path: Path, memory: Memory) -> None:
     """Kept each time, indexed once: a million of them cost no recall."""
     file = tmp_path / "turns.jsonl"
     same = {"speaker": "Ann", "text": "Yes, I took my pills.", "at": MAY.isoformat(), "conversation": "c"}
-    file.write_text(f"{json.dumps(same)}\n" * 20_000, encoding="utf-8")
+    file.write_text(f"{json.dumps(same)}\n" * 5_000, encoding="utf-8")
     memory.remember("Ann", "My bicycle is red.", conversation="once")
-    assert memory.import_(file) == 20_000
+    assert memory.import_(file) == 5_000
     memory.settle()
-    assert memory.size().turns == 20_001 and memory.size().waiting == 0
+    assert memory.size().turns == 5_001 and memory.size().waiting == 0
     vectors = memory._indexer._vectors
     assert vectors is not None and vectors.count() == 3  # said first, and said again after itself
     assert [item.text for item in memory.recall("Did Ann take her pills?").items].count(same["text"]) == 1
@@ -250,7 +250,7 @@ def test_said_over_and_over(tmp_path: Path, memory: Memory) -> None:
         assert memory.forget(id=oldest.id) == 1  # the next one takes its place
     assert not {turn.id for turn in memory.search("pills")} & {oldest.id}
     assert memory.search("pills") and memory.recall("Did Ann take her pills?")
-    assert memory.forget(conversation="c") == 19_998
+    assert memory.forget(conversation="c") == 4_998
     assert same["text"] not in memory.recall("Did Ann take her pills?").text
     assert memory.size().turns == 1 and memory.size().disk_bytes < large / 3
 

@@ -101,6 +101,16 @@ def test_nothing_when_nothing_fits(memory: Memory, question: str) -> None:
     assert not recall and recall.text == ""
 
 
+def test_what_is_ones_own_need_not_be_asked_for_in_its_words(tmp_path: Path, model: SentenceEmbedder) -> None:
+    """The general question is as near to what was said."""
+    with Memory(tmp_path, embedder=model) as memory:
+        memory.remember("Ann", "I've decided, I'm going to hand the shop over to Margit in the autumn")
+        memory.remember("Ann", "the pump has had it, three hundred and eighty euros with fitting")
+        memory.settle()
+        assert memory.recall("Who will take over my business?", asker="Ann").items
+        assert not memory.recall("Who takes over a business?", asker="Ann").items
+
+
 def test_a_longer_budget_only_adds(memory: Memory) -> None:
     short = memory.recall("Tell me about Clara and the car", budget_chars=120)
     long = memory.recall("Tell me about Clara and the car", budget_chars=1200)

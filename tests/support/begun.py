@@ -1,4 +1,4 @@
-"""Engines that are used while they still load."""
+"""Engines that tests start: one for a test, or one that the tests of a module share."""
 
 from __future__ import annotations
 
@@ -7,9 +7,24 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
+import pytest
+
 from pipeline.engine import Engine
 
 E = TypeVar("E", bound=Engine)
+
+IN_ONE_LOOP = pytest.mark.asyncio(loop_scope="module")
+"""A test with an engine that the module's tests share."""
+
+
+@asynccontextmanager
+async def started(engine: E) -> AsyncIterator[E]:
+    """Loaded; at the end of the block it is stopped."""
+    await engine.start(lambda progress: None)
+    try:
+        yield engine
+    finally:
+        await engine.stop()
 
 
 @asynccontextmanager

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlparse
@@ -165,7 +166,7 @@ def serve(repositories: Mapping[str, Path]) -> Iterator[Hub]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     hub.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:
         yield hub
@@ -178,10 +179,15 @@ def serve(repositories: Mapping[str, Path]) -> Iterator[Hub]:
 
 def digest(file: Path) -> str:
     """As the hub names a file: sha256 of a large one, git's sha1 of any other."""
+    stat = file.stat()
+    return _digest(file, stat.st_size, stat.st_mtime_ns, git=stat.st_size < LARGE)
+
+
+@lru_cache
+def _digest(file: Path, size: int, changed: int, *, git: bool) -> str:
+    """A real hub knows it, too, and does not work it out at each request. `changed` tells one content from another."""
     content = file.read_bytes()
-    if len(content) >= LARGE:
-        return hashlib.sha256(content).hexdigest()
-    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+    return hashlib.sha1(b"blob %d\0" % size + content).hexdigest() if git else hashlib.sha256(content).hexdigest()
 
 
 def etag(file: Path) -> str:
@@ -197,8 +203,8 @@ def _config(folder: Path) -> object:
 
 def _about(folder: Path, file: str, name: str) -> dict[str, object]:
     path = folder / file
-    size = path.stat().st_size
-    blob = hashlib.sha1(b"blob %d\0" % size + path.read_bytes()).hexdigest()
+    stat = path.stat()
+    size, blob = stat.st_size, _digest(path, stat.st_size, stat.st_mtime_ns, git=True)
     about: dict[str, object] = {name: file, "size": size, "oid" if name == "path" else "blobId": blob}
     if size >= LARGE:
         about["lfs"] = {"sha256": digest(path), "oid": digest(path), "size": size, "pointerSize": 130}

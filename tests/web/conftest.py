@@ -16,11 +16,12 @@ from websockets.asyncio.client import ClientConnection
 
 from config import Settings, SettingsStore
 from pipeline.speakers.people import People
+from tests.support.logging_as_before import logging_as_before as logging_as_before
 from tests.web.scripted import ScriptedEngines
+from web.address import Address
 from web.app import create_app
 from web.certificate import Certificate
 from web.forwarded import network
-from web.guard import Address
 from web.metrics.traces import Traces
 from web.preconditions import listen
 from web.serve import Server, server_config
@@ -48,6 +49,7 @@ class Running:
         return websockets.connect(f"ws://{self.host}/v1/realtime{query}", **options)
 
     def client(self, **options: Any) -> httpx.AsyncClient:
+        options.setdefault("verify", self.address.https)  # to read the authorities' certificates takes 30 ms
         return httpx.AsyncClient(base_url=self.url, **options)
 
 

@@ -109,7 +109,7 @@ async def test_what_is_impossible_is_refused(running: Running) -> None:
             assert answer.json()["error"]["type"] == "invalid_request_error"
         session = {"type": "realtime", "tool_choice": {"type": "function", "name": "get_weather"}}
         answer = await client.post("/v1/realtime/client_secrets", json={"session": session})
-        assert answer.json()["error"]["message"] == "There is no tool 'get_weather' to choose: declare it in tools."
+        assert answer.json()["error"]["message"] == "There is no tool 'get_weather' to choose: add it to tools."
 
 
 def test_a_client_secret_ends_with_its_time_and_there_are_only_so_many() -> None:
@@ -127,7 +127,7 @@ def test_a_client_secret_ends_with_its_time_and_there_are_only_so_many() -> None
 
 @pytest.mark.parametrize("given", ["page.example", "ftp://page.example", "https://page.example/path", "", "https://"])
 def test_what_is_no_origin_is_not_listed(given: str) -> None:
-    with pytest.raises(ValueError, match="no origin"):
+    with pytest.raises(ValueError, match="not an origin"):
         origin(given)
 
 

@@ -10,8 +10,8 @@ from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin
 
 from tests.web.conftest import Running, served
+from web.address import Address
 from web.forwarded import network
-from web.guard import Address
 
 PUBLIC = "https://parley.example"
 TOKEN = "t" * 43
@@ -80,7 +80,7 @@ def test_a_public_address_is_a_name_and_a_port() -> None:
 
 @pytest.mark.parametrize("given", ["", "proxy.example", "10.0.0.0/99", "*"])
 def test_what_is_no_address_is_no_proxy(given: str) -> None:
-    with pytest.raises(ValueError, match="name a proxy as"):
+    with pytest.raises(ValueError, match="write a proxy as"):
         network(given)
 
 

@@ -19,7 +19,7 @@ import pytest
 from config import Settings, SettingsStore
 from config.places import ROOT
 from config.settings import MindSettings
-from web.guard import Address
+from web.address import Address
 from web.network import lan_addresses
 from web.preconditions import ServeError, data_folder, listen
 from web.serve import ServeOptions, access_token, load_settings, serve

@@ -1,4 +1,4 @@
-"""The doctor as a button: the running engines are tried, and each verdict is sent as it comes."""
+"""The doctor behind the page's button: tries the running engines, and sends each verdict as it is found."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def doctor_api(service: Service) -> APIRouter:
 
     @router.post("/api/doctor")
     async def examined() -> StreamingResponse:
-        """JSON lines for each check in turn: {"begun": {…}}, any number of {"working": {…}}, {"finding": {…}}.
+        """Run the checks, as JSON lines; for each check in turn: {"begun": {…}}, any number of {"working": {…}},
+        {"finding": {…}}.
 
         Who closes the connection calls it off.
         """
@@ -35,7 +36,7 @@ def doctor_api(service: Service) -> APIRouter:
             async with asyncio.timeout(CALLED_OFF_S), examining:
                 pass
         except TimeoutError:
-            raise Problem(409, "The check is already running in another window: wait until it has finished.") from None
+            raise Problem(409, "The check is already running in another window: wait until it is finished.") from None
         return _Streamed(lines(), media_type="application/jsonl")
 
     async def lines() -> AsyncGenerator[str, None]:

@@ -1,4 +1,4 @@
-"""The page's download: the same command as in the terminal, in a process of its own, and how far it has come."""
+"""The page's download: the same command as in the terminal, in a process of its own, with its progress."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Downloads:
             Problem: one is under way.
         """
         if self.status.state in ("asking", "fetching"):
-            raise Problem(409, "A download is already running: wait until it has finished, or stop it first.")
+            raise Problem(409, "A download is already running: wait until it is finished, or stop it first.")
         self.status = DownloadStatus("asking")
         self._running = asyncio.create_task(self._follow(models, token, self.status, after=self._running))
 
@@ -93,7 +93,7 @@ class Downloads:
             await self._fetch(models, token, status, after)
         except Exception:
             logger.exception("a download failed")
-            status.state, status.message = "failed", "The download could not be started: Parley's log says why."
+            status.state, status.message = "failed", "The download could not be started: Parley's log has the details."
 
     async def _fetch(
         self, models: list[str], token: str, status: DownloadStatus, after: asyncio.Task[None] | None
@@ -118,7 +118,7 @@ class Downloads:
                     status.take(json.loads(line))
             await child.wait()
             if status.state in ("asking", "fetching"):
-                status.state, status.message = "failed", "The download ended unexpectedly: start it again to go on."
+                status.state, status.message = "failed", "The download ended unexpectedly: start it again to continue."
         finally:
             await _end(child)
 

@@ -1,4 +1,4 @@
-"""A conversation to take away: transcript, records of its turns and, where it was recorded, the sound of both sides."""
+"""Exports a conversation: the transcript, the records of its turns and, if it was recorded, the sound of both sides."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def export_api(service: Service) -> APIRouter:
 
     @router.put("/api/conversations/{id:path}")
     async def change(id: str, request: Request) -> dict[str, Any]:
-        """Give it a name, to be found by (an empty one takes it away), or pin it."""
+        """Name a conversation (an empty name removes it), or pin it."""
         changes = checked(Change, await json_object(request)).model_dump(exclude_unset=True)
         if not await service.engines.memory().turns(conversation=id, limit=1):
             raise Problem(404, f"There is no conversation {id}; it may have been forgotten.")

@@ -1,4 +1,4 @@
-"""What the routes of the API have in common: how a problem is answered, and how a body is read."""
+"""What the routes of the API have in common: how errors are answered, and how bodies are read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The memory's part of the API: read it, search it, correct it, forget, take it away and bring it back."""
+"""The memory's part of the API: reading, searching, correcting, forgetting, exporting and importing."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def memory_api(service: Service) -> APIRouter:
         sound = 0 if "id" in what else await service.forget(**what)
         await service.keep_labels(each.id for each in await memory().conversations())
         if not count + sound:
-            raise Problem(404, "The memory has nothing like that; it may have been forgotten already.")
+            raise Problem(404, "There is nothing like that in the memory; it may already have been forgotten.")
         return {"forgotten": count}
 
     @router.get("")
@@ -82,7 +82,7 @@ def memory_api(service: Service) -> APIRouter:
         before: Annotated[str | None, Query(max_length=200)] = None,
         limit: Annotated[int, Query(ge=1, le=1000)] = 200,
     ) -> dict[str, Any]:
-        """In the order of saying; `before` is a turn's id, to page backwards from."""
+        """What was said, in order; `before` is the id of a turn, to page backwards from."""
         found = await memory().turns(conversation=conversation, day=day, limit=limit, before=before)
         return {"turns": [asdict(turn) for turn in found]}
 
@@ -92,7 +92,7 @@ def memory_api(service: Service) -> APIRouter:
         limit: Annotated[int, Query(ge=1, le=200)] = 50,
         offset: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
     ) -> dict[str, Any]:
-        """The best first; `more`: whether there are others after these."""
+        """Search the memory, best first; `more` says whether there are others after these."""
         found = await memory().search(q, limit=limit + 1, offset=offset)
         return {"turns": [asdict(turn) for turn in found[:limit]], "more": len(found) > limit}
 
@@ -124,7 +124,7 @@ def memory_api(service: Service) -> APIRouter:
 
     @router.delete("")
     async def forget_everything(request: Request) -> dict[str, Any]:
-        """Asks for `{"everything": true}`, so that a wrong address never empties the memory."""
+        """Forget everything. Requires `{"everything": true}`, so that a wrong address never empties the memory."""
         if not checked(Everything, await json_object(request)).everything:
             raise Problem(422, "To forget everything, send everything: true.", "everything")
         forgotten = await memory().forget(everything=True)
@@ -136,7 +136,7 @@ def memory_api(service: Service) -> APIRouter:
 
     @router.post("/pause")
     async def pause(request: Request) -> dict[str, Any]:
-        """While paused nothing is remembered or recalled; what is there stays."""
+        """Pause or resume the memory: while it is paused, nothing is remembered or recalled."""
         paused = checked(MemoryPause, await json_object(request)).paused
 
         def edit(old: Settings) -> Settings:
@@ -159,7 +159,7 @@ def memory_api(service: Service) -> APIRouter:
 
     @router.post("/import")
     async def import_(request: Request) -> dict[str, Any]:
-        """The body is what export gave. Turns that are here already are left alone."""
+        """Import an export; turns that are already there are skipped."""
         lines = await request.body()
         with tempfile.TemporaryDirectory(dir=service.data) as folder:
             file = Path(folder) / "import.jsonl"

@@ -1,4 +1,4 @@
-"""What Parley measures of itself: `/metrics` for Prometheus, and the last hour for its own page."""
+"""Parley's own measurements: `/metrics` for Prometheus, and the last hour for the page Activity."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def figures(metrics: Metrics) -> APIRouter:
 
     @router.get(METRICS)
     async def exported(request: Request) -> Response:
-        """Everything, as Prometheus reads it: its text format, or OpenMetrics for who asks for that."""
+        """All metrics, in Prometheus' text format, or in OpenMetrics if the request asks for it."""
         encode, media_type = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(metrics.registry), headers={"Content-Type": media_type})
 
@@ -31,7 +31,7 @@ def metrics_api(metrics: Metrics, history: PastHour) -> APIRouter:
 
     @router.get("/api/activity")
     async def activity() -> dict[str, Any]:
-        """The last hour in bins of half a minute, oldest first, and how things stand now."""
+        """The last hour in bins of half a minute, oldest first, and the current state."""
         return history.told()
 
     return router

@@ -1,4 +1,4 @@
-"""What this machine can run, which models are here, and fetching those that are not."""
+"""What this machine can run, which models it has, and downloading the others."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class DownloadOrder(BaseModel):
     token: Annotated[str, Field(max_length=300)] = ""
 
 
-class Server(BaseModel):
+class ServerToAsk(BaseModel):
     model_config = ConfigDict(extra="forbid")
     url: Annotated[str, Field(max_length=500)]
     api_key: Annotated[str, Field(max_length=500)] = ""
@@ -65,17 +65,17 @@ def models_api(service: Service) -> APIRouter:
 
     @router.get("/api/hardware")
     async def hardware() -> dict[str, Any]:
-        """The machine, the models with a verdict on each, and the profile that is proposed."""
+        """This computer, the models with a verdict on each, and the proposed profile."""
         return await asyncio.to_thread(_described, service.settings)
 
     @router.get("/api/downloads")
     async def progress() -> dict[str, Any]:
-        """How far the download has come."""
+        """The progress of the download."""
         return asdict(downloads.status)
 
     @router.post("/api/downloads")
     async def download(request: Request) -> dict[str, Any]:
-        """Fetch models; GET tells how far it has come. A token is kept where the hub's library looks, mode 600."""
+        """Download models; GET returns the progress. A token is stored where the hub's library looks, with mode 600."""
         order = checked(DownloadOrder, await json_object(request))
         if not all(is_model_name(name) for each in order.models for name in (each.engine, each.model)):
             raise Problem(422, NO_MODEL, "models")
@@ -86,14 +86,14 @@ def models_api(service: Service) -> APIRouter:
 
     @router.delete("/api/downloads")
     async def stop() -> dict[str, Any]:
-        """Stop; what has come is kept."""
+        """Stop the download; what has arrived is kept."""
         await downloads.stop()
         return asdict(downloads.status)
 
     @router.post("/api/mind/models")
     async def offered(request: Request) -> dict[str, Any]:
-        """Ask a language model's server what it has. The kept key is shown only to the address it was kept for."""
-        server = checked(Server, await json_object(request))
+        """Ask a language model's server for its models. The stored key is sent only to the address it belongs to."""
+        server = checked(ServerToAsk, await json_object(request))
         if not is_address(server.url):
             raise Problem(422, NO_ADDRESS, "url")
         if not fits_a_header(server.api_key):

@@ -1,4 +1,4 @@
-"""People who are told apart by their voices: who they are, another one, and one that is to be forgotten."""
+"""People who are told apart by their voices: listing, adding and forgetting them."""
 
 from __future__ import annotations
 
@@ -43,19 +43,23 @@ def people_api(service: Service) -> APIRouter:
 
     @router.get(PEOPLE)
     async def overview() -> dict[str, Any]:
-        """Whose voices are known, and whether people are told apart. Whoever came first is the owner."""
+        """The known voices, and whether people are told apart. The first person is the owner."""
         return told()
 
     @router.post(PEOPLE)
     async def introduce(request: Request) -> dict[str, Any]:
-        """Learn a voice from a recording, which is not kept; where the name is known, more of that voice."""
+        """Learn a voice from a recording, which is not kept; if the name is known, learn more of that voice."""
         asked = checked(Introduced, await json_object(request))
         if asked.name.casefold() in RESERVED:
-            raise Problem(422, f"{asked.name} means somebody else to the memory: choose another name.", "name")
+            raise Problem(
+                422, f"The memory already uses the name {asked.name} for someone else: choose another name.", "name"
+            )
         sound = await asyncio.to_thread(sound_of, Upload(name=asked.name, data=asked.data), EAR_RATE)
         seconds = len(sound) / EAR_RATE
         if seconds < ENOUGH_S:
-            raise Problem(422, f"A voice is learnt from {ENOUGH_S:.0f} s of speech: talk a little longer.", "data")
+            raise Problem(
+                422, f"Parley needs {ENOUGH_S:.0f} s of speech to learn a voice: talk a little longer.", "data"
+            )
         try:
             direction = await service.engines.direction(sound)
         except EngineError as error:
@@ -70,14 +74,14 @@ def people_api(service: Service) -> APIRouter:
 
     @router.delete(PEOPLE + "/{name}")
     async def forget(name: str) -> dict[str, Any]:
-        """Delete what a voice is like. What was said with it stays, to be deleted as any words."""
+        """Delete the description of a voice. What was said with it stays, and can be deleted like all words."""
         try:
             gone = await service.engines.forget(name)
         except OSError as error:
             raise Problem(507, f"The voice could not be deleted ({error.strerror}): delete people.json in the data "
                                "folder yourself.") from error  # fmt: skip
         if not gone:
-            raise Problem(404, "Nobody of that name is known; they may have been forgotten already.")
+            raise Problem(404, "Nobody with that name is known; they may already have been forgotten.")
         return told()
 
     return router

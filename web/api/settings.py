@@ -32,12 +32,13 @@ def api(service: Service) -> APIRouter:
 
     @router.get("/api/settings")
     async def settings() -> dict[str, Any]:
-        """The settings, without the API key; whether there is a key; the defaults."""
+        """The settings without the API key, whether there is a key, and the defaults."""
         return told(service.settings)
 
     @router.put("/api/settings")
     async def change(request: Request) -> dict[str, Any]:
-        """Any branch of the tree; what is left out stays. Saved, then applied without a restart."""
+        """Change any branch of the tree; what you leave out stays. Applied without a restart, and saved once it
+        works."""
         changes = await json_object(request)
 
         def edit(old: Settings) -> Settings:
@@ -54,7 +55,7 @@ def api(service: Service) -> APIRouter:
 
     @router.get("/api/engines")
     async def engines() -> dict[str, Any]:
-        """What can be chosen for each stage, the running voice engine's voices, and profiles that choose for all."""
+        """The engines of each stage, the voices of the running one, and the profiles."""
         specs = CATALOGUE.values()
         voices = []
         with suppress(EngineError):  # none to choose from while the voice is loading
@@ -80,7 +81,7 @@ def api(service: Service) -> APIRouter:
 
     @router.get("/api/turns")
     async def turns(limit: Annotated[int, Query(ge=1, le=200)] = 20) -> dict[str, Any]:
-        """The last records, newest first, and the median of each mark since the end of speech, in seconds."""
+        """The latest records, newest first, and the median of each step since the end of speech, in seconds."""
         records = [record.as_dict() for record in service.turns.last(limit)]
         return {"turns": records, "medians": service.turns.medians()}
 
@@ -98,14 +99,14 @@ def settings_file_api(service: Service) -> APIRouter:
 
     @router.get("/api/settings/export")
     async def export(key: Annotated[bool, Query()] = False) -> Response:
-        """All but the language model server's key, unless that is asked for too. Recordings stay where they are."""
+        """All settings, as JSON; keys only if `key` is true. Recordings of voices are not included."""
         tree = service.settings.model_dump(mode="json") if key else public_settings(service.settings)
         headers = {"Content-Disposition": 'attachment; filename="parley-settings.json"'}
         return Response(json.dumps(tree, indent=2) + "\n", media_type="application/json", headers=headers)
 
     @router.post("/api/settings/import")
     async def bring_back(request: Request) -> dict[str, Any]:
-        """A tree as export gives it; what it leaves out becomes the default, but for the key of the same server.
+        """Settings as exported. What the file leaves out becomes the default, except the key of the same server.
 
         Servers of tools that were not there before are switched off.
         """

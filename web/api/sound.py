@@ -1,4 +1,4 @@
-"""Trying the sound before talking: devices, a test tone, the voice. What plays ends with its request."""
+"""Testing the sound before a conversation: devices, a test tone, the voice. Playback ends with its request."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def sound_api(service: Service) -> APIRouter:
 
     @router.get("/api/soundcard/devices")
     async def devices() -> dict[str, Any]:
-        """What this computer can record and play with."""
+        """The devices that this computer can record and play with."""
         try:
             found = await asyncio.to_thread(PortAudioApart().devices)
         except SoundCardError as error:
@@ -53,14 +53,14 @@ def sound_api(service: Service) -> APIRouter:
 
     @router.post("/api/soundcard/test")
     async def tone(request: Request) -> dict[str, Any]:
-        """A test tone at the output of the settings; answers when it was heard."""
+        """Play a test tone at the chosen output; answers when it has been played."""
         await request.body()
         await _wanted(request, _played(play_tone(service.settings.audio.output)))
         return {"played": True}
 
     @router.post("/api/soundcard/hear")
     async def hear_here(request: Request) -> dict[str, Any]:
-        """A sentence in the voice of the settings, at the sound card."""
+        """Speak a sentence in the chosen voice, at the sound card."""
         text = checked(TrialSentence, await json_object(request)).text
 
         async def say() -> None:
@@ -71,7 +71,7 @@ def sound_api(service: Service) -> APIRouter:
 
     @router.post("/api/voice/hear")
     async def hear(request: Request) -> Response:
-        """The same as a WAV file, for the browser to play."""
+        """Speak a sentence in the chosen voice, as a WAV file for the browser to play."""
         samples = await _wanted(request, spoken(checked(TrialSentence, await json_object(request)).text))
         return Response(_wav(samples), media_type="audio/wav")
 

@@ -1,4 +1,4 @@
-"""Teaching CSM a voice: a consent, recordings, their transcripts, the training, and what was learnt put to use."""
+"""Teaching CSM a voice: the consent, recordings, their transcripts, the training, and using the result."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.datastructures import UploadFile
 from starlette.requests import ClientDisconnect
 
+from config.cache import free_disk
 from web.api.http import Problem, checked, json_object
 from web.api.voices import speak_as
 from web.csm_voices import csm_folder, keep_voice
 from web.service import Service
 from web.teaching.lesson import CONSENT_WORDS, About, Lesson, LessonError, Lessons
 from web.teaching.needs import depth_share, estimating, needs, preparing, training
-from web.teaching.received import RECORDING_BYTES, Unfit, receive
+from web.teaching.received import RECORDING_BYTES, NoRoom, Unfit, check_disk, check_voice, receive
 from web.teaching.work import Busy, Command, Commands, Kind, LessonStatus, Work
 from web.validation import ONE_LINE
 
@@ -85,7 +86,7 @@ def teaching_api(service: Service) -> APIRouter:
 
     @router.get("/api/teaching")
     async def overview() -> dict[str, Any]:
-        """The voices that are being taught, what works on one of them now, and what is lacking here."""
+        """The voices being taught, which one is being worked on, and what is missing on this computer."""
         told = await asyncio.to_thread(lambda: [_summary(lesson) for lesson in lessons.all()])
         here = await asyncio.to_thread(needs, service.settings, service.data)
         return {"consent": CONSENT_WORDS, "voices": told, "work": _work(work), "beside_talks": work.beside_talks,
@@ -93,7 +94,7 @@ def teaching_api(service: Service) -> APIRouter:
 
     @router.post("/api/teaching")
     async def begin(request: Request) -> dict[str, Any]:
-        """Begin with a voice whose owner has agreed to it."""
+        """Start teaching a voice whose owner has agreed to it."""
         asked = checked(LessonBegun, await json_object(request))
         now = datetime.now().astimezone().isoformat(timespec="seconds")
         about = About(person=asked.person.strip(), agreed_at=now, language=asked.language)
@@ -101,13 +102,19 @@ def teaching_api(service: Service) -> APIRouter:
 
     @router.post(RECORDINGS)
     async def add(request: Request) -> dict[str, Any]:
-        """Take a recording, or the text of one (a .txt of the same name), as a form: `voice`, and the `file`."""
+        """Add a recording, or its text (a .txt of the same name), as a form with `voice` and `file`."""
+        length = request.headers.get("content-length", "")
         try:
+            check_disk(await asyncio.to_thread(free_disk, lessons.folder), int(length) if length.isdecimal() else 0)
             form = await request.form(max_files=1, max_fields=1)
+        except NoRoom as error:
+            raise Problem(507, str(error)) from error
         except HTTPException as error:
-            raise Problem(422, f"The form cannot be read: {error.detail}") from error
+            raise Problem(422, f"The form could not be read: {error.detail}") from error
         except ClientDisconnect:
             raise Problem(499, "The browser left.") from None
+        except OSError as error:  # what is sent lies in the system's folder for temporary files first
+            raise _unwritable(error) from error
         try:
             file, voice = form.get("file"), form.get("voice")
             if not isinstance(file, UploadFile) or not isinstance(voice, str):
@@ -115,9 +122,12 @@ def teaching_api(service: Service) -> APIRouter:
             lesson = _found(lessons, voice)
             _idle(work, lesson)
             if len(lesson.files()) >= MOST_RECORDINGS:
-                raise Problem(409, f"There may be {MOST_RECORDINGS} recordings: join some of them.")
+                raise Problem(409, f"There are already {MOST_RECORDINGS} recordings, the maximum: join some of them.")
             try:
+                await asyncio.to_thread(check_voice, lesson.recordings, file.size or 0)
                 name = await _kept(receive, lesson.recordings, file.filename or "recording", file.file, file.size or 0)
+            except NoRoom as error:
+                raise Problem(409, str(error)) from error
             except Unfit as error:
                 raise Problem(422, str(error), "file") from error
         finally:
@@ -126,12 +136,12 @@ def teaching_api(service: Service) -> APIRouter:
 
     @router.get("/api/teaching/{id}")
     async def described(id: str) -> dict[str, Any]:
-        """All that is known of a voice that is being taught."""
+        """Everything about a voice being taught."""
         return await asyncio.to_thread(_described, _found(lessons, id), work)
 
     @router.delete("/api/teaching/{id}")
     async def remove(id: str) -> dict[str, Any]:
-        """Delete its recordings, transcripts and training; what was made a voice of csm-voice stays."""
+        """Delete its recordings, transcripts and training; a csm-voice made from it stays."""
         lesson = _found(lessons, id)
         _idle(work, lesson)
         await _kept(lesson.remove)
@@ -144,17 +154,17 @@ def teaching_api(service: Service) -> APIRouter:
         _idle(work, lesson)
         file = next((path for path in lesson.files() if path.name == name), None)
         if file is None:
-            raise Problem(404, "There is no such recording any more: load the page again.")
+            raise Problem(404, "This recording no longer exists: reload the page.")
         await _kept(file.unlink)
         await _kept(file.with_suffix(".txt").unlink, True)
         return {"removed": name}
 
     @router.post("/api/teaching/{id}/prepare")
     async def prepare(id: str, request: Request) -> dict[str, Any]:
-        """Cut the recordings and write down what is said; GET tells how far it is."""
+        """Cut and transcribe the recordings; GET returns the progress."""
         asked, lesson = checked(Preparing, await json_object(request)), _found(lessons, id)
         if not lesson.files():
-            raise Problem(409, "There is no recording yet: add some first.")
+            raise Problem(409, "There are no recordings yet: add some first.")
         _ready(service)
         return _start(
             work, lesson, "preparing", [lambda: preparing(lesson, service.settings, check_voice=asked.check_voice)]
@@ -162,11 +172,11 @@ def teaching_api(service: Service) -> APIRouter:
 
     @router.put("/api/teaching/{id}/clips/{clip}")
     async def correct(id: str, clip: str, request: Request) -> dict[str, Any]:
-        """Correct what is said in a clip, or leave it out."""
+        """Correct a clip's transcript, or leave the clip out."""
         asked, lesson = checked(TranscriptCorrection, await json_object(request)), _found(lessons, id)
         _idle(work, lesson)
         if asked.kept and not asked.text.strip():
-            raise Problem(422, "Write what is said in the clip, or leave it out.", "text")
+            raise Problem(422, "Write what is said in the clip, or leave the clip out.", "text")
         await _kept(lesson.correct, clip, asked.text, asked.kept)
         return {"clip": clip}
 
@@ -177,12 +187,12 @@ def teaching_api(service: Service) -> APIRouter:
 
     @router.get("/api/teaching/{id}/samples/{name}")
     async def hear_sample(id: str, name: str) -> FileResponse:
-        """What was spoken while it was taught."""
+        """A sentence spoken during training."""
         return _sound(_found(lessons, id).sample(name), "audio/wav")
 
     @router.post("/api/teaching/{id}/estimate")
     async def measure(id: str, request: Request) -> dict[str, Any]:
-        """Compute one batch, to know how long a training takes here."""
+        """Compute one batch, to estimate how long training takes here."""
         asked, lesson = checked(Training, await json_object(request)), _found(lessons, id)
         _ready(service)
         _fit(lesson)
@@ -192,7 +202,7 @@ def teaching_api(service: Service) -> APIRouter:
 
     @router.post("/api/teaching/{id}/train")
     async def train(id: str, request: Request) -> dict[str, Any]:
-        """Start the training, or go on with one that was stopped; how many steps it has is settled when it starts."""
+        """Start the training, or continue one that was stopped. The number of steps is fixed when it starts."""
         asked, lesson = checked(Training, await json_object(request)), _found(lessons, id)
         _ready(service)
         _fit(lesson)
@@ -207,10 +217,11 @@ def teaching_api(service: Service) -> APIRouter:
 
     @router.put("/api/teaching/{id}/work")
     async def order(id: str, request: Request) -> dict[str, Any]:
-        """Pause what works on the voice, go on, or stop and keep what was learnt; whether it goes on beside talks."""
+        """Pause, continue or stop the work on a voice, keeping what was learnt; choose whether it runs during
+        conversations."""
         asked, lesson = checked(TrainingOrder, await json_object(request)), _found(lessons, id)
         if work.status is None or work.status.lesson != lesson.id or not work.under_way:
-            raise Problem(409, "Nothing is running for this voice: load the page again.")
+            raise Problem(409, "Nothing is running for this voice: reload the page.")
         if asked.beside_talks is not None:
             work.allow_talks(asked.beside_talks)
         match asked.do:
@@ -224,7 +235,7 @@ def teaching_api(service: Service) -> APIRouter:
 
     @router.delete("/api/teaching/{id}/training")
     async def forget(id: str) -> dict[str, Any]:
-        """Delete what was learnt, to begin anew with other recordings or another number of steps."""
+        """Delete what was learnt, to start over with other recordings or another number of steps."""
         lesson = _found(lessons, id)
         _idle(work, lesson)
         await _kept(lesson.forget_training)
@@ -232,7 +243,7 @@ def teaching_api(service: Service) -> APIRouter:
 
     @router.post("/api/teaching/{id}/use")
     async def use(id: str) -> dict[str, Any]:
-        """Keep what was learnt as a voice of csm-voice, and speak as it from now on."""
+        """Save what was learnt as a csm-voice, and use it from now on."""
         lesson = _found(lessons, id)
         adapter, reference = await asyncio.to_thread(lambda: (lesson.adapter(), lesson.reference()))
         if adapter is None or reference is None:
@@ -269,10 +280,10 @@ def _start(work: Work, lesson: Lesson, kind: Kind, commands: Commands) -> dict[s
 
     def killed() -> str:
         if kind == "training":
-            return (f"The training was ended from outside; the computer may have run out of memory. What was learnt up "
-                    f"to step {lesson.kept_step()} is kept: go on with it.")  # fmt: skip
-        return ("This was ended from outside; the computer may have run out of memory. Start it again: what is done is "
-                "not done again.")  # fmt: skip
+            return (f"Another program ended the training; the computer may have run out of memory. What was learnt up "
+                    f"to step {lesson.kept_step()} is kept: continue from there.")  # fmt: skip
+        return ("Another program ended this; the computer may have run out of memory. Start it again: it continues "
+                "where it stopped.")  # fmt: skip
 
     try:
         work.begin(status, commands, hears=hears, killed=killed)
@@ -323,11 +334,11 @@ def _found(lessons: Lessons, id: str) -> Lesson:
 def _idle(work: Work, lesson: Lesson) -> None:
     """Raises Problem while its files are being worked on."""
     if work.under_way and work.status is not None and work.status.lesson == lesson.id:
-        raise Problem(409, "This voice is being worked on: wait until that has finished, or stop it.")
+        raise Problem(409, "This voice is being worked on: wait until that is finished, or stop it.")
 
 
 def _busy() -> Problem:
-    return Problem(409, "One voice is taught at a time: wait until what is running has finished, or stop it.")
+    return Problem(409, "Only one voice can be taught at a time: wait until the other one is finished, or stop it.")
 
 
 def _ready(service: Service) -> None:
@@ -342,7 +353,7 @@ def _fit(lesson: Lesson) -> None:
     if not clips:
         raise Problem(409, "Prepare the recordings first.")
     if all(clip["dropped"] for clip in clips):
-        raise Problem(409, "All clips are left out: write what is said in some of them.")
+        raise Problem(409, "All clips are left out: keep some of them, and write what is said.")
 
 
 async def _kept(act: Any, *arguments: Any, **named: Any) -> Any:
@@ -352,11 +363,18 @@ async def _kept(act: Any, *arguments: Any, **named: Any) -> Any:
     except LessonError as error:
         raise Problem(409, str(error)) from error
     except OSError as error:
-        raise Problem(507, f"It could not be written to the disk ({error.strerror}): free some space.") from error
+        raise _unwritable(error) from error
+
+
+def _unwritable(error: OSError) -> Problem:
+    return Problem(
+        507,
+        f"It could not be written to the disk ({error.strerror}): free some space, or check the folder’s permissions.",
+    )
 
 
 def _sound(file: Path | None, kind: str) -> FileResponse:
     """Raises Problem."""
     if file is None:
-        raise Problem(404, "There is no such sound any more: load the page again.")
+        raise Problem(404, "This recording no longer exists: reload the page.")
     return FileResponse(file, media_type=kind)

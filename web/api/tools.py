@@ -1,4 +1,4 @@
-"""The owner's tools: what there is, what each may do, and the MCP servers that bring more."""
+"""The owner's tools: which exist, what each may do, and the MCP servers that provide more."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def tools_api(service: Service) -> APIRouter:
 
     @router.get("/api/tools")
     async def tools() -> dict[str, Any]:
-        """What there is, and whether the language model in use calls tools well enough to be offered any."""
+        """The tools and servers, and whether the current language model is offered any."""
         return told(service)
 
     @router.post("/api/tools/servers")
     async def add(request: Request) -> dict[str, Any]:
-        """Keep a server, start it, and wait until it is ready or has failed."""
+        """Save a server, start it, and wait until it is ready or has failed."""
         given = checked(NewServer, await json_object(request))
         try:
             words = shlex.split(given.command)
@@ -75,7 +75,7 @@ def tools_api(service: Service) -> APIRouter:
 
     @router.put("/api/tools/servers/{name}")
     async def change(name: str, request: Request) -> dict[str, Any]:
-        """Switch a server on or off, or say what its tools may do."""
+        """Switch a server on or off, or set what its tools may do."""
         _find(service, name)
         wanted = checked(ServerChange, await json_object(request))
 
@@ -93,14 +93,14 @@ def tools_api(service: Service) -> APIRouter:
 
     @router.delete("/api/tools/servers/{name}")
     async def remove(name: str) -> dict[str, Any]:
-        """End a server and forget it, its keys too."""
+        """Stop a server and forget it, with its keys."""
         _find(service, name)
         await service.change(_edited(lambda servers: [each for each in servers if each.name != name]))
         return told(service)
 
     @router.post("/api/tools/servers/{name}/test")
     async def test(name: str) -> dict[str, Any]:
-        """Start a server that does not run, and wait until it is ready or has failed."""
+        """Start a server that is not running, and wait until it is ready or has failed."""
         if not _find(service, name).enabled:
             raise Problem(409, f"{name} is switched off: switch it on first.")
         await _tried(service, name)

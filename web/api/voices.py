@@ -1,4 +1,4 @@
-"""Recordings of the voice to speak with: sent here, listened to for their words, and taken away again."""
+"""Recordings of the voice to speak with: uploading, transcribing and deleting them."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ def voices_api(service: Service) -> APIRouter:
 
     @router.post("/api/voice/references")
     async def add(request: Request) -> dict[str, Any]:
-        """Take a recording; its words are proposed by the ears that run, or left open where they cannot say."""
+        """Add a recording; the running ears propose its transcript, if they can."""
         upload = checked(Upload, await json_object(request))
         kept = service.settings.voice.references
         if len(kept) >= MAX_RECORDINGS:
-            raise Problem(409, f"There may be {MAX_RECORDINGS} recordings: remove one first.")
+            raise Problem(409, f"There are already {MAX_RECORDINGS} recordings, the maximum: remove one first.")
         name, sound = await asyncio.to_thread(_keep, folder, upload)
         try:
             text = await _words(service, sound)
@@ -115,13 +115,13 @@ def voices_api(service: Service) -> APIRouter:
 
     @router.post("/api/voices/library/{name}")
     async def use(name: str) -> dict[str, Any]:
-        """Speak as it from now on: its recording is copied, in the place of those that are in use; what was learnt of
-        the voice is read where it lies."""
+        """Use this voice from now on: its recording is copied and replaces those in use; its adapter is read where it
+        is."""
         return {"recording": await speak_as(service, await _csm_voice(name))}
 
     @router.delete("/api/voices/library/{name}")
     async def discard(name: str) -> dict[str, Any]:
-        """Out of the library; what was copied of it stays."""
+        """Remove a voice from the library; copies of it stay."""
         voice = await _csm_voice(name)
         await asyncio.to_thread(shutil.rmtree, voice.folder)
         return {"removed": name}
@@ -158,12 +158,12 @@ async def _csm_voice(name: str) -> CsmVoice:
     for voice in await asyncio.to_thread(lambda: list(csm_voices(csm_folder()))):
         if voice.folder.name == name:
             return voice
-    raise Problem(404, "There is no such voice any more: load the page again.")
+    raise Problem(404, "This voice no longer exists: reload the page.")
 
 
 def _known(service: Service, name: str) -> None:
     if all(each.recording != name for each in service.settings.voice.references):
-        raise Problem(404, "There is no such recording: load the page again.")
+        raise Problem(404, "There is no such recording: reload the page.")
 
 
 async def _change(service: Service, edit: Callable[[list[Reference]], list[Reference]]) -> None:
@@ -193,8 +193,10 @@ def sound_of(upload: Upload, rate: int = MOUTH_RATE) -> Samples:
     if not content:
         raise Problem(422, "The file is empty: record it again.", "data")
     if len(content) > MAX_RECORDING:
-        raise Problem(413, f"The recording may have {MAX_RECORDING // 1_000_000} MB: cut it to half a minute.", "data")
-    wanted = f"it should be {SHORTEST_S:.0f} to {LONGEST_S:.0f} s, and 10 to 30 s serve best."
+        raise Problem(
+            413, f"The recording may have at most {MAX_RECORDING // 1_000_000} MB: cut it to half a minute.", "data"
+        )
+    wanted = f"it should be {SHORTEST_S:.0f} to {LONGEST_S:.0f} s, ideally 10 to 30 s."
     try:
         sound = decode(io.BytesIO(content), rate, LONGEST_S)
     except TooLong as error:

@@ -59,14 +59,14 @@ class Accounts:
         except FileNotFoundError:
             return cls({})
         except (OSError, ValueError) as error:
-            raise AccountsError(f"The file of users {file} cannot be read ({error}): mend it.") from error
+            raise AccountsError(f"The file of users {file} cannot be read ({error}): correct it.") from error
         if not isinstance(tree, dict):
-            raise AccountsError(f"The file of users {file} is not a JSON object of names and digests: mend it.")
+            raise AccountsError(f"The file of users {file} is not a JSON object of names and digests: correct it.")
         for name, digest in tree.items():
             if user_name(name) != name:
                 raise AccountsError(f"In {file}, write the name {name!r} in small letters.")
             if not isinstance(digest, str) or not DIGEST.fullmatch(digest):
-                raise AccountsError(f"In {file}, the user {name} has no SHA-256 of a token: add them anew.")
+                raise AccountsError(f"In {file}, the user {name} has no SHA-256 of a token: add the user again.")
         return cls(tree)
 
 

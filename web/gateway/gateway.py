@@ -20,7 +20,7 @@ from web.forwarded import Network, comes_from
 from web.gateway.accounts import Accounts, AccountsError, user_name
 from web.gateway.home import Home, HomeTaken
 from web.gateway.user import Lender, User
-from web.guard import OneToken, given_cookies, given_in_the_address, given_keys
+from web.keys import OneToken, given_cookies, given_in_the_address, given_keys
 from web.service import Dismissal
 
 NAMED = "parley.user"
@@ -34,8 +34,8 @@ END_S = 3.0
 """For requests to end when their user goes; a conversation keeps what it has to."""
 RETRY_S = 1
 MOVED = Dismissal("you are connected to another server now", elsewhere=True)
-GONE_ON = Dismissal("restarting: connect again, and the conversation goes on")
-REMOVED = Dismissal("this token is not valid any more")
+GONE_ON = Dismissal("restarting: connect again to continue the conversation")
+REMOVED = Dismissal("this token is no longer valid")
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class _Visits:
 
 
 class Gateway:
-    """The innermost app, and what knows the keys for the guard around it (web.guard.Keys)."""
+    """The innermost app, and what knows the keys for the guard around it (web.keys.Keys)."""
 
     given_by = "that you were given for this server"
 
@@ -145,8 +145,8 @@ class Gateway:
                 try:
                     user = await User.arrived(name, self._folder / name, self.lender, self._patience_s)
                 except OSError as error:
-                    logger.warning("The folder of a user cannot be used: %s.", error)
-                    raise HomeTaken("What is yours cannot be read here just now: try again in a moment.") from error
+                    logger.warning("A user's folder cannot be used: %s.", error)
+                    raise HomeTaken("Your data cannot be read at the moment: try again soon.") from error
                 self._here[name] = user, _Visits()
             user, visits = self._here[name]
             visits.begin()
@@ -250,7 +250,7 @@ class NamedByProxy:
         names = Headers(scope=scope).getlist(self._header)
         try:
             if len(names) > 1:
-                raise AccountsError(f"The proxy has named more than one user in {self._header}: mend its settings.")
+                raise AccountsError(f"The proxy sent more than one user in {self._header}: correct its configuration.")
             named = {NAMED: user_name(names[0])} if names else {}
         except AccountsError as error:
             await answer(scope, receive, send, 401, str(error))

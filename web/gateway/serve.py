@@ -26,13 +26,15 @@ from pipeline.engines.memories import Memories
 from pipeline.engines.running import Engines
 from rag import ChromaServer
 from web import logs
-from web.app import BODIES, bounds
+from web.address import Address
+from web.app import BODIES, VERSION, bounds
 from web.drain import LONGEST_S, drain
 from web.forwarded import Forwarded, Network
 from web.gateway.accounts import FILE_NAME, Accounts, AccountsError
 from web.gateway.gateway import Gateway, NamedByProxy
 from web.gateway.user import Lender
-from web.guard import Address, Guard
+from web.guard import Guard
+from web.metrics.traces import NoCollector, Traces
 from web.places import Places, of_this_machine
 from web.preconditions import ServeError, data_folder, listen
 from web.probes import Probes, unready
@@ -65,6 +67,8 @@ class GatewayOptions:
     origins: tuple[str, ...] = ()
     public: tuple[str, ...] = ()
     proxies: tuple[str, ...] = ()
+    otlp: str | None = None
+    """A collector that is sent the times of everybody's turns; None where nothing is sent."""
 
 
 def serve_gateway(options: GatewayOptions) -> int:
@@ -73,12 +77,13 @@ def serve_gateway(options: GatewayOptions) -> int:
     try:
         if options.header is not None and not options.proxies:
             raise ServeError(
-                f"Anyone could name themselves in {options.header}: say with --proxy ADDRESS whose word is believed."
+                f"Anyone could claim to be any user with {options.header}: name the trusted proxy with --proxy ADDRESS."
             )
         with ExitStack() as opened:
             listener = opened.enter_context(listen(options.host, options.port))
             data = data_folder(options.data)
             port = listener.getsockname()[1]
+            traces = None if options.otlp is None else Traces(options.otlp, VERSION)
             settings, _, notice = load_settings(data, options.profile)
             file = options.accounts or data / FILE_NAME
             accounts = Accounts.read(file)
@@ -94,14 +99,14 @@ def serve_gateway(options: GatewayOptions) -> int:
             memories = Memories()
             lent = lender(settings, data, memories, address, options.most)
             gateway = Gateway(lent, data / USERS, accounts, access_token(data))
-            app = around(gateway, address, believed(options.proxies), options.header, running(gateway, file))
+            app = around(gateway, address, believed(options.proxies), options.header, running(gateway, file, traces))
             server = Server(
                 server_config(app),
                 lambda: _welcome(address, options, accounts),
                 drain=partial(drain, gateway.lender.places, gateway.dismiss, options.drain_s),
             )
             asyncio.run(server.serve(sockets=[listener]))
-    except (ServeError, SettingsError, AccountsError) as error:
+    except (ServeError, SettingsError, AccountsError, NoCollector) as error:
         print(f"The gateway cannot start: {printable(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:  # uvicorn raises the signal again when it is done
@@ -140,12 +145,14 @@ def lacking(memories: Memories) -> str | None:
     return None if status.state == "ready" else status.last_error or "The memory is not ready yet."
 
 
-def running(gateway: Gateway, accounts: Path) -> Lifespan[Any]:
-    """Everything that runs beside the requests, from the start to the end."""
+def running(gateway: Gateway, accounts: Path, traces: Traces | None = None) -> Lifespan[Any]:
+    """Everything that runs beside the requests, from the start to the end. `traces` are closed with it."""
 
     @asynccontextmanager
     async def life(_: object) -> AsyncIterator[None]:
         lent = gateway.lender
+        if traces is not None:
+            lent.metrics.watchers.append(traces.turn)
         beside = [
             asyncio.create_task(work)
             for work in (_load(lent), gateway.tend(), _follow(gateway, accounts))
@@ -157,6 +164,8 @@ def running(gateway: Gateway, accounts: Path) -> Lifespan[Any]:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
             await gateway.end()
+            if traces is not None:  # the last turns ended with their conversations
+                await asyncio.to_thread(traces.close)
             await lent.memories.stop()
             await lent.engines.stop()
 
@@ -192,7 +201,7 @@ async def _follow(gateway: Gateway, file: Path) -> None:
         try:
             accounts = await asyncio.to_thread(Accounts.read, file)
         except AccountsError as error:
-            logger.warning("%s Until then nobody is added or removed.", error)
+            logger.warning("%s Until then, no user is added or removed.", error)
         else:
             await gateway.follow(accounts)
 

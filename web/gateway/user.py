@@ -1,4 +1,4 @@
-"""A user who is at this gateway: what is theirs, and the app that serves it."""
+"""A user at this gateway: their data, and the app that serves it."""
 
 from __future__ import annotations
 
@@ -126,4 +126,4 @@ class User:
 def check_personal(lent: Settings, old: Settings, new: Settings) -> None:
     """Raises SettingsRefused for what is not a user's own to change."""
     if (field := first_strange(lent, new)) is not None:
-        raise SettingsRefused(f"{field} is the administrator's choice here: it was not changed.", field)
+        raise SettingsRefused(f"{field} is set by the administrator: it was not changed.", field)

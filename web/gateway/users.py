@@ -16,10 +16,10 @@ def main(do: str, name: str | None, file: Path) -> int:
             print("\n".join(sorted(Accounts.read(file).digests)) or "There are no users yet.")
             return 0
         if name is None:
-            raise AccountsError(f"Name the user, as in: python3 main.py users {do} anna")
+            raise AccountsError(f"Give the user's name, as in: python3 main.py users {do} anna")
         if do == "remove":
             remove(file, name)
-            print(f"{name} cannot talk here any more; what they said is kept until you delete it.")
+            print(f"{name} can no longer talk here; what they said is kept until you delete it.")
             return 0
         token = add(file, name)
         print(f"Give {name} this token; it cannot be shown again:\n{token}")

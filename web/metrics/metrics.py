@@ -1,4 +1,4 @@
-"""What is counted while people talk, in a registry of the app's own. No label says who talks, or what is said."""
+"""What is counted while people talk, in the app's own registry. No label says who is talking or what is said."""
 
 from __future__ import annotations
 
@@ -35,26 +35,26 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.talks = 0
-        """Conversations that run now."""
+        """Conversations open now."""
         self.refusals = 0
         """Since the start."""
         self.watchers: list[Callable[[TurnRecord], None]] = []
         """Told of each finished turn."""
         ProcessCollector(registry=self.registry)
-        self._begun = Counter("parley_talks", "Conversations that were begun.", registry=self.registry)
-        Gauge("parley_talks_open", "Conversations that run now.", registry=self.registry).set_function(
-            lambda: self.talks
-        )
+        self._begun = Counter("parley_talks", "Conversations started.", registry=self.registry)
+        Gauge("parley_talks_open", "Conversations open now.", registry=self.registry).set_function(lambda: self.talks)
         self._turns = Counter("parley_turns", "Finished turns.", ["outcome"], registry=self.registry)
         self._seconds = Histogram(
             "parley_turn_seconds",
-            "Seconds from the end of the user's speech until a step to the answer was done.",
+            "Seconds from the end of the user's speech until a step towards the answer was done.",
             ["step"],
             buckets=BUCKETS,
             registry=self.registry,
         )
         self._tools = Counter("parley_tool_calls", "Calls of the owner's tools.", ["outcome"], registry=self.registry)
-        self._refusals = Counter("parley_refusals", "What was turned away.", ["reason"], registry=self.registry)
+        self._refusals = Counter(
+            "parley_refusals", "Requests and conversations refused.", ["reason"], registry=self.registry
+        )
         for step in STEPS:  # all of them from the start: a rate needs a zero to begin from
             self._seconds.labels(step)
 

@@ -1,4 +1,4 @@
-"""What is read off when somebody asks: engines, queues, memory."""
+"""What is read when somebody asks for it: engines, queues, memory."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class RunningEngines(Protocol):
 @dataclass(frozen=True, slots=True)
 class Reading:
     places: int
-    """Conversations that this machine holds at once."""
+    """Conversations that this machine can hold at once."""
     engines: Mapping[str, EngineStatus]
     busy: Mapping[str, int]
     """By stage, what is being heard, written or spoken."""
@@ -69,17 +69,19 @@ class Readings(Collector):
 
     def collect(self) -> Iterator[Metric]:
         now = self._read()
-        yield GaugeMetricFamily("parley_talk_places", "Conversations that this machine holds at once.", now.places)
-        ready = GaugeMetricFamily("parley_engine_ready", "1 where the engine is loaded.", labels=["stage", "engine"])
-        restarts = CounterMetricFamily("parley_engine_restarts", "Processes that were restarted.", labels=["stage"])
+        yield GaugeMetricFamily("parley_talk_places", "Conversations that this machine can hold at once.", now.places)
+        ready = GaugeMetricFamily("parley_engine_ready", "1 if the engine is loaded.", labels=["stage", "engine"])
+        restarts = CounterMetricFamily(
+            "parley_engine_restarts", "Processes that were restarted because they died or hung.", labels=["stage"]
+        )
         for stage, status in now.engines.items():
             ready.add_metric([stage, status.engine], float(status.state == "ready"))
             restarts.add_metric([stage], status.restarts)
         yield ready
         yield restarts
-        yield _gauge("parley_engine_busy", "What is being heard, written or spoken now.", "stage", now.busy)
-        yield _gauge("parley_queue_working", "Requests of other programs that are worked on.", "kind", now.working)
-        yield _gauge("parley_queue_waiting", "Requests of other programs that wait.", "kind", now.waiting)
+        yield _gauge("parley_engine_busy", "Utterances being heard, written or spoken now.", "stage", now.busy)
+        yield _gauge("parley_queue_working", "Requests from other programs being processed.", "kind", now.working)
+        yield _gauge("parley_queue_waiting", "Requests from other programs waiting.", "kind", now.waiting)
         yield _gauge("parley_memory_bytes", "Resident memory.", "process", now.memory)
 
 

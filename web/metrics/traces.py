@@ -1,4 +1,4 @@
-"""Turns as OpenTelemetry traces, for an owner who has a collector: a span a stage, and nothing that was said."""
+"""Turns as OpenTelemetry traces, for owners with a collector: one span for each stage, and nothing that was said."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipeline.turns.record import TurnRecord
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class StageSpan:
     """From one mark of a turn's record to another."""
 
     name: str
@@ -19,14 +19,14 @@ class Stage:
     ends: str
 
 
-STAGES = (
-    Stage("speech", ("speech_started",), "speech_ended"),
-    Stage("end of turn", ("speech_ended",), "decided"),
-    Stage("recognition", ("speech_ended",), "transcript_final"),
-    Stage("memory", ("transcript_final",), "recalled"),
-    Stage("mind", ("recalled", "transcript_final"), "first_clause"),
-    Stage("voice", ("first_clause",), "first_sample"),
-    Stage("playback", ("first_heard",), "reply_done"),
+SPANS = (
+    StageSpan("speech", ("speech_started",), "speech_ended"),
+    StageSpan("end of turn", ("speech_ended",), "decided"),
+    StageSpan("recognition", ("speech_ended",), "transcript_final"),
+    StageSpan("memory", ("transcript_final",), "recalled"),
+    StageSpan("mind", ("recalled", "transcript_final"), "first_clause"),
+    StageSpan("voice", ("first_clause",), "first_sample"),
+    StageSpan("playback", ("first_heard",), "reply_done"),
 )
 SHUTDOWN_MS = 3000
 """For what is still to be sent when Parley ends."""
@@ -40,7 +40,7 @@ def check(endpoint: str) -> None:
     """Raises NoCollector."""
     parts = urlsplit(endpoint)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise NoCollector(f"{endpoint!r} is no collector's address: write it as in --otlp http://localhost:4317.")
+        raise NoCollector(f"{endpoint!r} is not a collector's address: write it as in --otlp http://localhost:4317.")
 
 
 class Traces:
@@ -83,7 +83,7 @@ class Traces:
         if record.outcome == "failed":
             turn.set_status(Status(StatusCode.ERROR))
         within = set_span_in_context(turn)
-        for stage in STAGES:
+        for stage in SPANS:
             first = next((marks[name] for name in stage.begins if name in marks), None)
             if first is None or stage.ends not in marks:
                 continue

@@ -1,6 +1,5 @@
-"""The names that the protocol had in its beta, for clients that ask for them (`OpenAI-Beta: realtime=v1`).
-
-One message becomes the other's, or none. What the beta did not know passes as it is.
+"""The names that the protocol had in its beta, for clients that ask for them (`OpenAI-Beta: realtime=v1`). Each
+message is translated or left out; what the beta did not have is passed unchanged.
 """
 
 from __future__ import annotations

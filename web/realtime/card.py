@@ -1,4 +1,4 @@
-"""The sound card in place of the page's own sound: the page shows everything, this computer listens and speaks."""
+"""The sound card instead of the page's own sound: the page shows everything, and this computer listens and speaks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys that a server of the owner's gives its pages in place of the token: for Realtime alone, and not for long."""
+"""Short-lived keys that the owner's server gives its pages instead of the token, for Realtime only."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ MOST = 1000
 SHORTEST_S, LONGEST_S, USUAL_S = 10, 7200, 600
 
 
-class ExpiresAfter(parts.Part):
+class ExpiresAfter(parts.WireModel):
     anchor: Literal["created_at"] = "created_at"
     seconds: Annotated[int, Field(ge=SHORTEST_S, le=LONGEST_S)] = USUAL_S
 
 
-class SecretRequest(parts.Part):
+class SecretRequest(parts.WireModel):
     expires_after: ExpiresAfter = Field(default_factory=ExpiresAfter)
     session: parts.Session = Field(default_factory=parts.Session)
 

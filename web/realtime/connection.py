@@ -1,4 +1,4 @@
-"""The WebSocket `/v1/realtime`: it carries one call. Whichever ends first, reading, writing or the call, ends all."""
+"""The WebSocket `/v1/realtime`: it carries one call. When reading, writing or the call ends, all of them end."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class Connection:
         self._silent_s = silent_s
 
     async def run(self) -> None:
-        code, reason = INTERNAL_ERROR, "something went wrong inside Parley; its log says what"
+        code, reason = INTERNAL_ERROR, "something went wrong inside Parley; its log has the details"
         try:
             await until_one_ends(self._read(), self._write(), self._call.run())
             code, reason = NORMAL, ""
@@ -107,7 +107,7 @@ class Connection:
         except EngineError as error:
             code, reason = GOING_AWAY, str(error)
         except TakenOver:
-            code, reason = TAKEN_OVER, "this conversation goes on in another window"
+            code, reason = TAKEN_OVER, "this conversation continues in another window"
         except Dismissed as dismissed:
             dismissal = dismissed.dismissal
             code, reason = TAKEN_OVER if dismissal.elsewhere else SERVICE_RESTART, dismissal.why

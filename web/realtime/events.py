@@ -18,11 +18,11 @@ from web.realtime.parts import (
     Duration,
     ErrorDetail,
     Item,
-    Part,
     Response,
     ResponseOptions,
     Session,
     StatusError,
+    WireModel,
 )
 
 T = TypeVar("T")
@@ -31,7 +31,7 @@ T = TypeVar("T")
 # --- from the client --------------------------------------------------------------------------------------------------
 
 
-class ClientEvent(Part):
+class ClientEvent(WireModel):
     event_id: Annotated[str, Field(max_length=512)] | None = None
 
 
@@ -86,7 +86,7 @@ class OutputAudioBufferClear(_Said[Literal["output_audio_buffer.clear"]]):
 
 
 class ParleyPlayback(_Said[Literal["parley.playback"]]):
-    """How much of a reply has really been played, counted from its start; a few times a second, and at its end."""
+    """How much of a reply has really been played, counted from its start. Sent a few times a second, and at its end."""
 
     response_id: str
     samples: Annotated[int, Field(ge=0)]
@@ -130,7 +130,7 @@ CLIENT_EVENT: TypeAdapter[AnyClientEvent] = TypeAdapter(AnyClientEvent)
 # --- from the server --------------------------------------------------------------------------------------------------
 
 
-class ServerEvent(Part):
+class ServerEvent(WireModel):
     event_id: str = Field(default_factory=lambda: f"event_{uuid.uuid4().hex[:20]}")
 
 
@@ -303,7 +303,7 @@ class _OfPlaying(_Told[T]):
 
 
 class OutputAudioBufferStarted(_OfPlaying[Literal["output_audio_buffer.started"]]):
-    """In a WebRTC call: the first sound of a reply is on its way."""
+    """In a WebRTC call: the first sound of a reply was sent."""
 
 
 class OutputAudioBufferStopped(_OfPlaying[Literal["output_audio_buffer.stopped"]]):
@@ -311,7 +311,7 @@ class OutputAudioBufferStopped(_OfPlaying[Literal["output_audio_buffer.stopped"]
 
 
 class OutputAudioBufferCleared(_OfPlaying[Literal["output_audio_buffer.cleared"]]):
-    """What was left of a reply is not sent."""
+    """A reply was stopped, and the rest of it is not sent."""
 
 
 # --- from the server, for our page only -------------------------------------------------------------------------------
@@ -330,15 +330,15 @@ class ParleyState(_Parley[Literal["parley.state"]]):
 
 
 class ParleyLevel(_Parley[Literal["parley.level"]]):
-    """About ten times a second while sound comes in."""
+    """About ten times a second while sound arrives."""
 
     peak: float
-    """Largest absolute sample since the last one, 0 to 1."""
+    """Largest absolute sample since the last event, 0 to 1."""
     speech_probability: float
 
 
 class ParleyTranscript(_Parley[Literal["parley.transcript"]]):
-    """All that is understood of the running turn; what follows the first `stable` characters may still change."""
+    """Everything understood of the current turn; the text after the first `stable` characters may still change."""
 
     item_id: str
     text: str
@@ -346,7 +346,7 @@ class ParleyTranscript(_Parley[Literal["parley.transcript"]]):
 
 
 class ParleySpeaker(_Parley[Literal["parley.speaker"]]):
-    """Whose voice a turn was, where people are told apart: `user` is the owner of the memory, `guest` is not known."""
+    """Whose voice a turn was, if people are told apart: `user` is the owner of the memory, `guest` an unknown voice."""
 
     item_id: str
     speaker: str
@@ -359,13 +359,13 @@ class ParleyPause(_Parley[Literal["parley.pause"]]):
 
 
 class ParleyResume(_Parley[Literal["parley.resume"]]):
-    """It was none: go on where it stopped."""
+    """It was not an interruption: continue where playback stopped."""
 
     response_id: str
 
 
 class ParleyReply(_Parley[Literal["parley.reply"]]):
-    """A reply is over, played to its end or not: drop what is still queued of it."""
+    """A reply is over, whether played to its end or not: drop what is still queued of it."""
 
     response_id: str
     item_id: str
@@ -375,19 +375,19 @@ class ParleyReply(_Parley[Literal["parley.reply"]]):
     why: str
 
 
-class ParleySaid(Part):
+class ParleySaid(WireModel):
     role: Literal["user", "assistant", "system"]
     text: str
     interrupted: bool
 
 
 class ParleyPast(_Parley[Literal["parley.past"]]):
-    """What was said before, in a conversation that goes on; right after `session.created`."""
+    """What was said before in a continued conversation; right after `session.created`."""
 
     said: list[ParleySaid]
 
 
-class ParleyMemory(Part):
+class ParleyMemory(WireModel):
     id: str
     speaker: str
     text: str
@@ -403,15 +403,16 @@ class ParleyRecalled(_Parley[Literal["parley.recalled"]]):
 
 
 class ParleyTool(_Parley[Literal["parley.tool"]]):
-    """How a call of an owner's tool stands, whenever that changes: `asking` waits for parley.tool.answer, or a word."""
+    """The state of a call to an owner's tool, whenever it changes: `asking` waits for parley.tool.answer, or a spoken
+    one."""
 
     call_id: str
     name: str
     arguments: str
-    """In short, for people."""
+    """Shortened, for people."""
     state: ToolState
     result: str
-    """In short; or why there is none."""
+    """Shortened; or why there is none."""
     seconds: float
 
 
@@ -427,7 +428,7 @@ class ParleyNotice(_Parley[Literal["parley.notice"]]):
 
 
 class ParleyEngines(_Parley[Literal["parley.engines"]]):
-    """How each stage is; on connecting and whenever it changes."""
+    """The state of each stage, on connecting and whenever it changes."""
 
     engines: dict[str, EngineStatus]
 

@@ -1,4 +1,4 @@
-"""The items of a conversation that a client knows of, in their order."""
+"""The items of a conversation that a client knows about, in order."""
 
 from __future__ import annotations
 

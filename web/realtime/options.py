@@ -1,4 +1,4 @@
-"""A client's session and the user's settings: what it may change for itself, and what is then in force."""
+"""A client's session and the user's settings: what the client may change for itself, and what then applies."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def undeclared(given: parts.ToolChoice | None, tools: Iterable[parts.FunctionToo
     """What to say of a choice whose function is not among the tools; None of any other."""
     if not isinstance(given, parts.ChosenFunction) or given.name in {each.name for each in tools}:
         return None
-    return f"There is no tool {given.name[:100]!r} to choose: declare it in tools."
+    return f"There is no tool {given.name[:100]!r} to choose: add it to tools."
 
 
 def tool(given: parts.FunctionTool) -> Tool:

@@ -1,4 +1,4 @@
-"""What was heard by a client that does not say: as much as real time has allowed since it was sent."""
+"""What was heard by a client that does not report it: as much as real time has allowed since it was sent."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ LONGEST_TEXT = 200_000
 """Characters of instructions, of an item's text, and of what a tool gives back."""
 
 
-class Part(BaseModel):
+class WireModel(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     told_empty: ClassVar[frozenset[str]] = frozenset()
@@ -45,20 +45,20 @@ class Part(BaseModel):
 # --- sound and turns --------------------------------------------------------------------------------------------------
 
 
-class PcmFormat(Part):
+class PcmFormat(WireModel):
     """16-bit little-endian mono."""
 
     type: Literal["audio/pcm"] = "audio/pcm"
     rate: Literal[24000] = 24000
 
 
-class UlawFormat(Part):
+class UlawFormat(WireModel):
     """G.711 μ-law at 8 kHz, as telephones have it in America and Japan."""
 
     type: Literal["audio/pcmu"] = "audio/pcmu"
 
 
-class AlawFormat(Part):
+class AlawFormat(WireModel):
     """G.711 A-law at 8 kHz, as telephones have it elsewhere."""
 
     type: Literal["audio/pcma"] = "audio/pcma"
@@ -67,7 +67,7 @@ class AlawFormat(Part):
 Format = Annotated[PcmFormat | UlawFormat | AlawFormat, Field(discriminator="type")]
 
 
-class ServerVad(Part):
+class ServerVad(WireModel):
     type: Literal["server_vad"] = "server_vad"
     threshold: Annotated[float, Field(ge=0, le=1)] | None = None
     prefix_padding_ms: Annotated[int, Field(ge=0)] | None = None
@@ -80,7 +80,7 @@ class ServerVad(Part):
     idle_timeout_ms: Annotated[int, Field(ge=0)] | None = None
 
 
-class SemanticVad(Part):
+class SemanticVad(WireModel):
     """Whether the user had finished is judged by voice and words."""
 
     type: Literal["semantic_vad"] = "semantic_vad"
@@ -89,7 +89,7 @@ class SemanticVad(Part):
     interrupt_response: bool | None = None
 
 
-class Transcription(Part):
+class Transcription(WireModel):
     """Accepted from a client and answered with what is in force: the ears are chosen on the setup page."""
 
     model: str | None = None
@@ -100,7 +100,7 @@ class Transcription(Part):
     delay: Any = None
 
 
-class AudioInput(Part):
+class AudioInput(WireModel):
     format: Format | None = None
     turn_detection: Annotated[ServerVad | SemanticVad, Field(discriminator="type")] | None = None
     transcription: Transcription | None = None
@@ -109,13 +109,13 @@ class AudioInput(Part):
     told_empty = frozenset({"turn_detection"})
 
 
-class AudioOutput(Part):
+class AudioOutput(WireModel):
     format: Format | None = None
     voice: Any = None
     speed: Any = None
 
 
-class Audio(Part):
+class Audio(WireModel):
     input: AudioInput | None = None
     output: AudioOutput | None = None
 
@@ -123,7 +123,7 @@ class Audio(Part):
 # --- tools ------------------------------------------------------------------------------------------------------------
 
 
-class FunctionTool(Part):
+class FunctionTool(WireModel):
     """A tool that the client runs itself."""
 
     type: Literal["function"] = "function"
@@ -145,14 +145,14 @@ class FunctionTool(Part):
 def _of_different_names(tools: list[FunctionTool]) -> list[FunctionTool]:
     names = [tool.name for tool in tools]
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise ValueError(f"two have the name {twice}, and the language model calls them by it")
+        raise ValueError(f"two tools have the name {twice}: give each its own name")
     return tools
 
 
 Tools = Annotated[list[FunctionTool], Field(max_length=128), AfterValidator(_of_different_names)]
 
 
-class ChosenFunction(Part):
+class ChosenFunction(WireModel):
     type: Literal["function"] = "function"
     name: str
 
@@ -170,7 +170,7 @@ ToolChoice = Annotated[Literal["auto", "none", "required"] | ChosenFunction, Bef
 # --- the session ------------------------------------------------------------------------------------------------------
 
 
-class ParleyOptions(Part):
+class ParleyOptions(WireModel):
     """Its presence asks for the `parley.` messages; the client then reports what it has played."""
 
 
@@ -180,7 +180,7 @@ MostTokens = Annotated[int, Field(ge=1)] | Literal["inf"]
 Instructions = Annotated[str, Field(max_length=LONGEST_TEXT)]
 
 
-class Session(Part):
+class Session(WireModel):
     """The fields of the GA session. Those typed `Any` are accepted and not used; `session.updated` says what is."""
 
     type: Literal["realtime", "transcription"] = "realtime"
@@ -210,7 +210,7 @@ Role = Literal["user", "assistant", "system"]
 ItemId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
 
 
-class Content(Part):
+class Content(WireModel):
     type: Literal["input_text", "input_audio", "input_image", "output_text", "output_audio"]
     text: Annotated[str, Field(max_length=LONGEST_TEXT)] | None = None
     transcript: Annotated[str, Field(max_length=LONGEST_TEXT)] | None = None
@@ -232,7 +232,7 @@ CONTENTS: Mapping[Role, frozenset[str]] = {
 """What a message of each role may hold."""
 
 
-class _Item(Part):
+class _Item(WireModel):
     id: ItemId | None = None
     object: Literal["realtime.item"] | None = "realtime.item"
     status: ItemStatus | None = None
@@ -284,7 +284,7 @@ Item = Annotated[
 ]
 
 
-class ItemReference(Part):
+class ItemReference(WireModel):
     """An item of the conversation, by its name."""
 
     type: Literal["item_reference"] = "item_reference"
@@ -311,7 +311,7 @@ Input = Annotated[
 Metadata = dict[str, str]
 
 
-class ResponseOptions(Part):
+class ResponseOptions(WireModel):
     instructions: Instructions | None = None
     output_modalities: Modalities | None = None
     conversation: Literal["auto", "none"] | None = None
@@ -326,7 +326,7 @@ class ResponseOptions(Part):
     reasoning: Any = None
 
 
-class ErrorDetail(Part):
+class ErrorDetail(WireModel):
     type: str
     code: str | None = None
     message: str
@@ -335,25 +335,25 @@ class ErrorDetail(Part):
     """The event that was wrong, where the client had given it an id."""
 
 
-class StatusError(Part):
+class StatusError(WireModel):
     type: str | None = None
     code: str | None = None
     message: str | None = None
 
 
-class StatusDetails(Part):
+class StatusDetails(WireModel):
     type: Literal["completed", "cancelled", "incomplete", "failed"]
     reason: Literal["turn_detected", "client_cancelled", "max_output_tokens"] | None = None
     error: StatusError | None = None
 
 
-class TokenDetails(Part):
+class TokenDetails(WireModel):
     audio_tokens: int = 0
     text_tokens: int = 0
     cached_tokens: int | None = None
 
 
-class Usage(Part):
+class Usage(WireModel):
     """No engine here bills by the token: text is counted by its bytes, sound by its length, as OpenAI's models do."""
 
     total_tokens: int = 0
@@ -363,7 +363,7 @@ class Usage(Part):
     output_token_details: TokenDetails = Field(default_factory=TokenDetails)
 
 
-class Duration(Part):
+class Duration(WireModel):
     type: Literal["duration"] = "duration"
     seconds: float
 
@@ -371,7 +371,7 @@ class Duration(Part):
 ResponseStatus = Literal["in_progress", "completed", "cancelled", "failed", "incomplete"]
 
 
-class Response(Part):
+class Response(WireModel):
     id: str
     object: Literal["realtime.response"] = "realtime.response"
     status: ResponseStatus
@@ -385,7 +385,7 @@ class Response(Part):
     told_empty = frozenset({"status_details", "metadata", "usage", "conversation_id"})
 
 
-class ContentPart(Part):
+class ContentPart(WireModel):
     type: Literal["audio", "text"] = "audio"
     transcript: str | None = None
     text: str | None = None

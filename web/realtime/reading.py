@@ -1,4 +1,4 @@
-"""A client's message, read: what it asks for, and what of it cannot be followed."""
+"""Reads a client's message: what it asks for, and which parts cannot be applied."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _refusal(message: Mapping[str, Any], fault: ErrorDetails) -> Refusal:
     if not fault["loc"] and fault["type"] == "union_tag_not_found":
         return Refusal("missing_type", "The message has no type.", "type")
     if not fault["loc"]:
-        return Refusal("unknown_event", f"There is no event of the type {str(message['type'])[:100]!r}.", "type")
+        return Refusal("unknown_event", f"There is no event with the type {str(message['type'])[:100]!r}.", "type")
     field, sentence = explained(fault, message)
     return Refusal("invalid_value", sentence, field)
 

@@ -19,7 +19,7 @@ from config import Settings
 from pipeline.audio import Samples
 from pipeline.cleanup import uninterrupted, until_one_ends
 from pipeline.conversation.conversation import Conversation
-from pipeline.conversation.events import Event, ReplyDone, ReplyPaused, ReplyResumed, Severity, ToolUsed
+from pipeline.conversation.events import ReplyDone, Severity, ToolUsed
 from pipeline.conversation.history import Past
 from pipeline.conversation.recording import Recording
 from pipeline.conversation.stages import Stages
@@ -29,9 +29,10 @@ from web.realtime import beta, parts
 from web.realtime import events as wire
 from web.realtime.card import Card
 from web.realtime.commands import Commands
-from web.realtime.narrator import Narrator, milliseconds
+from web.realtime.follower import Follower
+from web.realtime.narrator import Narrator
 from web.realtime.options import Wishes
-from web.realtime.pace import ClientPlayback, Pace
+from web.realtime.pace import ClientPlayback
 from web.realtime.reading import Refusal, refused, tree, understood
 from web.service import CardInUse, Dismissal, Service, public_settings
 
@@ -41,8 +42,6 @@ LARGE = 1 << 18
 """Characters of a message that is read beside the loop, which it would hold up."""
 EARLY = 64
 """Messages of a client that wait for the engines."""
-REPORT_EVERY = 0.1
-"""Seconds between two estimates of what was heard."""
 FAREWELL_S = 20.0
 """Within which the sentence that ends a call is said, and heard, or given up."""
 
@@ -96,12 +95,7 @@ class Call:
         """What the client asked for while the engines were loading."""
         self._settings_behind = False
         """Whether the conversation has not taken the settings yet, for an engine that was not ready."""
-        self._playback = playback or Pace(asyncio.get_running_loop().time)
-        self._following = ""
-        """The response that `_playback` is about."""
-        self._whole = ""
-        """The last one whose sound was sent to its end."""
-        self._sounded = asyncio.Event()
+        self._follower = Follower(self._narrator, playback, self._heard)
         self._farewell = ""
         """What is said last; none while the call is not to end."""
         self._said = asyncio.Event()
@@ -118,7 +112,7 @@ class Call:
         with self._service.watching(self._settings_changed):
             await until_one_ends(
                 self._converse(),
-                self._follow(),
+                self._follower.run(),
                 self._watch_engines(),
                 self._until_given_up(),
                 self._until_dismissed(),
@@ -140,38 +134,11 @@ class Call:
     def sent(self, event: wire.ServerEvent) -> None:
         """It is on its way: from now on it may be heard."""
         self._outgoing.task_done()
-        if not isinstance(event, wire.ResponseOutputAudioDelta | wire.ResponseOutputAudioDone):
-            return
-        answer = self._narrator.answer_of(event.item_id)
-        if answer is None:
-            return  # of a reply outside the conversation
-        if isinstance(event, wire.ResponseOutputAudioDone):
-            self._whole = event.response_id
-        else:
-            if self._following != event.response_id:
-                self._following = event.response_id
-                self._playback.begin(event.response_id)
-            self._playback.sent(answer.mouth.samples_of(event.delta))
-        self._sounded.set()
+        self._follower.sent(event)
 
-    async def _follow(self) -> None:
-        """For a client without playback reports: what it has heard by now."""
-        while True:
-            await self._sounded.wait()
-            self._sounded.clear()
-            while not self._narrator.parley:
-                self._report()
-                left = self._playback.left
-                if left <= 0:
-                    break
-                await asyncio.sleep(min(REPORT_EVERY, left))
-
-    def _report(self) -> None:
-        answer, playback = self._narrator.answer, self._playback
-        if self._conversation is not None and answer is not None and answer.response_id == self._following:
-            over = playback.left <= 0 and not playback.paused and self._whole == answer.response_id
-            # sound that was converted for the client may be a sample shorter
-            self._conversation.played(answer.samples if over else playback.played)
+    def _heard(self, samples: int) -> None:
+        if self._conversation is not None:
+            self._conversation.played(samples)
 
     def tell(self, event: wire.ServerEvent) -> None:
         """What the transport itself has to say, in order with the rest."""
@@ -222,7 +189,7 @@ class Call:
         if self._commands is None or self._card is None:
             return []  # sound, said to someone who is not there yet
         if isinstance(event, wire.OutputAudioBufferClear):
-            self._report()  # of what is stopped now
+            self._follower.report()  # of what is stopped now
         if isinstance(event, wire.ParleySoundcardStart | wire.ParleySoundcardStop):
             return await self._switch_card(self._card, isinstance(event, wire.ParleySoundcardStart))
         return await self._commands.obey(event)
@@ -309,7 +276,7 @@ class Call:
                             recording.follow(event)
                         if isinstance(event, ToolUsed):
                             self._service.metrics.tool(event.state)
-                        cut_off = self._keep_pace(event)
+                        cut_off = self._follower.keep_pace(event)
                         for told in self._narrator.tell(event):
                             await self._outgoing.put(told)
                         if cut_off is not None:
@@ -339,26 +306,6 @@ class Call:
                     await self._said.wait()
                     await self._outgoing.join()
         raise Dismissed(dismissal)
-
-    def _keep_pace(self, event: Event) -> wire.ConversationItemTruncated | None:
-        """A client clears what it plays when it is told that speech has started, so the pace stops there too.
-
-        Where the transport plays, the client does not know what was heard of a reply that was cut off: it is told.
-        """
-        if isinstance(event, ReplyPaused) and not self._narrator.manual:
-            self._playback.pause()
-        elif isinstance(event, ReplyResumed):
-            self._playback.resume()
-            self._sounded.set()
-        elif isinstance(event, ReplyDone) and event.outcome != "completed":
-            answer = self._narrator.answer
-            if answer is None or answer.of != (event.turn, event.revision):
-                return None  # it was not begun
-            self._playback.drop(answer.response_id)
-            if self._wishes.media and event.outcome == "interrupted" and answer.samples:
-                played = self._playback.played if self._following == answer.response_id else 0
-                return wire.ConversationItemTruncated(item_id=answer.item_id, audio_end_ms=milliseconds(played))
-        return None
 
     async def _ready(self) -> Stages:
         """Wait for the engines; a client is told once of each that failed, though another may take its place."""

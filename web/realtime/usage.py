@@ -1,4 +1,4 @@
-"""What a reply took, in tokens. Nothing here bills by them: clients show them, and some keep a budget."""
+"""What a reply used, in tokens. Nothing is billed by them: clients show them, and some keep a budget."""
 
 from __future__ import annotations
 

@@ -27,8 +27,8 @@ from web.csm_voices import NAME
 __all__ = ["ADAPTER_FILE", "CONSENT_WORDS", "About", "Lesson", "LessonError", "Lessons"]
 
 CONSENT_WORDS = (
-    "A voice belongs to a person. Learn only your own, or one whose owner has agreed to it, and say who that is. "
-    "Do not use it to impersonate or to deceive, nor for anything unlawful or harmful."
+    "A voice belongs to a person. Teach only your own, or that of someone who has agreed to it, and state who that "
+    "is. Do not use it to impersonate or deceive anyone, or for anything unlawful or harmful."
 )
 """What is agreed to first; the same as csm.training.adapters keeps with what was learnt, as a test checks."""
 
@@ -82,7 +82,8 @@ class Lesson:
         try:
             return About.model_validate_json((self.folder / "about.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise LessonError(f"{self.folder / 'about.json'} cannot be read: delete the folder, or mend it.") from error
+            path = self.folder / "about.json"
+            raise LessonError(f"{path} cannot be read: delete the folder, or correct the file.") from error
 
     def keep(self, **changed: Any) -> None:
         """Raises OSError."""
@@ -109,7 +110,7 @@ class Lesson:
         rows = self._table()
         row = next((row for row in rows if row["id"] == id), None)
         if row is None:
-            raise LessonError("There is no such clip any more: load the page again.")
+            raise LessonError("This clip no longer exists: reload the page.")
         row["text"] = " ".join(text.split())
         row["dropped"] = "" if kept else row["dropped"] or BY_HAND
         partial = self.prepared / "clips.csv.partial"
@@ -186,7 +187,7 @@ class Lesson:
                 if not all(isinstance(row[name], str) for name in ("id", "text", "source", "dropped")):
                     raise ValueError(row)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise LessonError(f"{path} is no table as csm-prepare writes it: delete it, and prepare again.") from error
+            raise LessonError(f"{path} is not a table that csm-prepare wrote: delete it, and prepare again.") from error
         return rows
 
     def _checkpoints(self) -> Iterator[tuple[int, float | None, Path]]:
@@ -211,7 +212,7 @@ class Lessons:
         """Raises LessonError."""
         lesson = Lesson(self.folder / id)
         if not NAME.fullmatch(id) or not (lesson.folder / "about.json").is_file():
-            raise LessonError("There is no such voice being taught any more: load the page again.")
+            raise LessonError("This voice is no longer being taught: reload the page.")
         return lesson
 
     def begin(self, about: About) -> Lesson:

@@ -1,4 +1,4 @@
-"""Recordings as they are sent: what csm-prepare reads is kept as it is, any other sound as FLAC."""
+"""Uploaded recordings: what csm-prepare can read is kept as it is, any other sound as FLAC."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ from typing import IO
 
 import soundfile
 
+from config.hardware import in_words
 from pipeline.audio import MOUTH_RATE
 from pipeline.audio.decode import Undecodable, pieces
 
-__all__ = ["RECORDING_BYTES", "Unfit", "receive"]
+__all__ = ["RECORDING_BYTES", "NoRoom", "Unfit", "check_disk", "check_voice", "receive"]
 
 RECORDING_BYTES = 700_000_000
 """An hour of stereo at 44.1 kHz."""
+VOICE_BYTES = 10_000_000_000
+"""All recordings of a voice: 16 hours of such stereo, many times what a voice is learnt from."""
+ROOM_BYTES = 2_000_000_000
+"""Left free on the disk: clips, codes and checkpoints need it, and so does everything else on this computer."""
 TEXT_BYTES = 20_000
 LONGEST_S = 6 * 3600.0
 AS_IT_IS = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".aiff", ".aif")
@@ -24,6 +29,28 @@ AS_IT_IS = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".aiff", ".aif")
 
 class Unfit(Exception):
     """It is no recording, in one sentence."""
+
+
+class NoRoom(Exception):
+    """The disk, or the voice, takes no more, in one sentence."""
+
+
+def check_disk(free: int, coming: int) -> None:
+    """Both in bytes. Raises NoRoom."""
+    if free - coming < ROOM_BYTES:
+        raise NoRoom(
+            f"The disk has {in_words(free)} free, and {in_words(ROOM_BYTES)} must stay free for teaching: "
+            "free some space, or send less."
+        )
+
+
+def check_voice(folder: Path, coming: int) -> None:
+    """Of the recordings in a folder. Raises NoRoom."""
+    if sum(path.stat().st_size for path in folder.iterdir()) + coming > VOICE_BYTES:
+        raise NoRoom(
+            f"The recordings of a voice may take {in_words(VOICE_BYTES)}, and an hour of speech is enough: "
+            "remove some first."
+        )
 
 
 def receive(folder: Path, name: str, file: IO[bytes], size: int) -> str:
@@ -80,9 +107,9 @@ def _words(folder: Path, stem: str, given: str, file: IO[bytes]) -> str:
     try:
         text = content.decode("utf-8-sig").strip()
     except UnicodeDecodeError:
-        raise Unfit(f"{given} is no text in UTF-8: save it as such.") from None
+        raise Unfit(f"{given} is not text in UTF-8: save it with that encoding.") from None
     if len(content) > TEXT_BYTES or not text:
-        raise Unfit(f"{given} should hold what is said in the recording of the same name, and no more.")
+        raise Unfit(f"{given} should contain what is said in the recording of the same name, and nothing else.")
     (folder / f"{stem}.txt").write_text(text, encoding="utf-8")
     return f"{stem}.txt"
 

@@ -169,7 +169,7 @@ class Work:
             status.state = "done"
         except Exception:
             logger.exception("a voice could not be taught")
-            status.state, status.text = "failed", "Something went wrong inside Parley, and its log says what."
+            status.state, status.text = "failed", "Something went wrong inside Parley; its log has the details."
 
     async def _follow(
         self, module: str, arguments: Sequence[str], hears: Callable[[dict[str, Any]], None]

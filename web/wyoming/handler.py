@@ -1,4 +1,4 @@
-"""One client: what it asks for, one thing after another, and what it is told."""
+"""One client: its requests, one after another, and the answers."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class Handler:
         except (KeyError, TypeError, AttributeError) as error:  # fields that are missing, or of another kind
             logger.info("A Wyoming event %r could not be read: %r", event.type[:40], error)
             raise _Failed(
-                f"The event {event.type[:40]} cannot be read: a field of it is missing or of another kind.",
+                f"The event {event.type[:40]} cannot be read: one of its fields is missing or has the wrong type.",
                 "invalid_event",
             ) from error
 
@@ -157,7 +157,7 @@ class Handler:
         """What the client asks for, where that is not what the ears expect anyway. Raises Refused."""
         wanted = base(self._wanted.language or "")
         if wanted and wanted not in ears_languages(self._service):
-            message = f"The ears understand no {wanted[:20]!r}: ask for a language that Parley names."
+            message = f"The ears do not understand {wanted[:20]!r}: use a language that Parley lists."
             raise Refused(400, message, "language", "unsupported_language")
         return wanted if wanted not in ("", self._service.settings.ears.language) else None
 

@@ -1,4 +1,4 @@
-"""What Parley tells of itself: its ears, its voices, its mind."""
+"""What Parley says about itself: its ears, voices and mind."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ async def voice_of(service: Service, voices: Voices, language: str) -> str:
     offered = await _voices(service, voices)
     fitting = (voice.name for voice in offered if base(language) in map(base, voice.languages))
     if (name := next(fitting, None)) is None:
-        raise Refused(400, f"No voice speaks {language[:20]!r}: ask for one by name.", "voice", "voice_not_found")
+        raise Refused(400, f"No voice speaks {language[:20]!r}: choose a voice by name.", "voice", "voice_not_found")
     return name
 
 

@@ -1,4 +1,4 @@
-"""A recording that comes chunk by chunk, and what is understood of it meanwhile."""
+"""A recording that arrives in chunks, and what is understood of it meanwhile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The TCP server. The protocol knows no key, so it listens where it is told to, and by default nowhere."""
+"""The TCP server. The protocol has no key, so the server listens only where it is told to, and by default nowhere."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class WyomingServer:
         assert client is not None
         if len(self._clients) >= MOST:
             logger.warning("A Wyoming client was turned away: %d are connected.", MOST)
-            told = Error(f"{MOST} clients are connected already: try again later.", "too_many_clients")
+            told = Error(f"{MOST} clients are already connected: try again later.", "too_many_clients")
             with suppress(ConnectionError, TimeoutError):
                 await write_event(writer, told)
             writer.close()

@@ -278,7 +278,7 @@ class MlxDecoder(_Stream):
     def step(self, codes: Tensor, out: Tensor | None = None) -> Tensor:
         """int64 [batch, codebooks, n], n a multiple of `frames`, to float32 [batch, n · frame_size]."""
         if codes.shape[2] % self._frames:
-            raise ValueError(f"This decoder works in steps of {self._frames} frames, and was given {codes.shape[2]}.")
+            raise ValueError(f"This decoder works in steps of {self._frames} frames, but was given {codes.shape[2]}.")
         samples = self.mimi.thread.run(self._step, codes)
         return samples if out is None else out.copy_(samples)
 

@@ -1,6 +1,5 @@
-"""Answers that must be worked out: each takes the turn and what a rule's pattern matched.
-
-One that returns None has no answer after all, and the next rule may try.
+"""Answers that must be computed: each takes the turn and the match of a rule's pattern. If one returns None, it has no
+answer, and the next rule may try.
 """
 
 from __future__ import annotations
@@ -212,7 +211,7 @@ def unknown(turn: Turn, match: re.Match[str]) -> str | None:
     if not facts.is_question(turn.prompt.history[-1].text) and not facts.is_question(turn.said):
         return None
     return turn.choose((
-        "That I do not know. I am only built-in replies, not a language model. What do you think?",
+        "I do not know that. I am only built-in replies, not a language model. What do you think?",
         "I have no answer to that. A real language model might: the setup page has some, under Mind.",
         "That is beyond my few rules. But I know the time, sums, and what you have told me.",
     ))  # fmt: skip

@@ -1,4 +1,4 @@
-"""What is known of the user: the facts in all they said, without those that something newer ended."""
+"""What is known about the user: the facts in everything they said, without those that newer ones ended."""
 
 from __future__ import annotations
 

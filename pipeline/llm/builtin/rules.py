@@ -1,4 +1,5 @@
-"""Everything the built-in replies can answer: a table, read from the top; the first rule that fits and answers wins."""
+"""Everything the built-in replies can answer: a table, read from the top; the first rule that matches and answers
+wins."""
 
 from __future__ import annotations
 
@@ -229,11 +230,11 @@ RULES: tuple[Rule, ...] = (
     _rule(
         (
             "I have no connection to the outside world, so I cannot know that. Has something caught your eye?",
-            "That I cannot know. Nothing from outside reaches me here.",
+            "I cannot know that. Nothing from outside reaches me here.",
             "I cannot look that up. I have no connection to the world outside.",
-            "For that I would need the internet, and I am not connected to it.",
-            "Such things change every day, and no news of them comes to me.",
-            "I do not know, and here I have no way to find out.",
+            "I would need the internet for that, and I am not connected to it.",
+            "Things like that change every day, and no news reaches me.",
+            "I do not know, and I have no way to find out.",
         ),
         r".*\b(?:news|headlines|traffic|stocks?|share price|prices?|score|exchange rate|who (?:won|is winning)|"
         r"lottery|flights?|"
@@ -262,9 +263,9 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(
         (
-            "The future is hidden from me as well. What do you expect?",
+            "The future is hidden from me, too. What do you expect?",
             "I cannot see what will happen. What would you like best?",
-            "Nobody knows that yet, and I least of all.",
+            "Nobody knows that yet, least of all me.",
         ),
         r".*\b(?:who|which|what) .*\bwill (?:win|happen|be|come)\b",
         r"(?:will|when will|what will|where will|how will) (?:i|we|it|they|he|she|the|my|there|people|humans)\b",
@@ -272,8 +273,8 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(
         (
-            "I am only a program, so I have no life of that kind. How is it with you?",
-            "Nothing of that sort ever happens to a program. And to you?",
+            "I am only a program, so I do not have that kind of life. How about you?",
+            "Nothing like that ever happens to a program. How about you?",
             "I live in this computer and nowhere else, so there is nothing to tell.",
             "A program has none of that. Tell me about yours.",
         ),
@@ -287,8 +288,8 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(
         (
-            "That nobody has told me, so I do not know it.",
-            "I do not know that, and such things are better not told to me.",
+            "Nobody has told me that, so I do not know it.",
+            "I do not know that, and it is better not to tell me such things.",
         ),
         r".*\b(?:phone number|password|pin code|bank balance|account number|email address|credit card|home address|"
         r"how much money|"
@@ -304,7 +305,7 @@ RULES: tuple[Rule, ...] = (
         rf"(?:hello|hi|hey|hiya|howdy|greetings|good (?:morning|afternoon|evening|day))(?: there| you)?{_POLITE}",
     ),
     _rule(
-        ("I am well, as far as a program can be. And you?", "All is in good order here. How are you?"),
+        ("I am well, as far as a program can be. And you?", "Everything is fine here. How are you?"),
         r".*\bhow (?:are you|are things|is it going|do you do|have you been)\b",
         r"what is up$",
         r"how is your day",
@@ -357,7 +358,7 @@ RULES: tuple[Rule, ...] = (
     _rule(
         (
             "You have not told me that yet.",
-            "That I do not know. You have never told me.",
+            "I do not know that. You have never told me.",
             "I would remember it if you had told me, and you have not.",
         ),
         r"(?:what|where|when|who|which|how (?:many|much|old|long|often)|did|do|have|had|is|was|am|are) "

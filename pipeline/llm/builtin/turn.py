@@ -1,4 +1,4 @@
-"""What a rule of the built-in replies can look at."""
+"""What a rule of the built-in replies can see."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tools that come with Parley: each has its own file, and is a Builtin."""
+"""The built-in tools: each has its own file, and is a Builtin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What time it is here and elsewhere, and which day is when."""
+"""The time here and elsewhere, and the days of dates."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def clock_tools(now: Callable[[], datetime]) -> Sequence[Builtin]:
             return f"It is {here:%H:%M} on {_said(here.date())}."
         there = time_in(place, here)
         if there is None:
-            raise ToolFailed(f"No place {place[:60]!r} with one time is known: name a large city.")
+            raise ToolFailed(f"No place {place[:60]!r} is known to have one time: name a large city.")
         return f"In {place[:60]} it is {there:%H:%M} on {_said(there.date())}."
 
     async def get_weekday(given: Mapping[str, Any], conversation: str) -> str:
@@ -70,4 +70,4 @@ def _date(text: object) -> date:
     try:
         return date.fromisoformat(str(text).strip()[:10])
     except ValueError:
-        raise ToolFailed(f"{str(text)[:40]!r} is no date: write it as YYYY-MM-DD.") from None
+        raise ToolFailed(f"{str(text)[:40]!r} is not a date: write it as YYYY-MM-DD.") from None

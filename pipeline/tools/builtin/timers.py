@@ -84,7 +84,7 @@ class Timers:
             ),
             builtin(
                 "list_timers",
-                "The timers that run, and how long each still has.",
+                "The timers that are running, and how long each has left.",
                 "Tells which timers are running, and how long each has left.",
                 self._list,
             ),
@@ -100,7 +100,7 @@ class Timers:
     async def _begin(self, given: Mapping[str, Any], conversation: str) -> str:
         seconds = _seconds(str(given["duration"]))
         if len(self._timers) >= MOST:
-            raise ToolFailed(f"{MOST} timers run already: cancel one first.")
+            raise ToolFailed(f"{MOST} timers are already running: cancel one first.")
         self._set += 1
         loop = asyncio.get_running_loop()
         label = " ".join(str(given.get("label") or "").split())[:40]

@@ -189,7 +189,9 @@ def test_the_number_of_threads_does_not_change_the_result(kernel: Kernel, thread
         torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("flags", [["-march=haswell"], ["-march=x86-64"]], ids=["AVX2", "plain"])
+@pytest.mark.parametrize(
+    "flags", [["-march=haswell"], pytest.param(["-march=x86-64"], marks=pytest.mark.slow)], ids=["AVX2", "plain"]
+)
 def test_the_kernel_of_a_lesser_processor_computes_the_same(kernel: Kernel, flags: list[str], tmp_path: Path) -> None:
     if os.uname().machine != "x86_64":
         pytest.skip("these are flags of x86-64")

@@ -231,7 +231,7 @@ def edit(folder: Path, change: str) -> None:
         ("another shape", r"Expected projection.weight of shape \[32, 64\] in .*, found \[3, 4\]"),
         ("another model", "Expected a CSM checkpoint .* found tensors named model.layers.0.self_attn.q_proj.weight"),
         ("no weights", "Expected a CSM checkpoint .* found no .safetensors file"),
-        ("a pickle", "found ckpt.pt, a pickle, which is not opened"),
+        ("a pickle", "found ckpt.pt, a pickle, which csm does not open"),
         ("a foreign config", "Expected a config.json of model_type csm, found 'llama'"),
         ("a config that is no JSON", "Expected a JSON object in .*config.json, found something else"),
         ("a config that is a list", "Expected a JSON object in .*config.json, found a list"),

@@ -278,5 +278,5 @@ def test_no_sound_to_encode(mimi: Mimi) -> None:
 
 
 def test_a_step_of_the_wrong_length(mimi: Mimi) -> None:
-    with pytest.raises(ValueError, match="steps of 4 frames, and was given 3"):
+    with pytest.raises(ValueError, match="steps of 4 frames, but was given 3"):
         mimi.decoder(frames=4).step(random_codes(3))

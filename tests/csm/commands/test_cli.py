@@ -322,7 +322,7 @@ class TestVoice:
 
         monkeypatch.setattr("csm.sound.playback.Playback", Loudspeaker)
         assert voice_command(["list"]) == 0
-        assert "No voices yet" in capsys.readouterr().err
+        assert "There are no voices" in capsys.readouterr().err
         assert voice_command(["add", "jfk", str(JFK), "--text", JFK_TEXT, "--note", "public domain"]) == 0
         capsys.readouterr()
         assert voice_command(["list"]) == 0
@@ -334,7 +334,7 @@ class TestVoice:
         add = ["add", "jfk", str(JFK), "--text", JFK_TEXT]
         assert voice_command(add) == 0
         assert voice_command(add) == 2
-        assert_one_sentence(capsys, "There is a voice 'jfk' already")
+        assert_one_sentence(capsys, "There is already a voice 'jfk'")
         assert voice_command([*add, "--replace"]) == 0
 
 

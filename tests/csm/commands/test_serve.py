@@ -20,6 +20,7 @@ from csm.commands.cli import serve_command
 from csm.commands.serve import SpeechServer, sentences
 from csm.commands.voices import Voices
 from csm.generator import load_csm_1b
+from csm.sound.encoders import ENCODERS
 from csm.synthesis import Generator
 from tests.csm.tiny import write_checkpoint
 from tests.support.recordings import AUDIO
@@ -64,7 +65,7 @@ def ask(server: SpeechServer, tree: Any, path: str = "/generate_audio", **header
 FRAMES = 5 * 1920
 
 
-@pytest.mark.parametrize("format", serve.FORMATS)
+@pytest.mark.parametrize("format", ENCODERS)
 def test_the_stock_sdk_hears_every_format(sdk: OpenAI, format: Any) -> None:
     data = sdk.audio.speech.create(model="csm", voice="alloy", input="Hello there. And again.", response_format=format)
     if format == "pcm":

@@ -205,7 +205,7 @@ class TestRefused:
             (
                 "base_model.model.backbone_model.embed_tokens.embed_audio_tokens.weight",
                 torch.zeros(8 * 67, 64),
-                "untied the audio embeddings",
+                "separate audio embeddings",
             ),
         ],
     )  # fmt: skip
@@ -246,12 +246,12 @@ class TestRefused:
         with pytest.raises(CheckpointError, match="found none"):
             read_adapter(tmp_path, TINY)
         write_checkpoint(tmp_path / "model")
-        with pytest.raises(CheckpointError, match="give it as the model"):
+        with pytest.raises(CheckpointError, match="pass it as the model"):
             read_adapter(tmp_path / "model", TINY)
 
     def test_a_pickle(self, folder: Path) -> None:
         (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
-        with pytest.raises(CheckpointError, match="a pickle, which is not opened"):
+        with pytest.raises(CheckpointError, match="a pickle, which csm does not open"):
             read_adapter(folder, TINY)
 
     def test_a_magnitude_is_not_written(self, tmp_path: Path) -> None:

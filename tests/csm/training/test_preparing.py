@@ -21,8 +21,9 @@ import torch
 from torch import Tensor
 
 from csm.prompt import Prompter
+from csm.training import sources
 from csm.training.cutting import longest_silence, pauses, pieces, trimmed
-from csm.training.dataset import Clip, DatasetError, lessons, read_clips, read_codes
+from csm.training.dataset import Clip, DatasetError, judged, lessons, read_clips, read_codes
 from csm.training.page import write_page
 from csm.training.prepare import Limits, Prepared, prepare
 from csm.training.sources import SourceError, recordings
@@ -45,10 +46,14 @@ def speech(*seconds: float, pause: float = 0.5, seed: int = 0) -> Tensor:
 
 def write(path: Path, sound: Tensor, text: str | None = None, rate: int = RATE) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, sound.T.numpy(), rate)
+    soundfile.write(path, sound.reshape(-1, sound.shape[-1]).T.numpy(), rate)
     if text is not None:
         path.with_suffix(".txt").write_text(text)
     return path
+
+
+def clip(text: str = WORDS, source: str = "a.wav") -> Clip:
+    return Clip("ab", text, 0, "", "train", 1.0, 1.0, 1.0, source, 0.0, "", 0, "")
 
 
 def hearing(text: str = WORDS, confidence: float = 0.9) -> Callable[[Tensor], Heard]:
@@ -75,6 +80,13 @@ class TestCutting:
     def test_who_never_pauses_is_cut_where_it_is_too_long(self) -> None:
         lengths = [(last - first) / RATE for first, last in pieces(voice(70.0), RATE)]
         assert lengths[0] > 30 and sum(lengths) == pytest.approx(70, abs=0.5)
+
+    @pytest.mark.parametrize("noise", [-80, -55, -45, -40])
+    def test_a_room_that_is_not_silent_has_pauses_too(self, noise: float) -> None:
+        """dB; the voice is at −14, and what people record at home lies 25 to 35 above the room."""
+        sound = speech(4, 5, 6, 7, 3)
+        cuts = pieces(sound + 10 ** (noise / 20) * torch.randn(sound.shape, generator=torch.Generator()), RATE)
+        assert len(cuts) == len(pieces(sound, RATE)) == 4
 
     def test_silences(self) -> None:
         sound = speech(1, 1, pause=0.6)
@@ -116,7 +128,7 @@ class TestSources:
             ("a.flac", None, tmp_path.name),
             ("b/one.wav", "Hello.", "b"),
         ]
-        assert found[0].read()[1] == RATE
+        assert next(found[0].parts()).rate == RATE
 
     def test_ljspeech(self, tmp_path: Path) -> None:
         write(tmp_path / "wavs" / "LJ001-0001.wav", voice(1))
@@ -159,7 +171,7 @@ class TestSources:
                 shard.addfile(entry, io.BytesIO(data))
         one, other = recordings([tmp_path / "shard.tar"])
         assert [(one.text, one.speaker), (other.text, other.source)] == [("Two.", "S"), ("One.", "shard.tar/A1")]
-        assert one.read()[0].shape == (1, RATE)
+        assert next(one.parts()).sound.shape == (1, RATE)
         assert [path.name for path in tmp_path.iterdir()] == ["shard.tar"]
         (tmp_path / "shard.tar").write_bytes(b"none at all")
         with pytest.raises(SourceError, match="not a shard"):
@@ -191,7 +203,7 @@ class TestPrepare:
         for clip in done.kept:
             codes = read_codes(tmp_path / "out", clip)
             assert codes.shape == (-(-round(clip.seconds * RATE) // 1920), 8)
-        assert "are fit to be learnt" in (tmp_path / "out" / "report.txt").read_text()
+        assert "are suitable for training" in (tmp_path / "out" / "report.txt").read_text()
 
     @pytest.mark.parametrize(
         ("sound", "text", "options", "told"),
@@ -203,7 +215,7 @@ class TestPrepare:
             (voice(3.0), "no", {"check_texts": False}, "the text does not fit the sound"),
             (voice(3.0), "word " * 60, {"check_texts": False}, "the text does not fit the sound"),
             (voice(3.0), "...", {"check_texts": False}, "nothing is said"),
-            (voice(3.0), None, {"transcribe": hearing(confidence=0.1)}, "Whisper is not sure"),
+            (voice(3.0), None, {"transcribe": hearing(confidence=0.1)}, "Whisper is unsure"),
             (voice(3.0), None, {"transcribe": None}, "no text, and no Whisper"),
         ],
     )  # fmt: skip
@@ -223,7 +235,7 @@ class TestPrepare:
     @pytest.mark.parametrize(
         ("sound", "told"),
         [
-            (torch.zeros(3 * RATE), "is silent"),
+            (torch.zeros(3 * RATE), "there is no voice in it"),
             (torch.stack([voice(3.0, seed=1), torch.randn(3 * RATE) * 0.1]), "its two channels are two people"),
         ],
         ids=["silence", "two people in stereo"],
@@ -236,6 +248,31 @@ class TestPrepare:
         assert [clip.source for clip in done.clips] == ["good.wav"]
         notes = "\n".join(done.notes)
         assert told in notes and "broken.wav" in notes and "too few clips" in notes
+
+    def test_the_text_of_a_long_recording_is_not_that_of_its_clips(self, tmp_path: Path) -> None:
+        write(tmp_path / "in" / "long.wav", speech(8, 9, 8, 9), "All that is said in half a minute and more.")
+        for options in ({}, {"check_texts": False}):
+            done = prepared(tmp_path / "in", tmp_path / f"out {len(options)}", **options)
+            assert {clip.text for clip in done.clips} == {WORDS}
+            assert "its text was not used" in "\n".join(done.notes)
+
+    def test_a_long_recording_is_heard_in_parts_and_loses_nothing(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A book of twenty hours would not fit into the memory."""
+        sound = torch.cat((speech(4, 5, 6, 7, 3, 8), torch.zeros(25 * RATE), speech(5, 4, seed=1)))
+        write(tmp_path / "in" / "book.wav", sound)
+        whole = prepared(tmp_path / "in", tmp_path / "whole")
+        monkeypatch.setattr(sources, "PART_S", 10)
+        done = prepared(tmp_path / "in", tmp_path / "parts")
+        left = sound.abs() > 1e-3
+        for clip in done.kept:
+            begin, end = round(clip.start * RATE), round((clip.start + clip.seconds) * RATE)
+            found = torch.from_numpy(soundfile.read(tmp_path / "parts" / "clips" / f"{clip.id}.flac")[0])
+            assert (found[: end - begin] - sound[begin:end][: len(found)])[: len(found)].abs().max() < 0.01
+            left[max(0, begin - 240) : end + 240] = False
+        assert not left.any() and len(done.kept) == len(done.clips) >= len(whole.kept)
+        assert all(3 <= clip.seconds <= 15.5 for clip in done.kept)
 
     def test_another_voice_is_dropped(self, tmp_path: Path) -> None:
         for index in range(4):
@@ -326,12 +363,11 @@ class TestPrepare:
 
     def test_nothing_to_learn(self, tmp_path: Path) -> None:
         write(tmp_path / "in" / "bad.wav", voice(0.5), WORDS)
-        with pytest.raises(DatasetError, match=r"Nothing of it can be learnt.*too short"):
+        with pytest.raises(DatasetError, match=r"None of it can be used for training.*too short"):
             prepared(tmp_path / "in", tmp_path / "out")
 
     def test_the_page_escapes_what_it_shows(self, tmp_path: Path) -> None:
-        clip = Clip("ab", "</script><b>x", 0, "", "train", 1.0, 1.0, 1.0, '"><img src=x>', 0.0, "", 0, "")
-        shown = write_page(tmp_path, [clip]).read_text()
+        shown = write_page(tmp_path, [clip("</script><b>x", '"><img src=x>')]).read_text()
         assert "<b>x" not in shown and "<img" not in shown and shown.count("</script>") == 1
 
 
@@ -402,6 +438,12 @@ class TestLessons:
         speakers = [row for row in last.rows[:, -1].tolist() if row in (ord("0") - 33, ord("1") - 33)]
         assert last.frames == learnt.train(2, torch.Generator()).frames < len(last) / 2
         assert int((last.rows[:, -1] < 0).sum()) > 2 * last.frames and speakers
+
+    def test_of_a_hundred_hours_some_are_judged(self) -> None:
+        clips = [replace(clip(), turn=number) for number in range(4_001)]
+        chosen = [one.turn for one in judged(clips)]
+        assert 50 <= len(chosen) <= 64 and chosen[0] == 0 and chosen[-1] > 3_900
+        assert judged(clips[:64]) == clips[:64] and judged([]) == []
 
     def test_what_does_not_fit_is_told(self, tmp_path: Path) -> None:
         write(tmp_path / "in" / "1.wav", speech(4), WORDS)

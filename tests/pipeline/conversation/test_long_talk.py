@@ -14,7 +14,7 @@ from tests.support.scene import Scene
 HOUR = 3600.0
 
 
-@pytest.mark.parametrize("hours", [0.1, pytest.param(2, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])])
+@pytest.mark.parametrize("hours", [0.05, pytest.param(2, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])])
 def test_hours_of_talk_leave_nothing_behind(hours: float) -> None:
     scene = Scene(kept=100)
     scene.reply("Once there was a fox who lived under a hill near the sea.")

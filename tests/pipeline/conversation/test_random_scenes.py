@@ -123,7 +123,7 @@ def check_speculation_is_bounded(scene: Scene, told: Told) -> None:
     assert len(scene.prompts) <= ATTEMPTS * answers  # a reply without words is asked for once more
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(scenes())
 def test_any_conversation(scene: Scene) -> None:
     told = scene.play(until=max([12.0, *(utterance.end + 8 for utterance in scene.utterances)]))

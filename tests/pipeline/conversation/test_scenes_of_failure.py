@@ -70,7 +70,7 @@ def test_a_reply_that_is_only_a_tool_call_fails_in_a_sentence() -> None:
     told = scene.play(until=16.0)
     assert told.outcomes == ["failed"]
     assert told.notices == [
-        "The language model asked for the tool “weather”, which it does not have: ask in other words."
+        "The language model asked for the tool “weather”, which does not exist: ask in other words."
     ]
 
 
@@ -81,7 +81,7 @@ def test_a_bug_in_an_engine_ends_the_turn_with_a_sentence() -> None:
     scene.user(6.0, 7.0, "are you there")
     told = scene.play(until=12.0)
     assert told.outcomes == ["failed", "completed"]
-    assert told.notices == ["Something went wrong inside Parley; its log says what. Please say it again."]
+    assert told.notices == ["Something went wrong inside Parley; its log has the details. Please say it again."]
 
 
 def test_a_mind_that_fails_at_a_reply_nobody_wants_is_not_told() -> None:

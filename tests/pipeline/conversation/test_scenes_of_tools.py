@@ -82,7 +82,7 @@ def test_a_result_is_not_spoken_over_the_user() -> None:
 
 @pytest.mark.parametrize(
     ("result", "says"),
-    [("FAIL", "The weather station is closed."), ("BUG", "It failed, for a reason that Parley's log tells.")],
+    [("FAIL", "The weather station is closed."), ("BUG", "It failed; Parley's log has the reason.")],
 )
 def test_the_model_hears_why_a_tool_failed(result: str, says: str) -> None:
     script = scene(result=result)
@@ -136,7 +136,7 @@ def test_a_model_that_calls_without_end_is_stopped() -> None:
     assert script.tools is not None
     told = script.play(until=20)
     assert script.tools.called == 5
-    assert any("it does not have" in notice for notice in told.notices)
+    assert any("which does not exist" in notice for notice in told.notices)
 
 
 # -- asked first -------------------------------------------------------------------------------------------------------

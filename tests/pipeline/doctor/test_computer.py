@@ -52,11 +52,11 @@ def test_a_card_with_too_little_memory() -> None:
 
 
 def test_a_driver_that_hangs_is_said_where_a_card_would_be_used() -> None:
-    hanging = "NVIDIA’s driver did not answer within 10 s: start the computer again."
+    hanging = "NVIDIA’s driver did not answer within 10 s: restart the computer."
     silent = replace(DESKTOP, gpu_trouble=hanging)
     grade, text = judge(silent, "cpu", hanging)
     assert grade == "fair", "it works without"
-    assert text.endswith(f"an NVIDIA card that cannot be used. {hanging}")
+    assert text.endswith(f"an NVIDIA card that Parley cannot use. {hanging}")
     grade, text = judge(silent, "gpu", hanging)
     assert grade == "bad"
     assert text.endswith(f"{hanging} Until then choose the profile cpu: `python3 main.py --profile cpu`.")
@@ -67,10 +67,10 @@ def test_a_driver_that_hangs_is_said_where_a_card_would_be_used() -> None:
     ("torch", "words"),
     [
         (Torch("2.13.0", "13.0", available=True), ""),
-        (Torch("2.13.0+cpu", None, available=False), "without CUDA, so the RTX 4090 is of no use to it: delete the"),
+        (Torch("2.13.0+cpu", None, available=False), "without CUDA, so it cannot use the RTX 4090: delete the"),
         (Torch("2.13.0", "13.0", available=False), "too old for PyTorch’s CUDA 13.0: update the driver to 580 or"),
-        (Torch("2.9.0", "12.8", available=False, said="unknown error"), "find the RTX 4090 (unknown error): start"),
-        (Torch("2.9.0", "12.8", available=False), "does not find the RTX 4090: start the computer again"),
+        (Torch("2.9.0", "12.8", available=False, said="unknown error"), "find the RTX 4090 (unknown error): restart"),
+        (Torch("2.9.0", "12.8", available=False), "does not find the RTX 4090: restart the computer"),
     ],
 )  # fmt: skip
 def test_why_pytorch_does_not_use_the_card(torch: Torch, words: str) -> None:

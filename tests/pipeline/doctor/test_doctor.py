@@ -306,7 +306,7 @@ async def test_engines_are_started_but_for_those_whose_models_are_not_here(monke
         ("whisper", True, "the people of the city want to know the time of day", "good", "12 of 12"),
         ("whisper", True, "the people of the city want to know", "fair", "8 of 12"),
         ("whisper", True, "", "bad", "No word was heard, and the same ears understood a person"),
-        ("whisper", False, "hm", "open", "did not understand a person either"),
+        ("whisper", False, "hm", "open", "did not understand a real person either"),
         ("pocketsphinx", True, "hm", "open", "choose Whisper"),
     ],
 )

@@ -27,6 +27,7 @@ from pipeline.engines.trial import Said, speak
 from pipeline.tts import TextToSpeech
 from tests.csm.tiny import write_checkpoint
 from tests.support.workers import workers
+from tests.web.scripted import ScriptedEngines
 
 
 @pytest.mark.parametrize(
@@ -123,26 +124,30 @@ async def test_the_voice_comes_back_when_the_check_is_called_off(
 
 
 async def test_a_precision_that_has_no_room_is_not_loaded(
-    engines: Engines, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Full:
         available = 2 * GB
 
     monkeypatch.setattr(psutil, "virtual_memory", lambda: Full)
-    found = await precisions(engines, settings, tmp_path)
+    monkeypatch.setattr(speaking, "create", lambda *_: pytest.fail("loaded"))
+    found = await precisions(ScriptedEngines(), settings, tmp_path)
     assert found.grade == "bad"
     assert found.text.startswith(
         "Not bf16 nor int8 nor int4: it needs 4.5 GB of memory, and 2.0 GB are free. End other"
     )
 
 
-async def test_a_conversation_is_left_the_computer(engines: Engines, settings: Settings, tmp_path: Path) -> None:
+async def test_a_conversation_is_left_the_computer(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engines = ScriptedEngines()
+    monkeypatch.setattr(engines, "resting", lambda part: pytest.fail(f"the {part} was stopped"))
     found = await precisions(engines, settings, tmp_path, talking=True)
     assert found.grade == "skipped"
-    assert engines.health()["voice"].state == "ready"
 
 
-async def precisions(engines: Engines, settings: Settings, data: Path, *, talking: bool = False) -> Verdict:
+async def precisions(engines: Any, settings: Settings, data: Path, *, talking: bool = False) -> Verdict:
     """That check alone."""
     patient = Patient(engines, settings, data, time.monotonic, lambda: talking)
 

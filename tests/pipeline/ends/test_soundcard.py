@@ -266,7 +266,7 @@ async def test_a_device_that_vanishes_is_waited_for(
     library.vanish(kind)
     await settle(lambda: library.initialised > before + 3)
     assert ends.told[1:] == [
-        f"The {'microphone' if kind == 'input' else 'headset'} has gone. Parley goes on as soon as it is back."
+        f"The {'microphone' if kind == 'input' else 'headset'} is gone. Parley continues as soon as it is back."
     ]
     assert library.streams == []
     library.names = names

@@ -16,7 +16,7 @@ import pytest
 from config.engines import CATALOGUE, EngineSpec
 from config.settings import Settings
 from pipeline.engine import EngineError, Progress
-from pipeline.engines import running
+from pipeline.engines import plans
 from pipeline.engines.catalogue import create
 from pipeline.engines.running import Engines
 from pipeline.turns.vad import FRAME
@@ -46,13 +46,13 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Script:
             name = f"{stage}-{number}"
             spec = EngineSpec(stage, name, name, "", "", partial(arguments, stage))  # type: ignore[arg-type]
             specs[stage, name] = spec
-    monkeypatch.setattr(running, "CATALOGUE", specs)
-    monkeypatch.setattr(running, "create", lambda spec, settings, data, place: ScriptedEngine(script, spec.name))
+    monkeypatch.setattr(plans, "CATALOGUE", specs)
+    monkeypatch.setattr(plans, "create", lambda spec, settings, data, place: ScriptedEngine(script, spec.name))
     monkeypatch.setattr(
-        running, "WorkerMemory", lambda path, owner, chroma, place: ScriptedEngine(script, f"memory-{owner}")
+        plans, "WorkerMemory", lambda path, owner, chroma, place: ScriptedEngine(script, f"memory-{owner}")
     )
-    monkeypatch.setattr(running, "WorkerTurnModel", lambda place: ScriptedEngine(script, "smart-turn"))
-    monkeypatch.setattr(running, "_SmallModel", lambda name, load: ScriptedEngine(script, name))
+    monkeypatch.setattr(plans, "WorkerTurnModel", lambda place: ScriptedEngine(script, "smart-turn"))
+    monkeypatch.setattr(plans, "SmallModel", lambda name, load: ScriptedEngine(script, name))
     return script
 
 
@@ -361,7 +361,7 @@ async def test_the_offline_profile_really_runs(tmp_path: Path) -> None:
     changed.voice.name = "en-gb"
     assert await engines.apply(changed) == ["voice"]
     changed.voice.name = "nobody"
-    with pytest.raises(EngineError, match="espeak has no voice 'nobody'"):
+    with pytest.raises(EngineError, match="eSpeak has no voice 'nobody'"):
         await engines.apply(changed)
     assert [block async for block in engines.stages().voice.speaker().speak("I am still here.")]
     await engines.stop()

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import pytest_asyncio
 
 from config.places import ROOT
 from config.settings import Settings
@@ -29,6 +30,7 @@ from pipeline.engine import EngineError
 from pipeline.engines.running import Engines
 from pipeline.engines.trial import transcribe
 from pipeline.llm import Message, Prompt
+from tests.support.begun import IN_ONE_LOOP
 from tests.support.recordings import recording
 from tests.support.tiny_models import HEARD, write_llama, write_whisper
 
@@ -55,6 +57,19 @@ async def running(data: Path, settings: Settings | None = None) -> AsyncIterator
     finally:
         await engines.stop()
         assert [child for child in psutil.Process().children(recursive=True) if child not in before] == []
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def offline(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engines]:
+    async with running(tmp_path_factory.mktemp("data")) as engines:
+        yield engines
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def engines(offline: Engines) -> AsyncIterator[Engines]:
+    """The offline profile, which runs for all of this module; whoever changes it finds it as it was."""
+    yield offline
+    await offline.apply(Settings())
 
 
 def ears(model: Path | str) -> Settings:
@@ -113,13 +128,14 @@ async def broken(path: str, writer: asyncio.StreamWriter) -> None:
     await writer.drain()
 
 
-async def test_what_cannot_be_loaded_leaves_what_works(tmp_path: Path, weather: Samples) -> None:
+@IN_ONE_LOOP
+async def test_what_cannot_be_loaded_leaves_what_works(engines: Engines, tmp_path: Path, weather: Samples) -> None:
     noise = tmp_path / "noise"
     noise.mkdir()
     (noise / "config.json").write_text("{}")
     (noise / "model.bin").write_bytes(os.urandom(1_000_000))
     llama = write_llama(tmp_path / "llama")
-    async with running(tmp_path / "data") as engines, http(broken) as url:
+    async with http(broken) as url:
         before = engines.stages()
         for settings, words in (
             (ears(noise), "noise"),
@@ -143,20 +159,20 @@ async def test_what_cannot_be_loaded_leaves_what_works(tmp_path: Path, weather: 
         assert {status.state for status in engines.health().values()} == {"ready"}
 
 
-async def test_a_turn_ends_with_the_ears_that_it_began_with(tmp_path: Path, whisper: Path, weather: Samples) -> None:
-    async with running(tmp_path) as engines:
-        stages = engines.stages()
-        hearing = stages.ears.listen()
-        half = len(weather) // 2
-        await hearing.feed(weather[:half])
-        assert await engines.apply(ears(whisper)) == ["ears"]
-        await hearing.feed(weather[half:])
-        assert "weather in paris" in (await hearing.finish()).text.lower()
-        for ears_ in (engines.stages().ears, stages.ears):  # a turn that begins now, whoever held the old ones
-            assert (await transcribe(ears_, weather))[0].startswith(" ".join(HEARD))
-        pocketsphinx = len(psutil.Process().children())
-        await hearing.close()
-        await asyncio.wait_for(_until(lambda: len(psutil.Process().children()) < pocketsphinx), 120)
+@IN_ONE_LOOP
+async def test_a_turn_ends_with_the_ears_that_it_began_with(engines: Engines, whisper: Path, weather: Samples) -> None:
+    stages = engines.stages()
+    hearing = stages.ears.listen()
+    half = len(weather) // 2
+    await hearing.feed(weather[:half])
+    assert await engines.apply(ears(whisper)) == ["ears"]
+    await hearing.feed(weather[half:])
+    assert "weather in paris" in (await hearing.finish()).text.lower()
+    for ears_ in (engines.stages().ears, stages.ears):  # a turn that begins now, whoever held the old ones
+        assert (await transcribe(ears_, weather))[0].startswith(" ".join(HEARD))
+    pocketsphinx = len(psutil.Process().children())
+    await hearing.close()
+    await asyncio.wait_for(_until(lambda: len(psutil.Process().children()) < pocketsphinx), 120)
 
 
 async def _until(condition: Callable[[], bool]) -> None:
@@ -165,7 +181,8 @@ async def _until(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0.02)
 
 
-async def test_a_reply_under_way_ends_with_the_engines_that_it_began_with(tmp_path: Path) -> None:
+@IN_ONE_LOOP
+async def test_a_reply_under_way_ends_with_the_engines_that_it_began_with(engines: Engines) -> None:
     tried, asked, go_on = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def slowly(path: str, writer: asyncio.StreamWriter) -> None:
@@ -190,7 +207,8 @@ async def test_a_reply_under_way_ends_with_the_engines_that_it_began_with(tmp_pa
         writer.write(b'data: {"choices": [{"delta": {"content": "comes the second."}}]}\n\ndata: [DONE]\n\n')
         await writer.drain()
 
-    async with http(slowly) as url, running(tmp_path, mind(url)) as engines:
+    async with http(slowly) as url:
+        assert await engines.apply(mind(url)) == ["mind"]
         conversation = Conversation(engines.stages(), mind(url), name="changing")
         done: asyncio.Queue[ReplyDone] = asyncio.Queue()
 
@@ -246,19 +264,19 @@ async def test_two_changes_at_once_come_one_after_the_other(tmp_path: Path, whis
         assert await spoken(engines) > 10_000
 
 
-async def test_killed_while_it_loads(tmp_path: Path, whisper: Path, weather: Samples) -> None:
-    async with running(tmp_path) as engines:
-        before = {child.pid for child in psutil.Process().children()}
-        applying = asyncio.create_task(engines.apply(ears(whisper)))
-        async with aclosing(engines.changes()) as changes:  # type: ignore[type-var]  # an async generator
-            async for _ in changes:
-                new = [child for child in psutil.Process().children() if child.pid not in before]
-                if new and engines.reloading()["ears"].progress is not None:
-                    new[0].kill()
-                    break
-        with pytest.raises(EngineError, match=r"\.$"):
-            await applying
-        assert "weather in paris" in (await heard(engines, weather)).lower()
+@IN_ONE_LOOP
+async def test_killed_while_it_loads(engines: Engines, whisper: Path, weather: Samples) -> None:
+    before = {child.pid for child in psutil.Process().children()}
+    applying = asyncio.create_task(engines.apply(ears(whisper)))
+    async with aclosing(engines.changes()) as changes:  # type: ignore[type-var]  # an async generator
+        async for _ in changes:
+            new = [child for child in psutil.Process().children() if child.pid not in before]
+            if new and engines.reloading()["ears"].progress is not None:
+                new[0].kill()
+                break
+    with pytest.raises(EngineError, match=r"\.$"):
+        await applying
+    assert "weather in paris" in (await heard(engines, weather)).lower()
 
 
 EXIT = """

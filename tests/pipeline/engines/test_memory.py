@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+import psutil
 import pytest
+import pytest_asyncio
 
 from pipeline.engine import EngineError, Progress
 from pipeline.engines.memory import MemoryHost, WorkerMemory
 from rag import Memory
-from tests.support.begun import begun
+from tests.support.begun import IN_ONE_LOOP, begun
 from tests.support.workers import workers
 
 LONG_AGO = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -46,14 +47,27 @@ def test_without_a_model_for_meaning_what_was_said_is_kept_and_found_by_its_word
         host.close()
 
 
-def kill(memory: WorkerMemory) -> None:
-    (child,) = workers()
-    os.kill(child.pid, signal.SIGKILL)
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[WorkerMemory]:
+    async with opened(tmp_path_factory.mktemp("memory")) as memory:
+        yield memory
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def memory(shared: WorkerMemory) -> WorkerMemory:
+    """Nothing is in it."""
+    await shared.forget(everything=True)
+    return shared
+
+
+def kill(others: list[psutil.Process]) -> None:
+    (child,) = workers(others)
+    child.kill()
 
 
 async def test_what_was_said_is_recalled_by_its_meaning_and_after_a_restart(tmp_path: Path) -> None:
     told: list[Progress] = []
-    memory = WorkerMemory(tmp_path)
+    others, memory = workers(), WorkerMemory(tmp_path)
     await memory.start(told.append)
     assert Progress("loading the model for meaning") in told
     assert memory.status.state == "ready"
@@ -69,9 +83,9 @@ async def test_what_was_said_is_recalled_by_its_meaning_and_after_a_restart(tmp_
         assert not (await memory.recall("the name of my pet", exclude_conversation="one")).items
         assert memory.status.restarts == life
         if life == 0:
-            kill(memory)
+            kill(others)
     await memory.stop()
-    assert workers() == []
+    assert workers(others) == []
 
 
 async def test_what_is_said_while_it_loads_is_kept(tmp_path: Path) -> None:
@@ -85,24 +99,22 @@ async def test_what_is_said_while_it_loads_is_kept(tmp_path: Path) -> None:
         assert memory.status.state == "loading", "meaning still has to wait"
 
 
-async def test_every_verb(tmp_path: Path) -> None:
-    async with opened(tmp_path / "memory") as memory:
-        ids = [
-            await memory.remember("user", f"Sentence {number}.", at=LONG_AGO, conversation="one") for number in range(5)
-        ]
-        await memory.correct(ids[0], "A corrected sentence.")
-        assert [turn.text for turn in await memory.search("corrected")] == ["A corrected sentence."]
-        assert [turn.id for turn in await memory.turns(limit=2)] == ids[3:]
-        (conversation,) = await memory.conversations()
-        assert (conversation.id, conversation.turns) == ("one", 5)
-        assert (await memory.size()).turns == 5
-        file = tmp_path / "memory.jsonl"
-        assert await memory.export(file) == 5
-        assert json.loads(file.read_text().splitlines()[0])["text"] == "A corrected sentence."
-        assert await memory.forget(id=ids[1]) == 1
-        assert await memory.forget(day=date(2026, 11, 1)) == 4
-        assert await memory.import_(file) == 5
-        assert await memory.forget(everything=True) == 5
+@IN_ONE_LOOP
+async def test_every_verb(memory: WorkerMemory, tmp_path: Path) -> None:
+    ids = [await memory.remember("user", f"Sentence {number}.", at=LONG_AGO, conversation="one") for number in range(5)]
+    await memory.correct(ids[0], "A corrected sentence.")
+    assert [turn.text for turn in await memory.search("corrected")] == ["A corrected sentence."]
+    assert [turn.id for turn in await memory.turns(limit=2)] == ids[3:]
+    (conversation,) = await memory.conversations()
+    assert (conversation.id, conversation.turns) == ("one", 5)
+    assert (await memory.size()).turns == 5
+    file = tmp_path / "memory.jsonl"
+    assert await memory.export(file) == 5
+    assert json.loads(file.read_text().splitlines()[0])["text"] == "A corrected sentence."
+    assert await memory.forget(id=ids[1]) == 1
+    assert await memory.forget(day=date(2026, 11, 1)) == 4
+    assert await memory.import_(file) == 5
+    assert await memory.forget(everything=True) == 5
 
 
 async def test_what_memory_has_to_say_comes_across(tmp_path: Path) -> None:
@@ -113,35 +125,36 @@ async def test_what_memory_has_to_say_comes_across(tmp_path: Path) -> None:
         assert "was damaged" in (await memory.notices())[0]
 
 
-async def test_my_means_the_one_who_asks(tmp_path: Path) -> None:
-    async with opened(tmp_path) as memory:
-        await memory.remember("assistant", "My favourite food is soup.")
-        await memory.remember("user", "My favourite food is sushi.")
-        assert (await memory.recall("What is my favourite food?", asker="user")).items[0].speaker == "user"
-        assert (await memory.recall("What is my favourite food?", asker="assistant")).items[0].speaker == "assistant"
+@IN_ONE_LOOP
+async def test_my_means_the_one_who_asks(memory: WorkerMemory) -> None:
+    await memory.remember("assistant", "My favourite food is soup.")
+    await memory.remember("user", "My favourite food is sushi.")
+    assert (await memory.recall("What is my favourite food?", asker="user")).items[0].speaker == "user"
+    assert (await memory.recall("What is my favourite food?", asker="assistant")).items[0].speaker == "assistant"
 
 
-async def test_what_goes_wrong_comes_back_as_what_it_is(tmp_path: Path) -> None:
+@IN_ONE_LOOP
+async def test_what_goes_wrong_comes_back_as_what_it_is(memory: WorkerMemory, tmp_path: Path) -> None:
     broken = tmp_path / "broken.jsonl"
     broken.write_text("this is no turn\n")
-    async with opened(tmp_path / "memory") as memory:
-        with pytest.raises(KeyError):
-            await memory.correct("nobody", "text")
-        with pytest.raises(ValueError, match="Say what to forget"):
-            await memory.forget()
-        with pytest.raises(ValueError, match="Line 1"):
-            await memory.import_(broken)
-        with pytest.raises(ValueError, match="empty"):
-            await memory.remember("user", "  ")
-        assert (await memory.size()).turns == 0
+    with pytest.raises(KeyError):
+        await memory.correct("nobody", "text")
+    with pytest.raises(ValueError, match="Say what to forget"):
+        await memory.forget()
+    with pytest.raises(ValueError, match="Line 1"):
+        await memory.import_(broken)
+    with pytest.raises(ValueError, match="empty"):
+        await memory.remember("user", "  ")
+    assert (await memory.size()).turns == 0
 
 
 async def test_killed_while_it_keeps_what_was_said_nothing_is_lost(tmp_path: Path) -> None:
+    others = workers()
     async with opened(tmp_path) as memory:
         await memory.remember("user", "the first")
         keeping = [asyncio.create_task(memory.remember("user", f"number {number}")) for number in range(20)]
         await asyncio.sleep(0)
-        kill(memory)
+        kill(others)
         await asyncio.gather(*keeping)
         texts = {turn.text for turn in await memory.turns()}
         assert texts == {"the first", *(f"number {number}" for number in range(20))}
@@ -165,5 +178,3 @@ async def test_owners_do_not_see_each_other(tmp_path: Path) -> None:
         await memory.remember("user", "a secret")
     async with opened(tmp_path, "bob") as memory:
         assert await memory.turns() == []
-    async with opened(tmp_path, "ann") as memory:
-        assert [turn.text for turn in await memory.turns()] == ["a secret"]

@@ -172,7 +172,7 @@ def test_a_long_result_is_shortened_to_what_there_is_room_for() -> None:
     asked = prompt(user("And?"), Message("assistant", "", calls=(call,)), Message("tool", "x" * 9000, call_id="1"))
     messages = chat(asked, 1000)
     assert sum(tokens(message["content"]) for message in messages) <= 1000
-    assert messages[-1]["content"].endswith("(This is only the beginning: there were 9,000 characters.)")
+    assert messages[-1]["content"].endswith("(Only the beginning is shown: there were 9,000 characters.)")
     assert chat(asked, 10_000)[-1]["content"] == "x" * 9000
 
 

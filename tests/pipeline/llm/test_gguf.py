@@ -61,13 +61,13 @@ def test_a_header_tells_what_the_model_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b"PK\x03\x04 something else", "is no GGUF file: choose one whose name ends in .gguf."),
+        (b"PK\x03\x04 something else", "is not a GGUF file: choose one whose name ends in .gguf."),
         (b"GGUF" + struct.pack("<IQQ", 1, 0, 0), "is a GGUF file of version 1"),
-        (b"GGUF" + struct.pack("<IQQ", 3, 1, 1), "is cut short in its header: fetch it again."),
-        (b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, 1 << 60), "is not written as GGUF files are"),
+        (b"GGUF" + struct.pack("<IQQ", 3, 1, 1), "is incomplete: download it again."),
+        (b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, 1 << 60), "is not a valid GGUF file"),
         (
             b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + text("k") + struct.pack("<I", 77),
-            "is not written as GGUF files are",
+            "is not a valid GGUF file",
         ),
     ],
 )
@@ -85,7 +85,7 @@ def test_a_file_that_was_cut_short_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_model_that_is_not_made_for_talk_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(EngineError, match=r"no chat template, so it is not made for talk .*'clip'"):
+    with pytest.raises(EngineError, match=r"no chat template, so it is not made for conversation .*'clip'"):
         check_talks(read(write(tmp_path / "a.gguf", {"general.architecture": "clip"})), "a.gguf")
 
 
@@ -99,7 +99,7 @@ def test_a_model_larger_than_the_memory_is_refused(tmp_path: Path) -> None:
 
 def test_an_old_processor_is_told_before_the_library_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(llama, "instructions", lambda: frozenset({"avx512f"}))
-    with pytest.raises(EngineError, match=r"needs a processor with AVX2 or NEON, and this one has neither"):
+    with pytest.raises(EngineError, match=r"needs a processor with AVX2 or NEON, but this one has neither"):
         check_processor()
     for known in (frozenset({"avx2"}), frozenset({"neon"}), None):
         monkeypatch.setattr(llama, "instructions", lambda known=known: known)
@@ -125,7 +125,7 @@ def test_a_model_that_ollama_has_is_found_by_its_name(tmp_path: Path, monkeypatc
         {"mediaType": "application/vnd.ollama.image.model", "digest": f"sha256:{'a' * 64}"},
     ]
     manifest.write_text(json.dumps({"layers": layers}))
-    with pytest.raises(EngineError, match=r"`ollama pull llama3.2` fetches one"):
+    with pytest.raises(EngineError, match=r"`ollama pull llama3.2` downloads it"):
         file_of("ollama:llama3.2", lambda progress: None)  # its weights are not here
     blob.touch()
     assert file_of("ollama:llama3.2", lambda progress: None) == blob
@@ -141,5 +141,5 @@ def test_a_model_that_ollama_has_is_found_by_its_name(tmp_path: Path, monkeypatc
 
 @pytest.mark.parametrize("name", ["./nowhere.gguf", "/nowhere.gguf", "owner/name", "owner/name/../../x.gguf", "gpt"])
 def test_a_name_that_means_no_file_is_refused_without_asking_the_hub(name: str) -> None:
-    with pytest.raises(EngineError, match=r"is no GGUF file: choose a file on this computer"):
+    with pytest.raises(EngineError, match=r"is not a GGUF file: choose a file on this computer"):
         file_of(name, lambda progress: None)

@@ -20,6 +20,7 @@ from pipeline.llm import Message, Prompt
 from pipeline.llm.llama import Llama, Mind
 from pipeline.llm.small import SMALL
 from pipeline.llm.small import asked as simplified
+from pipeline.workers.place import Wanted
 from pipeline.workers.process import WINDOW
 from pipeline.workers.worker import Worker
 from tests.pipeline.llm.test_gguf import TALKS, write
@@ -67,7 +68,7 @@ class TellingMind(Mind):
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def worker() -> AsyncIterator[Worker]:
     settings = {"model": str(smollm2()), "context": CONTEXT, "threads": 1}
-    worker = Worker("llama", f"{__name__}:TellingMind", settings, concurrency=4)
+    worker = Worker(Wanted("llama", f"{__name__}:TellingMind", settings, concurrency=4))
     await worker.start(lambda progress: None)
     yield worker
     await worker.stop()
@@ -128,7 +129,7 @@ async def test_a_turn_reads_only_what_is_new_also_between_two_talkers(worker: Wo
 
 @pytest.mark.parametrize("small", [False, True])
 async def test_what_was_read_ahead_is_not_read_again(worker: Worker, small: bool) -> None:
-    mind = Llama(str(smollm2()), place=lambda *_, **__: worker)
+    mind = Llama(str(smollm2()), place=lambda wanted: worker)
     mind._parameters = SMALL - 1 if small else SMALL
     persona = f"You are a {'small' if small else 'large'} teacher of sailors, who are patient. " * 3
     await mind.read_ahead(prompt("What is a keel?", "The spine of a ship.", persona=persona))
@@ -163,7 +164,9 @@ async def test_what_can_never_fit_is_said_in_a_sentence(worker: Worker) -> None:
 
 async def test_a_kind_of_model_that_llama_cpp_does_not_know_is_refused(tmp_path: Path) -> None:
     engine = Llama(str(write(tmp_path / "strange.gguf", {**TALKS, "general.architecture": "strange"})))
-    with pytest.raises(EngineError, match=r"llama.cpp cannot load strange.gguf, a model of the kind 'strange': choose"):
+    with pytest.raises(
+        EngineError, match=r"llama.cpp cannot load strange.gguf, whose architecture is 'strange': choose"
+    ):
         await engine.start(lambda progress: None)
     await engine.stop()
 

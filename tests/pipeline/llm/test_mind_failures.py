@@ -95,7 +95,7 @@ async def talk(server: ChatServer) -> AsyncIterator[Talk]:
         ({"pieces": [{"content": 7}]}, "does not speak OpenAI's chat API"),
         ({"pieces": ["Once upon a time. And", " the"], "end": "disconnect"}, "disconnected in the middle of the reply"),
         ({"pieces": [], "end": "disconnect"}, "disconnected in the middle of the reply"),
-        ({"pieces": ["<think>", "Hm."]}, "reasoned until its reply was full"),
+        ({"pieces": ["<think>", "Hm."]}, "spent its whole reply on reasoning"),
     ],
 )
 async def test_the_trouble_is_one_sentence_and_the_next_turn_is_answered(

@@ -142,7 +142,7 @@ async def test_a_model_that_ends_a_mark_of_its_own_is_not_taken_for_one_that_rea
 @pytest.mark.parametrize("pieces", [[{"reasoning_content": "Hm."}], [{"reasoning": "Hm."}], ["<think>", "Hm."]])
 async def test_a_reply_that_is_reasoning_only_says_so(pieces: list[Any]) -> None:
     async with chat_server(pieces=pieces) as server, mind(server) as engine:
-        with pytest.raises(EngineError, match="reasoned until its reply was full"):
+        with pytest.raises(EngineError, match="spent its whole reply on reasoning"):
             await reply(engine)
         server.pieces = WORDS
         assert await reply(engine) == list(WORDS)
@@ -280,7 +280,7 @@ async def test_a_server_that_is_gone_by_now() -> None:
         ({"key": "right"}, {"api_key": "wrong"}, "refused the key"),
         ({"key": "right"}, {}, "refused the key"),
         ({"models": {"data": []}}, {}, "has no model loaded"),
-        ({}, {"model": "huge"}, "has no model 'huge'; it offers tiny"),
+        ({}, {"model": "huge"}, "has no model 'huge': choose one of tiny"),
         ({"models": ["rubbish"]}, {}, "does not speak OpenAI's chat API"),
         ({"models": {"data": None}}, {}, "does not speak OpenAI's chat API"),
         ({"status": 500, "body": "model requires more system memory"}, {}, r"answered 500 \(model requires more"),
@@ -304,7 +304,7 @@ async def test_the_right_key_is_taken() -> None:
 
 @pytest.mark.parametrize(
     ("url", "sentence"),
-    [("", "Enter the address"), ("not an address", "is no address"), ("ftp://localhost/v1", "is no address")],
+    [("", "Enter the address"), ("not an address", "is not an address"), ("ftp://localhost/v1", "is not an address")],
 )
 async def test_an_address_that_is_none(url: str, sentence: str) -> None:
     engine = OpenAIChat(url, "")

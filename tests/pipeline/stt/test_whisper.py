@@ -8,13 +8,13 @@ import os
 import shutil
 import signal
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import pytest
+import pytest_asyncio
 from faster_whisper.utils import _MODELS
 
 from config.engines import fetches
@@ -27,6 +27,7 @@ from pipeline.stt.plausible import invented, loops, repeats, too_many
 from pipeline.stt.whisper import STEP_S, Decodings, Whisper, WhisperHearing, agreed
 from pipeline.workers.place import Place
 from tests.support import hub
+from tests.support.begun import IN_ONE_LOOP, started
 from tests.support.recordings import recording
 from tests.support.tiny_models import HEARD, write_llama, write_whisper
 from tests.support.workers import workers
@@ -46,51 +47,47 @@ def speech() -> Samples:
     return read_sound(recording("jfk.flac"))
 
 
-@asynccontextmanager
-async def whisper(model: Path | str, **settings: Any) -> AsyncIterator[Whisper]:
-    engine = Whisper(str(model), **settings)
-    await engine.start(lambda progress: None)
-    try:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def engine(tiny: Path) -> AsyncIterator[Whisper]:
+    async with started(Whisper(str(tiny))) as engine:
         yield engine
-    finally:
-        await engine.stop()
 
 
-async def partials(engine: Whisper, sound: Samples) -> tuple[list[Transcript], Transcript]:
+async def partials(engine: Whisper, sound: Samples, block: int = BLOCK) -> tuple[list[Transcript], Transcript]:
     """As an engine gives them that is quick enough for every block."""
     hearing, given = engine.listen(), []
-    for at in range(0, len(sound), BLOCK):
-        given.append(await hearing.feed(sound[at : at + BLOCK]))
+    for at in range(0, len(sound), block):
+        given.append(await hearing.feed(sound[at : at + block]))
         await hearing.caught_up()
     final = await hearing.finish()
     await hearing.close()
     return [partial for partial in given if partial is not None], final
 
 
-async def test_partials_come_while_one_speaks_and_what_is_stable_stays(tiny: Path, speech: Samples) -> None:
-    async with whisper(tiny) as engine:
-        given, final = await partials(engine, speech)
+@IN_ONE_LOOP
+async def test_partials_come_while_one_speaks_and_what_is_stable_stays(engine: Whisper, speech: Samples) -> None:
+    given, final = await partials(engine, speech)
     assert given
     for earlier, later in zip(given, [*given[1:], final], strict=True):
         assert later.text.startswith(earlier.text[: earlier.stable])
     assert final.text == TEXT and final.stable == len(TEXT)
 
 
-async def test_several_are_heard_at_once(tiny: Path, speech: Samples) -> None:
-    async with whisper(tiny) as engine:
-        heard = await asyncio.gather(*(partials(engine, speech[: 3 * EAR_RATE]) for _ in range(4)))
+@IN_ONE_LOOP
+async def test_several_are_heard_at_once(engine: Whisper, speech: Samples) -> None:
+    heard = await asyncio.gather(*(partials(engine, speech[: 3 * EAR_RATE]) for _ in range(4)))
     assert [final.text for _, final in heard] == [TEXT] * 4
 
 
-async def test_more_than_thirty_seconds_are_heard(tiny: Path, speech: Samples) -> None:
-    long = np.tile(speech, 4)
-    async with whisper(tiny) as engine:
-        _, final = await partials(engine, long)
+@IN_ONE_LOOP
+async def test_more_than_thirty_seconds_are_heard(engine: Whisper, speech: Samples) -> None:
+    _, final = await partials(engine, np.tile(speech, 4), block=EAR_RATE)
     assert final.text.count(HEARD[0]) >= 2
 
 
+@IN_ONE_LOOP
 @pytest.mark.parametrize("kind", ["nothing", "silence", "noise", "hum"])
-async def test_no_text_is_invented_where_nobody_speaks(tiny: Path, kind: str) -> None:
+async def test_no_text_is_invented_where_nobody_speaks(engine: Whisper, kind: str) -> None:
     """The tiny model would write its words to anything: what keeps them out is the guard."""
     time = np.arange(4 * EAR_RATE) / EAR_RATE
     sound = {
@@ -99,8 +96,7 @@ async def test_no_text_is_invented_where_nobody_speaks(tiny: Path, kind: str) ->
         "noise": 0.05 * np.random.default_rng(0).standard_normal(4 * EAR_RATE),
         "hum": 0.2 * np.sin(2 * np.pi * 50 * time),
     }[kind].astype(np.float32)
-    async with whisper(tiny) as engine:
-        given, final = await partials(engine, sound)
+    given, final = await partials(engine, sound)
     assert (given, final) == ([], Transcript(""))
 
 
@@ -325,28 +321,26 @@ def a_file(folder: Path, tiny: Path) -> str:
     ("model", "sentence"),
     [
         (lambda folder, tiny: str(folder), "There is no folder"),
-        (a_file, "is a file, and Whisper is a folder"),
-        (foreign_folder, r"holds no Whisper in CTranslate2's form \(model.bin is missing\)"),
-        (broken_folder, "holds no Whisper that can be loaded"),
-        (translator_folder, "holds no Whisper that can be loaded"),
+        (a_file, "is a file: choose the folder that contains"),
+        (foreign_folder, r"does not contain a Whisper model in CTranslate2's format \(model.bin is missing\)"),
+        (broken_folder, "does not contain a Whisper model that can be loaded"),
+        (translator_folder, "does not contain a Whisper model that can be loaded"),
         (lambda folder, tiny: "enormous", "There is no Whisper model 'enormous'"),
     ],
 )
-async def test_a_model_that_is_none_is_refused_in_one_sentence(
+def test_a_model_that_is_none_is_refused_in_one_sentence(
     tmp_path: Path, tiny: Path, model: Callable[[Path, Path], str], sentence: str
 ) -> None:
-    engine = Whisper(model(tmp_path / "model", tiny))
     with pytest.raises(EngineError, match=sentence) as refused:
-        await engine.start(lambda progress: None)
+        loaded(model(tmp_path / "model", tiny), "en")
     assert "\n" not in str(refused.value)
-    assert engine.status.state == "failed"
-    await engine.stop()
 
 
 async def test_a_language_that_the_model_does_not_know_is_refused(tiny: Path) -> None:
     engine = Whisper(str(tiny), "de")
     with pytest.raises(EngineError, match="knows English only"):
         await engine.start(lambda progress: None)
+    assert engine.status.state == "failed"
     await engine.stop()
 
 
@@ -358,20 +352,23 @@ def german(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("language", ["auto", "de"])
 async def test_the_language_is_found_or_told(german: Path, speech: Samples, language: str) -> None:
-    async with whisper(german, language=language) as engine:
+    async with started(Whisper(str(german), language=language)) as engine:
         _, final = await partials(engine, speech[: 4 * EAR_RATE])
     assert final.text == TEXT
 
 
-async def test_a_language_that_there_is_none_of_is_refused(german: Path) -> None:
-    engine = Whisper(str(german), "xx")
+def loaded(model: str, language: str) -> Decoder:
+    """In this process."""
+    return Decoder(lambda progress: None, model, language, "cpu", "default", None)
+
+
+def test_a_language_that_there_is_none_of_is_refused(german: Path) -> None:
     with pytest.raises(EngineError, match="does not know the language 'xx'"):
-        await engine.start(lambda progress: None)
-    await engine.stop()
+        loaded(str(german), "xx")
 
 
 def test_a_language_is_certain_after_two_seconds(german: Path, speech: Samples) -> None:
-    decoder = Decoder(lambda progress: None, str(german), "auto", "cpu", "default", None)
+    decoder = loaded(str(german), "auto")
     for seconds, language in ((1, None), (3, "de")):
         *_, answer = decoder.decode(speech[EAR_RATE : (1 + seconds) * EAR_RATE])
         assert answer == Decoded(TEXT, language)
@@ -415,19 +412,17 @@ async def test_a_size_comes_from_the_hub_with_its_progress_and_only_once(served:
 
 
 async def test_what_the_hub_refuses_is_told(served: hub.Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "There is no model someone/else" in await refusal("someone/else")
+    """One of the refusals; tests/pipeline/models/test_downloads.py has them all."""
     served.gated.add("Systran/faster-whisper-base.en")
     served.tokens.add("right")
     assert "has terms to accept" in await refusal("base.en")
-    monkeypatch.setenv("HF_TOKEN", "wrong")
-    assert "The token is wrong" in await refusal("base.en")
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     assert "Check your internet connection" in await refusal("base.en")
 
 
 async def test_a_crash_loses_nothing_that_was_said(tiny: Path, speech: Samples) -> None:
     others = workers()
-    async with whisper(tiny) as engine:
+    async with started(Whisper(str(tiny))) as engine:
         hearing = engine.listen()
         await hearing.feed(speech[: 3 * EAR_RATE])
         (process,) = workers(others)

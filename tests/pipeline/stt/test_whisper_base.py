@@ -74,6 +74,7 @@ def test_people_are_understood_from_their_first_word_on(decoder: Decoder, name: 
     assert words(answer(decoder, in_a_room(read_sound(recording(name)))).text) == SAID[name]
 
 
+@pytest.mark.slow
 def test_the_whole_window_hears_the_same(make: Make) -> None:
     whole = make(WHOLE_S)
     for name in ("weather_question.wav", "austen_0890.wav"):
@@ -144,9 +145,9 @@ def test_wishes_that_cannot_be_fulfilled_are_refused(decoder: Decoder) -> None:
     assert silence is not None and silence.text == "" and silence.no_speech == 1.0
 
 
-def test_several_are_encoded_together_where_that_is_of_use(make: Make) -> None:
+def test_several_are_encoded_together_where_that_is_of_use(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a graphics card: the same words as alone, whoever else is in the batch."""
-    decoder, names = make(None), ("weather_question.wav", "austen_0880.wav", "austen_0890.wav")
+    names = ("weather_question.wav", "austen_0880.wav", "austen_0890.wav")
     sizes: list[int] = []
 
     def encoded(features: Sequence[Features]) -> Sequence[Any]:
@@ -155,7 +156,9 @@ def test_several_are_encoded_together_where_that_is_of_use(make: Make) -> None:
             until(lambda: len(together._waiting) == len(names) - 1)  # those who come meanwhile are the next batch
         return decoder._encoded(features)
 
-    decoder._in_turn, decoder._encode = nullcontext(), (together := Together(encoded, 8))
+    together = Together(encoded, 8)
+    monkeypatch.setattr(decoder, "_in_turn", nullcontext())
+    monkeypatch.setattr(decoder, "_encode", together)
     with ThreadPoolExecutor(len(names)) as threads:
         sounds = [in_a_room(read_sound(recording(name))) for name in names]
         decoded = [*threads.map(lambda sound: answer(decoder, sound), sounds)]

@@ -97,7 +97,7 @@ async def test_what_is_no_message_and_what_describes_itself_badly_does_no_harm()
         owner.configure(ToolSettings(servers=[by_pipes("garbage", permissions={"add": "off", "remove": "allow"})]))
         assert "add" not in [tool.name for tool in owner.tools()]
         assert not owner.asks("remove")
-        with pytest.raises(ToolFailed, match="not there any more"):
+        with pytest.raises(ToolFailed, match="no longer exists"):
             await owner.call(ToolCall("1", "add", "{}", own=True), "talk")
     finally:
         await owner.close()

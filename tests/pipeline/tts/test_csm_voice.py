@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,12 @@ from pipeline.tts.csm_talks import PARLEY, USER, Floor, Synthesizer, Talk, load
 from tests.csm.mlx_here import mlx_is_here
 from tests.csm.tiny import TINY, voice, write_checkpoint
 from tests.csm.training.lessons import random_adapter
+from tests.support.begun import IN_ONE_LOOP, started
 from tests.support.workers import workers
 
 FRAME = 1920
-IN_ONE_LOOP = pytest.mark.asyncio(loop_scope="module")
-"""With the engine that the module's tests share."""
 WORDS = "Good evening to you."
+ANNA = [("anna.wav", "This is Anna.")]
 
 
 @pytest.fixture(scope="module")
@@ -40,32 +40,27 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_checkpoint(tmp_path_factory.mktemp("csm") / "tiny")
 
 
-@pytest.fixture
-def voices(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def voices(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A reference at 44.1 kHz in stereo, and files that are none."""
-    folder = tmp_path / "voices"
+    folder = tmp_path_factory.mktemp("references") / "voices"
     folder.mkdir()
     sound = voice(1.0, 44_100).numpy()
     soundfile.write(folder / "anna.wav", np.stack([sound, sound], axis=1), 44_100)
     soundfile.write(folder / "silence.wav", np.zeros(24_000), 24_000)
     (folder / "letter.wav").write_text("Dear Anna")
-    soundfile.write(tmp_path / "outside.wav", sound, 44_100)
+    soundfile.write(folder.parent / "outside.wav", sound, 44_100)
+    (folder / "link.wav").symlink_to(folder.parent / "outside.wav")
     return folder
 
 
-@asynccontextmanager
-async def csm(model: Path | str, voices: Path, **settings: Any) -> AsyncIterator[Csm]:
-    engine = Csm(str(model), voices, **{"precision": "fp32", **settings})
-    await engine.start(lambda progress: None)
-    try:
-        yield engine
-    finally:
-        await engine.stop()
+def csm(model: Path | str, voices: Path, **settings: Any) -> AbstractAsyncContextManager[Csm]:
+    return started(Csm(str(model), voices, **{"precision": "fp32", **settings}))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def engine(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Csm]:
-    async with csm(checkpoint, tmp_path_factory.mktemp("voices")) as engine:
+async def engine(checkpoint: Path, voices: Path) -> AsyncIterator[Csm]:
+    async with csm(checkpoint, voices, references=ANNA) as engine:
         yield engine
 
 
@@ -81,14 +76,19 @@ def tone(seconds: float = 1.0) -> Samples:
 # -- through the worker process -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("form", ["original", "transformers"])
-async def test_it_speaks_frame_by_frame_in_both_formats(tmp_path: Path, voices: Path, form: Any) -> None:
-    write_checkpoint(tmp_path / "model", form)
-    async with csm(tmp_path / "model", voices, references=[("anna.wav", "This is Anna.")]) as engine:
-        sounds = await spoken(engine.speaker())
+@IN_ONE_LOOP
+async def test_it_speaks_frame_by_frame(engine: Csm) -> None:
+    sounds = await spoken(engine.speaker())
     assert len(sounds) > 1
     assert all(sound.samples.shape == (FRAME,) and sound.samples.dtype == np.float32 for sound in sounds)
     assert any(np.abs(sound.samples).max() > 0 for sound in sounds)
+
+
+def test_it_speaks_in_transformers_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(utterance, "frames_at_most", lambda text: 10)
+    write_checkpoint(tmp_path / "model", "transformers")
+    talk = Talk(Session(load(str(tmp_path / "model"), "fp32", "cpu")))
+    assert any(np.abs(sound.samples).max() > 0 for sound in talk.speak(WORDS))
 
 
 def test_a_learnt_voice_is_spoken_with(checkpoint: Path, tmp_path: Path) -> None:
@@ -118,8 +118,7 @@ def test_on_a_processor_auto_is_what_was_measured(checkpoint: Path, monkeypatch:
 
 @pytest.mark.skipif(not mlx_is_here(), reason="MLX is not installed, or SKIP_MLX_TESTS=1")
 async def test_by_mlx_it_speaks_for_several_and_hears_them(checkpoint: Path, voices: Path) -> None:
-    references = [("anna.wav", "This is Anna.")]
-    async with csm(checkpoint, voices, precision="auto", device="mlx", references=references) as engine:
+    async with csm(checkpoint, voices, precision="auto", device="mlx", references=ANNA) as engine:
         speakers = [engine.speaker() for _ in range(2)]
         for sounds in await asyncio.gather(*(spoken(speaker) for speaker in speakers)):
             assert sounds and np.abs(sounds[0].samples).max() > 0
@@ -179,7 +178,7 @@ async def test_it_becomes_another_voice_in_its_process(checkpoint: Path, voices:
     write_adapter(random_adapter(), tmp_path / "learnt", TINY)
     others = workers()
     made_of = {"model": str(checkpoint), "precision": "fp32", "measured": None, "voices": voices, "device": None}
-    anna = {**made_of, "references": [("anna.wav", "This is Anna.")], "adapter": str(tmp_path / "learnt")}
+    anna = {**made_of, "references": ANNA, "adapter": str(tmp_path / "learnt")}
     async with csm(checkpoint, voices) as engine:
         (process,) = workers(others)
         speaker = engine.speaker()
@@ -196,7 +195,7 @@ async def test_it_becomes_another_voice_in_its_process(checkpoint: Path, voices:
         await becoming
         assert await spoken(speaker) and await spoken(engine.speaker())
         assert workers(others) == [process]
-        assert engine._place._kwargs["adapter"] == anna["adapter"], "a restart makes it so again"  # type: ignore[attr-defined]
+        assert engine._place._wanted.kwargs["adapter"] == anna["adapter"], "a restart makes it so again"  # type: ignore[attr-defined]
 
 
 def test_who_becomes_another_waits_for_the_floor_and_is_waited_for() -> None:
@@ -244,9 +243,8 @@ def test_a_reference_that_is_none_is_refused_in_one_sentence_before_a_model_is_l
 
 @pytest.mark.parametrize("name", ["../outside.wav", "link.wav"])
 async def test_a_reference_outside_the_folder_is_refused(checkpoint: Path, voices: Path, name: str) -> None:
-    (voices / "link.wav").symlink_to(voices.parent / "outside.wav")
     engine = Csm(str(checkpoint), voices, references=[(name, "Hello.")])
-    with pytest.raises(EngineError, match="is no file name"):
+    with pytest.raises(EngineError, match="is not a file name"):
         await engine.start(lambda progress: None)
 
 
@@ -260,13 +258,6 @@ def test_a_model_that_is_none_is_refused_in_one_sentence(tmp_path: Path, kind: s
     with pytest.raises(EngineError, match="Expected") as refused:
         Synthesizer(lambda progress: None, str(model), "fp32", None, [], "cpu")
     assert "\n" not in str(refused.value)
-
-
-async def test_what_the_worker_refuses_is_said_here(tmp_path: Path, voices: Path) -> None:
-    engine = Csm(str(tmp_path / "nowhere"), voices)
-    with pytest.raises(EngineError, match="Expected"):
-        await engine.start(lambda progress: None)
-    await engine.stop()
 
 
 # -- what the session holds -----------------------------------------------------------------------------------------

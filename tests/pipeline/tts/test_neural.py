@@ -117,14 +117,14 @@ async def test_another_voice_of_pipers_is_a_file(tmp_path: Path) -> None:
         await Piper(str(tmp_path / "none.onnx")).start(lambda progress: None)
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"not a network")
-    with pytest.raises(EngineError, match=r"has one beside its \.onnx file"):
+    with pytest.raises(EngineError, match=r"needs this file next to its \.onnx file"):
         await Piper(str(broken)).start(lambda progress: None)
     (tmp_path / "broken.onnx.json").write_text("{}")
-    with pytest.raises(EngineError, match="does not describe a voice"):
+    with pytest.raises(EngineError, match="does not describe a Piper voice"):
         await Piper(str(broken)).start(lambda progress: None)
     description = folder(PIPER_JOE) / "en_US-joe-medium.onnx.json"
     (tmp_path / "broken.onnx.json").write_text(description.read_text())
-    with pytest.raises(EngineError, match="holds no voice that can be loaded"):
+    with pytest.raises(EngineError, match="does not contain a voice that can be loaded"):
         await Piper(str(broken)).start(lambda progress: None)
 
 

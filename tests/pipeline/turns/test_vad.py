@@ -101,7 +101,7 @@ def test_a_frame_of_another_length_is_refused(activity: VoiceActivity, length: i
 def test_no_number_never_reaches_the_state(activity: VoiceActivity) -> None:
     spoiled = np.zeros(FRAME, np.float32)
     spoiled[7] = np.nan
-    with pytest.raises(ValueError, match="no numbers"):
+    with pytest.raises(ValueError, match="not numbers"):
         activity.probability(spoiled)
     assert np.isfinite(activity.probability(np.zeros(FRAME, np.float32)))
 

@@ -36,16 +36,7 @@ def talkers(diary: Path) -> Wanted:
 
 
 def place(cluster: Cluster, wanted: Wanted, **options: Any) -> RayPlace:
-    return RayPlace(
-        wanted.engine,
-        wanted.target,
-        wanted.kwargs,
-        errors=wanted.errors,
-        kinds=wanted.kinds,
-        cluster=cluster,
-        stage="stage",
-        **options,
-    )
+    return RayPlace(wanted, cluster=cluster, stage="stage", **options)
 
 
 @asynccontextmanager

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import pytest
 
 from config.places import ROOT
 from pipeline.engine import EngineError, Progress
-from pipeline.workers.place import WorkerDied
+from pipeline.workers.place import Wanted, WorkerDied
 from pipeline.workers.process import WINDOW
 from pipeline.workers.supervision import Heartbeat
 from pipeline.workers.worker import BACK_OFF_S, Worker
@@ -27,12 +28,18 @@ from tests.pipeline.workers.worker_engines import Busy
 ENGINES = "tests.pipeline.workers.worker_engines"
 
 
+def engine(name: str, **kwargs: object) -> Wanted:
+    return Wanted("echo", f"{ENGINES}:{name}", kwargs)
+
+
+ECHO = engine("Echo")
+TWO_AT_ONCE = replace(ECHO, concurrency=2)
+
+
 @asynccontextmanager
-async def running(
-    name: str = "Echo", report: Callable[[Progress], None] = print, **options: Any
-) -> AsyncIterator[Worker]:
-    worker = Worker("echo", f"{ENGINES}:{name}", **options)
-    await worker.start(report)
+async def running(wanted: Wanted = ECHO, **options: Any) -> AsyncIterator[Worker]:
+    worker = Worker(wanted, **options)
+    await worker.start(print)
     try:
         yield worker
     finally:
@@ -62,7 +69,7 @@ async def test_calls_and_streams() -> None:
 
 async def test_progress_and_status_while_it_loads() -> None:
     seen: list[Progress] = []
-    worker = Worker("echo", f"{ENGINES}:Echo")
+    worker = Worker(ECHO)
     assert worker.status.state == "stopped"
     await worker.start(seen.append)
     assert seen == [Progress("loading"), Progress("weights", 0.5), Progress("ready")]
@@ -83,7 +90,7 @@ async def test_a_reply_of_a_hundred_megabytes() -> None:
 
 
 async def test_errors_come_back_as_one_sentence() -> None:
-    async with running(errors=(Busy,)) as worker:
+    async with running(replace(ECHO, errors=(Busy,))) as worker:
         with pytest.raises(EngineError, match=r"^The voice has a cold: give it honey\.$"):
             await worker.call("refuse")
         with pytest.raises(Busy, match=r"^come back later$"):
@@ -113,7 +120,7 @@ async def test_what_an_unexpected_error_said_stays_out_of_the_log(capfd: pytest.
 
 
 async def test_killed_in_the_middle_of_a_call() -> None:
-    async with running(concurrency=2) as worker:
+    async with running(TWO_AT_ONCE) as worker:
         pid = await worker.call("process")
         waiting = asyncio.create_task(worker.call("wait"))
         await worker.call("echo", "the call before has been sent")
@@ -131,7 +138,7 @@ async def test_killed_in_the_middle_of_a_call() -> None:
 @pytest.mark.parametrize("hang", ["stopped", "keeps Python's lock"])
 async def test_a_hung_process_is_replaced(hang: str, tmp_path: Path) -> None:
     sign = tmp_path / "sign"
-    async with running(concurrency=2, heartbeat=Heartbeat(every_s=0.02, hung_s=0.3)) as worker:
+    async with running(TWO_AT_ONCE, heartbeat=Heartbeat(every_s=0.02, hung_s=0.3)) as worker:
         pid = worker_pid(worker)
         if hang == "stopped":
             waiting = asyncio.create_task(worker.call("wait", str(sign)))
@@ -162,7 +169,7 @@ async def test_killed_in_the_middle_of_a_stream() -> None:
 
 async def test_a_stream_is_closed_in_the_engine_when_its_listener_leaves(tmp_path: Path) -> None:
     diary = tmp_path / "diary"
-    async with running(kwargs={"diary": str(diary)}) as worker:
+    async with running(engine("Echo", diary=str(diary))) as worker:
         async with aclosing(worker.stream("count", 1_000_000)) as numbers:
             async for number in numbers:
                 if number == 5:
@@ -175,7 +182,7 @@ async def test_a_stream_is_closed_in_the_engine_when_its_listener_leaves(tmp_pat
 
 async def test_an_engine_waits_for_a_slow_listener(tmp_path: Path) -> None:
     diary = tmp_path / "diary"
-    async with running(kwargs={"diary": str(diary)}, concurrency=2) as worker:
+    async with running(replace(TWO_AT_ONCE, kwargs={"diary": str(diary)})) as worker:
         numbers = worker.stream("count", 1_000_000)
         assert await anext(numbers) == 0
         for _ in range(50):
@@ -187,7 +194,7 @@ async def test_an_engine_waits_for_a_slow_listener(tmp_path: Path) -> None:
 
 async def test_a_cancelled_call_that_has_not_begun_never_will(tmp_path: Path) -> None:
     diary, key = tmp_path / "diary", tmp_path / "key"
-    async with running(kwargs={"diary": str(diary)}) as worker:
+    async with running(engine("Echo", diary=str(diary))) as worker:
         first, unwanted, wanted = (
             asyncio.create_task(worker.call(method, text))
             for method, text in (("hold", str(key)), ("note", "unwanted"), ("note", "wanted"))
@@ -206,7 +213,7 @@ def worker_pid(worker: Worker) -> int:
 
 
 async def test_concurrency_is_what_was_asked_for() -> None:
-    async with running(concurrency=2) as worker:
+    async with running(TWO_AT_ONCE) as worker:
         waiting = asyncio.create_task(worker.call("wait"))
         await worker.call("open")
         assert await waiting == "opened"
@@ -224,7 +231,7 @@ async def test_concurrency_is_what_was_asked_for() -> None:
     ],
 )
 async def test_an_engine_that_cannot_be_loaded_says_so_once(name: str, sentence: str) -> None:
-    worker = Worker("echo", f"{ENGINES}:{name}")
+    worker = Worker(engine(name))
     with pytest.raises(EngineError, match=sentence):
         await worker.start(print)
     assert worker.status.state == "failed" and worker.status.last_error
@@ -236,7 +243,7 @@ async def test_an_engine_that_cannot_be_loaded_says_so_once(name: str, sentence:
 
 async def test_stopped_while_loading() -> None:
     loading = asyncio.Event()
-    worker = Worker("echo", f"{ENGINES}:Slow")
+    worker = Worker(engine("Slow"))
     pids: list[int] = []
 
     def report(progress: Progress) -> None:
@@ -257,7 +264,7 @@ async def test_stopped_while_loading() -> None:
 
 async def test_a_start_that_is_cancelled_leaves_no_process() -> None:
     loading = asyncio.Event()
-    worker = Worker("echo", f"{ENGINES}:Slow")
+    worker = Worker(engine("Slow"))
     start = asyncio.create_task(worker.start(lambda progress: loading.set() if progress.what.isdigit() else None))
     await loading.wait()
     start.cancel()
@@ -267,7 +274,7 @@ async def test_a_start_that_is_cancelled_leaves_no_process() -> None:
 
 
 async def test_stop_and_start_again() -> None:
-    worker = Worker("echo", f"{ENGINES}:Echo")
+    worker = Worker(ECHO)
     await worker.stop()
     for _ in range(2):
         await worker.start(print)
@@ -336,7 +343,7 @@ async def test_a_restart_that_fails_is_tried_again(tmp_path: Path) -> None:
             marker.unlink()
             tried.set()
 
-    async with running("OnlyOnce", kwargs={"marker": str(marker)}, sleep=sleep) as worker:
+    async with running(engine("OnlyOnce", marker=str(marker)), sleep=sleep) as worker:
         with pytest.raises(WorkerDied):
             await worker.call("exit")
         await tried.wait()
@@ -346,10 +353,11 @@ async def test_a_restart_that_fails_is_tried_again(tmp_path: Path) -> None:
 
 PARENT = """
 import asyncio, sys
+from pipeline.workers.place import Wanted
 from pipeline.workers.worker import Worker
 
 async def main():
-    worker = Worker("echo", "tests.pipeline.workers.worker_engines:" + sys.argv[1])
+    worker = Worker(Wanted("echo", "tests.pipeline.workers.worker_engines:" + sys.argv[1]))
     await worker.start(lambda progress: print(progress.what, flush=True) if progress.what.isdigit() else None)
     print(await worker.call("process"), flush=True)
     await worker.call(*sys.argv[2:])
@@ -406,6 +414,6 @@ async def test_ctrl_c_in_the_terminal_reaches_the_parent_alone() -> None:
 
 
 async def test_many_at_once() -> None:
-    async with running(concurrency=4) as worker:
+    async with running(replace(ECHO, concurrency=4)) as worker:
         calls: list[Awaitable[Any]] = [worker.call("echo", number) for number in range(200)]
         assert await asyncio.gather(*calls) == [[number] for number in range(200)]

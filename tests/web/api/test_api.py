@@ -102,11 +102,11 @@ async def test_the_key_goes_in_and_never_comes_out(running: Running) -> None:
 
 
 async def test_an_engine_that_cannot_load_leaves_the_old_settings(running: Running) -> None:
-    running.engines.refusing = "espeak has no voice of that name."
+    running.engines.refusing = "eSpeak has no voice of that name."
     async with running.client() as client:
         answer = await client.put("/api/settings", json={"voice": {"name": "nobody"}})
         assert answer.status_code == 409
-        assert "espeak has no voice of that name." in answer.json()["error"]["message"]
+        assert "eSpeak has no voice of that name." in answer.json()["error"]["message"]
         assert (await client.get("/api/settings")).json()["settings"]["voice"]["name"] == ""
     assert SettingsStore(running.data).load().settings.voice.name == ""
 

@@ -446,7 +446,7 @@ async def test_the_key_of_a_cluster_never_comes_out(client: httpx.AsyncClient, r
     for wrong, sentence in (
         ({"url": "ray.example"}, "must begin with http"),
         ({"stages": ["mind"]}, "ears"),
-        ({"key": "a\nb"}, "a character that keys never have"),
+        ({"key": "a\nb"}, "a character that never occurs in keys"),
         ({"url": "http://ray.example:99999999", "stages": []}, "like http://cluster.example:8000"),
     ):
         answer = await put(**wrong)

@@ -16,6 +16,7 @@ from tests.support import encoding
 from tests.web.conftest import Running, served
 from web import app
 from web.api import teaching
+from web.teaching import received
 
 JSON = {"Content-Type": "application/json"}
 ANNA = {"person": "Anna Lee", "agreed": True}
@@ -69,7 +70,7 @@ async def test_recordings_are_kept_under_names_of_our_own(
     for name, content, words in (
         ("a.wav", b"", "a.wav is empty."),
         ("a.wav", b"none", "a.wav "),
-        ("c.txt", b"\xff\xfe", "c.txt is no text in UTF-8: save it as such."),
+        ("c.txt", b"\xff\xfe", "c.txt is not text in UTF-8: save it with that encoding."),
     ):
         answer = await send(client, anna, name, content)
         assert answer.status_code == 422 and said(answer).startswith(words)
@@ -85,6 +86,21 @@ async def test_recordings_are_kept_under_names_of_our_own(
     monkeypatch.setattr(teaching, "receive", full)
     answer = await send(client, anna, "a.wav", sound())
     assert answer.status_code == 507 and "No space left" in said(answer)
+
+
+async def test_recordings_take_no_more_room_than_there_should_be(
+    client: httpx.AsyncClient, anna: str, monkeypatch: pytest.MonkeyPatch, running: Running
+) -> None:
+    monkeypatch.setattr(received, "VOICE_BYTES", 100_000)
+    assert (await send(client, anna, "a.wav", sound())).status_code == 200
+    assert (await send(client, anna, "b.wav", sound())).status_code == 200
+    answer = await send(client, anna, "c.wav", sound())
+    assert answer.status_code == 409 and said(answer).startswith("The recordings of a voice may take 100 kB")
+    monkeypatch.setattr(teaching, "free_disk", lambda folder: received.ROOM_BYTES + len(sound()))
+    answer = await send(client, anna, "c.wav", sound())
+    assert answer.status_code == 507 and "2.0 GB must stay free for teaching" in said(answer)
+    kept = running.data / "taught" / anna / "recordings"
+    assert sorted(path.name for path in kept.iterdir()) == ["a.wav", "b.wav"]
 
 
 async def test_what_is_too_large_or_from_elsewhere_is_refused(
@@ -106,7 +122,7 @@ async def test_each_step_needs_the_one_before(
 ) -> None:
     monkeypatch.setenv("HF_HOME", str(tmp_path / "no models"))
     answer = await client.post(f"/api/teaching/{anna}/prepare", json={})
-    assert (answer.status_code, said(answer)) == (409, "There is no recording yet: add some first.")
+    assert (answer.status_code, said(answer)) == (409, "There are no recordings yet: add some first.")
     await send(client, anna, "a.wav", sound())
     answer = await client.post(f"/api/teaching/{anna}/prepare", json={})
     assert answer.status_code == 409 and said(answer).startswith("CSM-1B is not on this computer yet")
@@ -117,7 +133,7 @@ async def test_each_step_needs_the_one_before(
     for path, status in ((f"{anna}/use", 409), ("nobody/use", 404)):
         assert (await client.post(f"/api/teaching/{path}", json={})).status_code == status
     answer = await client.put(f"/api/teaching/{anna}/work", json={"do": "stop"})
-    assert (answer.status_code, said(answer)) == (409, "Nothing is running for this voice: load the page again.")
+    assert (answer.status_code, said(answer)) == (409, "Nothing is running for this voice: reload the page.")
     for path in ("clips/0123456789abcdef", "clips/..%2F..%2Fabout.json", "samples/step-000001-1.wav"):
         assert (await client.get(f"/api/teaching/{anna}/{path}")).status_code == 404
 

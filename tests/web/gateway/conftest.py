@@ -24,6 +24,7 @@ from rag import Memory, MemoryVerbs
 from rag.asynchronous import called
 from tests.rag.conftest import WordEmbedder
 from tests.web.scripted import ScriptedEngines
+from web.address import Address
 from web.drain import drain
 from web.forwarded import network
 from web.gateway import accounts
@@ -31,7 +32,7 @@ from web.gateway.accounts import Accounts
 from web.gateway.gateway import Gateway
 from web.gateway.serve import around, running
 from web.gateway.user import Lender
-from web.guard import Address
+from web.metrics.traces import Traces
 from web.places import Places
 from web.preconditions import listen
 from web.serve import Server, server_config
@@ -125,7 +126,8 @@ class RunningGateway:
 
     def client(self, token: str | None = None, **options: Any) -> httpx.AsyncClient:
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        return httpx.AsyncClient(base_url=self.url, headers={**headers, **options.pop("headers", {})}, **options)
+        given = {**headers, **options.pop("headers", {})}
+        return httpx.AsyncClient(base_url=self.url, headers=given, verify=False, **options)
 
     async def drain(self, patience_s: float) -> None:
         await drain(self.places, self.gateway.dismiss, patience_s)
@@ -141,6 +143,7 @@ async def gateway_served(
     most: int = 20,
     patience_s: float = 30.0,
     idle_s: float = 300.0,
+    traces: Traces | None = None,
 ) -> AsyncIterator[RunningGateway]:
     """Serve until the block ends; several may share a folder."""
     engines, file = ScriptedLender(), data / "users.json"
@@ -150,12 +153,12 @@ async def gateway_served(
         memories: Any = QuickMemories()
         lender = Lender(lent, memories, lendable(settings or Settings()), Places(most), address.host)
         gateway = Gateway(lender, data / "users", Accounts.read(file), WATCHING, patience_s=patience_s, idle_s=idle_s)
-        app = around(gateway, address, [network(each) for each in proxies], header, running(gateway, file))
+        app = around(gateway, address, [network(each) for each in proxies], header, running(gateway, file, traces))
         listening = asyncio.Event()
         server = Server(server_config(app), listening.set)
         serving = asyncio.create_task(server._serve([listener]))  # serve() would take over pytest's signals
         await listening.wait()
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{address.port}") as probe:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{address.port}", verify=False) as probe:
             while (await probe.get("/ready")).status_code != 200:  # noqa: ASYNC110
                 await asyncio.sleep(0)
         try:

@@ -16,10 +16,10 @@ from web.gateway.serve import GatewayOptions, lacking, serve_gateway
     ("options", "sentence"),
     [
         ({"header": "X-User"}, "Anyone could name themselves in X-User: say with --proxy"),
-        ({"proxies": ("nonsense",)}, "is no address"),
+        ({"proxies": ("nonsense",)}, "is not an address"),
         ({"public": ("nonsense",)}, "nonsense"),
         ({"profile": "nonsense"}, "The profile nonsense is not part of this version"),
-        ({"port": 70_000}, "There is no port 70000"),
+        ({"port": 70_000}, "70000 is not a port"),
     ],
     ids=["a header from anybody", "a proxy", "an address", "a profile", "a port"],
 )

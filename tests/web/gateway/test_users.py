@@ -232,7 +232,7 @@ async def test_a_user_is_added_and_removed_while_it_runs(
         with pytest.raises(ConnectionClosed) as closed:
             await the(ben, "never")
         assert closed.value.rcvd is not None
-        assert closed.value.rcvd.reason == "this token is not valid any more"
+        assert closed.value.rcvd.reason == "this token is no longer valid"
     async with served.client(tokens["ben"]) as ben_again, served.client(dora) as new:
         assert (await ben_again.get("/api/memory")).status_code == 401
         assert (await new.get("/api/memory")).status_code == 200

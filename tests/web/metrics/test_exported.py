@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
+import websockets
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from tests.web.conftest import Running, served
@@ -18,9 +20,9 @@ from web.api.audio.queue import Queue
 from web.metrics.metrics import STEPS
 
 
-async def talk(running: Running) -> None:
+async def talk(connect: Callable[[str], websockets.connect]) -> None:
     """One turn, spoken, heard to its end by our own page."""
-    async with running.connect("?parley=1") as socket:
+    async with connect("?parley=1") as socket:
         client = Client(socket, stock=False)
         await client.the("session.created")
         await client.speak(LOUD, SILENCE, SILENCE)
@@ -35,7 +37,7 @@ async def test_a_talk_is_counted_and_every_step_of_its_turn_is_timed(running: Ru
         before = await exported(client)
         assert before["parley_talks_total", ""] == 0
         assert {step for name, step in before if name == "parley_turn_seconds_count"} == set(STEPS)
-        await talk(running)
+        await talk(running.connect)
         after = await exported(client)
     assert after["parley_talks_total", ""] == 1
     assert after["parley_turns_total", "completed"] == 1
@@ -60,7 +62,7 @@ async def test_what_runs_now_is_read_off_when_prometheus_asks(running: Running) 
 
 async def test_nothing_that_was_said_and_nobodys_id_is_in_it(running: Running) -> None:
     running.engines.ears.text = "my dog is called rufus"
-    await talk(running)
+    await talk(running.connect)
     async with running.client() as client:
         text = (await client.get("/metrics")).text
     assert "parley_turns_total" in text
@@ -114,7 +116,7 @@ async def test_two_servers_in_one_process_count_each_for_itself(tmp_path: Path) 
     (tmp_path / "one").mkdir()
     (tmp_path / "other").mkdir()
     async with served(tmp_path / "one") as one, served(tmp_path / "other") as other:
-        await talk(one)
+        await talk(one.connect)
         async with one.client() as first, other.client() as second:
             assert (await exported(first))["parley_talks_total", ""] == 1
             assert (await exported(second))["parley_talks_total", ""] == 0
@@ -131,7 +133,7 @@ async def test_a_full_queue_is_counted_and_waiting_ones_are_seen() -> None:
 
 
 async def test_the_page_of_the_last_hour_is_told_of_it_too(running: Running) -> None:
-    await talk(running)
+    await talk(running.connect)
     async with running.client() as client:
         answer: httpx.Response = await client.get("/api/activity")
     told = answer.json()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 from collections.abc import Iterator
 from concurrent import futures
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as ser
 
 from pipeline.turns.record import TurnRecord
 from tests.web.conftest import served
+from tests.web.gateway.conftest import gateway_served
 from tests.web.metrics.test_exported import talk
+from web.gateway import accounts
 from web.metrics.traces import NoCollector, Traces
 from web.serve import ServeOptions, serve
 
@@ -42,8 +45,16 @@ class Collector(services.TraceServiceServicer):
         return messages.ExportTraceServiceResponse()
 
     def spans(self) -> dict[str, Any]:
+        """Of one turn, by their names."""
+        return {span.name: span for span in self._received()}
+
+    def traces(self) -> set[bytes]:
+        """Their ids: each turn has one."""
+        return {span.trace_id for span in self._received()}
+
+    def _received(self) -> list[Any]:
         (resource,) = self.received.get(timeout=60).resource_spans
-        return {span.name: span for scope in resource.scope_spans for span in scope.spans}
+        return [span for scope in resource.scope_spans for span in scope.spans]
 
 
 def seconds(span: Any) -> float:
@@ -101,8 +112,17 @@ async def test_a_talk_reaches_the_collector_when_the_server_ends(
 ) -> None:
     here, address = collector
     async with served(tmp_path, traces=Traces(address, "1.2.3")) as running:
-        await talk(running)
+        await talk(running.connect)
     assert {"turn", "voice", "playback"} <= set(here.spans())
+
+
+async def test_a_gateway_sends_the_turns_of_all_its_users(collector: tuple[Collector, str], tmp_path: Path) -> None:
+    here, address = collector
+    tokens = [accounts.add(tmp_path / "users.json", name) for name in ("anna", "ben")]
+    async with gateway_served(tmp_path, traces=Traces(address, "1.2.3")) as gateway:
+        for token in tokens:
+            await talk(partial(gateway.connect, token))
+    assert len(here.traces()) == 2
 
 
 @pytest.mark.parametrize("address", ["localhost:4317", "file:///etc/passwd", "http://"])
@@ -112,4 +132,4 @@ def test_what_is_no_collector_is_told_before_anything_starts(
     with pytest.raises(NoCollector):
         Traces(address, "1.2.3")
     assert serve(ServeOptions(port=0, data=tmp_path, browser=False, otlp=address)) == 1
-    assert "is no collector's address" in capsys.readouterr().err
+    assert "is not a collector's address" in capsys.readouterr().err

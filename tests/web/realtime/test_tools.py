@@ -117,7 +117,7 @@ async def test_an_output_that_is_too_long_is_cut_and_that_is_said(client: Client
     assert len((await client.the("conversation.item.done"))["item"]["output"]) < 20_000
     await client.send("response.create")
     await client.the("response.done")
-    assert mind.prompts[-1].history[-1].text.endswith("(This is only the beginning: there were 3,000,002 characters.)")
+    assert mind.prompts[-1].history[-1].text.endswith("(Only the beginning is shown: there were 3,000,002 characters.)")
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ async def test_a_tool_that_is_not_declared_cannot_be_chosen(running: Running, cl
     )
     error = await client.error()
     assert (error["code"], error["param"]) == ("invalid_value", "session.tool_choice")
-    assert error["message"] == "There is no tool 'get_time' to choose: declare it in tools."
+    assert error["message"] == "There is no tool 'get_time' to choose: add it to tools."
     session = (await client.the("session.updated"))["session"]
     assert (session["instructions"], session["tool_choice"]) == ("Be brief.", "auto"), "the rest is in force"
 

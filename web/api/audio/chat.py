@@ -105,7 +105,7 @@ def chat_api(service: Service, queue: Queue) -> APIRouter:
             return await passed(request, engine, "/chat/completions", body)
         asked = checked(Chat, body)
         if not all(said.is_text for said in asked.messages):
-            raise Refused(400, "This mind reads text only: leave pictures and sound out.", "messages")
+            raise Refused(400, "This language model reads text only: leave out pictures and sound.", "messages")
         persona = "\n".join(said.words for said in asked.messages if said.role in ("system", "developer"))
         history = tuple(
             Message("user" if said.role == "user" else "assistant", said.words)
@@ -113,16 +113,21 @@ def chat_api(service: Service, queue: Queue) -> APIRouter:
             if said.role in ("user", "assistant")
         )
         if not history or history[-1].role != "user" or asked.messages[-1].role in ("tool", "function"):
-            raise Refused(400, "The last message must be the user’s: this mind calls no tools for others.", "messages")
+            raise Refused(
+                400,
+                "The last message must be the user’s, because this language model does not call tools "
+                "for other programs.",
+                "messages",
+            )
         if not history[-1].text.strip():
-            raise Refused(400, "The last message is empty: write what is to be answered.", "messages")
+            raise Refused(400, "The last message is empty: write something to answer.", "messages")
         prompt = _prompt(service, persona, history, asked.temperature, asked.max_completion_tokens or asked.max_tokens)
         return await reply(request, asked, prompt, _ChatShape())
 
     @router.post("/v1/completions")
     @router.post("/completions")
     async def complete(request: Request) -> Response:
-        """The same for a plain text."""
+        """The same for plain text."""
         body = await json_body(request)
         if (engine := passing()) is not None:
             return await passed(request, engine, "/completions", body)

@@ -1,4 +1,4 @@
-"""What goes wrong, in the shape that OpenAI's clients read."""
+"""Errors, in the format that OpenAI's clients read."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class Generation(BaseModel):
     stream: bool = False
     references: Annotated[list[SentRecording], Field(max_length=MOST)] = Field(default_factory=list)
     consent: bool = False
-    """Whether whoever is heard in the references agrees to that."""
+    """Whether everyone in the references has agreed to this."""
 
 
 def generate_api(service: Service, voices: Voices, queue: Queue) -> APIRouter:
@@ -68,7 +68,7 @@ def generate_api(service: Service, voices: Voices, queue: Queue) -> APIRouter:
     @router.post(GENERATE)
     @router.post(DEPLOYED)
     async def generate(request: Request) -> Response:
-        """Speech, as CSM's deployment on Cerebrium returns it."""
+        """Speak a text, in the form of CSM's deployment on Cerebrium."""
         began = time.monotonic()
         asked = checked(Generation, await json_body(request))
         said = await asyncio.to_thread(speakable_clauses, asked.text, "text")

@@ -1,4 +1,4 @@
-"""What there is to choose from, as the lists that clients fill their menus with."""
+"""The lists of voices and models with which clients fill their menus."""
 
 from __future__ import annotations
 
@@ -25,28 +25,26 @@ def listing_api(service: Service, voices: Voices) -> APIRouter:
     @router.get("/v1/models")
     @router.get("/models")
     async def models() -> dict[str, Any]:
-        """Names for clients that choose from a list."""
+        """The models, for clients that choose from a list."""
         return {"object": "list", "data": [_model(name) for name in _TASKS]}
 
     @router.get("/v1/models/{name:path}")
     async def model(name: str) -> dict[str, Any]:
-        """One of them."""
+        """One model."""
         if name not in _TASKS:
-            raise Refused(
-                404, f"There is no model {name[:100]!r}; any name does in a request.", "model", "model_not_found"
-            )
+            raise Refused(404, f"There is no model {name[:100]!r}; a request may name any.", "model", "model_not_found")
         return _model(name)
 
     @router.get("/v1/audio/models")
     @router.get("/audio/models")
     async def audio_models() -> dict[str, Any]:
-        """As Open WebUI asks for what can speak."""
+        """The speech models, as Open WebUI asks for them."""
         return {"models": [{"id": SPEECH, "name": SPEECH}]}
 
     @router.get("/v1/audio/voices")
     @router.get("/audio/voices")
     async def all_voices() -> dict[str, Any]:
-        """As Open WebUI and Kokoro-FastAPI's clients ask (`voices`), and as OpenAI's lists are (`data`)."""
+        """The voices, in the forms of Open WebUI and Kokoro-FastAPI (`voices`) and of OpenAI's lists (`data`)."""
         offered = [{"id": OWN, "name": "Parley, as set up"}]
         with suppress(EngineError):  # while the voice is loading, there are those that were made
             offered += [{"id": voice.name, "name": voice.label} for voice in await service.engines.voices()]

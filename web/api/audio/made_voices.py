@@ -48,11 +48,12 @@ def made_voices_api(service: Service, voices: Voices, hearing: Queue) -> APIRout
     @router.post("/v1/audio/voices")
     @router.post("/audio/voices")
     async def create(request: Request) -> dict[str, Any]:
-        """A voice, from `audio_sample`, `name` and `consent`, the id of a consent; `text` is what is said in it."""
+        """Make a voice from `audio_sample`, `name` and `consent` (the id of a consent); `text` is what is said in
+        it."""
         async with form_body(request) as form:
             fields = checked(Fields, texts(form))
             if fields.type != "audio_sample":
-                raise Refused(400, "Voices are made from recordings here: send type audio_sample.", "type")
+                raise Refused(400, "Voices can only be made from recordings: send the type audio_sample.", "type")
             name = _name(fields)
             await room_for(name, fields)
             file = uploaded(form, "audio_sample")
@@ -70,9 +71,9 @@ def made_voices_api(service: Service, voices: Voices, hearing: Queue) -> APIRout
         consent = _consent(voices, fields.consent, "consent", 400)
         made = voices.all()
         if len(made) >= MOST:
-            raise Refused(409, f"There may be {MOST} voices: delete one first.")
+            raise Refused(409, f"There are already {MOST} voices, the maximum: delete one first.")
         if any(voice.name.lower() == name.lower() for voice in made) or await is_taken(service, name):
-            raise Refused(409, f"There is a voice named {name} already: choose another name.", "name")
+            raise Refused(409, f"There is already a voice named {name}: choose another name.", "name")
         return consent
 
     @router.get("/v1/audio/voices/{id}")
@@ -83,7 +84,7 @@ def made_voices_api(service: Service, voices: Voices, hearing: Queue) -> APIRout
     @router.delete("/v1/audio/voices/{id}")
     @router.delete("/audio/voices/{id}")
     async def delete(id: str) -> dict[str, Any]:
-        """Its recording goes; the consent stays until it is deleted itself."""
+        """Delete a voice and its recording; the consent stays until it is deleted itself."""
         voice = _made(voices, id)
         with _kept():
             await asyncio.to_thread(voices.remove, voice)
@@ -91,12 +92,12 @@ def made_voices_api(service: Service, voices: Voices, hearing: Queue) -> APIRout
 
     @router.post("/v1/audio/voice_consents")
     async def agree(request: Request) -> dict[str, Any]:
-        """A consent: `recording`, in which the voice's owner says so, `name` and `language`."""
+        """Add a consent: `recording`, in which the voice's owner agrees, `name` and `language`."""
         async with form_body(request) as form:
             fields = checked(Fields, texts(form))
             name = _name(fields)
             if len(voices.consents()) >= MOST:
-                raise Refused(409, f"There may be {MOST} consents: delete one first.")
+                raise Refused(409, f"There are already {MOST} consents, the maximum: delete one first.")
             file = uploaded(form, "recording")
             sound = await _sound(file, "recording")
             text = await _words(service, hearing, file)
@@ -143,13 +144,13 @@ def _name(fields: Fields) -> str:
     if len(name) > NAMED:
         raise Refused(400, f"name may have at most {NAMED} characters.", "name")
     if not name.isprintable():
-        raise Refused(400, "name holds a character that cannot be shown: use letters, digits and spaces.", "name")
+        raise Refused(400, "name contains a character that cannot be shown: use letters, digits and spaces.", "name")
     return name
 
 
 def _made(voices: Voices, id: str) -> MadeVoice:
     if (voice := voices.find(id)) is None:
-        raise Refused(404, f"There is no voice {id[:100]!r} that was made here.", "id", "voice_not_found")
+        raise Refused(404, f"No voice {id[:100]!r} was made here.", "id", "voice_not_found")
     return voice
 
 

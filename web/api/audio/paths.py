@@ -1,4 +1,4 @@
-"""The names that a path of the API goes by: clients ask with and without /v1, and as a deployment's."""
+"""The aliases of the API's paths: with and without /v1, and as in a deployment."""
 
 from __future__ import annotations
 

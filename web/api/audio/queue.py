@@ -1,4 +1,4 @@
-"""How many requests are worked on at once, and how many may wait: whoever is too many is told when to come again."""
+"""How many requests are processed at once, and how many may wait; further ones are told when to try again."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Queue:
         if self._inside >= self._most:
             self._refused("queue_full")
             waiting = self._most - self._at_once
-            full = f"{waiting} requests wait already" if waiting else "All places are taken"
+            full = f"{waiting} requests are already waiting" if waiting else "All places are taken"
             raise Refused(429, f"{full}: try again in {SOON_S} s.", None, "queue_full", SOON_S)
         self._inside += 1
         try:

@@ -1,4 +1,4 @@
-"""What clients send, read without complaint about fields that are not known here: every client has some of its own."""
+"""Reads what clients send, and ignores unknown fields, because every client has some of its own."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def form_body(request: Request, longest: int = LONGEST_FIELD) -> AsyncIter
     try:
         form = await request.form(max_files=MOST_FILES, max_fields=MOST_FIELDS, max_part_size=longest)
     except HTTPException as error:
-        raise Refused(400, f"The form cannot be read: {error.detail}") from error
+        raise Refused(400, f"The form could not be read: {error.detail}") from error
     except ClientDisconnect:
         raise Refused(499, "The client left.") from None
     try:

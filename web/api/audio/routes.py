@@ -1,4 +1,4 @@
-"""All of the audio API, and which of its paths take what, each by its canonical name."""
+"""The routes of the audio API, and which of its paths accept what, by canonical name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`POST /v1/audio/speech`: a text read aloud, in every format, leaving while it is made."""
+"""`POST /v1/audio/speech`: reads a text aloud, in every format, and sends the sound while it is made."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def speech_api(service: Service, voices: Voices, queue: Queue) -> APIRouter:
     @router.post("/v1/audio/speech")
     @router.post("/audio/speech")
     async def speak(request: Request) -> Response:
-        """A text as sound, sent while it is made."""
+        """Speak a text; the sound is sent while it is made."""
         asked = checked(Speech, await json_body(request))
         said = await asyncio.to_thread(speakable_clauses, asked.input, "input")
         choose = await chosen(service, voices, asked.voice_name)
@@ -69,7 +69,7 @@ def speech_api(service: Service, voices: Voices, queue: Queue) -> APIRouter:
 def speakable_clauses(text: str, param: str) -> list[str]:
     """Raises Refused where nothing in the text can be said."""
     if not text.strip():
-        raise Refused(400, f"{param} is empty: write what is to be said.", param)
+        raise Refused(400, f"{param} is empty: write something to say.", param)
     if not (said := clauses(text)):
         raise Refused(400, f"Nothing in {param} can be said aloud: write it in words.", param)
     return said

@@ -1,4 +1,4 @@
-"""Answers that leave while they are made, and work that ends when its client leaves."""
+"""Answers that are sent while they are made, and work that ends when its client disconnects."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Streamed(Response):
         try:
             await while_there(receive, self._send(send))
         except ClientGone:
-            logger.info("A client left before its answer was whole.")
+            logger.info("A client disconnected before its answer was complete.")
 
     def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
         super().init_headers(headers)

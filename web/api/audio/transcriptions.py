@@ -1,4 +1,4 @@
-"""`POST /v1/audio/transcriptions` and `/translations`: a recording of any kind and length, written down."""
+"""`POST /v1/audio/transcriptions` and `/translations`: transcribes a recording of any kind and length."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from starlette.datastructures import UploadFile
 
 from pipeline.engines.lease import LeasedEars
-from pipeline.engines.transcription import Heard, Segment, joined, transcribed
+from pipeline.engines.transcription import HeardPassage, Segment, joined, transcribed
 from pipeline.stt import TranscriptionWishes
 from web.api.audio.errors import Refused, explained
 from web.api.audio.queue import Queue
@@ -45,7 +45,7 @@ class TranscriptionForm(BaseModel):
     @model_validator(mode="after")
     def _one_shape(self) -> TranscriptionForm:
         if self.stream and self.response_format not in ("json", "verbose_json"):
-            raise ValueError(f"a stream has a shape of its own, so leave out response_format {self.response_format}")
+            raise ValueError(f"a stream has its own format, so leave out response_format {self.response_format}")
         return self
 
     @field_validator("timestamp_granularities", mode="before")
@@ -73,7 +73,7 @@ class TranscribedFile:
     language: str | None = None
     segments: list[Segment] = field(default_factory=list)
 
-    def add(self, heard: Heard) -> None:
+    def add(self, heard: HeardPassage) -> None:
         self.seconds = heard.seconds
         self.language = self.language or heard.language
         self.segments += heard.segments
@@ -89,13 +89,13 @@ def transcriptions_api(service: Service, queue: Queue) -> APIRouter:
     @router.post("/v1/audio/transcriptions")
     @router.post("/audio/transcriptions")
     async def transcribe(request: Request) -> Response:
-        """What is said in a recording."""
+        """Transcribe a recording."""
         return await write_down(request, translate=False)
 
     @router.post("/v1/audio/translations")
     @router.post("/audio/translations")
     async def translate(request: Request) -> Response:
-        """What is said in a recording, in English."""
+        """Transcribe a recording, translated into English."""
         return await write_down(request, translate=True)
 
     async def write_down(request: Request, *, translate: bool) -> Response:
@@ -105,7 +105,7 @@ def transcriptions_api(service: Service, queue: Queue) -> APIRouter:
             file = uploaded(form, "file")
             if "word" in asked.timestamp_granularities and not running_ears(service).writes_down:
                 raise Refused(
-                    400, "The current ears cannot tell when a word was said: choose Whisper on the setup page.",
+                    400, "The current ears do not report the times of words: choose Whisper on the setup page.",
                     "timestamp_granularities[]",
                 )  # fmt: skip
             longest_s = service.settings.api.longest_h * 3600
@@ -131,7 +131,7 @@ async def written_down(
     wishes: TranscriptionWishes,
     longest_s: float,
     param: str | None = None,
-) -> AsyncGenerator[Heard, None]:
+) -> AsyncGenerator[HeardPassage, None]:
     """What is said in a recording that came as `param`, in turns with other recordings. Raises Refused."""
     with explained(param):
         async with queue.taken_in():
@@ -142,7 +142,7 @@ async def written_down(
                     yield heard
 
 
-async def _whole(passages: AsyncGenerator[Heard, None]) -> TranscribedFile:
+async def _whole(passages: AsyncGenerator[HeardPassage, None]) -> TranscribedFile:
     transcript = TranscribedFile()
     async with aclosing(passages):
         async for heard in passages:
@@ -151,7 +151,7 @@ async def _whole(passages: AsyncGenerator[Heard, None]) -> TranscribedFile:
 
 
 async def _deltas(
-    passages: AsyncGenerator[Heard, None], opened: AsyncExitStack
+    passages: AsyncGenerator[HeardPassage, None], opened: AsyncExitStack
 ) -> AsyncGenerator[Mapping[str, Any], None]:
     """Joined, the deltas are the text."""
     transcript, sent = TranscribedFile(), ""

@@ -1,4 +1,5 @@
-"""Which voice a client means: the settings', one of the engine's, one made from a recording, or OpenAI's."""
+"""Which voice a client means: the one in the settings, one of the engine's, one made from a recording, or one of
+OpenAI's."""
 
 from __future__ import annotations
 
@@ -80,7 +81,7 @@ async def chosen(service: Service, voices: Voices, name: str) -> Choose:
         return _of(meant) if meant in known else _own
     if name in KOKORO_VOICES:
         raise Refused(
-            400, f"The voice {name} is Kokoro’s: choose Kokoro on the setup page.", "voice", "voice_not_found"
+            400, f"The voice {name} belongs to Kokoro: choose Kokoro on the setup page.", "voice", "voice_not_found"
         )
     examples = ", ".join([OWN, *known[:SHOWN], *(voice.name for voice in speakable(service, voices)[:SHOWN])])
     raise Refused(400, f"There is no voice {name[:100]!r}: choose one such as {examples}.", "voice", "voice_not_found")

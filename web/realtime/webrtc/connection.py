@@ -1,4 +1,4 @@
-"""It carries one call over a WebRTC peer. Whichever ends first, reading, writing, the peer or the call, ends all."""
+"""It carries one call over a WebRTC peer. When reading, writing, the peer or the call ends, all of them end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from web.realtime.reading import Refusal, refused
 from web.realtime.session import Call, Dismissed, TakenOver
 from web.realtime.webrtc.hearing import TrackHearing
 from web.realtime.webrtc.peer import Peer
-from web.realtime.webrtc.playout import Playout, Voice
+from web.realtime.webrtc.playout import Playout, ReplyEncoder
 
 CONNECT_S = 15.0
 """Within which a client must have connected after it was answered."""
@@ -33,7 +33,7 @@ class PeerConnection:
         self._peer = peer
         self._playout = playout
         self._call = call
-        self._voices: dict[str, Voice] = {}
+        self._encoders: dict[str, ReplyEncoder] = {}
         """By the reply that is being sent."""
 
     def hang_up(self) -> None:
@@ -83,13 +83,14 @@ class PeerConnection:
             event = await self._call.next()
             if isinstance(event, wire.ResponseOutputAudioDelta):
                 self._call.sent(event)
-                voice = self._voices.get(event.response_id) or self._voices.setdefault(event.response_id, Voice())
-                sounds = await asyncio.to_thread(voice.feed, decoded(event.delta))
+                if (encoder := self._encoders.get(event.response_id)) is None:
+                    encoder = self._encoders[event.response_id] = ReplyEncoder()
+                sounds = await asyncio.to_thread(encoder.feed, decoded(event.delta))
                 self._playout.add(event.response_id, sounds)
                 continue
-            if isinstance(event, wire.ResponseOutputAudioDone) and event.response_id in self._voices:
-                voice = self._voices.pop(event.response_id)
-                self._playout.add(event.response_id, await asyncio.to_thread(voice.finish))
+            if isinstance(event, wire.ResponseOutputAudioDone) and event.response_id in self._encoders:
+                encoder = self._encoders.pop(event.response_id)
+                self._playout.add(event.response_id, await asyncio.to_thread(encoder.finish))
             await self._send(event)
             self._call.sent(event)
 
@@ -102,5 +103,5 @@ class PeerConnection:
         except TimeoutError:
             raise SlowReader from None
         except ValueError:
-            what = Refusal("event_too_large", f"An event ({event.event_id}) is larger than this client takes.")
+            what = Refusal("event_too_large", f"An event ({event.event_id}) is larger than this client accepts.")
             await self._peer.send(self._call.written(refused(what)) or "")

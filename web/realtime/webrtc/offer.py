@@ -1,4 +1,4 @@
-"""What a client offers: read, and refused in a sentence where nothing can come of it."""
+"""Reads a client's offer, and refuses it in one sentence if it cannot work."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def offer(sdp: str, client: str) -> Offer:
     """
     lines = sdp.replace("\r\n", "\n").split("\n")
     if lines[0].strip() != "v=0":
-        raise Refused(400, "That is no offer: send the sdp of a WebRTC peer's offer.", "sdp", "invalid_sdp")
+        raise Refused(400, "This is not an offer: send the SDP of a WebRTC peer's offer.", "sdp", "invalid_sdp")
     media = [line[2:].split() for line in lines if line.startswith("m=")]
     kinds = [section[0] for section in media if section]
     if kinds.count("audio") != 1 or kinds.count("application") > 1 or len(kinds) > kinds.count("application") + 1:
@@ -100,9 +100,9 @@ def offer(sdp: str, client: str) -> Offer:
     if not prints or not all(map(_FINGERPRINT.fullmatch, prints)):
         raise Refused(400, "Offer the fingerprint of your certificate (a=fingerprint).", "sdp", "invalid_sdp")
     if _direction(lines) in {"sendonly", "inactive"}:
-        raise Refused(400, "Offer an audio track that takes sound too (sendrecv).", "sdp", "invalid_sdp")
+        raise Refused(400, "Offer an audio track that also receives sound (sendrecv).", "sdp", "invalid_sdp")
     if not _named(lines):  # aiortc would make half a peer of it
-        raise Refused(400, "Name each section of the offer once (a=mid), and bundle those.", "sdp", "invalid_sdp")
+        raise Refused(400, "Give each section of the offer a name of its own (a=mid), bundled.", "sdp", "invalid_sdp")
     kept = [line for line in lines if not line.startswith("a=end-of-candidates")]
     kept = [line for line in kept if not line.startswith("a=candidate:") or _is_at(line, client)]
     return Offer("\r\n".join(kept), "application" in kinds)

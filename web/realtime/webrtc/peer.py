@@ -64,7 +64,7 @@ class Peer:
             *(ValueError, TypeError, AttributeError, LookupError, AssertionError),
             *(InvalidAccessError, InvalidStateError, OperationError),
         ) as error:
-            raise Refused(400, "That offer cannot be answered: it is not whole.", "sdp", "invalid_sdp") from error
+            raise Refused(400, "This offer cannot be answered: it is incomplete.", "sdp", "invalid_sdp") from error
         return str(self._connection.localDescription.sdp)
 
     async def connected(self) -> None:

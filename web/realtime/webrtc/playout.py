@@ -1,4 +1,4 @@
-"""The replies' sound on its way to a client: encoded ahead, sent at its own time, stopped at once."""
+"""The sound of replies on its way to a client: encoded ahead, sent when it is due, stopped at once."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Sound:
     last: bool = False
 
 
-class Voice:
+class ReplyEncoder:
     """One reply in Opus, which takes sound of 24 kHz as it is."""
 
     def __init__(self) -> None:

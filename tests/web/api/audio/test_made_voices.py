@@ -130,7 +130,7 @@ async def test_a_name_that_means_a_voice_already_is_not_taken(sdk: AsyncOpenAI) 
     consent = await sdk.audio.voice_consents.create(name="Ann", language="en-US", recording=SAMPLE)
     for name in ("alloy", "Alloy", "af_heart", "parley", "en-gb", "en-gb+f3"):
         with pytest.raises(
-            ConflictError, match=f"There is a voice named {re.escape(name)} already: choose another name"
+            ConflictError, match=f"There is already a voice named {re.escape(name)}: choose another name"
         ):
             await sdk.audio.voices.create(name=name, audio_sample=SAMPLE, consent=consent.id)
 

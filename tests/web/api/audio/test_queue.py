@@ -126,7 +126,7 @@ async def test_a_sentence_does_not_wait_for_the_end_of_a_chapter() -> None:
 async def test_too_many_are_told_to_come_again() -> None:
     queue = Queue(1, waiting=1)
     async with queue.taken_in(), queue.taken_in():
-        with pytest.raises(Refused, match="1 requests wait already"):
+        with pytest.raises(Refused, match="1 requests are already waiting"):
             async with queue.place():
                 pass
         async with queue.turn():

@@ -12,7 +12,7 @@ from pipeline.audio import MOUTH_RATE, Samples
 from tests.support import virtual_time
 from tests.support.virtual_time import VirtualClockLoop
 from web.realtime import events as wire
-from web.realtime.webrtc.playout import FRAME, SILENCE, TICKS, Playout, Sound, Track, Voice
+from web.realtime.webrtc.playout import FRAME, SILENCE, TICKS, Playout, ReplyEncoder, Sound, Track
 
 TONE: Samples = (0.3 * np.sin(np.arange(MOUTH_RATE // 2 + 100) * 2 * np.pi * 440 / MOUTH_RATE)).astype(np.float32)
 
@@ -92,8 +92,8 @@ def test_a_reply_that_follows_another_is_played_after_it_and_counted_apart() -> 
 
 
 def test_a_reply_is_whole_in_opus() -> None:
-    voice = Voice()
-    made = [*voice.feed(TONE[:5000]), *voice.feed(TONE[5000:]), *voice.finish()]
+    encoder = ReplyEncoder()
+    made = [*encoder.feed(TONE[:5000]), *encoder.feed(TONE[5000:]), *encoder.finish()]
     assert sum(each.samples for each in made) == len(TONE)
     assert [each.last for each in made].count(True) == 1 and made[-1].last
     heard = decoded([each.packet for each in made])

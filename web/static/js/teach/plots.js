@@ -5,7 +5,7 @@ import { plot, short } from "../shared/plot.js";
 const PLOTS = [
   { title: "First code of each frame", curves: { code0: "learnt", held_out_code0: "held out" } },
   { title: "Other codes", curves: { depth: "learnt", held_out_depth: "held out" } },
-  { title: "Likeness to the speaker", curves: { likeness: "cosine" } },
+  { title: "Similarity to the speaker", curves: { likeness: "cosine" } },
   { title: "Learning rate", curves: { learning_rate: "rate" } },
 ];
 

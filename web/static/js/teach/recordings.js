@@ -52,6 +52,7 @@ export class Recordings {
     if (!files.length || this.#sending || !this.#page.lesson) return;
     this.#sending = true;
     const troubles = [];
+    let taken = 0;
     const voice = this.#page.lesson.id;
     const bar = byId("sending");
     byId("recordings-error").textContent = "";
@@ -61,14 +62,15 @@ export class Recordings {
       bar.value = number / files.length;
       try {
         await sendForm("/api/teaching/recordings", { voice, file });
+        taken += 1;
       } catch (error) {
         if (!(error instanceof ApiError)) throw error;
         troubles.push(error.message);
+        if ([409, 507].includes(error.status)) break; // there is no room for the others either
       }
     }
     bar.hidden = true;
     this.#sending = false;
-    const taken = files.length - troubles.length;
     byId("recordings-line").textContent = taken === 1 ? "Added." : taken ? `${taken} files added.` : "";
     byId("recordings-error").textContent = troubles.join(" ");
     await this.#page.refresh();
@@ -85,7 +87,7 @@ export class Recordings {
       : "They’re cut at pauses. Whisper isn’t on this computer, so you write down what is said yourself; or download it in Setup first.";
     byId("check-voice-hint").textContent = overview.needs.encoder
       ? "Clips that don’t sound like the others are left out."
-      : "Clips that don’t sound like the others are left out, and likeness is measured. Downloads the speaker encoder once (17 MB, from PyPI).";
+      : "Clips that don’t sound like the others are left out, and the similarity to the speaker is measured. This downloads the speaker encoder once (17 MB, from PyPI).";
     const state = JSON.stringify([lesson.id, lesson.recordings, busy]);
     if (state === this.#shown) return;
     this.#shown = state;

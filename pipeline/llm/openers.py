@@ -1,0 +1,60 @@
+"""The few words a person begins with while still thinking: "Well, let me see."
+
+Speakers who foresee a delay say so first, and listeners take it as the beginning of the answer (Clark and Fox Tree,
+"Using uh and um in spontaneous speaking", Cognition 84, 2002). They commit to nothing, so any sentence may follow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
+from dataclasses import replace
+
+from pipeline.llm import Message, Prompt, Truncated
+from pipeline.llm.builtin.facts import is_question
+
+TO_A_QUESTION = ("Let me think.", "Well, let me see.", "Let me see.", "Well, let me think.")
+TO_A_STATEMENT = ("I see.", "Oh, I see.", "All right.", "Ah, okay.", "Oh, right.")
+
+SOON_S = 0.05
+"""A reply that begins within this needs no opener. People answer each other after 0.2 s (Stivers et al., PNAS 106,
+2009), and the pause and the words have to be recognised within that, too."""
+
+
+async def opened(prompt: Prompt, reply: AsyncGenerator[str | Truncated, None]) -> AsyncGenerator[str | Truncated, None]:
+    """The reply, after an opener if it is not there soon. `reply` is closed with this one."""
+    async with aclosing(reply):
+        first = asyncio.create_task(_next(reply))
+        try:
+            if not (await asyncio.wait({first}, timeout=SOON_S))[0]:
+                yield f"{_opener(prompt)} "
+            piece = await first
+        finally:
+            first.cancel()
+            await asyncio.gather(first, return_exceptions=True)
+        while piece is not None:
+            yield piece
+            piece = await _next(reply)
+
+
+def without_opener(message: Message) -> Message:
+    """As the model should see it: from its own replies it would learn to begin with one."""
+    for opener in (*TO_A_QUESTION, *TO_A_STATEMENT):
+        if message.role == "assistant" and message.text.startswith(f"{opener} "):
+            return replace(message, text=message.text.removeprefix(opener).lstrip())
+    return message
+
+
+async def _next(reply: AsyncGenerator[str | Truncated, None]) -> str | Truncated | None:
+    return await anext(reply, None)
+
+
+def _opener(prompt: Prompt) -> str:
+    """Another one each time."""
+    phrases = TO_A_QUESTION if is_question(prompt.history[-1].text) else TO_A_STATEMENT
+    return phrases[_count(prompt.history, phrases) % len(phrases)]
+
+
+def _count(history: Iterable[Message], phrases: tuple[str, ...]) -> int:
+    return sum(message.role == "assistant" and message.text.startswith(phrases) for message in history)

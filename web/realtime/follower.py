@@ -1,0 +1,87 @@
+"""What a client has heard by now of the reply that it is sent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from pipeline.conversation.events import Event, ReplyDone, ReplyPaused, ReplyResumed
+from web.realtime import events as wire
+from web.realtime.narrator import Narrator, milliseconds
+from web.realtime.pace import ClientPlayback, Pace
+
+REPORT_EVERY = 0.1
+"""Seconds between two estimates of what was heard."""
+
+
+class Follower:
+    def __init__(self, narrator: Narrator, playback: ClientPlayback | None, heard: Callable[[int], None]) -> None:
+        """
+        Args:
+            playback: the transport's own, where sound goes beside the messages; otherwise it is supposed by the clock.
+            heard: told how many samples of the reply were.
+        """
+        self._narrator = narrator
+        self._heard = heard
+        self._media = playback is not None
+        self._playback = playback or Pace(asyncio.get_running_loop().time)
+        self._following = ""
+        """The response that `_playback` is about."""
+        self._whole = ""
+        """The last one whose sound was sent to its end."""
+        self._sounded = asyncio.Event()
+
+    def sent(self, event: wire.ServerEvent) -> None:
+        """It is on its way: from now on it may be heard."""
+        if not isinstance(event, wire.ResponseOutputAudioDelta | wire.ResponseOutputAudioDone):
+            return
+        answer = self._narrator.answer_of(event.item_id)
+        if answer is None:
+            return  # of a reply outside the conversation
+        if isinstance(event, wire.ResponseOutputAudioDone):
+            self._whole = event.response_id
+        else:
+            if self._following != event.response_id:
+                self._following = event.response_id
+                self._playback.begin(event.response_id)
+            self._playback.sent(answer.mouth.samples_of(event.delta))
+        self._sounded.set()
+
+    async def run(self) -> None:
+        """For a client without playback reports: what it has heard by now."""
+        while True:
+            await self._sounded.wait()
+            self._sounded.clear()
+            while not self._narrator.parley:
+                self.report()
+                left = self._playback.left
+                if left <= 0:
+                    break
+                await asyncio.sleep(min(REPORT_EVERY, left))
+
+    def report(self) -> None:
+        answer, playback = self._narrator.answer, self._playback
+        if answer is not None and answer.response_id == self._following:
+            over = playback.left <= 0 and not playback.paused and self._whole == answer.response_id
+            # sound that was converted for the client may be a sample shorter
+            self._heard(answer.samples if over else playback.played)
+
+    def keep_pace(self, event: Event) -> wire.ConversationItemTruncated | None:
+        """A client clears what it plays when it is told that speech has started, so the pace stops there too.
+
+        Where the transport plays, the client does not know what was heard of a reply that was cut off: it is told.
+        """
+        if isinstance(event, ReplyPaused) and not self._narrator.manual:
+            self._playback.pause()
+        elif isinstance(event, ReplyResumed):
+            self._playback.resume()
+            self._sounded.set()
+        elif isinstance(event, ReplyDone) and event.outcome != "completed":
+            answer = self._narrator.answer
+            if answer is None or answer.of != (event.turn, event.revision):
+                return None  # it was not begun
+            self._playback.drop(answer.response_id)
+            if self._media and event.outcome == "interrupted" and answer.samples:
+                played = self._playback.played if self._following == answer.response_id else 0
+                return wire.ConversationItemTruncated(item_id=answer.item_id, audio_end_ms=milliseconds(played))
+        return None
