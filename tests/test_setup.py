@@ -109,7 +109,7 @@ def test_a_full_disk_is_said_before_anything_is_fetched(monkeypatch: pytest.Monk
             ],
             "The file downloaded for soxr==1.1.0 is not the published one",
         ),
-        (["something else"], "pip's output is in"),
+        (["something else"], "see pip's output in"),
     ],
 )
 def test_pips_words_become_one_sentence(pip: list[str], words: str) -> None:
