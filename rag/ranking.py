@@ -2,8 +2,8 @@
 
 Meaning (cosine of the turn, and of the turn with the one before it), words (which of the question's it holds, BM25 of
 its whole episode, words like them in it and around it), who said it, when it was said and which days it speaks of, and
-what kind of turn it is. Okapi BM25 as in Robertson and Zaragoza, "The Probabilistic Relevance Framework" (2009), k1 = 1.2, b = 0.75; a turn
-is short, so that a word counts once in it.
+what kind of turn it is. Okapi BM25 as in Robertson and Zaragoza, "The Probabilistic Relevance Framework" (2009),
+k1 = 1.2, b = 0.75; a turn is short, so that a word counts once in it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ WEIGHTS: dict[str, float] = {
     "speaks_of_then": 1.338,
 }
 """Fitted by `benchmarks/memory.py --fit` on three sets of conversations (a listwise logistic regression; docs/MEMORY.md
-says how). What a word covers by itself counts against it, since it is as like itself as can be and counts as related."""
+says how). A word that is there itself counts as related, too, as like itself as can be, and so a little less here."""
 
 
 RELEVANT = 7.0
