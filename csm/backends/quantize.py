@@ -44,6 +44,7 @@ from .cpu_kernel import (
     Packed,
     lay_out,
 )
+from .large_pages import in_large_pages
 from .rounding import BLOCK, GROUP, restore, round_weight
 from .torch_packing import TorchPacking
 
@@ -62,6 +63,8 @@ __all__ = [
 
 SCHEMES = {"int8": 8, "int4": 4}
 """Names, and the bits of the two stacks' weights."""
+
+EMBEDDINGS = ("text_embeddings", "audio_embeddings")
 
 VERSION = 1
 """Of the files written. Another order of the weights needs another number."""
@@ -160,8 +163,12 @@ class QuantizedCsm(Csm):
     def __init__(self, config: CsmConfig, tensors: Mapping[str, Tensor], packing: Packing) -> None:
         with torch.device("meta"):
             super().__init__(config)
+        # Of embeddings a frame reads a few rows; all else it reads whole.
+        looked_up = {f"{name}.weight" for name in EMBEDDINGS}
+        read = {name: tensor for name, tensor in tensors.items() if name not in looked_up}
+        tensors = {**tensors, **in_large_pages(read)}
         self.packing, self.tensors = packing, tensors
-        for name in ("text_embeddings", "audio_embeddings"):
+        for name in EMBEDDINGS:
             getattr(self, name).weight = nn.Parameter(tensors[f"{name}.weight"], requires_grad=False)
 
         def linear(name: str, inputs: int) -> nn.Module:
@@ -194,7 +201,7 @@ class QuantizedCsm(Csm):
 
 def pack(model: Csm, bits: int, packing: Packing) -> Iterator[tuple[str, Tensor]]:
     """All tensors of a `QuantizedCsm`, one after the other, so that no two weights need be in memory."""
-    for name in ("text_embeddings", "audio_embeddings"):
+    for name in EMBEDDINGS:
         yield f"{name}.weight", getattr(model, name).weight.detach().bfloat16()
     read = model.state_dict().__getitem__
     for matrix in head_matrices(model.config):

@@ -146,7 +146,7 @@ def test_sequences_of_a_batch_are_heard_as_if_alone(packing: Packing) -> None:
 
 
 @pytest.mark.parametrize(
-    ("temperature", "topk", "noisy"), [(0.9, 5, True), (1.3, 64, True), (0.0, 5, True), (1.0, 5, False)]
+    ("temperature", "topk", "noisy"), [(0.9, 3, True), (0.9, 5, True), (1.3, 64, True), (0.0, 5, True), (1.0, 5, False)]
 )
 def test_a_frame_spelt_in_one_call_is_the_one_spelt_code_by_code(
     kernel: Kernel, temperature: float, topk: int, noisy: bool
