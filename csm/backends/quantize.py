@@ -24,6 +24,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ..codec.transformer import MimiTransformer, TransformerStream
 from ..model import (
     Csm,
     CsmConfig,
@@ -36,6 +37,7 @@ from ..model import (
 from ..sampling import Chooser
 from .cpu_kernel import (
     Kernel,
+    KernelCodecStream,
     KernelDepthDecoder,
     KernelLayer,
     KernelLinear,
@@ -313,7 +315,8 @@ class KernelPacking:
         return KernelDepthDecoder(model.config, *parts)
 
     def check(self) -> None:
-        """Compares a small stack with the plain one on the same weights. Raises KernelUnavailable if they differ."""
+        """Compares a small stack, and the transformer of a small codec, with the plain ones on the same weights. Raises
+        KernelUnavailable if they differ."""
         config = TransformerConfig(layers=2, heads=4, kv_heads=2, dim=64, ffn=96, context=12)
         draw, where = torch.Generator().manual_seed(0), slice(2, 9)
         x = torch.randn(2, 7, config.dim, generator=draw)
@@ -331,6 +334,19 @@ class KernelPacking:
             # Activations in 8 bits, keys and values in bfloat16: about 0.01.
             if not difference < 0.03:
                 raise KernelUnavailable(f"what it computes at {bits} bits is off by {float(difference):.1%}")
+        self._check_codec()
+
+    def _check_codec(self) -> None:
+        transformer = MimiTransformer(layers=1, dim=32, heads=2, ffn=48, window=4, theta=10_000, norm_eps=1e-5)
+        draw, steps = torch.Generator().manual_seed(0), 2
+        for parameter in transformer.parameters():
+            parameter.data = torch.randn(parameter.shape, generator=draw) * 0.3
+        plain, ours = TransformerStream(transformer, 1, steps), KernelCodecStream(self.kernel, transformer, 1, steps)
+        for _ in range(4):
+            x = torch.randn(1, steps, transformer.dim, generator=draw)
+            expected = plain.step(x)
+            if not (ours.step(x) - expected).norm() < 1e-4 * expected.norm():
+                raise KernelUnavailable("what it computes of the codec is wrong")
 
 
 def _identity(*folders: Path) -> str:

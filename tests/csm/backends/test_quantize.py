@@ -209,6 +209,12 @@ def test_a_kernel_that_computes_wrongly_is_not_used(kernel: Kernel, monkeypatch:
         packing.check()
 
 
+def test_a_kernel_whose_codec_computes_wrongly_is_not_used(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "codec", lambda *arguments: None)
+    with pytest.raises(KernelUnavailable, match="codec"):
+        KernelPacking(kernel).check()
+
+
 @pytest.mark.parametrize(("compiler", "reason"), [("", "no C"), ("false", "cannot build")])
 def test_without_a_kernel_pytorch_is_used_and_it_is_said_why(
     compiler: str, reason: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
