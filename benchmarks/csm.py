@@ -3,6 +3,7 @@
     python benchmarks/csm.py                      everything that suits this machine
     python benchmarks/csm.py --only int4 int8     some of it
     python benchmarks/csm.py --output table.md
+    python benchmarks/csm.py --profile            where the time of a frame goes, int4 and int8 by our kernel
     python benchmarks/csm.py --only mlx           MLX's ways, and mlx-audio beside them where --mlx-audio names a Python
 
 Weights are random and of full size: what is measured does not depend on their values. Needs torch, transformers, numpy
@@ -36,7 +37,8 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # before this folder, which has a csm, too
 
-from csm.backends.cuda_graph import GraphDecoder, GraphEngine
+from csm.backends.choose import choose_decoder
+from csm.backends.cuda_graph import GraphEngine
 from csm.backends.eager import Engine
 from csm.backends.quantize import (
     SCHEMES,
@@ -62,6 +64,7 @@ CONFIG = CsmConfig.csm_1b()
 GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if GPU else "cpu")
 
+PACKED = ("int4", "int8")  # by our kernel
 ON_CPU = ("int4", "int8", "int4-torch", "int8-torch", "bf16", "transformers-bf16")
 ON_GPU = ("bf16", "bf16-eager", "slots-1", "slots-50", "slots-200", "transformers-bf16", "transformers-bf16-compiled")
 ON_MLX = ("mlx", "mlx-int8", "mlx-int4")
@@ -165,18 +168,22 @@ def bytes_of(model: Csm, prefix: str) -> int:
     return sum(tensor.nbytes for name, tensor in model.state_dict().items() if name.startswith(prefix))
 
 
-def bytes_of_a_frame(model: Csm, mimi: Mimi, rows: int) -> tuple[int, int]:
-    """What the 31 depth steps read, and all else: backbone, heads, keys and values of `rows` positions, codec."""
+def bytes_of_a_frame(model: Csm, mimi: Mimi, rows: int) -> dict[str, int]:
+    """What its parts read: the depth decoder 31 times its weights, the backbone also keys and values of `rows`
+    positions."""
     backbone, element = CONFIG.backbone, model.audio_embeddings.weight.element_size()
-    depth = (CONFIG.audio_codebooks - 1) * (bytes_of(model, "decoder") + bytes_of(model, "projection"))
     cached = backbone.layers * 2 * backbone.kv_heads * backbone.head_dim * element * rows
     codec = sum(
         parameter.nbytes
         for name, parameter in mimi.named_parameters()
         if name.startswith(("decoder_transformer", "seanet_decoder", "upsample", "quantiser.output_proj"))
     )
-    heads = bytes_of(model, "codebook0_head") + bytes_of(model, "audio_head")
-    return depth, bytes_of(model, "backbone") + heads + cached + codec
+    return {
+        "backbone": bytes_of(model, "backbone") + cached,
+        "depth steps": (CONFIG.audio_codebooks - 1) * (bytes_of(model, "decoder") + bytes_of(model, "projection")),
+        "heads": bytes_of(model, "codebook0_head") + bytes_of(model, "audio_head"),
+        "codec": codec,
+    }
 
 
 def random_mimi(codebooks: int = CONFIG.audio_codebooks) -> Mimi:
@@ -207,7 +214,7 @@ def run_ours(way: str, folder: Path, frames: int) -> dict[str, float]:
     mimi = random_mimi()
     graphs = GPU and way == "bf16"
     engine: Engine = GraphEngine(model) if graphs else Engine(model)
-    decoder: Any = GraphDecoder(mimi.decoder(), 1, mimi.codebooks, DEVICE) if graphs else mimi.decoder()
+    decoder: Any = choose_decoder(mimi, model) if graphs or not GPU else mimi.decoder()
     draws, sampling = Noise(engine, Sampling(seed=0)), Sampling()
     known = prompt(REFERENCE + TEXT)
 
@@ -228,7 +235,9 @@ def run_ours(way: str, folder: Path, frames: int) -> dict[str, float]:
         frame()
     taken = timed(frame, frames)
     peak = memory()
-    depth, other = bytes_of_a_frame(model, mimi, REFERENCE + TEXT + frames // 2)
+    read = bytes_of_a_frame(model, mimi, REFERENCE + TEXT + frames // 2)
+    depth = read["depth steps"]
+    other = sum(read.values()) - depth
     slow = bandwidth(1 << 30)
     once = depth // (CONFIG.audio_codebooks - 1)
     fast = max(slow, bandwidth(once))
@@ -236,6 +245,7 @@ def run_ours(way: str, folder: Path, frames: int) -> dict[str, float]:
         "frame": statistics.median(taken),
         "best": min(taken),
         "first": statistics.median(first[1:]),
+        "first_call": first[0],
         "load": loading,
         "memory": peak,
         "read": (depth + other) / 1e9,
@@ -244,6 +254,17 @@ def run_ours(way: str, folder: Path, frames: int) -> dict[str, float]:
         "floor": (depth + other) / slow * 1e3,
         "cached_floor": (depth / fast + other / slow) * 1e3,
     }
+
+
+def run_profile(way: str, folder: Path, frames: int) -> str:
+    from benchmarks import csm_profile
+
+    model, mimi = make(way, folder)[0], random_mimi()
+    engine = Engine(model)
+    engine.prefill([prompt(REFERENCE + TEXT)])
+    parts = csm_profile.measure(engine, choose_decoder(mimi, model), frames)
+    read = bytes_of_a_frame(model, mimi, REFERENCE + TEXT + frames // 2)
+    return csm_profile.table(parts, read, bandwidth(1 << 30))
 
 
 def run_slots(count: int, frames: int) -> dict[str, float]:
@@ -359,13 +380,13 @@ def machine() -> str:
 
 
 def table(results: dict[str, dict[str, float]]) -> str:
-    head = ["way", "ms a frame (best)", "real-time factor", "first sound, ms", "load, s", "memory, GB"]
+    head = ["way", "ms a frame (best)", "real-time factor", "first sound (first call), ms", "load, s", "memory, GB"]
     head += ["read a frame, GB", "floor, ms", "÷ floor", "cached floor, ms", "faster than transformers"]
     peers = [found["frame"] for way, found in results.items() if way.startswith("transformers")]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for way, found in results.items():
         cells = [way, f"{found['frame']:.1f} ({found['best']:.1f})", f"{found['frame'] / FRAME_MS:.3f}"]
-        cells.append(f"{found['first']:.0f}")
+        cells.append(f"{found['first']:.0f}" + (f" ({found['first_call']:.0f})" if "first_call" in found else ""))
         cells.append(f"{found['load']:.2f}" if "load" in found else "–")
         cells.append(f"{found['memory']:.1f}")
         if "floor" in found:
@@ -405,12 +426,19 @@ def main() -> None:
         "--rows", type=int, metavar="N",
         help=f"rows of the prompt that MLX hears, from 2 (default {REFERENCE + TEXT}: a reference of 10 s, a sentence)",
     )  # fmt: skip
+    parser.add_argument("--profile", action="store_true", help="only tell where the time of a frame goes")
     parser.add_argument("--child", choices=known, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     peer: Path | None = arguments.mlx_audio
     rows: int = (8 if arguments.check else REFERENCE + TEXT) if arguments.rows is None else arguments.rows
     if arguments.child:
         print(json.dumps(run_one(arguments.child, arguments.frames, peer, arguments.check, rows)))
+        return
+    if arguments.profile:
+        for way in arguments.only or PACKED:
+            with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
+                print(f"{way}\n\n{run_profile(way, Path(folder), arguments.frames)}\n", flush=True)
+        print(f"{machine()}. Load average {os.getloadavg()[0]:.1f}.")
         return
     if not 2 <= rows <= CONFIG.backbone.context - arguments.frames:
         raise SystemExit(f"A prompt must have 2 rows, and leave room for {arguments.frames} frames.")

@@ -13,7 +13,11 @@ __all__ = ["Chooser", "draw_noise", "sample"]
 def draw_noise(shape: tuple[int, ...], generator: torch.Generator | None = None, out: Tensor | None = None) -> Tensor:
     """Draws from Exp(1), float32, in `shape` or into `out`: one draw for each logit that will be judged."""
     noise = torch.empty(shape, device=generator.device if generator else None) if out is None else out
-    return noise.exponential_(generator=generator)
+    if noise.device.type != "cpu":
+        return noise.exponential_(generator=generator)
+    # What `exponential_` draws on a CPU, too, bit for bit; but it takes one logarithm after the other.
+    uniform = torch.empty(noise.shape, dtype=torch.float64).uniform_(generator=generator)
+    return noise.copy_(uniform.neg_().log1p_()).neg_()
 
 
 def sample(

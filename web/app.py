@@ -169,9 +169,9 @@ def _of_a_person(
 
 def _app(lifespan: Lifespan[FastAPI], routers: Iterable[APIRouter]) -> FastAPI:
     # No generated documentation pages: they load scripts from a foreign host.
-    # The routes as they are: to include their routers would make each once more, with the same.
-    routes = [route for router in routers for route in router.routes]
-    app = FastAPI(title="Parley", version=VERSION, lifespan=lifespan, openapi_url=None, routes=routes)
+    app = FastAPI(title="Parley", version=VERSION, lifespan=lifespan, openapi_url=None)
+    for router in routers:
+        app.include_router(router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     add_problems(app)
     add_refusals(app)

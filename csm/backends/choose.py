@@ -9,6 +9,7 @@ from ..codec.protocol import Codec, StreamingDecoder
 from ..model import Csm
 from .cuda_graph import GraphDecoder, GraphEngine, GraphSlotEngine
 from .eager import Engine, SlotEngine
+from .kernel_decoder import new_decoder
 from .protocol import Frames, SlotFrames
 
 if TYPE_CHECKING:  # mlx is on few machines
@@ -39,7 +40,7 @@ def choose_engine(model: Model, batch: int = 1, length: int | None = None) -> Fr
 
 def choose_decoder(codec: Codec, model: Model) -> StreamingDecoder:
     """A new stream of one model's codes to sound. Only our own codec's steps can be captured in a graph."""
-    decoder = codec.decoder()
+    decoder = new_decoder(codec, model) if isinstance(model, Csm) else codec.decoder()
     if model.device.type == "cuda" and isinstance(codec, Mimi):
         return GraphDecoder(decoder, 1, codec.codebooks, model.device)
     return decoder

@@ -4,14 +4,11 @@
 // Built on the user's machine for its processor (csm/backends/cpu_kernel.py). The threads of a team run through the layers
 // together and meet at a barrier after each matrix.
 
-#include <atomic>
 #include <functional>
-#include <memory>
 
-#include <omp.h>
-#include <sched.h>
-
+#include "cpu_codec.h"
 #include "cpu_matrix.h"
+#include "cpu_team.h"
 
 extern "C" {
 
@@ -44,56 +41,6 @@ struct DepthDecoder {
 }
 
 namespace {
-
-// Threads that share out the work of a phase and wait for each other at its end.
-//
-// OpenMP's own barrier spins on; on a machine that has other work to do, that keeps the very thread that is waited for
-// off its core, and a frame takes seconds. And who was kept away leaves its share to the others.
-class Team {
- public:
-  explicit Team(int size) : size_(size) {}
-
-  template <typename Work> void share(int count, const Work& work) {
-    const int some = std::max(1, count / (8 * size_));
-    std::atomic<int>& next = next_[phase_.load(std::memory_order_relaxed) % 2];
-    for (int first; (first = next.fetch_add(some, std::memory_order_relaxed)) < count;)
-      for (int item = first; item < std::min(count, first + some); item++) work(item);
-    wait();
-  }
-
- private:
-  void wait() {
-    const int phase = phase_.load(std::memory_order_relaxed);
-    if (arrived_.fetch_add(1, std::memory_order_acq_rel) == size_ - 1) {
-      arrived_.store(0, std::memory_order_relaxed);
-      next_[phase % 2].store(0, std::memory_order_relaxed);
-      phase_.store(phase + 1, std::memory_order_release);
-      return;
-    }
-    for (int turn = 0; phase_.load(std::memory_order_acquire) == phase; turn++) {
-      if (turn > 1000) sched_yield();
-#if defined(__x86_64__)
-      else _mm_pause();
-#endif
-    }
-  }
-
-  const int size_;
-  alignas(64) std::atomic<int> arrived_{0};
-  alignas(64) std::atomic<int> phase_{0};
-  alignas(64) std::atomic<int> next_[2] = {{0}, {0}};
-};
-
-// Runs `work(team)` in each of up to `threads` threads.
-template <typename Work> void with_team(int threads, const Work& work) {
-  std::unique_ptr<Team> team;
-#pragma omp parallel num_threads(threads)
-  {
-#pragma omp single
-    team = std::make_unique<Team>(omp_get_num_threads());
-    work(*team);
-  }
-}
 
 // One head of one row hears all positions up to its own. `query` becomes what was heard.
 void attend(float* query, const uint16_t* keys, const uint16_t* values, int64_t positions, int size, float* weights) {
@@ -189,14 +136,26 @@ void run_layers(const Stack& stack, float* x, int rows, const int64_t* sequences
   });
 }
 
+float largest_but(std::vector<float>& values, int others) {
+  std::nth_element(values.begin(), values.begin() + others, values.end(), std::greater<float>());
+  return values[others];
+}
+
+// The topk-th largest of more than topk logits.
+float least_of(const float* logits, int count, int topk) {
+  // Sought among few: topk blocks hold a logit of this bound or above, so what is below it is not among the largest.
+  std::vector<float> most, ordered;
+  for (int first = 0; first + BLOCK <= count; first += BLOCK)
+    most.push_back(*std::max_element(logits + first, logits + first + BLOCK));
+  const float bound = topk <= int(most.size()) ? largest_but(most, topk - 1) : -INFINITY;
+  for (int code = 0; code < count; code++)
+    if (logits[code] >= bound) ordered.push_back(logits[code]);
+  return topk <= int(ordered.size()) ? largest_but(ordered, topk - 1) : bound;
+}
+
 // argmax(logits − temperature · log noise) over the `topk` largest: csm/sampling.py. Greedy without noise.
 int64_t choose(const float* logits, int count, const float* noise, float temperature, int topk) {
-  float least = -INFINITY;
-  if (noise && topk < count) {
-    std::vector<float> ordered(logits, logits + count);
-    std::nth_element(ordered.begin(), ordered.begin() + topk - 1, ordered.end(), std::greater<float>());
-    least = ordered[topk - 1];
-  }
+  const float least = noise && topk < count ? least_of(logits, count, topk) : -INFINITY;
   float best = -INFINITY;
   int64_t chosen = 0;
   for (int code = 0; code < count; code++) {
@@ -278,6 +237,14 @@ void depth_decode(const DepthDecoder& model, const Cache& cache, const float* hi
 extern "C" {
 
 const char* csm_instructions() { return INSTRUCTIONS; }
+
+// x [batch · steps, dim] through the codec's transformer, in place; a sequence's first step at its position.
+// ring [layers, 2, batch, heads, length, head_dim]: keys and values of the last `length` positions.
+void csm_codec(const CodecStack* stack, float* x, int batch, int steps, const int64_t* positions, float* ring,
+               int length, int threads) {
+  CodecState state(*stack, batch * steps);
+  with_team(threads, [&](Team& team) { run_codec(*stack, x, batch, steps, positions, ring, length, state, team); });
+}
 
 // y [rows, outputs] = x [rows, inputs] through the matrix.
 void csm_linear(const Linear* linear, const float* x, int rows, float* y, int threads) {

@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..codec.transformer import MimiTransformer
 from ..model import CsmConfig, KeyValueCache, TransformerConfig, Where
 from ..sampling import Chooser
 from .rounding import BLOCK, GROUP
@@ -29,6 +30,7 @@ from .rounding import BLOCK, GROUP
 __all__ = [
     "GROUP",
     "Kernel",
+    "KernelCodecStream",
     "KernelDepthDecoder",
     "KernelLayer",
     "KernelLinear",
@@ -38,7 +40,7 @@ __all__ = [
     "lay_out",
 ]
 
-SOURCES = [Path(__file__).with_name(name) for name in ("cpu_kernel.cpp", "cpu_matrix.h")]
+SOURCES = [Path(__file__).with_name(name) for name in ("cpu_kernel.cpp", "cpu_matrix.h", "cpu_team.h", "cpu_codec.h")]
 FLAGS = (
     "-O3 -march=native -std=c++20 -shared -fPIC -fopenmp -Wno-psabi "
     # What vectorised sums need. -ffast-math itself would change the arithmetic of the whole process.
@@ -131,6 +133,25 @@ class _DepthDecoder(ctypes.Structure):
     )
 
 
+class _CodecLayer(ctypes.Structure):
+    _fields_ = tuple(
+        (name, ctypes.c_void_p)
+        for name in (
+            *("norm1", "norm1_bias", "in_proj", "out_proj", "scale1"),
+            *("norm2", "norm2_bias", "linear1", "linear2", "scale2"),
+        )
+    )
+
+
+class _CodecStack(ctypes.Structure):
+    _fields_ = (
+        ("layers", ctypes.POINTER(_CodecLayer)),
+        ("frequencies", ctypes.c_void_p),
+        *((name, ctypes.c_int32) for name in ("count", "dim", "heads", "ffn", "window")),
+        ("eps", ctypes.c_float),
+    )
+
+
 class Kernel:
     """The built library."""
 
@@ -153,7 +174,13 @@ class Kernel:
             *(pointer, number, pointer, pointer, pointer),
             *(pointer, number),
         )
-        self.linear.restype = self.stack.restype = self.depth_decode.restype = None
+        self.codec = built.csm_codec
+        self.codec.argtypes = (
+            *(ctypes.POINTER(_CodecStack), pointer),
+            *(number, number, pointer, pointer),
+            *(number, number),
+        )
+        self.codec.restype = self.linear.restype = self.stack.restype = self.depth_decode.restype = None
         built.csm_instructions.restype = ctypes.c_char_p
         self.instructions: str = built.csm_instructions().decode()
         """By which it computes products, such as "AVX-512 VNNI"."""
@@ -279,6 +306,38 @@ class KernelDepthDecoder:
             *(temperature.data_ptr(), topk.data_ptr(), codes.data_ptr(), torch.get_num_threads()),
         )
         return codes
+
+
+class KernelCodecStream:
+    """What `csm.codec.transformer.TransformerStream` is, in one call: float32 [batch, steps, dim] to the same."""
+
+    def __init__(self, kernel: Kernel, transformer: MimiTransformer, batch: int, steps: int) -> None:
+        """Raises ValueError for sizes that are no multiples of 16, and for weights that are not float32."""
+        dim, heads = transformer.dim, transformer.heads
+        if dim % BLOCK or transformer.ffn % BLOCK or transformer.example.dtype != torch.float32:
+            raise ValueError(f"The kernel takes codecs in float32, and sizes that are multiples of {BLOCK}.")
+        self.kernel = kernel
+        length = transformer.window + steps - 1  # the last key of a step is in already when its first query looks back
+        self.ring = torch.zeros(len(transformer.layers), 2, batch, heads, length, dim // heads)
+        self.positions = torch.zeros(batch, dtype=torch.int64)
+        self.steps = steps
+        self._kept = (transformer, transformer.frequencies())
+        layers = [_CodecLayer(*(tensor.data_ptr() for tensor in layer.tensors())) for layer in transformer.layers]
+        held = (_CodecLayer * len(layers))(*layers)
+        sizes = (len(layers), dim, heads, transformer.ffn, transformer.window)
+        self._stack = _CodecStack(held, self._kept[1].data_ptr(), *sizes, transformer.norm_eps)
+
+    def step(self, x: Tensor) -> Tensor:
+        out = x.clone(memory_format=torch.contiguous_format)
+        self.kernel.codec(
+            *(self._stack, out.data_ptr(), len(x), self.steps, self.positions.data_ptr(), self.ring.data_ptr()),
+            *(self.ring.shape[4], torch.get_num_threads()),
+        )
+        self.positions += self.steps
+        return out
+
+    def reset(self, slot: int | slice) -> None:
+        self.positions[slot] = 0  # what the ring still holds is never looked at
 
 
 def _cache(cache: KeyValueCache) -> _Cache:

@@ -15,6 +15,7 @@ from ..codec.protocol import Codec, StreamingDecoder
 from ..model import Csm, CsmConfig, KeyValueCache
 from ..rows import common, frame_rows
 from ..sampling import Chooser
+from .kernel_decoder import new_decoder
 from .protocol import Spoken
 
 __all__ = ["Engine", "SlotEngine", "fetch", "prefill_new"]
@@ -148,7 +149,7 @@ class SlotEngine:
         """The next frames of this sequence are an utterance, and are chosen so."""
         self._choices[slot] = (temperature, topk)
         if slot not in self._decoders:
-            self._decoders[slot] = self.codec.decoder()
+            self._decoders[slot] = new_decoder(self.codec, self.model)
         self._decoders[slot].reset()
 
     @torch.inference_mode()

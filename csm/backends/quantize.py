@@ -24,6 +24,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ..codec.transformer import MimiTransformer, TransformerStream
 from ..model import (
     Csm,
     CsmConfig,
@@ -36,6 +37,7 @@ from ..model import (
 from ..sampling import Chooser
 from .cpu_kernel import (
     Kernel,
+    KernelCodecStream,
     KernelDepthDecoder,
     KernelLayer,
     KernelLinear,
@@ -44,6 +46,7 @@ from .cpu_kernel import (
     Packed,
     lay_out,
 )
+from .large_pages import in_large_pages
 from .rounding import BLOCK, GROUP, restore, round_weight
 from .torch_packing import TorchPacking
 
@@ -62,6 +65,8 @@ __all__ = [
 
 SCHEMES = {"int8": 8, "int4": 4}
 """Names, and the bits of the two stacks' weights."""
+
+EMBEDDINGS = ("text_embeddings", "audio_embeddings")
 
 VERSION = 1
 """Of the files written. Another order of the weights needs another number."""
@@ -162,8 +167,12 @@ class QuantizedCsm(Csm):
     def __init__(self, config: CsmConfig, tensors: Mapping[str, Tensor], packing: Packing) -> None:
         with torch.device("meta"):
             super().__init__(config)
+        # Of embeddings a frame reads a few rows; all else it reads whole.
+        looked_up = {f"{name}.weight" for name in EMBEDDINGS}
+        read = {name: tensor for name, tensor in tensors.items() if name not in looked_up}
+        tensors = {**tensors, **in_large_pages(read)}
         self.packing, self.tensors = packing, tensors
-        for name in ("text_embeddings", "audio_embeddings"):
+        for name in EMBEDDINGS:
             getattr(self, name).weight = nn.Parameter(tensors[f"{name}.weight"], requires_grad=False)
 
         def linear(name: str, inputs: int) -> nn.Module:
@@ -196,7 +205,7 @@ class QuantizedCsm(Csm):
 
 def pack(model: Csm, bits: int, packing: Packing) -> Iterator[tuple[str, Tensor]]:
     """All tensors of a `QuantizedCsm`, one after the other, so that no two weights need be in memory."""
-    for name in ("text_embeddings", "audio_embeddings"):
+    for name in EMBEDDINGS:
         yield f"{name}.weight", getattr(model, name).weight.detach().bfloat16()
     read = model.state_dict().__getitem__
     for matrix in head_matrices(model.config):
@@ -308,7 +317,8 @@ class KernelPacking:
         return KernelDepthDecoder(model.config, *parts)
 
     def check(self) -> None:
-        """Compares a small stack with the plain one on the same weights. Raises KernelUnavailable if they differ."""
+        """Compares a small stack, and the transformer of a small codec, with the plain ones on the same weights. Raises
+        KernelUnavailable if they differ."""
         config = TransformerConfig(layers=2, heads=4, kv_heads=2, dim=64, ffn=96, context=12)
         draw, where = torch.Generator().manual_seed(0), slice(2, 9)
         x = torch.randn(2, 7, config.dim, generator=draw)
@@ -326,6 +336,19 @@ class KernelPacking:
             # Activations in 8 bits, keys and values in bfloat16: about 0.01.
             if not difference < 0.03:
                 raise KernelUnavailable(f"what it computes at {bits} bits is off by {float(difference):.1%}")
+        self._check_codec()
+
+    def _check_codec(self) -> None:
+        transformer = MimiTransformer(layers=1, dim=32, heads=2, ffn=48, window=4, theta=10_000, norm_eps=1e-5)
+        draw, steps = torch.Generator().manual_seed(0), 2
+        for parameter in transformer.parameters():
+            parameter.data = torch.randn(parameter.shape, generator=draw) * 0.3
+        plain, ours = TransformerStream(transformer, 1, steps), KernelCodecStream(self.kernel, transformer, 1, steps)
+        for _ in range(4):
+            x = torch.randn(1, steps, transformer.dim, generator=draw)
+            expected = plain.step(x)
+            if not (ours.step(x) - expected).norm() < 1e-4 * expected.norm():
+                raise KernelUnavailable("what it computes of the codec is wrong")
 
 
 def _identity(*folders: Path) -> str:

@@ -122,13 +122,14 @@ class MimiDecoder:
     nothing and asks the device nothing, so that it can be captured in a CUDA graph.
     """
 
-    def __init__(self, mimi: MimiWeights, batch: int, frames: int) -> None:
+    def __init__(self, mimi: MimiWeights, batch: int, frames: int, transformer: Stream | None = None) -> None:
+        """transformer: what computes the transformer's part, another way than by PyTorch."""
         config, steps = mimi.config, frames * mimi.config.resampling
         self.frames, self.frame_size = frames, config.frame_size
         self.chain = Chain(
             DequantiserStream(mimi, batch, frames),
             UpsamplingStream(mimi.upsample, batch, frames),
-            TransformerStream(mimi.decoder_transformer, batch, steps),
+            transformer or TransformerStream(mimi.decoder_transformer, batch, steps),
             _decoder_chain(mimi.seanet_decoder, batch, steps),
         )
 

@@ -22,6 +22,11 @@ class MimiTransformerLayer(nn.Module):
         self.linear2 = nn.Linear(ffn, dim, bias=False)
         self.scale2 = nn.Parameter(torch.ones(dim))
 
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All of them, in the order in which they are used."""
+        attention = self.norm1.weight, self.norm1.bias, self.in_proj.weight, self.out_proj.weight, self.scale1
+        return *attention, self.norm2.weight, self.norm2.bias, self.linear1.weight, self.linear2.weight, self.scale2
+
 
 class MimiTransformer(nn.Module):
     """`layers` layers; a step sees itself and the `window - 1` steps before it."""
@@ -37,6 +42,12 @@ class MimiTransformer(nn.Module):
     def example(self) -> Tensor:
         """A tensor of the device and dtype that all of them have."""
         return next(self.parameters())
+
+    def frequencies(self) -> Tensor:
+        """How fast each pair turns, in radians a position: float32 [head_dim / 2]."""
+        head_dim = self.dim // self.heads
+        pairs = torch.arange(head_dim // 2, dtype=torch.float32, device=self.example.device)
+        return self.theta ** (-2 * pairs / head_dim)
 
 
 class TransformerStream:
@@ -69,8 +80,7 @@ class TransformerStream:
         self.future, self.unwritten = torch.zeros_like(self.hidden), torch.zeros_like(self.hidden[:, :1])
         self.bias = new(batch, heads, steps, length)
 
-        pairs = torch.arange(head_dim // 2, dtype=torch.float32, device=device)
-        self.frequencies = transformer.theta ** (-2 * pairs / head_dim)
+        self.frequencies = transformer.frequencies()
         self.angles = torch.zeros(batch, 1, steps, head_dim // 2, device=device)
         self.cos, self.sin = torch.zeros_like(self.angles), torch.zeros_like(self.angles)
         self.cos_as_weights, self.sin_as_weights = (self.angles.to(example.dtype, copy=True) for _ in range(2))

@@ -33,6 +33,7 @@ from pipeline.llm.tool_calls import ToolCalls
 from pipeline.llm.tool_use import offered, specified
 from pipeline.tools.calls import ToolCall
 from pipeline.workers.place import MakePlace, Wanted
+from pipeline.workers.priority import give_way
 from pipeline.workers.worker import Worker
 
 TALKERS = 2
@@ -51,6 +52,10 @@ model on one core, and larger chunks are read no faster on a processor."""
 REPETITION = {"repeat_penalty": 1.1, "repeat_last_n": 128}
 """How much less likely a token is that stands among the last ones: small models else say the same again and again."""
 
+NICE = 5
+"""Behind the voice, which speaks the beginning of a reply while the rest is being written. Linux gives it three times
+the time of the mind while both want a core, and the mind all of it otherwise."""
+
 COMPUTED_BYTES = 200_000_000
 """Beside weights and contexts: activations, and the library itself."""
 
@@ -63,6 +68,7 @@ class Mind:
 
     def __init__(self, report: Report, model: str, context: int, threads: int | None) -> None:
         check_processor()
+        give_way(NICE)
         file = file_of(model, report)
         header = read(file)
         self._name = file.name

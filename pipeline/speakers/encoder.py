@@ -8,7 +8,6 @@ would take ten times its memory and some seconds of each start.
 
 from __future__ import annotations
 
-import os
 import pickle
 from collections import OrderedDict
 from pathlib import Path
@@ -23,6 +22,7 @@ from pipeline.engine import Report
 from pipeline.models.fetching import fetched
 from pipeline.turns.model import HOP, WINDOW, mel, mel_filters
 from pipeline.workers.place import MakePlace, Place, PlacedEngine, Wanted
+from pipeline.workers.priority import give_way
 from pipeline.workers.worker import Worker
 
 Direction = NDArray[np.float32]
@@ -171,8 +171,7 @@ def load(report: Report) -> VoiceEncoder:
 
 def load_politely(report: Report) -> VoiceEncoder:
     """For the worker process, which gives way to the ears: they hear the same turn at the same time."""
-    if hasattr(os, "nice"):  # not on Windows
-        os.nice(NICE)
+    give_way(NICE)
     return load(report)
 
 

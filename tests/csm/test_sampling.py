@@ -60,3 +60,10 @@ def test_each_row_may_have_a_topk_of_its_own() -> None:
         together = sample(logits, temperature, topk, noise, widest)
         alone = [sample(logits[[row]], 2.0, int(topk[row]), noise[[row]]) for row in range(4)]
         assert torch.equal(together, torch.cat(alone))
+
+
+def test_noise_on_a_cpu_is_what_pytorch_draws_bit_for_bit() -> None:
+    draws = [torch.Generator().manual_seed(5) for _ in range(2)]
+    expected = torch.empty(3, 1000).exponential_(generator=draws[0])
+    assert torch.equal(draw_noise((3, 1000), draws[1]), expected)
+    assert torch.equal(draws[0].get_state(), draws[1].get_state())

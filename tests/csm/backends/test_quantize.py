@@ -146,7 +146,7 @@ def test_sequences_of_a_batch_are_heard_as_if_alone(packing: Packing) -> None:
 
 
 @pytest.mark.parametrize(
-    ("temperature", "topk", "noisy"), [(0.9, 5, True), (1.3, 64, True), (0.0, 5, True), (1.0, 5, False)]
+    ("temperature", "topk", "noisy"), [(0.9, 3, True), (0.9, 5, True), (1.3, 64, True), (0.0, 5, True), (1.0, 5, False)]
 )
 def test_a_frame_spelt_in_one_call_is_the_one_spelt_code_by_code(
     kernel: Kernel, temperature: float, topk: int, noisy: bool
@@ -209,6 +209,12 @@ def test_a_kernel_that_computes_wrongly_is_not_used(kernel: Kernel, monkeypatch:
     monkeypatch.setattr(packing, "pack", lambda weight, bits: pack(weight * 1.1, bits))
     with pytest.raises(KernelUnavailable, match="off by"):
         packing.check()
+
+
+def test_a_kernel_whose_codec_computes_wrongly_is_not_used(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "codec", lambda *arguments: None)
+    with pytest.raises(KernelUnavailable, match="codec"):
+        KernelPacking(kernel).check()
 
 
 @pytest.mark.parametrize(("compiler", "reason"), [("", "no C"), ("false", "cannot build")])

@@ -178,7 +178,7 @@ async def test_too_many_people_are_told_so(own_ears: PocketSphinx, monkeypatch: 
 
 async def test_further_workers_are_begun_when_several_speak_at_once(own_ears: PocketSphinx) -> None:
     question = in_a_room(recording("weather_question.wav"))
-    hearings = [own_ears.listen() for _ in range(8)]
+    hearings = [own_ears.listen() for _ in range(5)]
     for hearing in hearings:
         await hearing.feed(question)
         while (beginning := own_ears._place._begin) is not None:

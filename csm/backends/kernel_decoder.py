@@ -1,0 +1,22 @@
+"""A codec's stream of sound beside packed weights: its transformer by the same kernel."""
+
+from __future__ import annotations
+
+from ..codec.mimi import Mimi
+from ..codec.protocol import Codec, StreamingDecoder
+from ..codec.stream import MimiDecoder
+from ..model import Csm
+from .cpu_kernel import KernelCodecStream
+from .quantize import KernelPacking, QuantizedCsm
+
+__all__ = ["new_decoder"]
+
+
+def new_decoder(codec: Codec, model: Csm) -> StreamingDecoder:
+    """A new stream of a model's codes to sound, by the model's kernel where it has one."""
+    if isinstance(codec, Mimi) and isinstance(model, QuantizedCsm) and isinstance(model.packing, KernelPacking):
+        transformer = codec.decoder_transformer
+        return MimiDecoder(
+            codec, 1, 1, KernelCodecStream(model.packing.kernel, transformer, 1, codec.config.resampling)
+        )
+    return codec.decoder()

