@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import nn
 
 from csm.backends.eager import Engine
 from csm.backends.quantize import QuantizedCsm
@@ -57,7 +58,7 @@ def measure(engine: Engine, decoder: StreamingDecoder, frames: int) -> dict[str,
     draws = Noise(engine, sampling)
     kernel = model.depth_decoder.kernel
     stack, depth_decode = kernel.stack, kernel.depth_decode
-    heads = [(model.codebook0_head, model.config.backbone.dim)]
+    heads: list[tuple[nn.Module, int]] = [(model.codebook0_head, model.config.backbone.dim)]
     heads += [(head, model.config.decoder.dim) for head in model.audio_heads]
     states = [torch.randn(1, size).bfloat16() for _, size in heads]
     engine.next_frame(sampling.temperature, sampling.topk, draws.next())

@@ -81,6 +81,7 @@ WEB = (
 """The files and folders of web, each of which may import those above it."""
 CSM = (
     "errors.py",
+    "writing.py",  # files that are there whole or not at all
     "model.py",
     "sampling.py",
     "rows.py",

@@ -14,15 +14,15 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..codec.transformer import MimiTransformer
+from ..codec.transformer import MimiTransformer, MimiTransformerLayer
 from ..model import CsmConfig, KeyValueCache, TransformerConfig, Where
 from ..sampling import Chooser
 from .rounding import BLOCK, GROUP
@@ -161,26 +161,24 @@ class Kernel:
         except OSError as error:
             raise KernelUnavailable(f"the kernel that was built cannot be loaded: {error}") from error
         pointer, number = ctypes.c_void_p, ctypes.c_int
-        self.linear, self.stack, self.depth_decode = built.csm_linear, built.csm_stack, built.csm_depth_decode
-        self.linear.argtypes = (ctypes.POINTER(_Linear), pointer, number, pointer, number)
-        self.stack.argtypes = (
-            ctypes.POINTER(_Stack),
-            *(pointer, number, pointer, pointer),
+        self.linear = _typed(built.csm_linear, ctypes.POINTER(_Linear), pointer, number, pointer, number)
+        self.stack = _typed(
+            built.csm_stack,
+            *(ctypes.POINTER(_Stack), pointer, number, pointer, pointer),
             *(ctypes.POINTER(_Cache), number),
         )
-        self.depth_decode.argtypes = (
-            ctypes.POINTER(_DepthDecoder),
-            ctypes.POINTER(_Cache),
+        self.depth_decode = _typed(
+            built.csm_depth_decode,
+            *(ctypes.POINTER(_DepthDecoder), ctypes.POINTER(_Cache)),
             *(pointer, number, pointer, pointer, pointer),
             *(pointer, number),
         )
-        self.codec = built.csm_codec
-        self.codec.argtypes = (
+        self.codec = _typed(
+            built.csm_codec,
             *(ctypes.POINTER(_CodecStack), pointer),
             *(number, number, pointer, pointer),
             *(number, number),
         )
-        self.codec.restype = self.linear.restype = self.stack.restype = self.depth_decode.restype = None
         built.csm_instructions.restype = ctypes.c_char_p
         self.instructions: str = built.csm_instructions().decode()
         """By which it computes products, such as "AVX-512 VNNI"."""
@@ -322,7 +320,8 @@ class KernelCodecStream:
         self.positions = torch.zeros(batch, dtype=torch.int64)
         self.steps = steps
         self._kept = (transformer, transformer.frequencies())
-        layers = [_CodecLayer(*(tensor.data_ptr() for tensor in layer.tensors())) for layer in transformer.layers]
+        parts: Iterable[MimiTransformerLayer] = transformer.layers  # type: ignore[assignment]
+        layers = [_CodecLayer(*(tensor.data_ptr() for tensor in layer.tensors())) for layer in parts]
         held = (_CodecLayer * len(layers))(*layers)
         sizes = (len(layers), dim, heads, transformer.ffn, transformer.window)
         self._stack = _CodecStack(held, self._kept[1].data_ptr(), *sizes, transformer.norm_eps)
@@ -338,6 +337,13 @@ class KernelCodecStream:
 
     def reset(self, slot: int | slice) -> None:
         self.positions[slot] = 0  # what the ring still holds is never looked at
+
+
+def _typed(function: Any, *arguments: Any) -> Callable[..., None]:
+    """The function of a library, told what it takes; it gives nothing back."""
+    function.argtypes, function.restype = arguments, None
+    called: Callable[..., None] = function
+    return called
 
 
 def _cache(cache: KeyValueCache) -> _Cache:
