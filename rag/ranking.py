@@ -1,7 +1,7 @@
 """Which turns bear on a question: what is known of each candidate, weighed and summed.
 
-Meaning (cosine of the turn, and of the turn with the one before it), words (which of the question's it holds, BM25 of
-its whole episode, words like them in it and around it), who said it, when it was said and which days it speaks of, and
+Meaning (cosine of the turn, and of the turn with the one before it), words (BM25 of
+its whole episode, words like the question's in it and around it), who said it, when it was said and which days it speaks of, and
 what kind of turn it is. Okapi BM25 as in Robertson and Zaragoza, "The Probabilistic Relevance Framework" (2009),
 k1 = 1.2, b = 0.75; a turn is short, so that a word counts once in it.
 """
@@ -33,24 +33,22 @@ Positions = NDArray[np.intp]
 K1, B = 1.2, 0.75
 
 WEIGHTS: dict[str, float] = {
-    "meaning": 0.222,
-    "meaning_in_context": 0.568,
-    "meaning_of_episode": 0.487,
-    "words_covered": -0.887,
-    "words_rare": 0.148,
-    "words_of_episode": 1.906,
-    "related": 2.909,
-    "related_around": 3.160,
-    "said_by_named": 0.873,
-    "asks": -0.622,
-    "content": 0.563,
-    "time_wanted": 1.674,
-    "name_wanted": 1.352,
-    "said_then": 3.753,
-    "speaks_of_then": 1.338,
+    "meaning": 0.225,
+    "meaning_in_context": 0.576,
+    "meaning_of_episode": 0.491,
+    "words_of_episode": 1.884,
+    "related": 2.086,
+    "related_around": 3.164,
+    "said_by_named": 0.875,
+    "asks": -0.623,
+    "content": 0.603,
+    "time_wanted": 1.665,
+    "name_wanted": 1.354,
+    "said_then": 3.757,
+    "speaks_of_then": 1.351,
 }
 """Fitted by `benchmarks/memory.py --fit` on three sets of conversations (a listwise logistic regression; docs/MEMORY.md
-says how). A word that is there itself counts as related, too, as like itself as can be, and so a little less here."""
+says how)."""
 
 
 RELEVANT = 7.0
