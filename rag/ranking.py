@@ -2,8 +2,7 @@
 
 Meaning (cosine of the turn, and of the turn with the one before it), words (BM25 of its whole episode, words like the
 question's in it and around it), who said it, when it was said and which days it speaks of, and what kind of turn it is.
-Okapi BM25 as in Robertson and Zaragoza, "The Probabilistic Relevance Framework" (2009),
-k1 = 1.2, b = 0.75; a turn is short, so that a word counts once in it.
+Okapi BM25 as in Robertson and Zaragoza, "The Probabilistic Relevance Framework" (2009), k1 = 1.2, b = 0.75.
 """
 
 from __future__ import annotations

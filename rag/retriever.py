@@ -116,7 +116,9 @@ class Retriever:
             candidates = candidates[catalogue["conversation"][candidates] != current]
         known = sketch(question, catalogue, candidates, meaning=meaning, in_context=in_context, hits=hits)
         if len(candidates) > LOOKED_AT:
-            best = np.sort(np.argpartition(-score(known, weights), LOOKED_AT)[:LOOKED_AT])
+            # Without its text nothing is known of words like the question's, but that it holds those themselves.
+            least = known | {"related": known["words_covered"], "related_around": known["words_covered_around"]}
+            best = np.sort(np.argpartition(-score(least, weights), LOOKED_AT)[:LOOKED_AT])
             best = np.union1d(best, np.nonzero(np.isin(candidates, claiming))[0])
             candidates, known = candidates[best], {name: column[best] for name, column in known.items()}
         around = np.unique(
