@@ -83,11 +83,11 @@ def test_the_commands_speak_with_an_adapter_and_voices_bring_theirs(
     Path("talk.txt").write_text("Anna = anna\nAnna: Hello.\n")
     capsys.readouterr()
     assert dialogue_command(["talk.txt", "--model", "model", "--max-audio-length-ms", "160"]) == 0
-    assert "What was learnt of Anna is left out" in capsys.readouterr().err
+    assert "does not use the adapters of Anna" in capsys.readouterr().err
 
 
 def test_a_folder_that_is_no_adapter_is_no_part_of_a_voice(capsys: pytest.CaptureFixture[str]) -> None:
     soundfile.write("anna.wav", voice(2.0).numpy(), 24_000)
     Path("empty").mkdir()
     assert voice_command(["add", "anna", "anna.wav", "--text", "Hello.", "--adapter", "empty"]) == 2
-    assert "holds no adapter_config.json" in capsys.readouterr().err
+    assert "contains no adapter_config.json" in capsys.readouterr().err

@@ -151,7 +151,7 @@ def test_what_is_no_use_is_told_and_ends_nothing(
     (folder / "bad.txt").write_text(TEXT)
     assert run(model, folder) == 2, "there was nothing else"
     complaint = capsys.readouterr().err.strip().splitlines()[-1]
-    assert complaint.startswith("csm-prepare: Nothing of it can be learnt")
+    assert complaint.startswith("csm-prepare: None of it can be used for training")
     assert told in (folder.with_name("data") / "report.txt").read_text()
     (folder / "good.flac").write_bytes(sound(0))
     (folder / "good.txt").write_text(TEXT)

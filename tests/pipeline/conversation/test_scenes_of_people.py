@@ -86,7 +86,7 @@ def test_what_cannot_be_told_is_not_kept_as_somebody_elses(people: People) -> No
     scene.tell_apart(people).fails = True
     told = two_turns(scene, "Ben", "Anna")
     assert told.remembered == []
-    assert any("cannot be told" in notice for notice in told.notices)
+    assert any("cannot tell whose voice" in notice for notice in told.notices)
 
 
 def test_typed_words_are_the_users(people: People) -> None:

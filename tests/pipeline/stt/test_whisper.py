@@ -338,7 +338,7 @@ def test_a_model_that_is_none_is_refused_in_one_sentence(
 
 async def test_a_language_that_the_model_does_not_know_is_refused(tiny: Path) -> None:
     engine = Whisper(str(tiny), "de")
-    with pytest.raises(EngineError, match="knows English only"):
+    with pytest.raises(EngineError, match="understands only English"):
         await engine.start(lambda progress: None)
     assert engine.status.state == "failed"
     await engine.stop()

@@ -119,7 +119,7 @@ async def test_of_five_hundred_tools_as_many_are_offered_as_a_prompt_has_room_fo
 
 async def test_one_that_crashes_in_a_call_says_so_and_is_started_again() -> None:
     async with running(by_pipes("crash")) as server:
-        with pytest.raises(ToolFailed, match="test ended before it had answered"):
+        with pytest.raises(ToolFailed, match="test ended before it answered"):
             await server.call("add", {"a": 1, "b": 2})
         assert await server.call("secret", {}) == "none"  # it waited for the restart
 

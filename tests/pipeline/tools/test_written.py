@@ -46,7 +46,7 @@ def test_parallel_calls_are_all_read() -> None:
 @pytest.mark.parametrize(
     ("name", "arguments", "why"),
     [
-        ("sing", "{}", "There is no tool 'sing'; there are: get_weather, clock."),
+        ("sing", "{}", "There is no tool 'sing': call one of get_weather, clock."),
         ("get_weather", "{}", "get_weather needs city"),
         ("get_weather", '["Paris"]', "must be a JSON object"),
         ("get_weather", "Paris", "must be a JSON object"),

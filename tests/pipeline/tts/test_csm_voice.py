@@ -228,7 +228,7 @@ def test_who_becomes_another_waits_for_the_floor_and_is_waited_for() -> None:
         ("nobody.wav", "Hello.", "There is no recording"),
         ("letter.wav", "Hello.", "is not a recording that can be read"),
         ("silence.wav", "Hello.", "silent"),
-        ("anna.wav", " ", "Write what is said in the voice's recording anna.wav"),
+        ("anna.wav", " ", "Write down what is said in the voice's recording anna.wav"),
         ("anna.wav", "…", "no letter"),
     ],
 )

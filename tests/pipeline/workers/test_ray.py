@@ -201,7 +201,7 @@ async def test_what_is_there_is_not_what_is_asked_for(monkeypatch: pytest.Monkey
     async with standing_in({"stage": talkers(here)}) as stand_in, listening(stand_in):
         there = stand_in.cluster
         assert "refuses the key" in await refused(talkers(here), Cluster(there.url, "another"))
-        assert "runs the talkers, and the settings ask for the echo" in await refused(echo(), there)
+        assert "runs the talkers, but the settings ask for the echo" in await refused(echo(), there)
         assert "with diary '/here/diary', and here it is '/here/log'" in await refused(talkers(other), there)
         monkeypatch.setattr(deployment, "PROTOCOL", wire.PROTOCOL + 1)
         assert "Another version of Parley" in await refused(talkers(elsewhere), there)

@@ -57,7 +57,7 @@ def test_what_is_no_data_is_not_sent(value: object) -> None:
 
 
 def test_a_message_is_bounded() -> None:
-    with pytest.raises(WireError, match="too much"):
+    with pytest.raises(WireError, match="too many for one message"):
         WIRE.encoded(np.zeros(LARGEST, np.uint8))
 
 

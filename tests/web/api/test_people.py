@@ -60,8 +60,8 @@ async def test_the_first_is_the_owner_and_no_sound_is_kept(household: Running) -
     ("changes", "words"),
     [
         ({"agreed": False}, "agreed"),
-        ({"name": "Guest"}, "somebody else"),
-        ({"name": "user"}, "somebody else"),
+        ({"name": "Guest"}, "for someone else"),
+        ({"name": "user"}, "for someone else"),
         ({"name": "../Ben"}, "name"),
         ({"data": spoken(3.0)}, "a little longer"),
         ({"data": "x"}, "damaged"),

@@ -144,7 +144,7 @@ async def test_a_tool_that_there_is_not_is_never_called_and_the_model_is_told(ru
     await client.send("response.create")
     (item,) = (await client.the("response.done"))["response"]["output"]
     assert item["name"] == "get_weather"
-    assert mind.prompts[-1].history[-1].text == "There is no tool 'sing'; there are: get_weather."
+    assert mind.prompts[-1].history[-1].text == "There is no tool 'sing': call one of get_weather."
 
 
 async def test_a_tool_that_never_answers_holds_nothing_up(running: Running, client: Client) -> None:

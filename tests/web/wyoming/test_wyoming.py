@@ -229,7 +229,7 @@ async def test_too_many_are_turned_away_and_those_who_left_make_room(wyoming: Wy
         await client.connect()
         await exchange(client, Describe(), until="info")
     reader, writer = await asyncio.open_connection("127.0.0.1", wyoming.port)
-    assert b"16 clients are connected already: try again later." in await reader.read()
+    assert b"16 clients are already connected: try again later." in await reader.read()
     writer.close()
     for client in clients:
         await client.disconnect()

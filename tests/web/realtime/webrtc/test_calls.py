@@ -189,4 +189,4 @@ async def test_keys_of_pages_open_calls_until_they_end_and_hang_up_none(
                 assert (await client.post(f"{each.location}/hangup", headers=owner)).status_code == 200
             monkeypatch.setattr(ClientSecrets, "session", lambda *_: None)  # its time is over
             late = await client.post(CALLS, content="v=0", headers={**SDP, **page})
-            assert (late.status_code, "get another" in late.text) == (401, True)
+            assert (late.status_code, "get a new one" in late.text) == (401, True)
