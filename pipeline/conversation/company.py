@@ -128,7 +128,7 @@ class Company:
         said = said.replace("’", "'")
         wanted = _REMEMBER.search(said) is not None
         given = (_WITH_A_NAME if wanted else _INTRODUCED).search(said)
-        named = given is not None and (wanted or given["name"][0].isupper())  # "This is great" names nobody
+        named = given is not None and (wanted or given["name"][0].isupper())  # "This is great" gives no name
         if given is not None and named and given["name"].casefold() not in RESERVED:
             self._introduced = as_name(given["name"])
         if _FORGET.search(said):

@@ -141,7 +141,7 @@ class Conversation:
         )
         self._ending = False
 
-    # -- its life ---------------------------------------------------------------------------------------------------
+    # -- lifecycle --------------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
         self._listening = self._scope.spawn(self._floor.listen())
@@ -159,7 +159,7 @@ class Conversation:
         self.clear()
         if self._settling.last is not None:
             await asyncio.wait([self._settling.last], timeout=CLOSING_S)
-            self.cancel(CLOSED)  # the reply to it
+            self.cancel(CLOSED)  # the reply to those last words
         self._errands.close()
         self._chronicle.keep_user()
         await self._recollection.close()
@@ -206,7 +206,7 @@ class Conversation:
             return "thinking"
         return "listening"
 
-    # -- what comes in ----------------------------------------------------------------------------------------------
+    # -- input ------------------------------------------------------------------------------------------------------
 
     def hear(self, samples: Samples) -> None:
         """Take 16 kHz samples of any length. Never blocks; if processing cannot keep up, drops sound and warns."""
@@ -216,7 +216,7 @@ class Conversation:
             self._scope.warn("This computer cannot keep up with the microphone, so some sound was lost.")
 
     async def caught_up(self) -> None:
-        """Wait until everything given to hear() has been listened to."""
+        """Wait until everything given to hear() has been processed."""
         await self._user.ear.caught_up()
 
     async def say(self, text: str, request: Request | None = None) -> None:
@@ -309,7 +309,7 @@ class Conversation:
             self._chronicle.keep_user()
         self._tell_state()  # the state becomes "speaking" at the first sound heard, not when the whole reply is made
 
-    # -- what goes out ----------------------------------------------------------------------------------------------
+    # -- output -----------------------------------------------------------------------------------------------------
 
     def events(self) -> AsyncIterator[Event]:
         """Return the events, for one consumer. If it stops reading, the reply's audio waits."""
@@ -390,7 +390,7 @@ class Conversation:
         """Whether nobody speaks and nothing is about to be said."""
         return self._floor.quiet and self._replies.current is None and not self._settling.pending and not self._ending
 
-    # -- what becomes history ---------------------------------------------------------------------------------------
+    # -- into the history -------------------------------------------------------------------------------------------
 
     def _user_said(self, record: TurnRecord, text: str) -> None:
         self._misheard = self._own.rounds = 0

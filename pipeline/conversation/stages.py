@@ -47,10 +47,10 @@ class Speakers(Protocol):
         """Return the direction of the voice in 16 kHz sound of one speaker; None for silence. Raises EngineError."""
 
     async def learn(self, name: str, heard: Sequence[Heard], today: date) -> Person:
-        """As People does. Raises OSError."""
+        """Learn a voice, as People.learn does. Raises OSError."""
 
     async def forget(self, name: str) -> bool:
-        """As People does. Raises OSError."""
+        """Forget a voice, as People.forget does. Raises OSError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,6 @@ class Stages:
     voice: TextToSpeech
     memory: ConversationMemory | None
     finished: Callable[[Samples], Awaitable[float]] | None = None
-    """The turn model: the probability that the speaker of these 16 kHz samples had finished. None: silence decides."""
+    """The turn model: the probability that the speaker of 16 kHz samples had finished. If None, silence decides."""
     speakers: Speakers | None = None
     """None: every speaker is taken for the user."""

@@ -124,7 +124,7 @@ class UserSide:
         return Intrusion(turn.speech_ms, silence, turn.transcript, final, reacting)
 
     def end(self, why: str) -> Ended | None:
-        """The turn, if there is one, is over."""
+        """End the current turn, if there is one."""
         return None if self.turn is None else self._end(self.turn, why)
 
     def drop(self) -> UserTurn | None:

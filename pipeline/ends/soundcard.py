@@ -57,8 +57,8 @@ class SoundCard:
     async def run(self, hear: Hear, played: Played, tell: Tell) -> None:
         """Run both devices. `hear` gets 16 kHz samples; `played` gets how many 24 kHz samples of the reply were heard.
 
-        If a device vanishes, `tell` is told, and the device is opened again once it is back; the reply goes on where it
-        stopped.
+        If a device vanishes, `tell` gets a warning, and the device is opened again once it is back; the reply goes on
+        where it stopped.
 
         Raises:
             SoundCardError: the devices cannot be opened in the first place.

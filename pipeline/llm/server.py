@@ -36,7 +36,7 @@ class ChatServer:
         headers = {"Accept-Encoding": "identity"}  # answers are small, and nothing can unpack to more than was sent
         if api_key:
             headers["Authorization"] = f"Bearer {api_key}"
-        here = urlsplit(self.url).hostname in ("127.0.0.1", "localhost", "::1")  # no proxy leads to this machine
+        here = urlsplit(self.url).hostname in ("127.0.0.1", "localhost", "::1")  # a proxy cannot reach this machine
         self._client = httpx.AsyncClient(
             headers=headers, timeout=httpx.Timeout(silence_s, connect=CONNECT_S), trust_env=not here
         )

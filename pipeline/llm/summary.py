@@ -16,7 +16,7 @@ from pipeline.tools.calls import ToolCall
 PART = 2400
 """Tokens read at once; with the rest of the prompt they fit into a context of 4,096."""
 LENGTH = 220
-"""Tokens of a summary, at most."""
+"""Most tokens of a summary."""
 LONGEST = 5 * LENGTH
 """Most characters of a summary, for servers that ignore the limit; each round of summaries must get shorter."""
 TEMPERATURE = 0.3

@@ -52,7 +52,7 @@ def _template(folder: Path) -> str:
     if file.is_file():
         return file.read_text(encoding="utf-8", errors="replace")
     told = _read(folder / "tokenizer_config.json").get("chat_template", "")
-    if isinstance(told, list):  # several, by name
+    if isinstance(told, list):  # several templates, by name
         told = next((each.get("template", "") for each in told if each.get("name") in ("tool_use", "default")), "")
     return told if isinstance(told, str) else ""
 

@@ -137,7 +137,7 @@ class Decodings:
 
 
 class WhisperHearing:
-    """One turn."""
+    """One turn being transcribed."""
 
     def __init__(self, decodings: Decodings) -> None:
         self._decodings = decodings

@@ -137,7 +137,7 @@ class UserTurn:
 
     @property
     def transcript(self) -> str:
-        """The newest words."""
+        """The newest words: final if they are there, otherwise partial."""
         return self.partial if self.understood is None else self.understood.text
 
     @property

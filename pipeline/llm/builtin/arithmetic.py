@@ -1,4 +1,4 @@
-"""Small arithmetic as it is spoken: "what is twenty five times four", "15 percent of 80", "the square root of 2"."""
+"""Simple spoken arithmetic: "what is twenty five times four", "15 percent of 80", "the square root of 2"."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _tokens(text: str) -> list[Decimal | str]:
 
 
 def _number(words: list[str]) -> Decimal | None:
-    """ "two hundred five" -> 205, "three point one four" -> 3.14, "half" -> 0.5."""
+    """Convert number words: "two hundred five" -> 205, "three point one four" -> 3.14, "half" -> 0.5."""
     if words[-1] == "half":
         return Decimal("0.5")
     if "point" in words:

@@ -1,4 +1,4 @@
-"""What a rule of the built-in replies can see."""
+"""What a rule of the built-in replies knows about the current turn."""
 
 from __future__ import annotations
 
