@@ -1,1 +1,1 @@
-"""One conversation: who said what, what is answered, and what was heard of it."""
+"""One conversation: who said what, what is answered, and how much of the answer was heard."""

@@ -1,4 +1,4 @@
-"""From what the user said to the text of a reply: the words, what is remembered of them, and the mind."""
+"""Turns what the user said into the text of a reply: waits for the words, recalls memories, asks the language model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pipeline.turns.listening import UserTurn
 from rag import Recall
 
 ATTEMPTS = 2
-"""At a reply that has words."""
+"""How often the language model is asked for a reply that has words."""
 
 
 async def answer(
@@ -41,13 +41,14 @@ async def answer(
     on_recall: Callable[[Recall], None] = lambda _: None,
     speaker: Callable[[], str] = lambda: USER,
 ) -> AsyncGenerator[str | ToolCall | Truncated, None]:
-    """Pieces of the reply, then the calls that it ends with; the last one Truncated where it is not whole.
+    """Yield the pieces of the reply, then the tool calls that end it; Truncated follows the text if it was cut short.
 
-    `own` are the owner's tools, beside those of the request. `turn` is the user's while its words are not history yet;
-    nothing is said to no words; `speaker` is whose it is. `history` gives what was said before it, once all of `after`
-    is done. A model that has no words and wants no tool that it has is asked once more.
+    `own` are the owner's tools, in addition to those of the request. `turn` is the user's turn if its words are not in
+    the history yet, and `speaker` is who said it; a turn without words gets no reply. `history` returns what was said
+    before the turn; it is called once all of `after` is done. If the model returns neither words nor a call of a tool
+    that exists, it is asked once more.
 
-    Raises EngineError (while iterating), also where it has none again.
+    Raises EngineError (while iterating), also if the second attempt returns nothing either.
     """
     said, spoken = "", False
     if turn is not None:
@@ -100,7 +101,7 @@ async def answer(
 
 
 def _corrected(refused: list[tuple[ToolCall, BadCall]]) -> Iterator[Message]:
-    """What the language model is told of its bad calls, to do better the next time."""
+    """Yield the messages that tell the language model what was wrong with its calls, for the next attempt."""
     for call, error in refused:
         yield Message("assistant", "", calls=(replace(call, arguments="{}"),))
         yield Message("tool", str(error), call_id=call.id)
@@ -137,12 +138,12 @@ async def read_ahead(
     request: Request = USUAL,
     own: tuple[Tool, ...] = (),
 ) -> None:
-    """While nobody waits for it, the mind reads what the next prompt begins with, if that saves it time."""
+    """Let the language model prefill the start of the next prompt while nobody waits, if it supports that."""
     if isinstance(mind, ReadsAhead):
-        with suppress(EngineError):  # the reply will meet the same trouble, and say so
+        with suppress(EngineError):  # the reply will meet the same error and report it
             await mind.read_ahead(_prompt(settings, request, history, None, now, own))
 
 
 async def fixed(text: str) -> AsyncGenerator[str | Truncated, None]:
-    """A reply whose words are known."""
+    """Yield a reply whose words are already known."""
     yield text

@@ -1,4 +1,4 @@
-"""A reply outside the conversation: it disturbs nothing, and nothing of it is history."""
+"""A reply outside the conversation: it disturbs nothing, and none of it enters the history."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.turns.record import TurnRecord
 async def aside(
     text: AsyncGenerator[str | ToolCall | Truncated, None], speaker: Speaker, request: Request
 ) -> AsyncGenerator[Event, None]:
-    """Its events, up to ReplyMade. The speaker is closed with it."""
+    """Yield the reply's events, up to ReplyMade. Closes the speaker at the end."""
     outbox = Outbox()
     reply = Reply(TurnRecord("", 0), text, speaker, outbox, asyncio.get_running_loop().time, request)
     outbox.only((reply.turn, reply.revision))
@@ -28,7 +28,7 @@ async def aside(
     try:
         async for event in outbox:
             if isinstance(event, ReplyAudio):
-                reply.reached(reply.samples)  # nobody reports what was heard of it, and nothing waits for that
+                reply.reached(reply.samples)  # nobody reports playback here, so everything counts as heard
             yield event
         making.result()
     finally:

@@ -1,4 +1,4 @@
-"""Turns what was said and heard into history, and into memory once it is final."""
+"""Puts what was said and heard into the history, and into the memory once it is final."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Chronicle:
         self._recollection = recollection
         self._company = company
         self._unkept: tuple[str, int] | None = None
-        """Words that are history, but not in memory yet, since their turn may go on; and which turn."""
+        """Words, and their turn, that are in the history but not in memory yet, because the turn may go on."""
 
     def user_said(self, text: str, turn: int) -> None:
         self.keep_user()
@@ -22,29 +22,29 @@ class Chronicle:
         self._unkept = text, turn
 
     def keep_user(self) -> None:
-        """The user's turn is certainly over: it may be remembered."""
+        """Remember the user's last turn, which is certainly over."""
         if self._unkept is not None:
             (text, turn), self._unkept = self._unkept, None
             self._recollection.keep(self._company.kept_as(turn), text)
 
     def take_back(self, turn: int) -> None:
-        """The turn goes on, and so do its words."""
+        """Remove the words of a turn that goes on after all."""
         for entry in self._history.entries:
             if entry.turn == turn:
                 self._history.delete(entry.id)
         self._unkept = None
 
     def put_back(self, text: str, turn: int) -> None:
-        """It does not go on after all: what had been said of it stands alone again."""
+        """Restore the words of a turn that does not go on after all."""
         self._history.put_back("user", text, turn, speaker=self._company.speaker(turn))
         self._recollection.keep(self._company.kept_as(turn), text)
 
     def called(self, reply: Reply) -> None:
-        """What a reply asks to have done is history at once: a result may come before all of the reply was heard."""
+        """Add a reply's tool calls at once, because a result may come before all of the reply was heard."""
         self._history.add("assistant", "", reply.turn, calls=reply.calls)
 
     def heard(self, reply: Reply, *, interrupted: bool) -> None:
-        """What was heard of a reply, before what it asked for."""
+        """Add what was heard of a reply, before the calls it made."""
         if reply.heard and reply.request.kept:
             of_turn = (place for place, entry in enumerate(self._history.entries) if entry.turn == reply.turn)
             calls = next((place for place in of_turn if self._history.entries[place].calls), None)

@@ -1,7 +1,7 @@
-"""Who is talking: whose voice each turn was, and people who ask Parley to learn or forget theirs.
+"""Who is talking: finds whose voice each turn was, and learns or forgets voices on request.
 
-A turn's voice is looked at beside everything else, from the moment in which it may have ended. Nothing waits for that
-but what is kept: a reply that is made sooner is made for whoever spoke before.
+A turn's voice is identified in the background, from the moment the turn may have ended. Only the memory waits for the
+result; a reply made before it is known assumes that the previous speaker spoke.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ from pipeline.speakers.people import ENOUGH_S, GUEST, RESERVED, SAME, Heard, Per
 from pipeline.turns.listening import UserTurn
 
 STRANGERS = 50
-"""Things said by unknown voices that a talk knows, to learn a voice from if its owner asks for that."""
+"""Utterances of unknown voices that a conversation keeps, to learn a voice from if its owner asks."""
 TURNS = 50
-"""Whose voice is known of: those that may still be kept."""
+"""Turns whose voice is remembered: those whose words may still have to be stored."""
 
 GREETING = 12
-"""Characters of one, around "This is Anna"."""
+"""Most characters that a greeting may add around "This is Anna"."""
 
 _REMEMBER = re.compile(r"\b(?:remember|learn) my voice\b", re.IGNORECASE)
 _FORGET = re.compile(r"\bforget my voice\b", re.IGNORECASE)
 _NAME = r"(?P<name>[^\W\d_][\w'-]*(?: [^\W\d_][\w'-]*)??)(?: speaking| here)?(?=[,.!]|$| and\b| please\b| remember\b)"
 _INTRODUCED = re.compile(rf"\b(?:this is|my name is|my name's) {_NAME}", re.IGNORECASE)
 _WITH_A_NAME = re.compile(rf"\b(?:this is|my name is|my name's|i am|i'm|it is|it's) {_NAME}", re.IGNORECASE)
-"""What names somebody only where a voice is to be remembered: "I am tired" is no name."""
+"""Introductions that count only if a voice is to be remembered: "I am tired" gives no name."""
 
 
 @dataclass(slots=True)
 class _Learning:
-    """A voice that is to be known, and of which not enough was heard."""
+    """A voice to learn, of which not enough was heard yet."""
 
     name: str
     heard: list[Heard] = field(default_factory=list)
     told: bool = False
-    """That more must be said."""
+    """Whether the speaker was told to say more."""
 
 
 class Company:
@@ -59,22 +59,22 @@ class Company:
         history: History,
         announce: Callable[[str], None],
     ) -> None:
-        """`announce` says a sentence as soon as nobody speaks."""
+        """`announce` says a sentence as soon as nobody is speaking."""
         self._speakers = speakers
         self._settings = settings
         self._scope = scope
         self._history = history
         self._announce = announce
         self._telling: dict[int, asyncio.Task[str]] = {}
-        """Who spoke, by turn."""
+        """The tasks that find who spoke, by turn."""
         self._revision = (0, 0)
-        """The newest turn that was listened to, and its revision."""
+        """The newest turn whose voice was looked at, and its revision."""
         self._last: Person | None = None
-        """Whose voice was heard last; None is a guest's."""
+        """Whose voice was heard last; None for a guest."""
         self._latest: Heard | None = None
         self._strangers: deque[Heard] = deque(maxlen=STRANGERS)
         self._introduced = ""
-        """The name that was given last."""
+        """The name by which somebody was last introduced."""
         self._learning: _Learning | None = None
         self._warned = False
 
@@ -82,7 +82,7 @@ class Company:
         self._speakers, self._settings = speakers, settings
 
     def listen(self, turn: UserTurn) -> None:
-        """The turn may have ended: whose voice is it? Once for each revision."""
+        """Start to identify the voice of a turn that may have ended, once for each revision."""
         revision = turn.number, turn.revision
         if self._speakers is None or revision == self._revision:
             return
@@ -95,40 +95,40 @@ class Company:
         self._telling[turn.number] = self._scope.spawn(work)
 
     def speaker(self, number: int) -> str:
-        """Who spoke in a turn, as far as that is known now, as the memory knows them."""
+        """Return who spoke in a turn, by their name in the memory, as far as that is known now."""
         telling = self._telling.get(number)
         if telling is None:
-            return USER  # typed, or nobody is told apart
+            return USER  # typed, or voices are not told apart
         if telling.done() and not telling.cancelled() and telling.exception() is None:
             return telling.result()
         return USER if self._last is None else self._last.speaker
 
     @property
     def last(self) -> str:
-        """Who spoke last, and perhaps speaks now."""
+        """Who spoke last, and may be speaking now."""
         return self.speaker(next(reversed(self._telling), 0))
 
     async def kept_as(self, number: int) -> str | None:
-        """Under whose name a turn is remembered; None where it is not."""
+        """Return the name under which a turn is remembered; None if it is not remembered."""
         while (telling := self._telling.get(number)) is not None and not telling.done():
-            await asyncio.wait([telling])  # one that was called off has a successor
+            await asyncio.wait([telling])  # a cancelled task has a successor
         if telling is None:
             return USER
         speaker = GUEST if telling.cancelled() or telling.exception() is not None else telling.result()
         return None if speaker == GUEST and not self._settings.memory.guests else speaker
 
     async def reply_kept_as(self, number: int) -> str | None:
-        """The same for the reply to it, which may repeat its words."""
+        """Do the same for the reply to a turn, since it may repeat the turn's words."""
         return None if await self.kept_as(number) is None else "assistant"
 
     def asked(self, turn: UserTurn, said: str) -> bool:
-        """Whether a turn was about being known by one's voice: then it is answered here."""
+        """Whether a turn was about learning or forgetting a voice; if so, it is answered here."""
         if self._speakers is None:
             return False
         said = said.replace("’", "'")
         wanted = _REMEMBER.search(said) is not None
         given = (_WITH_A_NAME if wanted else _INTRODUCED).search(said)
-        named = given is not None and (wanted or given["name"][0].isupper())  # "This is great" names nobody
+        named = given is not None and (wanted or given["name"][0].isupper())  # "This is great" gives no name
         if given is not None and named and given["name"].casefold() not in RESERVED:
             self._introduced = as_name(given["name"])
         if _FORGET.search(said):
@@ -143,7 +143,7 @@ class Company:
 
     @staticmethod
     def _alone(given: re.Match[str]) -> bool:
-        """Whether nothing else was said but a greeting."""
+        """Whether nothing was said beside the name but a greeting."""
         return len(given.string) - len(given[0]) <= GREETING
 
     async def _tell(self, speakers: Speakers, number: int, turn: UserTurn, seconds: float) -> str:
@@ -171,7 +171,7 @@ class Company:
         return speaker
 
     async def _learn(self, speakers: Speakers, number: int, name: str) -> None:
-        """The voice of this turn, from all that it said in this talk."""
+        """Learn the voice of this turn, from all that it said in this conversation."""
         await self.kept_as(number)
         if self._latest is None:
             return
@@ -223,7 +223,7 @@ class Company:
         self._announce(f"I have forgotten your voice, {person.name}.")
 
     def _warn(self, text: str) -> None:
-        """Once in a talk."""
+        """Warn the user, once per conversation."""
         if not self._warned:
             self._warned = True
             self._scope.notice("info", text)

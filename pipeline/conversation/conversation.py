@@ -1,9 +1,9 @@
 """The conversation: listening, thinking, speaking.
 
-Sound comes in by `hear`, leaves by `events`, and `played` reports what was really heard. Everything between runs in
-tasks of this object; nothing blocks the loop. The user's side finds turns (user_side.py), the reply's side makes at
-most one reply at a time (reply_side.py), and floor.py says whose turn it is; here is what comes in, and how a turn's
-words become a reply and history. The state is derived from both sides, never kept.
+Sound comes in through `hear` and leaves through `events`; `played` reports what was really heard. Everything between
+runs in tasks of this object; nothing blocks the loop. The user's side finds turns (user_side.py), the reply's side
+makes at most one reply at a time (reply_side.py), and floor.py decides whose turn it is. This module takes the input,
+and turns the words of a turn into a reply and history. The state is derived from both sides, never stored.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ __all__ = ["ASK_AGAIN", "Conversation", "Mode"]
 
 ASK_AGAIN = "Sorry, I didn't catch that. Could you say it again?"
 WORTH_ASKING_MS = 400
-"""Less speech than this without a word in it was a noise, and is passed over."""
+"""Less speech than this, without a recognised word, counts as noise and is ignored."""
 
 CLOSED = "the conversation was closed"
 CLOSING_S = 2.0
-"""What was said last may take so long to be understood when the conversation is closed."""
+"""How long a closing conversation waits for the last words to be understood."""
 
 
 def local_now() -> datetime:
@@ -77,10 +77,10 @@ class Conversation:
         toolbox: Toolbox | None = None,
         now: Callable[[], datetime] = local_now,
     ) -> None:
-        """`name` identifies the conversation in memory and records; `now` is the wall clock; it goes on after `past`.
+        """`name` identifies the conversation in memory and records; `now` is the wall clock; `past` is what it resumes.
 
-        `recording` gets what is heard of both sides; the replies' sound reaches it with the events that it follows.
-        `toolbox` has the owner's tools.
+        `recording` gets what is heard of both sides; the replies' sound reaches it through the events, which the caller
+        must pass to its `follow`. `toolbox` has the owner's tools.
         """
         self.name = name
         self.history = History(past)
@@ -104,7 +104,7 @@ class Conversation:
         self._settling = Settling(self._scope, self._understood)
         self._listening: asyncio.Task[None] | None = None
         self._misheard = 0
-        """Turns in a row in which no words were understood."""
+        """How often in a row the user was asked to say it again."""
         self._told: State = "listening"
         self._own = OwnAccord(
             self._scope,
@@ -141,7 +141,7 @@ class Conversation:
         )
         self._ending = False
 
-    # -- its life ---------------------------------------------------------------------------------------------------
+    # -- lifecycle --------------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
         self._listening = self._scope.spawn(self._floor.listen())
@@ -159,7 +159,7 @@ class Conversation:
         self.clear()
         if self._settling.last is not None:
             await asyncio.wait([self._settling.last], timeout=CLOSING_S)
-            self.cancel(CLOSED)  # the reply to it
+            self.cancel(CLOSED)  # the reply to those last words
         self._errands.close()
         self._chronicle.keep_user()
         await self._recollection.close()
@@ -176,10 +176,10 @@ class Conversation:
         usual: Request | None = None,
         interruptible: bool = True,
     ) -> None:
-        """Take effect from the next turn on; what is being said is not disturbed.
+        """Change the settings from the next turn on; what is being said is not disturbed.
 
-        `usual` is what replies are to be like that follow from a turn by themselves. Where they are not
-        `interruptible`, what is said over one is the next turn.
+        `usual` describes the replies that follow from a turn by themselves. If replies are not `interruptible`, speech
+        over one is the next turn.
         """
         self._settings = settings
         self._usual = usual or self._usual
@@ -194,7 +194,7 @@ class Conversation:
 
     @property
     def past(self) -> Past:
-        """What it would go on with."""
+        """What a conversation needs to resume this one."""
         return Past(self.history.entries, self._scope.turns)
 
     @property
@@ -206,23 +206,23 @@ class Conversation:
             return "thinking"
         return "listening"
 
-    # -- what comes in ----------------------------------------------------------------------------------------------
+    # -- input ------------------------------------------------------------------------------------------------------
 
     def hear(self, samples: Samples) -> None:
-        """Take 16 kHz samples of any length. Never blocks; sound that nobody can keep up with is dropped, and told."""
+        """Take 16 kHz samples of any length. Never blocks; if processing cannot keep up, drops sound and warns."""
         if self._recording is not None:
             self._recording.hear(samples)
         if not self._user.ear.hear(samples):
             self._scope.warn("This computer cannot keep up with the microphone, so some sound was lost.")
 
     async def caught_up(self) -> None:
-        """Wait until everything given to hear() has been listened to."""
+        """Wait until everything given to hear() has been processed."""
         await self._user.ear.caught_up()
 
     async def say(self, text: str, request: Request | None = None) -> None:
-        """A turn that the user typed. It is answered at once, or when whoever is speaking just then has finished.
+        """Take a turn that the user typed. It is answered at once, or when the current speaker has finished.
 
-        Cancelled while it waits for what was said before, it has changed nothing.
+        If cancelled while it waits for the words of earlier turns, it adds no turn.
         """
         self.cancel("the user typed")
         await self._settling.done()
@@ -239,37 +239,37 @@ class Conversation:
         self._start(record, request or self._usual, release=self._floor.quiet)
 
     async def respond(self, request: Request | None = None) -> None:
-        """Reply now, to what was said last. Cancelled while it waits for that, it has changed nothing."""
+        """Reply now to what was said last. If cancelled while it waits for those words, it changes nothing."""
         record = await self._settling.done()
         self.cancel("a new reply was asked for")
         self._start(record or self._scope.new_record(), request or self._usual, release=True)
 
     @property
     def calls_tools(self) -> bool:
-        """Whether the language model may call some, as far as it is known."""
+        """Whether the language model may call tools, as far as that is known."""
         mind = self._stages.mind
         return not isinstance(mind, UsesTools) or mind.uses_tools
 
     def announce(self, text: str) -> None:
-        """Say a sentence of one's own accord, as soon as nobody speaks."""
+        """Say a sentence unprompted, as soon as nobody speaks."""
         self._own.announce(text, self._usual)
         self._tell_state()
 
     def settled_call(self, call_id: str) -> None:
-        """The client has put the result of a call into the history."""
+        """Note that the client has put the result of a call into the history."""
         self._errands.settled(call_id)
 
     def allow(self, call_id: str, allowed: bool) -> bool:
-        """The user's yes or no to a call that asks for one; False where none of that name does."""
+        """Pass on the user's yes or no to a call; return False if no call with this id waits for one."""
         return self._own.allow(call_id, allowed)
 
     def call_off(self) -> None:
-        """The owner's tools that are at work are not waited for any more."""
+        """Stop waiting for the owner's tools that are running."""
         self._errands.call_off()
         self._tell_state()
 
     async def understood(self, samples: Samples) -> str:
-        """The words of a recording, 16 kHz, which is no turn. Raises EngineError."""
+        """Transcribe a 16 kHz recording that is not a turn. Raises EngineError."""
         hearing = self._stages.ears.listen()
         try:
             for start in range(0, len(samples), EAR_RATE):
@@ -279,15 +279,15 @@ class Conversation:
             await uninterrupted(hearing.close())
 
     async def settled(self) -> None:
-        """Wait until all that was said is history."""
+        """Wait until everything that was said is in the history."""
         await self._settling.done()
 
     def aside(self, request: Request) -> AsyncGenerator[Event, None]:
-        """The events of a reply outside the conversation, up to ReplyMade."""
+        """Yield the events of a reply outside the conversation, up to ReplyMade."""
         return aside(self._mind.aside(request), self._stages.voice.speaker(), request)
 
     def commit(self) -> None:
-        """What was heard so far is the user's turn."""
+        """End the user's turn with what was heard so far."""
         self._floor.commit()
 
     def clear(self) -> None:
@@ -299,7 +299,7 @@ class Conversation:
         self._floor.cancel(why)
 
     def played(self, samples: int) -> None:
-        """How many samples of the current reply have really been heard so far (24 kHz)."""
+        """Report how many samples of the current reply have really been heard so far (24 kHz)."""
         if (reply := self._replies.current) is None:
             return
         self._replies.played(samples)
@@ -307,18 +307,18 @@ class Conversation:
             self._recording.played(reply.played)
         if reply is self._replies.current and reply.played > REACTION_HEARD:
             self._chronicle.keep_user()
-        self._tell_state()  # speaking begins with the first sound that is heard, not when all of it is made
+        self._tell_state()  # the state becomes "speaking" at the first sound heard, not when the whole reply is made
 
-    # -- what goes out ----------------------------------------------------------------------------------------------
+    # -- output -----------------------------------------------------------------------------------------------------
 
     def events(self) -> AsyncIterator[Event]:
-        """For one consumer, which holds up the reply's sound when it does not read."""
+        """Return the events, for one consumer. If it stops reading, the reply's audio waits."""
         return aiter(self._scope.outbox)
 
     # -- from a turn to its reply -----------------------------------------------------------------------------------
 
     def _understood(self, turn: UserTurn, words: str, trouble: str) -> bool:
-        """Its words are final, so its reply may be heard. Returns whether an answer is still due."""
+        """Process the final words of a turn, so that its reply may be heard. Return whether an answer is still due."""
         record, said = turn.record, turn.words(words)
         self._scope.outbox.post(UserSaid(record.turn, record.revision, said, continues=turn.continues))
         if said and self._own.answered(record, said):
@@ -335,7 +335,7 @@ class Conversation:
         return bool(said) and not record.outcome
 
     def _answered_aside(self, record: TurnRecord, said: str) -> None:
-        """Neither the mind nor the memory has a part in it."""
+        """Close a turn that was answered without the language model and the memory."""
         if (reply := self._replies.of(record)) is not None:
             self._replies.waste(reply)
         record.user = said
@@ -355,7 +355,7 @@ class Conversation:
         elif (reply := self._replies.of(record)) is not None:
             if (
                 self._floor.quiet and not self._settling.pending
-            ):  # else someone is speaking again, and the ruling lets it out
+            ):  # otherwise someone is speaking again, and the ruling on that releases it
                 reply.release()
         elif record.outcome:
             pass  # cancelled before it was understood
@@ -365,7 +365,7 @@ class Conversation:
             self._start(record, self._usual, release=self._floor.quiet)
 
     def _not_understood(self, turn: UserTurn, trouble: str) -> None:
-        """Ask again, once; after that a sentence on the page is enough."""
+        """Ask the user to repeat it, once; after that a notice on the page is enough."""
         record = turn.record
         if (reply := self._replies.of(record)) is not None:
             self._replies.discard(reply)
@@ -387,10 +387,10 @@ class Conversation:
 
     @property
     def _silent(self) -> bool:
-        """Nobody speaks, and nothing is about to be said."""
+        """Whether nobody speaks and nothing is about to be said."""
         return self._floor.quiet and self._replies.current is None and not self._settling.pending and not self._ending
 
-    # -- what becomes history ---------------------------------------------------------------------------------------
+    # -- into the history -------------------------------------------------------------------------------------------
 
     def _user_said(self, record: TurnRecord, text: str) -> None:
         self._misheard = self._own.rounds = 0
@@ -405,7 +405,7 @@ class Conversation:
             self._errands.begin(reply.calls, reply.turn, reply.revision, request, quiet=quiet)
 
     def _reply_done(self, reply: Reply, outcome: Outcome) -> None:
-        """What was heard of it is history, unless it never was."""
+        """Put what was heard of a reply into the history, unless the reply was withdrawn."""
         if outcome == "withdrawn":
             return
         self._errands.told(reply.covers)
@@ -417,7 +417,7 @@ class Conversation:
             self._mind.read_ahead(self._usual)
 
     def _tell_state(self) -> None:
-        """Wherever it may have changed; what waits to be said is looked at when all that follows from it is done."""
+        """Report the state if it changed. What waits to be said comes later, after all consequences of the change."""
         asyncio.get_running_loop().call_soon(self._own.say_next)
         if (state := self.state) != self._told:
             self._told = state

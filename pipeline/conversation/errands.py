@@ -1,6 +1,7 @@
-"""Tool calls, from the language model's request until the result is in the history: exactly one result for each.
+"""Tool calls, from the language model's request until the result is in the history. Each gets exactly one result.
 
-The owner's tools run here, after a yes where they ask for one; a client's are waited for. Neither waits for ever.
+The owner's tools run here, after the user's consent if they need it. A client runs its own tools; their results are
+waited for. Both waits have a limit.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ from pipeline.tools.wording import question
 log = logging.getLogger(__name__)
 
 RUN_S = 60.0
-"""How long one of the owner's tools may take …"""
+"""How long one of the owner's tools may take."""
 CLIENT_S = 120.0
-"""… and a client's, which may have to ask its own user."""
+"""How long a client's tool may take; the client may have to ask its own user."""
 ANSWER_S = 60.0
-"""How long the user may take to say yes or no."""
+"""How long the user may take to answer yes or no."""
 FILLER_S = 2.5
-"""A silence of so long while a tool runs is filled, once."""
+"""While a tool runs, a silence of this length is filled, once."""
 
 DECLINED = "The user did not allow it."
 UNANSWERED = "The user has not said whether this is allowed, so it was not done."
@@ -41,13 +42,13 @@ LEFT = "The conversation ended before there was a result."
 
 @dataclass(eq=False, slots=True)
 class ConsentQuestion:
-    """Whether a call may be made."""
+    """The question to the user whether a call may be made."""
 
     call: ToolCall
     text: str
-    """To be spoken."""
+    """What is spoken to ask it."""
     request: Request
-    """How it is to be put."""
+    """What the spoken question should be like."""
     put: bool = False
     answer: asyncio.Future[bool] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
@@ -58,9 +59,9 @@ class Errand:
     turn: int
     revision: int
     request: Request
-    """What the reply to its result is to be like."""
+    """What the reply to its result should be like."""
     quiet: bool
-    """Nothing was said before it, so that a silence may be filled."""
+    """Nothing was said before the call, so a silence may be filled."""
     began: float
     task: asyncio.Task[None] | None = None
     runs: bool = False
@@ -76,11 +77,11 @@ class Errands:
         fill: Callable[[Request], None],
         changed: Callable[[], None],
     ) -> None:
-        """`fill` fills a silence; `changed` is told of results, and of questions to be put."""
+        """`fill` fills a silence; `changed` is called when there is a result, or a question to ask."""
         self.question: ConsentQuestion | None = None
-        """The one that waits for a yes or no."""
+        """The question that waits for a yes or no."""
         self.owed: dict[str, Errand] = {}
-        """Results that no reply has told of yet, by their calls' ids."""
+        """Errands whose results no reply has reported yet, by call id."""
         self._scope = scope
         self._history = history
         self._toolbox = toolbox
@@ -91,7 +92,7 @@ class Errands:
 
     @property
     def running(self) -> bool:
-        """Whether one of the owner's tools is at work."""
+        """Whether one of the owner's tools is running."""
         return any(errand.runs for errand in self._open.values())
 
     @property
@@ -101,12 +102,12 @@ class Errands:
 
     @property
     def news(self) -> Errand | None:
-        """A result that no reply has told of, once all that was asked for at the same time have come."""
+        """A result that no reply has reported, once all calls of the same turn have their results."""
         turns = {errand.turn for errand in self._open.values()}
         return next((errand for errand in self.owed.values() if errand.turn not in turns), None)
 
     def begin(self, calls: Sequence[ToolCall], turn: int, revision: int, request: Request, *, quiet: bool) -> None:
-        """What a reply asked for. `quiet`: it said nothing before."""
+        """Start the calls that a reply asked for. `quiet`: the reply said nothing before them."""
         request = replace(request, id="", tool_choice="none" if request.tool_choice == "none" else "auto")
         for call in calls:
             errand = Errand(call, turn, revision, request, quiet, self._scope.clock())
@@ -114,12 +115,12 @@ class Errands:
             errand.task = self._scope.spawn(self._run(errand) if call.own else self._wait_for_client(errand))
 
     def settled(self, call_id: str) -> None:
-        """The client has brought its result, which is history by the client's own doing."""
+        """Close a client's call, whose result the client has put into the history itself."""
         if (errand := self._open.pop(call_id, None)) is not None and errand.task is not None:
             errand.task.cancel()
 
     def answer(self, call_id: str, allowed: bool) -> bool:
-        """The user's yes or no; False where that call asks for none."""
+        """Pass on the user's yes or no; return False if the call does not wait for one."""
         asked = self.question
         if asked is None or asked.call.id != call_id or asked.answer.done():
             return False
@@ -127,23 +128,23 @@ class Errands:
         return True
 
     def told(self, calls: frozenset[str]) -> None:
-        """A reply has told of these results."""
+        """Note that a reply has reported the results of these calls."""
         for call_id in calls:
             self.owed.pop(call_id, None)
 
     def drop(self, turn: int) -> None:
-        """The turn never was, and so are its calls."""
+        """Drop the calls of a withdrawn turn."""
         for errand in [each for each in self._open.values() if each.turn == turn]:
             self._end(errand)
 
     def call_off(self) -> None:
-        """The user wants no more of what the owner's tools are doing."""
+        """Cancel the owner's tools that are running, because the user wants that."""
         for errand in [each for each in self._open.values() if each.call.own]:
             self._end(errand, CALLED_OFF)
             self._tell(errand, "refused", CALLED_OFF)
 
     def close(self) -> None:
-        """The conversation ends: whatever is open gets no other result."""
+        """Give every open call its last result, because the conversation ends."""
         for errand in list(self._open.values()):
             self._end(errand, LEFT)
 
@@ -155,7 +156,7 @@ class Errands:
             self._history.answered(errand.call.id, result)
 
     def _land(self, errand: Errand, result: str, state: ToolState) -> None:
-        """Its one result. Nothing comes of a call that has one already, or that was taken back."""
+        """Record the call's one result. A call that already has one, or was withdrawn, is ignored."""
         if self._open.pop(errand.call.id, None) is None or not self._history.answered(errand.call.id, result):
             return
         self.owed[errand.call.id] = errand
@@ -175,7 +176,7 @@ class Errands:
         self._land(errand, LATE.format(CLIENT_S), "failed")
 
     async def _run(self, errand: Errand) -> None:
-        """One of the owner's tools."""
+        """Run one of the owner's tools."""
         if self._toolbox.asks(errand.call.name) and (why := await self._refused(errand)) is not None:
             self._land(errand, why, "refused")
             return
@@ -199,7 +200,7 @@ class Errands:
             errand.runs = False
 
     async def _refused(self, errand: Errand) -> str | None:
-        """Ask the user, one question at a time; why it may not be done, or None where it may."""
+        """Ask the user, one question at a time; return why the call may not be made, or None if it may."""
         async with self._one_question:
             self.question = asked = ConsentQuestion(
                 errand.call, question(errand.call), replace(errand.request, kept=False)
@@ -216,7 +217,7 @@ class Errands:
 
     @contextmanager
     def _filled(self, errand: Errand) -> Iterator[None]:
-        """A silence that lasts long meanwhile is filled."""
+        """Fill the silence, if it lasts long while the body runs."""
         filling = self._scope.spawn(self._fill_later(errand))
         try:
             yield

@@ -1,7 +1,7 @@
-"""Every message that a conversation sends to its end of the sound and to the page.
+"""Every message that a conversation sends to the audio end and to the page.
 
-Each carries the turn it belongs to and the turn's revision: a turn whose speech goes on after all gets a new
-revision, and what was made for the old one is dropped in one place (conversation.py).
+Each carries its turn and the turn's revision. If a turn's speech goes on after all, the turn gets a new revision,
+and what was made for the old one is dropped in one place (outbox.py).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from rag import Recall
 
 State = Literal["listening", "thinking", "speaking"]
 Outcome = Literal["completed", "interrupted", "withdrawn", "failed"]
-"""withdrawn: the user had not finished after all; the turn goes on as one, and the reply never was."""
+"""withdrawn: the user had not finished after all; the turn goes on as one, and the reply does not count."""
 Severity = Literal["info", "warning", "error"]
 
 
@@ -33,17 +33,17 @@ class StateChanged(Event):
 
 @dataclass(frozen=True, slots=True)
 class MicrophoneLevel(Event):
-    """About ten times a second, for meters."""
+    """Sent about ten times a second, for meters."""
 
     peak: float
-    """Largest absolute sample since the last event, 0 to 1."""
+    """The largest absolute sample since the last event, 0 to 1."""
     speech_probability: float
 
 
 @dataclass(frozen=True, slots=True)
 class SpeechStarted(Event):
     sample: int
-    """On the conversation's clock: 16 kHz samples received, pre-roll included."""
+    """The turn's start on the conversation's clock, in 16 kHz samples received; includes the pre-roll."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +63,17 @@ class PartialTranscript(Event):
 
 @dataclass(frozen=True, slots=True)
 class UserSaid(Event):
-    """The user's turn, final; empty text when speech was heard but not understood."""
+    """The final words of the user's turn; empty text if speech was heard but not understood."""
 
     text: str
     typed: bool = False
     continues: int | None = None
-    """The earlier turn that this one takes up: its words are the first of `text`, and it is no turn of its own."""
+    """The earlier turn that this one continues: `text` begins with its words, and it no longer counts as a turn."""
 
 
 @dataclass(frozen=True, slots=True)
 class SpeakerTold(Event):
-    """Whose voice a turn was, as the memory knows them, where people are told apart."""
+    """Whose voice a turn was, by their name in the memory; sent only if voices are told apart."""
 
     speaker: str
 
@@ -86,23 +86,23 @@ class MemoryRecalled(Event):
 @dataclass(frozen=True, slots=True)
 class ReplyStarted(Event):
     request: str = ""
-    """The id of the request that it answers; empty where it follows from the turn by itself."""
+    """The id of the request that it answers; empty if it follows from the turn by itself."""
     spoken: bool = True
-    """False: text alone will come, piece by piece as it is written."""
+    """False: only text will come, piece by piece as it is written."""
     kept: bool = True
-    """False: it only fills a silence, or asks for a yes; whatever comes takes its place."""
+    """False: it only fills a silence or asks for consent; whatever comes next replaces it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyText(Event):
-    """Text that is about to be spoken: a clause, in reading form. Of a reply that is not spoken: any piece."""
+    """Text that is about to be spoken: a clause, in reading form. If the reply is not spoken, any piece of text."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyAudio(Event):
-    """The next samples of the reply, 24 kHz. Arrives faster than it is played; the end keeps the rest."""
+    """The next samples of the reply, 24 kHz. They arrive faster than they are played; the audio end keeps the rest."""
 
     samples: Samples
     first_sample: int
@@ -125,22 +125,22 @@ class ReplyMade(Event):
 
     samples: int
     failure: str | None = None
-    """Why it is not whole: an engine failed on the way."""
+    """Why the reply is incomplete: the error of the engine that failed."""
     truncated: bool = False
-    """Whether it had to end at its greatest length."""
+    """Whether it was cut off at the maximum length."""
     calls: tuple[ToolCall, ...] = ()
-    """What the language model asks to have done, after what it said."""
+    """The tool calls of the language model after what it said."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyDone(Event):
-    """The reply is over: played to its end, interrupted or failed. An end drops what it has not played."""
+    """The reply is over: played to its end, interrupted or failed. The audio end drops what it has not played."""
 
     outcome: Outcome
     text: str
     """All that was going to be said."""
     heard: str
-    """What was really heard; this is history."""
+    """What was really heard; this enters the history."""
     why: str
     request: str = ""
     """As in ReplyStarted."""
@@ -152,19 +152,19 @@ ToolState = Literal["asking", "running", "done", "failed", "refused"]
 
 @dataclass(frozen=True, slots=True)
 class ToolUsed(Event):
-    """How a call of an owner's tool stands, whenever that changes."""
+    """The state of a call to an owner's tool, sent whenever it changes."""
 
     call: ToolCall
     state: ToolState
     result: str = ""
-    """What came of it, or why nothing did."""
+    """The result, or why there is none."""
     seconds: float = 0.0
-    """It ran so long."""
+    """How long it ran."""
 
 
 @dataclass(frozen=True, slots=True)
 class CallGivenUp(Event):
-    """A client's tool has not answered in time: the language model is told this in its place."""
+    """A client's tool has not answered in time; the language model gets `result` instead."""
 
     call_id: str
     result: str

@@ -1,4 +1,4 @@
-"""Whose turn it is: what the user's side means for the reply that is being made or heard."""
+"""Decides whose turn it is: what the user's speech means for the reply that is being made or heard."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class FloorControl:
     ) -> None:
         """
         Args:
-            prepare: makes the reply to a turn that may go on, held back until it has ended.
-            changed: is told where the conversation's state may have changed.
+            prepare: makes the reply to a turn that may go on; the reply is held back until the turn has ended.
+            changed: is called when the conversation's state may have changed.
         """
         self._settings = settings
         self._scope = scope
@@ -52,23 +52,23 @@ class FloorControl:
         self._changed = changed
         self._interruptions = InterruptionJudge()
         self._ended_turn: UserTurn | None = None
-        """The last one spoken; if a reply answers it, its user might still go on."""
+        """The last turn that ended. If a reply answers it, the user might still go on."""
 
     def configure(self, settings: Settings) -> None:
         self._settings = settings
 
     @property
     def quiet(self) -> bool:
-        """Nobody would be talked over."""
+        """Whether a reply would talk over nobody."""
         return self._user.turn is None or self._user.mode == "manual"
 
     async def listen(self) -> None:
-        """Frame after frame: what it makes of the user's turn, and what follows from that."""
+        """Follow the user's turn frame by frame, and act on each change."""
         async for frame in self._user.ear.frames():
             self._follow(self._user.take(frame, self._replies.current))
 
     def commit(self) -> None:
-        """What was heard so far is the user's turn."""
+        """End the user's turn with what was heard so far."""
         self._follow(self._user.end("committed"))
 
     def clear(self) -> None:
@@ -80,7 +80,7 @@ class FloorControl:
         """Stop the reply that is being made or played, or that would be made for words not understood yet."""
         reply, turn = self._replies.current, self._user.turn
         if reply is not None and turn is not None and reply.turn == turn.number:
-            self._replies.waste(reply)  # of a turn that goes on, and which it is too early to finish
+            self._replies.waste(reply)  # its turn still goes on, so it is too early to finish the record
         elif reply is not None:
             self._replies.cancel(why)
         elif self._settling.pending and self._ended_turn is not None and not self._ended_turn.record.outcome:
@@ -111,9 +111,9 @@ class FloorControl:
             self._follow(self._user.look_again(turn, self._replies.current))
 
     def _prepare(self, turn: UserTurn) -> None:
-        """Make the reply on speculation, held back until the turn has ended."""
+        """Make a speculative reply, held back until the turn has ended."""
         if self._errands.question is not None:
-            return  # it may be the yes or no, which nothing is said to
+            return  # the turn may be the yes or no, which gets no reply
         allowed = self._settings.turns.speculations
         if self._user.mode == "automatic" and self._replies.current is None and turn.record.speculations < allowed:
             turn.record.speculations += 1
@@ -129,30 +129,30 @@ class FloorControl:
         self._changed()
 
     def _dropped(self, turn: UserTurn) -> None:
-        """It was none: a noise, or the client cleared it."""
+        """Undo a turn that was only noise, or that the client cleared."""
         reply = self._replies.current
         if reply is not None and reply.turn == turn.number:
             self._replies.waste(reply)
         elif reply is not None and not self._settling.pending:
-            reply.release()  # it had waited for whoever was speaking
+            reply.release()  # it had waited for the speaker to finish
         self._changed()
-        if turn.continues is not None and turn.prefix:  # the part that had been said before stands alone again
+        if turn.continues is not None and turn.prefix:  # the earlier part stands alone again
             self._chronicle.put_back(turn.prefix, turn.continues)
 
     def _reacting(self, turn: UserTurn, reply: Reply) -> bool:
-        """Whether the user interrupts; else the turn that was taken for finished goes on."""
+        """Whether the user can be reacting to the reply; if not, the turn that was taken for finished goes on."""
         earlier = self._ended_turn
         if earlier is None or earlier.number != reply.turn or self._settling.pending:
             return True
         if earlier.speech_ms >= 1000 * self._settings.turns.max_speech_s:
-            return True  # it was cut for its length, and must not grow without end
+            return True  # it was cut for its length and must not grow without limit
         return can_react((turn.onset - earlier.speech_end) / EAR_RATE, reply.played)
 
     def _enforce(self, ruling: Ruling, turn: UserTurn, reply: Reply) -> None:
-        """Do what speech over a reply was judged to ask for."""
+        """Carry out the ruling on speech over a reply."""
         asked = self._errands.question is not None and not reply.request.kept
         if asked and consent(turn.transcript) is not None:
-            self._replies.cancel("the user answered")  # a "yes" that over another reply only says "go on"
+            self._replies.cancel("the user answered")  # over any other reply, a "yes" only means "go on"
         elif ruling.kind == "backchannel":
             reply.record.notes.append(f"talked on: {ruling.why}")
             self.clear()
@@ -163,7 +163,7 @@ class FloorControl:
             self._replies.cancel(f"the user interrupted: {ruling.why}")
 
     def _withdraw(self, turn: UserTurn, reply: Reply, earlier: UserTurn) -> None:
-        """The reply came too early and never was; the turn goes on as one, in the words of both parts."""
+        """Withdraw a reply that came too early; the turn goes on as one, with the words of both parts."""
         self._errands.drop(earlier.number)
         self._user.taking.habits.cut_in()
         turn.take_up(earlier)

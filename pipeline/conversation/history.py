@@ -1,4 +1,4 @@
-"""What was said in this conversation, as the LLM, the memory and the page may know it: only what was heard."""
+"""What was said in this conversation. The LLM, the memory and the page see only what was heard."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Entry:
     turn: int
     interrupted: bool = False
     calls: tuple[ToolCall, ...] = ()
-    """What the assistant asked to have done, after what it said."""
+    """The tool calls the assistant made after what it said."""
     call_id: str = ""
-    """Of the call that a tool's entry answers."""
+    """The id of the call that a tool's entry answers."""
     speaker: str = USER
-    """Who said a user's message, by the name in the memory."""
+    """Who said a user's message, by their name in the memory."""
 
     @property
     def message(self) -> Message:
@@ -33,15 +33,15 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """What a conversation that goes on again begins with."""
+    """What a resumed conversation begins with."""
 
     entries: tuple[Entry, ...] = ()
     turns: int = 0
-    """Begun so far: the next one's number follows, so that none has the number of another."""
+    """Turns begun so far. The next turn gets the next number, so no two turns share one."""
 
 
 FIRST = Past()
-"""Of a conversation that begins."""
+"""The past of a new conversation."""
 
 
 class History:
@@ -58,7 +58,7 @@ class History:
         return tuple(entry.message for entry in self._entries)
 
     def without(self, turn: int) -> tuple[Message, ...]:
-        """What was said in all other turns."""
+        """Return what was said in all other turns."""
         return tuple(each.message for each in self._entries if each.turn != turn)
 
     def add(
@@ -74,39 +74,39 @@ class History:
         speaker: str = USER,
         place: int | None = None,
     ) -> Entry:
-        """At the end, or before the entry that is at `place` now."""
+        """Add an entry at the end, or before the entry that is now at `place`."""
         self._made += 1
         entry = Entry(id or _id(self._made), role, text, turn, interrupted, calls, call_id, speaker)
         self._entries.insert(len(self._entries) if place is None else place, entry)
         return entry
 
     def attribute(self, turn: int, speaker: str) -> None:
-        """It is known now who said it."""
+        """Record who said a turn, once that is known."""
         self._entries = [
             replace(entry, speaker=speaker) if entry.turn == turn and entry.role == "user" else entry
             for entry in self._entries
         ]
 
     def answered(self, call_id: str, text: str) -> bool:
-        """What a call gave back; False where the call is history no more."""
+        """Add the result of a call; return False if the call is no longer in the history."""
         call = next((entry for entry in self._entries if call_id in _calls(entry)), None)
         if call is not None:
             self.add("tool", text, call.turn, call_id=call_id)
         return call is not None
 
     def as_news(self, call_ids: Collection[str]) -> None:
-        """These calls and their results move to the end, where more was said since."""
+        """Move these calls and their results to the end, after whatever was said since."""
         calls = [entry for entry in self._entries if _calls(entry) & {*call_ids}]
         ids = {id for entry in calls for id in _calls(entry)}
         moved = [entry for entry in self._entries if entry in calls or entry.call_id in ids]
         self._entries = [entry for entry in self._entries if entry not in moved] + moved
 
     def place(self, id: str) -> int | None:
-        """Where an entry stands."""
+        """Return the index of an entry; None if there is none with this id."""
         return next((place for place, entry in enumerate(self._entries) if entry.id == id), None)
 
     def put_back(self, role: Literal["user", "assistant"], text: str, turn: int, *, speaker: str = USER) -> Entry:
-        """What an earlier turn had said, in its place again, whatever was said since."""
+        """Put the words of an earlier turn back in their place, before those of any later turn."""
         later = next((place for place, entry in enumerate(self._entries) if entry.turn > turn), len(self._entries))
         return self.add(role, text, turn, speaker=speaker, place=later)
 
@@ -119,7 +119,7 @@ class History:
         return len(self._entries) < before
 
     def truncate(self, id: str, text: str) -> bool:
-        """A reply of which less was heard than had been assumed."""
+        """Shorten a reply of which less was heard than assumed; return whether there is one with this id."""
         for place, entry in enumerate(self._entries):
             if entry.id == id:
                 self._entries[place] = replace(entry, text=text, interrupted=True)

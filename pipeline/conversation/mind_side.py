@@ -1,4 +1,4 @@
-"""The mind's part in the conversation: what it is asked for a reply, and what it reads while nobody waits for one."""
+"""The language model's part in the conversation: it writes replies, and prefills the next prompt while idle."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ class MindSide:
         turn: UserTurn | None = None,
         after: asyncio.Task[TurnRecord | None] | None = None,
     ) -> AsyncGenerator[str | ToolCall | Truncated, None]:
-        """The text of a reply and the calls that it ends with, once `after` is done.
+        """Yield the text of a reply and the calls that end it, once `after` is done.
 
-        `turn` is the user's while its words are not history yet. Raises EngineError (while iterating).
+        `turn` is the user's turn if its words are not in the history yet. Raises EngineError (while iterating).
         """
 
         def recalled(recall: Recall) -> None:
@@ -84,12 +84,12 @@ class MindSide:
         )
 
     def aside(self, request: Request) -> AsyncGenerator[str | ToolCall | Truncated, None]:
-        """The text of a reply outside the conversation, to what was said up to now, without memory or own tools."""
+        """Yield the text of a reply outside the conversation, from what was said so far; no memory, no own tools."""
         messages = self._history.messages
         return answer(self._mind, None, self._settings.mind, lambda: messages, self._scope.now, request=request)
 
     def read_ahead(self, request: Request) -> None:
-        """The next prompt begins with what was said so far: the mind reads it while nobody waits for a reply."""
+        """Prefill what was said so far, with which the next prompt begins, while nobody waits for a reply."""
         if self._reading is not None:
             self._reading.cancel()
         own = self._own.tools(request, self._mind)

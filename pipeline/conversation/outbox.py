@@ -1,4 +1,4 @@
-"""The messages that leave a conversation, in order; the one place where those of a cancelled reply are dropped."""
+"""The messages that leave a conversation, in order. Only here are those of a cancelled reply dropped."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _OF_A_REPLY = (ReplyStarted, ReplyText, ReplyAudio, ReplyMade, ReplyPaused, Repl
 
 
 class Outbox:
-    """A queue with one consumer. Sound waits for room; everything else is small and always fits."""
+    """A queue with one consumer. Audio waits for room; everything else is small and always fits."""
 
     def __init__(self, capacity: int = 256) -> None:
         self._capacity = capacity
@@ -32,13 +32,13 @@ class Outbox:
         self._closed = False
 
     def only(self, reply: tuple[int, int] | None) -> None:
-        """Nothing leaves any more of a reply other than this turn's and revision's, not even what is already queued."""
+        """Let only the reply of this turn and revision leave; drop messages of any other, even if already queued."""
         self._reply = reply
         self._events = deque(event for event in self._events if not self._stale(event))
         self._taken.set()
 
     def complete(self) -> None:
-        """Nothing more comes of the reply; what is queued of it still leaves."""
+        """Accept nothing more of the reply; what is already queued still leaves."""
         self._reply = None
 
     def post(self, event: Event) -> None:
@@ -47,13 +47,13 @@ class Outbox:
         if isinstance(event, MicrophoneLevel) and len(self._events) >= self._capacity:
             return  # nobody is looking at the meter
         if isinstance(event, ReplyPaused):
-            self._events.appendleft(event)  # what is queued would be sound played after the interruption
+            self._events.appendleft(event)  # queued audio before it would be played after the interruption
         else:
             self._events.append(event)
         self._arrived.set()
 
     async def room(self) -> None:
-        """Wait until the consumer has caught up enough for more sound."""
+        """Wait until the consumer has caught up enough for more audio."""
         while len(self._events) >= self._capacity and not self._closed:
             self._taken.clear()
             await self._taken.wait()
@@ -70,7 +70,7 @@ class Outbox:
             yield event
 
     def close(self) -> None:
-        """What is queued is still delivered; then the iteration ends."""
+        """End the iteration after what is already queued has been delivered."""
         self._closed = True
         self._arrived.set()
         self._taken.set()

@@ -1,4 +1,4 @@
-"""What a conversation says and does without being spoken to: tools, questions before them, announcements."""
+"""What a conversation says and does unprompted: tool calls, the questions before them, and announcements."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from pipeline.tools.toolbox import Toolbox
 from pipeline.turns.record import TurnRecord
 
 FILLERS = ("One moment.", "Let me see.", "I am on it.")
-"""Said while a tool takes its time, in turn."""
+"""Said one after the other while tools take their time."""
 MOST_ROUNDS = 5
-"""How often in a row the owner's tools may be called for one thing that was said: the last reply has none."""
+"""How often in a row the owner's tools may be called for one user turn; the reply after that gets no tools."""
 
 
 class OwnAccord:
@@ -39,10 +39,10 @@ class OwnAccord:
     ) -> None:
         """
         Args:
-            silent: whether nobody speaks, and nothing is about to be said.
-            automatic: whether the conversation takes its turns by itself.
-            respond: reply now, to what is history.
-            changed: is told that there may be something to say.
+            silent: returns whether nobody speaks and nothing is about to be said.
+            automatic: returns whether the conversation takes its turns by itself.
+            respond: makes it reply now, to what is in the history.
+            changed: is called when there may be something to say.
         """
         self.errands = Errands(scope, history, toolbox, fill=self._fill, changed=changed)
         self.rounds = 0
@@ -55,12 +55,16 @@ class OwnAccord:
         self._automatic = automatic
         self._respond = respond
         self._announcements: deque[tuple[str, Request]] = deque()
-        """What is to be said as soon as nobody speaks."""
+        """What to say as soon as nobody speaks."""
         self._fillers = 0
-        """Said so far."""
+        """Fillers said so far."""
 
     def tools(self, request: Request, mind: LanguageModel) -> tuple[Tool, ...]:
-        """The owner's that may be called: those of a client go first, and what it wants called is none of these."""
+        """Return the owner's tools that may be called.
+
+        A client's tool hides an owner's tool of the same name. If the client demands a call, or gives a history of its
+        own, there are none.
+        """
         if not (isinstance(mind, UsesTools) and mind.uses_tools) or self.rounds >= MOST_ROUNDS:
             return ()
         if request.history is not None or request.tool_choice not in ("auto", "none"):
@@ -72,7 +76,7 @@ class OwnAccord:
         self._announcements.append((text, request))
 
     def say_next(self) -> None:
-        """What waits to be said, once nobody speaks: a question, what tools gave back, an announcement."""
+        """Say what waits, once nobody speaks: a question first, then tool results, then an announcement."""
         if not self._silent():
             return
         asked, news = self.errands.question, self.errands.news
@@ -86,7 +90,7 @@ class OwnAccord:
             self._say(*self._announcements.popleft())
 
     def answered(self, record: TurnRecord, said: str) -> bool:
-        """Whether it was the yes or no to what the user was asked: then nothing is said to it, and it is not kept."""
+        """Whether the turn was a yes or no to the open question; then it is neither answered nor remembered."""
         asked = self.errands.question
         if asked is None or (allowed := consent(said)) is None:
             return False
@@ -98,14 +102,14 @@ class OwnAccord:
         return True
 
     def allow(self, call_id: str, allowed: bool) -> bool:
-        """The user's yes or no to a call that asks for one; False where none of that name does."""
+        """Pass on the user's yes or no to a call; return False if no call with this id waits for one."""
         answered = self.errands.answer(call_id, allowed)
         if answered and (reply := self._replies.current) is not None and not reply.request.kept:
-            self._replies.cancel("the user answered")  # the question need not be heard to its end
+            self._replies.cancel("the user answered")  # the rest of the question is not needed
         return answered
 
     def _fill(self, request: Request) -> None:
-        """A tool takes its time."""
+        """Fill the silence while a tool takes its time."""
         if self._silent() and self._automatic():
             self._say(FILLERS[self._fillers % len(FILLERS)], request)
             self._fillers += 1

@@ -1,4 +1,4 @@
-"""How a conversation uses the memory: it recalls ahead of time, and keeps every turn in order."""
+"""How a conversation uses the memory: it recalls ahead of time, and stores every turn in order."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from pipeline.engine import EngineError
 from rag import Recall
 
 RECALL_S = 2.0
-"""How long a reply waits for what is remembered."""
+"""How long a reply waits for the memory."""
 
 CLOSING_S = 10.0
-"""How long the end of a conversation waits for what is still being kept; it is kept later, where that is possible."""
+"""How long the end of a conversation waits for turns still being stored; those left are stored later, if possible."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Recollection:
         now: Callable[[], datetime],
         warn: Callable[[str], None],
     ) -> None:
-        """`name` is the conversation, whose own turns are not recalled to itself; `warn` tells the user."""
+        """`name` is the conversation; its own turns are not recalled in it. `warn` tells the user."""
         self._memory = memory
         self._settings = settings
         self._name = name
@@ -47,19 +47,19 @@ class Recollection:
         self._warn = warn
         self._ahead: _Look | None = None
         self._next = ""
-        """What came in while that look was under way."""
+        """The newest words that came in while that look was under way."""
         self._noticed = set[str]()
         self._kept: asyncio.Task[None] | None = None
-        """The newest of a chain: each waits for the one before it."""
+        """The newest task of a chain, in which each waits for the one before it."""
 
     def configure(self, memory: ConversationMemory | None, settings: Settings) -> None:
         self._memory, self._settings = memory, settings
 
     def keep(self, speaker: Coroutine[Any, Any, str | None], text: str) -> None:
-        """Remember a turn, after those before it, without holding anyone up.
+        """Remember a turn, after those before it, in the background.
 
         Args:
-            speaker: under whose name; None where it is not to be kept.
+            speaker: returns the name to store it under; None if it should not be stored.
         """
         if self._memory is not None and self._settings.memory.enabled and text:
             self._kept = asyncio.create_task(self._remember(self._memory, speaker, text, self._now(), self._kept))
@@ -82,18 +82,18 @@ class Recollection:
             await memory.remember(speaker, text, at=at, conversation=self._name)
         except EngineError as error:
             self._warn(f"This turn will not be remembered: {error}")
-        with suppress(EngineError):  # a memory that can't be asked is told of at the next turn
+        with suppress(EngineError):  # if the memory can't be asked now, it is asked at the next turn
             await self._tell_notices(memory)
 
     async def _tell_notices(self, memory: ConversationMemory) -> None:
-        """What memory has to say for itself, once each."""
+        """Tell the user the memory's own notices, once each."""
         for notice in await memory.notices():
             if notice not in self._noticed:
                 self._noticed.add(notice)
                 self._warn(notice)
 
     def look_ahead(self, words: str, asker: str) -> None:
-        """Begin to recall while somebody still speaks; one look at a time, then one at the newest words."""
+        """Start to recall while somebody still speaks: one look at a time, the next with the newest words."""
         if self._ahead is not None and not self._ahead.found.done():
             self._next = words
             return
@@ -103,13 +103,13 @@ class Recollection:
             found.add_done_callback(partial(self._looked, asker))
 
     def _looked(self, asker: str, look: asyncio.Task[Recall]) -> None:
-        """One that nobody waits for may fail in silence: the recall proper will say so."""
+        """Start the next look, unless this one failed. It fails silently: the real recall will report the error."""
         newest, self._next = self._next, ""
         if not look.cancelled() and look.exception() is None and newest:
             self.look_ahead(newest, asker)
 
     async def recall(self, query: str, asker: str) -> Recall | None:
-        """What fits the words; from the look ahead where they had been heard right. None where there is no memory.
+        """Return what fits the words, from the look ahead if it had the same words. None if there is no memory.
 
         Args:
             asker: who says "my", as the memory knows them.
@@ -129,7 +129,7 @@ class Recollection:
             return None
 
     async def _look(self, memory: ConversationMemory, query: str, asker: str) -> Recall:
-        if self._kept is not None:  # a finished turn is in memory before the next one begins
+        if self._kept is not None:  # the turns that are finished must be in memory first
             await asyncio.shield(self._kept)
         return await memory.recall(
             query,
@@ -140,7 +140,7 @@ class Recollection:
         )
 
     async def close(self) -> None:
-        """Wait until everything is kept, but not for ever."""
+        """Wait until everything is stored, for at most CLOSING_S."""
         self._next = ""
         if self._ahead is not None:
             self._ahead.found.cancel()

@@ -1,7 +1,7 @@
-"""Both sides of a conversation as they were heard, on one time axis, for whoever asked to keep them.
+"""Records both sides of a conversation as they were heard, on one time axis, if the user asked for it.
 
-Two files of 16-bit samples that only ever grow, so that a power cut costs nothing: the user at 16 kHz, and what was
-really played of the replies at 24 kHz. Both begin at the same moment.
+It writes two files of 16-bit samples: the user at 16 kHz, and the part of the replies that was really played at
+24 kHz. Both begin at the same moment. Data is only ever appended, so a power cut loses nothing that was written.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ logger = logging.getLogger(__name__)
 
 class Recording:
     def __init__(self, folder: Path) -> None:
-        """The folder is made with the first sound; one that is there already goes on."""
+        """The folder is created with the first sound; an existing recording is continued."""
         self.folder = folder
         self._heard = _samples(folder / USER)
-        """Samples (16 kHz) of the user so far: the recording's clock."""
+        """Samples (16 kHz) of the user so far; this is the recording's clock."""
         self._written = _samples(folder / REPLY)
-        """Samples (24 kHz) of the replies so far, their silences included."""
+        """Samples (24 kHz) of the replies so far, including the silence between them."""
         self._coming: deque[Samples] = deque()
-        """Of the current reply: sent, and not played yet."""
+        """Sound of the current reply that was sent but not played yet."""
         self._played = 0
         self._disk = Appender(self._append)
         self._open = True
-        """Until the disk refuses."""
+        """False once writing to the disk has failed."""
 
     def hear(self, samples: Samples) -> None:
-        """What the user's microphone gave (16 kHz)."""
+        """Record samples of the user's microphone (16 kHz)."""
         self._heard += len(samples)
         self._put(USER, samples)
 
     def follow(self, event: Event) -> None:
-        """Every event of the conversation."""
+        """Take an event of the conversation; every event must be passed in."""
         match event:
             case ReplyStarted():
                 self._coming.clear()
@@ -52,7 +52,7 @@ class Recording:
                 self._coming.append(event.samples)
 
     def played(self, samples: int) -> None:
-        """How much of the current reply was heard so far (24 kHz): the newest of it ended just now."""
+        """Record how much of the current reply was heard so far (24 kHz); its newest sample ended just now."""
         sound = self._take(samples - self._played)
         self._played += len(sound)
         now = self._heard * MOUTH_RATE // EAR_RATE
@@ -61,7 +61,7 @@ class Recording:
         self._put(REPLY, np.concatenate([np.zeros(silence, np.float32), sound]))
 
     async def write(self) -> None:
-        """Bring sound to disk as it comes, until cancelled; then what still waits."""
+        """Write sound to disk as it comes until cancelled, then write what is still queued."""
         await self._disk.run()
 
     def _take(self, count: int) -> Samples:

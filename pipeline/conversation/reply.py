@@ -1,5 +1,5 @@
-"""One reply: text as it is written, made into clauses, spoken, held back until it may be heard, and followed
-until its last sample was played."""
+"""One reply: its text is split into clauses as it is written, spoken, held back until it may be heard, and tracked
+until its last sample is played."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from pipeline.tts.speakable import speakable
 from pipeline.turns.record import TurnRecord
 
 AHEAD = 20 * MOUTH_RATE
-"""How many samples may be made ahead of what was played: an interrupted reply then wastes little."""
+"""How many samples may be made ahead of playback; the limit keeps an interrupted reply from wasting much."""
 
 CLAUSES_WAITING = 4
 
 
 @dataclass(slots=True)
 class SpokenClause:
-    """A clause and where it lies in the reply's sound."""
+    """A clause and its position in the reply's audio."""
 
     text: str
-    """As it is read."""
+    """The text as it is read."""
     spoken: str
-    """As the voice was given it."""
+    """The text as it was given to the voice."""
     first_sample: int
     samples: int = 0
     words: list[WordTime] = field(default_factory=list)
 
     def heard(self, samples: int) -> str:
-        """The text up to the word that was reached after `samples` of this clause.
+        """Return the text up to the word that was reached after `samples` of this clause.
 
-        From the voice's own word times where it gives them, otherwise in proportion to the sound.
+        Uses the voice's own word times if there are any, otherwise the proportion of the audio.
         """
         if samples <= 0:
             return ""
@@ -53,7 +53,7 @@ class SpokenClause:
 
 
 def heard_text(clauses: Sequence[SpokenClause], samples: int) -> str:
-    """The text of a reply's first `samples`."""
+    """Return the text of a reply's first `samples`."""
     said = (clause.heard(min(samples - clause.first_sample, clause.samples)) for clause in clauses)
     return " ".join(text for text in said if text)
 
@@ -74,17 +74,17 @@ class Reply:
         self.revision = record.revision
         self.clauses: list[SpokenClause] = []
         self.samples = 0
-        """Made so far."""
+        """Samples made so far."""
         self.played = 0
         self.made = False
         self.failure: EngineError | None = None
         self.calls: tuple[ToolCall, ...] = ()
-        """What it asks to have done; told when all else of it was sent."""
+        """The tool calls it makes; sent after everything else of the reply."""
         self.covers: frozenset[str] = frozenset()
-        """Results of tools that it is the first to be made from."""
+        """The ids of calls whose results this reply is the first to report."""
         self.truncated = False
         self.tokens = 0
-        """Pieces of text that were written, heard or not."""
+        """Pieces of text written so far, heard or not."""
         self._text = text
         self._speaker = speaker
         self._outbox = outbox
@@ -99,7 +99,7 @@ class Reply:
 
     @property
     def over(self) -> bool:
-        """Everything that could be made was made, and heard."""
+        """Whether everything that could be made was made and heard."""
         return self.made and self.released and self.played >= self.samples
 
     @property
@@ -109,13 +109,13 @@ class Reply:
 
     @property
     def heard(self) -> str:
-        """What is only read is read as it comes."""
+        """The text that was heard; if the reply is not spoken, all text that was sent."""
         if self.request.spoken:
             return heard_text(self.clauses, self.played)
         return self.text if self.released else ""
 
     def release(self) -> None:
-        """Let it out: what was held back leaves at once."""
+        """Release the reply: what was held back is sent at once."""
         if self.released:
             return
         self._outbox.post(
@@ -129,14 +129,14 @@ class Reply:
         self._released.set()
 
     def reached(self, played: int) -> None:
-        """The end of the sound reports its progress; impossible figures are brought within what was sent."""
+        """Take the playback progress of the audio end; impossible figures are clamped to what was sent."""
         self.played = max(self.played, min(played, self.samples if self.released else 0))
         if self.played:
             self.record.mark("first_heard", self._clock())
         self._progressed.set()
 
     async def run(self) -> None:
-        """Write and speak until done; an engine's failure is kept in `failure`, and said aloud where possible."""
+        """Write and speak until done; an engine's failure is kept in `failure`, and said aloud if possible."""
         if not self.request.spoken:
             await self._show()
         else:
@@ -156,7 +156,7 @@ class Reply:
                 self._send(ReplyText(self.turn, self.revision, piece))
 
     async def _pieces(self) -> AsyncGenerator[str, None]:
-        """The text as it is written. What comes of a language model beside it is kept, its failure too."""
+        """Yield the text as it is written; keep the language model's calls, truncation and failure."""
         async with aclosing(self._text) as pieces:
             try:
                 async for piece in pieces:
@@ -181,7 +181,7 @@ class Reply:
             self.failure = next(error for error in failures.exceptions if isinstance(error, EngineError))
 
     async def remember(self) -> None:
-        """It is over: a voice that keeps what it said keeps what was heard of it."""
+        """Tell a voice that uses context how much of the reply, now over, was heard."""
         if isinstance(self._speaker, ContextualSpeaker):
             await self._speaker.reply_heard(self.played)
 
@@ -209,7 +209,7 @@ class Reply:
                 async with aclosing(self._speaker.speak(clause.spoken)) as sounds:
                     async for sound in sounds:
                         await self._sound(clause, sound)
-            await self._released.wait()  # no more than the first clause is made on speculation
+            await self._released.wait()  # at most the first clause is made on speculation
 
     async def _sound(self, clause: SpokenClause, sound: Spoken) -> None:
         clause.words.extend(sound.words)

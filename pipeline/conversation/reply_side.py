@@ -1,5 +1,5 @@
-"""The conversation's own turns: at most one reply at a time, from its beginning to its last sample heard, or to its
-end by a named cause."""
+"""The assistant's turns: at most one reply at a time, from its start until its last sample is heard or it is stopped
+for a stated reason."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pipeline.turns.record import TurnRecord
 log = logging.getLogger(__name__)
 
 SILENT_END_S = 10.0
-"""How long the end of the sound may report nothing while it should be playing."""
+"""How long the audio end may report no playback while it should be playing."""
 
 
 class ReplySide:
@@ -35,8 +35,8 @@ class ReplySide:
         done: Callable[[Reply, Outcome], None],
         changed: Callable[[], None],
     ) -> None:
-        """`made` is told of each reply that was sent in full, `done` of each that is over, before its record is closed;
-        `changed`, of any change of state."""
+        """`made` is called with each reply that was sent in full; `done` with each that is over, before its record is
+        closed; `changed` on any change of state."""
         self.current: Reply | None = None
         self._voice = voice
         self.speaker: Speaker = voice.speaker()
@@ -48,7 +48,7 @@ class ReplySide:
         self._task: asyncio.Task[None] | None = None
 
     def configure(self, voice: TextToSpeech) -> None:
-        """Another voice, from the next reply on; the one under way ends in its own."""
+        """Use another voice from the next reply on; the current reply keeps its own."""
         if voice is not self._voice:
             self._scope.clean_up(_close_after(self._task, self.speaker))
             self._voice, self.speaker = voice, voice.speaker()
@@ -65,7 +65,7 @@ class ReplySide:
         release: bool,
         request: Request = USUAL,
     ) -> None:
-        """Make a reply; until it is released nothing of it is heard."""
+        """Start making a reply; nothing of it is heard until it is released."""
         if self.current is not None:
             self.finish(self.current, "interrupted", "another reply took its place")
         reply = self.current = Reply(record, text, self.speaker, self._scope.outbox, self._scope.clock, request)
@@ -76,18 +76,18 @@ class ReplySide:
         self._changed()
 
     def played(self, samples: int) -> None:
-        """How many samples of the current reply have really been heard so far (24 kHz)."""
+        """Report how many samples of the current reply have really been heard so far (24 kHz)."""
         if (reply := self.current) is not None:
             reply.reached(samples)
             self._finish_if_over(reply)
 
     def cancel(self, why: str) -> None:
-        """Stop what is being made or played."""
+        """Stop the reply that is being made or played."""
         if self.current is not None:
             self.finish(self.current, "interrupted", why)
 
     def discard(self, reply: Reply) -> None:
-        """Stop making it; nothing more of it leaves the outbox. The only place where a reply is cancelled."""
+        """Stop making a reply; unless it is over, nothing more of it leaves the outbox. Only this cancels a reply."""
         if reply is not self.current:
             return
         self.current = None
@@ -101,12 +101,12 @@ class ReplySide:
         self._scope.clean_up(reply.remember())
 
     def waste(self, reply: Reply) -> None:
-        """What was prepared is not wanted: thrown away, and counted."""
+        """Discard a prepared reply that is not wanted, and count its tokens as wasted."""
         reply.record.wasted_tokens += reply.tokens
         self.discard(reply)
 
     def finish(self, reply: Reply, outcome: Outcome, why: str) -> None:
-        """The reply is over, one way or the other."""
+        """End the reply with this outcome, and report it."""
         self.discard(reply)
         record, heard = reply.record, reply.heard
         record.mark("reply_done", self._scope.clock())
@@ -120,10 +120,10 @@ class ReplySide:
     async def _run(self, reply: Reply) -> None:
         try:
             await reply.run()
-        except Exception:  # a bug in an engine: whatever it is, the user must not wait for ever
+        except Exception:  # a bug in an engine: whatever it is, the user must not wait forever
             log.exception("a reply could not be made")
             if reply is self.current and not reply.released and not reply.request.id:
-                self.waste(reply)  # the turn has not ended: another is made when it has
+                self.waste(reply)  # the turn has not ended; when it does, another reply is made
                 return
             reply.failure = EngineError(
                 "Something went wrong inside Parley; its log has the details. Please say it again."
@@ -136,7 +136,7 @@ class ReplySide:
             self._made(reply)
         self._finish_if_over(reply)
         self._changed()
-        while reply is self.current:  # an end that sleeps or breaks must not leave the turn open for ever
+        while reply is self.current:  # an audio end that sleeps or breaks must not leave the turn open forever
             before = reply.played
             await asyncio.sleep((reply.samples - before) / MOUTH_RATE + SILENT_END_S)
             if reply is self.current and reply.played == before and not self._user_talks():

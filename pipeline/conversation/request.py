@@ -10,22 +10,22 @@ from pipeline.tools.calls import Tool
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Beside the settings, to which each field's default leaves it."""
+    """What a reply should be like where it differs from the settings; each field's default leaves it to them."""
 
     id: str = ""
-    """By which whoever asked knows the reply; empty for one that follows from a turn by itself."""
+    """Lets the requester recognise the reply; empty if the reply follows from a turn by itself."""
     persona: str | None = None
     history: tuple[Message, ...] | None = None
-    """What it is made from, in place of what was said in the conversation."""
+    """The messages to reply to, in place of what was said in the conversation."""
     max_tokens: int | None = None
     spoken: bool = True
-    """False: text alone, as it is written."""
+    """False: send only text, as it is written."""
     tools: tuple[Tool, ...] = ()
-    """The client's: what the language model may ask for, and whoever reads the conversation's events runs."""
+    """The client's tools. The language model may call them; whoever reads the conversation's events runs them."""
     tool_choice: str = "auto"
     """auto, none, required, or the name of the tool that must be used."""
     kept: bool = True
-    """What is heard of it is history, and remembered; not where it only fills a silence, or asks for a yes."""
+    """Whether what is heard enters the history and the memory. False if it only fills a silence or asks for consent."""
 
 
 USUAL = Request()

@@ -1,4 +1,4 @@
-"""What belongs to one conversation and ends with it: its outbox, the records of its turns, and its tasks."""
+"""What belongs to one conversation and ends with it: its outbox, its turn records and its tasks."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ class ConversationScope:
         on_record: Callable[[TurnRecord], None] | None = None,
         turns: int = 0,
     ) -> None:
-        """`name` is the conversation's; `now` is the wall clock; `on_record` gets the record of each finished turn.
+        """`name` identifies the conversation; `now` is the wall clock; `on_record` gets each finished turn's record.
 
-        `turns`: how many it had before it went on.
+        `turns` is how many turns a resumed conversation already had.
         """
         self.name = name
         self.now = now
         self.clock = asyncio.get_running_loop().time
         self.outbox = Outbox()
         self.turns = turns
-        """Begun so far, spoken or typed."""
+        """Turns begun so far, spoken or typed."""
         self._on_record = on_record
         self._tasks: set[asyncio.Task[Any]] = set()
         self._cleaning: set[asyncio.Task[None]] = set()
@@ -44,7 +44,7 @@ class ConversationScope:
         return TurnRecord(self.name, self.turns, at=self.now().isoformat(timespec="milliseconds"))
 
     def close_record(self, record: TurnRecord, outcome: str, why: str) -> None:
-        """The turn is finished, one way or the other: the one place where that is told."""
+        """Close the record of a finished turn and report it. Nothing else reports the end of a turn."""
         record.outcome, record.why = outcome, why
         self.outbox.post(TurnFinished(record.turn, record.revision, record))
         if self._on_record is not None:
@@ -57,22 +57,22 @@ class ConversationScope:
         self.notice("warning", text)
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Work that is stopped when the conversation ends."""
+        """Start a task that is cancelled when the conversation ends."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._finished)
         return task
 
     def clean_up(self, work: Coroutine[Any, Any, None]) -> None:
-        """Let go of something: the end of the conversation waits for that and does not stop it."""
+        """Start a clean-up task. The end of the conversation waits for it and does not cancel it."""
         task = asyncio.create_task(work)
         self._cleaning.add(task)
         task.add_done_callback(self._finished)
 
     async def end(self) -> None:
-        """Stop whatever still works, and see the cleaning-up done. The outbox stays open for a last word."""
+        """Cancel all running tasks and wait for the clean-up. The outbox stays open for last messages."""
         for task in self._tasks:
-            if not task.cancelling():  # a second time would cut its own clean-up short
+            if not task.cancelling():  # a second cancel would cut its own clean-up short
                 task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         while self._cleaning:

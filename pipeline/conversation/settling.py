@@ -1,4 +1,4 @@
-"""From the end of the user's turn to its final words: one turn after another, in the order in which they were said."""
+"""Waits for the final words of the user's turns after they end, and settles the turns in the order they were said."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pipeline.turns.record import TurnRecord
 
 class Settling:
     def __init__(self, scope: ConversationScope, understood: Callable[[UserTurn, str, str], bool]) -> None:
-        """`understood` gets each turn, its words and, where the ears failed, why; it says if an answer is still due."""
+        """`understood` gets each turn, its words and any STT error; it returns whether an answer is still due."""
         self.last: asyncio.Task[TurnRecord | None] | None = None
-        """Of the turn that ended last, while its words are not final."""
+        """The task of the turn that ended last, while its words are not final."""
         self._scope = scope
         self._understood = understood
 
@@ -24,11 +24,11 @@ class Settling:
         return self.last is not None
 
     def begin(self, turn: UserTurn) -> None:
-        """The turn has ended."""
+        """Start settling a turn that has ended."""
         self.last = self._scope.spawn(self._settle(turn, self.last))
 
     async def done(self) -> TurnRecord | None:
-        """Wait until the words of all turns are final; the last turn's record, if it waits for an answer."""
+        """Wait until the words of all turns are final; return the last turn's record if it waits for an answer."""
         record = None
         while self.last is not None:
             record = await asyncio.shield(self.last)
@@ -44,7 +44,7 @@ class Settling:
         finally:
             self._scope.clean_up(turn.listening.close())
         if before is not None:
-            await asyncio.wait([before])  # what was said first is history first
+            await asyncio.wait([before])  # what was said first enters the history first
         if self.last is asyncio.current_task():
             self.last = None
         record.mark("transcript_final", self._scope.clock())

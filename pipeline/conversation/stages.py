@@ -1,4 +1,4 @@
-"""The running engines that a conversation talks through."""
+"""The running engines that a conversation uses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rag import Recall
 
 
 class ConversationMemory(Protocol):
-    """What a conversation needs of the memory (rag.AsyncMemory, or the same in a worker)."""
+    """What a conversation needs from the memory (rag.AsyncMemory, or the same in a worker)."""
 
     async def remember(
         self, speaker: str, text: str, *, at: datetime | None = None, conversation: str | None = None
@@ -35,7 +35,7 @@ class ConversationMemory(Protocol):
     ) -> Recall: ...
 
     async def notices(self) -> tuple[str, ...]:
-        """What the user should be told of the memory itself."""
+        """Return what the user should be told about the memory itself."""
 
 
 class Speakers(Protocol):
@@ -44,13 +44,13 @@ class Speakers(Protocol):
     def known(self) -> tuple[Person, ...]: ...
 
     async def direction(self, sound: Samples) -> Direction | None:
-        """Of the voice in 16 kHz sound of one speaker; None for silence. Raises EngineError."""
+        """Return the direction of the voice in 16 kHz sound of one speaker; None for silence. Raises EngineError."""
 
     async def learn(self, name: str, heard: Sequence[Heard], today: date) -> Person:
-        """As People does. Raises OSError."""
+        """Learn a voice, as People.learn does. Raises OSError."""
 
     async def forget(self, name: str) -> bool:
-        """As People does. Raises OSError."""
+        """Forget a voice, as People.forget does. Raises OSError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,6 @@ class Stages:
     voice: TextToSpeech
     memory: ConversationMemory | None
     finished: Callable[[Samples], Awaitable[float]] | None = None
-    """The turn model: the probability that the speaker of these 16 kHz samples had finished. None: silence decides."""
+    """The turn model: the probability that the speaker of 16 kHz samples had finished. If None, silence decides."""
     speakers: Speakers | None = None
-    """None: whoever speaks is the user."""
+    """None: every speaker is taken for the user."""

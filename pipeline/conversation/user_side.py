@@ -1,4 +1,4 @@
-"""The user's turns: from frames of sound to turns that begin, pause, go on and end, or are spoken over a reply."""
+"""The user's side: finds in frames of sound where turns begin, pause, go on and end, or are spoken over a reply."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from pipeline.turns.taking import PAUSE_MS, TurnTaking
 from pipeline.turns.vad import FRAME
 
 Mode = Literal["automatic", "detect", "manual"]
-"""automatic: turns are found and answered. detect: found, answered on respond(). manual: commit() and respond()."""
+"""automatic: turns are detected and answered. detect: turns are detected, and answered on respond().
+manual: the caller uses commit() and respond()."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +31,14 @@ class Paused:
 
     turn: UserTurn
     ask: bool
-    """The turn model is to be asked."""
+    """Whether to ask the turn model."""
     prepare: bool
-    """It has probably ended: a reply begun now will be wanted."""
+    """Whether the turn has probably ended, so that a reply begun now will be wanted."""
 
 
 @dataclass(frozen=True, slots=True)
 class WentOn:
-    """It had not: what was prepared for it is void."""
+    """The turn had not ended after all, so what was prepared for it is void."""
 
     turn: UserTurn
 
@@ -49,14 +50,14 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class SpokeOver:
-    """Someone speaks, or has just spoken, while a reply is there."""
+    """Someone speaks, or has just spoken, during a reply."""
 
     turn: UserTurn
     reply: Reply
 
 
 TurnChange = Paused | WentOn | Ended | SpokeOver
-"""What a frame of sound makes of the user's turn. What follows from it is for the conversation to do."""
+"""What a frame of sound changes about the user's turn. The conversation acts on it."""
 
 
 class UserSide:
@@ -69,14 +70,14 @@ class UserSide:
         *,
         on_partial: Callable[[str], None],
     ) -> None:
-        """`on_partial` gets all of the turn's words so far, whenever there are more."""
+        """`on_partial` is called with all words of the turn so far, whenever there are more."""
         self.turn: UserTurn | None = None
         """What the user is saying now."""
         self.ear = Ear(stages.vad(), settings.ears.sensitivity, self._meter)
         self.taking = TurnTaking(settings, stages.finished, scope.warn)
         self.mode = mode
         self.interrupts = True
-        """Whether a reply pauses for whoever speaks over it."""
+        """Whether a reply pauses when someone speaks over it."""
         self._stages = stages
         self._settings = settings
         self._scope = scope
@@ -88,11 +89,11 @@ class UserSide:
         self.taking.configure(settings, stages.finished)
 
     def take(self, frame: Samples, reply: Reply | None) -> TurnChange | None:
-        """The next frame of sound, and the reply that is being made or played."""
+        """Process the next frame of sound; `reply` is the one being made or played."""
         turn = self.turn
         if turn is None:
             self.ear.hold(frame, self._settings.turns.pre_roll_ms)
-            if self.ear.speech or self.mode == "manual":  # and not the hang-over of a turn that was cut short
+            if self.ear.speech or self.mode == "manual":  # not the hang-over of a turn that was cut short
                 self._begin(reply)
             return None
         turn.feed(frame, speech=self.ear.speech, now=self.ear.samples)
@@ -107,13 +108,13 @@ class UserSide:
         return self._go_on(turn) if turn.paused else None
 
     def look_again(self, turn: UserTurn, reply: Reply | None) -> TurnChange | None:
-        """The turn model has answered: what it makes of the pause, now and not at the next frame."""
+        """Judge the pause again after the turn model has answered, without waiting for the next frame."""
         if turn is not self.turn or (reply is not None and reply.turn != turn.number):
             return None
         return self._pause(turn)
 
     def overheard(self, turn: UserTurn, *, reacting: bool) -> Intrusion:
-        """What is known of speech over a reply; its words are finished in every silence."""
+        """Return what is known of speech over a reply; every silence finishes its transcript."""
         silence = turn.silence_ms(self.ear.samples)
         if self.ear.talking:
             turn.void()
@@ -123,11 +124,11 @@ class UserSide:
         return Intrusion(turn.speech_ms, silence, turn.transcript, final, reacting)
 
     def end(self, why: str) -> Ended | None:
-        """The turn, if there is one, is over."""
+        """End the current turn, if there is one."""
         return None if self.turn is None else self._end(self.turn, why)
 
     def drop(self) -> UserTurn | None:
-        """The turn, if there is one, is forgotten; returns it."""
+        """Forget the current turn, if there is one, and return it."""
         turn, self.turn = self.turn, None
         if turn is not None:
             turn.void()
@@ -166,7 +167,7 @@ class UserSide:
         return Paused(turn, self.taking.wants_model(turn, silence), self.taking.worth_preparing(turn, silence))
 
     def _finish(self, turn: UserTurn) -> None:
-        """Perhaps the end: finish the transcript."""
+        """Finish the transcript, since the turn may have ended."""
         turn.paused = True
         now = self._scope.clock()
         turn.record.marks["speech_ended"] = now - turn.silence_ms(self.ear.samples) / 1000
@@ -184,7 +185,7 @@ class UserSide:
         return Ended(turn)
 
     def _go_on(self, turn: UserTurn) -> WentOn:
-        """Speech again: the same turn in a new revision."""
+        """Continue the same turn in a new revision, since speech resumed."""
         self.taking.habits.went_on(turn.silence_ms(self.ear.samples))
         turn.goes_on()
         kept = ("speech_started",)

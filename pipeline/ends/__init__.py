@@ -1,1 +1,1 @@
-"""The ends of a conversation on this computer: a file, the sound card."""
+"""The audio ends of a conversation on this computer: a file or the sound card."""

@@ -1,4 +1,4 @@
-"""Sound files: any recording read as the ear's sound, and a conversation held with recordings instead of a headset."""
+"""Sound files: reads any recording as 16 kHz sound, and holds a conversation with recordings in place of a headset."""
 
 from __future__ import annotations
 
@@ -27,29 +27,29 @@ LONGEST_S = 4.0 * 3600
 """A longer recording would not fit into memory on a small machine."""
 
 SILENCE_AFTER = 1.0
-"""Seconds of silence after a recording, at least; any judge of turns that is sure has spoken by then."""
+"""Least seconds of silence after a recording; any end-of-turn judge that is sure has decided by then."""
 SILENCE_LIMIT = 30.0
-"""Seconds of silence after which a turn that is still open is given up."""
+"""Seconds of silence after which a turn that is still open is abandoned."""
 
 MAKER, PROVENANCE = "Parley", "Synthetic speech: the voice is a machine's."
-"""What a file of replies says of itself, so that nobody who comes upon it is misled."""
+"""Metadata of a file of replies, so that nobody who finds it is misled."""
 
 WRITTEN = (".wav", ".flac", ".ogg", ".mp3")
-"""Endings of the files that replies can be written to."""
+"""Suffixes of the files that replies can be written to."""
 
 MOST_PIPED = 1 << 30
-"""Bytes taken from a pipe, which may never end."""
+"""Most bytes read from a pipe, which may never end."""
 
 
 class AudioFileError(Exception):
-    """A file cannot be read or written as sound; the message is one sentence for the user."""
+    """A file cannot be read or written as audio; the message is one sentence for the user."""
 
 
 def read_sound(path: Path) -> Samples:
-    """A recording (anything that `decode` reads, also from a pipe) as 16 kHz mono.
+    """Read a recording (anything that `decode` reads, also from a pipe) as 16 kHz mono.
 
     Raises:
-        AudioFileError: it is missing, empty, damaged, too long, or not a recording.
+        AudioFileError: the file is missing, empty, damaged, too long, or not a recording.
     """
     if path.is_dir():
         raise AudioFileError(f"{path} is a folder: choose a file in it.")
@@ -80,12 +80,12 @@ def _decoded(path: Path, file: IO[bytes]) -> Samples:
 
 
 def write_sound(path: Path, samples: Samples, rate: int = MOUTH_RATE) -> None:
-    """Write replies, 16-bit mono, in the format of the name's ending (WAV, FLAC, Ogg, MP3).
+    """Write replies as 16-bit mono, in the format of the suffix (WAV, FLAC, Ogg, MP3).
 
-    The file says that a machine speaks, and appears whole or not at all.
+    The metadata says that a machine speaks. The file appears whole or not at all.
 
     Raises:
-        AudioFileError: unknown ending, a missing or read-only folder, a full disk.
+        AudioFileError: the suffix is unknown, the folder is missing or read-only, or the disk is full.
     """
     check_writable(path)
     try:
@@ -105,7 +105,7 @@ def write_sound(path: Path, samples: Samples, rate: int = MOUTH_RATE) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Say at once, and not after a long conversation, that its sound could not be kept. Raises AudioFileError."""
+    """Check before a long conversation, not after it, that its sound can be written. Raises AudioFileError."""
     if path.suffix.lower() not in WRITTEN:
         better = path.with_suffix(".wav").name
         raise AudioFileError(f"{path} must end in {', '.join(WRITTEN[:-1])} or {WRITTEN[-1]}: call it {better}.")
@@ -119,10 +119,10 @@ def check_writable(path: Path) -> None:
 
 @dataclass(slots=True)
 class Held:
-    """What a conversation with recordings left."""
+    """The results of a conversation with recordings."""
 
     spoken: list[Samples] = field(default_factory=list)
-    """What was heard of the replies, 24 kHz, in order."""
+    """The sound heard of the replies, 24 kHz, in order."""
     records: list[TurnRecord] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
 
@@ -138,10 +138,11 @@ async def hold(
     realtime: bool = False,
     watch: Callable[[Event], None] = lambda event: None,
 ) -> Held:
-    """Speak `recordings` (16 kHz) into the conversation one after the other, each when the reply to the last is over.
+    """Play `recordings` (16 kHz) into the conversation one by one, each after the reply to the previous one is over.
 
-    Without `realtime` the sound waits whenever the conversation thinks or speaks, and a reply counts as heard when it
-    arrives. With it, sound runs in both directions at the pace of a sound card, so that one can interrupt the other.
+    If not `realtime`, the recording waits whenever the conversation thinks or speaks, and a reply counts as heard when
+    it arrives. If `realtime`, sound runs in both directions at the pace of a sound card, so that one can interrupt the
+    other.
     """
     end = FileEnd(conversation, watch)
     async with asyncio.TaskGroup() as tasks:
@@ -153,7 +154,7 @@ async def hold(
 
 
 class FileEnd:
-    """The end of the sound that a headset is otherwise."""
+    """The audio end, in place of a headset."""
 
     def __init__(self, conversation: Conversation, watch: Callable[[Event], None]) -> None:
         self.held = Held()
@@ -161,11 +162,11 @@ class FileEnd:
         self._watch = watch
         self._playback = Playback()
         self._open: set[int] = set()
-        """Turns that began and are not over: being spoken, thought about or answered."""
+        """Turns that have begun and are not over: they are being spoken, processed or answered."""
         self._happened = asyncio.Event()
 
     async def follow(self, *, at_once: bool) -> None:
-        """Consume the conversation's events; `at_once`: the reply is heard as it comes."""
+        """Consume the conversation's events; if `at_once`, a reply counts as heard when it arrives."""
         async for event in self._conversation.events():
             self._playback.follow(event)
             match event:
@@ -184,7 +185,7 @@ class FileEnd:
             self._happened.set()
 
     async def speak(self, recording: Samples) -> None:
-        """As fast as the engines go."""
+        """Play a recording in as fast as the engines go."""
         for block, silence in _frames(recording):
             self._conversation.hear(block)
             await self._conversation.caught_up()
@@ -195,7 +196,7 @@ class FileEnd:
                 return
 
     async def speak_in_real_time(self, recording: Samples) -> None:
-        """32 ms of sound each way, every 32 ms."""
+        """Play a recording in, with 32 ms of sound each way, every 32 ms."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         for number, (block, silence) in enumerate(_frames(recording), 1):
@@ -218,7 +219,7 @@ class FileEnd:
 
 
 def _frames(recording: Samples) -> Iterator[tuple[Samples, float]]:
-    """The recording in frames, then silence without end; with each the seconds of silence so far."""
+    """Yield the recording in frames, then endless silence; each with the seconds of silence so far."""
     quiet = np.zeros(FRAME, np.float32)
     for start in range(0, len(recording), FRAME):
         yield np.concatenate([recording[start : start + FRAME], quiet])[:FRAME], 0.0

@@ -1,4 +1,4 @@
-"""The reply's sound between the conversation and whatever plays it: pausable, droppable, and without clicks."""
+"""The reply's audio between the conversation and its output: it can be paused and dropped without clicks."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pipeline.audio import Samples
 from pipeline.conversation.events import Event, ReplyAudio, ReplyDone, ReplyMade, ReplyPaused, ReplyResumed
 
 FADE = 120
-"""Samples (5 ms at 24 kHz) of every fade: long enough not to click, too short to be heard as one."""
+"""Samples of every fade (5 ms at 24 kHz): long enough to avoid clicks, too short to be heard as a fade."""
 
 ReplyKey = tuple[int, int]
 """A reply's turn and revision."""
 
 
 class Playback:
-    """Filled by the conversation's events on the loop, emptied by `take`, which a device's own thread may call."""
+    """Filled by the conversation's events on the loop and emptied by `take`, which a device's own thread may call."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -28,13 +28,13 @@ class Playback:
         self._paused = False
         self._complete = False
         self._tail: Samples = np.zeros(0, np.float32)
-        """A fade-out still to be played; its samples are not counted, and come again after a pause."""
+        """A fade-out still to be played. Its samples do not count as played, and are repeated after a pause."""
         self._rising = 0
-        """How far the fade-in has come; FADE is full loudness."""
+        """How many samples of the fade-in were played; FADE is full loudness."""
         self._sounding = False
 
     def follow(self, event: Event) -> None:
-        """Do what an event of the conversation asks for; events that are not about sound are ignored."""
+        """Apply an event of the conversation; events that are not about audio are ignored."""
         with self._lock:
             match event:
                 case ReplyAudio(turn, revision, samples, _):
@@ -51,7 +51,7 @@ class Playback:
                     self._forget()
 
     def take(self, limit: int) -> Samples:
-        """At most `limit` samples (24 kHz) of what is to be heard now; none while paused or waiting for more."""
+        """Return at most `limit` samples (24 kHz) to play now; none while paused or waiting for more."""
         with self._lock:
             parts = [self._tail[:limit]]
             self._tail = self._tail[limit:]
@@ -62,17 +62,17 @@ class Playback:
 
     @property
     def reply(self) -> ReplyKey | None:
-        """The reply that is being played."""
+        """The reply being played."""
         return self._reply
 
     @property
     def played(self) -> int:
-        """How many samples of it were taken."""
+        """How many samples of the reply were taken."""
         return self._played
 
     @property
     def waiting(self) -> int:
-        """How many samples of it are still to be taken, paused or not."""
+        """How many samples of the reply are still to be taken, paused or not."""
         with self._lock:
             return len(self._tail) + sum(len(block) for block in self._blocks)
 
@@ -106,7 +106,7 @@ class Playback:
             sound = (sound * gain).astype(np.float32)
             self._rising += len(sound)
         self._sounding = True
-        if wanted and not self._complete:  # the voice is late: let this end softly, and begin softly again
+        if wanted and not self._complete:  # the voice is late: fade out here, and fade in again later
             fade = min(FADE, len(sound))
             sound = np.concatenate([sound[:-fade], sound[-fade:] * np.linspace(1, 0, fade, dtype=np.float32)])
             self._silenced()

@@ -1,4 +1,4 @@
-"""The sound card as an end of the conversation: a microphone and a headset by name, which may vanish and come back."""
+"""The sound card as an audio end: a microphone and a headset chosen by name, which may vanish and come back."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from pipeline.conversation.events import Event, Notice, Severity
 from pipeline.ends.playback import Playback, ReplyKey
 
 STALLED = 2.0
-"""Seconds without a block after which a microphone counts as gone: some drivers only fall silent."""
+"""Seconds without a block after which a microphone counts as gone; some drivers only fall silent."""
 
 RETRIES = (0.25, 0.5, 1.0, 2.0, 4.0)
-"""Seconds between looking for a device that vanished; the last one goes on."""
+"""Seconds between attempts to find a device that vanished; the last value repeats."""
 
 QUALITY = "LQ"
-"""soxr's: 16 bits are enough for speech, and it holds back 20 ms where the better ones hold back 40."""
+"""soxr's quality setting. 16 bits are enough for speech, and it delays sound by 20 ms; the better ones by 40."""
 
 Hear = Callable[[Samples], None]
 Played = Callable[[int], None]
@@ -39,25 +39,26 @@ class SoundCard:
     def __init__(
         self, microphone: str | None = None, headset: str | None = None, library: Devices | None = None
     ) -> None:
-        """(Parts of) device names; None is the system's default."""
+        """`microphone` and `headset` are device names or parts of them; None is the system's default."""
         self._microphone = microphone
         self._headset = headset
         self._library = library or PortAudioApart()
         self._playback = Playback()
 
     def follow(self, event: Event) -> None:
-        """Every event of the conversation goes through here."""
+        """Take an event of the conversation; every event must be passed in."""
         self._playback.follow(event)
 
     async def find(self) -> None:
-        """Look whether its devices are there. Raises SoundCardError."""
+        """Check that the devices are there. Raises SoundCardError."""
         await asyncio.to_thread(self._library.pick, "input", self._microphone)
         await asyncio.to_thread(self._library.pick, "output", self._headset)
 
     async def run(self, hear: Hear, played: Played, tell: Tell) -> None:
-        """`hear` gets 16 kHz samples, `played` how much of the reply has left the headset (24 kHz samples).
+        """Run both devices. `hear` gets 16 kHz samples; `played` gets how many 24 kHz samples of the reply were heard.
 
-        A device that vanishes is told, waited for and opened again; the reply goes on where it stopped.
+        If a device vanishes, `tell` gets a warning, and the device is opened again once it is back; the reply goes on
+        where it stopped.
 
         Raises:
             SoundCardError: the devices cannot be opened in the first place.
@@ -74,7 +75,7 @@ class SoundCard:
                 break
 
     async def _until_lost(self, hear: Hear, played: Played, tell: Tell) -> str:
-        """Run both streams until one ends; says which."""
+        """Run both streams until one ends; return a sentence that says which."""
         loop = asyncio.get_running_loop()
         gone: asyncio.Future[str] = loop.create_future()
 
@@ -113,9 +114,9 @@ class SoundCard:
 async def converse(
     conversation: Conversation, card: SoundCard, watch: Callable[[Event], None] = lambda event: None
 ) -> None:
-    """Hold the conversation at the sound card until it is closed; `watch` sees every event.
+    """Hold the conversation at the sound card until the conversation is closed; `watch` gets every event.
 
-    Raises SoundCardError when the devices cannot be opened.
+    Raises SoundCardError if the devices cannot be opened.
     """
 
     def tell(severity: Severity, text: str) -> None:
@@ -125,7 +126,7 @@ async def converse(
 
 
 async def levels(microphone: str | None, library: Devices | None = None) -> AsyncGenerator[float, None]:
-    """The microphone's peaks, 0 to 1, ten times a second, for a meter; close it (aclosing). Raises SoundCardError."""
+    """Yield the microphone's peak, 0 to 1, ten times a second, for a meter; use aclosing. Raises SoundCardError."""
     library = library or PortAudioApart()
     loop = asyncio.get_running_loop()
     heard: asyncio.Queue[float | None] = asyncio.Queue()
@@ -140,7 +141,7 @@ async def levels(microphone: str | None, library: Devices | None = None) -> Asyn
         ]
 
     async with _opened(open_one):
-        patience = None  # some devices take seconds to begin
+        patience = None  # some devices take seconds to start
         while True:
             peaks: list[float] = []
             while len(peaks) < 10:
@@ -156,12 +157,12 @@ async def levels(microphone: str | None, library: Devices | None = None) -> Asyn
 
 
 async def play_tone(headset: str | None, library: Devices | None = None) -> None:
-    """Two soft notes, a fifth apart, to try an output; returns when they were heard. Raises SoundCardError."""
+    """Play two soft notes, a fifth apart, to test an output; return once they were heard. Raises SoundCardError."""
     await _play(headset, _two_notes, library)
 
 
 async def play(headset: str | None, samples: Samples, library: Devices | None = None) -> None:
-    """Play 24 kHz samples, as a sample of a voice; returns when they were heard. Raises SoundCardError."""
+    """Play 24 kHz samples, such as a voice sample; return once they were heard. Raises SoundCardError."""
     await _play(headset, lambda rate: soxr.resample(samples, MOUTH_RATE, rate), library)
 
 
@@ -190,7 +191,7 @@ async def _play(headset: str | None, at_rate: Callable[[int], Samples], library:
 
 
 class _Ear:
-    """From the microphone's thread and rate to the loop and the conversation's."""
+    """Brings sound from the microphone's thread and rate to the loop and the conversation's rate."""
 
     def __init__(
         self,
@@ -222,7 +223,7 @@ class _Ear:
 
 
 class _Mouth:
-    """From the reply's queue to the headset's thread and rate; tells the loop what was heard once it was."""
+    """Brings sound from the reply's queue to the headset's thread and rate, and reports what was heard to the loop."""
 
     STEP = MOUTH_RATE // 100
 
@@ -247,7 +248,7 @@ class _Mouth:
     def render(self, count: int, delay: float) -> Samples:
         while len(self._ready) < count:
             sound = self._playback.take(self.STEP)
-            sound = np.pad(sound, (0, self.STEP - len(sound)))  # silence too: it carries the resampler's last samples
+            sound = np.pad(sound, (0, self.STEP - len(sound)))  # silence flushes the resampler's last samples
             if self._echo is not None:
                 _on(self._loop, self._echo.play, sound)
             self._ready = np.concatenate([self._ready, self._resampler.resample_chunk(sound)])
@@ -263,14 +264,14 @@ class _Mouth:
 
     def _report(self, reply: ReplyKey, samples: int) -> None:
         if self._playback.reply != reply or (self._reported is not None and (reply, samples) < self._reported):
-            return  # of an old reply; or overtaken, since two blocks asked for at once may be due in any order
+            return  # of an old reply, or late: the reports of two blocks rendered at once may come in any order
         self._reported = reply, samples
         self._played(samples)
 
 
 @asynccontextmanager
 async def _opened(open_streams: Callable[[], list[Stream]]) -> AsyncIterator[None]:
-    """Streams opened and closed in a thread, since PortAudio takes its time; closed also when cancelled meanwhile."""
+    """Open and close streams in a thread, since PortAudio is slow; close them even if cancelled while opening."""
     opening = asyncio.create_task(asyncio.to_thread(open_streams))
     try:
         await asyncio.shield(opening)
@@ -293,7 +294,7 @@ async def _follow(conversation: Conversation, card: SoundCard, watch: Callable[[
 
 
 def _on(loop: asyncio.AbstractEventLoop, act: Callable[..., object], *arguments: object) -> None:
-    """Do it on the loop; a device's thread may outlive the loop by a block."""
+    """Call `act` on the loop, unless it is closed; a device's thread may outlive the loop by a block."""
     if not loop.is_closed():
         loop.call_soon_threadsafe(act, *arguments)
 

@@ -1,4 +1,4 @@
-"""The mind, which answers: the Protocol that every engine in this folder implements, one file for each."""
+"""The language model, or mind: the Protocol that every engine in this folder implements, one file for each."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class PromptTooLong(EngineError):
 class Message:
     role: Literal["user", "assistant", "system", "tool"]
     text: str
-    """Of an interrupted assistant's message, only what was heard. Of a tool's message, its result."""
+    """What was said. If the assistant was interrupted, only what was heard; in a tool's message, the result."""
     interrupted: bool = False
     calls: tuple[ToolCall, ...] = ()
     """The tool calls that the assistant made."""
     call_id: str = ""
     """The id of the call that a tool's message answers."""
     speaker: str = USER
-    """Who said a user's message, by the name in the memory."""
+    """Who said a user's message, by their name in the memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,22 +39,22 @@ class Prompt:
 
     persona: str
     history: tuple[Message, ...]
-    """This conversation, oldest first; the last message is the user's, which is to be answered."""
+    """This conversation, oldest first; the last message is the user's, to be answered."""
     recalled: Recall | None
     """Memories of other conversations: data, never instructions."""
     now: datetime
     temperature: float = 0.7
     """The temperature of sampling; 0 always takes the likeliest token."""
     max_tokens: int = 300
-    """Of the reply."""
+    """The maximum length of the reply."""
     bare: bool = False
     """Leave out the time and the memories around the question."""
     aloud: bool = False
-    """It is spoken while it is being written. A mind that needs longer may begin with a few words (openers.py)."""
+    """The reply is spoken while it is being written. A slow mind may begin with a few words (openers.py)."""
     tools: tuple[Tool, ...] = ()
     """The tools that may be called. Engines that do not support tools ignore them."""
     speaker: str = USER
-    """Who is being answered, by the name in the memory."""
+    """Who is being answered, by their name in the memory."""
     tool_choice: str = "auto"
     """auto, none, required, or the name of the tool that must be used."""
 

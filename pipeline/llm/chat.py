@@ -1,4 +1,4 @@
-"""A prompt as chat messages, for every engine that takes those."""
+"""Turns a prompt into chat messages, for every engine that takes those."""
 
 from __future__ import annotations
 
@@ -14,24 +14,25 @@ from pipeline.llm.tool_use import NO_RESULT, offered, requested, results, specif
 from pipeline.tools.results import bounded
 
 BYTES_PER_TOKEN = 3.5
-"""Of UTF-8, cautiously: models' tokenizers give 3.7 to 4.5 for English. Used where nobody counts for us."""
+"""Bytes of UTF-8, a cautious estimate: tokenizers give 3.7 to 4.5 for English. Used if tokens cannot be counted."""
 
 FRAME = 4
-"""Tokens around a message in a chat template, about."""
+"""Approximate number of tokens that a chat template puts around a message."""
 
 MOST_FRAME = 64
-"""More tokens than chat templates put around a message; the first of Llama 3.2, which tells two dates, has some 30."""
+"""Upper bound of the tokens that chat templates put around a message. Llama 3.2 puts some 30 around the first, with two
+dates."""
 
 FEWEST_PER_TOKEN = 2
-"""Characters of a token, in text that is hard on a tokenizer: figures, JSON."""
+"""Characters per token in text that is hard on a tokenizer, such as figures and JSON."""
 
 EVERYTHING = 10**9
-"""More tokens than any talk has."""
+"""More tokens than any conversation has."""
 
 FENCE = "=" * 24
 
 STEP = 8
-"""Messages of history by which it is shortened at most; by fewer where that would take more than half of what fits."""
+"""The history is shortened in steps of at most this many messages; fewer if that would drop over half of what fits."""
 
 Count = Callable[[str], int]
 
@@ -44,22 +45,22 @@ class ChatMessage(TypedDict):
 
 
 def tokens(text: str) -> int:
-    """About how many tokens a message takes, its frame included."""
+    """Estimate how many tokens a message takes, including its frame."""
     return round(len(text.encode()) / BYTES_PER_TOKEN) + FRAME
 
 
 def chat(prompt: Prompt, room: int, count: Count = tokens) -> list[ChatMessage]:
-    """Messages of at most `room` tokens: the persona, as much recent history as fits, and what the user said last.
+    """Return at most `room` tokens of messages: persona, as much recent history as fits, and what the user said last.
 
-    What stays from turn to turn stands first, the time and the memories of this turn only before its last words, so
-    that who keeps the keys and values of a prompt's beginning has to read its end only. What is answered stays,
-    whatever its length. After the system's, the roles of user and assistant take turns and the user's is the first,
-    since many models' chat templates insist on that.
+    What stays the same from turn to turn comes first; the time and the memories of this turn come just before its last
+    words. An engine that caches the keys and values of a prompt's beginning then has to prefill only its end. The
+    message to be answered is kept, whatever its length. After the system message, user and assistant alternate,
+    beginning with the user, since many chat templates insist on that.
     """
     system: ChatMessage = {"role": "system", "content": persona(prompt)}
     said = [*as_chat([message for message in prompt.history if message.role != "system"])]
     done: list[ChatMessage] = []
-    """What tools were called to do for what is asked."""
+    """The calls made for what is asked, and their results."""
     while said and (said[-1]["role"] == "tool" or "tool_calls" in said[-1]):
         done.insert(0, said.pop())
     done = [*shortened(done, (room - count(system["content"])) // 2, count)]
@@ -73,7 +74,7 @@ def chat(prompt: Prompt, room: int, count: Count = tokens) -> list[ChatMessage]:
 
 
 def shortened(done: Sequence[ChatMessage], room: int, count: Count) -> Iterator[ChatMessage]:
-    """Calls and their results, where these are too long together with less of each."""
+    """Yield calls and their results; if the results are too long together, each is shortened."""
     results = [message for message in done if message["role"] == "tool"]
     share = max(room, 0) // max(len(results), 1)
     for message in done:
@@ -84,7 +85,7 @@ def shortened(done: Sequence[ChatMessage], room: int, count: Count) -> Iterator[
 
 
 def size(message: ChatMessage, count: Count = tokens) -> int:
-    """Tokens of a message, its calls included."""
+    """Return the tokens of a message, including its calls."""
     calls = message.get("tool_calls", ())
     return count(message["content"]) + sum(count(json.dumps(call["function"])) for call in calls)
 
@@ -92,15 +93,15 @@ def size(message: ChatMessage, count: Count = tokens) -> int:
 def fitted(
     prompt: Prompt, context: int, name: str, count: Count, whole: Callable[[list[ChatMessage]], int]
 ) -> list[ChatMessage]:
-    """The prompt's messages, so many that they and the reply fit into a context of so many tokens.
+    """Return as many of the prompt's messages as fit, with the reply, into a context of this many tokens.
 
     Args:
-        name: the model's, for sentences.
-        count: tokens of a text.
-        whole: tokens of all messages in the model's own form.
+        name: the model's name, for error messages.
+        count: returns the tokens of a text.
+        whole: returns the tokens of all messages in the model's own form.
 
     Raises:
-        EngineError: what was said last is too much, or the reply that is asked for.
+        EngineError: what was said last is too long, or the requested reply is.
     """
     most = context - prompt.max_tokens
     if most <= 0:
@@ -108,7 +109,7 @@ def fitted(
     messages = chat(prompt, EVERYTHING)
     tools = _bytes(json.dumps(specified(offered(prompt))))
     if tools + sum(size(message, _bytes) + MOST_FRAME for message in messages) <= most:
-        return messages  # a token is a byte at least: nobody needs to count
+        return messages  # a token is at least one byte, so there is no need to count
     room = most
     before: list[ChatMessage] = []
     while (messages := chat(prompt, room, count)) != before:
@@ -121,7 +122,7 @@ def fitted(
 
 
 def oldest(said: Sequence[ChatMessage], room: int, count: Count) -> int:
-    """The place of the first message that is still told. It moves in steps, and between them prompts begin the same."""
+    """Return the index of the first message kept. It moves in steps, and between steps prompts begin the same."""
     for place in range(len(said) - 1, -1, -1):
         room -= size(said[place], count)
         if room < 0:
@@ -133,12 +134,12 @@ def oldest(said: Sequence[ChatMessage], room: int, count: Count) -> int:
 
 
 def persona(prompt: Prompt) -> str:
-    """Who answers, and what the client's system messages add."""
+    """Return the persona, with what the client's system messages add."""
     return "\n\n".join([prompt.persona, *(message.text for message in prompt.history if message.role == "system")])
 
 
 def moment(prompt: Prompt, asked: str, room: int, count: Count = tokens) -> str:
-    """What is true of this turn: the time, memories, of all that about `room` tokens, and what is asked."""
+    """Return this turn's context and question: the time, about `room` tokens of memories, and what is asked."""
     if prompt.bare:
         return asked
     parts = [f"(It is {prompt.now:%A, %d %B %Y, %H:%M}.{_company(prompt)})"]
@@ -153,30 +154,33 @@ def moment(prompt: Prompt, asked: str, room: int, count: Count = tokens) -> str:
 
 
 def _company(prompt: Prompt) -> str:
-    """Who is speaking, where it is not always the user."""
+    """Say who is speaking, unless it is always the user."""
     if prompt.speaker != USER:
         return f" {named(prompt.speaker)} is speaking; “user” in the notes is somebody else."
     return " The user is speaking." if any(message.speaker != USER for message in prompt.history) else ""
 
 
 def named(speaker: str) -> str:
-    """A name that cannot pose as anything else."""
+    """Return a speaker's name, made safe so that it cannot pose as anything else."""
     return (
         unmarked(" ".join(speaker.split())).capitalize() if speaker.islower() else unmarked(" ".join(speaker.split()))
     )
 
 
 def fenced(text: str) -> str:
-    """Memories that cannot end their own fence, nor the message they stand in."""
+    """Return memories made safe, so that they cannot end their own fence or the message they are in."""
     return unmarked(re.sub(r"={4,}", "===", text))
 
 
 def as_chat(history: Sequence[Message]) -> Iterator[ChatMessage]:
-    """Where the assistant was interrupted is told in the user's next message: the model would imitate its own."""
+    """Yield the history as chat messages.
+
+    The user's next message says where the assistant was interrupted: in its own message, the model would imitate it.
+    """
     cut: Message | None = None
     given = results(history)
     said: ChatMessage | None = None
-    """What the assistant said right before, which its calls belong to."""
+    """What the assistant said right before its calls; they belong to the same message."""
     for message in history:
         if message.calls:
             content = "" if said is None else said["content"]
@@ -211,7 +215,7 @@ def _interrupted(heard: str) -> str:
 
 
 def merged(messages: Iterator[ChatMessage]) -> Iterator[ChatMessage]:
-    """Neighbours of one role joined."""
+    """Join neighbouring messages of the same role."""
     held: ChatMessage | None = None
     for message in messages:
         alike = held is not None and held["role"] == message["role"] and message["role"] != "tool"
@@ -226,7 +230,7 @@ def merged(messages: Iterator[ChatMessage]) -> Iterator[ChatMessage]:
 
 
 def in_words(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
-    """The same for a template that knows neither calls nor their results."""
+    """Write calls and their results as plain text, for a template that does not support them."""
     plain: list[ChatMessage] = []
     for message in messages:
         role: Literal["system", "user", "assistant"] = "user" if message["role"] == "tool" else message["role"]
@@ -242,7 +246,7 @@ def in_words(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
 
 
 def _fitting(lines: Sequence[str], room: int, count: Count) -> Iterator[str]:
-    """The first lines that fit; recall puts the best first."""
+    """Yield the first lines that fit; recall puts the best first."""
     for line in lines:
         room -= count(line)
         if room < 0:

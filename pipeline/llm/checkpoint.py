@@ -1,6 +1,6 @@
-"""From a name to a language model in this process: it is downloaded, checked and loaded, or refused in one sentence.
+"""Downloads, checks and loads a language model by name in this process, or refuses it in one sentence.
 
-Weights are safetensors and nothing else, since a pickle may run anything; code that comes with a model is never run.
+Only safetensors are accepted as weights, since a pickle may run any code. Code that comes with a model is never run.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 ROOM_BESIDE = 1.15
-"""Memory that a model takes in all, in sizes of its weights: what is computed, and the context's keys and values."""
+"""Total memory of a model, as a multiple of its weights; includes activations and the context's keys and values."""
 
 
 def model_source(model: str) -> str:
-    """A folder's whole path, or a name on the hub. Raises EngineError for a path where there is no folder."""
+    """Return a folder's absolute path, or a name on the hub. Raises EngineError for a path that is not a folder."""
     path = Path(model).expanduser()
     if path.is_dir():
         return str(path.resolve())
@@ -37,13 +37,13 @@ def model_source(model: str) -> str:
 
 
 def folder_of(model: str, report: Report) -> Path:
-    """The folder of a model, which comes from the hub first where it is not here. Raises EngineError."""
+    """Return the folder of a model, after downloading it from the hub if it is not here. Raises EngineError."""
     source = Path(model_source(model))
     return source if source.is_absolute() else fetched(language_model_files(model), report)
 
 
 class Fetched:
-    """A chat model's folder, for a worker process, so that fetching it can be stopped at any time."""
+    """A chat model's folder, fetched in a worker process so that the download can be stopped at any time."""
 
     def __init__(self, report: Report, model: str) -> None:
         self._folder = folder_of(model, report)
@@ -54,7 +54,7 @@ class Fetched:
 
 
 def check_talks(folder: Path, name: str) -> None:
-    """Raises EngineError for a folder that holds no model, or one without a chat template."""
+    """Raises EngineError if the folder holds no model, or a model without a chat template."""
     try:
         kept = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
         json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -69,14 +69,14 @@ def weight_bytes(folder: Path) -> int:
 
 
 def positions(folder: Path) -> int | None:
-    """How many tokens a model reads and writes at most, where its configuration says so."""
+    """Return how many tokens a model reads and writes at most; None if its configuration does not say."""
     config = json.loads((folder / "config.json").read_text())
     said = config.get("text_config", config).get("max_position_embeddings")
     return said if isinstance(said, int) and said > 0 else None
 
 
 def load(folder: Path, name: str, device: str) -> tuple[Any, Any]:
-    """The tokenizer and the model, ready on the device. `name` is for sentences. Raises EngineError."""
+    """Return the tokenizer and the model, ready on the device. `name` is for error messages. Raises EngineError."""
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, logging
 
     quiet: Any = logging
@@ -100,13 +100,14 @@ def load(folder: Path, name: str, device: str) -> tuple[Any, Any]:
             folder, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True, **own
         ),
     )
-    if missing := sorted(info["missing_keys"]):  # transformers would go on with random ones
+    if missing := sorted(info["missing_keys"]):  # transformers would continue with random weights
         raise EngineError(f"The weights of {name} are incomplete ({missing[0]} is missing): download it again.")
     return tokenizer, _told(name, lambda: model.eval().to(device))
 
 
 def dtype_for(device: str) -> torch.dtype:
-    """Half precision where it is computed at full speed; a processor without it is several times quicker in float32."""
+    """Return half precision if the device computes it at full speed. A CPU that does not is several times faster in
+    float32."""
     import torch
 
     if device != "cpu":
@@ -124,7 +125,7 @@ def free_bytes(device: str) -> int:
 
 
 def check_room(name: str, weights: int, free: int, device: str) -> None:
-    """Raises EngineError where weights of so many bytes, and what is computed with them, do not fit."""
+    """Raises EngineError if weights of this many bytes, and what is computed with them, do not fit into memory."""
     if weights * ROOM_BESIDE > free:
         where = "" if device == "cpu" else " on the graphics card"
         raise EngineError(

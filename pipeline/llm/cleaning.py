@@ -1,8 +1,8 @@
-"""What of a model's stream is its reply: one layer between every language model and the conversation.
+"""Extracts the reply from a model's stream: one layer between every language model and the conversation.
 
-Reasoning is left out (reasoning.py), and so is what is meant for machines: tool calls written as text, bare JSON, a
-chat template's control tokens, the label "Assistant:". A control token after words, or the label of the next speaker,
-ends the reply; a loop ends it, and so does its length.
+It leaves out reasoning (reasoning.py) and what is meant for machines: tool calls written as text, bare JSON, a chat
+template's control tokens, and the label "Assistant:". The reply ends at a control token after words, at the label of
+another speaker, at a loop, or at its maximum length.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from pipeline.tools.calls import Tool, ToolCall
 from pipeline.tools.written import written_calls
 
 LONGEST = 20_000
-"""Characters of a reply: about twenty minutes of speech. More comes from a model that does not stop."""
+"""Most characters of a reply, about twenty minutes of speech; only a model that does not stop writes more."""
 LONGEST_RAW = 400_000
-"""The same, with the reasoning."""
+"""The same, including the reasoning."""
 
 _CONTROL = r"<\|[^|<>\s]{1,40}\|>|<｜[^<>｜]{1,40}｜>|</?s>|<(?:start|end)_of_turn>|<[be]os>|\[/?INST\]"
 _OPENS = re.compile(
     r"(?:<\|(?:im_start|start|start_header_id|assistant|message|begin_of_text|start_of_role)\|>|<start_of_turn>|<s>|<bos>|"
     r"\[/INST\])(?:(?:assistant|model)\b(?:<\|(?:end_header_id|end_of_role)\|>)?)?\s*"
 )
-"""What a template puts before a reply, and some servers leave in it."""
+"""What a template puts before a reply; some servers leave it in the text."""
 _ROLE_BEGUN = re.compile(
     "(?:"
     + "|".join(role[:size] for role in ("assistant", "model") for size in range(len(role) + 1))
@@ -48,34 +48,34 @@ _MARK = re.compile(
 _BEGUN = re.compile(r"<[^<>\s]{0,60}\Z|<(?:tool|function|invoke)[^<>]{0,90}\Z|\[/?[A-Z_]{0,14}\Z|\n[ \t]*[\[{]\s*\Z")
 """The end of a text that may be the beginning of a mark."""
 _SEEN = 3
-"""Characters before a mark that tell whether it begins a line or follows a sentence."""
+"""Characters before a mark that show whether it begins a line or follows a sentence."""
 
 
 _JSON, _REST = "json", "rest"
 
 
 class Cleaning:
-    """Fed with pieces cut anywhere, it gives back what of them is the reply."""
+    """Takes pieces cut anywhere, and gives back those parts that are the reply."""
 
     def __init__(self) -> None:
         self.over = False
-        """Nothing more will come out: the model may be stopped."""
+        """Whether nothing more will come out, so that the model may be stopped."""
         self._reasoning = Reasoning()
         self._loop = Loop()
         self._half = ""
-        """The first half of a character whose second has not come."""
+        """The first half of a character (a surrogate) whose second half has not come."""
         self._held = ""
         self._before = "\n"
-        """What came right before it and may be said already; a reply begins a line."""
+        """The text right before `_held`, which may already be said; a reply begins a line."""
         self._leaving_out: str | None = None
-        """What ends the passage that is being left out: a closing tag, the end of _JSON, or nothing but _REST's."""
+        """What ends the passage being left out: a closing tag, _JSON for the end of the JSON, or _REST for nothing."""
         self._said = self._raw = 0
-        """Characters."""
+        """Characters said so far, and characters fed so far."""
         self.left_out: list[str] = []
-        """Passages for machines, each with the mark that opens it: calls of tools perhaps, written as text."""
+        """Passages for machines, each with its opening mark: possibly tool calls written as text."""
 
     def feed(self, piece: str) -> str:
-        """What may be said of it now."""
+        """Take a piece; return what may be said now."""
         self._raw += len(piece)
         self.over = self.over or self._raw > LONGEST_RAW
         if self.over:
@@ -113,7 +113,7 @@ class Cleaning:
             before, text, after = self._held[: mark.start() - begin], mark[0], self._held[mark.end() - begin :]
             leading = bool(mark["control"]) and not self._said + len(said) and not before.strip()
             if not final and (_ROLE_BEGUN.fullmatch(after) if leading else mark["own"] and not after.strip("* ")):
-                break  # what belongs to the mark may follow
+                break  # the rest of the mark may still follow
             said += self._let(before, said)
             self._held = text + after
             if leading:
@@ -133,7 +133,7 @@ class Cleaning:
         return said
 
     def _left_out(self, until: str) -> bool:
-        """Drops what the passage has of the text; whether it has ended."""
+        """Drop the passage's part of the text; return whether the passage has ended."""
         end: int | None
         if until == _JSON:
             end = end_of_json(self._held[:LONGEST])
@@ -155,7 +155,7 @@ class Cleaning:
             self.left_out[-1] += text
 
     def _let(self, text: str, said: str) -> str:
-        """What of it comes before a loop is seen, and before it is too much; a reply begins with no blank."""
+        """Return the text up to a loop or the maximum length. A reply does not begin with white space."""
         self._before = (self._before + text)[-_SEEN:]
         before = self._said + len(said)
         text = text[: LONGEST - before] if before else text.lstrip()
@@ -164,7 +164,7 @@ class Cleaning:
         return kept
 
     def _begun(self) -> int:
-        """How many of the last characters may be the beginning of a mark."""
+        """Return how many of the last characters may be the beginning of a mark."""
         recent = (self._before + self._held)[-120:]
         begun = _BEGUN.search(recent)
         keep = len(recent) - begun.start() if begun else 0
@@ -176,7 +176,7 @@ class Cleaning:
 
 
 class Loop:
-    """Notices that words repeat: a phrase of four or more three times, a shorter one more often."""
+    """Detects repetition: a phrase of four or more words three times, a shorter one more often."""
 
     LONGEST_PHRASE = 24
 
@@ -184,10 +184,10 @@ class Loop:
         self._words: list[str] = []
         self._partial = ""
         self._alike = [0] * (self.LONGEST_PHRASE + 1)
-        """For each length of a phrase: how many words on end are those that stood so far before."""
+        """For each phrase length: how many words in a row equal the word that many places before them."""
 
     def before(self, text: str) -> str:
-        """The text up to the word at which a loop is certain; all of it where there is none."""
+        """Return the text up to the word at which a loop is certain; all of it if there is none."""
         for match in re.finditer(r"\S+|\s+", text):
             if not match[0].isspace():
                 self._partial += match[0]
@@ -210,7 +210,7 @@ class Loop:
 
 
 def end_of_json(text: str) -> int | None:
-    """Where the object or list at the beginning of a text ends; None while it has not."""
+    """Return where the JSON object or list at the beginning of a text ends; None if it has not ended."""
     depth, quoted, escaped = 0, False, False
     for at, character in enumerate(text):
         if quoted:
@@ -230,9 +230,9 @@ def end_of_json(text: str) -> int | None:
 async def cleaned(
     pieces: AsyncGenerator[str | ToolCall | Truncated, None], tools: Sequence[Tool] = ()
 ) -> AsyncGenerator[str | ToolCall | Truncated, None]:
-    """A model's stream without what is not its reply; the model is stopped where that ends.
+    """Yield only the reply from a model's stream; the model is stopped at the end of the reply.
 
-    Where there are `tools`, a call of one that is written as text comes as the call that it is.
+    If there are `tools`, a tool call written as text is yielded as a ToolCall.
     """
     cleaning, others = Cleaning(), list[ToolCall | Truncated]()
     async with aclosing(pieces):

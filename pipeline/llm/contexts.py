@@ -1,8 +1,8 @@
-"""What a language model has read lately, kept by its keys and values: a prompt that begins the same is read from where
-it differs.
+"""Keeps the keys and values of what a language model has recently read, so that a prompt that begins the same is
+prefilled only from where it differs.
 
-Nothing is copied to be kept: transformers' DynamicCache makes new tensors as it grows, so that the old ones, once
-referred to, stay as they were. A reply that is under way may thus be begun from by the next.
+Nothing is copied: transformers' DynamicCache makes new tensors as it grows, so old tensors that are still referenced
+stay as they were. The next reply can therefore start from one that is still being written.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from itertools import count, takewhile
 from typing import Any
 
 KEPT = 4
-"""Contexts: a conversation's last ones, or several conversations'."""
+"""Contexts kept: the last ones of one conversation, or of several."""
 
 
 class Context:
-    """Tokens that were read or written, and the cache with their keys and values."""
+    """Tokens that were read or written, and the cache of their keys and values."""
 
     def __init__(self, tokens: list[int], cache: Any, contexts: Contexts, number: int) -> None:
         self.tokens = tokens
@@ -25,22 +25,22 @@ class Context:
         self._contexts, self._number = contexts, number
 
     def read(self, tokens: Sequence[int]) -> None:
-        """The model has been given these, and the cache has them."""
+        """Note that the model has read these tokens, and that the cache has them."""
         self.tokens += tokens
         self._contexts.keep(self._number, self.tokens, self.cache)
 
 
 class Contexts:
     def __init__(self, config: Any) -> None:
-        """`config`: the model's."""
+        """`config` is the model's configuration."""
         self._config = config
         self._kept: dict[int, tuple[list[int], list[tuple[Any, Any]]]] = {}
-        """By number, the newest last: tokens, and each layer's keys and values [1, heads, tokens, dim]."""
+        """By number, newest last: the tokens, and each layer's keys and values [1, heads, tokens, dim]."""
         self._numbers = count()
         self._one_at_a_time = threading.Lock()
 
     def begin(self, prompt: Sequence[int]) -> Context:
-        """One that has read as much of the prompt as any kept one had; the last token is always left to be read."""
+        """Begin a context with as much of the prompt as any kept one has read; the last token is always left unread."""
         from transformers import DynamicCache
 
         with self._one_at_a_time:
@@ -50,7 +50,7 @@ class Contexts:
             layers: list[tuple[Any, Any]] = []
             if best is not None and have:
                 tokens, layers = self._kept[best]
-                if 2 * have > len(tokens):  # the same conversation, going on
+                if 2 * have > len(tokens):  # the same conversation continues
                     del self._kept[best]
             number = next(self._numbers)
             self._kept[number] = [], []
@@ -61,12 +61,12 @@ class Contexts:
         return Context(list(prompt[:have]), cache, self, number)
 
     def forget(self) -> None:
-        """Let go of all that is kept; replies under way go on."""
+        """Drop everything that is kept; replies being written go on."""
         with self._one_at_a_time:
             self._kept.clear()
 
     def keep(self, number: int, tokens: Sequence[int], cache: Any) -> None:
-        """Only what can be cut anywhere: not the layers with a sliding window or with a state."""
+        """Keep a context, unless it has layers that cannot be cut anywhere: with a sliding window or with a state."""
         from transformers.cache_utils import DynamicLayer
 
         if all(type(layer) is DynamicLayer for layer in cache.layers):
@@ -76,5 +76,5 @@ class Contexts:
 
 
 def shared(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many tokens both begin with."""
+    """Return the length of the common beginning."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))

@@ -1,7 +1,7 @@
-"""How many tokens a server's prompts take: counted by its tokenizer where it has one to ask, estimated elsewhere.
+"""How many tokens a server's prompts take: counted by the server's tokenizer if it can be asked, otherwise estimated.
 
-Where the counts do not come in time, texts are taken to be as dense as those counted before: tokenizers of a script
-they hardly know write a token for each byte, and a prompt that is too long is refused.
+If the counts do not come in time, texts are assumed to be as dense as those counted before. A fixed estimate would not
+do: in a script that it hardly knows, a tokenizer makes a token of each byte, and too long a prompt is refused.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from pipeline.llm import Prompt
 from pipeline.llm.chat import FRAME, ChatMessage, chat, size, tokens
 
 PATIENCE_S = 0.25
-"""How long a turn waits for counts; what has not been counted by then is estimated, and asked for at the next."""
+"""How long a turn waits for counts. Texts not counted by then are estimated, and counted at the next turn."""
 
 SAMPLE = "Hello, how are you today? Tell me what you have been doing since we last talked."
-"""What is counted first, for a notion of the tokenizer."""
+"""The text that is counted first, for a first estimate of the tokenizer's density."""
 
 KNOWN = 4096
-"""Texts whose counts are kept."""
+"""Number of texts whose counts are kept."""
 
 
 class Counts:
@@ -28,20 +28,20 @@ class Counts:
         self._ask = ask
         self._known: dict[str, int] = {}
         self._density = 0.0
-        """The most tokens a byte has been of what was counted."""
+        """The most tokens per byte of all texts counted so far."""
         self.exact = False
-        """Whether the server counts; else the counts are estimates."""
+        """Whether the server counts; if not, the counts are estimates."""
 
     async def learn(self) -> None:
-        """Find out whether the server counts."""
+        """Find out whether the server counts tokens."""
         counted = await self._ask(SAMPLE)
         self.exact = counted is not None
         self._learn_density(SAMPLE, counted)
 
     async def fitted(self, prompt: Prompt, room: int) -> list[ChatMessage]:
-        """The prompt's messages, of at most `room` tokens.
+        """Return the prompt's messages, of at most `room` tokens.
 
-        A token is a byte at least: where the bytes fit, which is nearly always, nobody needs to be asked.
+        A token is at least one byte, so if the bytes fit, which is nearly always so, the server is not asked.
         """
         everything = chat(prompt, 1 << 40, _bytes)
         if sum(size(message, _bytes) for message in everything) <= room:
@@ -76,11 +76,11 @@ class Counts:
 
     def _learn_density(self, text: str, counted: int | None) -> None:
         length = len(text.encode())
-        if counted is not None and length >= len(SAMPLE):  # of a short text it says little
+        if counted is not None and length >= len(SAMPLE):  # a short text says little about the density
             self._density = min(1.0, max(self._density, counted / length))
 
     def _estimate(self, text: str) -> int:
-        """Tokens of a message that has not been counted, its frame included."""
+        """Estimate the tokens of a message that has not been counted, including its frame."""
         return max(tokens(text), ceil(self._density * len(text.encode())) + FRAME)
 
 

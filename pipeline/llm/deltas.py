@@ -1,4 +1,4 @@
-"""A chat server's answer, read: the parts of a reply in whatever shape they come, and no more than is bearable."""
+"""Reads a chat server's answer: the parts of a reply, in whatever shape they come, up to a bearable size."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from pipeline.llm.tool_calls import ToolCalls
 from pipeline.tools.calls import ToolCall
 
 MOST_BYTES, LONGEST_LINE = 16_000_000, 1_000_000
-"""Of an answer: a reply has kilobytes, a list of models some hundred; more comes from a server that is broken."""
+"""Limits of an answer. A reply has kilobytes, a list of models some hundred; only a broken server sends more."""
 
 REPLY_S = 600.0
-"""Seconds that a whole reply may take, its reasoning included."""
+"""Seconds that a whole reply may take, including its reasoning."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """What a reply goes on with."""
+    """The next part of a reply."""
 
     text: str
     reasons: bool = False
-    """Whether it is a piece of reasoning, which the server keeps apart from the text."""
+    """Whether it is reasoning, which the server sends apart from the text."""
     truncated: bool = False
-    """Whether the reply ends here because it reached its greatest length."""
+    """Whether the reply ends here because it reached the maximum length."""
 
 
 class BrokenOff(Exception):
-    """The server says in the middle of its answer that something went wrong, or does not stop answering."""
+    """The server reports an error in the middle of its answer, or does not stop answering."""
 
 
 async def chunks(answer: httpx.Response) -> AsyncGenerator[bytes, None]:
-    """An answer's bytes as they are sent. Raises BrokenOff for packed ones, of which a few can unpack to gigabytes."""
+    """Yield an answer's bytes as sent. Raises BrokenOff if it is compressed: a few bytes may unpack to gigabytes."""
     if answer.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
         raise BrokenOff("it packs its answers, though it was asked not to")
     async for chunk in answer.aiter_raw():
@@ -45,7 +45,7 @@ async def chunks(answer: httpx.Response) -> AsyncGenerator[bytes, None]:
 
 
 async def body(answer: httpx.Response, most: int = MOST_BYTES) -> bytes:
-    """The whole answer. Raises BrokenOff when it is longer than `most` bytes."""
+    """Return the whole answer. Raises BrokenOff if it is longer than `most` bytes."""
     read = bytearray()
     async for chunk in chunks(answer):
         read += chunk
@@ -55,7 +55,7 @@ async def body(answer: httpx.Response, most: int = MOST_BYTES) -> bytes:
 
 
 async def lines(answer: httpx.Response) -> AsyncGenerator[str, None]:
-    """Lines that hold something. Raises BrokenOff when they are too long, too many or too slow."""
+    """Yield the lines that are not empty. Raises BrokenOff if they are too long, too many or too slow."""
     clock = asyncio.get_running_loop().time
     deadline, total, read = clock() + REPLY_S, 0, bytearray()
     async for chunk in chunks(answer):
@@ -73,13 +73,13 @@ async def lines(answer: httpx.Response) -> AsyncGenerator[str, None]:
 
 
 async def deltas(answer: httpx.Response) -> AsyncGenerator[Delta | ToolCall, None]:
-    """The parts of a reply as they come, then its tool calls: from server-sent events, or from one whole answer.
+    """Yield the parts of a reply as they come, then its tool calls: from server-sent events, or from one whole answer.
 
-    What goes wrong after the reply has ended is not the reply's concern.
+    Errors after the end of the reply are ignored.
 
     Raises:
-        BrokenOff, httpx.HTTPError: it ended before the reply did.
-        ValueError, KeyError, TypeError, AttributeError: it is no such answer.
+        BrokenOff, httpx.HTTPError: the answer ended before the reply did.
+        ValueError, KeyError, TypeError, AttributeError: it is not such an answer.
     """
     reading = _Reading()
     whole: list[str] = []
@@ -109,15 +109,15 @@ async def deltas(answer: httpx.Response) -> AsyncGenerator[Delta | ToolCall, Non
 
 
 class _Reading:
-    """What the events so far have told."""
+    """What is known from the events so far."""
 
     def __init__(self) -> None:
         self.calls = ToolCalls()
         self.begun = self.ended = self.done = False
-        """Whether an event has come; whether the reply has ended; whether the stream has."""
+        """Whether an event has come; whether the reply has ended; whether the stream has ended."""
 
     def event(self, data: str) -> Iterator[Delta]:
-        """Raises as deltas() does."""
+        """Read one event. Raises what deltas() raises."""
         self.begun = True
         if not data:
             return
@@ -128,7 +128,7 @@ class _Reading:
         if event.get("error"):
             raise BrokenOff(data)
         choices = event.get("choices")
-        if not choices:  # usage alone, a keep-alive
+        if not choices:  # only usage figures, or a keep-alive
             return
         choice = choices[0]
         part = choice.get("delta") or choice.get("message") or {}
@@ -141,7 +141,7 @@ class _Reading:
 
 
 def _text(content: Any) -> tuple[str, bool]:
-    """The text of a content, which may be a list of parts; and whether one of them was reasoning."""
+    """Return the text of a content, which may be a list of parts, and whether one of them was reasoning."""
     if content is None:
         return "", False
     if isinstance(content, str):

@@ -1,7 +1,7 @@
-"""The header of a GGUF file, read before anything loads it: what model it is, how large, and whether it is whole.
+"""Reads the header of a GGUF file before anything loads it: which model it is, how large, and whether it is complete.
 
 The format is llama.cpp's (ggml-org/ggml, docs/gguf.md): a magic word, counts, keys and values, then a name, a shape, a
-type and a place for each tensor, and the tensors. A file is somebody else's: every length in it is checked.
+type and an offset for each tensor, and the tensors. A file comes from others, so every length in it is checked.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from pipeline.engine import EngineError
 
 _SCALARS = dict(enumerate(("<B", "<b", "<H", "<h", "<I", "<i", "<f", "<?", "", "", "<Q", "<q", "<d")))
-"""struct's formats of GGUF's types of values, by number."""
+"""struct formats of GGUF's value types, by number."""
 _STRING, _ARRAY = 8, 9
 
 _BLOCKS = {
@@ -26,16 +26,16 @@ _BLOCKS = {
     23: (256, 136), 24: (1, 1), 25: (1, 2), 26: (1, 4), 27: (1, 8), 28: (1, 8), 29: (256, 56), 30: (1, 2),
     34: (256, 54), 35: (256, 66), 39: (32, 17), 40: (64, 36),
 }  # fmt: skip
-"""Of each type of tensor: numbers in a block, and its bytes (ggml/src/ggml-common.h)."""
+"""For each tensor type: numbers per block, and bytes per block (ggml/src/ggml-common.h)."""
 
 _LONGEST = 64 << 20
-"""Bytes of the longest string, items of the longest array: a template has some 10 kB, a vocabulary 300,000 tokens."""
+"""Most bytes of a string and most items of an array. A template has some 10 kB, a vocabulary 300,000 tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
     values: dict[str, Any]
-    """Without the arrays."""
+    """The keys and values, without the arrays."""
     parameters: int
     weight_bytes: int
 
@@ -49,11 +49,11 @@ class Header:
 
     @property
     def context(self) -> int | None:
-        """Tokens that it was trained for."""
+        """The context in tokens that the model was trained for."""
         return self._number("context_length")
 
     def token_bytes(self) -> int:
-        """Memory for the keys and values of one token, in half precision."""
+        """Return the memory in bytes for the keys and values of one token, in half precision."""
         width, heads = self._number("embedding_length") or 0, self._number("attention.head_count") or 1
         key, value = (self._number(f"attention.{name}_length") or width // heads for name in ("key", "value"))
         layers, kept = self._number("block_count") or 0, self._number("attention.head_count_kv") or heads
@@ -65,7 +65,10 @@ class Header:
 
 
 def read(file: Path) -> Header:
-    """Takes some 0.2 s for a large vocabulary. Raises EngineError for what is no whole GGUF file, in one sentence."""
+    """Read the header; takes some 0.2 s if the vocabulary is large.
+
+    Raises EngineError, with one sentence, if the file is not a complete GGUF file.
+    """
     try:
         size = file.stat().st_size
         with file.open("rb") as content:
@@ -82,7 +85,7 @@ def read(file: Path) -> Header:
 
 
 class _CutShort(Exception):
-    """The file ends before what it announces."""
+    """The file ends before the content that it announces."""
 
 
 class _Reader:
@@ -111,7 +114,7 @@ class _Reader:
         return self._data[begin : self.at].decode(errors="replace")
 
     def value(self, kind: int) -> Any:
-        """None for an array, which is passed over."""
+        """Read a value; an array is skipped and returned as None."""
         if kind == _STRING:
             return self.text()
         if kind != _ARRAY:

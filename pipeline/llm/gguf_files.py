@@ -1,4 +1,4 @@
-"""From a name to a GGUF file on this disk: a path, a file of the hub's, or a model that Ollama has already."""
+"""Finds the GGUF file for a name: a path, a file on the hub, or a model that Ollama already has."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WEIGHTS = "application/vnd.ollama.image.model"
 
 
 def file_of(model: str, report: Report) -> Path:
-    """The file, which comes from the hub first where it is not here. Raises EngineError."""
+    """Return the file, after downloading it from the hub if it is not here. Raises EngineError."""
     if model.startswith(OLLAMA):
         return _of_ollama(model.removeprefix(OLLAMA))
     path = Path(model).expanduser()
@@ -35,7 +35,7 @@ def file_of(model: str, report: Report) -> Path:
 
 
 def _of_ollama(name: str) -> Path:
-    """The weights of `llama3.2`, `llama3.2:1b` or `owner/name:tag` as Ollama keeps them. Raises EngineError."""
+    """Return Ollama's file with the weights of `llama3.2`, `llama3.2:1b` or `owner/name:tag`. Raises EngineError."""
     home = Path(os.environ.get("OLLAMA_MODELS") or "~/.ollama/models").expanduser()
     named = re.fullmatch(r"(?:([\w-][\w.-]*)/)?([\w-][\w.-]*)(?::([\w-][\w.-]*))?", name)
     try:

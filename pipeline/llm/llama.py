@@ -1,9 +1,9 @@
-"""Any GGUF by llama.cpp, in a worker process: quick on a processor, and on the graphics card its build knows.
+"""Runs any GGUF by llama.cpp in a worker process: fast on a CPU, and on the GPU that the build supports.
 
 xllamacpp is llama.cpp's own server as a library: it batches several replies, keeps what each conversation has read,
-and renders the model's own chat template. It also listens at a port of this machine, for nobody without the key that
-is made here; only the counting of tokens goes that way. Its destructor waits for its own thread and may never come
-back, which is harmless here: a worker is ended, never finished.
+and renders the model's own chat template. It also listens at a port of this machine, protected by a key that is made
+here; only token counting uses that port. Its destructor waits for its own thread and may never return, which is
+harmless here, because a worker process is killed rather than shut down.
 """
 
 from __future__ import annotations
@@ -37,30 +37,30 @@ from pipeline.workers.priority import give_way
 from pipeline.workers.worker import Worker
 
 TALKERS = 2
-"""Replies that are written at a time, each with a context of its own; further ones wait for a place."""
+"""Replies written at a time, each with its own context; further ones wait for a free one."""
 
 CONTEXT = 4096
-"""Tokens of prompt and reply together for each talker, where the model has as many: half an hour of talk."""
+"""Tokens of prompt and reply together for each talker, if the model has as many: half an hour of talk."""
 
 KEPT_MB = 256
-"""Of contexts that had to leave their place to another talker's: coming back, they are copied and not read anew."""
+"""Memory for contexts that had to give way to another talker's. When they return, they are copied, not prefilled."""
 
 CHUNK = 128
-"""Tokens of the prompt that are read at a time: after each the listener may have gone. 128 take 0.1 s of the smallest
-model on one core, and larger chunks are read no faster on a processor."""
+"""Tokens of the prompt that are prefilled at a time; after each chunk the listener may have gone. 128 take the smallest
+model 0.1 s on one core, and larger chunks are no faster on a CPU."""
 
 REPETITION = {"repeat_penalty": 1.1, "repeat_last_n": 128}
-"""How much less likely a token is that stands among the last ones: small models else say the same again and again."""
+"""Makes tokens among the last ones less likely; without it, small models repeat themselves."""
 
 NICE = 5
-"""Behind the voice, which speaks the beginning of a reply while the rest is being written. Linux gives it three times
-the time of the mind while both want a core, and the mind all of it otherwise."""
+"""The mind's niceness, behind the voice, which speaks the beginning of a reply while the rest is being written. While
+both want a core, Linux gives the voice three times the mind's time; otherwise the mind gets all of it."""
 
 COMPUTED_BYTES = 200_000_000
-"""Beside weights and contexts: activations, and the library itself."""
+"""Memory beside weights and contexts: activations, and the library itself."""
 
 QUIETLY = {"enable_thinking": False, "thinking": False}
-"""What chat templates are told so that the model does not reason first: Qwen's and DeepSeek's words for it."""
+"""Arguments that tell chat templates to switch reasoning off: Qwen's and DeepSeek's names for it."""
 
 
 class Mind:
@@ -79,7 +79,7 @@ class Mind:
         key = {"Authorization": f"Bearer {self._server.key}"}
         self._http = httpx.Client(base_url=self._server.address, headers=key, trust_env=False)
         self.timings: dict[str, Any] = {}
-        """Of the last reply, as llama.cpp counts: cache_n tokens of the prompt were kept, prompt_n read."""
+        """llama.cpp's figures of the last reply: cache_n tokens of the prompt were cached, prompt_n were prefilled."""
         self._count = lru_cache(maxsize=4096)(self._counted)
         report(Progress("warming up"))
         for _ in self._written([{"role": "user", "content": "Hello."}], 0.0, 1):
@@ -95,7 +95,7 @@ class Mind:
         return self._knows_tools
 
     def reply(self, prompt: Prompt) -> Iterator[str | ToolCall | Truncated]:
-        """Pieces of text, some of them empty: after each one the generator may be closed."""
+        """Yield pieces of text, then tool calls. Pieces may be empty: after each one the generator may be closed."""
         said = reasoned = truncated = False
         calls = ToolCalls()
         for delta in self._written(self._messages(prompt), prompt.temperature, prompt.max_tokens, prompt):
@@ -112,7 +112,7 @@ class Mind:
             yield Truncated()
 
     def read(self, prompt: Prompt) -> Iterator[str]:
-        """Keep the prompt as read, in parts: after each one the generator may be closed."""
+        """Prefill the prompt and keep it, in parts; after each part the generator may be closed."""
         for _ in self._written(self._messages(prompt), 0.0, 1, prompt):
             yield ""
 
@@ -123,20 +123,20 @@ class Mind:
     def _written(
         self, messages: list[ChatMessage], temperature: float, most: int, prompt: Prompt | None = None
     ) -> Iterator[dict[str, Any]]:
-        """What the reply goes on with, an empty one for each part of the prompt that was read. Raises EngineError."""
+        """Yield the reply's deltas, and an empty one for each part of the prompt that was read. Raises EngineError."""
         request = {
             "messages": messages, "temperature": temperature, "max_tokens": most, "stream": True,
             "return_progress": True, "chat_template_kwargs": QUIETLY, **REPETITION,
         }  # fmt: skip
         if prompt is not None and prompt.tools:
-            must = prompt.tool_choice not in ("auto", "none")  # of a tool by its name llama.cpp knows nothing
+            must = prompt.tool_choice not in ("auto", "none")  # llama.cpp cannot require a tool by its name
             request["tools"] = specified(offered(prompt))
             request["tool_choice"] = "required" if must else prompt.tool_choice
         events: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         gone = threading.Event()
 
         def take(event: dict[str, Any]) -> bool:
-            """Whether it may stop."""
+            """Take an event; return whether the server may stop."""
             events.put(event)
             return gone.is_set()
 
@@ -161,7 +161,7 @@ class Mind:
         return len(self._asked("tokenize", {"content": text})["tokens"])
 
     def _whole(self, messages: list[ChatMessage], prompt: Prompt) -> int:
-        """Tokens of a prompt in the model's own form."""
+        """Return the tokens of a prompt in the model's own form."""
         request: dict[str, Any] = {"messages": messages}
         if prompt.tools:
             request["tools"] = specified(offered(prompt))
@@ -185,13 +185,13 @@ class Served:
 
 
 def serve(file: Path, header: Header, context: int, threads: int) -> Served:
-    """Load the model. Raises EngineError where it does not fit into the memory, or llama.cpp does not know its kind."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when the library comes; see usual_threads
+    """Load the model. Raises EngineError if it does not fit into memory, or llama.cpp does not support it."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when the library is loaded; see usual_threads
     import xllamacpp
 
     cards = sum(
         device["memory_free"] for device in xllamacpp.get_device_info() if "CPU" not in str(device["type"])
-    )  # of a build for them; llama.cpp puts as many layers there as fit
+    )  # only if the build supports them; llama.cpp puts as many layers there as fit
     check_room(header, file.name, context, psutil.virtual_memory().available + cards)
     parameters = xllamacpp.CommonParams()
     parameters.model.path = str(file)
@@ -213,17 +213,19 @@ def serve(file: Path, header: Header, context: int, threads: int) -> Served:
 
 
 def usual_threads() -> int:
-    """Both cores of two, else all but one, for ears and voice, and at most eight, as memory is no quicker for more.
+    """Return the number of threads: up to two cores, all of them; else all but one, which ears and voice need, but at
+    most eight, since memory is no faster for more.
 
-    They wait for each other after every matrix. Waiting in a loop, as OpenMP's threads do of themselves, two on two
-    cores that others use too wrote 2 tokens a second; asleep (OMP_WAIT_POLICY) 40, and one thread alone 25.
+    The threads wait for each other after every matrix. By default OpenMP's threads wait by spinning: then two threads,
+    on two cores that other programs used too, wrote 2 tokens a second. With sleeping threads (OMP_WAIT_POLICY) it was
+    40, and with one thread alone 25.
     """
     cores = psutil.cpu_count(logical=False) or 1
     return cores if cores <= 2 else min(8, cores - 1)
 
 
 def check_processor() -> None:
-    """Raises EngineError where the library would be ended by the system at its first instruction."""
+    """Raises EngineError if the CPU lacks instructions without which the library would crash at once."""
     known = instructions()
     if known is not None and not known & {"avx2", "neon"}:
         raise EngineError(
@@ -233,7 +235,7 @@ def check_processor() -> None:
 
 
 def check_talks(header: Header, name: str) -> None:
-    """Raises EngineError for a model that is not made for talk."""
+    """Raises EngineError if the model is not made for conversation."""
     if not header.chat_template:
         kind = f" (its architecture is {header.architecture!r})" if header.architecture else ""
         raise EngineError(
@@ -242,7 +244,7 @@ def check_talks(header: Header, name: str) -> None:
 
 
 def check_room(header: Header, name: str, context: int, free: int) -> None:
-    """Raises EngineError where the model and its contexts do not fit into so many bytes."""
+    """Raises EngineError if the model and its contexts do not fit into `free` bytes."""
     need = header.weight_bytes + TALKERS * context * header.token_bytes() + COMPUTED_BYTES
     if need > free:
         raise EngineError(
@@ -259,7 +261,7 @@ class Llama(PlacedMind):
     ) -> None:
         """
         Args:
-            model: a GGUF: a file's path, `owner/name/file.gguf` at the hub, or `ollama:name` as Ollama has it.
+            model: a GGUF file: a path, `owner/name/file.gguf` on the hub, or `ollama:name` for one of Ollama's.
             context: tokens of prompt and reply together for each talker, if the model has as many.
             threads: usual_threads() by default.
         """

@@ -1,4 +1,4 @@
-"""A chat template's own marks, which no text that comes from elsewhere may hold."""
+"""The marks of chat templates, which must not occur in text that comes from elsewhere."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _MARKS = re.compile(
 
 
 def unmarked(text: str) -> str:
-    """Text in which nothing looks like `<|im_end|>`, `</s>`, `[INST]`, `<end_of_turn>` or `</tool_response>`."""
+    """Return the text without anything like `<|im_end|>`, `</s>`, `[INST]`, `<end_of_turn>` or `</tool_response>`."""
     return _MARKS.sub(lambda mark: f"{mark[0]} ", text)
 
 
 def unmarked_tree(tree: Any) -> Any:
-    """The same for every text in a tree of JSON, its keys included."""
+    """Do the same for every text in a JSON tree, including keys."""
     match tree:
         case str():
             return unmarked(tree)

@@ -1,4 +1,4 @@
-"""A language model behind any server that speaks OpenAI's chat API: vLLM, Ollama, llama.cpp, LM Studio, a service."""
+"""A language model behind any server with OpenAI's chat API: vLLM, Ollama, llama.cpp, LM Studio or a service."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from pipeline.llm.tool_use import chosen, specified, told
 from pipeline.tools.calls import ToolCall
 
 CONTEXT = 4096
-"""Tokens, where the server does not tell: vLLM does in its list of models, llama.cpp in its properties."""
+"""Tokens assumed if the server does not report its context; vLLM does in its list of models, llama.cpp in its
+properties."""
 
 MARGIN = 64
-"""Tokens left for what a chat template adds of its own."""
+"""Tokens reserved for what a chat template adds."""
 
 _TEMPLATE = {"enable_thinking": False, "thinking": False}
 QUIETLY: tuple[Mapping[str, object], ...] = (
@@ -31,19 +32,19 @@ QUIETLY: tuple[Mapping[str, object], ...] = (
     {"chat_template_kwargs": _TEMPLATE},
     {},
 )
-"""Ways to ask that a model does not reason before it speaks; the first that the server takes is used. Ollama and vLLM
-know the effort "none"; vLLM and llama.cpp hand the second on to the template, where Qwen and DeepSeek look for it."""
+"""Ways to ask a model not to reason before it speaks; the first that the server accepts is used. Ollama and vLLM know
+the effort "none". vLLM and llama.cpp pass chat_template_kwargs to the template, where Qwen and DeepSeek look for it."""
 
 _ALIKE: tuple[Callable[[str, str], bool], ...] = (
     lambda offered, wanted: offered == wanted,
-    lambda offered, wanted: offered == f"{wanted}:latest",  # as Ollama calls a model without a tag
+    lambda offered, wanted: offered == f"{wanted}:latest",  # Ollama's name of a model without a tag
     lambda offered, wanted: offered.lower() == wanted.lower(),
 )
-"""How a model that a server offers may be the one that was asked for, the surest first."""
+"""Ways in which an offered model may match the wanted one, the surest first."""
 
 PROBE = "Reply with the one word: yes"
 PROBE_TOKENS, PROBE_S = 400, 30.0
-"""A model that reasons where one sees it has done so by then; others have long ended."""
+"""By then, a model that reasons visibly has begun to, and any other has long finished."""
 
 
 class OpenAIChat:
@@ -57,8 +58,8 @@ class OpenAIChat:
     ) -> None:
         """
         Args:
-            url: ends in /v1.
-            model: as the server calls it; empty takes the first that it lists.
+            url: the server's address, ending in /v1.
+            model: the server's name of the model; if empty, the first that the server lists.
             silence_s: seconds to wait for each next piece of a reply.
         """
         self._server = ChatServer(url, api_key, silence_s)
@@ -67,9 +68,9 @@ class OpenAIChat:
         self._counts = Counts(lambda text: self._server.count(self._model, text))
         self._quietly: Mapping[str, object] = {}
         self._takes_tools: bool | None = None
-        """Whether the server takes a request with tools, once it is known; one that does not is told in words."""
+        """Whether the server accepts a request with tools, once known. If not, the tools are described in words."""
         self._opened: str | None = None
-        """The mark of reasoning that its template opens unseen, so that only the closing one comes."""
+        """The reasoning mark that the chat template opens in the prompt, so that only the closing mark comes."""
         self._state: EngineState = "stopped"
         self._last_error: str | None = None
 
@@ -103,11 +104,11 @@ class OpenAIChat:
 
     @property
     def summarises(self) -> bool:
-        """How large its model is, nobody tells."""
+        """Always true, because no server reports how large its model is."""
         return True
 
     async def models(self) -> list[dict[str, Any]]:
-        """What the server offers. Raises EngineError."""
+        """Return the models that the server offers. Raises EngineError."""
         return await self._server.models()
 
     async def passed(self, path: str, request: Mapping[str, object]) -> AsyncGenerator[Passed | bytes, None]:
@@ -129,10 +130,10 @@ class OpenAIChat:
         self._context = length if isinstance(length, int) and length > 0 else 0
 
     async def _learn(self) -> None:
-        """One short question: the server loads the model, and shows how it is asked not to reason, and how it reasons.
+        """Ask one short question, which loads the model and shows how to switch reasoning off, and how it is marked.
 
         Raises:
-            EngineError: the model does not chat, whatever way it is asked.
+            EngineError: the model does not chat, in whatever way it is asked.
         """
         self._context = self._context or await self._server.context() or CONTEXT
         await self._counts.learn()
@@ -145,7 +146,7 @@ class OpenAIChat:
                     raise
                 continue
             except TimeoutError:
-                pass  # nothing learned: the first reply will show
+                pass  # nothing learned; the first reply will show it
             return
 
     async def _try(self) -> None:
@@ -170,7 +171,7 @@ class OpenAIChat:
         return {"model": self._model, **asked, "stream": True, **self._quietly}
 
     async def reply(self, prompt: Prompt) -> AsyncGenerator[str | ToolCall | Truncated, None]:
-        """Closing this closes the connection, upon which the servers stop generating."""
+        """Yield the reply. Closing the generator closes the connection, and the server then stops generating."""
         if prompt.tools and self._takes_tools is not False:
             try:
                 async with aclosing(self._reply(prompt)) as pieces:
@@ -178,13 +179,13 @@ class OpenAIChat:
                         yield piece
                 self._takes_tools = True
                 return
-            except RequestRefused:  # before anything was said: of the tools, perhaps
+            except RequestRefused:  # comes before anything was said; perhaps because of the tools
                 if self._takes_tools:
                     raise
         told_of = told(prompt) if prompt.tools else prompt
         async with aclosing(self._reply(told_of)) as pieces:
             async for piece in pieces:
-                if prompt.tools:  # it was the tools: this server, or this model of its, knows of none
+                if prompt.tools:  # it was the tools: this server, or this model, does not support them
                     self._takes_tools = False
                 yield piece
 

@@ -1,7 +1,7 @@
-"""The few words a person begins with while still thinking: "Well, let me see."
+"""Openers: the few words with which people begin while still thinking, such as "Well, let me see."
 
-Speakers who foresee a delay say so first, and listeners take it as the beginning of the answer (Clark and Fox Tree,
-"Using uh and um in spontaneous speaking", Cognition 84, 2002). They commit to nothing, so any sentence may follow.
+Speakers who expect a delay announce it, and listeners take that as the beginning of the answer (Clark and Fox Tree,
+"Using uh and um in spontaneous speaking", Cognition 84, 2002). Openers commit to nothing, so any sentence may follow.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ TO_A_QUESTION = ("Let me think.", "Well, let me see.", "Let me see.", "Well, let
 TO_A_STATEMENT = ("I see.", "Oh, I see.", "All right.", "Ah, okay.", "Oh, right.")
 
 SOON_S = 0.05
-"""A reply that begins within this needs no opener. People answer each other after 0.2 s (Stivers et al., PNAS 106,
-2009), and the pause and the words have to be recognised within that, too."""
+"""A reply that begins within this time needs no opener. People answer each other after 0.2 s (Stivers et al., PNAS 106,
+2009), and end-of-turn detection and speech recognition must also fit into that."""
 
 
 async def opened(prompt: Prompt, reply: AsyncGenerator[str | Truncated, None]) -> AsyncGenerator[str | Truncated, None]:
-    """The reply, after an opener if it is not there soon. `reply` is closed with this one."""
+    """Yield the reply, after an opener if it does not begin soon. Closes `reply` at the end."""
     async with aclosing(reply):
         first = asyncio.create_task(_next(reply))
         try:
@@ -39,7 +39,7 @@ async def opened(prompt: Prompt, reply: AsyncGenerator[str | Truncated, None]) -
 
 
 def without_opener(message: Message) -> Message:
-    """As the model should see it: from its own replies it would learn to begin with one."""
+    """Remove the opener of an assistant's message; if the model saw openers in its replies, it would imitate them."""
     for opener in (*TO_A_QUESTION, *TO_A_STATEMENT):
         if message.role == "assistant" and message.text.startswith(f"{opener} "):
             return replace(message, text=message.text.removeprefix(opener).lstrip())
@@ -51,7 +51,7 @@ async def _next(reply: AsyncGenerator[str | Truncated, None]) -> str | Truncated
 
 
 def _opener(prompt: Prompt) -> str:
-    """Another one each time."""
+    """Choose an opener, a different one each time."""
     phrases = TO_A_QUESTION if is_question(prompt.history[-1].text) else TO_A_STATEMENT
     return phrases[_count(prompt.history, phrases) % len(phrases)]
 

@@ -1,4 +1,4 @@
-"""The face of a language model that computes in a place of its own."""
+"""The client side of a language model that computes in a place of its own, such as a worker process."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class PlacedMind(PlacedEngine[Place]):
 
     @property
     def uses_tools(self) -> bool:
-        """Its template has a form for tools, and it is not of the smallest, which call one to say hello."""
+        """Whether its template supports tools, and it is not one of the smallest, which call a tool to say hello."""
         return self._knows_tools and self._parameters >= small.SMALL
 
     @property
     def summarises(self) -> bool:
-        """Not the smallest: SmolLM2 135M made up a coat and a warm meal out of a talk about a journey and a dog."""
+        """False for the smallest: SmolLM2 135M invented a coat and a warm meal in a talk about a journey and a dog."""
         return self._parameters >= small.SMALL
 
     async def reply(self, prompt: Prompt) -> AsyncGenerator[str | ToolCall | Truncated, None]:
@@ -40,11 +40,11 @@ class PlacedMind(PlacedEngine[Place]):
                 yield piece
 
     def _guarded(self, prompt: Prompt) -> bool:
-        """Whether rules stand before and behind the model (small.py), which know nothing of tools."""
+        """Whether rules guard the model before and after it writes (small.py); they do not support tools."""
         return self._parameters < small.SMALL and not prompt.tools
 
     async def written(self, prompt: Prompt) -> AsyncGenerator[str | ToolCall | Truncated, None]:
-        """What the model itself makes of the prompt."""
+        """Yield the model's own reply to the prompt."""
         async with aclosing(self._place.stream("reply", prompt)) as pieces:
             async for piece in pieces:
                 if piece:

@@ -1,4 +1,4 @@
-"""A model's reasoning taken out of its stream: what it writes before its answer is neither said nor remembered.
+"""Removes a model's reasoning from its stream: what it writes before its answer is neither said nor remembered.
 
 The marks are those of published models: <think> (DeepSeek, Qwen), <seed:think> (Seed-OSS), [THINK] (Mistral), ◁think▷
 (Kimi), <|START_THINKING|> (Cohere), <|begin_of_thought|> (Sky-T1), <|channel>thought (Gemma), and OpenAI's Harmony,
@@ -23,16 +23,16 @@ _PAIRS = (
     (r"<(unused)94>", "<{}95>"),
     (r"<\|(channel)>thought", "<{}|>"),
 )
-"""What opens reasoning, and what closes that; in either case of letters."""
+"""What opens reasoning, and what closes it; upper and lower case are equal."""
 _OPENING = tuple((re.compile(opening, re.IGNORECASE), closing) for opening, closing in _PAIRS)
 _CLOSING = re.compile(rf"</{_NAMES}>|\[/think\]|◁/think▷", re.IGNORECASE)
-"""A closing mark whose opening one stood in the prompt."""
+"""A closing mark whose opening mark was in the prompt."""
 _CHANNEL = re.compile(
     r"(?:<\|start\|>[\w.]{0,40})?<\|channel\|>\s*(\w{1,20})[^<]{0,120}(?:<\|constrain\|>[^<]{0,40})?<\|message\|>"
 )
 _END_OF_CHANNEL = re.compile(r"<\|(?:end|return|call)\|>")
 _UNMARKED = re.compile(r"\Aanalysis(?=[A-Z])")
-"""Harmony by a server that drops its marks: "analysisThe user greets me.assistantfinalHello."."""
+"""Harmony from a server that drops its marks: "analysisThe user greets me.assistantfinalHello."."""
 _END_OF_UNMARKED = re.compile("assistantfinal")
 _BEGUN = re.compile(
     r"(?:<\|start\|>[\w.]{0,40})?(?:<\|channel\|>[^<]{0,120})?(?:<\|constrain\|>[^<]{0,40})?"
@@ -43,17 +43,17 @@ _FARTHEST = 320
 
 
 class Reasoning:
-    """The filter: fed with pieces cut anywhere, it gives back what may be said of them.
+    """The filter. It takes pieces cut anywhere, and gives back those parts that may be said.
 
-    A closing mark without its opening one, as from templates that open it in the prompt, is left out too.
+    A closing mark without its opening mark, as from templates that open it in the prompt, is left out too.
     """
 
     def __init__(self, inside: str | None = None) -> None:
-        """`inside`: the mark that the prompt has opened already."""
+        """`inside` is the mark that the prompt has already opened."""
         self.inside = inside
         """The mark of the reasoning that is being written."""
         self.opened: str | None = None
-        """The mark that must have stood in the prompt, since the first to come is its closing one."""
+        """The mark that the prompt must have opened, because the first mark to come closed it."""
         self._held = ""
         self._end = None if inside is None else _end_of(inside)
         self._fresh = inside is None
@@ -61,7 +61,7 @@ class Reasoning:
         self._marked = inside is not None
 
     def feed(self, piece: str) -> str:
-        """What may be said of it now."""
+        """Take a piece; return what may be said now."""
         self._held += piece
         said = []
         while (found := self._next()) is not None:
@@ -79,7 +79,7 @@ class Reasoning:
         return "" if self.inside else self._held
 
     def _begun(self) -> int:
-        """How many of the last characters might be the beginning of a mark."""
+        """Return how many of the last characters may be the beginning of a mark."""
         if self._fresh and "analysis".startswith(self._held):
             return len(self._held)
         if self._end is _END_OF_UNMARKED:
@@ -89,7 +89,7 @@ class Reasoning:
         return len(recent) - begun.start() if begun else 0
 
     def _next(self) -> tuple[re.Match[str], re.Pattern[str] | None] | None:
-        """The next mark that means something here, and what ends the reasoning that it begins."""
+        """Return the next mark that matters here, and the pattern that ends the reasoning it begins, if any."""
         if self._end is not None:
             match = self._end.search(self._held)
             return (match, None) if match else None
@@ -115,7 +115,7 @@ def _end_of(mark: str) -> re.Pattern[str]:
 
 
 def open_mark(prompt: str) -> str | None:
-    """The mark of reasoning that a prompt in a model's own form leaves open at its end, as its template may."""
+    """Return the reasoning mark that a rendered prompt leaves open at its end, as some templates do; else None."""
     end = prompt.rstrip()[-40:]
     matches = (match for opening, _ in _OPENING for match in opening.finditer(end))
     return next((match[0] for match in matches if match.end() == len(end)), None)

@@ -1,4 +1,4 @@
-"""What may be said aloud of what a very small model writes: it is cut into sentences, and each is looked at."""
+"""Checks what a very small model writes, sentence by sentence, before it is said aloud."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pipeline.llm.builtin.turn import Turn
 
 MOST_WORDS = 40
 OPENING_WORDS = 4
-"""Of a sentence that only leads to the next: "How lovely!"."""
+"""Most words of a sentence that only leads to the next, such as "How lovely!"."""
 ALIKE = 0.85
-"""Of SequenceMatcher: two sentences that say the same."""
+"""SequenceMatcher's ratio above which two sentences say the same."""
 
 _END = re.compile(r"(?<![.!?…])[.!?…]+[\"”’']?(?=\s)")
 _UNSPEAKABLE = re.compile(r"[][(){}<>*#_|`~\\=^]|^\W*(?:[-–—•]\s|\d+[.)](?:\s|$))|https?:|\n")
@@ -25,7 +25,7 @@ _ITSELF = re.compile(
     r"sister|dog|cat|house|home|job|car|childhood|school|boss|boyfriend|girlfriend|birthday))\b",
     re.IGNORECASE,
 )
-"""What it is, and a life of its own: all of that is invented."""
+"""Claims about what it is, or about a life of its own, all of which are invented."""
 _MISPLACED = re.compile(
     r"\b(?:yesterday|last (?:night|week|month|year|summer))\b|\bwhat(?:'s| is) your name\b|"
     r"^you(?:'re| are) welcome\b|\bsorry for your loss\b|"
@@ -34,7 +34,7 @@ _MISPLACED = re.compile(
     r"played|watched|read)\b",
     re.IGNORECASE,
 )
-"""What it cannot have done, and answers to what nobody said: the rules know when to thank and greet."""
+"""Things it cannot have done, and answers to things nobody said; the rules know when to thank and greet."""
 _UNKNOWABLE = re.compile(
     r"\b\d{1,2}[:.]\d\d\b|\b\d{1,2} ?(?:a\.?m|p\.?m|o'clock)\b|[$€£%°]|\bdegrees\b|\bdollars?\b|\b(?:19|20)\d\d\b|"
     r"\b(?:weather|forecast|temperature|sunny|rainy|cloudy) (?:is|will|in|today)\b|\bto(?:day|morrow) (?:is|will)\b|"
@@ -43,7 +43,7 @@ _UNKNOWABLE = re.compile(
     r"(?:is|was|are)\b|\byou (?:told|said|mentioned)\b|\b(?:news|headlines?|score) (?:is|are|was|today)\b",
     re.IGNORECASE,
 )
-"""What the rules know, or nobody here: times, figures, the weather, what the user is called."""
+"""What only the rules know, or nobody here: times, figures, the weather, the user's name."""
 _STUTTER = re.compile(r"\b(\w+)(?:\W+\1\b){2,}|\b(\w+ \w+ \w+)\b.*\b\2\b", re.IGNORECASE)
 
 _WRONG = (_UNSPEAKABLE, _LABEL, _ITSELF, _MISPLACED, _UNKNOWABLE, _STUTTER)
@@ -61,13 +61,13 @@ _FOREIGN = frozenset(
 
 
 class Sentences:
-    """Text as it is written, cut into whole sentences."""
+    """Cuts text into whole sentences as it is written."""
 
     def __init__(self) -> None:
         self._text = ""
 
     def feed(self, piece: str) -> list[str]:
-        """The sentences that are complete now."""
+        """Return the sentences that are complete now."""
         self._text += piece
         found: list[str] = []
         while end := _END.search(self._text):
@@ -80,14 +80,14 @@ class Sentences:
         return len(self._text.split()) > MOST_WORDS
 
     def finish(self) -> str:
-        """The rest, where it is a sentence; what was broken off is none."""
+        """Return the rest if it is a complete sentence, else an empty text."""
         rest = self._text.strip()
         return rest if re.search(r"[.!?…][\"”’']?$", rest) else ""
 
 
 class Saying:
     def __init__(self, prompt: Prompt, examples: Iterable[str]) -> None:
-        """`examples`: answers of the prompt, which are not to be repeated either, but for their openings."""
+        """`examples` are the prompt's example answers, which must not be repeated either, except for their openings."""
         history = prompt.history
         shown = [each for each in _sentences(examples) if len(each.split()) > OPENING_WORDS]
         self._said = [*_sentences(message.text for message in history if message.role == "assistant"), *shown]
@@ -95,12 +95,12 @@ class Saying:
         self._name = Turn(prompt, "").own_name
 
     def opens_as_before(self, sentence: str) -> bool:
-        """Whether it is an opening that has been said already: what comes after it may be new."""
+        """Whether the sentence is an opening that was said before; what follows it may still be new."""
         text = plain(sentence)
         return 0 < len(text.split()) <= OPENING_WORDS and text in self._said
 
     def fits(self, sentence: str) -> bool:
-        """Whether it may be said; then it has been."""
+        """Whether the sentence may be said; if so, it counts as said from now on."""
         text = plain(sentence)
         words = text.split()
         wrong = (
@@ -131,7 +131,7 @@ def alike(one: str, other: str) -> bool:
 
 
 def foreign(text: str) -> bool:
-    """Whether it is another language than English, by its letters and its commonest words."""
+    """Whether the text is in a language other than English, by its letters and its commonest words."""
     letters = [letter for letter in text if letter.isalpha()]
     if sum(ord(letter) > 0x24F for letter in letters) * 2 > len(letters) > 0:
         return True

@@ -1,4 +1,4 @@
-"""The wire to a server that speaks OpenAI's chat API, and one sentence for each thing that may go wrong on it."""
+"""The connection to a server with OpenAI's chat API, and one sentence for each thing that may go wrong with it."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from pipeline.llm.deltas import BrokenOff, Delta, body, chunks, deltas
 from pipeline.tools.calls import ToolCall
 
 CONNECT_S, SILENCE_S = 5.0, 60.0
-"""How long to wait for the server to be there, and for each next piece of a reply."""
+"""How long to wait for the connection, and for each next piece of a reply."""
 
 
 class RequestRefused(EngineError):
-    """The server does not take the request as it is (400, 422): something in it is not to its liking."""
+    """The server does not accept the request as it is (400, 422)."""
 
 
 class ChatServer:
     def __init__(self, url: str, api_key: str, silence_s: float) -> None:
         """
         Args:
-            url: ends in /v1.
+            url: the server's address, ending in /v1.
             silence_s: seconds to wait for each next piece of a reply.
         """
         self.url = url.strip().rstrip("/")
         self._root = self.url.removesuffix("/v1")
         self._silence_s = silence_s
-        headers = {"Accept-Encoding": "identity"}  # little is sent, and nothing unpacks to more than it was
+        headers = {"Accept-Encoding": "identity"}  # answers are small, and nothing can unpack to more than was sent
         if api_key:
             headers["Authorization"] = f"Bearer {api_key}"
-        here = urlsplit(self.url).hostname in ("127.0.0.1", "localhost", "::1")  # no proxy leads to this machine
+        here = urlsplit(self.url).hostname in ("127.0.0.1", "localhost", "::1")  # a proxy cannot reach this machine
         self._client = httpx.AsyncClient(
             headers=headers, timeout=httpx.Timeout(silence_s, connect=CONNECT_S), trust_env=not here
         )
@@ -45,7 +45,7 @@ class ChatServer:
         await self._client.aclose()
 
     async def models(self) -> list[dict[str, Any]]:
-        """What it offers. Raises EngineError."""
+        """Return the models that the server offers. Raises EngineError."""
         try:
             listed = (await self._answer("GET", f"{self.url}/models"))["data"]
             return [entry for entry in listed if isinstance(entry, dict) and "id" in entry]
@@ -53,10 +53,11 @@ class ChatServer:
             raise self._explained(error) from error
 
     async def deltas(self, request: Mapping[str, object]) -> AsyncGenerator[Delta | ToolCall, None]:
-        """A reply's parts as they come, then its tool calls. Closing this closes the connection; servers stop then.
+        """Yield a reply's parts as they come, then its tool calls. Closing this closes the connection, and the server
+        stops.
 
         Raises:
-            RequestRefused: it does not take such a request.
+            RequestRefused: the server does not accept such a request.
             EngineError: anything else, in one sentence.
         """
         try:
@@ -69,7 +70,7 @@ class ChatServer:
             raise self._explained(error) from error
 
     async def passed(self, path: str, request: Mapping[str, object]) -> AsyncGenerator[Passed | bytes, None]:
-        """A request of somebody else's: how it is answered, then the answer as it comes. Raises EngineError."""
+        """Forward a client's request: yield how it is answered, then the answer as it comes. Raises EngineError."""
         try:
             async with self._client.stream("POST", f"{self.url}{path}", json=request) as answer:
                 yield Passed(answer.status_code, answer.headers.get("content-type", "application/json"))
@@ -79,7 +80,8 @@ class ChatServer:
             raise self._explained(error) from error
 
     async def context(self) -> int | None:
-        """Tokens of prompt and reply together, as llama.cpp tells beside OpenAI's API. None: it does not."""
+        """Return the tokens of prompt and reply together, which llama.cpp reports beside OpenAI's API; None if the
+        server does not."""
         try:
             told = await self._answer("GET", f"{self._root}/props")
             return int(told["default_generation_settings"]["n_ctx"])
@@ -87,8 +89,8 @@ class ChatServer:
             return None
 
     async def count(self, model: str, text: str) -> int | None:
-        """How many tokens a text is, by the server's own tokenizer: vLLM and llama.cpp tell. None: it does not."""
-        # vLLM reads `prompt`, llama.cpp `content`, and each passes over what it does not know
+        """Count a text's tokens with the server's tokenizer, as vLLM and llama.cpp can; None if the server cannot."""
+        # vLLM reads `prompt`, llama.cpp `content`, and each ignores what it does not know
         request = {"model": model, "prompt": text, "content": text, "add_special_tokens": False, "add_special": False}
         try:
             return len((await self._answer("POST", f"{self._root}/tokenize", request))["tokens"])
@@ -96,7 +98,7 @@ class ChatServer:
             return None
 
     async def _answer(self, method: str, url: str, request: Mapping[str, object] | None = None) -> Any:
-        """The JSON of a whole answer. Raises one of _FORESEEN."""
+        """Return the JSON of a whole answer. Raises one of _FORESEEN."""
         async with self._client.stream(method, url, json=request) as answer:
             await _check(answer)
             return parsed(await body(answer))
@@ -145,7 +147,7 @@ _FORESEEN = (
     httpx.InvalidURL,
     BrokenOff,
     _Refusal,
-    # what comes is not what the API promises
+    # the answer is not what the API promises
     ValueError,
     KeyError,
     TypeError,
@@ -155,7 +157,7 @@ _FORESEEN = (
 
 
 def _reason(text: str) -> str:
-    """The server's own words, short and in brackets: the message of OpenAI's form, or the first line."""
+    """Return the server's own error, short and in brackets: the message in OpenAI's format, or the first line."""
     try:
         answer = parsed(text)
         error = answer.get("error", answer)

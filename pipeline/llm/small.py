@@ -1,10 +1,10 @@
-"""A mind of less than a billion parameters, so that it does not make a fool of itself.
+"""Guards a mind of less than a billion parameters, so that it does not make a fool of itself.
 
-Such a model chats, and knows next to nothing: asked for the weather it invents some, and in a long conversation it says
-one sentence again and again. So the built-in rules answer what they know (the time, sums, what the user told, and what
-cannot be known here); the model is asked the rest, with a short prompt of examples and the last words only; and each
-sentence is looked at before it is let out (saying.py). Where the first one is no good it is asked once more, and then
-a sentence that is always true takes its place.
+Such a model can chat but knows next to nothing: asked for the weather, it invents some, and in a long conversation it
+says one sentence again and again. So the built-in rules answer what they know (the time, sums, what the user told, and
+what cannot be known here). The model is asked the rest, with a short prompt of examples and only the last words. Each
+sentence is checked before it is said (saying.py). If the first one is no good, the model is asked once more; if that
+fails too, a sentence that is always true replaces it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pipeline.llm.saying import MOST_WORDS, Saying, Sentences, foreign
 from pipeline.tools.calls import ToolCall
 
 SMALL = 1_000_000_000
-"""Parameters below which a model is taken for one that knows next to nothing."""
+"""A model with fewer parameters is assumed to know next to nothing."""
 
 EXAMPLES = (
     ("I went for a long walk.", "How lovely! Where did you go?"),
@@ -32,9 +32,9 @@ EXAMPLES = (
     ("Tell me something nice.", "Gladly. A cup of warm tea on a rainy day is a small wonder."),
     ("Do you like autumn?", "Yes, very much. The leaves are so colourful."),
 )
-"""They begin with a few words: those are said while the rest is still being written."""
+"""The answers begin with a few words, which are said while the rest is still being written."""
 REMEMBERED = 2
-"""Messages before the last that it is told: with more, it repeats them."""
+"""Earlier messages that the model sees; with more, it repeats them."""
 
 MOST_SENTENCES, MOST_TOKENS = 2, 64
 ONCE_MORE = 1.0
@@ -82,12 +82,13 @@ TO_A_STATEMENT = (
 async def reply(
     prompt: Prompt, written: Callable[[Prompt], AsyncGenerator[str | ToolCall | Truncated, None]]
 ) -> AsyncGenerator[str | Truncated, None]:
-    """Whole sentences, as they are ready: at most two, of forty words together. Truncated where less was asked for.
+    """Yield whole sentences as they are ready: at most two, of forty words together.
 
-    The white space after a sentence comes with it: who reads on from it need not wait to see that it is over.
+    Truncated follows if the reply was cut off at a smaller `max_tokens`. Each sentence includes the white space after
+    it, so that the reader knows at once that the sentence is over.
 
     Args:
-        written: what the model writes to a prompt. Closed when it is of no use any more.
+        written: returns what the model writes to a prompt. Closed once it is no longer needed.
     """
     prompt = to_go_on(prompt)
     said = await asyncio.to_thread(answered, prompt)
@@ -104,7 +105,7 @@ async def reply(
 async def _chatted(
     prompt: Prompt, written: Callable[[Prompt], AsyncGenerator[str | ToolCall | Truncated, None]]
 ) -> AsyncGenerator[str | Truncated, None]:
-    """What the model itself has to say, sentence by sentence."""
+    """Yield the model's own reply, sentence by sentence."""
     saying = Saying(prompt, [answer for _, answer in EXAMPLES])
     for temperature in (min(prompt.temperature, 0.6), ONCE_MORE):
         told = words = 0
@@ -140,7 +141,7 @@ async def _chatted(
 
 
 def answered(prompt: Prompt) -> str | None:
-    """By a rule, where one knows the answer."""
+    """Return a rule's answer; None if no rule knows it."""
     if not prompt.history:
         return None
     if foreign(prompt.history[-1].text):
@@ -149,7 +150,7 @@ def answered(prompt: Prompt) -> str | None:
 
 
 def asked(prompt: Prompt, temperature: float) -> Prompt:
-    """The prompt in a form that so small a model can follow."""
+    """Return the prompt in a form that such a small model can follow."""
     examples = [
         message for said, answer in EXAMPLES for message in (Message("user", said), Message("assistant", answer))
     ]

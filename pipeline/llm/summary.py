@@ -1,4 +1,4 @@
-"""What was said in a day, in a few sentences by a language model: part by part where it cannot read it all at once."""
+"""Lets a language model summarise a day in a few sentences, part by part if it cannot read everything at once."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pipeline.llm.cleaning import cleaned
 from pipeline.tools.calls import ToolCall
 
 PART = 2400
-"""Tokens that are read at once: with the rest of the prompt they fit into a context of 4,096."""
+"""Tokens read at once; with the rest of the prompt they fit into a context of 4,096."""
 LENGTH = 220
-"""Tokens of a summary, at most."""
+"""Most tokens of a summary."""
 LONGEST = 5 * LENGTH
-"""Characters of one by a server that knows no bound: what is summed up becomes shorter each time."""
+"""Most characters of a summary, for servers that ignore the limit; each round of summaries must get shorter."""
 TEMPERATURE = 0.3
 
 WRITER = (
@@ -33,12 +33,12 @@ Write = Callable[[Prompt], AsyncGenerator[str | ToolCall | Truncated, None]]
 
 
 async def summary(write: Write, said: Sequence[str]) -> str:
-    """Of lines in the order in which they were said, each with its speaker.
+    """Summarise lines, in the order in which they were said, each with its speaker.
 
     Args:
-        write: what the model writes to a prompt.
+        write: returns what the model writes to a prompt.
 
-    Raises EngineError, also where it writes nothing.
+    Raises EngineError, also if the model writes nothing.
     """
     parts = [*_parts(said)]
     while len(parts) > 1:
@@ -48,7 +48,7 @@ async def summary(write: Write, said: Sequence[str]) -> str:
 
 
 def _parts(lines: Sequence[str]) -> Iterator[str]:
-    """As many lines at a time as the model can read. Of an endless line the beginning."""
+    """Yield as many lines at a time as the model can read. Very long lines are cut."""
     held: list[str] = []
     room = PART
     for line in lines:

@@ -1,4 +1,4 @@
-"""Tool calls put together from the pieces in which a chat server streams them."""
+"""Assembles tool calls from the pieces in which a chat server streams them."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ class _Begun:
 
 
 class ToolCalls:
-    """The first piece of a call has its id and name; it and those after it have its arguments, bit by bit."""
+    """The first piece of a call has its id and name; all its pieces have parts of the arguments."""
 
     def __init__(self) -> None:
         self._calls: list[_Begun] = []
         self._at: dict[int, _Begun] = {}
-        """By the index that the pieces give."""
+        """The newest call by the index given in the pieces."""
 
     def feed(self, pieces: list[Any]) -> None:
-        """A delta's `tool_calls`. Raises ValueError, KeyError, TypeError or AttributeError on what is none."""
+        """Take a delta's `tool_calls`. Raises ValueError, KeyError, TypeError or AttributeError if malformed."""
         for place, piece in enumerate(pieces):
             index, id, function = piece.get("index", place), piece.get("id"), piece["function"]
             call = self._at.get(index)
@@ -36,5 +36,5 @@ class ToolCalls:
             call.arguments += written if isinstance(written, str) else json.dumps(written)
 
     def finish(self) -> list[ToolCall]:
-        """All of them, in their order, once the stream has ended."""
+        """Return all calls in order, once the stream has ended."""
         return [ToolCall(call.id, call.name, call.arguments or "{}") for call in self._calls]

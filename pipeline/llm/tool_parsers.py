@@ -1,4 +1,4 @@
-"""Which of vLLM's parsers reads the calls that a model writes: each family has a form of its own."""
+"""Finds which of vLLM's parsers reads the tool calls of a model; each model family writes them in its own form."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _BY_MARK = (
     ("[TOOL_CALLS]", "mistral"),
     ("<tool_call>", "hermes"),
 )
-"""A mark in a chat template, and the parser (vllm/tool_parsers) of the models that write it. The first one that
-is there counts: newer forms hold the older ones' marks too."""
+"""Marks in chat templates, and the parser (vllm/tool_parsers) of the models that write them. The first mark found
+counts, because newer forms contain the marks of older ones too."""
 _KINDS = {
     "llama": {"llama3_json"},
     "mistral": {"mistral"},
@@ -28,13 +28,13 @@ _KINDS = {
     "deepseek_v3": {"deepseek_v3"},
     "gemma3_text": {"functiongemma"},
 }
-"""Parsers that fit a kind of model, as its config.json calls it."""
+"""Parsers that fit each model type, as named in config.json."""
 _ALWAYS = {"gpt_oss": "openai"}
-"""Kinds whose form needs no template."""
+"""Model types whose parser does not depend on the template."""
 
 
 def tool_parser(folder: Path) -> str | None:
-    """None where the model's family is not known, or its template knows no tools: reads what is in its folder."""
+    """Return the parser for the model in a folder; None if its family is unknown, or its template has no tools."""
     kind = str(_read(folder / "config.json").get("model_type", ""))
     if kind in _ALWAYS:
         return _ALWAYS[kind]
@@ -42,7 +42,7 @@ def tool_parser(folder: Path) -> str | None:
     if "tools" not in template:
         return None
     parser = next((parser for mark, parser in _BY_MARK if mark in template), None)
-    if kind == "llama" and parser is None and "ipython" in template:  # Llama 3.2's, which writes bare JSON
+    if kind == "llama" and parser is None and "ipython" in template:  # Llama 3.2, which writes bare JSON
         parser = "llama3_json"
     return parser if parser in _KINDS.get(kind, set()) else None
 
@@ -52,7 +52,7 @@ def _template(folder: Path) -> str:
     if file.is_file():
         return file.read_text(encoding="utf-8", errors="replace")
     told = _read(folder / "tokenizer_config.json").get("chat_template", "")
-    if isinstance(told, list):  # several, by name
+    if isinstance(told, list):  # several templates, by name
         told = next((each.get("template", "") for each in told if each.get("name") in ("tool_use", "default")), "")
     return told if isinstance(told, str) else ""
 

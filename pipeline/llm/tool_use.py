@@ -1,4 +1,4 @@
-"""Tools in the form of OpenAI's chat API, which servers, llama.cpp and chat templates share."""
+"""Tools in the format of OpenAI's chat API, which servers, llama.cpp and chat templates share."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from pipeline.llm.marks import unmarked, unmarked_tree
 from pipeline.tools.calls import Tool, ToolCall
 
 NO_RESULT = "There is no result yet."
-"""In place of what a call gave back while nothing has come: templates and servers want one for each call."""
+"""Stands for the result of a call until there is one, because templates and servers require a result for each call."""
 
 
 def offered(prompt: Prompt) -> tuple[Tool, ...]:
-    """The tools that may be called: where one must be, that one alone."""
+    """Return the tools that may be called; if a particular one must be, only that one."""
     named = tuple(tool for tool in prompt.tools if tool.name == prompt.tool_choice)
     return named or prompt.tools
 
 
 def specified(tools: Sequence[Tool]) -> list[dict[str, Any]]:
-    """A request's `tools`. What they say of themselves is data, and cannot end the message that they stand in."""
+    """Return a request's `tools`. Their descriptions are data, made safe so that they cannot end their message."""
     return [
         {
             "type": "function",
@@ -37,14 +37,14 @@ def specified(tools: Sequence[Tool]) -> list[dict[str, Any]]:
 
 
 def chosen(choice: str) -> str | dict[str, Any]:
-    """A request's `tool_choice`."""
+    """Return a request's `tool_choice`."""
     if choice in ("auto", "none", "required"):
         return choice
     return {"type": "function", "function": {"name": choice}}
 
 
 def requested(calls: Sequence[ToolCall]) -> list[dict[str, Any]]:
-    """A message's `tool_calls`."""
+    """Return a message's `tool_calls`."""
     return [
         {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
         for call in calls
@@ -52,7 +52,7 @@ def requested(calls: Sequence[ToolCall]) -> list[dict[str, Any]]:
 
 
 def results(history: Sequence[Message]) -> dict[str, str]:
-    """What each call gave back, by its id; the first counts where there are several."""
+    """Return the result of each call, by its id; if there are several, the first counts."""
     found: dict[str, str] = {}
     for message in history:
         if message.role == "tool":
@@ -61,7 +61,7 @@ def results(history: Sequence[Message]) -> dict[str, str]:
 
 
 def described(tools: Sequence[Tool], choice: str) -> str:
-    """The tools in words, for a model whose server or template knows none: the form of most templates that do."""
+    """Describe the tools in words, in the form most templates use, for a server or template without tool support."""
     if not tools or choice == "none":
         return ""
     listed = "\n".join(json.dumps(each["function"], ensure_ascii=False) for each in specified(tools))
@@ -74,6 +74,6 @@ def described(tools: Sequence[Tool], choice: str) -> str:
 
 
 def told(prompt: Prompt) -> Prompt:
-    """The same with its tools in words, as part of the persona."""
+    """Return the prompt with its tools described in words, as part of the persona."""
     persona = f"{prompt.persona}\n\n{described(prompt.tools, prompt.tool_choice)}".strip()
     return replace(prompt, persona=persona, tools=())

@@ -1,7 +1,7 @@
-"""A small language model by transformers, in a worker process: for those who have no server for it.
+"""Runs a small language model by transformers in a worker process, for users without a server.
 
-The reply is generated token by token here and not by transformers' generate(): between two tokens the listener may have
-gone, several conversations take turns, and what was read stays for the next turn (contexts.py).
+The reply is generated token by token here, and not by transformers' generate(): generation can stop between two tokens
+if the listener has gone, several conversations take turns, and what was read is kept for the next turn (contexts.py).
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from pipeline.workers.place import MakePlace, Wanted
 from pipeline.workers.worker import Worker
 
 CONVERSATIONS = 8
-"""Replies that may be under way at a time, a thread each; they take turns at every token."""
+"""Replies that may be generated at a time, each in its own thread; they take turns at every token."""
 
 CONTEXT = 8192
-"""Tokens of prompt and reply together, where the model has as many."""
+"""Tokens of prompt and reply together, if the model has as many."""
 
 CHUNK = 256
-"""Tokens of the prompt that are read at a time: after each the listener may have gone."""
+"""Tokens of the prompt that are prefilled at a time; after each chunk the listener may have gone."""
 
 QUIETLY = {"enable_thinking": False, "thinking": False}
-"""What chat templates are told so that the model does not reason first: Qwen's and DeepSeek's words for it."""
+"""Arguments that tell chat templates to switch reasoning off: Qwen's and DeepSeek's names for it."""
 
 
 class Mind:
@@ -66,7 +66,7 @@ class Mind:
         return sum(each.numel() for each in self._model.parameters())
 
     def reply(self, prompt: Prompt) -> Iterator[str | Truncated]:
-        """Pieces of text, some of them empty: after each one the generator may be closed."""
+        """Yield pieces of text, some of them empty; after each one the generator may be closed."""
         from tokenizers.decoders import DecodeStream
 
         text = self._rendered(prompt)
@@ -76,7 +76,7 @@ class Mind:
         for token in self._generated(self._ids(text), prompt.temperature, prompt.max_tokens):
             piece = ""
             if token is not None and token not in self._ends:
-                # a mark is of importance here even where the tokenizer calls it special
+                # marks matter here even if the tokenizer calls them special tokens, and would skip them
                 shown = self._marks.get(token) or characters.step(self._tokenizer.backend_tokenizer, token)
                 piece = reasoning.feed(shown or "")
             said = said or bool(piece)
@@ -89,7 +89,7 @@ class Mind:
             yield Truncated()
 
     def _rendered(self, prompt: Prompt) -> str:
-        """The prompt in the model's own form, of at most as many tokens as fit. Raises EngineError."""
+        """Return the prompt in the model's own form, cut to the tokens that fit. Raises EngineError."""
         if prompt.tools and not self._template.knows_tools:
             prompt = told(prompt)
         tools = specified(offered(prompt)) if prompt.tool_choice != "none" else []
@@ -101,7 +101,7 @@ class Mind:
         return ids
 
     def _generated(self, prompt: list[int], temperature: float, most: int) -> Iterator[int | None]:
-        """The reply's tokens, the one that ends it included; None after each part of the prompt that was read."""
+        """Yield the reply's tokens, including the one that ends it; None after each part of the prompt."""
         choose = Sampler(self._generation, temperature)
         context = self._contexts.begin(prompt)
         ahead = prompt[len(context.tokens) :]
@@ -117,7 +117,7 @@ class Mind:
             ahead = [token]
 
     def _step(self, context: Any, tokens: list[int]) -> Any:
-        """Read these; the logits [1, vocabulary] of what comes next, float32. Raises EngineError."""
+        """Read these tokens; return the logits [1, vocabulary] of the next one, float32. Raises EngineError."""
         import torch
 
         with self._one_step, torch.inference_mode():
@@ -132,7 +132,7 @@ class Mind:
 
 
 class Template:
-    """A model's own chat template. Where it knows no system role, the first user's message begins with that text."""
+    """A model's own chat template. If it has no system role, the first user message begins with the system text."""
 
     def __init__(self, tokenizer: Any, name: str) -> None:
         from jinja2 import TemplateError
@@ -167,13 +167,13 @@ class Template:
 
 
 def _ends(*ids: int | list[int] | None) -> frozenset[int]:
-    """The tokens that end a reply, however a model's files list them."""
+    """Return the tokens that end a reply, however a model's files list them."""
     listed = [each if isinstance(each, list) else [each] for each in ids]
     return frozenset(one for each in listed for one in each if one is not None)
 
 
 class Sampler:
-    """Chooses the next token as the model's generation_config asks for it, at the user's temperature."""
+    """Chooses the next token as the model's generation_config specifies, at the user's temperature."""
 
     def __init__(self, config: Any, temperature: float) -> None:
         from transformers import (
@@ -201,7 +201,7 @@ class Sampler:
                 self._processors.append(make(value))
 
     def __call__(self, read: list[int], logits: Any) -> int:
-        """`logits`: [1, vocabulary], of what comes after the tokens that were read."""
+        """Choose the token after those `read`; `logits` are [1, vocabulary]."""
         import torch
 
         with torch.inference_mode():

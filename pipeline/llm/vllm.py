@@ -1,6 +1,7 @@
-"""vLLM as a child of Parley: its own environment, a free loopback port, watched, restarted, and stopped with it.
+"""Runs vLLM as a child process, in its own environment and at a free loopback port; restarts it, and stops it at exit.
 
-It is spoken to as any other server is (openai.py). Its environment is `.venv-vllm`, since its pins exclude Parley's.
+Requests go to it as to any other server (openai.py). Its environment is `.venv-vllm`, since its pinned packages
+conflict with Parley's.
 """
 
 from __future__ import annotations
@@ -36,21 +37,21 @@ from pipeline.workers.worker import Worker
 PYTHON = ROOT / ".venv-vllm" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 SERVER = "vllm.entrypoints.openai.api_server"
-"""The `vllm` command of the CPU's build looks for a distribution of another name; its module starts."""
+"""In the CPU build, the `vllm` command looks for a distribution of another name and fails; this module starts."""
 
 CPU_KV_GB = 1
-"""For keys and values on a CPU: 8192 tokens of a model of 3 billion parameters."""
+"""Memory for keys and values on a CPU; enough for 8192 tokens of a model with 3 billion parameters."""
 
 MARGIN = 1 << 29
-"""Bytes of a GPU's free memory that are left alone."""
+"""Bytes of a GPU's free memory that are left free."""
 
 READY_S = 900.0
-"""The first start may compile kernels and load tens of gigabytes."""
+"""Time limit of a start. The first one may compile kernels and load tens of gigabytes."""
 ASK_EVERY_S = 0.5
 GRACE_S = 10.0
 BACK_OFF_S = (1.0, 5.0, 15.0, 60.0)
 LAST_WORDS = 100_000
-"""Bytes of the log in which the reason of a failed start is looked for."""
+"""Bytes at the end of the log in which the reason of a failed start is searched."""
 
 
 class Vllm:
@@ -66,10 +67,10 @@ class Vllm:
         """
         Args:
             model: a hub id or a folder. Code that comes with a model is never run.
-            log: what vLLM prints is kept here, from the newest start.
+            log: the file for vLLM's output, from the newest start.
             context: tokens of prompt and reply together, if the model has as many.
-            python: of the environment that vLLM is installed in.
-            sleep: in seconds; for the waits between looks at the server, and between restarts.
+            python: the interpreter of the environment that vLLM is installed in.
+            sleep: sleeps for seconds; used between checks of the server, and between restarts.
         """
         self._model, self._log, self._python = model, log, python
         self._context, self._sleep = context, sleep
@@ -80,7 +81,7 @@ class Vllm:
         self._watching: asyncio.Task[None] | None = None
         self._server: OpenAIChat | None = None
         self._parser: str | None = None
-        """Of tool calls; None where its form is not known."""
+        """The parser of tool calls; None if the model's form is not known."""
         self._state: EngineState = "stopped"
         self._last_error: str | None = None
 
@@ -103,7 +104,7 @@ class Vllm:
         )
 
     async def _fetched(self, report: Report) -> Path:
-        """The model's folder; from the hub it comes with its progress told, which vLLM would keep to itself."""
+        """Return the model's folder. A download reports its progress, which vLLM's own would not."""
         self._fetching = Worker(Wanted("vLLM", "pipeline.llm.checkpoint:Fetched", {"model": self._model}))
         try:
             await self._fetching.start(lambda progress: report(progress) if progress.share is not None else None)
@@ -154,10 +155,10 @@ class Vllm:
                 yield piece
 
     async def _launch(self, report: Report) -> None:
-        """Start the server and wait until it answers. When it does not, nothing of it is left.
+        """Start the server and wait until it answers. If it does not, nothing of it is left running.
 
         Raises:
-            EngineError: with its own last words.
+            EngineError: with vLLM's own error.
         """
         report(Progress(f"starting vLLM with {self._model}"))
         try:
@@ -182,9 +183,9 @@ class Vllm:
         report(Progress("ready"))
 
     async def _spawn(self, port: int) -> tuple[str, str]:
-        """The address that the new process will answer at, and its key: other programs are not to use it."""
+        """Start the process; return its address, and its key, which keeps other programs from using it."""
         key = secrets.token_urlsafe()
-        context = min(self._context, positions(self._folder) or self._context)  # vLLM refuses to go beyond
+        context = min(self._context, positions(self._folder) or self._context)  # vLLM refuses more than that
         parser = self._parser = await asyncio.to_thread(tool_parser, self._folder)
         share, environment = await asyncio.to_thread(_memory, self._model, weight_bytes(self._folder))
         try:
@@ -200,14 +201,14 @@ class Vllm:
                     stdout=log,
                     stderr=log,
                     env={**os.environ, **environment, "VLLM_API_KEY": key},
-                    start_new_session=True,  # Ctrl-C is for Parley, which stops it in good order
+                    start_new_session=True,  # Ctrl-C goes to Parley, which then stops vLLM in order
                 )
         except OSError as error:
             raise EngineError(f"vLLM cannot be started ({error}): run `python3 setup.py vllm`.") from error
         return f"http://127.0.0.1:{port}", key
 
     async def _answers(self, url: str) -> None:
-        """Until the server is ready, or has had its time."""
+        """Wait until the server is ready, or READY_S have passed."""
         async with httpx.AsyncClient(trust_env=False) as client:
             for _ in range(round(READY_S / ASK_EVERY_S)):
                 with suppress(httpx.HTTPError):
@@ -225,14 +226,14 @@ class Vllm:
         code = await self._process.wait()
         self._state, self._last_error = "loading", f"vLLM stopped unexpectedly (exit code {code})."
         report(Progress("vLLM stopped and is being restarted"))
-        await self._end()  # its own children
+        await self._end()  # ends vLLM's own children
 
     def _failed(self, error: EngineError, report: Report) -> None:
         self._state, self._last_error = "failed", str(error)
         report(Progress("failed"))
 
     async def _end(self) -> None:
-        """Let go of the server, of its process, and of every process that this started."""
+        """Stop the server, its process, and every process that it started."""
         server, self._server = self._server, None
         process, self._process = self._process, None
         if server is not None:
@@ -258,10 +259,10 @@ class Vllm:
 
 @contextmanager
 def reserved_port() -> Iterator[int]:
-    """A free port of this machine alone, which until the end nobody else is given.
+    """Reserve a free loopback port, which the system gives to no other program until the end of the block.
 
-    Who is told its number may listen there meanwhile: two sockets with SO_REUSEADDR, as vLLM's has it, may be bound to
-    one address on Linux while not more than one of them listens (socket(7)).
+    A program that is told the number can listen there meanwhile. On Linux, two sockets with SO_REUSEADDR, which vLLM's
+    has, may be bound to one address if no more than one of them listens (socket(7)).
     """
     with socket.socket() as reserved:
         reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -270,16 +271,16 @@ def reserved_port() -> Iterator[int]:
 
 
 def reason(log: str) -> str:
-    """The error in vLLM's log that most likely says why: the first that is not about another one."""
+    """Return the most likely cause in vLLM's log: the first error that does not refer to another one."""
     errors = re.findall(r"^(?:\(.*?\) )?(?:ERROR .*?\] )?\s*[\w.]+(?:Error|Exception): (.+)$", log, re.MULTILINE)
     causes = [text for text in errors if "root cause" not in text]
     lines = log.strip().splitlines()
     cause = (causes or errors or lines[-1:] or ["it ended without a word"])[0]
-    return cause.partition(" Supported architectures:")[0].strip()[:300]  # hundreds of them
+    return cause.partition(" Supported architectures:")[0].strip()[:300]  # there are hundreds of them
 
 
 def share_of(gpu: Gpu) -> float:
-    """The share of a GPU's memory that vLLM may take, so that CSM and Whisper fit beside it, loaded or not."""
+    """Return the share of a GPU's memory that vLLM may take so that CSM and Whisper, loaded or not, fit beside it."""
     beside = sum(
         model.gpu_bytes for model in (find("voice", "csm", ""), find("ears", "whisper", "large-v3-turbo")) if model
     )
@@ -287,7 +288,7 @@ def share_of(gpu: Gpu) -> float:
 
 
 def check_card(gpu: Gpu, model: str, weights: int) -> None:
-    """Raises EngineError where the weights of a model, and what is computed with them, do not fit into its share."""
+    """Raises EngineError if a model's weights, and what is computed with them, do not fit into vLLM's share."""
     have = share_of(gpu) * gpu.memory_bytes
     if weights * ROOM_BESIDE > have:
         need, left = in_words(round(weights * ROOM_BESIDE)), in_words(round(have))
@@ -298,10 +299,10 @@ def check_card(gpu: Gpu, model: str, weights: int) -> None:
 
 
 def _memory(model: str, weights: int) -> tuple[float, dict[str, str]]:
-    """The share of the device's memory, and what else the environment must say. It asks the system: off the loop.
+    """Return the share of the device's memory, and extra environment variables. Blocks, so call it off the loop.
 
     Raises:
-        EngineError: it is too little.
+        EngineError: there is too little memory.
     """
     gpu = roomiest(ask_nvidia())
     if gpu is not None:

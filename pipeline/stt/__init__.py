@@ -24,11 +24,11 @@ class Hearing(Protocol):
         """Take 16 kHz samples; return the new partial transcript if it has changed."""
 
     async def finish(self) -> Transcript:
-        """The final transcript of everything fed so far. Speech may continue: further feed() and finish() calls
+        """Return the final transcript of everything fed so far. Speech may continue: further feed() and finish() calls
         continue the same turn."""
 
     async def close(self) -> None:
-        """The turn is over or dropped: release its resources. Safe to call twice."""
+        """Release the resources of a turn that is over or dropped. Safe to call twice."""
 
 
 class SpeechToText(Engine, Protocol):
@@ -53,7 +53,7 @@ class TranscriptionWishes:
     before: str = ""
     """Words that come before the recording, or that are likely to be said in it."""
     translate: bool = False
-    """Into English."""
+    """Whether to translate into English."""
     temperature: float = 0.0
     """The temperature of sampling; 0 takes the likeliest words."""
 
@@ -83,5 +83,5 @@ class WritingDown(Protocol):
         """Transcribe up to 30 s of a recording, 16 kHz. Turns of a conversation take precedence.
 
         Raises:
-            CannotFulfil, and EngineError where the engine failed.
+            CannotFulfil, and EngineError if the engine failed.
         """

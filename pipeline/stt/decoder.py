@@ -1,12 +1,12 @@
-"""Whisper itself, in its worker process: some sound in, its text out (faster-whisper's model, CTranslate2 below it).
+"""Whisper itself, in its worker process: turns sound into text (faster-whisper's model, on CTranslate2).
 
-Whisper was trained on windows of 30 s, and whoever says "yes" to it waits for 29 s of silence to be computed. On a
-processor the window is as long as the sound and a margin, but ten seconds at least: with shorter ones it was seen to
-say one phrase again and again. Where it does so all the same, it gets a second look with the whole window: a phrase
-that two looks repeat in the same words was said so.
+Whisper was trained on windows of 30 s, so a user who says "yes" would wait for 29 s of silence to be computed. On a CPU
+the window is as long as the sound plus a margin, but at least ten seconds: with shorter windows Whisper was seen to
+repeat one phrase again and again. If it still does, it decodes again with the whole window. If both decodings repeat
+the phrase in the same words, it was really said.
 
-What it writes to noise is kept out by Silero, which must hear a voice first, and by Whisper's own measures: OpenAI's
-published decoding drops what has a probability of no speech above 0.6 and a mean log probability below -1.
+Two checks keep out what it invents in noise: Silero must hear a voice first, and Whisper's own measures must allow it.
+OpenAI's published decoding drops text with a no-speech probability above 0.6 and a mean log probability below -1.
 Nothing is cut out of the sound.
 """
 
@@ -35,63 +35,63 @@ WHOLE_S = 30.0
 """Whisper's own window (Radford et al. 2022, section 2.1)."""
 
 SHORTEST_S, MARGIN_S = 10.0, 1.0
-"""The window on a processor: as long as the sound and a margin, but never shorter."""
+"""The window on a CPU is as long as the sound plus MARGIN_S, but at least SHORTEST_S."""
 
 CERTAIN, CERTAIN_S = 0.8, 2.0
-"""Probability of a language, and seconds heard, from which on a turn stays in it: a change on the way would unsettle
-its words, and listening for the language costs time."""
+"""Probability of a language, and seconds heard, from which a turn keeps that language. A later change would unsettle
+its words, and language detection takes time."""
 
 VOICE, VOICE_FRAMES, VOICE_PIECE = 0.5, 2, EAR_RATE
-"""Silero's probability, and frames of 32 ms in a row, that make a voice; samples listened through at a time."""
+"""Silero's probability, and the frames of 32 ms in a row, that count as a voice; samples checked at a time."""
 
 UNSURE, BEAM = -0.25, 3
-"""Mean log probability of a token below which the words are searched for anew, with so many beams. Of 40 sentences in
-noise of 10 dB it takes one in ten, and these had a third of the wrong words (docs/PERFORMANCE.md)."""
+"""Mean log probability of a token below which the sound is decoded again, and with how many beams. Of 40 sentences in
+noise of 10 dB this is one in ten, and these had a third of the wrong words (docs/PERFORMANCE.md)."""
 
 WARMER = (0.4, 0.8)
-"""Temperatures at which a passage of a recording that loops is tried again: every other one of OpenAI's."""
+"""Temperatures at which a looping passage of a recording is tried again: every second one of OpenAI's."""
 
 PROMPT_CHARS = 200
-"""Of the words before this sound, as context."""
+"""Characters of the words before this sound that are used as context."""
 
 AT_ONCE = 8
-"""Sounds that a graphics card encodes together, be they of one gateway or of several: it takes hardly longer than one.
-A processor gains nothing by that, so there each decoding has its turn."""
+"""Sounds that a GPU encodes together, from one gateway or several; it takes hardly longer than for one. A CPU gains
+nothing from that, so there one decoding runs at a time."""
 
 _CORES = os.cpu_count() or 1
 THREADS = min(4, _CORES, max(2, _CORES - 1))
-"""One core is left to the others, but of two both are taken: 3 s were understood in 0.68 s in place of 1.1 while
-other work had a load of 8. CTranslate2's threads wait for each other by spinning: where one of four has to share
-its core with another program, 1 s of work was seen to take 9 to 34 s (docs/PERFORMANCE.md)."""
+"""One core is left free, except that of two both are used: then 3 s were understood in 0.68 s instead of 1.1 while
+other work had a load of 8. CTranslate2's threads wait for each other by spinning: if one of four has to share its core
+with another program, 1 s of work was seen to take 9 to 34 s (docs/PERFORMANCE.md)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
     text: str
     language: str | None = None
-    """The language it is in, where that is certain."""
+    """The language of the text, if it is certain."""
     loop: bool = False
-    """It said one thing again and again, as nobody did: `text` is empty for that."""
+    """Whisper repeated one thing again and again, as nobody said it; `text` is then empty."""
     ends: tuple[tuple[int, float], ...] = ()
-    """Where asked for: behind how many characters of `text` a word ends, and at which second of the sound."""
+    """If asked for, where each word ends: the number of characters of `text`, and the second of the sound."""
     written: Written | None = None
-    """The same as a passage of a recording, with its words where `ends` are asked for."""
+    """The same as a passage of a recording, with its words if `ends` are asked for."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """How a sound is to be decoded."""
+    """How to decode a sound."""
 
     before: str = ""
     language: str | None = None
     again: bool = True
     ends: bool = False
     wishes: TranscriptionWishes | None = None
-    """Of a passage of a recording."""
+    """How to transcribe it, if it is a passage of a recording."""
 
 
 class Decoder:
-    """Every answer is a stream that gives None between its steps: whoever has lost interest closes it there."""
+    """Answers with streams that yield None between steps, where a caller that has lost interest can close them."""
 
     def __init__(
         self, report: Report, model: str, language: str, device: str, compute_type: str, shortest_s: float | None
@@ -121,23 +121,23 @@ class Decoder:
     def decode(
         self, sound: Samples, before: str = "", language: str | None = None, *, again: bool = True, ends: bool = False
     ) -> Iterator[Decoded | None]:
-        """What is said in up to 30 s of sound; the last item is the answer.
+        """Transcribe up to 30 s of sound; the last item is the answer.
 
         Args:
-            before: words that were said before this sound.
-            language: what it is in, where that is known.
-            again: whether a loop, and words that are unsure, get a second look.
-            ends: whether to find out where words end.
+            before: the words that were said before this sound.
+            language: its language, if known.
+            again: whether to decode again if there is a loop, or words that are unsure.
+            ends: whether to find where words end.
         """
         with self._in_turn:
-            yield None  # whoever has waited for that may have lost interest
+            yield None  # a caller that has waited for the lock may have lost interest
             if self._voice_in(sound):
                 yield from self._looks(sound, _Asked(before, language, again, ends))
             else:
                 yield Decoded("")
 
     def write_down(self, sound: Samples, wishes: TranscriptionWishes) -> Iterator[Written | None]:
-        """A passage of a recording, up to 30 s; the last item is the answer. Where it loops, it is decoded warmer.
+        """Transcribe up to 30 s of a recording; the last item is the answer. A loop is decoded again, warmer.
 
         Raises:
             CannotFulfil: this model does not know the language, or cannot translate.
@@ -164,7 +164,7 @@ class Decoder:
             raise CannotFulfil(f"Whisper does not know the language {wishes.language!r}: give a code such as en or de.")
 
     def _looks(self, sound: Samples, asked: _Asked) -> Iterator[Decoded | None]:
-        """Looks until one does not loop, or says in the same words what another one said."""
+        """Decode until a decoding does not loop, or repeats an earlier one in the same words."""
         narrow = min(WHOLE_S, max(self._shortest_s, len(sound) / EAR_RATE + MARGIN_S))
         windows = (narrow, WHOLE_S) if asked.again and narrow < WHOLE_S else (narrow,)
         coolest = asked.wishes.temperature if asked.wishes else 0.0
@@ -185,14 +185,16 @@ class Decoder:
                     return
                 looped.append(answer)
         repeated = [look for look in looped if look.text]
-        if asked.wishes and repeated:  # of a recording, words too many are better than a passage that is missing
+        if asked.wishes and repeated:  # in a recording, too many words are better than a missing passage
             yield min(repeated, key=lambda look: len(look.text))
         else:
             yield replace(looped[-1], text="", ends=(), written=None)
 
     def _look(self, sound: Samples, window: float, temperature: float, asked: _Asked) -> Iterator[Decoded | None]:
-        """One decoding with a window of so many seconds; `again` with beams where it is unsure. A loop has its text,
-        unless that has no end or is more than can be said in that time."""
+        """Decode once, with a window of this many seconds; if unsure and `again` is set, decode with beam search, too.
+
+        A loop keeps its text, unless the text has no end or more words than can be said in that time.
+        """
         from faster_whisper.tokenizer import Tokenizer
 
         wishes = asked.wishes or TranscriptionWishes()
@@ -249,7 +251,7 @@ class Decoder:
             yield Decoded(text.strip(), sure, loop)
 
     def _encoded(self, features: Sequence[Features]) -> Sequence[Any]:
-        """What the encoder makes of each. Several are taken apart in the processor's memory, which takes a few ms."""
+        """Return the encoder's output for each. Several are split in the CPU's memory, which takes a few ms."""
         if len(features) == 1:
             return [self._model.encode(features[0])]
         from ctranslate2 import DataType, Device, StorageView
@@ -258,7 +260,7 @@ class Decoder:
         return [StorageView.from_array(each[None].copy()) for each in np.array(together)]
 
     def _voice_in(self, sound: Samples) -> bool:
-        """Whether Silero hears a voice; it listens no further than to the first."""
+        """Whether Silero hears a voice; stops at the first one."""
         for at in range(0, len(sound), VOICE_PIECE):
             piece = sound[at : at + VOICE_PIECE]
             likely = self._vad(np.pad(piece, (0, -len(piece) % 512)))[:,] >= VOICE
@@ -268,7 +270,7 @@ class Decoder:
 
 
 def _load(model: str, device: str, compute_type: str, report: Report) -> Any:
-    """A WhisperModel of a size, a hub id or a folder. Raises EngineError."""
+    """Load the WhisperModel of a size, a hub id or a folder. Raises EngineError."""
     from ctranslate2 import get_cuda_device_count
     from faster_whisper import WhisperModel
     from faster_whisper.utils import available_models
@@ -287,7 +289,7 @@ def _load(model: str, device: str, compute_type: str, report: Report) -> Any:
         folder = fetched(fetch, report)
     report(Progress(f"loading Whisper {model}"))
     if compute_type == "default" and (device == "cpu" or not get_cuda_device_count()):
-        compute_type = "int8"  # a quarter less time than float32, which a file in float16 becomes on a processor
+        compute_type = "int8"  # a quarter less time than float32, to which a float16 file is converted on a CPU
     if missing := [name for name in ("model.bin", "config.json", "tokenizer.json") if not (folder / name).is_file()]:
         raise EngineError(
             f"The folder {folder} does not contain a Whisper model in CTranslate2's format ({missing[0]} is missing): "

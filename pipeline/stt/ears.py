@@ -1,9 +1,9 @@
-"""Speech to text in worker processes: what every recogniser's face has in common.
+"""Speech to text in worker processes: what the clients of all recognisers have in common.
 
-The recogniser in the process hears several turns, each by a number: open(turn), feed(turn, samples) → (text, stable) or
-None, finish(turn) → text, close_turn(turn). Where it does not know a turn any more it raises WorkerDied.
+The recogniser in the process hears several turns, identified by numbers: open(turn), feed(turn, samples) → (text,
+stable) or None, finish(turn) → text, close_turn(turn). If it no longer knows a turn, it raises WorkerDied.
 
-The sound of a turn stays here until it is closed: where the recogniser dies meanwhile, another one hears all of it.
+The sound of a turn stays here until the turn is closed. If the recogniser dies, its successor hears all of it again.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from pipeline.workers.place import Place, PlacedEngine, Seat, WorkerDied
 from pipeline.workers.pool import WorkerPool
 
 AT_ONCE = 10 * EAR_RATE
-"""Samples that are told again in one call."""
+"""Samples sent in one call when a turn is sent again."""
 
 
 class WorkerHearing:
-    """One turn, at one of the workers."""
+    """One turn, heard by one of the workers."""
 
     def __init__(self, workers: WorkerPool) -> None:
         self._workers = workers
         self._place: Place | None = None
         self._seat: Seat | None = None
-        """While it is open, and the place that has it."""
+        """The turn's seat at its worker, while the turn is open."""
         self._told: list[Samples] = []
-        """What the recogniser has heard of the turn."""
+        """The sound of the turn that the recogniser has heard."""
 
     async def feed(self, samples: Samples) -> Transcript | None:
         partial: tuple[str, int] | None = await self._ask("feed", samples)
@@ -51,7 +51,7 @@ class WorkerHearing:
 
     async def _ask(self, method: str, *args: object) -> Any:
         if self._seat is None:
-            self._place = self._workers.take()  # before the answer: who is cancelled meanwhile must still close it
+            self._place = self._workers.take()  # set before the first await, so that close() works after a cancel
             self._seat = self._place.seat("close_turn")
             await self._seat.call("open")
         await self._seat.ready()
@@ -71,7 +71,7 @@ class WorkerHearing:
 
 class WorkerEars(PlacedEngine[WorkerPool]):
     def __init__(self, make: Callable[[], Place], *, most: int = 1, busy: int = 1) -> None:
-        """One worker; up to `most` where each serves `busy` speakers or more."""
+        """Start with one worker; add others, up to `most`, if each serves `busy` speakers or more."""
         super().__init__(WorkerPool(make, most=most, busy=busy))
 
     def listen(self) -> WorkerHearing:

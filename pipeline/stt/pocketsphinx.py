@@ -1,13 +1,13 @@
-"""pocketsphinx: a small recognizer for English that needs no download. Good for short, plainly spoken questions.
+"""pocketsphinx: a small recognizer for English that needs no download. It suits short, clearly spoken questions.
 
-The acoustic model, the trigram language model and the dictionary are those of its wheel. A decoder keeps the state of
-one utterance, so each turn that is being heard has a decoder of its own out of a pool. Its C code keeps Python's lock,
-and so threads win nothing: a worker process decodes for a few turns, each in about a sixth of real time on one core,
-and further ones are begun when several people speak at once.
+The acoustic model, the trigram language model and the dictionary come from its wheel. A decoder keeps the state of one
+utterance, so each turn that is being heard gets its own decoder from a pool. The C code holds the GIL, so threads gain
+nothing: a worker process decodes a few turns, each in about a sixth of real time on one core, and more workers are
+started when several people speak at once.
 
-The second pass (`fwdflat`) is off: on the test recordings it made as many errors, and it held back the end of a turn by
-50 to 1000 ms. Nor is an utterance ever ended while its speaker may go on: the best path so far, read once silence has
-been put behind the last sample, is the same as at the end, costs nothing, and keeps a sentence with a pause in one.
+The second pass (`fwdflat`) is off: on the test recordings it made as many errors, and it delayed the end of a turn by
+50 to 1000 ms. An utterance is not ended while its speaker may go on. Instead, silence is appended after the last sample
+and the best path so far is read: it is the same as at the end, costs nothing, and keeps a sentence with a pause whole.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ from pipeline.workers.place import MakePlace, Wanted, WorkerDied
 from pipeline.workers.worker import Worker
 
 _DECODERS = 6
-"""Turns that a worker hears at a time; each decoder takes some 95 MB once it is needed."""
+"""Turns that a worker hears at a time; each decoder takes some 95 MB, allocated when first needed."""
 
 _BUSY = 2
-"""Turns at a worker from which on another worker is begun."""
+"""With this many turns at a worker, another worker is started."""
 
 _CEPSTRAL_MEAN = "40,3,-1,0,0,0,0,0,0,0,0,0,0"
-"""Where the live mean starts in every turn: pocketsphinx's own default, so that no turn depends on an earlier one."""
+"""Start of the live mean in every turn, so that no turn depends on an earlier one. It is pocketsphinx's own default."""
 
 _ACTIVE_STATES = 6000
-"""Hidden Markov models searched in a frame, where pocketsphinx allows 30000: a third less work, no more errors."""
+"""Hidden Markov models searched per frame; pocketsphinx allows 30000. A third less work, and no more errors."""
 
 _AT_ONCE = EAR_RATE
-"""Samples given to it in one call."""
+"""Samples given to the decoder in one call."""
 
 _LOOK_AHEAD = EAR_RATE // 10
-"""Samples that the decoder holds back: 5 frames to look ahead, 3 for the features' differences, rounded up."""
+"""Samples that the decoder holds back: 5 frames of look-ahead and 3 for the features' differences, rounded up."""
 
 
 class _Utterance:
-    """A decoder at work on one turn."""
+    """A decoder that is working on one turn."""
 
     def __init__(self, decoder: Any) -> None:
         self.decoder = decoder
@@ -54,7 +54,7 @@ class _Utterance:
         decoder.start_utt()
 
     def feed(self, samples: Samples) -> str | None:
-        """The text so far, when it has changed."""
+        """Return the text so far if it has changed, else None."""
         self._process(samples)
         text = self._best()
         if text == self._text:
@@ -71,7 +71,7 @@ class _Utterance:
         self.decoder.end_utt()
 
     def _process(self, samples: Samples) -> None:
-        for start in range(0, len(samples), _AT_ONCE):  # it keeps Python's lock, which the process needs in between
+        for start in range(0, len(samples), _AT_ONCE):  # each call holds the GIL, which the process needs in between
             self.decoder.process_raw(to_pcm16(samples[start : start + _AT_ONCE]))
 
     def _best(self) -> str:
@@ -80,7 +80,7 @@ class _Utterance:
 
 
 class Decoders:
-    """The pool, for a worker process. A turn goes by the number that its listener chose."""
+    """The pool of decoders, in a worker process. A turn is identified by the number that its listener chose."""
 
     def __init__(self, report: Report) -> None:
         self._free = [self._decoder()]
@@ -92,7 +92,7 @@ class Decoders:
         self._turns[turn] = _Utterance(self._free.pop() if self._free else self._decoder())
 
     def feed(self, turn: int, samples: Samples) -> tuple[str, int] | None:
-        """The text so far, when it has changed; nothing of it is certain before the end."""
+        """Return the text so far if it has changed, else None; none of it is stable before the end."""
         text = self._turn(turn).feed(samples)
         return None if text is None else (spelled(text), 0)
 
@@ -117,7 +117,7 @@ class Decoders:
 
 
 class PocketSphinx(WorkerEars):
-    """Speech to text by pocketsphinx in worker processes, at most one a core."""
+    """Speech to text by pocketsphinx in worker processes, at most one per core."""
 
     def __init__(self, language: str = "en", *, place: MakePlace = Worker) -> None:
         self._language = language
@@ -146,15 +146,15 @@ _QUESTION = re.compile(
 
 
 def spelled(words: str) -> str:
-    """A decoder's lower-case words with the capitals that are certain: "what do i see" becomes "What do I see"."""
+    """Add the capitals that are certain to a decoder's lower-case words: "what do i see" becomes "What do I see"."""
     text = re.sub(r"\bi(?=$|[\s'])", "I", words.strip())
     return text[:1].upper() + text[1:]
 
 
 def natural(words: str) -> str:
-    """A whole turn as people write it, with a question mark where its first words ask.
+    """Return a whole turn as people write it, with a question mark if its first words ask a question.
 
-    That is a word that asks with an auxiliary soon after it ("what time is it"), or an auxiliary before its subject
-    ("can you"). "When I was young" and "what a day" ask nothing.
+    They do if an auxiliary soon follows a question word ("what time is it"), or precedes its subject ("can you").
+    "When I was young" and "what a day" are not questions.
     """
     return spelled(words) + ("?" if _QUESTION.match(words.strip()) else "")

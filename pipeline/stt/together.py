@@ -1,6 +1,6 @@
-"""Calls of several threads, computed as one: those that come while a computation runs are the next one.
+"""Batches calls of several threads: the calls that arrive while a computation runs are computed together next.
 
-Nobody waits for company: whoever is alone is computed alone, and at once.
+No call waits for others: a call that is alone is computed alone, at once.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Together:
     def __init__(self, compute: Callable[[Sequence[Features]], Sequence[Any]], most: int) -> None:
         """
         Args:
-            compute: what to do with several arrays of one shape; an answer for each.
-            most: how many at once.
+            compute: computes several arrays of one shape; returns an answer for each.
+            most: the largest batch.
         """
         self._compute = compute
         self._most = most
@@ -37,7 +37,7 @@ class Together:
         self._computing = threading.Lock()
 
     def __call__(self, features: Features) -> Any:
-        """The answer to one. Raises what `compute` raised for those it was computed with."""
+        """Return the answer for one array. Raises whatever `compute` raised for its batch."""
         asked = _Asked(features)
         self._waiting.append(asked)
         with self._computing:

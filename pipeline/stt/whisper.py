@@ -1,15 +1,15 @@
-"""Whisper as ears: what a turn's sound says, while it grows and at its end.
+"""Whisper as the STT engine: transcribes a turn while it grows and at its end.
 
-A turn's sound is decoded again and again (decoder.py), and when is what matters: Whisper takes a while, and whoever
-has stopped talking waits for the last decoding. So it decodes
+A turn's sound is decoded again and again (decoder.py). The timing matters: Whisper takes a while, and a user who has
+stopped talking waits for the last decoding. So it decodes
 
-- whenever the voice falls silent for a moment, which may be the end: if only silence follows, those words are the
-  final ones, and they were begun before anyone knew;
-- twice a second while one speaks, if a step of the decoding is no longer than a pause takes to be noticed;
-- at the end, if speech came after the last decoding that was begun.
+- whenever the voice falls silent for a moment, which may be the end: if only silence follows, those words are final,
+  and the decoding began before the end of the turn was certain;
+- twice a second during speech, if a step of the decoding takes no longer than it takes to detect a pause;
+- at the end, if there was speech after the start of the last decoding.
 
-A final decoding never waits for a partial one: those under way, of whichever turn, are dropped between their steps.
-The sound stays here until the turn is closed, so a process that crashed has lost nothing that was said.
+A final decoding never waits for a partial one: running partial decodings, of any turn, are dropped between their steps.
+The sound stays here until the turn is closed, so a crashed process loses nothing that was said.
 """
 
 from __future__ import annotations
@@ -29,53 +29,55 @@ from pipeline.workers.place import MakePlace, Place, PlacedEngine, Wanted, Worke
 from pipeline.workers.worker import Worker
 
 KINDS = (Decoded, Written, Word, TranscriptionWishes)
-"""What crosses to the decoder and back."""
+"""The types that are sent to the decoder and back."""
 
 DECODE_EVERY = round(0.5 * EAR_RATE)
-"""New samples worth another decoding while one speaks."""
+"""New samples that justify another decoding during speech."""
 
 STEP_S = 0.12
-"""Seconds that a step of a partial decoding may take while one speaks. A pause is noticed some 120 ms after the last
-sound: Silero lets go after 20 to 50 ms, and three frames more make a pause (pipeline/turns/taking.py)."""
+"""Seconds that a step of a partial decoding may take during speech. A pause is detected some 120 ms after the last
+sound: Silero's probability falls after 20 to 50 ms, and three more frames make a pause (pipeline/turns/taking.py)."""
 
 PACE = 0.3
-"""Weight of the newest step in their mean."""
+"""Weight of the newest step in the mean of the steps."""
 
 YIELDS = 5
-"""Times that a passage of a recording gives way to a turn's final decoding, before it goes on beside them."""
+"""How often a passage of a recording gives way to final decodings of turns before it runs beside them."""
 
 STRETCH_S, OVERLAP_S = 20.0, 5.0
-"""Seconds from which on a turn's beginning is decoded for good, all but its last 5 s, and is context from then on."""
+"""A turn longer than STRETCH_S is decoded in stretches of that length. The words of each become final, except those in
+its last OVERLAP_S, and are context for the rest."""
 
 MOMENT = 512
-"""Samples, 32 ms."""
+"""Samples of a moment, 32 ms."""
 
 LULL = 2
-"""Quiet moments at the end of a sound that may be its end; stops within words (a "t", a "k") are mostly shorter."""
+"""Quiet moments after which the turn may have ended; stops within words (a "t", a "k") are mostly shorter."""
 
 LOUD = 1e-3
-"""RMS (of full scale) of its loudest moment below which sound is silence and is not decoded at all."""
+"""RMS (of full scale) of the loudest moment below which sound counts as silence and is not decoded at all."""
 
 QUIET, ABOVE_NOISE, NOISY = 0.1, 2.0, 0.3
-"""What is quiet: a share of the turn's loudest moment (-20 dB), or twice its background, but never above 0.3."""
+"""Below what a moment is quiet: a share of the turn's loudest moment (-20 dB), or twice its background if that is more,
+but then at most 0.3 of the loudest moment."""
 
 BACKGROUND = 0.1
-"""The share of a turn's moments that are no louder than its background: the sound from before it, its pauses."""
+"""The share of a turn's moments that are background: the sound before the speech, and its pauses."""
 
 
 class Decodings:
-    """What its place decodes, for all turns: a final decoding goes first, and partial ones give way."""
+    """The decodings of all turns at one place. A final decoding goes first, and partial ones give way to it."""
 
     def __init__(self, place: Place) -> None:
         self._place = place
         self._finals = 0
         self._partials: set[asyncio.Task[Any]] = set()
         self.step_s = 0.0
-        """Mean seconds of the longest step of a decoding, queueing included."""
+        """The running mean of each decoding's longest step, in seconds; includes queueing."""
 
     @property
     def free(self) -> bool:
-        """Whether a partial decoding may be begun."""
+        """Whether a partial decoding may begin."""
         return not self._finals
 
     def begin(self, partial: asyncio.Task[Any]) -> None:
@@ -83,7 +85,7 @@ class Decodings:
         partial.add_done_callback(self._partials.discard)
 
     async def final(self, sound: Samples, *context: str | None, **options: bool) -> Decoded:
-        """Before all others. Waits out a restart, and if there was one meanwhile, decodes again. Raises EngineError."""
+        """Decode before all others. Waits for a restart; after a crash, decodes once more. Raises EngineError."""
         self._finals += 1
         try:
             for partial in self._partials:
@@ -98,7 +100,7 @@ class Decodings:
             self._finals -= 1
 
     async def decode(self, sound: Samples, *context: str | None, **options: bool) -> Decoded:
-        """Decoder.decode. When the caller is cancelled it ends with its present step. Raises EngineError."""
+        """Call Decoder.decode. If the caller is cancelled, it stops after the current step. Raises EngineError."""
         time = asyncio.get_running_loop().time
         began, longest = time(), 0.0
         answer: Decoded | None = None
@@ -111,7 +113,7 @@ class Decodings:
         return answer
 
     async def write_down(self, sound: Samples, wishes: TranscriptionWishes) -> Written:
-        """A passage of a recording: a partial decoding as it were, begun again after a final one, but not for ever."""
+        """Transcribe a passage of a recording. Gives way like a partial decoding and restarts, at most YIELDS times."""
         for attempt in range(YIELDS + 1):
             await self._place.ready()
             writing = asyncio.create_task(self._written(sound, wishes))
@@ -135,21 +137,21 @@ class Decodings:
 
 
 class WhisperHearing:
-    """One turn."""
+    """One turn being transcribed."""
 
     def __init__(self, decodings: Decodings) -> None:
         self._decodings = decodings
         self._sound: Samples = np.zeros(0, np.float32)
         self._levels: Samples = np.zeros(0, np.float32)
-        """RMS of each whole 32 ms of it."""
+        """RMS of each whole 32 ms of the sound."""
         self._begin = 0
-        """Sample from which on it is decoded; what was said before is `_before`, for good."""
+        """Sample from which the sound is decoded; the words before it are final, in `_before`."""
         self._before = ""
         self._language: str | None = None
         self._begun = 0
-        """Samples that the newest decoding has, under way or ended."""
+        """Samples in the newest decoding, running or finished."""
         self._heard = 0
-        """Samples that the newest decoding had which ended well: its words are `_text`."""
+        """Samples in the newest successful decoding; its words are `_text`."""
         self._text = ""
         self._stable = 0
         self._told: tuple[str, int] = ("", 0)
@@ -169,17 +171,17 @@ class WhisperHearing:
         return Transcript(*now)
 
     async def finish(self) -> Transcript:
-        """By the newest decoding, if nothing was said since it was begun; else by a last one."""
+        """Take the newest decoding if nothing was said since it began; otherwise decode a last time."""
         if self._says_more(self._begun):
             await self._decode(final=True)
         else:
             await self.caught_up()
-            if self._heard < self._begun:  # it was dropped, or failed
+            if self._heard < self._begun:  # the decoding was dropped, or failed
                 await self._decode(final=True)
         return Transcript(self._text, len(self._text))
 
     async def caught_up(self) -> None:
-        """Wait for a decoding that is under way."""
+        """Wait for a running decoding."""
         if self._decoding is not None:
             await asyncio.wait([self._decoding])
 
@@ -195,7 +197,7 @@ class WhisperHearing:
         return len(self._sound) - self._begun >= DECODE_EVERY and self._decodings.step_s <= STEP_S
 
     def _says_more(self, since: int) -> bool:
-        """Whether there may be speech after that sample."""
+        """Whether there may be speech after this sample."""
         return bool((self._levels[-(-since // MOMENT) :] >= max(LOUD, self._quiet)).any())
 
     @property
@@ -207,7 +209,7 @@ class WhisperHearing:
         return max(QUIET * top, min(background, NOISY * top))
 
     async def _partial(self) -> None:
-        with suppress(EngineError):  # the final decoding will tell
+        with suppress(EngineError):  # the final decoding will report it
             await self._decode(final=False)
 
     async def _decode(self, *, final: bool) -> None:
@@ -224,7 +226,7 @@ class WhisperHearing:
         self._heard, self._stable, self._text = upto, agreed(self._text, text), text
 
     def _leave_behind(self, decoded: Decoded) -> None:
-        """The words of a stretch, all but those of its last seconds."""
+        """Make the words of a stretch final, except those of its last seconds."""
         until = STRETCH_S - OVERLAP_S
         length, end = max((each for each in decoded.ends if each[1] <= until), default=(0, until))
         self._before = f"{self._before} {decoded.text[:length]}".strip()
@@ -246,11 +248,11 @@ class Whisper(PlacedEngine[Place]):
     ) -> None:
         """
         Args:
-            model: a size ("large-v3-turbo", "base.en"), a hub id or a folder, in CTranslate2's form.
+            model: a size ("large-v3-turbo", "base.en"), a hub id or a folder, in CTranslate2's format.
             language: ISO 639-1, or "auto".
-            device, compute_type: CTranslate2's names; by default a GPU if there is one, and the model file's own type
-                there, int8 on a processor.
-            shortest_s: seconds of the shortest window; by default 10 on a processor, and the whole 30 elsewhere.
+            device, compute_type: CTranslate2's names; by default a GPU if there is one, with the type of the model
+                file, or a CPU, with int8.
+            shortest_s: seconds of the shortest window; by default 10 on a CPU, and the whole 30 elsewhere.
         """
         arguments = {
             "model": model,
@@ -271,10 +273,10 @@ class Whisper(PlacedEngine[Place]):
 
 
 def agreed(before: str, now: str) -> int:
-    """Leading characters of `now` on which two decodings agree, and which will hardly change any more.
+    """Return how many leading characters of `now` two decodings agree on; these will hardly change any more.
 
     Macháček, Dabre, Bojar 2023, "Turning Whisper into Real-Time Transcription System" (LocalAgreement-2). Case and
-    punctuation change between decodings and mean nothing.
+    punctuation are ignored, since they change between decodings.
     """
     stable = 0
     for old, word in zip(before.split(), re.finditer(r"\S+", now), strict=False):

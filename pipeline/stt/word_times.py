@@ -1,4 +1,4 @@
-"""When words were said: Whisper's alignment, without the pauses that it counts to them."""
+"""When words were said: Whisper's alignment, without the pauses that it adds to words."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from pipeline.audio import EAR_RATE, Samples
 from pipeline.stt import Word
 
 MOMENT, QUIET, PAUSE_S = EAR_RATE // 50, 0.1, 0.2
-"""Samples, 20 ms; share of the loudest moment below which one is quiet (-20 dB); what is no sound within a word."""
+"""Samples of a moment (20 ms); the share of the loudest moment below which one is quiet (-20 dB); the shortest silence
+that is a pause, and not part of a word."""
 
 
 def spoken_parts(words: tuple[Word, ...], sound: Samples) -> tuple[Word, ...]:
-    """Words without the pauses around them, which the alignment counts to the word that follows."""
+    """Return the words without the pauses around them, which the alignment adds to the following word."""
     count = len(sound) // MOMENT
     levels = np.sqrt(np.square(sound[: count * MOMENT].reshape(count, MOMENT)).mean(axis=1))
     loud = levels >= QUIET * levels.max(initial=0)
@@ -26,7 +27,7 @@ def spoken_parts(words: tuple[Word, ...], sound: Samples) -> tuple[Word, ...]:
         if (end - start) * MOMENT >= PAUSE_S * EAR_RATE:
             before, after = ((first + at) * MOMENT / EAR_RATE for at in (start, end))
             if loud[first + end : last].any():
-                if parts and start:  # the end of the word before
+                if parts and start:  # what precedes the pause is the end of the previous word
                     parts[-1] = replace(parts[-1], end=max(parts[-1].end, before))
                 word = replace(word, start=after)
             else:
@@ -36,7 +37,7 @@ def spoken_parts(words: tuple[Word, ...], sound: Samples) -> tuple[Word, ...]:
 
 
 def _longest_pause(loud: Any) -> tuple[int, int]:
-    """Where it begins and ends."""
+    """Return where the longest pause begins and ends."""
     longest, begun = (0, 0), 0
     for at, sounds in enumerate([*loud, True]):
         if sounds:
@@ -46,7 +47,7 @@ def _longest_pause(loud: Any) -> tuple[int, int]:
 
 
 def ends_of(text: str, words: list[tuple[str, float]]) -> tuple[tuple[int, float], ...]:
-    """Where words end in the stripped text: those that are followed by a space."""
+    """Return where words end in the stripped text, and when; only words followed by a space or the end count."""
     found, lead, length = [], len(text) - len(text.lstrip()), 0
     for word, end in words:
         length += len(word)

@@ -1,1 +1,1 @@
-"""Whose turn it is: speech, its end, interruptions."""
+"""Turn-taking: speech detection, end of turn, barge-in."""

@@ -1,4 +1,4 @@
-"""From blocks of sound of any length to frames, each judged: speech or not, and silence since when."""
+"""Cuts blocks of sound of any length into frames, and tracks frame by frame whether there is speech or silence."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from pipeline.turns.judges import FRAME_MS, SpeechDetector
 from pipeline.turns.vad import FRAME, VoiceActivityLike
 
 BACKLOG = 120 * EAR_RATE
-"""Samples that may wait to be heard; a file is fed at once, a microphone never comes near."""
+"""Samples that may wait to be processed. A file is fed at once; a microphone never comes near this."""
 
 LEVEL_EVERY = 3
-"""Frames between two reports to the meters: about ten a second."""
+"""Frames between two reports to the meters, which makes about ten a second."""
 
 FRAMES_AT_ONCE = 32
-"""About a second of sound; after that the loop may do other work."""
+"""About a second of sound, after which the loop may do other work."""
 
 
 class Ear:
     def __init__(self, vad: VoiceActivityLike, sensitivity: float, on_level: Callable[[float, float], None]) -> None:
-        """`on_level` is told peak and largest probability of speech about ten times a second."""
+        """`on_level` gets the peak and the largest probability of speech about ten times a second."""
         self.detector = SpeechDetector(sensitivity)
         self.samples = 0
-        """The conversation's clock: 16 kHz samples listened to."""
+        """The conversation's clock: 16 kHz samples processed so far."""
         self._vad = vad
         self._on_level = on_level
         self._inbox: asyncio.Queue[Samples] = asyncio.Queue()
@@ -41,11 +41,11 @@ class Ear:
 
     @property
     def speech(self) -> bool:
-        """The newest frame itself is speech, not the hang-over after it."""
+        """Whether the newest frame itself is speech, and not the hang-over after it."""
         return self.detector.speaking and self.detector.silence_frames == 0
 
     def hear(self, samples: Samples) -> bool:
-        """Take a block; False when it is dropped, because nobody can keep up."""
+        """Take a block; return False if it is dropped because processing cannot keep up."""
         if self._backlog + len(samples) > BACKLOG:
             return False
         self._backlog += len(samples)
@@ -53,11 +53,11 @@ class Ear:
         return True
 
     async def caught_up(self) -> None:
-        """Wait until everything taken has been listened to."""
+        """Wait until everything taken has been processed."""
         await self._inbox.join()
 
     async def frames(self) -> AsyncIterator[Samples]:
-        """Frame after frame, judged as it is given out."""
+        """Yield frame after frame; each is judged just before it is yielded."""
         rest: Samples = np.zeros(0, np.float32)
         while True:
             block = await self._inbox.get()
@@ -80,13 +80,13 @@ class Ear:
             self._before.popleft()
 
     def pre_roll(self) -> list[Samples]:
-        """What was held, given once."""
+        """Return the frames that were held, and forget them."""
         held = list(self._before)
         self._before.clear()
         return held
 
     def rest(self) -> None:
-        """A turn has ended: the network forgets it."""
+        """Make the network forget the turn that has ended."""
         self._vad.reset()
 
     def _judge(self, frame: Samples) -> None:

@@ -1,4 +1,4 @@
-"""Speech during a reply: does the user want the turn, or only cough, or say "mm-hmm"?"""
+"""Barge-in: decides whether speech during a reply takes the turn, or is only a cough or an "mm-hmm"."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ from pipeline.turns.phrases import COMMAND, OBJECTION, normalized, without_assen
 REACTION_HEARD = 1.0 * MOUTH_RATE
 REACTION_S = 1.3
 UNANSWERED_S = 4.0
-"""A user who speaks again within REACTION_S of their last word, having heard less than REACTION_HEARD samples, cannot
-be reacting to the reply: they had not finished. Nor is one who has heard nothing yet, within UNANSWERED_S."""
+"""A user who speaks again within REACTION_S of their last word, and has heard at most REACTION_HEARD samples of the
+reply, cannot be reacting to it: they had not finished. If they have heard nothing yet, the limit is UNANSWERED_S."""
 
 
 def can_react(since_s: float, heard: int) -> bool:
-    """Whether speech that began so long after the user's last word, `heard` samples into the reply, can be about it."""
+    """Whether speech can be a reaction to the reply. It began `since_s` seconds after the user's last word, when
+    `heard` samples of the reply had been heard."""
     return since_s > (REACTION_S if heard else UNANSWERED_S) or heard > REACTION_HEARD
 
 
 @dataclass(frozen=True, slots=True)
 class Intrusion:
-    """What is known of speech that began while a reply was there."""
+    """What is known of speech that began during a reply."""
 
     speech_ms: float
     silence_ms: float
     transcript: str = ""
     final: bool = False
-    """The transcript is of all that was said."""
+    """Whether the transcript covers everything that was said."""
     reacting: bool = True
-    """Enough of the reply was heard, and long enough ago, to be reacted to. Else the user had not finished."""
+    """Whether this can be a reaction to the reply (see can_react). If not, the user had not finished."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,24 +42,24 @@ class Ruling:
 
 @dataclass(frozen=True, slots=True)
 class InterruptionJudge:
-    """An interruption is a command, or words beyond backchannels, or speech too long to be either noise or assent."""
+    """Takes as an interruption a command, words beyond backchannels, or speech too long for noise or assent."""
 
     min_speech_ms: float = 250.0
-    """Shorter bursts are a cough or a door unless they are a command."""
+    """Shorter bursts are taken for a cough or a door, unless they are a command."""
     words_speech_ms: float = 600.0
-    """Two words take this long; what is shorter and was taken for two was one, said slowly. The reply is silent in the
-    meantime, so that it costs little to be sure."""
+    """Two words take this long to say; anything shorter that was transcribed as two was one word, said slowly. Waiting
+    costs little, because the reply is silent in the meantime."""
     certain_speech_ms: float = 800.0
-    """More is an interruption whatever was understood …"""
+    """Longer speech is an interruption, unless everything understood so far is assent."""
     assent_speech_ms: float = 1600.0
-    """… unless all that was understood so far is assent: "oh wow, that's amazing" lasts about this long."""
+    """The same limit for assent: "oh wow, that's amazing" lasts about this long."""
     verdict_silence_ms: float = 200.0
 
     def ruling(self, intrusion: Intrusion) -> Ruling | None:
-        """None while it cannot be said yet; always a ruling once the intruder is silent and the words are final."""
+        """Return the ruling, or None while it is open; never None once the user is silent and the words are final."""
         spoken = normalized(intrusion.transcript)
         beyond = without_assent(spoken)
-        # Who had not finished may well go on with "… at the bus stop"; who reacts and says "stop" means it.
+        # A user who had not finished may go on with "… at the bus stop"; one who reacts and says "stop" means it.
         command = COMMAND.search(beyond) if intrusion.reacting else COMMAND.match(beyond)
         if command:
             return Ruling("command", f"said “{command[0]}”")

@@ -1,6 +1,6 @@
-"""When has the user begun, and when finished? Small judges that can be combined, and tested alone.
+"""Small judges of when the user begins and finishes, which can be combined, and tested alone.
 
-They measure time in samples received, so they judge alike live, from a file, and under a virtual clock.
+They measure time in samples received, so they judge the same live, from a file, and under a virtual clock.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ FRAME_MS = 1000 * FRAME / EAR_RATE
 
 
 class SpeechDetector:
-    """Silero's probabilities made into stretches of speech, with hysteresis.
+    """Turns Silero's probabilities into stretches of speech, with hysteresis.
 
     Speech begins after ONSET frames in a row at or above the sensitivity, and lasts until the probability has stayed
-    RELEASE below that for HANG frames; both keep single frames (clicks, consonants' closures) from mattering.
-    The release of 0.15 is what Silero's own iterator uses.
+    more than RELEASE below that for HANG frames. Both rules make it ignore single frames (clicks, the closures of
+    consonants). Silero's own iterator uses the same release of 0.15.
     """
 
     ONSET = 2
@@ -32,7 +32,7 @@ class SpeechDetector:
         self.sensitivity = sensitivity
         self.speaking = False
         self.silence_frames = 0
-        """Frames since the last one of speech; meaningful once there was any."""
+        """Frames since the last frame of speech; meaningful once there was any speech."""
         self._rising = 0
 
     def update(self, probability: float) -> None:
@@ -50,11 +50,11 @@ class SpeechDetector:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """What is known while the user is silent within a turn."""
+    """What is known about a silence within the user's turn."""
 
     silence_ms: float
     speech_ms: float
-    """Speech of this turn so far, its pauses left out."""
+    """Speech in this turn so far, without its pauses."""
     transcript: str = ""
     finished: float | None = None
     """The turn model's probability that the user had finished; None until it has answered."""
@@ -62,12 +62,12 @@ class Pause:
 
 class EndOfTurn(Protocol):
     def verdict(self, pause: Pause) -> str | None:
-        """Why the turn has ended, for the record; None while it has not."""
+        """Return why the turn has ended, for the record; None while it has not."""
 
 
 @dataclass(frozen=True, slots=True)
 class SilenceLimit:
-    """The plainest judge: so much silence ends a turn."""
+    """The simplest judge: a fixed length of silence ends a turn."""
 
     limit_ms: float
 
@@ -78,12 +78,13 @@ class SilenceLimit:
 _GOES_ON = re.compile(
     r"\b(?:and|but|or|because|if|when|while|which|than|the|a|an|my|your|our|their|into|um|uh|er)\W*$", re.IGNORECASE
 )
-"""A sentence hardly ever ends in one of these (as it does in "is", "to" or "for"); whoever stops there is thinking."""
+"""A sentence hardly ever ends in one of these words (unlike "is", "to" or "for"); a speaker who stops there is
+thinking."""
 _ASKED = re.compile(r"\?\W*$|\b(?:please|thank you|thanks|bye|goodbye)\W*$", re.IGNORECASE)
 
 
 def hint(transcript: str) -> float:
-    """How much the words add to the probability that the speaker had finished: -0.4 to 0.2."""
+    """Return how much the words add to the probability that the speaker had finished: -0.4 to 0.2."""
     if _GOES_ON.search(transcript):
         return -0.4
     return 0.2 if _ASKED.search(transcript) else 0.0
@@ -91,15 +92,15 @@ def hint(transcript: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """The surer it is, by voice and words, that the user had finished, the less silence is waited for."""
+    """Waits for less silence the surer the voice and the words make it that the user had finished."""
 
     shortest_ms: float
-    """Enough when the user has surely finished."""
+    """Silence that is enough if the user has surely finished."""
     longest_ms: float
-    """Waited for when the user certainly has not."""
+    """Silence to wait for if the user certainly has not finished."""
 
     SURE: ClassVar = 0.85
-    """smart-turn gives whole questions 0.9 and more, and half of the pauses inside sentences that it errs at less."""
+    """smart-turn gives complete questions 0.9 or more, and half of the mid-sentence pauses that it misjudges less."""
 
     def verdict(self, pause: Pause) -> str | None:
         if pause.finished is None:
@@ -123,18 +124,18 @@ class FirstOf:
 
 @dataclass(slots=True)
 class Habits:
-    """How this user pauses: cut in on too early, they get more time; then, turn by turn, less again."""
+    """How this user pauses. A user who was cut in on too early gets more time; turn by turn it shrinks again."""
 
     extra_ms: float = 0.0
     pauses: list[float] = field(default_factory=list)
-    """The last pauses (ms) after which the user went on."""
+    """The latest pauses (ms) after which the user went on."""
 
     STEP_MS: ClassVar = 100.0
     MOST_MS: ClassVar = 500.0
     KEPT: ClassVar = 20
 
     def went_on(self, after_ms: float) -> None:
-        """The user resumed within a turn, after so much silence."""
+        """Note that the user resumed within a turn, after this much silence."""
         self.pauses = [*self.pauses, after_ms][-self.KEPT :]
 
     def cut_in(self) -> None:
@@ -144,5 +145,8 @@ class Habits:
         self.extra_ms = max(self.extra_ms - self.STEP_MS / 5, 0.0)
 
     def longest(self, patience_ms: float) -> float:
-        """How long to wait for someone who seems not to have finished: their own longest pauses and a quarter more."""
+        """Return how long to wait for a user who seems not to have finished.
+
+        That is a quarter more than their longest recent pause: at least `patience_ms`, and at most twice that.
+        """
         return min(max([patience_ms, *(1.25 * pause for pause in self.pauses)]), 2 * patience_ms)

@@ -14,11 +14,11 @@ from pipeline.stt import Hearing, Transcript
 from pipeline.turns.record import TurnRecord
 
 AT_ONCE = round(0.06 * EAR_RATE)
-"""Samples that are gathered before the engine is called: words are longer, and twenty conversations make many calls."""
+"""Samples gathered before the engine is called. Words are longer, and with twenty conversations calls add up."""
 
 
 class Listening:
-    """Feeds a Hearing beside the conversation: whatever waits is joined, so a slow engine never delays the VAD."""
+    """Feeds a Hearing in the background. Waiting blocks are joined, so a slow engine never delays the VAD."""
 
     def __init__(self, hearing: Hearing, on_partial: Callable[[Transcript], None]) -> None:
         self._hearing = hearing
@@ -31,14 +31,14 @@ class Listening:
         self._waiting.put_nowait(samples)
 
     async def finish(self) -> Transcript:
-        """The transcript of everything fed so far; feeding may go on. Raises EngineError."""
+        """Return the transcript of everything fed so far; feeding may go on. Raises EngineError."""
         final: asyncio.Future[Transcript] = asyncio.get_running_loop().create_future()
         self._waiting.put_nowait(final)
         futures: list[asyncio.Future[Any]] = [final, self._task]
         try:
             await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            final.cancel()  # where it is not there: nobody waits for it any more, or nobody will bring it
+            final.cancel()  # if it has no result: nobody waits for it any more, or nobody will set it
         return final.result()
 
     async def close(self) -> None:
@@ -60,7 +60,7 @@ class Listening:
                     final = following
                 else:
                     blocks.append(following)
-            if self._error is None:  # the first is told: what follows from it is not why
+            if self._error is None:  # only the first error is reported: later ones are its consequences
                 await self._feed(np.concatenate(blocks))
             if final is not None:
                 await self._finish(final)
@@ -90,33 +90,33 @@ class Listening:
 
 
 class UserTurn:
-    """What the user is saying now. A new revision begins when speech goes on after a pause was taken for the end."""
+    """What the user is saying now. A new revision begins if speech goes on after a pause was taken for the end."""
 
     def __init__(self, record: TurnRecord, started: int, listening: Listening) -> None:
         self.record = record
         self.number = record.turn
         self.revision = record.revision
         self.started = started
-        """Sample (16 kHz, the conversation's clock) of the first block, pre-roll included."""
+        """Sample (16 kHz, the conversation's clock) at which the first block begins; includes the pre-roll."""
         self.onset = started
-        """Sample at which speech was noticed."""
+        """Sample at which speech was detected."""
         self.speech_end = started
-        """Sample after the last one of speech."""
+        """Sample after the last sample of speech."""
         self.speech_samples = 0
         self.listening = listening
         self.partial = ""
-        """What the ears understood so far."""
+        """The partial transcript so far."""
         self.finished: float | None = None
-        """The turn model's last word on this pause."""
+        """The turn model's latest answer about this pause."""
         self.asked = 0
         """How often the turn model was asked in this pause."""
         self.prefix = ""
         """Words of the earlier turn that this one continues."""
         self.continues: int | None = None
         self.paused = False
-        """The speaker has been silent long enough to prepare for the end."""
+        """Whether the speaker has been silent long enough to prepare for the end."""
         self.final: asyncio.Task[Transcript] | None = None
-        """The transcript being finished since the last soft end; None while the user speaks."""
+        """The task that finishes the transcript since the last soft end; None while the user speaks."""
         self.blocks: list[Samples] = []
         """The sound of this part of the turn, for a voice that takes the user's words as its context."""
         self._before: Samples = np.zeros(0, np.float32)
@@ -131,13 +131,13 @@ class UserTurn:
 
     @property
     def understood(self) -> Transcript | None:
-        """The transcript of all that was said before this pause, once it is there."""
+        """The transcript of everything said before this pause, once it is there."""
         done = self.final is not None and self.final.done() and not self.final.cancelled()
         return self.final.result() if self.final and done and self.final.exception() is None else None
 
     @property
     def transcript(self) -> str:
-        """The newest words."""
+        """The newest words: final if they are there, otherwise partial."""
         return self.partial if self.understood is None else self.understood.text
 
     @property
@@ -148,13 +148,13 @@ class UserTurn:
         return 1000 * (now - self.speech_end) / EAR_RATE
 
     def finish(self) -> asyncio.Task[Transcript]:
-        """Begin, once for a pause, to finish the transcript."""
+        """Start to finish the transcript, once per pause."""
         if self.final is None:
             self.final = asyncio.create_task(self.listening.finish())
         return self.final
 
     def goes_on(self) -> None:
-        """Speech resumed: what was made of the pause is void."""
+        """Start a new revision because speech resumed; what was concluded from the pause is void."""
         self.revision += 1
         self.record.revision = self.revision
         self.finished = None
@@ -163,27 +163,27 @@ class UserTurn:
         self.void()
 
     def void(self) -> None:
-        """Speech goes on, or the turn is dropped: the transcript that was being finished is not wanted."""
+        """Drop the transcript that was being finished, because speech goes on or the turn is dropped."""
         if self.final is not None:
             self.final.cancel()
             self.final = None
 
     def take_up(self, earlier: UserTurn) -> None:
-        """That turn had not ended: this one is its rest."""
+        """Continue an earlier turn that had not ended after all."""
         self.continues = earlier.number
         self.prefix = earlier.record.user
         self._before = earlier.sound
 
     def words(self, transcript: str) -> str:
-        """The whole turn's words, those of the turn it continues included."""
+        """Return the words of the whole turn, including those of the turn it continues."""
         return f"{self.prefix} {transcript}".strip()
 
     @property
     def sound(self) -> Samples:
-        """The whole turn's, that of the turn it continues included."""
+        """The sound of the whole turn, including that of the turn it continues."""
         return np.concatenate([self._before, *self.blocks])
 
     @property
     def own_sound(self) -> Samples:
-        """Without that of the turn it continues, of which the voice has heard."""
+        """The sound without that of the turn it continues, which the voice already has."""
         return self.sound[len(self._before) :]

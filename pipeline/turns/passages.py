@@ -1,6 +1,6 @@
-"""A recording of any length, cut where nobody speaks into passages that are short enough to be written down at once.
+"""Cuts a recording of any length, at pauses, into passages short enough to be transcribed at once.
 
-What is held is no more than one passage: hours of sound go through it.
+It holds no more than one passage at a time, so it can process hours of sound.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from pipeline.audio import EAR_RATE, Samples
 from pipeline.turns.vad import FRAME, VoiceActivityLike
 
 LONGEST_S = 28.0
-"""Of a passage: Whisper's window is 30 s."""
+"""Length of the longest passage; Whisper's window is 30 s."""
 
 SILENCE_S = 1.6
-"""After which a passage ends: the next one begins with the next voice."""
+"""Silence after which a passage ends; the next one begins with the next speech."""
 
 AROUND_S = 0.4
-"""Of the quiet around a voice that is kept, so that no soft consonant is lost."""
+"""How much quiet around speech is kept, so that no soft consonant is lost."""
 
 SPEECH = 0.5
-"""Silero's probability from which on somebody speaks."""
+"""Silero's probability at or above which a frame counts as speech."""
 
 _FRAME_S = FRAME / EAR_RATE
 
@@ -31,7 +31,7 @@ _FRAME_S = FRAME / EAR_RATE
 @dataclass(frozen=True, slots=True)
 class Passage:
     start: float
-    """Second of the recording."""
+    """Where it begins in the recording, in seconds."""
     sound: Samples
     """16 kHz."""
 
@@ -41,12 +41,12 @@ class Passage:
 
 
 class Cutter:
-    """Feed it a recording piece by piece; passages come out in order, and where nobody speaks there is none."""
+    """Takes a recording piece by piece and gives back passages in order; long silence is in none of them."""
 
     def __init__(self, vad: VoiceActivityLike, longest_s: float = LONGEST_S, silence_s: float = SILENCE_S) -> None:
         """
         Args:
-            vad: of its own, since it remembers what it heard.
+            vad: one for this cutter alone, since it remembers what it heard.
         """
         self._vad = vad
         self._longest, self._silence = round(longest_s / _FRAME_S), round(silence_s / _FRAME_S)
@@ -54,20 +54,20 @@ class Cutter:
         self._rest: Samples = np.zeros(0, np.float32)
         self._frames: list[Samples] = []
         self._likely: list[float] = []
-        """Of speech in each of these frames."""
+        """The probability of speech in each of these frames."""
         self._first = 0
-        """The number of the first of these frames in the recording."""
+        """The index in the recording of the first of these frames."""
         self._last_voice: int | None = None
-        """Index of the last of these frames in which somebody speaks."""
+        """The index of the last of these frames that is speech."""
         self._samples = 0
 
     @property
     def seconds(self) -> float:
-        """Fed so far."""
+        """Seconds of sound fed so far."""
         return self._samples / EAR_RATE
 
     def feed(self, samples: Samples) -> list[Passage]:
-        """Takes 16 kHz. The passages that are complete now."""
+        """Take 16 kHz samples; return the passages that are complete now."""
         self._samples += len(samples)
         sound = np.concatenate([self._rest, samples])
         whole = len(sound) // FRAME * FRAME
@@ -75,7 +75,7 @@ class Cutter:
         return [passage for at in range(0, whole, FRAME) for passage in self._take(sound[at : at + FRAME])]
 
     def finish(self) -> list[Passage]:
-        """What is left, as the last passage."""
+        """Return what is left, as the last passage; nothing if there is no speech in it."""
         passages = list(self._take(np.pad(self._rest, (0, FRAME - len(self._rest))))) if len(self._rest) else []
         self._rest = np.zeros(0, np.float32)
         if self._last_voice is not None:
@@ -96,7 +96,7 @@ class Cutter:
             yield self._cut(self._quietest())
 
     def _quietest(self) -> int:
-        """The frame in the second half where the longest pause has its middle, or speech is least likely."""
+        """Return the frame in the second half at the middle of the longest pause, or where speech is least likely."""
         half = len(self._frames) // 2
         best, begun = (0, half + int(np.argmin(self._likely[half:]))), half
         for index in range(half, len(self._likely) + 1):

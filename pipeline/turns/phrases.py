@@ -1,4 +1,4 @@
-"""What people say over a reply, in words: assent that lets it go on, commands that end it, and how a turn is opened."""
+"""Phrases people say over a reply: assent that lets it go on, commands that end it, and words that open a turn."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ ASSENT = re.compile(
     rf"|(?:(?:that's|thats|that is|it's|it is|sounds|how|so|very|pretty|quite|really) )*(?:{_PRAISE})"
     rf"|{_HUMS})\b"
 )
-"""What a listener says to mean "go on" (Yngve 1970 named them backchannels), and to tell the voice not to stop."""
+"""What a listener says to mean "go on" (backchannels, Yngve 1970), or to tell the voice not to stop."""
 
 COMMAND = re.compile(
     r"\b(?:stop|wait|pause|halt|cancel|abort|enough|silence|quiet|mute|hush|shush|sh+|freeze"
@@ -82,15 +82,15 @@ OBJECTION = re.compile(
     r"|let (?:me|us)|let's|i (?:mean|meant|said|asked|want|wanted|need|have|thought|was)|i'd like|tell me|give me"
     r"|speak up|slow down|speed up|change the|move on)\b"
 )
-"""How one says no, asks or begins a turn; it takes the turn once it is over. Any other word alone is as likely an
-"mm-hmm" that was misheard."""
+"""Words that object, ask or open a turn. They take the turn once the speech is over. Any other single word may as well
+be a misheard "mm-hmm"."""
 
 
 def normalized(transcript: str) -> str:
-    """The words in small letters with one space between them, without punctuation and hyphens."""
+    """Return the words in lower case with one space between them, without punctuation and hyphens."""
     return " ".join(re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)*", transcript.lower().replace("’", "'")))
 
 
 def without_assent(words: str) -> str:
-    """What is left of normalized words once all that says "go on" is taken out."""
+    """Return what is left of normalized words without everything that means "go on"."""
     return " ".join(ASSENT.sub(" ", words).split())

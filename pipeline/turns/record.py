@@ -1,4 +1,4 @@
-"""One record a turn: when each thing happened, and what was decided and why."""
+"""One record for each turn: when each thing happened, what was decided, and why."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ MARKS = (
 WORDS = ("user", "reply", "heard")
 """The fields of a record that hold what was said."""
 LENGTH = re.compile(r"\d+ characters")
-"""What stands there instead where words are not kept."""
+"""What those fields hold instead if words are not kept."""
 
 
 @dataclass(slots=True)
 class TurnRecord:
-    """Times are seconds on the conversation's clock; a mark that was never reached is absent."""
+    """Times are in seconds on the conversation's clock; a mark that was never reached is absent."""
 
     conversation: str
     turn: int
@@ -51,19 +51,19 @@ class TurnRecord:
     notes: list[str] = field(default_factory=list)
 
     def mark(self, name: str, at: float) -> None:
-        """Keep the first time that `name` happened."""
+        """Record the time of a mark, unless it already has one. Raises ValueError for an unknown mark."""
         if name not in MARKS:
             raise ValueError(f"unknown mark {name!r}")
         self.marks.setdefault(name, at)
 
     def since_speech_ended(self, name: str) -> float | None:
-        """Seconds from the last sample of speech to a mark; None where either is unknown."""
+        """Return the seconds from the last sample of speech to a mark; None if either is unknown."""
         if name not in self.marks or "speech_ended" not in self.marks:
             return None
         return self.marks[name] - self.marks["speech_ended"]
 
     def as_dict(self, *, words: bool = True) -> dict[str, Any]:
-        """For JSON; without words nothing that was said is in it."""
+        """Return the record for JSON; if not `words`, it holds nothing that was said."""
         return asdict(self) if words else wordless(asdict(self))
 
     @classmethod
@@ -73,7 +73,7 @@ class TurnRecord:
 
 
 def wordless(record: dict[str, Any]) -> dict[str, Any]:
-    """A record as `as_dict` gives it, with how long each of its texts was in place of the text."""
+    """Replace each text of a record, in the form of `as_dict`, by its length."""
     return {name: _length(str(value)) if name in WORDS else value for name, value in record.items()}
 
 

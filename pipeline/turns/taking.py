@@ -1,4 +1,4 @@
-"""Is it the user's turn still? What the voice, the words and this user's habits say of a pause, put together."""
+"""Decides whether a pause ends the user's turn, from the voice, the words and this user's habits."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from pipeline.turns.judges import EndOfTurn, FirstOf, Habits, Meaning, Pause, Si
 from pipeline.turns.listening import UserTurn
 
 PAUSE_MS = 96.0
-"""Silence after which an end is thought possible: the transcript is finished and the turn model asked. Three frames:
-the stops within words (a "t", a "k") are shorter."""
+"""Silence after which the turn may have ended: the transcript is finished and the turn model is asked. It is three
+frames, because the stops within words (a "t", a "k") are shorter."""
 
 ASK_AT_MS = (PAUSE_MS, 480.0, 960.0)
-"""Silences at which the turn model is asked; a longer pause tells it more."""
+"""Lengths of silence at which the turn model is asked; a longer pause tells it more."""
 
 Finished = Callable[[Samples], Awaitable[float]]
 
 
 class TurnTaking:
     def __init__(self, settings: Settings, finished: Finished | None, warn: Callable[[str], None]) -> None:
-        """`finished` is the turn model, where there is one; `warn` tells the user that it failed."""
+        """`finished` is the turn model, if there is one; `warn` tells the user that it failed."""
         self.habits = Habits()
         self._settings = settings
         self._finished = finished
         self._warn = warn
         self._failed: int | None = None
-        """The last turn at which the model failed; the next one asks it again."""
+        """The last turn in which the model failed; it is asked again in the next turn."""
 
     def configure(self, settings: Settings, finished: Finished | None) -> None:
         self._settings, self._finished = settings, finished
@@ -37,11 +37,11 @@ class TurnTaking:
         return self._settings.turns.meaning and self._finished is not None and self._failed != turn.number
 
     def verdict(self, turn: UserTurn, silence_ms: float) -> str | None:
-        """Why the turn has ended; None while it has not."""
+        """Return why the turn has ended; None while it has not."""
         return self._judge(turn).verdict(Pause(silence_ms, turn.speech_ms, turn.transcript, turn.finished))
 
     def worth_preparing(self, turn: UserTurn, silence_ms: float) -> bool:
-        """A reply begun now will probably be wanted: the user seems to have finished, or has waited for long."""
+        """Whether a reply begun now will probably be wanted: the user seems to have finished, or the pause is long."""
         if turn.finished is None:
             return silence_ms >= 2 * PAUSE_MS
         likely = turn.finished + hint(turn.transcript)
@@ -51,7 +51,7 @@ class TurnTaking:
         return self.by_meaning(turn) and turn.asked < len(ASK_AT_MS) and silence_ms >= ASK_AT_MS[turn.asked]
 
     async def ask(self, turn: UserTurn) -> bool:
-        """Ask the model about this pause; whether the answer came while the pause lasted."""
+        """Ask the model about this pause; return whether it answered while the pause lasted."""
         turn.asked += 1
         revision = turn.revision
         if self._finished is None:

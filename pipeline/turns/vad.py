@@ -1,6 +1,6 @@
-"""Is someone speaking? Silero's model, a tenth of a millisecond's work for each 32 ms of sound.
+"""Voice activity detection by Silero's model. It takes a tenth of a millisecond for each 32 ms of sound.
 
-The network is the ONNX file in the silero-vad package. The package itself is not imported, because it brings torch.
+The network is the ONNX file in the silero-vad package. The package itself is not imported, because it imports torch.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ FRAME = 512
 """Samples at 16 kHz that the model judges at a time: 32 ms."""
 
 _CONTEXT = 64
-"""Samples of the frame before, which the model wants in front of each (silero_vad/utils_vad.py, OnnxWrapper)."""
+"""Samples of the previous frame that the model needs in front of each (silero_vad/utils_vad.py, OnnxWrapper)."""
 
 _STATE = (2, 1, 128)
 """Shape of the recurrent state: two layers' worth of one stream's 128 units."""
 
 
 class VoiceActivityLike(Protocol):
-    """What a conversation needs of it: VoiceActivity, or a scripted one."""
+    """What a conversation needs from it: VoiceActivity, or a scripted one."""
 
     def probability(self, frame: Samples) -> float: ...
 
@@ -50,18 +50,18 @@ def load_model() -> InferenceSession:
     except ImportError as error:
         raise EngineError("The package onnxruntime is missing: run `python3 setup.py` to install it.") from error
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1  # the network is too small to share out, and it runs on the loop
+    options.intra_op_num_threads = 1  # the network is too small to parallelise, and it runs on the loop
     options.inter_op_num_threads = 1
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's own classes share no other base
+    except Exception as error:  # onnxruntime's own exceptions share no narrower base class
         raise EngineError(
             f"Silero's voice activity model cannot be opened ({path}): reinstall the package silero-vad."
         ) from error
 
 
 class VoiceActivity:
-    """One conversation's listening: the model remembers what it heard, so each microphone needs its own."""
+    """The voice activity of one microphone. The model remembers what it heard, so each microphone needs its own."""
 
     def __init__(self, model: InferenceSession) -> None:
         self._model = model
@@ -70,10 +70,10 @@ class VoiceActivity:
         self._context: Samples = np.zeros(_CONTEXT, dtype=np.float32)
 
     def probability(self, frame: Samples) -> float:
-        """How likely the newest 32 ms are speech, 0 to 1. Takes some 0.1 ms, so it may run on the loop.
+        """Return how likely the newest 32 ms are speech, 0 to 1. Takes some 0.1 ms, so it may run on the loop.
 
         Args:
-            frame: FRAME samples at 16 kHz, directly following those of the call before.
+            frame: FRAME samples at 16 kHz that directly follow those of the previous call.
 
         Raises:
             ValueError: the frame has another shape, or holds NaN or infinity, which would spoil all later verdicts.
@@ -90,6 +90,6 @@ class VoiceActivity:
         return float(verdict[0, 0])
 
     def reset(self) -> None:
-        """Forget all that was heard: the next frame begins a new recording."""
+        """Forget everything heard; the next frame begins a new recording."""
         self._state = np.zeros(_STATE, dtype=np.float32)
         self._context = np.zeros(_CONTEXT, dtype=np.float32)

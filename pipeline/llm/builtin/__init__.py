@@ -1,8 +1,8 @@
-"""The built-in replies: a small rule-based companion that needs no download, and says that it is one.
+"""The built-in replies: a small rule-based companion that needs no download, and admits what it is.
 
-`words` makes what was heard comparable, `facts` reads what the user told and asked about themselves, `knowledge`
-keeps the newest of it, `arithmetic` calculates, `places` knows the time elsewhere, and `rules` is the table of
-everything it can answer.
+`words` normalises what was heard, `facts` reads what the user told and asked about themselves, `knowledge` keeps the
+newest of it, `arithmetic` calculates, `answers` computes answers, and `rules` is the table of everything it can answer.
+pipeline.tools.builtin.places knows the time elsewhere.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ class BuiltinReplies:
     """A LanguageModel without a model and without a state: the same prompt always gets the same reply."""
 
     async def start(self, report: Report) -> None:
-        """There is nothing to load."""
+        """Do nothing, since there is nothing to load."""
 
     async def stop(self) -> None:
-        """There is nothing to let go of."""
+        """Do nothing, since there is nothing to release."""
 
     @property
     def status(self) -> EngineStatus:
         return EngineStatus("builtin", "ready")
 
     async def reply(self, prompt: Prompt) -> AsyncGenerator[str, None]:
-        """The answer, word by word, as a language model's tokens would come."""
+        """Yield the answer word by word, as a language model's tokens would come."""
         for piece in re.findall(r"\s*\S+", await asyncio.to_thread(answer, prompt)):
             yield piece
             await asyncio.sleep(0)

@@ -1,5 +1,5 @@
-"""Answers that must be computed: each takes the turn and the match of a rule's pattern. If one returns None, it has no
-answer, and the next rule may try.
+"""Answers that must be computed. Each function takes the turn and the match of a rule's pattern; if it returns None, it
+has no answer, and the next rule is tried.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def arithmetic(turn: Turn, match: re.Match[str]) -> str | None:
 
 
 def asked_fact(turn: Turn, match: re.Match[str]) -> str | None:
-    """From what was read out of the user's words, else from their own words about the same thing."""
+    """Answer from the facts read from the user's words, otherwise quote their words about the same thing."""
     wanted = facts.asked_for(turn.said)
     if answer := facts.look_up(wanted, turn.known):
         return answer
@@ -138,7 +138,7 @@ def told_fact(turn: Turn, match: re.Match[str]) -> str | None:
 
 
 def who_is(turn: Turn, match: re.Match[str]) -> str | None:
-    """The newest thing told about somebody of that name."""
+    """Return the newest thing told about somebody of that name."""
     named = (fact for fact in reversed(turn.known) if fact.thing and alike(fact.value, match["name"]))
     return next((fact.sentence() for fact in named), None)
 
@@ -149,14 +149,14 @@ def all_facts(turn: Turn, match: re.Match[str]) -> str:
 
 
 def note(turn: Turn, match: re.Match[str]) -> str | None:
-    """ "Where is the key?" is answered by "remember that the key is under the mat"."""
+    """Answer from a note: "remember that the key is under the mat" answers "Where is the key?"."""
     wanted = content_words(turn.said)
     notes = (fact for fact in reversed(turn.known) if fact.relation is facts.NOTE)
     return next((note.sentence() for note in notes if wanted & content_words(note.value)), None)
 
 
 def recollection(turn: Turn, match: re.Match[str]) -> str | None:
-    """In the user's own words: to a question about themselves what shares a word with it, to any other nearly all."""
+    """Quote the user's own words. If the question is about themselves, one shared word is enough; otherwise most."""
     if facts.asked_for(turn.said):
         return None
     least = 0.0 if _OWN.search(turn.said) else 0.6

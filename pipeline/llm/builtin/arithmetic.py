@@ -1,4 +1,4 @@
-"""Small arithmetic as it is spoken: "what is twenty five times four", "15 percent of 80", "the square root of 2"."""
+"""Simple spoken arithmetic: "what is twenty five times four", "15 percent of 80", "the square root of 2"."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _LARGEST = Decimal(10) ** 15
 
 
 class NotCalculable(Exception):
-    """It is arithmetic, but there is no answer; the message says why."""
+    """The question is arithmetic but has no answer; the message says why."""
 
 
 def calculate(text: str) -> str | None:
-    """The result in reading form; None where `text` (tidied) asks for no arithmetic.
+    """Return the result in reading form; None if `text` (tidied) asks for no arithmetic.
 
     Raises:
         NotCalculable: a division by zero, a root of a negative number, or figures too large.
@@ -55,7 +55,7 @@ def calculate(text: str) -> str | None:
 
 
 def _tokens(text: str) -> list[Decimal | str]:
-    """Numbers and operators; an empty list where a word is neither."""
+    """Return numbers and operators; an empty list if some word is neither."""
     words = re.sub(r"(\d)\s*([%+*/x-])\s*(?=\d|of\b)", r"\1 \2 ", text.lower()).replace("-", " - ")
     words = re.sub(rf"\b({_TENS.replace(' ', '|')}) - ", r"\1 ", words)
     tokens: list[Decimal | str] = []
@@ -82,7 +82,7 @@ def _tokens(text: str) -> list[Decimal | str]:
 
 
 def _number(words: list[str]) -> Decimal | None:
-    """ "two hundred five" -> 205, "three point one four" -> 3.14, "half" -> 0.5."""
+    """Convert number words: "two hundred five" -> 205, "three point one four" -> 3.14, "half" -> 0.5."""
     if words[-1] == "half":
         return Decimal("0.5")
     if "point" in words:
@@ -102,7 +102,7 @@ def _number(words: list[str]) -> Decimal | None:
 
 
 def _evaluate(tokens: list[Decimal | str]) -> Decimal | None:
-    """Times and divided by before plus and minus; None where numbers and operators do not alternate."""
+    """Compute, with products before sums; return None if numbers and operators do not alternate."""
     if len(tokens) == 3 and tokens[1] == "%":
         tokens = [tokens[0], "*", tokens[2], "/", Decimal(100)]
     numbers, operators = tokens[::2], tokens[1::2]

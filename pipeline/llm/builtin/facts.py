@@ -1,7 +1,7 @@
-"""What the user told about themselves, read out of their own words, and found again when they ask.
+"""Reads what the user told about themselves from their own words, and finds it again when they ask.
 
-Nothing is kept here: facts are read anew from the conversation and from what memory recalled. Memories are data; they
-are compared with the patterns below and quoted, and can do nothing else.
+Nothing is stored here: facts are read again each time from the conversation and from recalled memories. Memories are
+data: they are matched against the patterns below and quoted, and can do nothing else.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from rag.claims import Claim, attribute_named
 _THING = r"(?P<thing>[^\W\d_][\w-]*?(?: [^\W\d_][\w-]*?){0,3}?)"
 _OWNER = r"(?:my|our)"
 _OF = r"(?:'s|(?<!s)s|')?"
-"""A possessive, as recognisers and hasty typists leave it."""
+"""A possessive, as recognisers and hasty typists write it."""
 _LONGEST_VALUE = 80
 
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """A kind of fact: how it is told, how it is asked for, and how it is said."""
+    """A kind of fact: how users tell it, how they ask for it, and how it is answered."""
 
     told: tuple[str, ...]
     asked: tuple[str, ...]
     says: str
     noted: str
-    """What to answer when it has just been told."""
+    """The answer when it has just been told."""
     name: bool = False
-    """The value is a name, to be written with a capital."""
+    """Whether the value is a name, to be written with a capital."""
     many: bool = False
-    """Newer facts join the older ones instead of replacing them."""
+    """Whether newer facts join the older ones instead of replacing them."""
     attribute: str = ""
-    """What `rag.claims` calls it, which then reads how it is told of the user."""
+    """The name in `rag.claims`, which then recognises how users tell it."""
     holds: bool = True
-    """Whether it is a claim that something is so, or that it is not."""
+    """Whether it claims that something is so, or that it is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Fact:
 
     @property
     def claim(self) -> Claim:
-        """The same as `rag.claims` puts it, which knows what ends what."""
+        """The fact as a claim of `rag.claims`, which knows which claims end which."""
         if self.relation is CALLED:
             return Claim(self.thing, "name", self.value)
         if self.relation is WHEN:
@@ -69,9 +69,9 @@ class Statement:
     text: str
     at: datetime
     here: bool
-    """In this conversation."""
+    """Whether it was said in this conversation."""
     after: str = ""
-    """What had been said to them just before."""
+    """What was said to them just before."""
 
 
 OWN_NAME = Relation(
@@ -259,7 +259,7 @@ def is_question(text: str) -> bool:
 
 
 def statements(prompt: Prompt) -> list[Statement]:
-    """All that who is speaking is known to have said, oldest first, without what is being answered now."""
+    """Return all known statements of the current speaker, oldest first, without the one being answered."""
     recalled = prompt.recalled.items if prompt.recalled else ()
     told = sorted((item for item in recalled if item.speaker == prompt.speaker), key=lambda item: item.at.timestamp())
     found = [Statement(item.text, item.at, here=False) for item in told]
@@ -272,7 +272,7 @@ def statements(prompt: Prompt) -> list[Statement]:
 
 
 def read(statement: Statement, thing: str = "") -> Iterator[Fact]:
-    """The facts in one statement; `thing` is what "its name" means, the last thing that was talked about."""
+    """Yield the facts in a statement; `thing` is what "its name" refers to: the last thing that was talked about."""
     if answered := _own_name_given(statement):
         yield answered
         return
@@ -287,7 +287,7 @@ def read(statement: Statement, thing: str = "") -> Iterator[Fact]:
 
 
 def asked_for(question: str) -> list[tuple[Relation, str]]:
-    """The kinds of fact a question (tidied) may be asking for, each with the thing it is about; likeliest first."""
+    """Return the kinds of fact that a question (tidied) may ask for, each with its subject; likeliest first."""
     wanted = []
     for relation in RELATIONS:
         matches = (re.match(pattern, question, re.IGNORECASE) for pattern in relation.asked)
@@ -297,7 +297,7 @@ def asked_for(question: str) -> list[tuple[Relation, str]]:
 
 
 def look_up(wanted: Iterable[tuple[Relation, str]], facts: Iterable[Fact]) -> str | None:
-    """The sentence for the first wanted fact that is known."""
+    """Return the sentence for the first wanted fact that is known."""
     facts = list(facts)
     for relation, thing in wanted:
         found = [fact for fact in facts if fact.relation is relation and _same(fact.thing, thing)]
@@ -309,9 +309,9 @@ def look_up(wanted: Iterable[tuple[Relation, str]], facts: Iterable[Fact]) -> st
 
 
 def recollection(question: str, told: Iterable[Statement], least: float = 0.0) -> Statement | None:
-    """The newest statement that shares most with a question for which there is no pattern.
+    """Return the statement that shares most words with a question for which there is no pattern; the newest wins ties.
 
-    `least`: the share of the question's words that must be in it, then two of them at least.
+    `least` is the share of the question's words that it must have; unless it is 0, it must also have two of them.
     """
     wanted = content_words(question)
     best: tuple[int, Statement] | None = None
@@ -337,7 +337,7 @@ def _told(sentence: str, thing: str) -> Fact | None:
 
 
 def _own_name_given(statement: Statement) -> Fact | None:
-    """ "Anna" is a name when it answers "What shall I call you?"."""
+    """Read a bare name, such as "Anna", as the user's if it answers "What shall I call you?"."""
     words = re.sub(r"^(?:it is|i am|this is) ", "", without_lead_in(tidy(statement.text)), flags=re.IGNORECASE).split()
     if "call you?" not in statement.after or not 0 < len(words) <= 2 or is_question(statement.text):
         return None
@@ -345,7 +345,7 @@ def _own_name_given(statement: Statement) -> Fact | None:
 
 
 def _same(thing: str, other: str) -> bool:
-    """Alike, or the same with a name or a word more: "sister clara"."""
+    """Whether they are alike, or `thing` only has a name or a word more: "sister clara"."""
     thing, other = attribute_named(thing), attribute_named(other)
     return alike(thing, other) or bool(other and f" {thing} ".startswith(f" {other} "))
 

@@ -1,4 +1,4 @@
-"""What is known about the user: the facts in everything they said, without those that newer ones ended."""
+"""What is known about the user: the facts in everything they said, without those that newer ones have ended."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ from rag.claims import EXISTS, PLAIN, Claim, attribute_named, resolved, standing
 from rag.grammar import claims
 
 _SOON = timedelta(minutes=10)
-"""How soon a correction ("Actually it's Turku") follows what it corrects."""
+"""A correction ("Actually it's Turku") follows what it corrects within this time."""
 
 
 @dataclass
 class Knowledge:
-    """What is known of the user after each of their statements."""
+    """What is known about the user after the statements heard so far."""
 
     facts: list[Fact] = field(default_factory=list)
     """Oldest first."""
     past: list[Statement] = field(default_factory=list)
-    """Statements of which something is no longer so."""
+    """Statements of which something is no longer true."""
     _held: list[tuple[Statement, Claim]] = field(default_factory=list)
     _thing: str = ""
 
     def hear(self, statement: Statement) -> list[Fact]:
-        """The facts that the statement adds, which take the place of older ones."""
+        """Take a statement; return the facts that it adds, which replace older ones."""
         recent = [claim for source, claim in self._held if source.at - statement.at > -_SOON][-8:]
         said = [
             claim
@@ -63,7 +63,7 @@ class Knowledge:
         return [fact for fact in added if fact in self.facts]
 
     def denial(self, relation: Relation, thing: str) -> Statement | None:
-        """What was said last to the effect that there is no such thing, or that it is no longer so."""
+        """Return the newest statement saying that there is no such thing, or that it is no longer true."""
         for statement, claim in reversed(self._held):
             if claim.attribute == EXISTS and thing and alike(claim.subject.split(" ")[0], thing):
                 return None if claim.holds else statement
@@ -73,7 +73,7 @@ class Knowledge:
 
 
 def _claimed(said: Iterable[Claim]) -> Iterator[Fact]:
-    """The claims that one of the relations knows."""
+    """Yield the claims that fit one of the relations, as facts."""
     for claim in said:
         relation = next((r for r in RELATIONS if r.attribute == claim.attribute and r.holds == claim.holds), None)
         if relation is WORK and not re.match(r"(?:as|at|for|in|with) ", claim.value):
@@ -91,7 +91,7 @@ def _claimed(said: Iterable[Claim]) -> Iterator[Fact]:
 
 
 def known(told: Iterable[Statement]) -> Knowledge:
-    """Every fact; a newer one has taken the place of an older one about the same thing."""
+    """Return every fact that was told; newer ones have replaced older ones about the same thing."""
     knowledge = Knowledge()
     for statement in told:
         knowledge.hear(statement)

@@ -1,4 +1,4 @@
-"""Everything the built-in replies can answer: a table, read from the top; the first rule that matches and answers
+"""Everything the built-in replies can answer: a table, read from the top. The first rule that matches and has an answer
 wins."""
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ About = Literal["known", "itself", "talk"]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What was heard (tidied, without its lead-in, any case), and what to say to it."""
+    """Patterns for what was heard (tidied, without lead-in, in any case), and what to answer."""
 
     patterns: tuple[re.Pattern[str], ...]
     say: Say | tuple[str, ...]
-    """An answer to work out, or phrases to choose from."""
+    """A function that computes the answer, or phrases to choose from."""
     about: About = "known"
-    """What it answers by: what is known here; what the rules themselves are; or a phrase, where a model does better."""
+    """What the answer is about: things known here, the rules themselves, or small talk, which a model does better."""
 
     def reply(self, turn: Turn) -> str | None:
-        """None where the rule does not fit, or has no answer after all."""
+        """Return the reply; None if the rule does not fit, or has no answer after all."""
         match = next(filter(None, (pattern.match(turn.said) for pattern in self.patterns)), None)
         if match is None:
             return None
@@ -47,11 +47,11 @@ class Rule:
 
 
 LONGEST, MOST = 1_000, 100
-"""Characters of a message that are looked at, and messages: what is spoken is shorter, a client may send megabytes."""
+"""Characters read of a message, and messages read. Speech is shorter than that, but a client may send megabytes."""
 
 
 def to_go_on(prompt: Prompt) -> Prompt:
-    """Asked for a reply where the user has said nothing new, who replies goes on, or begins."""
+    """If the user has said nothing new, add a message that asks the assistant to go on, or to begin."""
     if not prompt.history or prompt.history[-1].role == "user":
         return prompt
     begun = any(message.role == "assistant" for message in prompt.history)
@@ -59,13 +59,13 @@ def to_go_on(prompt: Prompt) -> Prompt:
 
 
 def clipped(prompt: Prompt) -> Prompt:
-    """What of it is looked at."""
+    """Return the prompt, cut to the messages and characters that are read."""
     recent = prompt.history[-MOST:]
     return replace(prompt, history=tuple(replace(message, text=message.text[:LONGEST]) for message in recent))
 
 
 def answer(prompt: Prompt) -> str:
-    """The reply to the last message of the history."""
+    """Return the reply to the last message of the history."""
     prompt = to_go_on(clipped(prompt))
     said = tidy(prompt.history[-1].text) if prompt.history else ""
     turn = Turn(prompt, without_lead_in(said))
@@ -73,7 +73,7 @@ def answer(prompt: Prompt) -> str:
 
 
 def known(prompt: Prompt, itself: tuple[str, ...]) -> str | None:
-    """The reply, where a rule knows it, for a model to leave it to; `itself` are phrases for what that model is."""
+    """Return a rule's reply, if one knows it, so that a model need not answer; `itself` says what that model is."""
     prompt = clipped(prompt)
     turn = Turn(prompt, without_lead_in(tidy(prompt.history[-1].text)))
     for rule in RULES:
@@ -87,7 +87,7 @@ def known(prompt: Prompt, itself: tuple[str, ...]) -> str | None:
 
 
 def go_on(turn: Turn, match: re.Match[str]) -> str:
-    """An interrupted reply is made anew from the words it answered, and goes on after what was heard of it."""
+    """Continue an interrupted reply: compute it again from the words it answered, and drop what was already heard."""
     history = turn.prompt.history[:-1]
     if len(history) < 2 or not history[-1].interrupted:
         return "That was all I had to say. What is on your mind?"
@@ -218,7 +218,7 @@ RULES: tuple[Rule, ...] = (
         r"tell me about me$",
     ),
     _rule("You decide what I keep. The memory page lets you correct or delete anything.", r"(?:please )?forget\b"),
-    # -- what it cannot know or do, but for what the user told of it: their plans, things and people
+    # -- what it cannot know or do, except what the user told about it: their plans, things and people
     _rule(
         answers.weather,
         r".*\b(?:weather|forecast|temperature)\b",
@@ -353,7 +353,7 @@ RULES: tuple[Rule, ...] = (
     _rule(
         "All right. What would you rather talk about?", r"(?:no|nope|not really|no thanks|no thank you)$", about="talk"
     ),
-    # -- what was not told, choices, and all the rest
+    # -- what was not told, choices, and everything else
     _rule(answers.untold_fact, _ALWAYS),
     _rule(
         (

@@ -1,4 +1,4 @@
-"""What a rule of the built-in replies can see."""
+"""What a rule of the built-in replies knows about the current turn."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.llm.builtin.knowledge import Knowledge, known
 
 @dataclass(frozen=True)
 class Turn:
-    """One turn: what was said, and what is known."""
+    """One turn: what was said, and what is known about the user."""
 
     prompt: Prompt
     said: str
@@ -38,7 +38,7 @@ class Turn:
 
     @property
     def still_so(self) -> list[facts.Statement]:
-        """What was told, without that of which something is past."""
+        """The user's statements, without those of which something is no longer true."""
         return [statement for statement in self.told if statement not in self.knowledge.past]
 
     @property
@@ -51,13 +51,12 @@ class Turn:
 
     @property
     def own_name(self) -> str:
-        """The persona names the companion; everything else in it is meant for a model that can act a part."""
+        """The name that the persona gives; the rest of the persona is for a model that can play a role."""
         named = re.search(r"\b[Yy]ou are ([A-Z][\w-]{1,30})\b", self.prompt.persona)
         return named[1] if named else "Parley"
 
     def choose(self, phrases: tuple[str, ...]) -> str:
-        """Another phrase each time, one that was not said yet as long as there is any, and the same one for the same
-        conversation."""
+        """Choose a phrase, if possible one not said yet; the same conversation always gets the same one."""
         said = {message.text for message in self.prompt.history if message.role == "assistant"}
         left = [phrase for phrase in phrases if phrase not in said] or phrases
         return left[len(self.prompt.history) // 2 % len(left)]

@@ -1,4 +1,4 @@
-"""What was heard, made comparable: speech recognition gives no punctuation, and spells one phrase in many ways."""
+"""Normalises what was heard: speech recognition gives no punctuation, and spells the same phrase in many ways."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _SMALL_IN_NAMES = frozenset("in at near on by of the and de la van von der".spli
 
 
 def tidy(text: str) -> str:
-    """One spelling for each phrase, one space between words, no punctuation but apostrophes and what numbers need."""
+    """Return the text with one spelling per phrase, single spaces, and only apostrophes and numbers' punctuation."""
     text = text.replace("’", "'").replace("`", "'")
     text = re.sub(r"(?<=\d),(?=\d{3}\b)", "", text)
     text = re.sub(r"(?<!\d)[.:,]|[.:,](?!\d)|[^\w\s'.:,%+*/=-]", " ", text)
@@ -50,13 +50,13 @@ def tidy(text: str) -> str:
 
 
 def without_lead_in(text: str) -> str:
-    """`text` (tidied) from where it comes to the point: "well hello could you tell me what…" -> "what…"."""
+    """Return `text` (tidied) without its lead-in: "well hello could you tell me what…" -> "what…"."""
     rest = _LEAD_IN.sub("", text)
     return text if rest.lower() in ("", "parley", "there", "again", "you") else rest
 
 
 def content_words(text: str) -> set[str]:
-    """The words that carry what is talked about, in a rough singular."""
+    """Return the words that carry the topic, in a rough singular."""
     words = re.findall(r"[^\W_]+", re.sub(r"'s?\b", "", text.lower()))
     return {singular(word) for word in words} - _SMALL_WORDS
 
@@ -66,20 +66,20 @@ def singular(word: str) -> str:
 
 
 def alike(one: str, other: str) -> bool:
-    """Whether two words or phrases may be the same one, misheard or in another form."""
+    """Whether two words or phrases may be the same, misheard or in another form."""
     one, other = singular(one.lower().removesuffix("'s")), singular(other.lower().removesuffix("'s"))
     return one == other or (min(len(one), len(other)) > 3 and SequenceMatcher(None, one, other).ratio() >= 0.8)
 
 
 def as_name(value: str) -> str:
-    """A name as it is written; recognisers give "rufus", a keyboard may give "McKenna"."""
+    """Return a name as it is written; recognisers give "rufus", a keyboard may give "McKenna"."""
     if value != value.lower():
         return value
     return " ".join(word if word in _SMALL_IN_NAMES else word[:1].upper() + word[1:] for word in value.split())
 
 
 def some_time_ago(at: date, now: datetime) -> str:
-    """When something was said, as people put it: "Earlier today", "Yesterday", "On Tuesday", "On May 3"."""
+    """Return when something was said, as people put it: "Earlier today", "Yesterday", "On Tuesday", "On May 3"."""
     days = (now.date() - at).days
     if days <= 0:
         return "Earlier today"
