@@ -41,8 +41,8 @@ def roomiest(cards: Sequence[Gpu]) -> Gpu | None:
 def one_card(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return variables that make all engines use the card with the most free memory; none if there is no choice.
 
-    For the process that starts the engines, before it does. By default CUDA counts the fastest card first, which need
-    not be the one whose memory was planned with.
+    The process that starts the engines sets them first. By default CUDA counts the fastest card first, which need not
+    be the one whose memory was planned with.
     """
     cards = ask_nvidia()
     gpu = roomiest(cards)

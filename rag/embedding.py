@@ -37,7 +37,7 @@ class Embedder(Protocol):
 
 
 class SentenceEmbedder:
-    """A sentence-transformers model from a folder, from the hub's cache by id, or the bundled all-MiniLM-L6-v2.
+    """A sentence-transformers model from a folder, from the hub by id, or the bundled all-MiniLM-L6-v2.
 
     The model is loaded on first use, which takes some seconds; importing and creating cost nothing.
     """

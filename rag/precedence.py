@@ -20,8 +20,8 @@ class Precedence:
 
     @contextmanager
     def question(self) -> Iterator[None]:
-        """Hold while a question is answered. This also pauses Python's garbage collector: a pass over all objects takes
-        200 ms with torch and Chroma loaded. The collector catches up once the answer is there."""
+        """Mark that a question is being answered while the block runs, and pause Python's garbage collector: its pass
+        over all objects takes 200 ms with torch and Chroma loaded. It catches up once the answer is there."""
         collecting = gc.isenabled()
         with self._quiet:
             self._asking += 1

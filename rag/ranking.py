@@ -221,7 +221,7 @@ def fits(question: Question, features: Mapping[str, Floats]) -> bool:
 
     99 % of LoCoMo's questions find a cosine above 0.44 in their own conversation. Questions that people ask about short
     talks (benchmarks/talks) sometimes find only 0.25, and a third of general questions reach that in any talk. But if
-    a general question mentions "my" or "us", what was said before is more often relevant than not.
+    a question mentions "my" or "us", what was said before is relevant more often than not.
     """
     near = features["meaning"] >= (2.5 if question.personal else 3.7)
     worded = (features["words_covered"] >= 0.3) & (features["words_rare"] > 0)

@@ -116,7 +116,7 @@ class Retriever:
             candidates = candidates[catalogue["conversation"][candidates] != current]
         known = sketch(question, catalogue, candidates, meaning=meaning, in_context=in_context, hits=hits)
         if len(candidates) > LOOKED_AT:
-            # Until the texts are read, all that is known of similar words is which of the question's own they hold.
+            # Similar words need the text. Without it, only the question's own words are known, and stand in for them.
             least = known | {"related": known["words_covered"], "related_around": known["words_covered_around"]}
             best = np.sort(np.argpartition(-score(least, weights), LOOKED_AT)[:LOOKED_AT])
             best = np.union1d(best, np.nonzero(np.isin(candidates, claiming))[0])

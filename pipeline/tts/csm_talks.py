@@ -123,7 +123,7 @@ class Synthesizer:
 
 
 class Floor:
-    """A readers-writer lock: many may speak at a time; who needs to be alone waits for them and holds up new ones."""
+    """A readers-writer lock: many may speak at a time; a caller that must be alone waits and holds up new ones."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()

@@ -1,5 +1,4 @@
-"""Kokoro-82M: a natural voice with 8-bit weights; synthesis takes about half as long as the speech on a CPU. 28 English
-voices.
+"""Kokoro-82M: 28 natural English voices, with 8-bit weights; a CPU takes about half as long as the speech lasts.
 
 Its input is the phonemes it was trained on, as its authors write them (misaki, "English Phonemes"): one letter per
 diphthong and affricate, and no length marks in American English. Ids are those of its config.json.
