@@ -63,7 +63,7 @@ class ClaimIndex:
 
     def told(self, asked: Asked, speakers: Sequence[str], count: int) -> NDArray[np.int64]:
         """Return the ascending seqs of the newest `count` turns that claim what is asked, or that what was claimed is
-        over ("Rufus died"). Only these speakers' turns count, or everybody's if there are none."""
+        over ("Rufus died"). Only these speakers' turns count, or everybody's if none are given."""
         with self._database.lock:
             subjects = self._named(asked)
             found = self._of(asked.attributes, subjects, speakers, count)

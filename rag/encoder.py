@@ -1,4 +1,4 @@
-"""A BERT-like sentence encoder that reads only the model's files, without the libraries that trained it.
+"""A BERT-like sentence encoder that reads only the model's files, without the libraries that training needs.
 
 A question is about a dozen tokens; a third of sentence-transformers' time for it goes into calling modules, and
 importing that library takes nine seconds of one core at every start. This module does the same arithmetic (Devlin et

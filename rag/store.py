@@ -78,7 +78,7 @@ EVERY = Which.of()
 
 
 class TurnStore:
-    """The store of turns."""
+    """The store of turns. Use it from one thread at a time."""
 
     def __init__(self, file: Path, say: Callable[[str], None]) -> None:
         """Raises what `Database` raises. `say` is called with a message about damage that was repaired."""

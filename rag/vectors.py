@@ -219,7 +219,7 @@ class Vectors:
 
 
 def salvage(folder: Path) -> list[Row]:
-    """Return every text that Chroma's folder still holds, whichever model embedded it, in the order of saying."""
+    """Return every text that Chroma's folder still holds, whichever model embedded it, in the order they were said."""
     client = _connect(folder, None)
     try:
         turns = {
