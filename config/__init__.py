@@ -1,9 +1,9 @@
-"""What the user chose, and what this machine can run."""
+"""The user's settings, the catalogue of engines and models, and what this machine can run."""
 
 from config.private import keep_private
 from config.settings import Settings
 from config.store import Loaded, SettingsError, SettingsStore
 
-keep_private()  # here, since every process of Parley's comes by before it imports anything that would tell
+keep_private()  # here because every process imports config before any library with telemetry
 
 __all__ = ["Loaded", "Settings", "SettingsError", "SettingsStore"]

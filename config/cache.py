@@ -1,5 +1,5 @@
-"""Where models are stored on this machine, and which of them are present: those from the hub by huggingface_hub's
-rules, without importing it, and those that came in packages."""
+"""Where models are stored on this machine and which are present: models from the hub, by huggingface_hub's rules but
+without importing it, and models from packages."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from config.fetches import CODEC_FILE, CODEC_TENSORS, Fetch
 from config.packages import ModelFile, Packaged
 
 Source = Fetch | Packaged
-"""What an engine reads: of a repository on the hub, or out of packages."""
+"""A source of the files that an engine reads: a repository on the hub, or packages."""
 
 
 def hub_cache() -> Path:
-    """Where huggingface_hub keeps what it fetched, by its own rule, without importing it."""
+    """Return the folder where huggingface_hub caches its files, by the same rule but without importing it."""
     return Path(os.environ.get("HF_HUB_CACHE") or _home() / "hub").expanduser()
 
 
 def folder_of(model: Packaged) -> Path:
-    """Where a packaged model lies or will lie: beside the hub's cache, for all environments, so that who moves the one
-    to another disk has moved both. What is always needed lies in the environment."""
+    """Return the folder of a packaged model. It is beside the hub's cache and shared by all environments, so that both
+    move to another disk together; models that are always needed are in the environment."""
     if model.always:
         return Path(sys.prefix) / "share" / "parley" / model.name
     return (_home() / "parley" / model.name).expanduser()
@@ -36,13 +36,13 @@ def _home() -> Path:
 
 
 def free_disk(folder: Path) -> int:
-    """Bytes free where `folder` is or will be."""
+    """Return the free bytes on the disk where `folder` is or will be."""
     existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     return shutil.disk_usage(existing).free
 
 
 def is_here(fetch: Source) -> bool:
-    """Whether the cache has all that an engine reads, every shard of the weights included."""
+    """Whether all files that an engine reads are on disk, including every shard of the weights."""
     if isinstance(fetch, Packaged):
         return all(has_file(fetch, file) for file in fetch.files)
     folder = hub_cache() / f"models--{fetch.repository.replace('/', '--')}"
@@ -64,7 +64,7 @@ def is_here(fetch: Source) -> bool:
 
 
 def has_file(model: Packaged, file: ModelFile) -> bool:
-    """It is put there whole and checked, so that its size is proof enough."""
+    """Whether the file is there. Files are put there whole and checked, so comparing the size is enough."""
     try:
         return (folder_of(model) / file.name).stat().st_size == file.size
     except OSError:
@@ -72,7 +72,7 @@ def has_file(model: Packaged, file: ModelFile) -> bool:
 
 
 def has_codec(folder: Path, names: Iterable[str]) -> bool:
-    """Whether a speech model of these files brings its codec. Raises OSError, ValueError where one cannot be read."""
+    """Whether a speech model with these files includes its codec. Raises OSError, ValueError if one cannot be read."""
     weights = [name for name in names if name.endswith(".safetensors")]
     return any(fnmatch(name, CODEC_FILE) for name in weights) or any(
         tensor.startswith(CODEC_TENSORS) for name in weights for tensor in _tensors(folder / name)
@@ -80,7 +80,7 @@ def has_codec(folder: Path, names: Iterable[str]) -> bool:
 
 
 def _tensors(file: Path) -> dict[str, object]:
-    """The header of a safetensors file: 8 bytes of length, then JSON (huggingface/safetensors, format)."""
+    """Return the header of a safetensors file: 8 bytes of length, then JSON (huggingface/safetensors, format)."""
     with file.open("rb") as content:
         header: dict[str, object] = json.loads(content.read(int.from_bytes(content.read(8), "little")))
     return header

@@ -28,7 +28,7 @@ def _nothing(_: str) -> tuple[Source, ...]:
 
 
 def _gguf(model: str) -> tuple[Source, ...]:
-    """Empty for a model from Ollama."""
+    """Return the file to download; nothing for a model from Ollama."""
     source = SMOLLM2_135M if model == SMOLLM2_135M.name else gguf_file(model)
     return (source,) if source is not None else ()
 

@@ -6,22 +6,22 @@ import re
 from dataclasses import dataclass
 
 CODEC_FILE, CODEC_TENSORS = "tokenizer-*.safetensors", "codec_model."
-"""How a speech model brings its codec: Sesame's format as a file beside it, transformers' as tensors of its own."""
+"""The codec's files in Sesame's format, and the prefix of its tensors in transformers' format."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """Which files of a repository on the hub an engine reads."""
+    """The files of a hub repository that an engine reads."""
 
     repository: str
     files: tuple[str, ...]
-    """Patterns of those that are always wanted."""
+    """Patterns of the files that are always needed."""
     weights: tuple[str, ...]
-    """Patterns of the weights, the best first: only what the first that matches anything names is fetched."""
+    """Patterns of the weights, best first; only the files of the first pattern that matches any are downloaded."""
     architectures: tuple[str, ...] = ()
-    """Patterns of the classes that its config.json may name. One that names none is tried."""
+    """Patterns for the classes in the model's config.json. A config that names no class is accepted."""
     codec: Fetch | None = None
-    """What is read too, where the repository brings no codec."""
+    """What to download as well if the repository includes no codec."""
 
 
 _WHISPER = {
@@ -30,11 +30,11 @@ _WHISPER = {
     "large": "Systran/faster-whisper-large-v3",
     "distil-large-v3.5": "distil-whisper/distil-large-v3.5-ct2",
 }
-"""Sizes whose repository is not named as the others are."""
+"""Sizes whose repository does not follow the naming of the others."""
 
 
 def whisper_files(model: str) -> Fetch:
-    """As faster-whisper reads them: a size has its repository; a name with a slash is one."""
+    """Return the files as faster-whisper finds them: a size has its repository; a name with a slash is a repository."""
     named = model.replace("distil-", "distil-whisper-", 1) if model.startswith("distil-") else f"whisper-{model}"
     repository = model if "/" in model else _WHISPER.get(model, f"Systran/faster-{named}")
     return Fetch(
@@ -52,7 +52,7 @@ def language_model_files(repository: str) -> Fetch:
 
 
 def gguf_file(name: str) -> Fetch | None:
-    """One file of a repository, written owner/name/file.gguf or owner/name:file.gguf; None for any other name."""
+    """Return one file, named owner/name/file.gguf or owner/name:file.gguf; None for any other name."""
     named = re.fullmatch(r"([\w.-]+/[\w.-]+)[/:]((?:[\w-][\w.-]*/)*[\w-][\w.-]*\.gguf)", name)
     return Fetch(named[1], (), (named[2],)) if named else None
 
@@ -61,7 +61,7 @@ MIMI = Fetch("kyutai/moshiko-pytorch-bf16", (), ("tokenizer-e351c8d8-checkpoint1
 
 
 def speech_model_files(repository: str) -> Fetch:
-    """Of a repository with both of CSM's formats only the original's one file is read."""
+    """Return the files to read; if a repository has both of CSM's formats, only the original's single weights file."""
     return Fetch(
         repository,
         ("*.json", CODEC_FILE),

@@ -1,4 +1,4 @@
-"""What this machine has: processor, memory, graphics cards, disk, sound. It asks the system and loads no engine."""
+"""This machine's processor, memory, graphics cards, disk and sound, as the system reports them; loads no engine."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["GB", "Gpu", "Hardware", "ask_nvidia", "in_words", "look", "resident"
 GB = 1000**3
 
 MATTERING = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "neon")
-"""Instruction sets that the speech model's and CTranslate2's kernels are written for."""
+"""Instruction sets that the kernels of the speech model and of CTranslate2 use."""
 
 
 _PF_AVX2 = 40
@@ -33,39 +33,39 @@ _PF_AVX2 = 40
 @dataclass(frozen=True, slots=True)
 class Hardware:
     system: str
-    """As `platform.system()`: Linux, Darwin, Windows."""
+    """As `platform.system()` names it: Linux, Darwin, Windows."""
     processor: str
     cores: int
-    """Physical ones, as far as the system tells them apart."""
+    """Physical cores, as far as the system tells them apart."""
     instructions: frozenset[str]
     memory_bytes: int
     free_memory_bytes: int
     gpus: tuple[Gpu, ...] = ()
     gpu_trouble: str = ""
-    """Why a card of NVIDIA that seems to be here cannot be used, and what to do; else empty."""
+    """Why an NVIDIA card that seems to be present cannot be used, and what to do; empty if there is no problem."""
     free_disk_bytes: int = 0
-    """Where models are kept."""
+    """On the disk where models are stored."""
     sound_cards: tuple[str, ...] = ()
-    """Of the machine itself; a browser's headset is not among them."""
+    """The machine's own; a browser's headset is not among them."""
     mlx: bool = False
     """Whether Apple's array library is installed."""
 
     @property
     def apple_silicon(self) -> bool:
-        """A Mac whose own GPU computes, by MLX."""
+        """Whether this is a Mac whose own GPU can compute through MLX."""
         return self.mlx and self.system == "Darwin" and "neon" in self.instructions
 
     @property
     def gpu(self) -> Gpu | None:
-        """The one with the most free memory."""
+        """The card with the most free memory."""
         return roomiest(self.gpus)
 
 
 def look(models: Path | None = None) -> Hardware:
-    """Ask the system. Takes some 0.1 s, longer where nvidia-smi is slow, so keep it off the loop.
+    """Ask the system. Takes about 0.1 s, longer if nvidia-smi is slow, so keep it off the event loop.
 
     Args:
-        models: where models are kept, for the free disk; the hub's cache when left out.
+        models: where models are stored, to measure the free disk; by default the hub's cache.
     """
     memory = psutil.virtual_memory()
     gpus, trouble = nvidia_cards()
@@ -100,7 +100,7 @@ def _processor() -> str:
 
 
 def instructions() -> frozenset[str] | None:
-    """Of those in MATTERING, which the processor has; None where the system does not tell."""
+    """Return which of MATTERING the processor has; None if the system does not say."""
     if platform.machine().lower() in ("arm64", "aarch64"):
         return frozenset({"neon"})
     for line in _lines(Path("/proc/cpuinfo")):
@@ -112,7 +112,7 @@ def instructions() -> frozenset[str] | None:
 
 
 def _sound_cards() -> tuple[str, ...]:
-    """ALSA's list on Linux; other systems always have a sound service, whose devices the setup page lists."""
+    """Return ALSA's list on Linux. Other systems always have a sound service; the setup page lists its devices."""
     if platform.system() != "Linux":
         return ("the system’s",)
     rows = (re.match(r"\s*\d+ \[[^]]*\]: (.+)", line) for line in _lines(Path("/proc/asound/cards")))
@@ -127,16 +127,16 @@ def _lines(file: Path) -> list[str]:
 
 
 def in_words(count: int) -> str:
-    """Bytes as people say them: 24 kB, 12.5 MB, 200 MB, 1.6 GB."""
+    """Format a number of bytes for people: 24 kB, 12.5 MB, 200 MB, 1.6 GB."""
     if count >= 999_500_000:
         return f"{count / GB:.1f} GB"
     return f"{count / 1e6:.3g} MB" if count >= 1_000_000 else f"{-(-count // 1000)} kB"
 
 
 def resident(pid: int, *, children: bool = False) -> int | None:
-    """Bytes of memory that a process holds, with those it started where asked; None when it has ended.
+    """Return the bytes of memory that a process holds, with its child processes if asked; None if it has ended.
 
-    What several of them share is counted for each.
+    Memory shared by several of them is counted for each.
     """
     try:
         first = psutil.Process(pid)

@@ -27,9 +27,9 @@ class Model:
     line: str
     download_bytes: int = 0
     memory_bytes: int = 0
-    """Memory of the machine that it takes on a CPU."""
+    """RAM it needs on a CPU."""
     gpu_bytes: int = 0
-    """Memory that it takes on a graphics card; 0 if it does not use one."""
+    """Memory it needs on a graphics card; 0 if it does not use one."""
     on_processor: Runs = "well"
     """How it runs on a CPU with at least `cores`."""
     cores: int = 1
@@ -113,25 +113,25 @@ MODELS = (
 
 
 def find(stage: Stage, engine: str, name: str) -> Model | None:
-    """The entry in this table, if there is one."""
+    """Return the entry in this table, if there is one."""
     wanted = stage, engine, named(stage, engine, name)
     return next((model for model in MODELS if (model.stage, model.engine, model.name) == wanted), None)
 
 
 def licence(model: Model) -> str:
-    """The licence of a model from packages; the hub states that of its own."""
+    """Return the licence of a packaged model; the hub states the licences of its own models."""
     files = fetches(model.stage, model.engine, model.name)
     return ", ".join(dict.fromkeys(fetch.licence for fetch in files if isinstance(fetch, Packaged)))
 
 
 def is_downloaded(model: Model) -> bool:
-    """Whether all its files are on this computer; false if it has none. Reads the disk."""
+    """Whether all its files are on this computer; False if it has none. Reads the disk."""
     files = fetches(model.stage, model.engine, model.name)
     return bool(files) and all(is_here(fetch) for fetch in files)
 
 
 def verdict(model: Model, hardware: Hardware) -> Suitability:
-    """Whether this machine can run the model."""
+    """Say whether this machine can run the model."""
     if model.linux_only and hardware.system != "Linux":
         return Suitability("no", "vLLM runs on Linux only: choose a server such as Ollama instead.")
     gpu = hardware.gpu
@@ -168,7 +168,7 @@ def verdict(model: Model, hardware: Hardware) -> Suitability:
 
 
 def room_for(need: int, hardware: Hardware) -> Suitability:
-    """Whether the disk has room for a download of so many bytes."""
+    """Say whether the disk has room for a download of `need` bytes."""
     if need <= hardware.free_disk_bytes:
         return Suitability("well", f"{in_words(need)} to download.")
     return Suitability(

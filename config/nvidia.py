@@ -1,4 +1,4 @@
-"""NVIDIA's cards, as nvidia-smi reports them: which exist, which is used, or why there is none."""
+"""NVIDIA's cards as nvidia-smi reports them: which are present, which one is used, or why there is none."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 _QUERY = "index,uuid,name,memory.total,memory.free,driver_version,compute_cap"
 _MIB = 1024**2
 _PATIENCE_S = 10.0
-"""For nvidia-smi, which hangs when the driver does."""
+"""Timeout for nvidia-smi, which hangs if the driver does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,27 +22,27 @@ class Gpu:
     free_bytes: int
     driver: str = ""
     capability: float = 0.0
-    """CUDA's compute capability; 8.0 and above compute in bfloat16. 0 where the driver does not tell."""
+    """CUDA's compute capability; 8.0 and above compute in bfloat16. 0 if the driver does not report it."""
     index: int = 0
-    """In the order of the PCI bus, as nvidia-smi counts."""
+    """By PCI bus order, as nvidia-smi counts."""
     uuid: str = ""
 
 
 def ask_nvidia() -> tuple[Gpu, ...]:
-    """NVIDIA's cards that programs started from here may use; none where nvidia-smi is missing or does not answer."""
+    """Return the NVIDIA cards that programs started from here may use; none if nvidia-smi is missing or hangs."""
     return nvidia_cards()[0]
 
 
 def roomiest(cards: Sequence[Gpu]) -> Gpu | None:
-    """The card with the most free memory, by which models are planned; None of none."""
+    """Return the card with the most free memory, for which models are planned; None if there are no cards."""
     return max(cards, key=lambda gpu: gpu.free_bytes, default=None)
 
 
 def one_card(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Variables with which every engine uses the same card, that with the most free memory; none where it is settled.
+    """Return variables that make all engines use the card with the most free memory; none if there is no choice.
 
-    For the process that starts the engines, before it does. Left alone, CUDA counts the fastest card first, which need
-    not be the one whose memory was planned with.
+    The process that starts the engines sets them first. By default CUDA counts the fastest card first, which need not
+    be the one whose memory was planned with.
     """
     cards = ask_nvidia()
     gpu = roomiest(cards)
@@ -56,12 +56,12 @@ def nvidia_cards(
     environment: Mapping[str, str] = os.environ,
     on_the_bus: Callable[[], bool] | None = None,
 ) -> tuple[tuple[Gpu, ...], str]:
-    """NVIDIA's cards by nvidia-smi, and why there are none where there should be some: a sentence, or nothing.
+    """Return NVIDIA's cards by nvidia-smi, and one sentence on why there are none although there should be, or "".
 
     Args:
-        run: runs a command and gives what it printed.
+        run: runs a command and returns its output.
         environment: its CUDA_VISIBLE_DEVICES says which cards programs may use.
-        on_the_bus: whether there is a card at all, driver or not.
+        on_the_bus: whether a card is plugged in at all, with or without a driver.
     """
     there = on_the_bus or _nvidia_on_the_bus
     try:
@@ -88,7 +88,7 @@ def nvidia_cards(
 
 
 def visible(gpus: tuple[Gpu, ...], devices: str | None) -> tuple[Gpu, ...]:
-    """Those that CUDA_VISIBLE_DEVICES names, by number or by the beginning of their UUID; all where it is not set."""
+    """Return the cards that CUDA_VISIBLE_DEVICES names, by number or start of their UUID; all if it is not set."""
     if devices is None or "MIG-" in devices:
         return gpus
     names = [name.strip() for name in devices.split(",") if name.strip()]
@@ -100,9 +100,9 @@ def _begins(uuid: str, name: str) -> bool:
 
 
 def parse_nvidia(table: str) -> tuple[Gpu, ...]:
-    """nvidia-smi's rows: number, UUID, name, total and free memory in MiB, driver, compute capability.
+    """Parse nvidia-smi's rows: number, UUID, name, total and free memory in MiB, driver, compute capability.
 
-    A row without figures is left out, such as that of a card which shares the processor's memory ("[N/A]").
+    A row without numbers is left out, such as that of a card that shares the processor's memory ("[N/A]").
     """
     found = []
     for row in table.splitlines():
@@ -115,7 +115,7 @@ def parse_nvidia(table: str) -> tuple[Gpu, ...]:
 
 
 def _nvidia_on_the_bus() -> bool:
-    """Linux tells what is plugged in, whether it has a driver or not: vendor 10de, class 03 (display)."""
+    """Whether Linux sees a card plugged in, with or without a driver: vendor 10de, class 03 (display)."""
     for device in Path("/sys/bus/pci/devices").glob("*"):
         try:
             vendor, kind = ((device / name).read_text(encoding="ascii").strip() for name in ("vendor", "class"))
@@ -127,9 +127,9 @@ def _nvidia_on_the_bus() -> bool:
 
 
 def _run(command: list[str], patience_s: float = _PATIENCE_S) -> str:
-    """What a command prints. Raises OSError, TimeoutExpired, CalledProcessError.
+    """Return what a command prints. Raises OSError, TimeoutExpired, CalledProcessError.
 
-    A process that the kernel holds up in a driver does not end when it is killed, so that is not waited for.
+    A process that is stuck in a driver does not end when killed, so this does not wait for it.
     """
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"

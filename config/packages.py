@@ -1,8 +1,8 @@
-"""Models that lie in packages of PyPI and npm, the registries that an installation asks anyway. Data.
+"""Models from packages on PyPI and npm, the registries that an installation contacts anyway. Data only.
 
-The packages carry the published files, some of them in parts, since a registry takes no large ones; they are unpacked,
-and never installed or imported. Whoever packed a file, its own checksum decides: each of these is the one that
-independent projects pin for the published file (docs/DEPENDENCIES.md).
+The packages hold the published files, some of them in parts because registries limit the size of a file. They are
+unpacked, never installed or imported. A file is trusted by its own checksum, whoever packed it: each checksum here is
+the one that independent projects pin for the published file (docs/DEPENDENCIES.md).
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ class Package:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A file's content, or one part of it, as a package carries it."""
+    """A file's content, or one part of it, inside a package."""
 
     package: Package
     member: str
-    """Its path in there."""
+    """Its path in the package."""
     size: int
     sha256: str
 
@@ -37,29 +37,29 @@ class ModelFile:
     name: str
     """Its path in the model's folder."""
     pieces: tuple[Piece, ...]
-    """In order."""
+    """Its parts in order."""
     size: int
     sha256: str
     elsewhere: str
-    """Where it is published: a path at the Hugging Face hub, "owner/name/path", or a whole https address."""
+    """Where it is published: a path on the Hugging Face hub, "owner/name/path", or a full https address."""
 
 
 @dataclass(frozen=True, slots=True)
 class Packaged:
-    """A model whose files lie in packages."""
+    """A model whose files are in packages."""
 
     name: str
-    """Of its folder in the cache. Other weights get another name: what is there is known by names and sizes."""
+    """Its folder in the cache. Other weights need another name, because files are recognised by name and size."""
     repository: str
-    """Where it is published, for people."""
+    """Where it is published, to show to people."""
     licence: str
     files: tuple[ModelFile, ...]
     always: bool = False
-    """Whether every conversation needs it: it then lies in the environment, where the set-up puts it."""
+    """Whether every conversation needs it; if so, it is in the environment, where the set-up puts it."""
 
     @property
     def packages(self) -> tuple[Package, ...]:
-        """Each once."""
+        """The packages, each once."""
         return tuple(dict.fromkeys(piece.package for file in self.files for piece in file.pieces))
 
     @property
@@ -68,7 +68,7 @@ class Packaged:
 
 
 def _whole(package: Package, member: str, size: int, sha256: str, elsewhere: str, name: str = "") -> ModelFile:
-    """A file that one package carries as it is."""
+    """A file that is whole in one package."""
     piece = Piece(package, member, size, sha256)
     return ModelFile(name or member.rpartition("/")[2], (piece,), size, sha256, elsewhere)
 
@@ -150,7 +150,7 @@ _KOKORO_PARTS = (
     (17_675_703, "5ac6631c251a296dd733db4a24919ae5edf0eab868e62d7b965ee21333517e87",
      23_090_317, "4714e1d3c443a09baf059201aebdba6ebcd5799b94b98815cbcd36bf01cf645c"),
 )  # fmt: skip
-"""Of the four packages: the wheel's bytes and sha256, and its part's."""
+"""Of each of the four packages: the wheel's bytes and sha256, then those of its part."""
 
 _KOKORO_VOICES = Package("npm", "kokoro-js", "1.2.1", 26_887_218,
                          "1f0d0383ef0349af0bd9440d81dc12abbea3a5392eb645283eda876f537f5860")  # fmt: skip
@@ -185,10 +185,10 @@ KOKORO_VOICES = {
     "bm_george": "c4b235a4c1f2cd3b939fed08b899ce9385638b763f7b73a59616c4fc9bd6c9bc",
     "bm_lewis": "b8f671cef828c30e66fdf0b0756a76bba58f6bb3398cbbf27058642acbcedb97",
 }
-"""The English ones, with the sha256 of each: American and British (a, b), female and male (f, m)."""
+"""The English voices with their sha256; names begin with a (American) or b (British), then f (female) or m (male)."""
 
 KOKORO_VOICE_BYTES = 522_240
-"""float32 of 510 lengths and 256 numbers."""
+"""float32 [510 lengths, 256 numbers]."""
 
 _KOKORO_HUB = "onnx-community/Kokoro-82M-v1.0-ONNX"
 
@@ -258,7 +258,7 @@ _MINILM_FILES = {
     "1_Pooling/config.json": (190,
         "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23"),
 }  # fmt: skip
-"""Those that sentence-transformers reads: bytes and sha256."""
+"""The files that sentence-transformers reads, with bytes and sha256."""
 
 MINILM = Packaged(
     "all-minilm-l6-v2",
@@ -286,7 +286,7 @@ RESEMBLYZER = Packaged(
         ),
     ),
 )  # fmt: skip
-"""What a voice is like, to tell people apart; only where that is asked for."""
+"""Encodes a voice's characteristics, to tell people apart; used only if that is switched on."""
 
 ALWAYS = (SMART_TURN, MINILM)
-"""What every conversation needs, whichever engines are chosen: whether one had finished, and what was said before."""
+"""Models that every conversation needs, whatever the engines: for the end of turn and for recall."""

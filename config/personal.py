@@ -17,13 +17,13 @@ PERSONAL: dict[str, tuple[str, ...]] = {
         "meaning", "shortest_ms", "longest_ms", "silence_ms", "speculations", "pre_roll_ms", "max_speech_s",
     ),
 }  # fmt: skip
-"""By branch. What loads an engine, asks a server, starts a program or holds a key is not among them."""
+"""The personal settings by branch; none of them loads an engine, contacts a server, starts a program or holds a key."""
 
 
 def lendable(machine: Settings) -> Settings:
-    """The administrator's settings as everyone may know them, and begins with: without keys, addresses and programs.
+    """Return the administrator's settings as every user may see and start from: no keys, addresses or programs.
 
-    Only what is named here is passed on, so that no secret of a setting to come is.
+    Only settings named here are passed on, so that a secret added to the settings later stays private.
     """
     lent, mine = Settings(profile=machine.profile, set_up=True), machine.model_copy(deep=True)
     lent.ears, lent.turns, lent.recording, lent.api = mine.ears, mine.turns, mine.recording, mine.api
@@ -36,9 +36,9 @@ def lendable(machine: Settings) -> Settings:
 
 
 def of_a_person(lent: Settings, own: Settings) -> Settings:
-    """What is in force for somebody: their own where that is personal, the administrator's elsewhere.
+    """Return a user's settings: their own for personal settings, the administrator's for the rest.
 
-    A voice is kept with the engine that it was chosen for.
+    A voice belongs to the engine that it was chosen for.
     """
     settings = lent.model_copy(deep=True)
     for branch, names in PERSONAL.items():
@@ -50,7 +50,7 @@ def of_a_person(lent: Settings, own: Settings) -> Settings:
 
 
 def first_strange(lent: Settings, wanted: Settings) -> str | None:
-    """The first setting, such as mind.engine, that is not somebody's own to change; None where all are."""
+    """Return the first changed setting, such as mind.engine, that users may not change; None if there is none."""
     return _differing(wanted.model_dump(), of_a_person(lent, wanted).model_dump())
 
 

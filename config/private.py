@@ -10,12 +10,12 @@ SWITCHES: Mapping[str, str] = MappingProxyType(
     {
         "ORT_DISABLE_TELEMETRY": "1",  # ONNX Runtime keeps a device id in ~/.cache/Microsoft, and sends events
         "ANONYMIZED_TELEMETRY": "False",  # Chroma
-        "HF_HUB_DISABLE_TELEMETRY": "1",  # huggingface_hub, and what names itself to the hub through it
+        "HF_HUB_DISABLE_TELEMETRY": "1",  # huggingface_hub, and libraries that use it to identify themselves
         "VLLM_NO_USAGE_STATS": "1",
-        "DO_NOT_TRACK": "1",  # vLLM, and whoever follows consoledonottrack.com
+        "DO_NOT_TRACK": "1",  # vLLM, and all that follow consoledonottrack.com
     }
 )
-"""Variables of the environment. Libraries read them when they are imported, and child processes have them too."""
+"""Environment variables; libraries read them when they are imported, and child processes inherit them."""
 
 
 def keep_private() -> None:

@@ -1,5 +1,5 @@
-"""Profiles: the engines that belong to each, as data. One is proposed for a machine; any choice can be changed on the
-setup page."""
+"""Profiles and the engines that belong to each, as data. One is proposed for a machine; any choice can be changed on
+the setup page."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Profile:
     voice: Choice
 
     def applied_to(self, settings: Settings) -> Settings:
-        """The settings with this profile's engines; everything else is kept."""
+        """Return the settings with this profile's engines; everything else is kept."""
         changed = settings.model_copy(deep=True)
         changed.profile = self.name
         for stage, choice in ((changed.ears, self.ears), (changed.mind, self.mind), (changed.voice, self.voice)):
@@ -46,7 +46,7 @@ class Profile:
 
     @property
     def gpu_bytes(self) -> int:
-        """Of a graphics card, all its models together."""
+        """Memory on a graphics card that all its models need together."""
         models = (find(stage, choice.engine, choice.model) for stage, choice in self.choices)
         return sum(model.gpu_bytes for model in models if model is not None)
 
@@ -98,25 +98,25 @@ CARD_SETS = tuple(
         ("small", ""),
     )
 )
-"""Ears and mind that stand beside CSM on one card, the best first. Talk suffers less from smaller ears than from a mind
-of half a billion parameters; where no larger one fits, the mind is a server's."""
+"""Pairs of ears and mind that fit beside CSM on one card, best first. Smaller ears hurt a conversation less than a mind
+of half a billion parameters; if no larger mind fits, a server provides it."""
 
 OLDEST_CARD = 7.5
 """CUDA's compute capability below which vLLM has no kernels (Turing, 2018, has 7.5)."""
 
 CPU_MEMORY, CPU_CORES = 12 * GB, 4
-"""What the profile cpu wants: CSM 4.5 GB while it loads, the language model 1.6, Whisper 0.5, Parley 1 GB, and the rest
+"""What the profile cpu needs: CSM 4.5 GB while it loads, the language model 1.6, Whisper 0.5, Parley 1 GB, and the rest
 for the system."""
 
 LARGER_MEMORY, LARGER_CORES = 16 * GB, 8
-"""From here on its mind is the larger one: 3.9 GB, and three times the work for each word."""
+"""From here on its mind is the larger one, which takes 3.9 GB and three times the work per word."""
 
 
 LLAMA_MEMORY = int(5.5 * GB)
-"""From here on two cores are offered a mind of a billion parameters: 1.3 GB, and half of this stays free."""
+"""From here on, two cores are offered a mind of a billion parameters: 1.3 GB, and half of this stays free."""
 SMALL_MEMORY, SMALL_CORES = int(3.6 * GB), 2
-"""What the profile small wants: a machine that is sold with 4 GB, of which the system keeps some back. Its engines take
-1.4 GB together, Parley 1 GB."""
+"""What the profile small needs: a machine sold with 4 GB, some of which the system reserves. Its engines take 1.4 GB
+together, Parley 1 GB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ class Proposal:
 
 
 def propose(hardware: Hardware) -> Proposal:
-    """The profile for this machine, with the best models that fit. A pure function of the hardware."""
+    """Return the profile for this machine with the best models that fit. A pure function of the hardware."""
     with_card = _for_card(hardware)
     if with_card is not None:
         return with_card
@@ -152,7 +152,7 @@ def propose(hardware: Hardware) -> Proposal:
 
 
 def runs_small(hardware: Hardware) -> bool:
-    """Whether the profile small keeps up with a conversation here."""
+    """Whether the profile small keeps up with a conversation on this machine."""
     enough = hardware.cores >= SMALL_CORES and hardware.memory_bytes >= SMALL_MEMORY
     return enough and bool(hardware.instructions & {"avx2", "neon"})
 

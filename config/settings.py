@@ -23,7 +23,7 @@ DEFAULT_PERSONA = (
 
 
 class _Tree(BaseModel):
-    """Unknown names are refused, so that a misspelt setting is never silently ignored."""
+    """Refuses unknown names, so that a misspelt setting is never silently ignored."""
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
@@ -98,7 +98,7 @@ class MindSettings(_Tree):
 
 
 class Reference(_Tree):
-    """A recording of the voice to speak with, and what is said in it."""
+    """A recording of the voice to imitate, and the words spoken in it."""
 
     recording: Annotated[str, Field(max_length=80, pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*\.(wav|flac|mp3)$")] = Field(
         description="file name inside the data folder's voices/"

@@ -1,4 +1,4 @@
-"""Settings on disk: one JSON file in the data folder, replaced atomically: a crash leaves the old or the new."""
+"""Settings on disk: one JSON file in the data folder, replaced atomically, so a crash leaves the old or the new one."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ class SettingsError(Exception):
 class Loaded:
     settings: Settings
     notice: str | None = None
-    """What the user must be told: that the file was damaged and where it was put aside."""
+    """What to tell the user: that the file was damaged and where it was moved."""
 
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """Settings that lie beside the file, and take its place or go."""
+    """Settings written beside the file, to replace it or be deleted."""
 
     written: Path
     path: Path
 
     def keep(self) -> None:
-        """Rename it over the file. Raises SettingsError."""
+        """Replace the file with it. Raises SettingsError."""
         try:
             self.written.replace(self.path)
         except OSError as error:
@@ -44,7 +44,7 @@ class Staged:
             raise _unsaved(self.path.parent, error) from error
 
     def drop(self) -> None:
-        """Safe to call after it was kept."""
+        """Delete it. Safe to call after it was kept."""
         self.written.unlink(missing_ok=True)
 
 
@@ -53,7 +53,7 @@ class SettingsStore:
         self.path = data / FILE_NAME
 
     def load(self) -> Loaded:
-        """Read the file; a damaged one is kept aside and the defaults are used, which the notice says."""
+        """Read the file. If it is damaged, move it aside and use the defaults; the notice says so."""
         try:
             text = self.path.read_text(encoding="utf-8")
         except FileNotFoundError:
@@ -72,11 +72,11 @@ class SettingsStore:
             return self._set_aside(f"it is not JSON: {error}")
 
     def save(self, settings: Settings) -> None:
-        """Raises SettingsError: the folder is read-only or the disk is full; the old file is untouched."""
+        """Save the settings. Raises SettingsError if the folder is read-only or the disk full; the old file stays."""
         self.stage(settings).keep()
 
     def stage(self, settings: Settings) -> Staged:
-        """Write beside the file and flush to disk; the old file stays until the new one is to be kept.
+        """Write the settings beside the file and flush them to disk; the old file stays until they are kept.
 
         Raises:
             SettingsError: the folder is read-only or the disk is full.

@@ -1,5 +1,5 @@
-"""Text from elsewhere: half characters, which JSON can spell and no file or message can hold, are made whole as it
-comes in; what would command a terminal is taken out as it is shown.
+"""Sanitize text from outside: lone surrogates, which JSON can express but no file or message can hold, are replaced on
+input, and terminal control characters on output.
 """
 
 from __future__ import annotations
@@ -10,21 +10,21 @@ from typing import Any
 
 
 def whole_characters(text: str) -> str:
-    """Text without half characters: a pair of surrogates becomes its character, a lone one the replacement sign."""
+    """Return the text with surrogate pairs joined into one character and lone ones replaced by U+FFFD."""
     if text.isascii():
         return text
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def printable(text: str) -> str:
-    """Text for a terminal: nothing in it commands that (colours, titles, an erased line), whoever wrote it."""
+    """Return text that is safe to print: nothing in it controls the terminal (colours, titles, an erased line)."""
     return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "\N{REPLACEMENT CHARACTER}", text)
 
 
 def parsed(text: str | bytes) -> Any:
-    """What a JSON text says, in whole characters.
+    """Parse a JSON text, with lone surrogates replaced.
 
-    Raises ValueError where it is not JSON, or nested too deeply.
+    Raises ValueError if it is not JSON, or nested too deeply.
     """
     try:
         return _whole(json.loads(text, parse_constant=_no_number))
@@ -33,7 +33,7 @@ def parsed(text: str | bytes) -> Any:
 
 
 def _no_number(name: str) -> Any:
-    """NaN and Infinity, which Python's parser takes and JSON does not have."""
+    """Refuse NaN and Infinity, which Python's parser accepts but JSON does not have."""
     raise ValueError(f"{name} is not JSON")
 
 

@@ -1,1 +1,1 @@
-"""Sound in, sound out, and the conversation between."""
+"""The speech pipeline: sound in, sound out, and the conversation between."""

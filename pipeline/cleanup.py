@@ -10,10 +10,10 @@ T = TypeVar("T")
 
 
 async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
-    """Wait for `work` until it is done, also when the waiting task is cancelled meanwhile, once or several times.
+    """Wait until `work` is done, even if the waiting task is cancelled meanwhile, once or several times.
 
     Raises:
-        asyncio.CancelledError: it was; the work is done nevertheless.
+        asyncio.CancelledError: the task was cancelled; the work is done nevertheless.
     """
     task = asyncio.ensure_future(work)
     cancelled: asyncio.CancelledError | None = None
@@ -28,7 +28,7 @@ async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
 
 
 async def until_one_ends(*works: Awaitable[object]) -> None:
-    """Side by side, until one of them ends, which ends them all. Raises what that one raised."""
+    """Run all side by side until one of them ends, then cancel the others. Raises what that one raised."""
     tasks = [asyncio.ensure_future(work) for work in works]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -1,4 +1,4 @@
-"""Writing to the disk outside the event loop, without losing anything when the program ends."""
+"""Writing to disk outside the event loop, without losing anything when the program ends."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ T = TypeVar("T")
 
 class Appender(Generic[T]):
     def __init__(self, append: Callable[[list[T]], None]) -> None:
-        """`append` writes what it is given, never nothing; it runs in a thread, and sees to its own errors."""
+        """`append` writes a list that is never empty; it runs in a thread and handles its own errors."""
         self._append = append
         self._waiting: asyncio.Queue[T] = asyncio.Queue()
 
     def add(self, item: T) -> None:
-        """Never blocks."""
+        """Add an item. Never blocks."""
         self._waiting.put_nowait(item)
 
     async def run(self) -> None:
-        """Write, in order, what is added until this is cancelled."""
+        """Write the added items in order, until cancelled."""
         try:
             while True:
                 some = [await self._waiting.get(), *self._rest()]
@@ -38,7 +38,7 @@ class Appender(Generic[T]):
                 self._done(rest)
 
     async def written(self) -> None:
-        """Wait until everything added so far was brought to disk, or could not be."""
+        """Wait until everything added so far has been written, or has failed to be."""
         await self._waiting.join()
 
     def _rest(self) -> list[T]:
@@ -51,7 +51,7 @@ class Appender(Generic[T]):
 
 @contextmanager
 def rewriting(path: Path) -> Iterator[TextIO]:
-    """A file's new text: it takes the old one's place when the block ends well, and not otherwise. Raises OSError."""
+    """Open a file's new text, which replaces the old one only if the block ends without error. Raises OSError."""
     new = path.with_name(f".{path.name}.new")
     try:
         with new.open("w", encoding="utf-8") as file:

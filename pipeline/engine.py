@@ -53,14 +53,14 @@ class Changeable(Protocol):
         """Whether it can become the engine that these arguments of its __init__ would make."""
 
     async def become(self, arguments: Mapping[str, object]) -> None:
-        """Raises EngineError with one sentence that says what to do; the engine is then unchanged."""
+        """Become that engine. Raises EngineError with one sentence that says what to do; it is then unchanged."""
 
 
 E = TypeVar("E", bound=Engine)
 
 
 class EngineFace(Generic[E]):
-    """What stands in front of an engine: it starts, stops and has the same state."""
+    """Stands in front of an engine: starts and stops it, and reports its status."""
 
     def __init__(self, engine: E) -> None:
         self.engine = engine

@@ -1,4 +1,4 @@
-"""Which attribute of whom a question asks for, by the names that rag/grammar.py gives them."""
+"""Which attribute a question asks for, and of whom, by the names used in rag/grammar.py."""
 
 from __future__ import annotations
 
@@ -72,14 +72,14 @@ _QUESTIONS = [
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Attributes, the first the one meant; `subject` as in `Claim`, empty for who asks."""
+    """The attributes, the one meant first; `subject` is as in `Claim`, empty for the asker."""
 
     attributes: list[str]
     subject: str
 
 
 def asked(question: str) -> Asked | None:
-    """None where it asks for nothing that the grammar knows."""
+    """Return what the question asks for, or None if the grammar knows no such attribute."""
     text = re.sub(r"\s+", " ", question.replace("’", "'")).strip()
     text = re.sub(r"\b(what|who|where|when|how)'s\b", r"\1 is", text, flags=re.IGNORECASE)
     for pattern, attributes in _QUESTIONS:

@@ -1,4 +1,4 @@
-"""Memory's verbs as coroutines, over a thread here, or over whatever else reaches a memory."""
+"""The methods of `Memory` as coroutines, run in a local thread or by anything else that reaches a memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Result = TypeVar("Result")
 def awaited(
     verb: Callable[Concatenate[Memory, Arguments], Result],
 ) -> Callable[Concatenate[MemoryVerbs, Arguments], Coroutine[Any, Any, Result]]:
-    """A method of `Memory` as a coroutine, with its signature and its documentation."""
+    """Turn a method of `Memory` into a coroutine with the same signature and documentation."""
 
     @wraps(verb)
     async def done(self: MemoryVerbs, /, *args: Arguments.args, **options: Arguments.kwargs) -> Result:
@@ -31,7 +31,7 @@ def awaited(
 
 
 class MemoryVerbs(ABC):
-    """What `Memory` does, awaited. Every verb takes, returns and raises what it does there."""
+    """The methods of `Memory`, to be awaited. Each takes, returns and raises the same as there."""
 
     @abstractmethod
     async def _do(self, verb: str, *args: object, **options: object) -> Any:
@@ -50,18 +50,18 @@ class MemoryVerbs(ABC):
     warm = awaited(Memory.warm)
 
     async def notices(self) -> tuple[str, ...]:
-        """What people should be told of the memory itself."""
+        """Messages for people about the memory itself."""
         return cast("tuple[str, ...]", await self._do("notices"))
 
 
 def called(memory: Memory, verb: str, *args: object, **options: object) -> Any:
-    """What a verb of `MemoryVerbs` returns."""
+    """Call a verb of `MemoryVerbs` on a memory and return its result, or read a property."""
     found = getattr(memory, verb)
     return found(*args, **options) if callable(found) else found
 
 
 class AsyncMemory(MemoryVerbs):
-    """Over one worker thread: the verbs happen in the order they were called, and never block the loop."""
+    """Runs a memory in one worker thread: calls run in the order they were made and never block the event loop."""
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
@@ -76,7 +76,7 @@ class AsyncMemory(MemoryVerbs):
         embedder: Embedder | None = None,
         chroma: ChromaServer | None = None,
     ) -> AsyncMemory:
-        """Raises what `Memory` raises."""
+        """Open a memory in its own thread. Raises what `Memory` raises."""
         return cls(await asyncio.to_thread(lambda: Memory(path, owner=owner, embedder=embedder, chroma=chroma)))
 
     async def _do(self, verb: str, *args: object, **options: object) -> Any:

@@ -1,4 +1,4 @@
-"""What recall must know of every turn, without its text: in arrays, so that all turns are looked at in one stroke."""
+"""What recall needs to know of every turn except its text, in arrays, so that all turns are scanned at once."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _COLUMNS = {
 
 @dataclass(frozen=True)
 class Entries:
-    """Indexed turns in the order of saying; every field has one value a turn.
+    """Indexed turns in the order they were said; every field has one value per turn.
 
-    `moment`: seconds since 1970; `day`: the speaker's own day, as an ordinal; `words`: how many.
+    `moment`: seconds since 1970; `day`: the date where the speaker was, as an ordinal; `words`: how many.
     """
 
     seq: Sequence[int]
@@ -42,7 +42,7 @@ class Entries:
 
 
 class Catalogue:
-    """Turns by position, in the order of saying. Columns are numpy arrays [turns]."""
+    """The turns by position, in the order they were said. Columns are numpy arrays [turns]."""
 
     def __init__(self) -> None:
         self._columns: dict[str, NDArray[Any]] = {name: np.empty(0, dtype) for name, dtype in _COLUMNS.items()}
@@ -57,7 +57,7 @@ class Catalogue:
         return len(self.position)
 
     def add(self, entries: Entries) -> None:
-        """Newer than what is held."""
+        """Append turns that are newer than all those held."""
         count, first = len(entries.seq), len(self)
         if not count:
             return
@@ -67,7 +67,7 @@ class Catalogue:
         self._latest = _widened(self._latest, grown, _ABSENT)
         self._latest_moment = _widened(self._latest_moment, grown, -np.inf)
 
-        # Conversation after conversation, so that what was said before stands before.
+        # Sort by conversation, so that each turn follows the one said before it.
         order = np.argsort(conversation, kind="stable")
         spoken, here = conversation[order], first + order
         opens = np.diff(spoken, prepend=_ABSENT) != 0
@@ -105,24 +105,24 @@ class Catalogue:
 
     @property
     def episode_words(self) -> NDArray[np.int64]:
-        """[episodes]: words said in each."""
+        """Words said in each episode: [episodes]."""
         return self._episode_words
 
     def positions(self, seqs: NDArray[np.int64]) -> NDArray[np.intp]:
-        """Of ascending seqs; those not held are left out."""
+        """Return the positions of ascending seqs; seqs that are not held are left out."""
         held = self["seq"]
         at = np.searchsorted(held, seqs)
         at = at[at < len(held)]
         return np.asarray(at[held[at] == seqs[: len(at)]], dtype=np.intp)
 
     def _reserve(self, size: int) -> None:
-        """Room for so many turns, and for half as many again when there is none."""
+        """Make room for `size` turns, and for half as many again if the columns have to grow."""
         if size > len(self._columns["seq"]):
             self._columns = {name: _widened(column, size + size // 2, 0) for name, column in self._columns.items()}
 
 
 def _numbered(names: Sequence[str], numbers: dict[str, int]) -> NDArray[np.int64]:
-    """The number of each name; new ones are given the next."""
+    """Return the number of each name; new names get the next numbers."""
     return np.array([numbers.setdefault(name, len(numbers)) for name in names])
 
 

@@ -1,4 +1,4 @@
-"""Which turns claim what, so that a question for a name or a home finds them among all, however they were worded."""
+"""An index of which turns claim what, so that a question for a name or a home finds them however they were worded."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ READ = "claims read"
 
 
 class ClaimIndex:
-    """Of every turn the subjects, attributes and values of its claims. What is removed or corrected leaves it at once
-    (triggers in rag/database.py); what is new has to be `read`."""
+    """Stores the subject, attribute and value of every turn's claims. Triggers in rag/database.py remove the claims of
+    turns that are removed or corrected; new turns must be `read`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def unread(self) -> bool:
-        """Whether there is anything to read."""
+        """Whether any turns are still to be read."""
         with self._database.lock:
             (newest,) = self._database.connection.execute("SELECT max(seq) FROM turns").fetchone()
             return (newest or 0) > self._read_to()
 
     def read(self, count: int) -> bool:
-        """Read so many turns on, in the order of saying; whether there were any."""
+        """Read the next `count` turns in the order they were said. Return whether there were any."""
         with self._database.lock:
             start = self._read_to()
             found = self._database.connection.execute(
                 "SELECT seq, speaker, conversation, text FROM turns WHERE seq > ? ORDER BY seq LIMIT ?",
-                (start - SOON, count + SOON),  # what a correction may be of
+                (start - SOON, count + SOON),  # the turns that a correction may refer to
             ).fetchall()
         if not found or found[-1][0] <= start:
             return False
@@ -62,8 +62,8 @@ class ClaimIndex:
         return True
 
     def told(self, asked: Asked, speakers: Sequence[str], count: int) -> NDArray[np.int64]:
-        """Ascending seqs of the newest `count` turns of these speakers, of any where there are none, that claim what is
-        asked, or that what they claimed is over ("Rufus died")."""
+        """Return the ascending seqs of the newest `count` turns that claim what is asked, or that what was claimed is
+        over ("Rufus died"). Only these speakers' turns count, or everybody's if none are given."""
         with self._database.lock:
             subjects = self._named(asked)
             found = self._of(asked.attributes, subjects, speakers, count)
@@ -79,7 +79,7 @@ class ClaimIndex:
         return np.unique(np.array([seq for seq, _ in found], dtype=np.int64))[-count:]
 
     def _named(self, asked: Asked) -> set[str]:
-        """Every subject that the asked one may be: "clara", "sister" and "sister clara" for "sister clara"."""
+        """Return all subjects that the asked one may be: "clara", "sister" and "sister clara" for "sister clara"."""
         if not asked.subject:
             return {""}
         held = self._database.connection.execute(
@@ -91,7 +91,7 @@ class ClaimIndex:
     def _of(
         self, attributes: Iterable[str], subjects: Iterable[str], speakers: Iterable[str], count: int
     ) -> list[tuple[int, str]]:
-        """Seqs and values, newest first."""
+        """Return seqs and values, newest first."""
         spoken = json.dumps(list(speakers))
         return self._database.connection.execute(
             "SELECT DISTINCT claims.seq, value FROM claims JOIN turns ON turns.seq = claims.seq"

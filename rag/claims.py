@@ -1,4 +1,4 @@
-"""What somebody claimed, of whom, and which earlier claims that ends: "I no longer live in Oslo" takes back a home."""
+"""What somebody claimed, of whom, and which earlier claims it ends: "I no longer live in Oslo" takes back a home."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 from rag.lexical import EMPTY, words
 
 EXISTS = "exists"
-"""The attribute of what somebody has, or once had: a dog, a job, a grandmother. Where it doesn't hold, whatever has
-that name or that value is over: "Rufus died", "I gave up Spanish"."""
+"""The attribute of what somebody has or once had: a dog, a job, a grandmother. If it doesn't hold, anything with that
+name or value is over: "Rufus died", "I gave up Spanish"."""
 MANY = frozenset({"likes", "habit", "learning", EXISTS})
 """Attributes that hold several values at once."""
 IT = "it"
 """The subject of a correction ("Actually it's Turku"): whatever the speaker claimed last."""
 SOON = 4
-"""Turns within which a correction ("Actually it's Turku") follows what it corrects."""
+"""How many turns after a claim a correction ("Actually it's Turku") may still refer to it."""
 _REFINED = frozenset({"home", "work", "name"})
 _APART = frozenset({"divorced", "separated", "broke up", "broken up", "split up", "single"})
 _SPOUSES = frozenset({"wife", "husband", "partner", "girlfriend", "boyfriend", "fiancé", "fiancée", "spouse"})
@@ -24,22 +24,22 @@ _SPOUSES = frozenset({"wife", "husband", "partner", "girlfriend", "boyfriend", "
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One attribute of one subject, as it is now; or, where it doesn't hold, as it is not, or no longer."""
+    """One attribute of one subject as it is now or, if `holds` is False, as it is not or no longer is."""
 
     subject: str
-    """Lower case; empty is the speaker. Whose it is stands before it: "neighbour's dog"."""
+    """In lower case; empty means the speaker. The owner comes first: "neighbour's dog"."""
     attribute: str
     value: str
-    """As it was said; may be empty where the claim doesn't hold."""
+    """As it was said; may be empty if the claim doesn't hold."""
     holds: bool = True
     changed: bool = False
-    """It was said to be new: "now", "moved", "instead"."""
+    """Whether it was said to be new: "now", "moved", "instead"."""
     replaces: str = ""
-    """Of a correction or a change: the value that this one takes the place of, whatever it was the value of."""
+    """In a correction or a change, the value that this one replaces, of whatever attribute."""
 
     @property
     def label(self) -> str:
-        """What it is about, for people: "home", "sister's home", "no dog", "olives"."""
+        """What the claim is about, for people: "home", "sister's home", "no dog", "olives"."""
         if self.attribute == EXISTS:
             about = self.subject
         else:
@@ -48,7 +48,7 @@ class Claim:
         return about if self.holds else f"no {about}"
 
     def ends(self, older: Claim) -> bool:
-        """Whether what `older`, of the same speaker, claims is no longer so after this was said."""
+        """Whether this claim ends `older`, an earlier claim by the same speaker."""
         if self.attribute == EXISTS and not self.holds:
             return older.holds and self._speaks_of(older)
         if older.attribute == EXISTS and not older.holds:
@@ -69,7 +69,7 @@ class Claim:
         return new <= old or old <= new if self.attribute in MANY else bool(new & old)
 
     def _speaks_of(self, other: Claim) -> bool:
-        """Whether the subject of this one ("dog rufus", "spanish") is what the other is about."""
+        """Whether this claim's subject ("dog rufus", "spanish") is what the other claim is about."""
         mine, theirs = set(self.subject.split()), told(other.value)
         if other.attribute == "name" and other.subject:
             named = set(words(other.value))
@@ -81,21 +81,22 @@ class Claim:
 
 
 def _another(mine: set[str], named: set[str], other: Claim) -> bool:
-    """ "Dog rufus" isn't the dog whose name is Bella."""
+    """Whether the words name another subject: "dog rufus" isn't the dog whose name is Bella."""
     further = mine - set(other.subject.split())
     return bool(further) and not further & named
 
 
 def standing(found: Sequence[Claim]) -> list[Claim]:
-    """Those that no later one of the same turn ends."""
+    """Return the claims that no later claim of the same turn ends."""
     return [claim for index, claim in enumerate(found) if not any(later.ends(claim) for later in found[index + 1 :])]
 
 
 def resolved(claim: Claim, before: Sequence[Claim], recent: Sequence[Claim]) -> Claim | None:
-    """The claim with what only the earlier ones tell: what "it" is, and that Rufus is a dog; None where nothing fits.
+    """Complete a claim from earlier ones: what "it" is, or that Rufus is a dog. Return None if nothing fits.
 
     Args:
-        before: what the speaker had claimed and is still so, oldest first; `recent`: the part said just before.
+        before: the speaker's claims that still hold, oldest first.
+        recent: those of them that were made just before.
     """
     if claim.attribute == EXISTS and not claim.holds:
         named = set(claim.subject.split())
@@ -122,7 +123,7 @@ def resolved(claim: Claim, before: Sequence[Claim], recent: Sequence[Claim]) -> 
 
 
 def _whole(subject: str, before: Sequence[Claim]) -> str:
-    """ "Sister clara" for "clara" and for "sister", where that is who was spoken of last."""
+    """Return the full subject: "sister clara" for "clara" or "sister", if that was the last one spoken of."""
     held = set(subject.split())
     if not held or any(word.endswith("'s") for word in held):
         return subject
@@ -133,7 +134,7 @@ def _whole(subject: str, before: Sequence[Claim]) -> str:
 
 
 def told(value: str) -> frozenset[str]:
-    """The stems of the words that tell something."""
+    """Return the stems of the words that carry meaning."""
     telling = (word for word in words(value) if word not in EMPTY or word.isdigit())
     return frozenset(_stem(word) for word in telling)
 
@@ -146,7 +147,7 @@ def _stem(word: str) -> str:
 
 
 def same_subject(one: str, other: str) -> bool:
-    """ "Clara", "sister" and "sister clara", but not "sister's dog" and "dog"."""
+    """Whether two subjects may be one: "clara", "sister" and "sister clara", but not "sister's dog" and "dog"."""
     first, second = set(one.split()), set(other.split())
     if {word for word in first if word.endswith("'s")} != {word for word in second if word.endswith("'s")}:
         return False
@@ -154,12 +155,12 @@ def same_subject(one: str, other: str) -> bool:
 
 
 def _role(value: str) -> str:
-    """ "At" or "as": where, and as what, somebody works."""
+    """Return whether a value of work says "at" (where somebody works) or "as" (their job)."""
     role = value.lower().split(" ", 1)[0] if value else ""
     return "at" if role in {"for", "with", "in"} else role
 
 
-# What may correct what
+# Which values fit which attribute in a correction
 
 _CHATTER = re.compile(
     r"(?:.*\b(?:fine|nice|okay|ok|good|great|true|right|cold|hot|warm|sure|funny|easy|hard|late|early|cool|bad|\w+ing)"
@@ -197,7 +198,7 @@ def _fits(value: str, older: Claim) -> bool:
 
 
 def _alike(claim: Claim, older: Claim) -> str:
-    """The value as the older one puts it: "as a nurse" for "a nurse", "Turku" for "in Turku"."""
+    """Return the value phrased like the older one: "as a nurse" for "a nurse", "Turku" for "in Turku"."""
     value = re.sub(r"^(?:in|to) ", "", claim.value) if older.attribute == "home" else claim.value
     if older.attribute == "car":
         return re.sub(r"^an? ", "", value)
@@ -211,9 +212,9 @@ _ALIASES = {"phone": "phone number", "mobile": "phone number", "mobile number": 
             "real name": "name"}  # fmt: skip
 PLAIN = frozenset({"phone number", "address", "email", "e-mail", "birthday", "password", "code", "pin", "boss",
                    "doctor", "teacher", "size", "height", "weight"})  # fmt: skip
-"""Attributes of the speaker that are told as "my … is"."""
+"""Attributes of the speaker that are stated as "my … is"."""
 
 
 def attribute_named(thing: str) -> str:
-    """One name for each attribute: "mobile number" and "number" are the "phone number"."""
+    """Return one name for each attribute: "mobile number" and "number" are both "phone number"."""
     return _ALIASES.get(thing, thing)

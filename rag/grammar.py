@@ -1,8 +1,8 @@
 """What a turn claims, and of whom: "I no longer live in Oslo" takes back that the speaker's home is Oslo.
 
-English sentences are read by a small grammar: a subject ("I", "my sister Clara", "the dentist"), an adverb or a
-negation, and a predicate that gives one attribute its value. What isn't understood claims nothing, so that nothing else
-is ever taken to be out of date because of it.
+A small grammar reads English sentences: a subject ("I", "my sister Clara", "the dentist"), an adverb or a negation, and
+a predicate that gives one attribute its value. A sentence that isn't understood claims nothing, so it never makes
+anything else count as out of date.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from rag.lexical import EMPTY, words
 from rag.phrasing import plain
 
 GRAMMAR = 1
-"""Goes up when turns are to be read anew by it (rag/claimed.py)."""
+"""Incremented when the grammar changes such that all turns must be read again (rag/claimed.py)."""
 
 
 def claims(text: str) -> list[Claim]:
-    """In the order of the text; those of one subject that end each other are all there."""
+    """Return the claims in the order of the text, including claims about one subject that end each other."""
     found: list[Claim] = []
     text = re.sub(r"\s+", " ", text.replace("’", "'").replace("—", ", ").replace("–", ", "))
     for sentence in _SENTENCE.findall(text):
@@ -48,7 +48,7 @@ _CLAUSE = re.compile(
     rf",?\s+(?:and|but|because|so|then)\s+(?={_LATELY}{_PRONOUN})|,\s*(?={_LATELY}(?:{_PRONOUN}|"
     rf"(?:but |and )?(?:people |they )?call me\b))"
     r"| (?=(?:now )?(?:i|we) (?:now |do not |no longer )?(?:live|moved|work|am|go by|like|hate|have)\b|my name is\b)"
-    rf"{_UNREAL}",  # last, since few blanks get so far
+    rf"{_UNREAL}",  # last, since few spaces get this far
     re.IGNORECASE,
 )  # fmt: skip
 _AND = re.compile(
@@ -73,7 +73,7 @@ _LEAD = re.compile(
 
 
 def _coordinated(clause: str) -> Iterator[str]:
-    """ "My sister quit and became a nurse" is two clauses of one subject."""
+    """Split the clauses of one subject: "my sister quit and became a nurse" is two."""
     first, *others = _AND.split(clause)
     yield first
     subject = _SUBJECT.fullmatch(_led(first)[0])
@@ -83,7 +83,7 @@ def _coordinated(clause: str) -> Iterator[str]:
 
 
 def _led(clause: str) -> tuple[str, bool]:
-    """Without what only leads up to it, and whether there was such a thing."""
+    """Return the clause without its introductory words, and whether it had any."""
     led = _LEAD.match(clause)
     return (clause[led.end() :], True) if led else (clause, False)
 
@@ -108,7 +108,7 @@ _SUBJECT_WORDS = 4
 
 
 def subject_named(said: str) -> str:
-    """ "New dog Rufus" is "dog rufus"; "dog of my aunt" is "aunt's dog"."""
+    """Normalize a subject: "new dog Rufus" is "dog rufus", "dog of my aunt" is "aunt's dog"."""
     said = re.sub(r"^(.+?) of (?:my |our |the )?(\w+).*$", r"\2's \1", said)
     said = re.sub(r"^(.+?) (?:next door|upstairs|downstairs)$", r"neighbour's \1", said)
     spoken = [word if word.endswith("'s") else " ".join(words(word)) for word in said.lower().split()]
@@ -307,7 +307,7 @@ def _read(clause: str, last: Claim | None) -> Iterator[Claim]:
 
 
 def _corrected(value: str, holds: bool) -> Iterator[Claim]:
-    """ "Turku, not Oslo"."""
+    """Return the claims of a correction: "Turku, not Oslo"."""
     said = list(_valued(IT, "", value, holds, True))
     old = next((claim.value for claim in said if not claim.holds), "")
     for claim in said:
@@ -315,14 +315,14 @@ def _corrected(value: str, holds: bool) -> Iterator[Claim]:
 
 
 def _over(thing: str) -> Claim:
-    """Whatever has that name or value is no longer so."""
+    """Return the claim that anything with that name or value is over."""
     return Claim(
         subject_named(re.sub(r"^(?:(?:the|my|our|an?|being|as|at|for|in) )+", "", thing)), EXISTS, "", False, True
     )
 
 
 def _of_mine(clause: str, new: bool) -> Iterator[Claim]:
-    """ "My name is not Karin"."""
+    """Return the claims about what belongs to the speaker: "my name is not Karin"."""
     plain, denied = _without_not(clause)
     match = _MY.fullmatch(_ADVERB.sub("", plain))
     if match is None:
@@ -410,7 +410,7 @@ def _predicated(subject: str, plain: str, denied: bool, new: bool) -> Iterator[C
 
 
 def _had(thing: str, more: str, holds: bool, changed: bool, denied: bool) -> Iterator[Claim]:
-    """ "I have a dog, Rufus", "I've got a new car, a Fiat", "I have my haircut on Friday"."""
+    """Return the claims of having something: "I have a dog, Rufus", "a new car, a Fiat", "my haircut on Friday"."""
     when = re.fullmatch(rf"(?P<rest>(?:[\w-]+ )??)(?P<value>{TIME_OF_DAY})", more.strip(" ,"), re.IGNORECASE)
     if when and holds:
         yield from _valued(f"{thing} {when['rest']}".strip(), "time", when["value"], True, changed)
@@ -426,7 +426,7 @@ def _had(thing: str, more: str, holds: bool, changed: bool, denied: bool) -> Ite
 
 
 def _valued(subject: str, attribute: str, value: str, holds: bool, changed: bool) -> Iterator[Claim]:
-    """ "Friday, not on Thursday" is two claims, and so is "not Karin but Petra"."""
+    """Return one claim per value: "Friday, not on Thursday" is two, and so is "not Karin but Petra"."""
     first, *others = re.split(r",? but (?:it is |also )?|,? (?=(?:and )?not )", value) if value else [""]
     first, value = _tidied(first), value
     if first or not holds:
@@ -441,7 +441,7 @@ def _tidied(value: str) -> str:
 
 
 def _without_not(text: str) -> tuple[str, bool]:
-    """The first negation is taken out of the verb, none out of "Friday, not Thursday"."""
+    """Remove the verb's negation and return whether there was one; "Friday, not Thursday" keeps its own."""
     match = _NOT.search(text)
     if match is None or "," in text[: match.start()]:
         return text, False

@@ -1,4 +1,4 @@
-"""Gives every turn its vector, in the background, and keeps vectors and texts of one mind."""
+"""Computes every turn's vectors in the background and keeps the vectors in agreement with the texts."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ from rag.vectors import NONE, ChromaServer, Nearest, Vectors, panicked
 log = logging.getLogger(__name__)
 
 NEAREST = 200
-"""Neighbours asked of each view of the vectors."""
+"""Neighbours requested from each view of the vectors."""
 BATCH = 16
-"""Turns that get their vectors in one step."""
+"""Turns that are embedded in one step."""
 NICE = 10
-"""Of the thread behind, from 0 (like all others) to 19."""
+"""Niceness of the background thread, from 0 (like all others) to 19."""
 PIECE = 4
-"""Texts embedded at once: few enough that a question asked meanwhile hardly waits."""
+"""Texts embedded at once; few, so that a question asked meanwhile hardly waits."""
 READ = 8
-"""Turns read at once for what they claim, which takes half a millisecond each."""
+"""Turns whose claims are read at once; each takes half a millisecond."""
 LOOK = 5.0
-"""Seconds between two looks at what other machines remembered or forgot on the same server."""
+"""Seconds between two checks of what other machines remembered or forgot on the same server."""
 RETRY = 30.0
-"""Seconds until the next try after the disk was full or the server away."""
+"""Seconds until the next try after the disk was full or the server unreachable."""
 
 
 class Indexer:
-    """Owns the vectors. They are opened at the first need, as that loads Chroma and asks the model's fingerprint.
+    """Owns the vectors. They are opened on first use because that loads Chroma and computes the model's fingerprint.
 
-    What fails here is said (`trouble`) and tried again; memory goes on by words alone meanwhile.
+    Failures are reported in `trouble` and the work is retried; meanwhile memory searches by words alone.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Indexer:
         self._old_embedder: Embedder | None = None
         self._vectors: Vectors | None = None
         self._old_vectors: Vectors | None = None
-        self._lock = threading.RLock()  # opening and replacing the vectors
+        self._lock = threading.RLock()  # held while the vectors are opened or replaced
         self._state = threading.Condition()
         self._closing = False
         self._compacting: str | None = None
@@ -73,25 +73,25 @@ class Indexer:
         self._thread.start()
 
     def nudge(self) -> None:
-        """There is something to do."""
+        """Wake the background thread because there is work."""
         with self._state:
             self._state.notify_all()
 
     def settle(self) -> None:
-        """Wait until there is nothing to do, or nothing can be done."""
+        """Wait until there is nothing left to do, or nothing can be done."""
         with self._state:
             self._state.wait_for(lambda: self._closing or self.trouble is not None or not self._work_left())
 
     def look_up(self, query: str, words: list[str]) -> tuple[Nearest, NDArray[np.float32]]:
-        """The nearest to a question, and the vectors [len(words), dimensions] of words that nobody has said.
+        """Return the turns nearest to a question, and vectors [len(words), dimensions] of words nobody has said.
 
-        Nothing of either where the vectors can't be had; `trouble` then says why.
+        Both are empty if the vectors are unavailable; `trouble` then says why.
         """
         try:
             with self._lock:
                 vectors, old, former = self._opened(), self._old_vectors, self._old_embedder
             asked, *others = self._embedder.embed([query, *words])
-            if old is not None and former is not None:  # the former model's vectors answer for now
+            if old is not None and former is not None:  # the previous model's vectors answer for now
                 nearest = old.nearest(former.embed([query])[0], NEAREST)
             else:
                 nearest = vectors.nearest(asked, NEAREST)
@@ -101,11 +101,11 @@ class Indexer:
             return NONE, np.empty((0, 0), np.float32)
 
     def due(self) -> None:
-        """Something is about to be forgotten or corrected: the vectors' files are to be written anew after it."""
+        """Note that the vectors' files must be rewritten, because something is about to be forgotten or corrected."""
         self._store.set_note("compact", uuid.uuid4().hex)
 
     def drop(self) -> None:
-        """What was forgotten goes out of the vectors, now or when they can be had; and soon out of their files.
+        """Remove forgotten turns from the vectors, now or once they are available; later also from their files.
 
         `settle` waits for both.
         """
@@ -116,7 +116,7 @@ class Indexer:
         self.nudge()
 
     def open(self) -> None:
-        """Load everything now."""
+        """Load the model and the vectors now."""
         self._embedder.embed(["warm"])
         with self._lock:
             self._opened()
@@ -153,7 +153,7 @@ class Indexer:
                 self._failed(error)
 
     def _awaited(self) -> bool:
-        """Wait until there is something to do, or to try again; False when closing."""
+        """Wait until there is work or a retry is due; return False when closing."""
         with self._state:
             while not self._closing:
                 if self.trouble is None and (self._work_left() or self._look_due()):
@@ -206,15 +206,15 @@ class Indexer:
                 self._old_vectors.drop(json.loads(gone))
             self._store.clear_note(GONE, gone)
             self._store.checkpoint()
-        self.due()  # once more, as what was already written anew meanwhile held them
+        self.due()  # again, because files already rewritten meanwhile still held them
 
     def _compact(self, vectors: Vectors, due: str) -> None:
         self._compacting = self._compacting or due
         start = time.monotonic()
         if vectors.compact():
-            self._store.clear_note("compact", self._compacting)  # but not what has become due meanwhile
+            self._store.clear_note("compact", self._compacting)  # unless another rewrite has become due
             self._compacting = None
-        with self._state:  # half of the time is left to others, unless there is something to remember
+        with self._state:  # leave half of the time to others, unless there is work
             self._state.wait(0.0 if self._closing else time.monotonic() - start)
 
     def _learn_words(self, rows: list[Row]) -> None:
@@ -224,7 +224,7 @@ class Indexer:
             self._store.add_vocabulary(new, self._embed(new))
 
     def _embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """[len(texts), dimensions], in pieces."""
+        """Embed in small pieces: [len(texts), dimensions]."""
         pieces = []
         for start in range(0, len(texts), PIECE):
             self._precedence.give_way()
@@ -262,7 +262,7 @@ class Indexer:
         return self._vectors
 
     def _open_or_replace(self, model: str) -> Vectors:
-        """A damaged folder is set aside, and all is embedded anew from the texts."""
+        """Open the vectors; a damaged folder is set aside and everything embedded again from the texts."""
         try:
             return self._open(model)
         except Exception as error:
@@ -291,7 +291,7 @@ class Indexer:
         return vectors
 
     def _open_old(self, model: str) -> None:
-        """The model changed: the old vectors answer until the new are ready, if the old model can still be had."""
+        """After a change of model, let the old vectors answer until the new are ready, if the old model still loads."""
         name = str(self._store.note("model name"))
         try:
             embedder = SentenceEmbedder(name)
@@ -301,7 +301,7 @@ class Indexer:
             log.warning("memory: the former embedding model %s can't be loaded: %s", name, error)
 
     def _finish_model(self) -> None:
-        """All is embedded by the present model: the former one's vectors go."""
+        """Once the current model has embedded everything, drop the previous model's vectors."""
         model = self._store.note("filling")
         if model is None or model == self._store.note("model"):
             return
@@ -315,7 +315,7 @@ class Indexer:
             self.due()
 
     def _reconcile(self, vectors: Vectors) -> None:
-        """After a crash between the two: texts decide. What lacks a vector gets one, what lacks a text goes."""
+        """Reconcile after a crash; the texts decide. Texts without a vector get one, vectors without a text go."""
         wanted = self._store.embedded_ids()
         if vectors.count() == len(wanted) and self._store.note("compact") is None:
             return
@@ -327,7 +327,7 @@ class Indexer:
             self.due()
 
     def _share(self, vectors: Vectors) -> None:
-        """At opening: what other machines remembered, corrected and forgot on the same server since the last time."""
+        """On opening, take over what other machines remembered, corrected and forgot on the server since last time."""
         self._take_over(vectors)
         held = {row.id: row for row in vectors.texts(vectors.ids())}
         embedded = self._store.embedded_ids()
@@ -337,7 +337,7 @@ class Indexer:
                 self._store.rewrite(row, held[row.id].text)
 
     def _take_over(self, vectors: Vectors) -> None:
-        """What other machines remembered and forgot."""
+        """Take over what other machines remembered and forgot."""
         self._counted = vectors.counts()
         forgotten = vectors.forgotten() | set(json.loads(self._store.note(GONE) or "[]"))
         held = self._store.held(forgotten)
@@ -350,7 +350,7 @@ class Indexer:
 
 
 def _stand_back() -> None:
-    """This thread gets a core when nobody else wants one. Only on Linux has a thread a niceness of its own."""
+    """Let others have the core first. Only on Linux does a thread have a niceness of its own."""
     if sys.platform == "linux":
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
 

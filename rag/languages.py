@@ -1,7 +1,7 @@
-"""German, French, Spanish and Chinese: which words only ask, who "my" is, which days are meant, what a word's stem is.
+"""German, French, Spanish and Chinese: question words, words for "my", time expressions and word stems.
 
-English has files of its own (lexical.py, when.py), and a text is taken for English unless more of its words are another
-language's. Times are put into English and read there, so that "letzte Woche" is what "last week" is.
+English has its own files (lexical.py, when.py), and a text counts as English unless more of its words belong to another
+language. Time expressions are translated to English and parsed there: "letzte Woche" becomes "last week".
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ WEEKDAYS = "monday tuesday wednesday thursday friday saturday sunday".split()
 MONTHS = "january february march april may june july august september october november december".split()
 
 LEAST_VOTES = 2
-"""Words of a language that a question must hold to be in it; one less where nothing in it is English."""
+"""Words of a language that a text must hold to count as that language; one less if none of its words is English."""
 
 _HAN = re.compile("[\u4e00-\u9fff]")
 
@@ -42,12 +42,12 @@ class Language:
     ) -> None:
         """
         Args:
-            asking: words of which every conversation is full, and those that say how it is asked.
-            mine, when, name: what means who asks; what asks for a time; what asks for a name. Patterns.
-            numbers, units, weekdays, months: in the order of the English ones; several words for one with a slash.
-            times: patterns of what names a time, and how English puts it. <unit> stands for a word of that kind, and
-                {unit} for the English one; <day> and <year> are figures.
-            stems: what Snowball calls the language; None where words have one form only, and no spaces between them.
+            asking: words that occur in every conversation, and those that only phrase a question.
+            mine, when, name: patterns of words for the asker, of asking for a time, and of asking for a name.
+            numbers, units, weekdays, months: in the order of the English ones; a slash separates alternatives.
+            times: patterns of time expressions, and their English form. <unit> in a pattern stands for a word of that
+                kind, {unit} for the English one; <day> and <year> are digits.
+            stems: Snowball's name of the language; None if words have only one form and no spaces between them.
         """
         self.asking = frozenset(asking.split())
         self._stems, self._edge = stems, r"\b" if stems else ""
@@ -69,7 +69,7 @@ class Language:
         self._asked = re.compile("|".join(sorted(self.asking, key=len, reverse=True)))
 
     def phrases(self, text: str, said: date) -> list[Phrase]:
-        """As `when.phrases` has them."""
+        """Return the time expressions, as `when.phrases` does."""
         found: list[Phrase] = []
         for pattern, english in self._times:
             for match in pattern.finditer(text):
@@ -87,17 +87,17 @@ class Language:
         return bool(self._dated.search(text)) or any(pattern.search(text) for pattern, _ in self._times)
 
     def telling(self, text: str, names: Container[str]) -> list[str]:
-        """The words of a question that neither ask nor name a speaker."""
+        """Return the question's words that carry meaning: no question words and no speakers' names."""
         if not self._stems:
             text = self._asked.sub(" ", text)
         return [word for word in words(text) if word not in self.asking and word not in names]
 
     @cached_property
     def stem(self) -> Callable[[str], str] | None:
-        """Of a word, by Snowball (Porter, "Snowball: A language for stemming algorithms", 2001)."""
+        """The stemmer for a word, by Snowball (Porter, "Snowball: A language for stemming algorithms", 2001)."""
         if self._stems is None:
             return None
-        from snowballstemmer import stemmer  # not before it is needed
+        from snowballstemmer import stemmer  # imported only when needed
 
         stem: Callable[[str], str] = stemmer(self._stems).stemWord
         return stem
@@ -113,7 +113,7 @@ class Language:
 
 
 def language_of(text: str) -> Language | None:
-    """None is English, or what nobody here knows."""
+    """Return the text's language; None means English or an unknown language."""
     if len(_HAN.findall(text)) >= 2:
         return CHINESE
     said = words(text)

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 WORD = re.compile(r"[^\W_]+")
 HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff]+")
-"""Chinese characters, between whose words there are no spaces."""
+"""Runs of Chinese characters, which have no spaces between words."""
 
 EMPTY = frozenset(
     """
@@ -20,26 +20,26 @@ EMPTY = frozenset(
     oh wow yeah thanks
     """.split()
 )
-"""Words of which every conversation is full."""
+"""Words that occur in every conversation."""
 
 ASKING = EMPTY | frozenset(
     "long many much time times kind type kinds types some any ever tell told said say remember know".split()
 )
-"""The same for a question, which also says how it asks."""
+"""The same for questions, with the words that only phrase a question."""
 
 
 def words(text: str) -> list[str]:
-    """Lower-case words, as the full-text index has them; in order, but for Chinese."""
+    """Return the words in lower case as the full-text index has them; in order, except for Chinese."""
     return WORD.findall(spaced(text).lower())
 
 
 def spaced(text: str) -> str:
-    """With spaces between Chinese characters, one by one and in pairs, so that either is a word."""
+    """Separate Chinese characters by spaces, both singly and in pairs, so that each is a word."""
     return HAN.sub(lambda run: f" {' '.join([*run[0], *_pairs(run[0])])} ", text)
 
 
 def paired(text: str) -> str:
-    """With spaces between Chinese characters in pairs, where two stand together: for who looks for few turns only."""
+    """Separate Chinese characters by spaces in pairs, or singly if alone, for a search that should match few turns."""
     return HAN.sub(lambda run: f" {' '.join(_pairs(run[0]) or run[0])} ", text)
 
 
@@ -48,7 +48,7 @@ def _pairs(run: str) -> list[str]:
 
 
 class Stemmer:
-    """The stems of SQLite's Porter tokenizer, the one that the full-text index uses, so that both always agree."""
+    """Stems words with SQLite's Porter tokenizer, which the full-text index uses too, so that both always agree."""
 
     def __init__(self) -> None:
         self._known: dict[str, str] = {}
@@ -57,7 +57,7 @@ class Stemmer:
         self._db.execute("CREATE VIRTUAL TABLE stem USING fts5vocab(word, instance)")
 
     def stems(self, words: Iterable[str]) -> list[str]:
-        """One for each word, in order."""
+        """Return the stem of each word, in order."""
         words = list(words)
         new = list({word for word in words if word not in self._known})
         if new:

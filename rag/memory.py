@@ -31,18 +31,18 @@ from rag.store import Which
 from rag.vectors import ChromaServer
 
 LONGEST_QUERY = 2_000
-"""Characters of a question that are looked at."""
+"""Characters of a question that are read."""
 LONGEST_NAME = 200
-"""Characters of an owner's folder; file systems take 255 bytes."""
+"""Characters of an owner's folder name; file systems allow 255 bytes."""
 LONGEST_TEXT = 1_048_576
-"""Characters of one turn: an hour of talk is 60,000."""
+"""Characters of one turn; an hour of speech is 60,000."""
 
 
 class Memory:
-    """What one owner said and heard, on disk.
+    """What one owner said and heard, stored on disk.
 
-    Safe to call from several threads. A turn is on the disk when `remember` returns; its vector follows in the
-    background, and until then it is found by its words.
+    May be called from several threads. A turn is on the disk when `remember` returns; its vector is computed in the
+    background, and until then the turn is found by its words only.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Memory:
         """
         Raises:
             MemoryInUse: another program has this owner's memory open.
-            MemoryFault: it was written by a newer version.
+            MemoryFault: the memory was written by a newer version.
         """
         self._folder = Path(path) / _folder_name(owner)
         self._notices: list[str] = []
@@ -78,7 +78,7 @@ class Memory:
     # Remembering
 
     def remember(self, speaker: str, text: str, *, at: datetime | None = None, conversation: str | None = None) -> str:
-        """Keep one turn; it is on the disk when this returns. A naive `at` is in the local time zone; None means now.
+        """Store one turn; it is on the disk when this returns. A naive `at` is local time; None means now.
 
         Raises:
             ValueError: the text or the speaker is empty, or the text is longer than 1,048,576 characters.
@@ -96,7 +96,7 @@ class Memory:
         return turn.id
 
     def settle(self) -> None:
-        """Wait until the background work is done: every turn has its vector, and what was forgotten is gone."""
+        """Wait until the background work is done: every turn has its vector, and forgotten turns are gone."""
         self._indexer.settle()
 
     # Recalling
@@ -110,12 +110,12 @@ class Memory:
         exclude_conversation: str | None = None,
         asker: str | None = None,
     ) -> Recall:
-        """The turns that are relevant to `query`, as text of at most `budget_chars` characters for a prompt.
+        """Return the turns that are relevant to `query`, as text of at most `budget_chars` characters for a prompt.
 
         Args:
-            now: the time from which "yesterday" in the query is meant; None means the present.
-            exclude_conversation: the current one, which needs no recalling.
-            asker: who asks, as `remember` knew them: "my" and "I" in the query then mean them.
+            now: the time to which words such as "yesterday" in the query refer; None means the present.
+            exclude_conversation: the current conversation, which needs no recalling.
+            asker: who asks, by the name given to `remember`; "my" and "I" in the query then refer to them.
         """
         with self._precedence.question():
             found = self.find(query, now=now, exclude_conversation=exclude_conversation, asker=asker)
@@ -129,7 +129,7 @@ class Memory:
         exclude_conversation: str | None = None,
         asker: str | None = None,
     ) -> Found:
-        """Every candidate with everything the ranking knows about it, for inspection and for fitting."""
+        """Return every candidate with all the ranking knows about it, for inspection and for fitting."""
         query = _tidy(query[:LONGEST_QUERY])
         with self._recalling:
             unheard = self._retriever.unheard(query)
@@ -140,8 +140,8 @@ class Memory:
             )
 
     def search(self, query: str, *, limit: int = 50, offset: int = 0) -> list[Remembered]:
-        """Turns that contain words of `query`, best first; then those that contain all of it as parts of words, newest
-        first.
+        """Return turns that contain words of `query`, best first, then turns that contain every part of it as
+        substrings, newest first.
 
         The latter also finds text without spaces, such as Chinese.
         """
@@ -158,7 +158,7 @@ class Memory:
         rows = {row.id: row for row in self._turns.get(page)}
         return [rows[id] for id in page if id in rows]
 
-    # The user's own
+    # Managing what is stored
 
     def forget(
         self,
@@ -169,7 +169,7 @@ class Memory:
         before: datetime | None = None,
         everything: bool = False,
     ) -> int:
-        """Remove the turns that meet all given conditions; returns how many.
+        """Remove the turns that meet all given conditions. Return how many.
 
         Raises:
             ValueError: no condition was given and `everything` is False.
@@ -188,13 +188,13 @@ class Memory:
             self._drop_set_aside()
         if not self._turns.find(which, limit=1):
             return 0
-        self._indexer.due()  # first, so that a crash between texts and vectors is put right at the next start
+        self._indexer.due()  # first, so that a crash between texts and vectors is repaired at the next start
         removed = self._turns.remove(which)
         self._indexer.drop()
         return removed
 
     def _drop_set_aside(self) -> None:
-        """What was damaged was kept, words and all, for whoever might rescue more of it."""
+        """Delete damaged files that were set aside for rescue, because they still contain the words."""
         for aside in self._folder.glob("*.damaged-*"):
             if aside.is_dir():
                 shutil.rmtree(aside)
@@ -202,7 +202,7 @@ class Memory:
                 aside.unlink()
 
     def correct(self, id: str, text: str) -> None:
-        """Replace what a turn says.
+        """Replace the text of a turn.
 
         Raises:
             KeyError: there is no such turn.
@@ -216,7 +216,7 @@ class Memory:
         self._indexer.nudge()
 
     def conversations(self) -> list[ConversationSummary]:
-        """Newest first."""
+        """Return a summary of each conversation, newest first."""
         return self._turns.conversations()
 
     def turns(
@@ -227,14 +227,14 @@ class Memory:
         limit: int = 200,
         before: str | None = None,
     ) -> list[Remembered]:
-        """The newest `limit` turns, in order; `before` is the id of a turn, to page backwards from."""
+        """Return the newest `limit` turns in order; to page backwards, set `before` to a turn's id."""
         anchor = self._turns.get([before]) if before is not None else []
         which = Which.of(conversation=conversation, day=day, before_seq=anchor[0].seq if anchor else None)
         rows = self._turns.find(which, limit=limit, newest_first=True)
         return list(reversed(rows))
 
     def export(self, file: Path) -> int:
-        """Every turn as a line of JSON; returns how many."""
+        """Write every turn as a line of JSON. Return how many."""
         count = 0
         with Path(file).open("w", encoding="utf-8") as out:
             for row in self._turns.each():
@@ -250,7 +250,7 @@ class Memory:
         return count
 
     def import_(self, file: Path) -> int:
-        """Add what `export` wrote; turns that are already there (by id) are skipped. Returns how many were added.
+        """Add what `export` wrote, except turns whose id is already there. Return how many were added.
 
         Raises:
             ValueError: a line isn't a turn; nothing was added.
@@ -287,7 +287,7 @@ class Memory:
 
 
 def _folder_name(owner: str) -> str:
-    """Readable where it can be, and never a way out of the memory's folder."""
+    """Return a folder name that is readable if possible and never leads out of the memory's folder."""
     if not owner.strip():
         raise ValueError("The owner of a memory needs a name.")
     name = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else f"%{ord(c):x}." for c in owner)
@@ -297,7 +297,10 @@ def _folder_name(owner: str) -> str:
 
 
 def _clean(text: str, what: str) -> str:
-    """Fit to be stored and shown: no control characters, no half characters, not empty, not endless."""
+    """Make a text fit to be stored and shown, without control characters or lone surrogates.
+
+    Raises ValueError if it is empty or too long.
+    """
     if len(text) > LONGEST_TEXT:
         raise ValueError(f"The {what} has {len(text):,} characters; a turn may have up to {LONGEST_TEXT:,}.")
     text = _tidy(text)
@@ -316,7 +319,7 @@ def _aware(at: datetime | None) -> datetime:
 
 
 def folded(text: str) -> str:
-    """Without what a search does not look at: case, accents, and how a character is composed."""
+    """Remove what a search ignores: case, accents, and how a character is composed."""
     plain = unicodedata.normalize("NFKD", text).casefold()
     return re.sub("[\u0300-\u036f]", "", plain)
 
@@ -358,7 +361,7 @@ def _read_jsonl(file: Path) -> Iterator[Remembered]:
 
 
 def _read_turn(line: str) -> Remembered:
-    """Raises ValueError, with a sentence."""
+    """Read one line of an export. Raises ValueError, with a sentence as its message."""
     try:
         entry = json.loads(line)
     except (ValueError, RecursionError):
@@ -382,14 +385,14 @@ def _read_turn(line: str) -> Remembered:
 
 
 def _addressable(name: str) -> str:
-    """No address can end in “.” or “..”: browsers and servers take them for the folder, and the one above."""
+    """Rename “.” and “..”: browsers and servers take an address that ends in them for a folder or its parent."""
     return f"imported {name}" if name in {".", ".."} else name
 
 
 def _bytes_in(folder: Path) -> int:
-    """Of its files; one that goes meanwhile is none."""
+    """Return the size of the folder's files; a file that disappears meanwhile counts as nothing."""
     total = 0
-    for place, _, names in os.walk(folder):  # passes over what it cannot list any more
+    for place, _, names in os.walk(folder):  # skips folders it can no longer list
         for name in names:
             with suppress(FileNotFoundError):
                 total += (Path(place) / name).lstat().st_size

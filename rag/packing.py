@@ -1,4 +1,4 @@
-"""The recalled turns as text for a prompt: as much of what matters as the budget holds."""
+"""Format the recalled turns as text for a prompt: as much of what matters as the budget allows."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from rag.ranking import Floats
 from rag.store import Row
 
 BREVITY = 0.6
-"""How much a turn's length counts against it: its score less this times the logarithm of its characters."""
+"""How much a turn's length counts against it: this times the logarithm of its characters is taken off its score."""
 
 
 LONG = 480
-"""Characters of a turn that are shown, a fifth of the usual budget; LoCoMo's longest turn has 450 or so."""
+"""Characters of a turn that are shown, a fifth of the usual budget; LoCoMo's longest turn has about 450."""
 
 _SENTENCE = re.compile(r"(?<=[.!?…。！？])\s+")
 
@@ -26,16 +26,16 @@ def header(row: Row) -> str:
 
 
 def line(row: Row, terms: Sequence[str] = (), past: str = "") -> str:
-    """One line whatever was said, so that no text can pass for another turn or another day.
+    """Format a turn as exactly one line, so that no text can pass for another turn or another day.
 
-    `past`: what was said there and is no longer so, and until when.
+    `past`: what the turn claims that is no longer true, and until when it was.
     """
     since = f" ({past})" if past else ""
     return f"{' '.join(row.speaker.split())}{since}: {excerpt(row.text, terms)}"
 
 
 def excerpt(text: str, terms: Sequence[str]) -> str:
-    """A turn as it is shown: whole, or, where it is longer than LONG, the sentences that hold most of the terms."""
+    """Return the turn as it is shown: whole or, if longer than LONG, its sentences that hold the most terms."""
     text = " ".join(text.split())
     if len(text) <= LONG:
         return text
@@ -55,10 +55,10 @@ def excerpt(text: str, terms: Sequence[str]) -> str:
 def pack(
     rows: Sequence[Row], scores: Floats, budget: int, terms: Sequence[str] = (), past: Mapping[int, str] | None = None
 ) -> tuple[str, list[int]]:
-    """The text, at most `budget` characters, by day in the order of saying; and which rows are in it, best first.
+    """Return the text, at most `budget` characters, by day in the order of the turns; and the rows in it, best first.
 
-    A row whose score is minus infinity is left out. `terms`: the question's words, for cutting endless turns.
-    `past`: by row, what of it is no longer so.
+    Rows whose score is minus infinity are left out. `terms`: the question's words, used to shorten very long turns.
+    `past`: by row, which of its claims are no longer true.
     """
     lines = [line(row, terms, (past or {}).get(index, "")) for index, row in enumerate(rows)]
     worth = scores - BREVITY * np.log([len(text) + 8 for text in lines])

@@ -1,6 +1,6 @@
-"""Ways of saying the same, brought to one: short forms written out, and roundabout sentences as their plain ones.
+"""Normalize phrasing: write out short forms and turn roundabout sentences into plain ones.
 
-"I'd rather be called Sasha than Alex" becomes "Call me Sasha, not Alex"; rag/grammar.py then needs to know one of them.
+"I'd rather be called Sasha than Alex" becomes "Call me Sasha, not Alex", so that rag/grammar.py needs only one form.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ _PUT_OFF = r"(?:moved|postponed|put off|rescheduled|changed|delayed|brought forw
 _THEIRS = r"(?P<thing>(?:my|our|the) [\w' ]+?)"
 _DAY = r"(?:on |to |at )?"
 
-_PLAINER = [  # what must occur (to be quick), the pattern, and what it becomes
+_PLAINER = [  # cues, one of which must occur (for speed); the pattern; its replacement
     (cue.split("|"), re.compile(pattern, re.IGNORECASE), plain)
     for cue, pattern, plain in [
         # short forms
@@ -132,10 +132,10 @@ _PLAINER = [  # what must occur (to be quick), the pattern, and what it becomes
 
 
 def plain(sentence: str) -> str:
-    """One sentence, without its full stop, in the plain words that the grammar knows."""
+    """Return one sentence, without its full stop, in the plain words that the grammar knows."""
     lower = sentence.lower()
     for cues, pattern, plainer in _PLAINER:
-        for cue in cues:  # hardly any stands there: looking for them is nearly all of the time that this takes
+        for cue in cues:  # few cues ever match: checking them takes nearly all of the time
             if cue in lower:
                 sentence = pattern.sub(plainer, sentence)
                 lower = sentence.lower()

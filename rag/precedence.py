@@ -1,4 +1,4 @@
-"""Questions go first: what is done behind them waits between two pieces of work, and so does the collector."""
+"""Questions go first: background work pauses between two steps, and so does Python's garbage collector."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 PATIENCE = 0.2
-"""Seconds that a piece of work waits at the most, so that somebody who never stops asking does not hold it up."""
+"""Seconds that background work waits at most, so that constant questions cannot hold it up."""
 
 
 class Precedence:
-    """Shared by who answers questions and who works behind them."""
+    """Shared by the threads that answer questions and those that work in the background."""
 
     def __init__(self) -> None:
         self._asking = 0
@@ -20,8 +20,8 @@ class Precedence:
 
     @contextmanager
     def question(self) -> Iterator[None]:
-        """While a question is answered. Python's collector waits, too: going through all that a process holds takes
-        200 ms where torch and Chroma are loaded, and makes up for it as soon as the answer is there."""
+        """Mark that a question is being answered while the block runs, and pause Python's garbage collector: its pass
+        over all objects takes 200 ms with torch and Chroma loaded. It catches up once the answer is there."""
         collecting = gc.isenabled()
         with self._quiet:
             self._asking += 1
@@ -36,6 +36,6 @@ class Precedence:
                 self._quiet.notify_all()
 
     def give_way(self) -> None:
-        """Before each piece of work behind: wait for the questions that are being answered."""
+        """Wait for the questions that are being answered; call this before each step of background work."""
         with self._quiet:
             self._quiet.wait_for(lambda: not self._asking, timeout=PATIENCE)

@@ -18,7 +18,7 @@ _NAME = re.compile(
     re.IGNORECASE,
 )
 _PERSONAL = re.compile(r"\b(i|my|mine|myself|we|us|our|ours|ourselves)\b", re.IGNORECASE)
-"""Without "me": who says "tell me a joke" does not speak of themselves."""
+"""Without "me": "tell me a joke" is not about the speaker."""
 _MINE = re.compile(r"\b(i|me|my|mine|myself)\b", re.IGNORECASE)
 
 
@@ -26,25 +26,25 @@ _MINE = re.compile(r"\b(i|me|my|mine|myself)\b", re.IGNORECASE)
 class Question:
     text: str
     language: Language | None
-    """None is English."""
+    """None means English or an unknown language."""
     terms: tuple[str, ...]
-    """Words that carry meaning, one of each stem, names of speakers left out."""
+    """Words that carry meaning, one per stem, without speakers' names."""
     about: frozenset[str]
-    """The speakers it names, or who asks, where it says "my" and names nobody."""
+    """The speakers it names; the asker if it says "my" and names nobody."""
     personal: bool
-    """Whether it speaks of who asks, "my" or "us", rather than of the world."""
+    """Whether it speaks of the asker ("my", "us") rather than of the world."""
     spans: tuple[Span, ...]
     wants_time: bool
     wants_name: bool
     asked: Asked | None
-    """The attribute it asks for, where the grammar of claims knows it."""
+    """The attribute it asks for, if the grammar of claims knows it."""
 
     @classmethod
     def read(cls, text: str, *, speakers: Iterable[str], asker: str | None, today: date, stemmer: Stemmer) -> Question:
         language = language_of(text)
         times = phrases(text, today) if language is None else language.phrases(text, today)
         mine, when, name = (_MINE, _WHEN, _NAME) if language is None else (language.mine, language.when, language.name)
-        untimed = text  # "last week" is looked for among the days, not among the words
+        untimed = text  # "last week" is matched against the days, not against the words
         for phrase in times:
             untimed = untimed[: phrase.start] + " " * (phrase.end - phrase.start) + untimed[phrase.end :]
         said = words(untimed)
@@ -72,7 +72,7 @@ class Question:
 
 
 def name_words(speakers: Iterable[str]) -> Mapping[str, set[str]]:
-    """Each word of a speaker's name, and whose it is."""
+    """Return each word of the speakers' names, and whose names it is part of."""
     names: dict[str, set[str]] = {}
     for speaker in speakers:
         for word in words(speaker):

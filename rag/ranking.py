@@ -1,8 +1,9 @@
-"""Which turns bear on a question: what is known of each candidate, weighed and summed.
+"""Rank the candidate turns for a question: compute each candidate's features and sum them with weights.
 
-Meaning (cosine of the turn, and of the turn with the one before it), words (BM25 of its whole episode, words like the
-question's in it and around it), who said it, when it was said and which days it speaks of, and what kind of turn it is.
-Okapi BM25 as in Robertson and Zaragoza, "The Probabilistic Relevance Framework" (2009), k1 = 1.2, b = 0.75.
+The features cover meaning (the cosine of the turn, and of the turn with the one before it), words (BM25 of its whole
+episode, and words similar to the question's in the turn and around it), who said it, when it was said, which days it
+speaks of, and what kind of turn it is.
+Okapi BM25 follows Robertson and Zaragoza, "The Probabilistic Relevance Framework" (2009), with k1 = 1.2, b = 0.75.
 """
 
 from __future__ import annotations
@@ -46,17 +47,17 @@ WEIGHTS: dict[str, float] = {
     "said_then": 3.757,
     "speaks_of_then": 1.351,
 }
-"""Fitted by `benchmarks/memory.py --fit` on three sets of conversations (a listwise logistic regression; docs/MEMORY.md
-says how)."""
+"""Fitted by `benchmarks/memory.py --fit` on three sets of conversations with a listwise logistic regression; see
+docs/MEMORY.md."""
 
 
 RELEVANT = 7.0
-"""How far below the best a turn may lie and still be handed over: odds of one to a thousand."""
+"""How far below the best score a turn may lie and still be returned: odds of one to a thousand."""
 
 
 @dataclass(frozen=True)
 class WordHits:
-    """Where a question's terms occur. `positions[term]` ascending; `idf[term]`."""
+    """Where a question's terms occur: `positions[term]` is ascending, `idf[term]` the term's rarity."""
 
     positions: Mapping[str, Positions]
     idf: Mapping[str, float]
@@ -65,12 +66,12 @@ class WordHits:
     def of(cls, postings: Mapping[str, NDArray[np.int64]], catalogue: Catalogue) -> WordHits:
         positions = {term: catalogue.positions(seqs) for term, seqs in postings.items()}
         total = len(catalogue)
-        often = {term: max(len(found), 1) for term, found in positions.items()}  # an absent word tells as a rare one
+        often = {term: max(len(found), 1) for term, found in positions.items()}  # an absent word counts as rare
         idf = {term: float(np.log1p((total - held + 0.5) / (held + 0.5))) for term, held in often.items()}
         return cls(positions, idf)
 
     def bm25(self, catalogue: Catalogue) -> Floats:
-        """[turns]: every turn by itself."""
+        """Return the score of every turn by itself: [turns]."""
         scores = np.zeros(len(catalogue))
         lengths = catalogue["words"]
         usual = max(float(lengths.mean()), 1.0) if len(lengths) else 1.0
@@ -79,18 +80,18 @@ class WordHits:
         return scores
 
     def rare(self, catalogue: Catalogue) -> NDArray[np.bool_]:
-        """[terms]: said in twenty turns or one in a hundred at the most."""
+        """Return which terms occur in at most twenty turns, or in at most 1 % of them: [terms]."""
         most = max(20, len(catalogue) // 100)
         return np.array([len(found) <= most for found in self.positions.values()], dtype=np.bool_)
 
     def counts(self, catalogue: Catalogue, candidates: Positions) -> NDArray[np.float64]:
-        """[terms, candidates]: in how many of the turn before, the turn and the turn after a term occurs."""
+        """Return in how many of the turn and its two neighbours each term occurs: [terms, candidates]."""
         around = [catalogue["before"][candidates], candidates, catalogue["after"][candidates]]
         rows = [sum(_member(where, found) for where in around) for found in self.positions.values()]
         return np.array(rows, dtype=np.float64).reshape(len(self.positions), len(candidates))
 
     def episodes(self, catalogue: Catalogue, candidates: Positions) -> Floats:
-        """[candidates]: BM25 of the episode each belongs to."""
+        """Return the BM25 score of each candidate's episode: [candidates]."""
         lengths = catalogue.episode_words
         usual = max(float(lengths.mean()), 1.0) if len(lengths) else 1.0
         own, scores = catalogue["episode"][candidates], np.zeros(len(candidates))
@@ -122,9 +123,9 @@ def sketch(
     in_context: Mapping[int, float],
     hits: WordHits,
 ) -> dict[str, Floats]:
-    """The features [candidates] that need no text.
+    """Return the features [candidates] that can be computed without reading the texts.
 
-    `meaning`, `in_context`: position to cosine, the nearest only.
+    `meaning` and `in_context` map positions to cosines and hold only the nearest turns.
     """
     turn, context = _dense(meaning, candidates), _dense(in_context, candidates)
     all_idf = sum(hits.idf.values()) or 1.0
@@ -150,13 +151,13 @@ def sketch(
 
 @dataclass(frozen=True)
 class Candidate:
-    """A turn whose text was looked at, and what its text shows whatever is asked, found out when first needed."""
+    """A turn whose text was read, with properties of the text that hold for any question, computed on first use."""
 
     row: Row
     words: NDArray[np.intp]
     """The numbers of its words in the vocabulary."""
     learnt: bool = True
-    """Whether all of its words are there, which those of a turn just imported are not."""
+    """Whether the vocabulary holds all of its words; it lacks those of a turn that was just imported."""
 
     @cached_property
     def claims(self) -> tuple[Claim, ...]:
@@ -178,7 +179,7 @@ class Candidate:
 
     @cached_property
     def told(self) -> tuple[Span, ...]:
-        """The days that it speaks of; not whole months, which are as good as any."""
+        """The days the turn speaks of, without spans of more than 40 days, which are too vague to tell anything."""
         day, text = self.row.at.date(), self.row.text
         named = phrases(text, day) if self.language is None else self.language.phrases(text[:LONGEST], day)
         return tuple(phrase.span for phrase in named if phrase.span.days <= 40)
@@ -197,7 +198,7 @@ def describe(
     hits: WordHits,
     vocabulary: Vocabulary,
 ) -> dict[str, Floats]:
-    """The features [candidates] of the texts. `around`: by position the candidates, those before and those after."""
+    """Return the features [candidates] of the texts. `around` holds candidates, those before and those after."""
     turns = [around[here] for here in candidates.tolist()]
     nowhere = np.zeros(len(turns))
     return {
@@ -210,17 +211,17 @@ def describe(
 
 
 def score(features: Mapping[str, Floats], weights: Mapping[str, float] = WEIGHTS) -> Floats:
-    """[candidates]: higher is better; a difference of 1 is a factor of e in the odds. What is not known counts as 0."""
+    """Return scores [candidates], higher is better: 1 more multiplies the odds by e. Missing features count as 0."""
     known = [weight * features[name] for name, weight in weights.items() if name in features]
     return np.asarray(sum(known, np.zeros(1)))
 
 
 def fits(question: Question, features: Mapping[str, Floats]) -> bool:
-    """Whether anything bears on the question at all: near in meaning, by its telling words, or by the day it was said.
+    """Whether anything bears on the question at all, by its meaning, its telling words or the day it was said.
 
-    LoCoMo's questions find a cosine above 0.44 in their own conversation (99 % of them). Those that people ask of short
-    talks (benchmarks/talks) find 0.25 at times, and so do a third of general ones in any; but where those speak of "my"
-    or "us", what was said before bears on them more often than not.
+    99 % of LoCoMo's questions find a cosine above 0.44 in their own conversation. Questions that people ask about short
+    talks (benchmarks/talks) sometimes find only 0.25, and a third of general questions reach that in any talk. But if
+    a question mentions "my" or "us", what was said before is relevant more often than not.
     """
     near = features["meaning"] >= (2.5 if question.personal else 3.7)
     worded = (features["words_covered"] >= 0.3) & (features["words_rare"] > 0)
@@ -228,7 +229,7 @@ def fits(question: Question, features: Mapping[str, Floats]) -> bool:
 
 
 def _dense(values: Mapping[int, float], candidates: Positions) -> Floats:
-    """What isn't among the nearest is as far as the farthest of them."""
+    """Return the values as an array; a candidate that is not among the nearest gets the value of the farthest one."""
     floor = min(values.values(), default=0.0)
     return np.array([values.get(here, floor) for here in candidates.tolist()], dtype=np.float64)
 
@@ -238,7 +239,7 @@ def _where(holds: Iterable[bool]) -> Floats:
 
 
 def _highest(values: Floats, groups: NDArray[np.int32]) -> Floats:
-    """[candidates]: the highest value in each one's group."""
+    """Return the highest value in each candidate's group: [candidates]."""
     if not len(values):
         return values
     _, member = np.unique(groups, return_inverse=True)
@@ -254,12 +255,12 @@ def _related(
     hits: WordHits,
     vocabulary: Vocabulary,
 ) -> dict[str, Floats]:
-    """Words that mean something like the question's: in the turn, and in it and its neighbours."""
+    """Score words similar to the question's, in the turn alone and in the turn with its neighbours."""
     here = {position: index for index, position in enumerate(around)}
     numbers = [turn.words for turn in around.values()]
     best, weights = best_likeness(vocabulary, list(hits.idf), np.array(list(hits.idf.values())), numbers)
     unlearnt = [index for index, turn in enumerate(around.values()) if not turn.learnt]
-    if unlearnt:  # a word is as like itself as can be, whether it has a vector or not
+    if unlearnt:  # a word fully matches itself, with a vector or without
         places = np.array(list(around), dtype=np.intp)[unlearnt]
         same = np.array([_member(places, found) for found in hits.positions.values()]).reshape(-1, len(unlearnt))
         best[:, unlearnt] = np.maximum(best[:, unlearnt], same)
@@ -275,7 +276,7 @@ def _related(
 
 
 def _said(question: Question, days: NDArray[np.int32]) -> dict[str, Floats]:
-    """Said on the days asked for."""
+    """Score turns that were said on the days asked for."""
     then = np.zeros(len(days))
     for day in np.unique(days) if question.spans else ():
         on = date.fromordinal(int(day))
@@ -284,7 +285,7 @@ def _said(question: Question, days: NDArray[np.int32]) -> dict[str, Floats]:
 
 
 def _meant(question: Question, turns: Sequence[Candidate]) -> Floats:
-    """Speaking of the days asked for."""
+    """Score turns that speak of the days asked for."""
     meant = np.zeros(len(turns))
     for number, turn in enumerate(turns if question.spans else ()):
         meant[number] = any(asked.overlaps(span) for asked in question.spans for span in turn.told)

@@ -1,4 +1,4 @@
-"""What memory hands out, and what can go wrong with it."""
+"""The records that memory returns, and the errors it raises."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from datetime import datetime
 class Remembered:
     """One turn as it was said.
 
-    `at` is timezone-aware, in the offset it was recorded with, so that `at.date()` is the speaker's own day.
+    `at` is timezone-aware, in the offset it was recorded with, so `at.date()` is the date where the speaker was.
     """
 
     id: str
@@ -22,7 +22,7 @@ class Remembered:
 
 @dataclass(frozen=True)
 class Recalled(Remembered):
-    """A turn that fits a question: `score` in 0…1 (comparable within one recall), `why` in a few words for people."""
+    """A turn that fits a question. `score` is 0…1 and comparable within one recall; `why` briefly tells people why."""
 
     score: float
     why: str
@@ -54,10 +54,10 @@ class MemorySize:
     turns: int
     conversations: int
     waiting: int
-    """Turns still without a vector: found by their words, not yet by their meaning."""
+    """Turns still without a vector, which are found by their words but not yet by their meaning."""
     disk_bytes: int
     progress: float
-    """Share of the turns that have their vector, 0…1: how far embedding anew by another model has come."""
+    """Share of the turns that have their vector, 0…1; shows how far embedding with a new model has come."""
 
 
 class MemoryFault(RuntimeError):
@@ -65,8 +65,8 @@ class MemoryFault(RuntimeError):
 
 
 class MemoryInUse(MemoryFault):
-    """Another program holds this memory."""
+    """Another program has this memory open."""
 
 
 class MemoryFull(MemoryFault):
-    """There is no room on the disk. Nothing was half written."""
+    """The disk is full. Nothing was written in part."""

@@ -1,4 +1,4 @@
-"""What was said again, later and differently: the newer word counts, and what it ends is past."""
+"""Find what was said again later and differently: the newer turn counts, and the claims it ends are past."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from rag.ranking import Floats
 from rag.store import Row
 
 ALIKE = 0.34
-"""Share of two turns' words (Jaccard) from which they are taken to speak of the same: "my number is 12", "… is 34"."""
+"""Share of common words (Jaccard) at which two turns count as being about the same: "my number is 12", "… is 34"."""
 SAME = 0.8
-"""From which the older one adds nothing."""
+"""The same share, at which the older turn adds nothing."""
 COMPARED = 40
 """How many of the best turns are compared with each other."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A claim that is no longer so: whose turn it stands in, and the turn that ended it; both by index."""
+    """A claim that no longer holds, with the turn that made it and the turn that ended it, both by index."""
 
     older: int
     claim: Claim
@@ -32,7 +32,7 @@ class Ended:
 
 
 def ended(turns: Sequence[tuple[str, str, int, Sequence[Claim]]]) -> list[Ended]:
-    """Of turns in the order of saying, as (speaker, conversation, place in the order, claims)."""
+    """Return the ended claims. The turns, in the order they were said, are (speaker, conversation, seq, claims)."""
     found: list[Ended] = []
     standing_of: dict[str, list[tuple[int, Claim]]] = {}
     for newer, (speaker, conversation, seq, claimed) in enumerate(turns):
@@ -50,14 +50,16 @@ def ended(turns: Sequence[tuple[str, str, int, Sequence[Claim]]]) -> list[Ended]
 def renewed(
     rows: Sequence[Row], scores: Floats, claims: Sequence[Sequence[Claim]]
 ) -> tuple[Floats, dict[int, int], dict[int, str]]:
-    """Scores in which a newer turn never stands behind an older one like it, or one whose claim it ends; the older for
-    each such newer; and for each turn with a claim that is past, until when, and what it was about: "until May 2026:
-    home", or "corrected: home" where it was put right in the same breath.
+    """Adjust scores so that a newer turn ranks above an older one that it resembles or whose claim it ends.
 
-    Only turns of one speaker are compared. What is said again nearly word for word is shown once, the newest time.
+    Only turns of one speaker are compared. A statement repeated nearly word for word is shown once, at its newest time.
 
     Args:
-        claims: of each row, as `rag.grammar.claims` reads them; none of those that are not looked at.
+        claims: of each row, as `rag.grammar.claims` returns them; empty for rows whose claims are not read.
+
+    Returns:
+        The scores; for each such newer turn, the older one; and for each turn with a past claim, until when it held
+        and what it was about: "until May 2026: home", or "corrected: home" if it was corrected right away.
     """
     adjusted, older_of = scores.copy(), dict[int, int]()
     past: dict[int, dict[str, list[str]]] = {}
@@ -94,7 +96,7 @@ def _said(ends: Mapping[str, Iterable[str]]) -> str:
 
 
 def _echoes(rows: Sequence[Row], older: int, newer: int, claim: Claim) -> Iterable[int]:
-    """Turns in which somebody else told it back to the speaker ("You live in Oslo. What is it like there?")."""
+    """Yield turns in which somebody repeated the claim to the speaker ("You live in Oslo. What is it like there?")."""
     value = set(words(claim.value)) - EMPTY
     if not value:
         return
@@ -115,7 +117,7 @@ def _same(one: Claim, other: Claim) -> bool:
 
 
 def _of_you(text: str) -> str:
-    """ "You like olives" as the one spoken to would say it."""
+    """Rephrase "you like olives" from the point of view of the person addressed: "I like olives"."""
     for pattern, own in ((r"\byou are\b|\byou're\b", "I am"), (r"\byour\b", "my"), (r"\byou\b", "I")):
         text = re.sub(pattern, own, text[:2000], flags=re.IGNORECASE)
     return text

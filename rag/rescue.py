@@ -1,4 +1,4 @@
-"""A damaged store is set aside, and a new one made of every turn that can still be read."""
+"""Set a damaged store aside, and build a new one from every turn that can still be read."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from rag.store import COLUMNS, Row, TurnStore, as_row
 from rag.vectors import salvage
 
 SMALLEST = 100
-"""Bytes that a turn takes in the file at the least, with its entries in the indexes."""
+"""Bytes that a turn takes up in the file at least, with its index entries."""
 
 log = logging.getLogger(__name__)
 
 
 def opened(file: Path, vectors: Path, notices: list[str]) -> TurnStore:
-    """The store in `file`; rebuilt from what it and the copies in `vectors` still hold, if it is damaged or gone.
+    """Open the store in `file`. If damaged or missing, rebuild it from what it and the copies in `vectors` still hold.
 
-    Raises what `TurnStore` raises, but not for damage: that is told in `notices`.
+    Raises what `TurnStore` raises, except for damage, which is reported in `notices`.
     """
     try:
         if file.exists() or not (rows := _copies(vectors)):
@@ -68,7 +68,7 @@ def _readable(file: Path) -> list[Row]:
 
 
 def _between(db: sqlite3.Connection, first: int, last: int) -> Iterator[Row]:
-    """Every row that can be read: where a range can't, its halves are tried."""
+    """Yield every row that can be read; if a range can't be read, try its halves."""
     if first > last:
         return
     try:

@@ -1,4 +1,4 @@
-"""From a question to the turns that bear on it, best first."""
+"""The retriever: find the turns that bear on a question, best first."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from rag.vectors import Nearest
 from rag.vocabulary import Vocabulary
 
 BY_WORDS = 80
-"""Turns taken for their words alone."""
+"""Turns taken because of their words alone."""
 BY_DAY = 100
-"""Turns taken because they were said on a day asked for; the newest."""
+"""Turns taken because they were said on a day asked for; the newest ones."""
 LOOKED_AT = 80
-"""Candidates whose text is read; the others fell behind by what needs no text."""
+"""Candidates whose text is read, chosen by the features that need no text."""
 KEPT = 20_000
-"""Turns whose texts stay at hand, once they were looked at; a kilobyte each."""
+"""Turns whose texts stay cached once they were read; about a kilobyte each."""
 BY_CLAIM = 16
-"""Turns taken because they claim what is asked for; the newest."""
+"""Turns taken because they claim what is asked for; the newest ones."""
 COMMONEST = 20_000
-"""Postings read of one word, the newest: a word in more turns than that tells little."""
+"""Postings read per word, newest first; a word in more turns than that says little."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """Candidates with all that ranking knows of them. Arrays are [candidates]."""
+    """The candidates with everything the ranking knows about them. Arrays are [candidates]."""
 
     question: Question
     rows: list[Row]
@@ -47,11 +47,11 @@ class Found:
     scores: Floats
     claims: list[tuple[Claim, ...]]
     told: NDArray[np.bool_]
-    """Whether it claims just what was asked for, or that this is over."""
+    """Whether the turn claims exactly what was asked for, or that it is over."""
 
 
 class Retriever:
-    """Keeps the catalogue of the store; used by one thread at a time."""
+    """Finds the turns for a question and keeps the store's catalogue. Use it from one thread at a time."""
 
     def __init__(self, store: TurnStore) -> None:
         self._store = store
@@ -63,7 +63,7 @@ class Retriever:
         self._rewritten = -1
 
     def refresh(self) -> None:
-        """Take in what was said since; read everything anew after something was forgotten or corrected."""
+        """Read the turns added since the last call, or all of them if one was forgotten or corrected."""
         if self._rewritten != self._store.rewritten:
             self._rewritten = self._store.rewritten
             self._catalogue, self._seen = Catalogue(), 0
@@ -76,7 +76,7 @@ class Retriever:
         self._catalogue.add(entries)
 
     def unheard(self, query: str) -> list[str]:
-        """The question's words that have no vector yet, as nobody has said them."""
+        """Return the question's words that have no vector yet because nobody has said them."""
         self.refresh()
         language = language_of(query)
         if language is not None:
@@ -84,7 +84,7 @@ class Retriever:
         return self._vocabulary.lacking(word for word in words(query) if word not in ASKING)
 
     def hear(self, words: list[str], vectors: NDArray[np.float32]) -> None:
-        """Vectors for them, [len(words), dimensions]."""
+        """Add vectors [len(words), dimensions] for these words."""
         if len(vectors):
             self._vocabulary.add(words, vectors.astype(np.float16))
 
@@ -116,7 +116,7 @@ class Retriever:
             candidates = candidates[catalogue["conversation"][candidates] != current]
         known = sketch(question, catalogue, candidates, meaning=meaning, in_context=in_context, hits=hits)
         if len(candidates) > LOOKED_AT:
-            # Without its text nothing is known of words like the question's, but that it holds those themselves.
+            # Similar words need the text. Without it, only the question's own words are known, and stand in for them.
             least = known | {"related": known["words_covered"], "related_around": known["words_covered_around"]}
             best = np.sort(np.argpartition(-score(least, weights), LOOKED_AT)[:LOOKED_AT])
             best = np.union1d(best, np.nonzero(np.isin(candidates, claiming))[0])
@@ -129,32 +129,32 @@ class Retriever:
         chosen = [turns[here] for here in candidates.tolist()]
         scores = score(features, weights)
         told = np.isin(candidates, claiming)
-        if told.any():  # stands behind nothing
+        if told.any():  # such a turn ranks behind no other
             scores = np.where(told, np.maximum(scores, scores.max()), scores)
-        # Only what may be recalled is read for what it claims: that takes half a millisecond a turn.
+        # Parsing claims takes half a millisecond a turn, so only turns that may be recalled are parsed.
         likely = set(np.argsort(-scores)[:COMPARED].tolist())
         said = [turn.claims if index in likely else () for index, turn in enumerate(chosen)]
         return Found(question, [turn.row for turn in chosen], features, scores, said, told)
 
     def _postings(self, term: str, language: Language | None) -> NDArray[np.int64]:
-        """Ascending seqs of the turns that hold the term, in whichever form."""
+        """Return the ascending seqs of the turns that hold the term in any of its forms."""
         if language is None or language.stem is None:
             return self._store.postings(term, COMMONEST)
         forms = self._forms.of(term, language.stem)
         return np.unique(np.concatenate([self._store.postings(form, COMMONEST) for form in forms]))
 
     def _claiming(self, question: Question) -> Positions:
-        """Ascending positions of the turns that claim what is asked for, of who is asked about."""
+        """Return the ascending positions of turns that claim the attribute asked for, of the subject asked about."""
         wanted = question.asked
         if wanted is None or question.spans:  # "What happened to my job in May?" is not about the newest
             return np.empty(0, np.intp)
         speakers = [speaker for speaker in question.about if speaker in self._catalogue.speakers]
         if wanted.subject in {" ".join(words(speaker)) for speaker in speakers}:
-            wanted = Asked(wanted.attributes, "")  # "Where does Ann live?", of what Ann said
+            wanted = Asked(wanted.attributes, "")  # "Where does Ann live?" asks for what Ann said of herself
         return self._catalogue.positions(self._store.claims.told(wanted, speakers, BY_CLAIM))
 
     def _looked_at(self, positions: Positions) -> dict[int, Candidate]:
-        """The turns there; each is read once, as long as all of its words are known."""
+        """Return the turns at these positions. Each is read once, unless the vocabulary lacks one of its words."""
         kept = {here: turn for here in positions.tolist() if (turn := self._turns.get(here)) is not None}
         unread = np.array([here for here in positions.tolist() if here not in kept], dtype=np.intp)
         if len(self._turns) > KEPT:
@@ -170,7 +170,7 @@ class Retriever:
     def _candidates(
         self, question: Question, by_words: Floats, meaning: Mapping[int, float], in_context: Mapping[int, float]
     ) -> Positions:
-        """Ascending positions of every turn that one of the rankings brings up, and of the turns beside the best."""
+        """Return the ascending positions of all turns that any ranking finds, and of the neighbours of the best."""
         catalogue = self._catalogue
         worded = np.nonzero(by_words)[0]
         if len(worded) > BY_WORDS:
@@ -188,7 +188,7 @@ class Retriever:
 
 
 def reasons(found: Found, index: int) -> str:
-    """What a turn was found by, in a few words for people."""
+    """Say briefly, for people, why a turn was found."""
     value = {name: float(column[index]) for name, column in found.features.items()}
     said = [
         ("meaning", value["meaning"] > 4.0),

@@ -1,4 +1,4 @@
-"""The turns as text, in SQLite: what memory rests on. A turn is on the disk when `add` returns."""
+"""The turns as text in SQLite, from which everything else can be rebuilt. A turn is on the disk when `add` returns."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from rag.records import ConversationSummary, Remembered
 
 COLUMNS = "seq, id, speaker, text, at, conversation"
 GONE = "gone"
-"""The note of ids that are to be dropped from the vectors."""
+"""The note that lists the ids still to be dropped from the vectors."""
 PAGE = 10_000
-"""Turns held at once while all are gone through."""
+"""Turns held in memory at once while iterating over all of them."""
 
 
 Turn = Remembered
-"""What goes in: a turn whose id is given."""
+"""What is added: a turn that already has an id."""
 
 
 @dataclass(frozen=True)
 class Row(Remembered):
-    """A turn with its place in the order of saying."""
+    """A turn with its position in the order they were said."""
 
     seq: int
 
@@ -45,7 +45,7 @@ def as_row(values: tuple[int, str, str, str, str, str]) -> Row:
 
 @dataclass(frozen=True)
 class Which:
-    """Turns, as a condition of SQL and the values in it."""
+    """A selection of turns: an SQL condition and its values."""
 
     condition: str
     values: tuple[object, ...]
@@ -61,7 +61,7 @@ class Which:
         after_seq: int | None = None,
         before_seq: int | None = None,
     ) -> Which:
-        """Those that meet every condition given."""
+        """Return the selection of turns that meet every condition given."""
         given: dict[str, object] = {
             "id IN (SELECT value FROM json_each(?))": None if ids is None else json.dumps(list(ids)),
             "conversation = ?": conversation,
@@ -78,10 +78,10 @@ EVERY = Which.of()
 
 
 class TurnStore:
-    """Used by one thread at a time."""
+    """The store of turns. Use it from one thread at a time."""
 
     def __init__(self, file: Path, say: Callable[[str], None]) -> None:
-        """Raises what `Database` raises. `say`: told of damage that was repaired."""
+        """Raises what `Database` raises. `say` is called with a message about damage that was repaired."""
         self._database = Database(file)
         self._db, self._lock = self._database.connection, self._database.lock
         self.transaction, self.checkpoint = self._database.transaction, self._database.checkpoint
@@ -90,10 +90,10 @@ class TurnStore:
         self._say = say
         self.claims = ClaimIndex(database)
         self.rewritten = 0
-        """Goes up when a turn was removed or corrected, so that what was derived from it is derived anew."""
+        """Incremented when a turn was removed or corrected, so that everything derived from it is computed again."""
 
     def add(self, turns: Iterable[Turn]) -> int:
-        """In the order of saying; one whose id is held already is left alone. Returns how many were added."""
+        """Add turns in the order they were said, except those whose id is already held. Return how many were added."""
         added = 0
         with self.transaction() as db:
             for turn in turns:
@@ -132,7 +132,7 @@ class TurnStore:
         return self.find(Which.of(ids=ids))
 
     def match(self, query: str, count: int) -> dict[str, float]:
-        """`query` in FTS5's syntax; id to BM25 (higher is better), best first."""
+        """Return BM25 scores by id (higher is better), best first. `query` is in FTS5's syntax."""
         with self._lock:
             found = self._matching(
                 "SELECT turns.id, -found.score FROM (SELECT rowid, bm25(words) AS score FROM words WHERE words MATCH ?"
@@ -142,7 +142,7 @@ class TurnStore:
         return dict(found)
 
     def containing(self, parts: list[str], count: int, folded: Callable[[str], str]) -> list[str]:
-        """The ids of the newest `count` indexed turns whose `folded` text holds each part. It reads every text."""
+        """Return the ids of the newest `count` indexed turns whose `folded` text holds each part. Reads every text."""
         condition = " AND ".join(["instr(folded(text), ?)"] * len(parts))
         with self._lock:
             self._db.create_function("folded", 1, folded, deterministic=True)
@@ -152,9 +152,9 @@ class TurnStore:
         return [id for (id,) in found]
 
     def postings(self, word: str, count: int) -> NDArray[np.int64]:
-        """Ascending seqs of the newest `count` turns that hold the word."""
+        """Return the ascending seqs of the newest `count` turns that hold the word."""
         with self._lock:
-            # As one text, which numpy reads three times faster than Python makes that many tuples.
+            # Fetched as one text: numpy parses it three times faster than Python makes that many tuples.
             [(found,)] = self._matching(
                 "SELECT group_concat(rowid, ' ') FROM"
                 " (SELECT rowid FROM words WHERE words MATCH ? ORDER BY rowid DESC LIMIT ?)",
@@ -163,7 +163,7 @@ class TurnStore:
         return np.sort(np.fromstring(found or "", dtype=np.int64, sep=" "))
 
     def entries(self, *, after_seq: int) -> tuple[Entries, int]:
-        """The indexed turns from there on, for the catalogue; and the seq to go on from."""
+        """Return the indexed turns after this seq, for the catalogue, and the seq to continue from."""
         with self._lock:
             (newest,) = self._db.execute("SELECT max(seq) FROM turns").fetchone()
             found = self._db.execute(
@@ -177,14 +177,14 @@ class TurnStore:
         return entries, newest or after_seq
 
     def rows_at(self, seqs: NDArray[np.int64]) -> list[Row]:
-        """In the order of saying."""
+        """Return the turns in the order they were said."""
         return self._select(
             f"SELECT {COLUMNS} FROM turns WHERE seq IN (SELECT value FROM json_each(?)) ORDER BY seq",
             (json.dumps(seqs.tolist()),),
         )
 
     def before(self, row: Row) -> Row | None:
-        """What was said just before in the same conversation."""
+        """Return the turn said just before in the same conversation."""
         rows = self._select(
             f"SELECT {COLUMNS} FROM turns WHERE conversation = ? AND seq < ? ORDER BY seq DESC LIMIT 1",
             (row.conversation, row.seq),
@@ -192,13 +192,13 @@ class TurnStore:
         return rows[0] if rows else None
 
     def waiting(self, count: int) -> list[Row]:
-        """The oldest turns that have no vector yet."""
+        """Return the oldest turns that have no vector yet."""
         return self._select(
             f"SELECT {COLUMNS} FROM turns WHERE embedded = 0 AND repeats IS NULL ORDER BY seq LIMIT ?", (count,)
         )
 
     def mark_embedded(self, rows: Iterable[Row]) -> list[str]:
-        """Returns the ids of those that were forgotten or corrected meanwhile, which are not marked."""
+        """Mark turns as having a vector. Return the ids of those forgotten or corrected meanwhile, left unmarked."""
         with self.transaction(derived=True) as db:
             return [
                 row.id
@@ -209,7 +209,7 @@ class TurnStore:
             ]
 
     def unmark(self, ids: Iterable[str] | None = None) -> None:
-        """These, or all, have no vector any more."""
+        """Mark these turns, or all, as having no vector."""
         with self.transaction() as db:
             if ids is None:
                 db.execute("UPDATE turns SET embedded = 0")
@@ -217,7 +217,7 @@ class TurnStore:
                 db.executemany("UPDATE turns SET embedded = 0 WHERE id = ?", [(id,) for id in ids])
 
     def held(self, ids: Iterable[str]) -> set[str]:
-        """Those of the ids that are here."""
+        """Return those of the ids that the store holds."""
         asked = json.dumps(list(ids))
         with self._lock:
             found = self._db.execute("SELECT id FROM turns WHERE id IN (SELECT value FROM json_each(?))", (asked,))
@@ -228,7 +228,7 @@ class TurnStore:
             return {id for (id,) in self._db.execute("SELECT id FROM turns WHERE embedded = 1 AND repeats IS NULL")}
 
     def unknown_words(self, words: Iterable[str]) -> list[str]:
-        """Those that have no vector."""
+        """Return the words that have no vector."""
         asked = list(dict.fromkeys(words))
         with self._lock:
             known = {
@@ -240,7 +240,7 @@ class TurnStore:
         return [word for word in asked if word not in known]
 
     def add_vocabulary(self, words: Sequence[str], vectors: NDArray[np.float32]) -> None:
-        """vectors: float32 [len(words), dimensions]; kept as float16."""
+        """Add vectors, float32 [len(words), dimensions]; they are stored as float16."""
         with self.transaction(derived=True) as db:
             db.executemany(
                 "INSERT OR REPLACE INTO vocabulary(word, vector) VALUES (?, ?)",
@@ -248,7 +248,7 @@ class TurnStore:
             )
 
     def vocabulary(self, *, after: int) -> tuple[int, list[str], NDArray[np.float16]]:
-        """The words added since `after`, the mark this returned before (0 at first), and their vectors."""
+        """Return a mark, and the words and vectors added since `after`, the mark returned last time (0 at first)."""
         with self._lock:
             found = self._db.execute(
                 "SELECT rowid, word, vector FROM vocabulary WHERE rowid > ? ORDER BY rowid", (after,)
@@ -273,14 +273,14 @@ class TurnStore:
         )
 
     def each(self) -> Iterator[Row]:
-        """All, in the order of saying; others may use the store between two pages."""
+        """Yield all turns in order; others may use the store between two pages."""
         page = self.find(limit=PAGE)
         while page:
             yield from page
             page = self.find(Which.of(after_seq=page[-1].seq), limit=PAGE)
 
     def remove(self, which: Which) -> int:
-        """Out of the table, the words and the file itself; the vectors that have to follow stand in the note GONE."""
+        """Remove turns from the table, the word index and the file itself; note their vectors to be dropped in GONE."""
         with self.transaction() as db:
             found = db.execute(
                 f"SELECT {COLUMNS} FROM turns WHERE {which.condition} AND repeats IS NULL", which.values
@@ -316,7 +316,7 @@ class TurnStore:
         self.checkpoint()
 
     def _matching(self, statement: str, values: Sequence[object]) -> list[Any]:
-        """Ask the full-text index; if it is damaged, it is made anew from the turns."""
+        """Query the full-text index; if it is damaged, rebuild it from the turns."""
         try:
             return self._db.execute(statement, values).fetchall()
         except sqlite3.OperationalError:
@@ -328,7 +328,7 @@ class TurnStore:
             return self._db.execute(statement, values).fetchall()
 
     def conversations(self) -> list[ConversationSummary]:
-        """Newest first."""
+        """Return a summary of each conversation, newest first."""
         with self._lock:
             found = self._db.execute(
                 "SELECT about.conversation, first.at, last.at, about.turns, substr(first.text, 1, 200)"
@@ -343,7 +343,7 @@ class TurnStore:
         ]
 
     def counts(self) -> tuple[int, int, int, int]:
-        """Turns, conversations, turns to be found by meaning, and those of them that have no vector yet."""
+        """Return the number of turns, conversations, indexed turns, and indexed turns without a vector."""
         with self._lock:
             turns, conversations = self._db.execute(
                 "SELECT count(*), count(DISTINCT conversation) FROM turns"
@@ -362,7 +362,7 @@ class TurnStore:
 
 
 def _pass_on(db: sqlite3.Connection, row: Row) -> None:
-    """Of the turns that repeat this one, which is no longer indexed, the oldest takes its place."""
+    """Index the oldest of the turns that repeat this row, in place of the row, which is no longer indexed."""
     heir = db.execute("SELECT seq, text FROM turns WHERE repeats = ? ORDER BY seq LIMIT 1", (row.seq,)).fetchone()
     if heir:
         db.execute("UPDATE turns SET repeats = ? WHERE repeats = ?", (heir[0], row.seq))
@@ -371,7 +371,7 @@ def _pass_on(db: sqlite3.Connection, row: Row) -> None:
 
 
 def _forget_words(db: sqlite3.Connection, rows: Iterable[Row]) -> None:
-    """The vocabulary keeps no word that only these rows, now removed, had said."""
+    """Delete from the vocabulary the words that only these removed rows had said."""
     for word in {word for row in rows for word in words(row.text)}:
         if not db.execute("SELECT 1 FROM words WHERE words MATCH ? LIMIT 1", (f'"{word}"',)).fetchone():
             db.execute("DELETE FROM vocabulary WHERE word = ?", (word,))

@@ -1,4 +1,4 @@
-"""The vectors in Chroma, on disk beside the texts or on a server; with a copy of every text, to rebuild either from."""
+"""The vectors in Chroma, on disk beside the texts or on a server, with a copy of every text to rebuild from."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     from chromadb.api.client import Client
 
 VIEWS = ("turn", "context")
-"""A turn with who said it; the same with what was said just before."""
+"""The turn with its speaker; the same preceded by the turn before it."""
 BATCH = 1000
 STEP = 32
-"""Turns written anew at once: few enough that who asks, remembers or forgets meanwhile hardly waits."""
+"""Turns copied at once when files are rewritten; few, so that recalling, remembering and forgetting hardly wait."""
 PATIENCE = 0.5
-"""Seconds that a question waits while the files change places, which in a large memory takes some seconds."""
+"""Seconds that a question waits while the files are swapped, which takes some seconds in a large memory."""
 
 
 @dataclass(frozen=True)
 class Nearest:
-    """Ids to cosines in each view, best first."""
+    """Maps ids to cosines in each view, best first."""
 
     turn: Mapping[str, float]
     context: Mapping[str, float]
@@ -44,7 +44,7 @@ NONE = Nearest({}, {})
 
 @dataclass(frozen=True)
 class ChromaServer:
-    """Where a Chroma server listens; `token` is sent as a bearer token when there is one."""
+    """The address of a Chroma server; `token`, if any, is sent as a bearer token."""
 
     host: str
     port: int = 8000
@@ -53,24 +53,24 @@ class ChromaServer:
 
 
 class Vectors:
-    """One owner's vectors by one embedding model: a collection for each view, under the cosine distance."""
+    """One owner's vectors by one embedding model: a collection per view, with cosine distance."""
 
     def __init__(self, folder: Path, server: ChromaServer | None, *, owner: str, model: str) -> None:
-        """`model` is the fingerprint of what embeds. Raises what Chroma raises, and OSError."""
+        """`model` is the fingerprint of the embedder. Raises what Chroma raises, and OSError."""
         self._folder = folder
         self._server = server
-        # A server is shared, a folder is not: the owner's name is made fit for a collection's by hashing.
+        # Servers are shared between owners, folders are not. Hashing makes the owner's name a valid collection name.
         self._prefix = hashlib.blake2b(owner.encode(), digest_size=8).hexdigest()
         self._model = model
-        self._writing = threading.RLock()  # taken before the next
-        self._lock = threading.RLock()  # the client and its collections, which a compaction replaces
+        self._writing = threading.RLock()  # always acquired before _lock
+        self._lock = threading.RLock()  # guards the client and its collections, which a compaction replaces
         self._client = _connect(folder, server)
         self._collections = {view: self._collection(self._name(view)) for view in VIEWS}
-        self._fresh: dict[str, Any] = {}  # while they are written anew: the new collections
+        self._fresh: dict[str, Any] = {}  # the new collections during a compaction
         self._uncopied: list[str] = []
 
     def put(self, rows: Sequence[Row], vectors: dict[str, NDArray[np.float32]]) -> None:
-        """vectors: view to float32 [len(rows), dimensions], of unit length. What has the same id is replaced."""
+        """Store unit vectors, per view float32 [len(rows), dimensions]. Entries with the same id are replaced."""
         texts = [row.text for row in rows]
         about = [
             {"speaker": row.speaker, "at": row.at.isoformat(), "conversation": row.conversation, "seq": row.seq}
@@ -82,12 +82,12 @@ class Vectors:
                 collection.upsert(ids=[row.id for row in rows], embeddings=vectors[view], **held)
 
     def nearest(self, vector: NDArray[np.float32], count: int) -> Nearest:
-        """The `count` nearest in each view to a vector [dimensions] of unit length; none while files change places."""
+        """Return the `count` nearest in each view to a unit vector [dimensions]; none while the files are swapped."""
         from chromadb.errors import InternalError
 
         try:
             return self._nearest(vector, count)
-        except InternalError:  # Chroma's reader met its writer halfway, at the first files of an index: once more
+        except InternalError:  # Chroma read an index whose first files were being written: retry
             if not self._writing.acquire(timeout=PATIENCE):
                 return NONE
             try:
@@ -104,7 +104,7 @@ class Vectors:
             self._lock.release()
 
     def drop(self, ids: Sequence[str]) -> None:
-        """On a server the ids, nothing else, stay noted as forgotten, for the other machines."""
+        """Drop these ids. A server keeps only the ids, marked as forgotten, for the other machines."""
         with self._writing:
             for start in range(0, len(ids), BATCH):
                 part = list(ids[start : start + BATCH])
@@ -114,12 +114,12 @@ class Vectors:
                     self._collection(self._name("forgotten")).upsert(ids=part, embeddings=[[1.0]] * len(part))
 
     def forgotten(self) -> set[str]:
-        """The ids that were dropped from a server, by any machine."""
+        """Return the ids that any machine dropped from the server."""
         with self._lock:
             return set(self._collection(self._name("forgotten")).get(include=[])["ids"])
 
     def probe(self) -> None:
-        """Raises what Chroma raises where an index can't be read, which it does not look at before it is asked."""
+        """Raise what Chroma raises if an index can't be read; Chroma itself reads an index only at the first query."""
         with self._lock:
             for collection in self._collections.values():
                 first = collection.get(limit=1, include=["embeddings"])["embeddings"]
@@ -131,13 +131,13 @@ class Vectors:
             return min(int(collection.count()) for collection in self._collections.values())
 
     def ids(self) -> set[str]:
-        """Those in every view."""
+        """Return the ids present in every view."""
         with self._lock:
             held = [set(collection.get(include=[])["ids"]) for collection in self._collections.values()]
         return set.intersection(*held)
 
     def texts(self, ids: Collection[str]) -> list[Row]:
-        """The copies of these turns, in the order of saying on the machine that they were said to."""
+        """Return the copies of these turns, in the order in which their own machine stored them."""
         wanted = list(ids)
         with self._lock:
             found = [
@@ -148,12 +148,12 @@ class Vectors:
         return sorted(found, key=lambda row: row.seq)
 
     def counts(self) -> tuple[int, int]:
-        """Turns on the server, and turns that were forgotten there."""
+        """Return the number of turns on the server, and of turns forgotten there."""
         with self._lock:
             return self._collections[VIEWS[0]].count(), self._collection(self._name("forgotten")).count()
 
     def retire_others(self) -> None:
-        """Remove what other models left."""
+        """Remove the collections of other models."""
         with self._writing:
             fresh = {collection.name for collection in self._fresh.values()}
             mine = fresh | {self._name(view) for view in (*VIEWS, "forgotten")}
@@ -162,12 +162,12 @@ class Vectors:
                     self._client.delete_collection(collection.name)
 
     def compact(self) -> bool:
-        """One step of writing the index anew: Chroma only marks what is dropped, and keeps its bytes on the disk.
+        """Do one step of rewriting the index, because Chroma only marks dropped entries and keeps their bytes on disk.
 
         Questions are answered meanwhile. What is dropped between two steps leaves bytes behind again.
 
         Returns:
-            Whether that was the last step. A server looks after its own disk.
+            Whether that was the last step; always True with a server, which manages its own disk.
         """
         if self._server is not None:
             return True
@@ -188,7 +188,7 @@ class Vectors:
 
     def _begin(self) -> None:
         names = {view: self._name(view) + ".new" for view in VIEWS}
-        for collection in self._client.list_collections():  # one that was not finished lacks what came after it
+        for collection in self._client.list_collections():  # an unfinished one lacks later turns
             if collection.name in names.values():
                 self._client.delete_collection(collection.name)
         self._fresh = {view: self._collection(name) for view, name in names.items()}
@@ -212,14 +212,14 @@ class Vectors:
         return f"{self._prefix}.{view}.{self._model}"
 
     def _collection(self, name: str) -> Any:
-        # ef_search: how far HNSW looks around; at 200 its neighbours are nearly always the true ones.
+        # ef_search: how widely HNSW searches; at 200 it nearly always finds the true neighbours.
         return self._client.get_or_create_collection(
             name, configuration={"hnsw": {"space": "cosine", "ef_search": 200}}, embedding_function=None
         )
 
 
 def salvage(folder: Path) -> list[Row]:
-    """Every text that Chroma's folder still holds, whatever model it was embedded by; in the order of saying."""
+    """Return every text that Chroma's folder still holds, whichever model embedded it, in the order they were said."""
     client = _connect(folder, None)
     try:
         turns = {
@@ -234,12 +234,12 @@ def salvage(folder: Path) -> list[Row]:
 
 
 def panicked(error: BaseException) -> bool:
-    """Chroma's Rust side panics on some damage, which Python's `except Exception` lets through."""
+    """Whether Chroma's Rust code panicked, as it does on some damage; `except Exception` does not catch that."""
     return type(error).__name__ == "PanicException"
 
 
 def _connect(folder: Path, server: ChromaServer | None) -> Client:
-    import chromadb  # slow to import: not before it is needed
+    import chromadb  # slow to import: only when needed
     from chromadb.api.shared_system_client import SharedSystemClient
     from chromadb.config import Settings
 
@@ -248,7 +248,7 @@ def _connect(folder: Path, server: ChromaServer | None) -> Client:
         try:
             return cast("Client", chromadb.PersistentClient(path=str(folder), settings=settings))
         except BaseException as error:
-            # Chroma keeps the half-started system of a folder it can't read, and would hand it out again.
+            # Chroma caches the half-started system of a folder it can't read, and would return it again.
             SharedSystemClient._identifier_to_system.pop(str(folder), None)
             if panicked(error):
                 raise MemoryFault(str(error)) from error
@@ -271,7 +271,7 @@ def _texts(collection: Any, ids: list[str] | None = None) -> Iterator[Row]:
 
 
 def _sweep(folder: Path) -> None:
-    """Take away what no collection uses any more, down to the free pages of Chroma's own database."""
+    """Delete what no collection uses any more, including the free pages of Chroma's own database."""
     with closing(sqlite3.connect(folder / "chroma.sqlite3", isolation_level=None)) as db:
         used = {segment for (segment,) in db.execute("SELECT id FROM segments")}
         db.execute("INSERT INTO embedding_fulltext_search(embedding_fulltext_search) VALUES ('optimize')")

@@ -1,4 +1,4 @@
-"""The meaning of single words, so that "car" is found by "vehicle" where whole sentences are too unlike."""
+"""The meaning of single words, so that "vehicle" finds "car" even if the whole sentences are too different."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ FIRST = 1000
 
 
 class Vocabulary:
-    """Words by number, and a vector for each. Used by one thread at a time."""
+    """Numbers words and holds a vector for each. Use it from one thread at a time."""
 
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
         self._first = np.empty((0, 0), np.float32)
         self._common = np.empty(0, np.float32)
-        """The mean of the first words."""
+        """The mean vector of the first words."""
         self._units = np.empty((0, 0), np.float32)
 
     def __len__(self) -> int:
         return len(self._numbers)
 
     def add(self, words: Sequence[str], vectors: NDArray[np.float16]) -> None:
-        """vectors: float16 [len(words), dimensions].
+        """Add words with their vectors, float16 [len(words), dimensions].
 
-        What all words have in common, their mean, says nothing and is taken off; the first many words set it.
+        The mean of all words carries no meaning and is subtracted; the first FIRST words determine it.
         """
         fresh = [index for index, word in enumerate(words) if word not in self._numbers]
         if not fresh:
@@ -38,25 +38,25 @@ class Vocabulary:
         if held < FIRST:
             self._first = np.concatenate([self._first.reshape(-1, new.shape[1]), new])
             self._common = self._first.mean(axis=0)
-            new, held = self._first, 0  # all so far, as their mean has moved
+            new, held = self._first, 0  # all words so far, because their mean has moved
         while held + len(new) > len(self._units):
             self._units = np.resize(self._units, (max(1024, 2 * len(self._units)), new.shape[1]))
         self._units[held : held + len(new)] = _unit(new - self._common)
 
     def after(self, count: int) -> Iterator[str]:
-        """The words in the order of their numbers, without the first `count`."""
+        """Return the words in the order of their numbers, without the first `count`."""
         return islice(self._numbers, count, None)
 
     def numbers(self, words: Iterable[str]) -> NDArray[np.intp]:
-        """Of the words that are known."""
+        """Return the numbers of the words that are known."""
         return np.array([self._numbers[word] for word in words if word in self._numbers], dtype=np.intp)
 
     def lacking(self, words: Iterable[str]) -> list[str]:
-        """Those that aren't known, each once."""
+        """Return the unknown words, each once."""
         return [word for word in dict.fromkeys(words) if word not in self._numbers]
 
     def likeness(self, words: NDArray[np.intp], others: NDArray[np.intp]) -> NDArray[np.float32]:
-        """[len(words), len(others)]: cosines."""
+        """Return cosines: [len(words), len(others)]."""
         return np.asarray(self._units[words] @ self._units[others].T, dtype=np.float32)
 
 
@@ -67,15 +67,15 @@ def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 def best_likeness(
     vocabulary: Vocabulary, terms: Sequence[str], weights: NDArray[np.float64], texts: Sequence[NDArray[np.intp]]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """How well each text holds something like each of the terms.
+    """Measure how well each text holds something similar to each term.
 
     Args:
         weights: [terms]
         texts: the numbers of each text's words
 
     Returns:
-        [terms, texts]: the likeness of the text's word that is most like the term, 0 where there is none;
-        and the weights [terms] of those terms that have a vector, 0 for the others.
+        [terms, texts]: the likeness between the term and the text's most similar word, 0 if there is none;
+        and weights [terms], set to 0 for terms that have no vector.
     """
     best = np.zeros((len(terms), len(texts)))
     known = [index for index, term in enumerate(terms) if len(vocabulary.numbers([term]))]
@@ -84,7 +84,7 @@ def best_likeness(
     filled = [index for index, numbers in enumerate(texts) if len(numbers)]
     if known and filled:
         flat = np.concatenate([texts[index] for index in filled])
-        place = np.zeros(len(vocabulary), dtype=np.intp)  # of each word among the distinct ones
+        place = np.zeros(len(vocabulary), dtype=np.intp)  # each word's index among the distinct ones
         place[flat] = 1
         distinct = np.flatnonzero(place)
         place[distinct] = np.arange(len(distinct))

@@ -1,4 +1,4 @@
-"""What "last Tuesday" means: time expressions in English text, as spans of days, seen from the day they were said."""
+"""What "last Tuesday" means: time expressions in English text as spans of days, relative to the day they were said."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NUMBERS = (
     }
 )
 SEASONS = {"spring": 3, "summer": 6, "autumn": 9, "fall": 9, "winter": 12}
-"""First month, in the northern hemisphere."""
+"""The first month of each season in the northern hemisphere."""
 FEASTS = {"christmas": (12, 25), "christmas eve": (12, 24), "new year's eve": (12, 31), "new year's day": (1, 1),
           "new year's": (1, 1), "halloween": (10, 31), "valentine's day": (2, 14), "valentine's": (2, 14),
           "independence day": (7, 4)}  # fmt: skip
@@ -32,7 +32,7 @@ FEASTS = {"christmas": (12, 25), "christmas eve": (12, 24), "new year's eve": (1
 
 @dataclass(frozen=True)
 class Span:
-    """Days from `first` to `last`, both included. `yearly`: no year was named, so that any year's may be meant."""
+    """The days from `first` to `last`, inclusive. `yearly`: no year was named, so any year may be meant."""
 
     first: date
     last: date
@@ -55,7 +55,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Phrase:
-    """Where in a text a time is named, and which."""
+    """A time expression's position in the text, and the days it means."""
 
     start: int
     end: int
@@ -63,10 +63,10 @@ class Phrase:
 
 
 def phrases(text: str, said: date) -> list[Phrase]:
-    """Every time that `text`, said on the day `said`, names; in the order of the text.
+    """Return every time that `text`, said on the day `said`, names, in the order of the text.
 
-    Phrases are read longest first ("May 5th, 2023" is one day, not a month, a day and a year). What names no days of
-    a calendar ("soon", "once upon a time") gives nothing.
+    Phrases are matched longest first: "May 5th, 2023" is one day, not a month, a day and a year. Expressions that name
+    no calendar days ("soon", "once upon a time") are left out.
     """
     found: list[Phrase] = []
     for pattern, meaning in _PHRASES:
@@ -83,11 +83,11 @@ def phrases(text: str, said: date) -> list[Phrase]:
 
 
 def spans(text: str, said: date) -> list[Span]:
-    """The days of each of the text's phrases."""
+    """Return the days of each phrase in the text."""
     return [phrase.span for phrase in phrases(text, said)]
 
 
-# What each phrase means
+# The meaning of each phrase
 
 
 def _day(match: re.Match[str], said: date) -> Span:
@@ -141,7 +141,7 @@ def _half_years_ago(match: re.Match[str], said: date) -> Span:
 
 
 def _weekdays_ago(match: re.Match[str], said: date) -> Span:
-    """ "Two Fridays ago", "the Friday before last"."""
+    """Read "two Fridays ago" and "the Friday before last"."""
     back = (said.weekday() - WEEKDAYS.index(match["weekday"].lower())) % 7 or 7
     count = _number(match["count"]) if "count" in match.groupdict() else 2
     on = said - (back + 7 * (count - 1)) * DAY
@@ -180,7 +180,7 @@ def _weekday(match: re.Match[str], said: date) -> Span:
     ahead = (wanted - said.weekday()) % 7
     if which in {"next", "this", "coming", "upcoming"}:
         on = said + (ahead or 7) * DAY
-    else:  # "on Tuesday" looks back, as what is remembered mostly does
+    else:  # "on Tuesday" looks back, as most memories do
         on = said - ((-ahead) % 7 or 7) * DAY
     return Span(on, on)
 
@@ -225,11 +225,11 @@ def _feast(match: re.Match[str], said: date) -> Span:
     return Span(on, on, yearly=not year)
 
 
-# What stands before a phrase and moves it
+# Words before a phrase that move it
 
 
 def _extended(phrase: Phrase, text: str, said: date) -> Phrase:
-    """ "The day after Christmas", "two weeks before May 5th", "since Christmas": the phrase with what moves it."""
+    """Apply the words before a phrase: "the day after Christmas", "two weeks before May 5th", "since Christmas"."""
     if shift := _SHIFT.search(text, 0, phrase.start):
         side = 1 if shift["side"].lower() == "after" else -1
         near = phrase.span.last if side > 0 else phrase.span.first
@@ -254,7 +254,7 @@ def _extended(phrase: Phrase, text: str, said: date) -> Phrase:
 
 
 def _away(said: date, count: int, unit: str) -> Span:
-    """So many days, weeks, months or years from a day, as exactly as people mean it."""
+    """Return the span that many days, weeks, months or years from a day, only as precise as people mean it."""
     if unit == "day":
         return Span(said + count * DAY, said + count * DAY)
     if unit in {"week", "fortnight"}:
@@ -267,7 +267,7 @@ def _away(said: date, count: int, unit: str) -> Span:
 
 
 def _moved(span: Span, year: int) -> tuple[date, date]:
-    """The same days of the year, beginning in `year`."""
+    """Return the same days of the year, starting in `year`."""
     return _in_year(span.first, year), _in_year(span.last, year + span.last.year - span.first.year)
 
 
@@ -300,7 +300,7 @@ def _season(year: int, name: str) -> Span:
     return Span(date(year, first, 1), _whole_month(*_months_from(date(year, first, 1), 2)).last)
 
 
-# The phrases, the most telling first
+# The phrases, the most specific first
 
 _MONTH = r"(?P<month>jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?" \
          r"|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)\.?"  # fmt: skip

@@ -1,4 +1,4 @@
-"""From a checkout to a running Parley. Any Python can read this file, so that one that will not do says so itself."""
+"""From a checkout to a running Parley. Any Python can read this file, so that one that is too old can say so."""
 
 import platform
 import sys

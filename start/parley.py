@@ -1,6 +1,6 @@
-"""The one command: what `python3 main.py` understands, and does.
+"""The single entry point: what `python3 main.py` accepts and does.
 
-The first start makes the environment (environment.py) and goes on inside it. Standard library only up to there.
+The first start creates the environment (environment.py) and continues inside it. Until then, standard library only.
 """
 
 from __future__ import annotations
@@ -117,31 +117,31 @@ def users_parser() -> argparse.ArgumentParser:
 
 
 def port(text: str) -> int:
-    """0 is any that is free."""
+    """Parse a port; 0 means any free port."""
     if not text.isdecimal() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text} is not a port: choose one from 1024 to 65535, as in --port 8000")
     return int(text)
 
 
 def address(text: str) -> tuple[str, int]:
-    """Where to listen: 10300 is this computer only, 0.0.0.0:10300 all of its addresses."""
+    """Parse where to listen: 10300 is this computer only, 0.0.0.0:10300 is all of its addresses."""
     host, _, port = text.rpartition(":")
     return host or "127.0.0.1", int(port)
 
 
 def enter_environment() -> None:
-    """Go on in .venv's Python; returns when this already is it."""
+    """Continue in .venv's Python; return if this already is it."""
     python = ensure_environment()
     if Path(sys.prefix).resolve() == VENV.resolve():
         return
     command = [str(python), str(ROOT / "main.py"), *sys.argv[1:]]
-    if os.name == "nt":  # exec would detach from the console there
+    if os.name == "nt":  # on Windows, exec would detach from the console
         sys.exit(subprocess.run(command, check=False).returncode)
     os.execv(str(python), command)
 
 
 PARSERS = {"gateway": gateway_parser, "users": users_parser}
-"""Of the commands that are understood before anything is installed: --help, mistakes."""
+"""Parsers of the commands that must work before anything is installed, at least for --help and mistakes."""
 
 
 def main(argv: list[str]) -> int:
@@ -169,7 +169,7 @@ def main(argv: list[str]) -> int:
 
 
 def check_preconditions(options: argparse.Namespace) -> None:
-    """What would prevent the start is told before a first one installs and downloads for minutes. Raises ServeError."""
+    """Check what would prevent the start before installing and downloading for minutes. Raises ServeError."""
     wyoming = getattr(options, "wyoming", None)
     for host, port in filter(None, ((host_of(options), options.port), wyoming)):
         listen(host, port).close()
@@ -177,7 +177,7 @@ def check_preconditions(options: argparse.Namespace) -> None:
 
 
 def host_of(options: argparse.Namespace) -> str:
-    """Phones are served from all addresses, unless one is given."""
+    """Return the address to listen on; for phones, all addresses unless one is given."""
     for_phones = getattr(options, "https", False) or getattr(options, "cert", None)
     return str(options.host or ("0.0.0.0" if for_phones else "127.0.0.1"))
 

@@ -1,4 +1,4 @@
-"""Sound inside Parley: float32 mono, 16 kHz towards the ear, 24 kHz from the mouth. A device converts at its edge."""
+"""Sound inside Parley: float32 mono, 16 kHz for listening, 24 kHz for speaking. Devices convert at their edge."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Samples = NDArray[np.float32]
 """Mono samples in [-1, 1], shape [n]."""
 
 EAR_RATE = 16_000
-"""Hz, of everything that listens: VAD, speech to text, turn model."""
+"""Hz, for everything that listens: VAD, speech to text, turn model."""
 
 MOUTH_RATE = 24_000
-"""Hz, of everything that is spoken (CSM's own rate)."""
+"""Hz, for everything that is spoken (CSM's own rate)."""

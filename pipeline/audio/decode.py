@@ -1,6 +1,6 @@
-"""Any recording as mono sound, decoded block by block: by libsndfile, and by FFmpeg (PyAV) what that does not know.
+"""Decodes any recording to mono sound, block by block: by libsndfile or, for other formats, by FFmpeg (PyAV).
 
-Never more is held than the sound that may be kept: a small file can promise, or really hold, hours.
+It never holds more sound than the caller allows, because a small file can claim, or really contain, hours.
 """
 
 from __future__ import annotations
@@ -20,34 +20,34 @@ Block = NDArray[np.float32]
 """[n, channels], at the file's own rate."""
 
 BLOCK = 1 << 16
-"""Samples of all channels together that are decoded at once."""
+"""Samples, of all channels together, that are decoded at once."""
 
 MOST_CHANNELS = 32
 SLOWEST, FASTEST = 2_000, 1_000_000
-"""Hz; a rate beyond these is no recording of a voice, and one of 1 Hz would grow to 16,000 times its size."""
+"""Hz; a rate outside these is no recording of a voice, and one of 1 Hz would grow to 16,000 times its size."""
 
 FORMATS = "wav,w64,mov,mp4,m4a,3gp,3g2,matroska,webm,asf,aac,amr,ogg,caf,mp3,flac"
-"""What FFmpeg may take a file for: none of these leads to other files or to an address, as playlists do."""
+"""Formats that FFmpeg may recognise; unlike playlists, none of them refers to other files or to an address."""
 
 UNKNOWN = 1 << 62
-"""libsndfile's number of samples where a FLAC does not tell it, or more. It cannot read such a one in blocks."""
+"""A number of samples from which libsndfile does not know a FLAC's length; it cannot read such a file in blocks."""
 
 READ = "WAV, FLAC, MP3, Ogg, M4A, AAC, WebM, 3GP and WMA"
-"""As people know them."""
+"""The formats under the names people know."""
 
 CANCELLED = 0.1
 """Share of the louder channel's power below which the sum of the channels counts as cancelled. Two unlike channels
-leave half of it and a silent second one a quarter."""
+leave half of it, and a silent second one a quarter."""
 LOUDER = 2.0
-"""Times the power at which another channel takes the place of the one that was chosen."""
+"""By how many times its power another channel must exceed the chosen one to replace it."""
 
 
 class Undecodable(Exception):
-    """Why a file is no sound, as the end of a sentence that begins with its name."""
+    """Why a file cannot be decoded, as the end of a sentence that begins with its name."""
 
 
 class TooLong(Undecodable):
-    """It holds more sound than was asked for."""
+    """The file holds more sound than was allowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,21 +56,21 @@ class Opened:
     """Hz."""
     channels: int
     blocks: Iterator[Block]
-    """Raises Undecodable where the file is damaged."""
+    """Raises Undecodable if the file is damaged."""
     promised: int = 0
-    """Samples of each channel, as far as the file says so."""
+    """Samples per channel, if the file states them."""
 
 
 def decode(file: IO[bytes], rate: int, longest_s: float) -> Samples:
-    """A recording (WAV, FLAC, MP3, Ogg, M4A, AAC, WebM, 3GP, WMA …; any rate and channels) as mono at `rate`.
+    """Decode a recording (WAV, FLAC, MP3, Ogg, M4A, AAC, WebM, 3GP, WMA …; any rate and channels) to mono at `rate`.
 
-    A WAV that claims to be longer than it is, as those from a pipe do, is read to its end.
+    A WAV that claims to be longer than it is, such as one written to a pipe, is read to its end.
 
     Args:
         file: open for reading, seekable.
 
     Raises:
-        Undecodable: it is no recording, damaged, or has no sound in it.
+        Undecodable: it is no recording, damaged, or contains no sound.
         TooLong: it is longer than `longest_s`; nothing beyond was decoded.
     """
     sound: Samples = np.concatenate([*pieces(file, rate, longest_s)])
@@ -78,7 +78,7 @@ def decode(file: IO[bytes], rate: int, longest_s: float) -> Samples:
 
 
 def pieces(file: IO[bytes], rate: int, longest_s: float) -> Iterator[Samples]:
-    """The same piece by piece, for what is too long to be held whole. Raises as `decode` does, maybe in the middle."""
+    """Decode piece by piece, for recordings too long to hold whole. Raises as `decode` does, perhaps midway."""
     opened = _open(file)
     if not SLOWEST <= opened.rate <= FASTEST or opened.channels > MOST_CHANNELS:
         raise Undecodable(
@@ -105,7 +105,7 @@ def _clipped(sound: Samples) -> Samples:
 
 
 class Downmix:
-    """Channels made one: their mean, or the loudest where they cancel each other (a plug wired the wrong way)."""
+    """Mixes channels to mono: their mean, or the loudest one if they cancel each other, as from a miswired plug."""
 
     def __init__(self) -> None:
         self._loudest = 0
@@ -126,7 +126,7 @@ class Downmix:
 def _open(file: IO[bytes]) -> Opened:
     try:
         known = soundfile.SoundFile(file)
-    except (soundfile.LibsndfileError, TypeError):  # the latter by the name alone: *.raw
+    except (soundfile.LibsndfileError, TypeError):  # TypeError is for the file name *.raw
         file.seek(0)
         return _opened_by_ffmpeg(file)
     if not 0 < known.frames < UNKNOWN:
@@ -166,7 +166,7 @@ def _opened_by_ffmpeg(file: IO[bytes]) -> Opened:
         container.close()
         raise Undecodable("has no sound in it: record it again.")
     stream = container.streams.audio[0]
-    if stream.codec_context is None:  # of a codec that FFmpeg does not know, which PyAV's types leave out
+    if stream.codec_context is None:  # FFmpeg does not know the codec; PyAV's types do not allow for None
         container.close()  # type: ignore[unreachable]
         raise Undecodable(f"contains sound of an unknown kind: Parley reads {READ}.")
 

@@ -1,7 +1,7 @@
-"""Removes what the loudspeakers play from what the microphone hears, so that Parley's own voice never starts a turn.
+"""Removes from the microphone's sound what the loudspeakers play, so that Parley's own voice never starts a turn.
 
-WebRTC's echo canceller (AEC3), as the package livekit brings it; browsers do the same for the page. It finds delay and
-room by itself and lets the user through who speaks at the same time.
+It uses WebRTC's echo canceller (AEC3) from the package livekit; browsers do the same for the page. AEC3 adapts to the
+delay and the room, and lets the user through when both speak at once.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from pipeline.audio import EAR_RATE, MOUTH_RATE, Samples
 from pipeline.audio.pcm import from_pcm16, to_pcm16
 
 BLOCK = EAR_RATE // 100
-"""WebRTC works on 10 ms."""
+"""WebRTC works on 10 ms blocks."""
 
 
 class EchoCanceller:
-    """Not for several threads at once. About 0.3 ms of work for 10 ms of sound."""
+    """Not thread-safe. Takes about 0.3 ms per 10 ms of sound."""
 
     def __init__(self) -> None:
-        """Raises ImportError where the package is missing. Takes 0.2 s the first time, so keep it off the loop."""
+        """Raises ImportError if the package is missing. Takes 0.2 s the first time, so keep it off the event loop."""
         from livekit.rtc import AudioFrame
         from livekit.rtc.apm import AudioProcessingModule
 
@@ -33,14 +33,14 @@ class EchoCanceller:
         self._hearing: Samples = np.zeros(0, np.float32)
 
     def play(self, samples: Samples) -> None:
-        """What goes to the loudspeakers (24 kHz), its silences too, before it can be heard by the microphone."""
+        """Take what goes to the loudspeakers (24 kHz), including silence, before the microphone can hear it."""
         sound = np.concatenate([self._playing, self._to_ear.resample_chunk(samples)])
         self._playing = sound[len(sound) // BLOCK * BLOCK :]
         for block in _blocks(sound):
             self._module.process_reverse_stream(self._framed(block))
 
     def hear(self, samples: Samples) -> Samples:
-        """What the microphone gave (16 kHz), without the echo; up to 10 ms wait for the next call."""
+        """Return the microphone's sound (16 kHz) without the echo; up to 10 ms are held for the next call."""
         sound = np.concatenate([self._hearing, samples])
         self._hearing = sound[len(sound) // BLOCK * BLOCK :]
         clean: list[Samples] = []

@@ -1,7 +1,7 @@
-"""Sound as a file, written while it is made: one encoder a recording, by FFmpeg's libraries (PyAV).
+"""Encodes sound to a file format while it is made, with one encoder per recording, by FFmpeg's libraries (PyAV).
 
-Nothing in such a file says how long it is, because nobody knows that when its first bytes leave: a WAV names the
-greatest length there is (0xFFFFFFFF), as FFmpeg does in a pipe.
+The file does not state its length, which is unknown when its first bytes are sent: a WAV states the greatest length
+possible (0xFFFFFFFF), as FFmpeg does in a pipe.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from av.audio.stream import AudioStream
 from pipeline.audio import MOUTH_RATE, Samples
 
 REST_S = 0.03
-"""Of silence behind a sound whose pace is changed, as it is heard: atempo leaves out what it holds back at the end."""
+"""Seconds of silence, as heard, added after sound whose pace is changed: atempo drops what it holds back at the end."""
 
 SLOWEST, FASTEST = 0.25, 4.0
-"""Times the pace of what is encoded: OpenAI's bounds (API reference, "Create speech", `speed`)."""
+"""Range of the speed factor: OpenAI's limits (API reference, "Create speech", `speed`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
     container: str
     codec: str
-    """Both by FFmpeg's names."""
+    """Container and codec, by FFmpeg's names."""
     media_type: str
     bits_per_second: int | None = None
     options: Mapping[str, str] = field(default_factory=dict)
-    """Of the container."""
+    """Options of the container."""
 
 
 FORMATS: Mapping[str, Format] = MappingProxyType(
     {
         "mp3": Format("mp3", "libmp3lame", "audio/mpeg", 96_000, {"write_xing": "0", "id3v2_version": "0"}),
-        # a page of a second, as it is by default, would be a second of sound that waits
+        # The default page of one second would delay the sound by as much.
         "opus": Format("ogg", "libopus", "audio/ogg", 48_000, {"page_duration": "60000"}),
         "aac": Format("adts", "aac", "audio/aac", 96_000),
         "flac": Format("flac", "flac", "audio/flac"),
@@ -50,7 +50,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
 
 
 class _Pipe:
-    """What FFmpeg writes and nobody has taken yet. It cannot seek, as a connection cannot."""
+    """Holds what FFmpeg wrote until it is taken. Like a network connection, it cannot seek."""
 
     def __init__(self) -> None:
         self._bytes = bytearray()
@@ -66,13 +66,13 @@ class _Pipe:
 
 
 class SoundEncoder:
-    """Give it sound until it ends, then `finish`. Every call gives the bytes that are ready, which may be none."""
+    """Feed it sound until it ends, then call `finish`. Every call returns the bytes that are ready, perhaps none."""
 
     def __init__(self, format: str, speed: float = 1.0) -> None:
         """
         Args:
             format: one of FORMATS.
-            speed: how many times as fast it is to be heard, SLOWEST to FASTEST, at the same pitch.
+            speed: the speed factor, SLOWEST to FASTEST; the pitch stays the same.
         """
         chosen = FORMATS[format]
         self._pipe = _Pipe()
@@ -88,13 +88,13 @@ class SoundEncoder:
         self._samples = 0
 
     def feed(self, samples: Samples) -> bytes:
-        """Takes 24 kHz mono."""
+        """Encode 24 kHz mono."""
         if len(samples):
             self._take(samples)
         return self._pipe.taken()
 
     def finish(self) -> bytes:
-        """The end of it: what filters and codecs still held, and the container's last bytes."""
+        """Return the end: what filters and codecs still held, and the container's last bytes."""
         if self._tempo is not None:
             self._take(np.zeros(round(REST_S * MOUTH_RATE * max(1.0, self._speed)), np.float32))
         self._pass(None)
@@ -129,7 +129,7 @@ class SoundEncoder:
 
 
 def _tempo(speed: float) -> av.filter.Graph:
-    """FFmpeg's atempo, which takes 0.5 and more: a slower one is two of them."""
+    """Build FFmpeg's atempo, which accepts 0.5 and more; slower speeds use two of them."""
     graph = av.filter.Graph()
     steps = [speed] if speed >= 0.5 else [0.5, speed / 0.5]
     nodes = [graph.add_abuffer(sample_rate=MOUTH_RATE, format="fltp", layout="mono")]
@@ -140,6 +140,6 @@ def _tempo(speed: float) -> av.filter.Graph:
 
 
 def encoded(samples: Samples, format: str, speed: float = 1.0) -> bytes:
-    """A whole recording, 24 kHz mono."""
+    """Encode a whole recording, 24 kHz mono."""
     encoder = SoundEncoder(format, speed)
     return encoder.feed(samples) + encoder.finish()

@@ -1,4 +1,4 @@
-"""Sound as 16-bit little-endian samples, which is what wires, files and libraries take."""
+"""Sound as 16-bit little-endian samples, the format of networks, files and libraries."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pipeline.audio import Samples
 
 
 def to_pcm16(samples: Samples) -> bytes:
-    """Rounded to the nearest; what is louder than 1 is cut there."""
+    """Convert by rounding to the nearest; values beyond ±1 are clipped."""
     return (np.clip(samples, -1, 1) * 32767).round().astype("<i2").tobytes()
 
 
 def from_pcm16(data: bytes) -> Samples:
-    """Mono samples in [-1, 1). Raises ValueError for half a sample."""
+    """Return mono samples in [-1, 1). Raises ValueError if the data ends with half a sample."""
     samples: Samples = np.frombuffer(data, "<i2").astype(np.float32) / np.float32(32768)
     return samples

@@ -1,4 +1,4 @@
-"""This computer's sound devices, through PortAudio: which there are, and streams to and from them."""
+"""This computer's sound devices, through PortAudio: lists them, and opens streams to and from them."""
 
 from __future__ import annotations
 
@@ -12,49 +12,49 @@ import numpy as np
 from pipeline.audio import Samples
 
 BLOCK = 0.01
-"""Seconds of a device's block: short beside a pause of speech, long beside what a callback costs."""
+"""Seconds of a device's block: short compared with a pause in speech, long compared with a callback's cost."""
 
 LATENCY = 0.04
-"""Seconds that PortAudio may hold: a busy moment is ridden over, and a pause still heard within 0.1 s."""
+"""Seconds that PortAudio may buffer: enough for a busy moment, while a pause still takes effect within 0.1 s."""
 
 Kind = Literal["input", "output"]
 
 
 class SoundCardError(Exception):
-    """There is no sound to be had; the message is one sentence that says what to do."""
+    """Sound is unavailable; the message is one sentence that says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
     number: int
-    """PortAudio's, until it is asked for the devices again."""
+    """PortAudio's number, valid until the devices are listed again."""
     name: str
     inputs: int
-    """Channels."""
+    """Number of channels."""
     outputs: int
     rate: int
-    """Hz, the device's own."""
+    """The device's own rate in Hz."""
     default_input: bool = False
     default_output: bool = False
 
 
 class Stream(Protocol):
     def close(self) -> None:
-        """Stop at once and give the device back; `finished` is not called for it. Safe to call twice."""
+        """Stop at once and release the device, without calling `finished`. Safe to call twice."""
 
 
 Capture = Callable[[Samples], None]
-"""Gets each block, mono, at the device's rate. Runs in the device's thread."""
+"""Receives each block, mono, at the device's rate. Runs in the device's thread."""
 
 Render = Callable[[int, float], Samples]
-"""Gives so many samples, mono, at the device's rate; the seconds are until the first of them sounds. Runs there too."""
+"""Returns that many mono samples at the device's rate, which will be heard in that many seconds. Runs there too."""
 
 Finished = Callable[[], None]
-"""The device went away. Runs in the device's thread."""
+"""Called when the device has gone. Runs in the device's thread."""
 
 
 class Devices(Protocol):
-    """What an end of the sound needs of PortAudio. Its calls may block, so they are made outside the event loop."""
+    """What sound input and output need of PortAudio. Calls may block, so make them off the event loop."""
 
     def devices(self) -> list[Device]: ...
 
@@ -66,10 +66,10 @@ class Devices(Protocol):
 
 
 class PortAudio:
-    """The library, which exists once in a process."""
+    """The library, of which a process has one instance."""
 
     def __init__(self) -> None:
-        """Raises SoundCardError when the library is not installed."""
+        """Raises SoundCardError if the library is not installed."""
         try:
             import sounddevice
         except OSError as error:
@@ -83,17 +83,17 @@ class PortAudio:
         self._open: set[_Stream] = set()
 
     def devices(self) -> list[Device]:
-        """All devices as they are now; while a stream is open PortAudio keeps to the list from before it."""
+        """Return all current devices; while a stream is open, PortAudio keeps its earlier list."""
         with self._lock:
             self._refresh()
             return [self._device(entry) for entry in self._library.query_devices()]
 
     def pick(self, kind: Kind, name: str | None) -> Device:
-        """Raises SoundCardError."""
+        """Find a device by name. Raises SoundCardError."""
         return pick(self.devices(), kind, name)
 
     def listen(self, device: Device, capture: Capture, finished: Finished) -> Stream:
-        """Begin to capture. Raises SoundCardError."""
+        """Start to capture. Raises SoundCardError."""
 
         def callback(block: Any, frames: int, times: Any, status: Any) -> None:
             capture(np.asarray(block, np.float32).mean(axis=1))
@@ -101,7 +101,7 @@ class PortAudio:
         return self._start("input", device, callback, finished)
 
     def play(self, device: Device, render: Render, finished: Finished) -> Stream:
-        """Begin to play. Raises SoundCardError."""
+        """Start to play. Raises SoundCardError."""
 
         def callback(block: Any, frames: int, times: Any, status: Any) -> None:
             block[:] = render(frames, max(0.0, times.outputBufferDacTime - times.currentTime))[:, np.newaxis]
@@ -156,13 +156,13 @@ class PortAudio:
         )
 
     def _default(self, kind: Kind) -> int:
-        """The number of the system's default device; below zero where there is none."""
+        """Return the number of the system's default device; negative if there is none."""
         chosen: int = self._library.default.device[0 if kind == "input" else 1]
         hosts = self._library.query_hostapis()
         return chosen if chosen >= 0 or not hosts else int(hosts[0][f"default_{kind}_device"])
 
     def _refresh(self) -> None:
-        """PortAudio notices devices only while it initialises, which would end every open stream."""
+        """Refresh the list. PortAudio finds devices only while it initialises, which would end every open stream."""
         if not self._open:
             self._library._terminate()
             self._library._initialize()
@@ -186,7 +186,7 @@ class _Stream:
 
 
 def pick(devices: list[Device], kind: Kind, name: str | None) -> Device:
-    """The device of that name, else the first whose name contains it; None is the system's default.
+    """Return the device of that name, or else the first whose name contains it; None means the system's default.
 
     Raises SoundCardError.
     """

@@ -1,7 +1,7 @@
 """PortAudio in separate processes, one for each open stream.
 
-A driver that hangs when its device is pulled out then takes a process with it that can be ended, and not the
-conversation; and each process finds the devices as they are, which PortAudio does only once in its life.
+If a driver hangs when its device is unplugged, it then blocks only a process that can be killed, and not the
+conversation. Each process also sees the current devices, which PortAudio lists only once per process.
 
     python -m pipeline.audio.portaudio_process devices            prints them as JSON
     python -m pipeline.audio.portaudio_process listen NUMBER      "ready", then blocks of float32 without end
@@ -39,19 +39,19 @@ from pipeline.audio.portaudio import (
 )
 
 PATIENCE = 20.0
-"""Seconds after which a process that does not answer is ended."""
+"""Seconds after which a process that does not answer is killed."""
 
 READY = b"ready\n"
 
 AHEAD = 2
-"""Blocks that wait in the playing process, so that a busy moment of the conversation's is not heard."""
+"""Blocks buffered in the playing process, so that a busy moment of the conversation's process is not heard."""
 
 
 class PortAudioApart:
-    """What PortAudio offers, without its library in this process."""
+    """The interface of PortAudio, without its library in this process."""
 
     def devices(self) -> list[Device]:
-        """Raises SoundCardError."""
+        """Return all devices. Raises SoundCardError."""
         try:
             done = subprocess.run(
                 _command("devices"),
@@ -71,11 +71,11 @@ class PortAudioApart:
         return [Device(**device) for device in told["devices"]]
 
     def pick(self, kind: Kind, name: str | None) -> Device:
-        """Raises SoundCardError."""
+        """Find a device by name. Raises SoundCardError."""
         return pick(self.devices(), kind, name)
 
     def listen(self, device: Device, capture: Capture, finished: Finished) -> Stream:
-        """Raises SoundCardError."""
+        """Start to capture. Raises SoundCardError."""
         size = 4 * block_size(device)
 
         def read(process: subprocess.Popen[bytes]) -> None:
@@ -86,7 +86,7 @@ class PortAudioApart:
         return _Process("listen", device, read, finished)
 
     def play(self, device: Device, render: Render, finished: Finished) -> Stream:
-        """Raises SoundCardError."""
+        """Start to play. Raises SoundCardError."""
         count = block_size(device)
 
         def answer(process: subprocess.Popen[bytes]) -> None:
@@ -99,13 +99,13 @@ class PortAudioApart:
 
 
 class _Process:
-    """A stream in its process, and a thread here that serves it."""
+    """A stream in its own process, and the thread here that serves it."""
 
     def __init__(
         self, act: str, device: Device, serve: Callable[[subprocess.Popen[bytes]], None], finished: Finished
     ) -> None:
         self._closed = False
-        # A session of its own: Ctrl-C is for the conversation, which ends its streams itself.
+        # In its own session, because Ctrl-C is for the conversation, which closes its streams itself.
         self._process = subprocess.Popen(
             _command(act, str(device.number)), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL, start_new_session=True, cwd=ROOT,
@@ -119,7 +119,7 @@ class _Process:
             raise SoundCardError(first.decode().strip() or f"The sound device “{device.name}” does not answer.")
 
         def run() -> None:
-            with contextlib.suppress(BrokenPipeError, ValueError):  # it ended between a question and our answer
+            with contextlib.suppress(BrokenPipeError, ValueError):  # it ended between a request and our answer
                 serve(self._process)
             if not self._closed:
                 finished()
@@ -133,7 +133,7 @@ class _Process:
 
 
 def block_size(device: Device) -> int:
-    """Samples of a block at the device's rate."""
+    """Return the samples of a block at the device's rate."""
     return round(BLOCK * device.rate)
 
 
@@ -147,7 +147,7 @@ def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:
     return process.stdout, process.stdin
 
 
-# -- in the process
+# -- in the separate process
 
 
 def _list() -> None:
@@ -196,7 +196,7 @@ def main(arguments: list[str]) -> None:
         _list()
         return
     out = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what libraries print must not come between the blocks
+    os.dup2(2, 1)  # what libraries print must not mix with the blocks
     try:
         library = PortAudio()
         device = library.devices()[int(number[0])]
@@ -206,7 +206,7 @@ def main(arguments: list[str]) -> None:
         out.flush()
     except BrokenPipeError:
         pass  # the conversation has ended
-    os._exit(0)  # PortAudio's own ending may hang with its driver
+    os._exit(0)  # PortAudio's own termination may hang in its driver
 
 
 if __name__ == "__main__":

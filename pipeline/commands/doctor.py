@@ -37,7 +37,7 @@ SIGNS: dict[Grade, tuple[str, str]] = {
 }  # fmt: skip
 
 LINE_EVERY_S = 15.0
-"""Between two lines on what only counts up, where there is no terminal."""
+"""Seconds between two progress lines if the output is no terminal."""
 
 WELL, ILL, STOPPED = 0, 1, 130
 """Exit codes."""
@@ -62,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str]) -> int:
     options = parser().parse_args(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a sign that the encoding lacks is no reason to stop
+        sys.stdout.reconfigure(errors="replace")  # a character missing from the encoding is no reason to stop
     try:
         loaded = SettingsStore(options.data).load()
     except SettingsError as error:
@@ -96,7 +96,7 @@ def _summary(findings: list[Finding]) -> str:
 
 
 async def _examined(console: Console, settings: Settings, data: Path) -> list[Finding]:
-    """Show each step as it comes. The engines are started and ended here, whatever happens."""
+    """Show each step as it comes. Starts the engines and always stops them."""
     findings = []
     with _Live(console) if console.is_terminal else nullcontext(Lines(console)) as shown:
         async with aclosing(_steps(settings, data)) as steps:
@@ -119,7 +119,7 @@ async def _steps(settings: Settings, data: Path) -> AsyncGenerator[Step, None]:
 
 
 class Lines:
-    """Where there is no terminal: what was found, what takes its time, and now and then how far that is."""
+    """Output without a terminal: findings, slow steps, and now and then their progress."""
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console
@@ -139,7 +139,7 @@ class Lines:
 
 
 class _Live:
-    """At a terminal: below the findings, what is being done, and for how long already."""
+    """Output on a terminal: below the findings, the current step and its elapsed time."""
 
     def __init__(self, console: Console) -> None:
         columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
@@ -158,7 +158,7 @@ class _Live:
             case Begun():
                 self._tasks[step.check] = self._progress.add_task(step.title)
             case Working():
-                room = self._progress.console.width - 15  # for the spinner and the time
+                room = self._progress.console.width - 15  # leaves space for the spinner and the time
                 text = Text(f"{step.title}: {step.text}")
                 text.truncate(room, overflow="ellipsis")
                 self._progress.update(self._tasks[step.check], description=text.markup)
@@ -176,7 +176,7 @@ def _shown(finding: Finding) -> tuple[Text, Padding]:
 
 
 def _as_data(settings: Settings, findings: list[Finding]) -> dict[str, object]:
-    """For `--json`."""
+    """Return the result for `--json`."""
     hardware = look()
     return {
         "ok": all(finding.grade != "bad" for finding in findings),

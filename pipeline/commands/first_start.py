@@ -1,4 +1,4 @@
-"""The very first start: it downloads what the profile small needs, with sizes and progress, before anything else."""
+"""The first start: downloads what the profile small needs, with sizes and progress, before anything else."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SMALL: Name = "small"
 
 
 def fetch_at_the_terminal(out: TextIO) -> int:
-    """By the command for it, in a process of its own, so that the server imports nothing of it. Its exit status."""
+    """Run the download command in its own process, so that the server imports none of it. Return its exit status."""
     out.flush()
     command = [sys.executable, "-P", "-m", "pipeline.commands.models", "--profile", SMALL, "--yes"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -33,11 +33,11 @@ def first_profile(
     fetch: Callable[[TextIO], int] = fetch_at_the_terminal,
     out: TextIO | None = None,
 ) -> Name | None:
-    """The profile to begin with; None where there are settings already, and where only the offline one can be had.
+    """Return the profile to start with; None if there are settings already, or only the offline profile is possible.
 
-    What it does is told on `out`, by default stdout.
+    Messages go to `out`, by default stdout.
 
-    Raises KeyboardInterrupt where the user stopped the fetching.
+    Raises KeyboardInterrupt if the user stopped the download.
     """
     if (data / FILE_NAME).exists() or not runs_small(machine):
         return None

@@ -1,4 +1,4 @@
-"""`python3 setup.py models`: what this machine can run, and models fetched, with bars; for the page as JSON lines."""
+"""`python3 setup.py models`: shows what this machine can run, and downloads models; for the page as JSON lines."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from pipeline.models.downloads import Downloader, DownloadError, TokenNeeded, ke
 from pipeline.models.plan import FetchPlan, Tick
 
 EVERY = 0.2
-"""Seconds between two JSON lines on how far it has come."""
+"""Seconds between two JSON lines of progress."""
 LINE_EVERY = 15.0
-"""Seconds between two lines where there is no terminal."""
+"""Seconds between two lines if the output is no terminal."""
 
 Tell = Callable[[FetchPlan, Tick], None]
 
@@ -61,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str]) -> int:
     options = parser().parse_args(argv)
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it is all said here
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # this command reports everything itself
     token = sys.stdin.read().strip() if options.token_from_stdin else None
     try:
         if options.list:
@@ -83,7 +83,8 @@ def main(argv: list[str]) -> int:
 
 
 def chosen(names: list[str], profile: str | None, data: Path) -> Iterable[Source]:
-    """Raises ValueError for a name that is not STAGE:ENGINE:MODEL, SettingsError for unreadable settings."""
+    """Yield what to download. Raises ValueError for a name that is not STAGE:ENGINE:MODEL, SettingsError for
+    unreadable settings."""
     if names:
         for name in names:
             stage, _, rest = name.partition(":")
@@ -153,7 +154,7 @@ def fetch_at_the_terminal(wanted: list[Source], token: str | None, *, ask: bool)
 
 
 def _unlocked(console: Console, wanted: list[Source], token: str | None) -> tuple[Downloader, FetchPlan]:
-    """Ask for a token, unseen, as long as one is needed and somebody is there to enter it."""
+    """Ask for a token, without showing it, as long as one is needed and somebody is there to enter it."""
     while True:
         downloader = Downloader(token)
         try:
@@ -189,7 +190,7 @@ def show_models(hardware: Hardware) -> None:
 
 
 def _overview(plan: FetchPlan) -> Table:
-    """A row a repository."""
+    """Return a table with one row per repository."""
     table = Table("model", Column("files", justify="right"), Column("size", justify="right"), "here", box=None)
     for repository in dict.fromkeys(file.repository for file in plan.files):
         part = FetchPlan(tuple(file for file in plan.files if file.repository == repository))
@@ -206,7 +207,7 @@ def _left(tick: Tick) -> str:
 
 
 class _Bars:
-    """One for the file that is being fetched and one in all."""
+    """Two progress bars: for the current file, and for all files."""
 
     def __init__(self, console: Console, plan: FetchPlan) -> None:
         self._plan = plan
@@ -243,7 +244,7 @@ class _Bars:
 
 
 class _Lines:
-    """Where there is no terminal: one when a file has come, and one now and then."""
+    """Output without a terminal: a line when a file has arrived, and one now and then."""
 
     def __init__(self, plan: FetchPlan) -> None:
         self._plan = plan
@@ -271,7 +272,7 @@ class _Lines:
 
 
 class _Seldom:
-    """Whether a tick is worth telling: some time after the last, or when something else is done than before."""
+    """Limits how often ticks are reported: after some time, or when another step begins."""
 
     def __init__(self, every: float) -> None:
         self._every = every

@@ -49,7 +49,7 @@ STAGES = {
     "first_sample": "first sound",
     "first_heard": "heard",
 }
-"""The marks of a turn that are shown, and what they are called."""
+"""The marks of a turn that are shown, with their labels."""
 
 DONE, NOTHING_SAID, BAD_INPUT = 0, 1, 2
 """Exit codes; NOTHING_SAID also when an engine or the sound card failed."""
@@ -92,13 +92,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str]) -> int:
-    """The command; returns its exit code."""
+    """Run the command and return its exit code."""
     arguments = parser()
     options = Options(**vars(arguments.parse_args(argv)))
     if not options.inputs and (options.output or options.as_json or options.realtime):
         arguments.error("--output, --json and --realtime go with --input FILE.")
     try:
-        # Before the loop, so that Ctrl-C ends a wait for a pipe that nobody writes to.
+        # Before the event loop, so that Ctrl-C can interrupt reading from an idle pipe.
         recordings = _inputs(options)
         with _ending_in_good_order():
             return asyncio.run(talk(options, recordings))
@@ -115,19 +115,19 @@ def main(argv: Sequence[str]) -> int:
 
 @contextmanager
 def _ending_in_good_order() -> Iterator[None]:
-    """A closed terminal and `kill` end the talk as Ctrl-C does; what is ignored already (nohup) stays ignored."""
+    """Let a closed terminal and `kill` end the talk like Ctrl-C does; signals ignored so far (nohup) stay ignored."""
 
     def end(number: int, _: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_IGN)  # a terminal that closes says so twice, and twice Ctrl-C does not wait
+        signal.signal(number, signal.SIG_IGN)  # a closing terminal signals twice, and a second Ctrl-C does not wait
         signal.raise_signal(signal.SIGINT)
 
     numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)]
     before = {number: signal.getsignal(number) for number in numbers}
     ours = [number for number, handler in before.items() if handler is signal.SIG_DFL]
-    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # of what a script runs in the background
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # as for a script's background jobs
     try:
         if ignored:
-            signal.signal(signal.SIGINT, signal.default_int_handler)  # by which the others end it
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # the other signals raise this one
         for number in ours:
             signal.signal(number, end)
         yield
@@ -139,14 +139,15 @@ def _ending_in_good_order() -> Iterator[None]:
 
 
 def _inputs(options: Options) -> list[Samples]:
-    """Raises AudioFileError, for an output that cannot be written as well."""
+    """Read the recordings. Raises AudioFileError, also for an output that cannot be written."""
     if options.output:
         check_writable(options.output)
     return [read_sound(path) for path in options.inputs]
 
 
 async def talk(options: Options, recordings: Sequence[Samples]) -> int:
-    """Raises SettingsError and SoundCardError, EngineError when a stage cannot start, AudioFileError on a full disk."""
+    """Hold a conversation. Raises SettingsError, SoundCardError, EngineError if a stage cannot start, and
+    AudioFileError on a full disk."""
     if not recordings:
         return await _at_the_sound_card(options)
     async with conversing(options) as conversation:
@@ -159,7 +160,7 @@ async def talk(options: Options, recordings: Sequence[Samples]) -> int:
 
 @asynccontextmanager
 async def conversing(options: Options) -> AsyncIterator[Conversation]:
-    """Engines started, a conversation begun; both ended afterwards, whatever happens."""
+    """Start the engines and a conversation; always end both afterwards."""
     loaded = SettingsStore(options.data).load()
     if loaded.notice:
         print(printable(loaded.notice), file=sys.stderr)
@@ -187,7 +188,7 @@ async def conversing(options: Options) -> AsyncIterator[Conversation]:
 async def _at_the_sound_card(options: Options) -> int:
     audio = SettingsStore(options.data).load().settings.audio
     sound_card = SoundCard(options.microphone or audio.input, options.headset or audio.output)
-    await sound_card.find()  # before engines are started, and on a first start downloaded
+    await sound_card.find()  # before engines are started or, on a first start, downloaded
     console = Terminal()
     async with conversing(options) as conversation:
         console.print("Speak whenever you like; Ctrl-C ends the conversation.", style="dim")
@@ -226,7 +227,7 @@ def _print(held: Held, options: Options) -> None:
 
 
 def times_table(records: Sequence[TurnRecord]) -> Table:
-    """One row a stage, one column a turn."""
+    """Return a table with one row per stage and one column per turn."""
     table = Table(title="Milliseconds after the last sample of speech")
     table.add_column("turn")
     for record in records:
@@ -238,13 +239,13 @@ def times_table(records: Sequence[TurnRecord]) -> Table:
 
 
 def stage_times(record: TurnRecord) -> dict[str, float]:
-    """Milliseconds from the last sample of speech to each mark that was reached."""
+    """Return milliseconds from the last sample of speech to each mark that was reached."""
     since = ((name, record.since_speech_ended(name)) for name in STAGES)
     return {name: round(1000 * seconds, 1) for name, seconds in since if seconds is not None}
 
 
 def as_data(held: Held, options: Options) -> dict[str, Any]:
-    """The conversation for `--json`."""
+    """Return the conversation for `--json`."""
     return {
         "turns": [record.as_dict() | {"milliseconds": stage_times(record)} for record in held.records],
         "notices": [notice.text for notice in held.notices],

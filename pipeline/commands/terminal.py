@@ -1,4 +1,4 @@
-"""A terminal that no text can control: what is shown there may come from a server, a model or a file."""
+"""A terminal that no text can control, because text may come from a server, a model or a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does everything work? Runs every stage on something known, and reports the result and the time in plain words."""
+"""The doctor: runs every stage on known input, and reports the result and the time in plain words."""
 
 from pipeline.doctor.examination import examine
 from pipeline.doctor.finding import WORDS, Begun, Finding, Grade, Step, Working

@@ -1,4 +1,4 @@
-"""The mind: does it answer, and how soon? And does the memory?"""
+"""Checks whether the mind answers, and how soon, and whether the memory does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.engines.trial import shortened
 from pipeline.llm import LanguageModel, Message, Prompt
 
 FIRST_WORD_GOOD_S = 1.0
-"""What passes for thinking in talk."""
+"""Seconds that still pass as thinking in a conversation."""
 
 
 async def answering(patient: Patient, tell: Tell) -> Verdict:
@@ -40,7 +40,7 @@ async def answering(patient: Patient, tell: Tell) -> Verdict:
 
 
 async def remembering(patient: Patient, tell: Tell) -> Verdict:
-    """A question only: nothing is written into the user's memory."""
+    """Only query the memory; nothing is written into it."""
     began = patient.clock()
     found = await patient.engines.memory().recall("What did we talk about?", budget_chars=500)
     count = len(found.items)

@@ -1,4 +1,4 @@
-"""One check: what it is called, what it needs, and how it looks at the patient."""
+"""One check: its name, what it needs, and how it examines the patient."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from pipeline.engines.slot import Part
 from pipeline.engines.trial import Clock
 
 PATIENCE_S = 120.0
-"""After which an engine that gives no sign of life is given up."""
+"""Seconds after which an engine without a sign of life is given up."""
 LOADING_S = 900.0
-"""The same while a model is loaded: the first time, its weights are packed and its kernels built, which took 217 s for
+"""The same while a model is loading: the first time, its weights are packed and its kernels built, which took 217 s for
 CSM in 4 bits on 4 cores."""
 
 
@@ -30,26 +30,26 @@ class Patient:
     data: Path
     clock: Clock
     talking: Callable[[], bool]
-    """Whether a conversation is going on, which is not to be disturbed."""
+    """Whether there is a conversation, which must not be disturbed."""
     suits: bool = True
-    """Whether the computer can run what is chosen."""
+    """Whether the computer can run the chosen engines."""
     understands: bool = False
-    """Whether the ears have understood a person's voice."""
+    """Whether the ears understood a person's voice."""
     spoken: Samples | None = None
-    """What the voice said, 16 kHz."""
+    """What the voice said, at 16 kHz."""
     factor: float | None = None
-    """The real-time factor of the voice as it is chosen."""
+    """The real-time factor of the chosen voice."""
 
     @property
     def english(self) -> bool:
-        """Whether ears and voice are set to the language of the sentences that they are tried with."""
+        """Whether ears and voice are set to the language of the test sentences."""
         voice = self.settings.voice.name if self.settings.voice.engine == "espeak" else ""
         return self.settings.ears.language in ("en", "auto") and (not voice or voice.startswith("en"))
 
 
 class Tell(Protocol):
     def __call__(self, text: str, patience_s: float = PATIENCE_S, *, passing: bool = False) -> None:
-        """Give a sign of life (finding.Working), and say for how long there may be none."""
+        """Give a sign of life (finding.Working), and say how long the next one may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,6 @@ class Check:
     name: str
     title: str
     look: Callable[[Patient, Tell], Awaitable[Verdict]]
-    """May raise EngineError, AudioFileError or SoundCardError: their sentence is the verdict."""
+    """May raise EngineError, AudioFileError or SoundCardError; its sentence becomes the verdict."""
     needs: Part | None = None
-    """Without this part of the engines it is not tried."""
+    """The part of the engines without which the check is skipped."""

@@ -1,4 +1,4 @@
-"""The computer: does it suit the engines that are chosen, are their models here, is there memory left?"""
+"""Checks whether the computer suits the chosen engines, their models are here, and memory is left."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from pipeline.doctor.cuda import ask_torch, trouble
 from pipeline.doctor.finding import Verdict
 
 LOW_MEMORY = GB // 2
-"""Free memory below which the system soon ends programs."""
+"""Free memory below which the system soon kills programs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """An engine of the settings, and the table's entry of its model, if there is one."""
+    """An engine from the settings, and its model's entry in the table, if there is one."""
 
     stage: Stage
     engine: str
@@ -48,12 +48,12 @@ def chosen(settings: Settings) -> Iterator[Chosen]:
 
 
 def missing(patient: Patient) -> list[Chosen]:
-    """Choices whose models are not on this computer. It looks at the disk."""
+    """Return the choices whose models are not on this computer. Reads the disk."""
     return [choice for choice in _not_running(patient) if not choice.here()]
 
 
 def _not_running(patient: Patient) -> list[Chosen]:
-    """What runs needs no judgement; and the memory that it holds is no longer free."""
+    """Return the choices that are not running; running ones have proved themselves and hold their memory already."""
     health = patient.engines.health()
     return [choice for choice in chosen(patient.settings) if health[choice.stage].state != "ready"]
 
@@ -73,7 +73,7 @@ async def suited(patient: Patient, tell: Tell) -> Verdict:
 
 
 def judged(hardware: Hardware, choices: list[Chosen], gpu_trouble: str = "") -> Verdict:
-    """A pure function of what there is, of what is chosen, and of what is wrong with the card."""
+    """Judge the computer. A pure function of the hardware, the choices, and what is wrong with the card."""
     here = described(hardware)
     refusals = [
         f"{choice.label}: {found.why}"
@@ -83,7 +83,7 @@ def judged(hardware: Hardware, choices: list[Chosen], gpu_trouble: str = "") -> 
     if refusals:
         name = propose(hardware).profile.name
         choose = f"`python3 main.py --profile {name}`"
-        if gpu_trouble:  # all else follows from that
+        if gpu_trouble:  # everything else follows from that
             return Verdict("bad", f"{here}. {gpu_trouble} Until then, choose the profile {name}: {choose}.")
         advice = f"The profile {name} suits this computer: choose it with {choose}."
         return Verdict("bad", " ".join([f"{here}.", *refusals, advice]))
@@ -122,7 +122,7 @@ async def fetched(patient: Patient, tell: Tell) -> Verdict:
 
 
 def command(settings: Settings) -> str:
-    """What fetches the models of the settings, be they saved or those of a profile that is only tried."""
+    """Return the command that downloads the settings' models, whether they are saved or only a profile being tried."""
     profile = PROFILES[settings.profile]
     same = all(
         (choice.engine, choice.model) == (getattr(settings, stage).engine, getattr(settings, stage).model)
@@ -140,7 +140,7 @@ def _size(model: Model | None) -> str:
 
 
 async def room(patient: Patient, tell: Tell) -> Verdict:
-    """What Parley's processes hold together."""
+    """Report the memory that Parley's processes hold together."""
     used = await asyncio.to_thread(resident, os.getpid(), children=True) or 0
     free = psutil.virtual_memory().available
     cards = await asyncio.to_thread(ask_nvidia)

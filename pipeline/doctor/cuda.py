@@ -14,7 +14,7 @@ from config.hardware import Gpu
 from pipeline.engine import EngineError
 
 OLDEST_DRIVER: Mapping[int, int] = MappingProxyType({11: 450, 12: 525, 13: 580})
-"""By CUDA's major version, the driver that any of its minor versions runs with (NVIDIA, "CUDA Compatibility")."""
+"""By CUDA's major version, the oldest driver that runs all its minor versions (NVIDIA, "CUDA Compatibility")."""
 
 _ASK = """
 import json, sys, warnings
@@ -26,7 +26,7 @@ said = " ".join(str(told[-1].message).split()) if told else ""
 json.dump({"version": torch.__version__, "cuda": torch.version.cuda, "available": available, "said": said}, sys.stdout)
 """
 _PATIENCE_S = 100.0
-"""The first import of PyTorch reads gigabytes."""
+"""Seconds; the first import of PyTorch reads gigabytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +37,11 @@ class Torch:
     available: bool
     """Whether it finds a card that it can use."""
     said: str = ""
-    """Its own words on why not."""
+    """Its own explanation if it does not."""
 
 
 async def ask_torch() -> Torch:
-    """In a process of its own: this one imports nothing heavy. Raises EngineError."""
+    """Ask PyTorch in a separate process, because this one imports nothing heavy. Raises EngineError."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", _ASK, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
@@ -57,7 +57,7 @@ async def ask_torch() -> Torch:
 
 
 def trouble(gpu: Gpu, torch: Torch) -> str:
-    """Why PyTorch does not use the card, and what to do: whole sentences, or nothing where it does."""
+    """Say in whole sentences why PyTorch does not use the card, and what to do; empty if it does."""
     if torch.available:
         return ""
     if torch.cuda is None:

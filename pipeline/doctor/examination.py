@@ -1,4 +1,4 @@
-"""The examination: loads the engines if necessary, then runs check after check and reports what each found."""
+"""The examination: loads the engines if necessary, then runs check after check and reports each finding."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from pipeline.engines.running import Engines
 from pipeline.engines.trial import Clock
 
 BEFORE = (Check("computer", "This computer", suited), Check("models", "Models", fetched))
-"""While nothing is loaded yet."""
+"""The checks before anything is loaded."""
 
 CHECKS = (
     Check("microphone", "Microphone", microphone),
@@ -54,11 +54,11 @@ async def examine(
     load: bool = False,
     talking: Callable[[], bool] = lambda: False,
 ) -> AsyncGenerator[Step, None]:
-    """Each check as it begins, how far it is, and what it found. Close it (aclosing) to call it off.
+    """Yield the start, progress and finding of each check. Close the generator (aclosing) to cancel.
 
     Args:
-        load: start the engines first, but for those whose models are not here; they are left running.
-        talking: whether a conversation is going on, which is not to be disturbed.
+        load: start the engines first, except those whose models are not here; they are left running.
+        talking: whether there is a conversation, which must not be disturbed.
     """
     patient = Patient(engines, settings, data, clock, talking)
     for check in BEFORE:
@@ -87,7 +87,7 @@ async def examine(
 
 
 async def loading(engines: Engines, absent: set[str], clock: Clock) -> AsyncGenerator[Step, None]:
-    """Start them all at once, and tell of each part how long it took."""
+    """Start the engines all at once, and report how long each part took."""
     began = clock()
     starting = asyncio.create_task(engines.start(without=absent))
     told: set[str] = set(absent)
@@ -119,7 +119,7 @@ async def loading(engines: Engines, absent: set[str], clock: Clock) -> AsyncGene
 
 
 async def _carried_out(check: Check, patient: Patient) -> AsyncGenerator[Step, None]:
-    """The steps of one check. Closed before its end, it is cancelled and has put everything back when that returns."""
+    """Yield the steps of one check. Closing it cancels the check and waits until it has restored everything."""
     yield Begun(check.name, check.title)
     signs: asyncio.Queue[Working | None] = asyncio.Queue()
     looking = asyncio.create_task(_verdict(check, patient, signs.put_nowait))

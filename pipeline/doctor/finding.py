@@ -1,4 +1,4 @@
-"""The doctor's messages: that a check has begun, its progress, and what it found."""
+"""The doctor's messages: that a check has begun, its progress, and its finding."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ WORDS: Mapping[Grade, str] = {
     "open": "no verdict",
     "skipped": "not tried",
 }
-"""A grade, said in words."""
+"""The grades in words."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     grade: Grade
     text: str
-    """What was found, and what to do where something is wrong: whole sentences."""
+    """What was found, and what to do if something is wrong, in whole sentences."""
     seconds: float | None = None
     figures: Mapping[str, float] = field(default_factory=dict)
-    """Measured, by name with its unit."""
+    """Measurements, by name with unit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +36,13 @@ class Begun:
 
 @dataclass(frozen=True, slots=True)
 class Working:
-    """A sign of life from a check that takes its time."""
+    """A sign of life from a check that takes a while."""
 
     check: str
     title: str
     text: str
     passing: bool = False
-    """Whether it is one of many that only count up: of use where the last can be replaced."""
+    """Whether it is one of many that only count up; useful only if a display can replace the last one."""
 
 
 @dataclass(frozen=True, slots=True)

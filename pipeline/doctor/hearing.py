@@ -1,4 +1,4 @@
-"""Hearing: is speech noticed, is it understood, and does the voice come back as words?"""
+"""Hearing: is speech noticed, is it understood, and do the ears understand the voice?"""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ RECORDING = Path(__file__).with_name("weather_question.wav")
 SAID = "What is the weather in Paris?"
 
 JUDGES = frozenset({"whisper"})
-"""Ears that understand a synthesiser about as well as a person. PocketSphinx does not: of sentences by eSpeak NG it had
-0 to 7 words right in 12, so that its failure says nothing about the voice."""
+"""Ears that understand a synthesizer about as well as a person. PocketSphinx does not: of 12 words by eSpeak NG it got
+0 to 7 right, so its failure says nothing about the voice."""
 
 PACE_GOOD = 0.6
-"""The real-time factor up to which nobody waits for the ears, which work while one speaks."""
+"""The real-time factor up to which nobody waits for the ears, which work while the user speaks."""
 WORDS_GOOD, WORDS_BAD = 0.8, 0.5
-"""Shares of the words that are understood."""
+"""Shares of words understood: good from the first, bad below the second."""
 
 
 async def noticing(patient: Patient, tell: Tell) -> Verdict:
@@ -58,7 +58,7 @@ def _likelihoods(vad: VoiceActivityLike, sound: Samples) -> list[float]:
 
 
 async def understanding(patient: Patient, tell: Tell) -> Verdict:
-    """A person's question, recorded."""
+    """Transcribe a person's recorded question."""
     recording = await asyncio.to_thread(read_sound, RECORDING)
     heard, seconds = await transcribe(_ears(patient), recording, patient.clock)
     pace = seconds / (len(recording) / EAR_RATE)
@@ -79,8 +79,8 @@ async def understanding(patient: Patient, tell: Tell) -> Verdict:
 
 
 async def heard_back(patient: Patient, tell: Tell) -> Verdict:
-    """The ears listen to what the voice said. Only ears that are known to understand can judge it: where the chosen
-    ones are no judges, Whisper base is loaded for this alone, if it is on this computer."""
+    """Let the ears listen to the voice. Only ears known to understand can judge it; if the chosen ones cannot, Whisper
+    base is loaded for this check, if it is on this computer."""
     if patient.spoken is None:
         return Verdict("skipped", "There is no speech to check.")
     judges = patient.settings.ears.engine in JUDGES
@@ -124,7 +124,7 @@ async def _judged(patient: Patient, spoken: Samples, ears: SpeechToText) -> Verd
 
 
 def _compared(said: str, heard: str) -> tuple[float, str, dict[str, float]]:
-    """The share of the words that is right, that in words, and as figures."""
+    """Return the share of words that are right, the result in words, and the figures."""
     right, of = words_right(said, heard)
     told = f"{right} of {of} words right (“{shortened(heard)}”)" if heard.strip() else "No word was heard"
     return right / of, told, {"words_right": float(right), "words": float(of)}

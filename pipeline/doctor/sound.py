@@ -1,4 +1,4 @@
-"""The sound card: does the microphone hear, do the headphones play?"""
+"""The sound card: does the microphone hear, and do the headphones play?"""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pipeline.ends.soundcard import levels, play_tone
 
 LISTEN_S = 2.0
 STALLED_S = 20.0
-"""After which a device that opens and does nothing is given up."""
+"""Seconds after which a device that opens but does nothing is given up."""
 QUIET = 0.002
-"""Peak (of full scale) below which a microphone is silent even for a quiet room: it is muted, or not the right one."""
+"""Peak (of full scale) too low even for a quiet room: the microphone is muted, or the wrong one."""
 FAINT = 0.02
-"""Peak below which nobody spoke into it while it listened, or from far away."""
+"""Peak below which nobody spoke into it while it listened, or only from far away."""
 
 
 async def microphone(patient: Patient, tell: Tell) -> Verdict:
@@ -52,7 +52,7 @@ async def headphones(patient: Patient, tell: Tell) -> Verdict:
 
 
 async def _peak(name: str | None, tell: Tell) -> float:
-    """The loudest sample of LISTEN_S seconds, of full scale."""
+    """Return the loudest sample of LISTEN_S seconds, of full scale."""
     highest = 0.0
     async with aclosing(levels(name)) as peaks:
         for _ in range(round(10 * LISTEN_S)):
@@ -67,7 +67,7 @@ def _decibels(peak: float) -> float:
 
 
 def _elsewhere(patient: Patient, part: str) -> Verdict | None:
-    """`part`: of the setup page, where the browser's own is tried."""
+    """Say why the sound card is not checked, or None. `part`: of the setup page, which tests the browser's devices."""
     if patient.settings.audio.place == "browser":
         return Verdict("skipped", f"Your headset is the browser’s: try it on the setup page, under {part}.")
     if patient.talking():

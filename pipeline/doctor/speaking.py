@@ -1,4 +1,4 @@
-"""The voice: does it keep pace with speech, and which precision would?"""
+"""The voice: does it keep up with speech, and which precision would?"""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from pipeline.tts import TextToSpeech
 from pipeline.tts.csm import Csm
 
 SENTENCE = "The people of the city want to know the time of day."
-"""Spoken to be heard back."""
+"""Spoken, then transcribed again."""
 
 FIRST_SOUND_GOOD_S = 0.6
-"""A wait that passes in talk."""
+"""A wait that goes unnoticed in a conversation."""
 
 ON_GPU = ("bf16",)
 
 KOKORO_PACE = 0.7
-"""The real-time factor up to which Kokoro is proposed: ears and mind compute beside it in talk."""
+"""The real-time factor up to which Kokoro is proposed; in a conversation, ears and mind compute beside it."""
 
 BUSY = "This would slow down a conversation: close the talk page, then check again."
 
 SAMPLE_S, SAMPLE_WORK_S = 2.0, 20.0
-"""A precision is timed by this much sound, or by what it makes in this much time."""
+"""A precision is measured by this much sound, or by what it produces in this much time."""
 
 
 async def speaking(patient: Patient, tell: Tell) -> Verdict:
@@ -71,7 +71,7 @@ async def speaking(patient: Patient, tell: Tell) -> Verdict:
 
 
 async def kokoro(patient: Patient, tell: Tell) -> Verdict:
-    """Would this computer keep pace with a more natural voice? Loaded for this alone."""
+    """Check whether this computer could run a more natural voice in real time. It is loaded only for this check."""
     if patient.talking():
         return Verdict("skipped", BUSY)
     tell("loading Kokoro", LOADING_S)
@@ -92,7 +92,7 @@ async def kokoro(patient: Patient, tell: Tell) -> Verdict:
 
 
 async def precisions(patient: Patient, tell: Tell) -> Verdict:
-    """Load the speech model in each precision that suits the machine, one after the other, and never two at once."""
+    """Load the speech model in each precision that suits the machine, one after another and never two at once."""
     if patient.talking():
         return Verdict("skipped", BUSY)
     factors: dict[str, float] = {}
@@ -119,7 +119,7 @@ async def precisions(patient: Patient, tell: Tell) -> Verdict:
 
 
 def recommended(factors: Mapping[str, float], failed: Mapping[str, str]) -> Verdict:
-    """From real-time factors, the finest precision first, and from the sentences of those that could not be tried."""
+    """Judge real-time factors, ordered from the finest precision, and the errors of those that could not be tried."""
     told = ", ".join(f"{precision} {factor:.2f}" for precision, factor in factors.items())
     reasons: dict[str, list[str]] = {}
     for precision, why in failed.items():
@@ -137,8 +137,8 @@ def recommended(factors: Mapping[str, float], failed: Mapping[str, str]) -> Verd
 
 
 async def _factor(precision: str, patient: Patient, tell: Tell) -> tuple[float, str | None]:
-    """The real-time factor of a voice that is loaded for this alone, and gone afterwards, and what computes with its
-    packed weights. Raises EngineError."""
+    """Load a voice, measure it and unload it. Return its real-time factor and what computes with its packed weights.
+    Raises EngineError."""
 
     def report(progress: Progress) -> None:
         if progress.what not in ("loading", "ready", "stopped"):
@@ -164,7 +164,7 @@ def _with(settings: Settings, precision: str) -> Settings:
 
 
 def _check_room() -> None:
-    """Raises EngineError where the model has no room: to try it would push other programs out of memory."""
+    """Raise EngineError if there is no room for the model; loading it would push other programs out of memory."""
     model = find("voice", "csm", "")
     assert model is not None
     gpu = roomiest(ask_nvidia())

@@ -1,4 +1,4 @@
-"""Engines made from their entries in config/engines.py."""
+"""Creates engines from their entries in config/engines.py."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.workers.worker import Worker
 
 
 def create(spec: EngineSpec, settings: Settings, data: Path, place: MakePlace = Worker) -> Engine:
-    """The engine of that entry, which computes in places made by `place`; by default in a process of its own.
+    """Return the entry's engine, which computes in places created by `place`; by default in its own process.
 
     Raises:
         EngineError: its packages are not installed.
@@ -30,13 +30,13 @@ def create(spec: EngineSpec, settings: Settings, data: Path, place: MakePlace = 
 
 
 def wanted(stage: str, settings: Settings, data: Path) -> Wanted:
-    """The place that a stage's engine asks for, so that it can be made elsewhere.
+    """Return the place that a stage's engine requests, so that it can be created elsewhere.
 
     Args:
         stage: ears, turns or voice.
 
     Raises:
-        EngineError: there is no such engine, or it computes in no place.
+        EngineError: there is no such engine, or it does not use a place.
     """
     asked: list[Wanted] = []
 

@@ -19,21 +19,21 @@ E = TypeVar("E", bound=Engine)
 
 
 class Precedence:
-    """Talks go first: work that nobody waits for face to face waits while a reply is being made, but not for ever."""
+    """Live conversations go first: other work waits while a reply is being made, but not for ever."""
 
     PATIENCE_S = 5.0
-    """Of a reply's making that the others wait for: what is to be heard at once is made by then."""
+    """How long other work waits for a reply; by then, what must be heard at once has been made."""
 
     def __init__(self) -> None:
         self._replies = 0
         self._since = 0.0
-        """When the oldest of them began, on the loop's clock."""
+        """When the oldest of them began, on the event loop's clock."""
         self._quiet = asyncio.Event()
         self._quiet.set()
 
     @contextmanager
     def replying(self) -> Iterator[None]:
-        """Something of a reply is being made."""
+        """Mark that part of a reply is being made while the block runs."""
         if not self._replies:
             self._since = asyncio.get_running_loop().time()
         self._replies += 1
@@ -46,7 +46,7 @@ class Precedence:
                 self._quiet.set()
 
     async def quiet(self) -> None:
-        """Wait until no reply is being made, or one has been for PATIENCE_S."""
+        """Wait until no reply is being made, or one has been in the making for PATIENCE_S."""
         with suppress(TimeoutError):
             async with asyncio.timeout_at(self._since + self.PATIENCE_S):
                 await self._quiet.wait()
@@ -65,7 +65,7 @@ class Lease(EngineFace[E]):
 
     @property
     def current(self) -> Self:
-        """Where new work goes: here, or to what has taken its place."""
+        """The lease that takes new work: this one or its successor."""
         return self if self._successor is None else self._successor.current
 
     def succeeded_by(self, successor: Self) -> None:
@@ -77,7 +77,7 @@ class Lease(EngineFace[E]):
 
     @property
     def busy(self) -> int:
-        """What it does just now: hearings and replies are open for no longer than they take."""
+        """How much work is in progress; hearings and replies are open only while they are being processed."""
         return self._open
 
     async def until_idle(self) -> None:
@@ -94,7 +94,7 @@ class Lease(EngineFace[E]):
 
     @contextmanager
     def held(self) -> Iterator[Self]:
-        """Where new work goes, in use until the block is left."""
+        """Hold the lease that takes new work, in use until the block is left."""
         lease = self.current
         lease.taken()
         try:
@@ -109,11 +109,11 @@ class LeasedEars(Lease[SpeechToText]):
 
     @property
     def writes_down(self) -> bool:
-        """Whether it knows when each word was said, and takes wishes."""
+        """Whether the engine knows when each word was said, and takes transcription wishes."""
         return isinstance(self.current.engine, WritingDown)
 
     async def write_down(self, sound: Samples, wishes: TranscriptionWishes) -> Written:
-        """A passage of a recording, 16 kHz; talks go first. What wishes there are, it must know how to fulfil."""
+        """Transcribe a passage of a recording, 16 kHz; conversations go first. The engine must support all wishes."""
         with self.held() as lease:
             await lease.precedence.quiet()
             if isinstance(lease.engine, WritingDown):
@@ -138,14 +138,14 @@ class LeasedMind(Lease[LanguageModel]):
         return isinstance(engine, Summarises) and engine.summarises
 
     async def reply(self, prompt: Prompt) -> AsyncGenerator[str | ToolCall | Truncated, None]:
-        """A talk's."""
+        """Stream a reply in a live conversation."""
         with self.current.precedence.replying():
             async with aclosing(self._reply(prompt)) as pieces:
                 async for piece in pieces:
                     yield piece
 
     async def write(self, prompt: Prompt) -> AsyncGenerator[str | ToolCall | Truncated, None]:
-        """A reply that nobody waits for face to face: talks go first."""
+        """Stream a reply that is not part of a live conversation; those go first."""
         await self.current.precedence.quiet()
         async with aclosing(self._reply(prompt)) as pieces:
             async for piece in pieces:
@@ -170,7 +170,7 @@ class LeasedVoice(Lease[TextToSpeech]):
 
     @property
     def busy(self) -> int:
-        """Sentences that are spoken just now: a speaker is open as long as its conversation."""
+        """How many sentences are being spoken; the speakers stay open as long as their conversations."""
         return self._speaking
 
     @contextmanager
@@ -185,7 +185,7 @@ class LeasedVoice(Lease[TextToSpeech]):
         return self.talker(lambda engine: engine.speaker())
 
     def talker(self, choose: Callable[[TextToSpeech], Speaker]) -> Speaker:
-        """Of a conversation.
+        """Return a speaker for a conversation.
 
         Args:
             choose: makes the speaker, given the engine.
@@ -196,7 +196,7 @@ class LeasedVoice(Lease[TextToSpeech]):
         return kind(lease, speaker)
 
     def reader(self, choose: Callable[[TextToSpeech], Speaker]) -> Speaker:
-        """Of a text that nobody waits for face to face: talks go first.
+        """Return a speaker for a text outside live conversations, which go first.
 
         Args:
             choose: makes the speaker, given the engine.

@@ -1,4 +1,4 @@
-"""The running engines as one of several users sees them: the memory is their own, everything else is shared."""
+"""The running engines as one of several users sees them: their own memory, everything else shared."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from pipeline.turns.vad import VoiceActivityLike
 
 
 class PersonalVoice(EngineFace[LeasedVoice]):
-    """The voice engine that everybody uses, speaking as one user likes it."""
+    """The shared voice engine, speaking with the voice that one user chose."""
 
     def __init__(self, engine: LeasedVoice, name: str) -> None:
-        """`name` is one of its voices; empty is the one that everybody has who has chosen none."""
+        """`name` is one of its voices; empty is the default of users who have chosen none."""
         super().__init__(engine)
         self.name = name
 
@@ -36,7 +36,7 @@ class PersonalVoice(EngineFace[LeasedVoice]):
 
 
 class LentEngines(Engines):
-    """It starts, changes and stops the memory; the engines that are lent are their lender's to start and to stop."""
+    """Starts, changes and stops the user's memory; the lender starts and stops the engines it lends."""
 
     def __init__(
         self, lender: Engines, memories: Memories, owned: Owned, data: Path, settings: Callable[[], Settings]
@@ -44,8 +44,8 @@ class LentEngines(Engines):
         """
         Args:
             owned: where the user's memory is.
-            data: the folder of what else is theirs.
-            settings: those in force for them.
+            data: the folder of the user's other data.
+            settings: returns the settings in force for the user.
         """
         self._lender = lender
         self._memories = memories
@@ -70,7 +70,7 @@ class LentEngines(Engines):
         )
 
     def _personal(self, voice: LeasedVoice) -> PersonalVoice:
-        """The same one as long as nothing has changed: a conversation goes on with its speaker."""
+        """Return the same voice as long as nothing has changed, so that a conversation keeps its speaker."""
         name = self._settings().voice.name
         if self._voice is None or self._voice.engine is not voice or self._voice.name != name:
             self._voice = PersonalVoice(voice, name)
@@ -92,7 +92,7 @@ class LentEngines(Engines):
         return await self._lender.voices()
 
     async def changes(self) -> AsyncIterator[dict[str, EngineStatus]]:
-        """The health now and after each change of either, until one of them stops."""
+        """Yield the health now and after each change of either, until one of them stops."""
         lent = cast("AsyncGenerator[object]", self._lender.changes())
         theirs = asyncio.ensure_future(anext(lent))
         try:

@@ -1,6 +1,6 @@
-"""The memories of many owners in one worker process: it holds one model for meaning, and opens a memory as it is asked.
+"""The memories of many owners in one worker process, which loads one embedding model and opens memories on demand.
 
-Each call says whose memory it is for, so that a process which takes the place of one that died opens it again.
+Each call names the memory's owner, so that a process that replaces one that died opens it again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rag import ChromaServer, Memory, MemoryInUse, MemoryVerbs
 from rag.asynchronous import called
 
 LET_GO_S, LOOK_EVERY_S = 5.0, 0.02
-"""How long a memory may still be open elsewhere, and how often that is looked at."""
+"""How long to wait for a memory that is still open elsewhere, and how often to check."""
 _CALLS_AT_ONCE = 8
 
 
@@ -41,7 +41,7 @@ class _Opening:
 
 
 class MemoriesHost:
-    """The memories themselves, for a worker process; what goes wrong with one becomes EngineError."""
+    """The memories themselves, inside a worker process; their faults are raised as EngineError."""
 
     def __init__(self, report: Report) -> None:
         prepare()
@@ -50,7 +50,7 @@ class MemoriesHost:
         self._open: dict[Owned, _Opening] = {}
 
     def load(self) -> str | None:
-        """Load the model for meaning; what is lacking, or None. Without it, memory goes by words."""
+        """Load the embedding model. Return what is missing, or None; without the model, memory searches by words."""
         try:
             self._embedder.folder()
         except EngineError as error:
@@ -60,16 +60,16 @@ class MemoriesHost:
         return None
 
     def open(self, owned: Owned) -> None:
-        """Raises EngineError: another program has it open, or it cannot be read."""
+        """Open a memory. Raises EngineError if another program has it open or it cannot be read."""
         self._opened(owned)
 
     def do(self, owned: Owned, verb: str, *args: Any, **options: Any) -> Any:
-        """The verb's result."""
+        """Call a verb of the memory and return its result."""
         with told():
             return called(self._opened(owned), verb, *args, **options)
 
     def let_go(self, owned: Owned) -> None:
-        """Close it, so that another program may open it."""
+        """Close the memory, so that another program may open it."""
         with self._lock:
             opening = self._open.pop(owned, None)
         if opening is not None:
@@ -90,7 +90,7 @@ class MemoriesHost:
             return opening.memory
 
     def _open_soon(self, owned: Owned) -> Memory:
-        """A process that has just died, or has just been asked to let go, may hold it for a moment longer."""
+        """Open a memory, waiting briefly for a process that has just died or was just asked to let it go."""
         until = time.monotonic() + LET_GO_S
         while True:
             try:
@@ -102,7 +102,7 @@ class MemoriesHost:
 
 
 class Memories(MemoryPlace):
-    """Memories can be opened as soon as the process runs, before the model for meaning is loaded."""
+    """All memories. They can be opened as soon as the process runs, before the embedding model is loaded."""
 
     def __init__(self, place: MakePlace = Worker) -> None:
         target = f"{__name__}:MemoriesHost"
@@ -118,7 +118,7 @@ class Memories(MemoryPlace):
 
 
 class OwnersMemory(MemoryVerbs):
-    """An engine, and memory's verbs, for one owner. Its calls raise what rag.Memory's do, but EngineError for
+    """An engine with memory's verbs, for one owner. Its calls raise what rag.Memory's do, but EngineError for
     MemoryFault."""
 
     def __init__(self, memories: Memories, place: Place, owned: Owned) -> None:
@@ -128,7 +128,7 @@ class OwnersMemory(MemoryVerbs):
         self._warming: asyncio.Task[None] | None = None
 
     async def start(self, report: Report) -> None:
-        """Open it; what finds by meaning is loaded behind that. Raises EngineError."""
+        """Open the memory; the embedding model is loaded in the background. Raises EngineError."""
         await asked(self._place, "open", self._owned)
         self._warming = asyncio.create_task(self._warm())
 
@@ -136,7 +136,7 @@ class OwnersMemory(MemoryVerbs):
         if self._warming is not None:
             self._warming.cancel()
             await asyncio.wait([self._warming])
-        with suppress(EngineError):  # a process that has ended holds nothing any more
+        with suppress(EngineError):  # an ended process holds nothing
             await self._place.call("let_go", self._owned)
 
     @property
@@ -144,7 +144,7 @@ class OwnersMemory(MemoryVerbs):
         return self._memories.status
 
     async def _warm(self) -> None:
-        with suppress(EngineError):  # whoever recalls will meet the same trouble, and be told of it
+        with suppress(EngineError):  # the next recall meets and reports the same error
             await self._do("warm")
 
     async def _do(self, verb: str, *args: object, **options: object) -> Any:

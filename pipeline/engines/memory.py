@@ -1,6 +1,6 @@
-"""The memory in its own worker process: rag brings torch and Chroma, which take seconds to import and memory to hold.
+"""The memory in its own worker process: rag imports torch and Chroma, which takes seconds and much RAM.
 
-Every verb waits out a start or a restart, so that nothing said in the meantime is lost.
+Every verb waits for a start or a restart to finish, so that nothing said in the meantime is lost.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from rag.asynchronous import called
 from rag.embedding import SentenceEmbedder
 
 ASK_AGAIN_S = 60.0
-"""After the model for meaning could not be had, words must do for so long."""
+"""How long memory searches by words only before it tries again to get the embedding model."""
 _CALLS_AT_ONCE = 4
-"""Memory is safe to call from several threads: what was said is kept while the language model is still loading."""
+"""Memory may be called from several threads: it stores what is said while the embedding model is still loading."""
 
 
 class FetchedEmbedder(SentenceEmbedder):
-    """all-MiniLM-L6-v2, fetched where it is not here, when it is first needed: what is said is kept meanwhile."""
+    """all-MiniLM-L6-v2, downloaded on first use if it is not here; meanwhile memory still stores what is said."""
 
     def __init__(self, report: Report) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class FetchedEmbedder(SentenceEmbedder):
         self._lacking: tuple[float, EngineError] | None = None
 
     def folder(self) -> Path:
-        """Raises EngineError where it cannot be had; its sources are asked again after a while."""
+        """Return the model's folder. Raises EngineError if it cannot be had; tries to download again after a while."""
         if self._lacking is not None and time.monotonic() - self._lacking[0] < ASK_AGAIN_S:
             raise self._lacking[1]
         try:
@@ -49,7 +49,7 @@ class FetchedEmbedder(SentenceEmbedder):
 
 
 class MemoryHost:
-    """The memory itself, for a worker process; what goes wrong with it becomes EngineError."""
+    """The memory itself, inside a worker process; its faults are raised as EngineError."""
 
     def __init__(self, report: Report, path: Path, owner: str, chroma: ChromaServer | None) -> None:
         prepare()
@@ -58,7 +58,7 @@ class MemoryHost:
             self._memory = Memory(path, owner=owner, chroma=chroma, embedder=self._embedder)
 
     def do(self, verb: str, *args: Any, **options: Any) -> Any:
-        """The verb's result; of `warm` what is lacking, or None: without its model for meaning memory goes by words."""
+        """Return the verb's result. `warm` returns what is missing, or None; without its model, memory uses words."""
         if verb == "warm":
             try:
                 self._embedder.folder()
@@ -75,15 +75,15 @@ class MemoryHost:
 
 
 def prepare() -> None:
-    """A process for remembering: asked before anything is loaded."""
-    os.environ.setdefault("TQDM_DISABLE", "1")  # transformers' bars are for a terminal, not for a log
-    # One question is too little work to share out: on a busy machine, several threads wait 500 ms for each other
-    # where one takes 16 ms. Read when torch is imported, which is when the model is loaded.
+    """Prepare the process; call this before anything is loaded."""
+    os.environ.setdefault("TQDM_DISABLE", "1")  # transformers' progress bars belong on a terminal, not in a log
+    # One question is too little work to split: on a busy machine, several threads wait 500 ms for each other, where a
+    # single one takes 16 ms. torch reads this when it is imported, which is when the model is loaded.
     os.environ["OMP_NUM_THREADS"] = "1"
 
 
 def settle() -> None:
-    """What is there now stays: going through it all would make some recall wait for 200 ms."""
+    """Exempt all current objects from garbage collection, because a pass over them would delay a recall by 200 ms."""
     gc.collect()
     gc.freeze()
 
@@ -97,14 +97,14 @@ def told() -> Iterator[None]:
 
 
 class MemoryPlace(PlacedEngine[Place]):
-    """Ready once its model for meaning is loaded, and of use before."""
+    """Ready once its embedding model is loaded, and usable before."""
 
     _loading = False
     _lacking: str | None = None
-    """Why there is no such model."""
+    """Why the embedding model is missing."""
 
     async def start(self, report: Report) -> None:
-        """Open it, then load the model that tells what a question means; until then only that has to wait."""
+        """Open the memory, then load the embedding model; only recall by meaning has to wait for that."""
         await super().start(report)
         self._loading = True
         report(Progress("loading the model for meaning"))
@@ -114,7 +114,7 @@ class MemoryPlace(PlacedEngine[Place]):
             self._loading = False
 
     async def _load(self) -> str | None:
-        """Gives why it could not be."""
+        """Load the model and return why it is missing, or None."""
         raise NotImplementedError
 
     @property
@@ -126,7 +126,7 @@ class MemoryPlace(PlacedEngine[Place]):
 
 
 class WorkerMemory(MemoryPlace, MemoryVerbs):
-    """An engine, and memory's verbs. Its calls raise what rag.Memory's do, but EngineError for MemoryFault."""
+    """An engine with memory's verbs. Its calls raise what rag.Memory's do, but EngineError for MemoryFault."""
 
     def __init__(
         self,
@@ -154,7 +154,7 @@ class WorkerMemory(MemoryPlace, MemoryVerbs):
 
 
 async def asked(place: Place, method: str, *args: object, **options: object) -> Any:
-    """Ask the process; when it dies over it, ask the next one: a turn is then kept twice rather than not at all."""
+    """Call the process; if it dies, call the next one, because storing a turn twice is better than losing it."""
     await place.ready()
     try:
         return await place.call(method, *args, **options)

@@ -1,4 +1,4 @@
-"""The owner's tools, with what the running engines know: the memory."""
+"""The owner's tools that need the running engines: those that use the memory."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from pipeline.tools.owner import OwnerTools
 from pipeline.tools.toolbox import ToolFailed
 
 FOUND = 2000
-"""Characters of what a search in earlier conversations gives back."""
+"""Maximum characters that a search in earlier conversations returns."""
 
 
 def own_tools(
     engines: Engines, timers: Timers, settings: Callable[[], Settings], now: Callable[[], datetime]
 ) -> OwnerTools:
-    """`settings` are those in force, `now` is the wall clock."""
+    """Return the owner's tools. `settings` returns those in force, `now` is the wall clock."""
 
     async def search(query: str, conversation: str) -> str:
         try:

@@ -1,4 +1,4 @@
-"""What each part of the running set is to be, by the settings."""
+"""What each part of the running set should be, according to the settings."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ LEASES: dict[Stage, Callable[[Any, Precedence], Engine]] = {
 }
 
 PEER_S = 45.0
-"""For the whole of what a server elsewhere is asked while it is taken into use. One that is well has answered in 35 s,
-of which it may take 30 to load its model."""
+"""Time limit for everything a remote server is asked when it is taken into use. A healthy one answers in 35 s, of which
+it may take 30 to load its model."""
 
 OFF = "off"
-"""The engine of a part that is not wanted."""
+"""The engine of a part that is switched off."""
 
 STAND_INS: dict[Part, str] = {"ears": "pocketsphinx", "mind": "builtin", "voice": "espeak"}
-"""Engines that need only this computer."""
+"""Engines that need nothing but this computer."""
 
 
 class Planner:
     def __init__(self, data: Path, place: MakePlace, peer_s: float) -> None:
         """
         Args:
-            place: makes the places where engines compute.
-            peer_s: how long a start may take that depends on a server elsewhere.
+            place: creates the places where engines compute.
+            peer_s: time limit for a start that depends on a remote server.
         """
         self._data = data
         self._place = place
@@ -84,19 +84,19 @@ class Planner:
         return EnginePlan(name, leased, arguments, _where(stage, settings), patience_s=patience_s, label=spec.label)
 
     def _place_of(self, stage: str, settings: Settings) -> MakePlace:
-        """Here, or in the cluster."""
+        """Return the place to use: here, or in the cluster."""
         cluster = _where(stage, settings)
         return self._place if cluster is None else partial(RayPlace, cluster=cluster, stage=stage)
 
 
 def _where(stage: str, settings: Settings) -> Cluster | None:
-    """The cluster that runs a stage; None where it runs here."""
+    """Return the cluster that runs a stage; None if it runs here."""
     chosen = settings.cluster
     return Cluster(chosen.url, chosen.key.get_secret_value()) if stage in chosen.stages else None
 
 
 class SmallModel:
-    """A model small enough to run in this process; only loading it is kept off the loop."""
+    """A model small enough to run in this process; only loading it happens off the event loop."""
 
     def __init__(self, engine: str, load: Callable[[], Any]) -> None:
         self._engine = engine
@@ -107,7 +107,7 @@ class SmallModel:
         self.model = await asyncio.to_thread(self._load)
 
     async def stop(self) -> None:
-        """There is nothing to let go of."""
+        """Do nothing: there is nothing to release."""
 
     @property
     def status(self) -> EngineStatus:
@@ -115,13 +115,13 @@ class SmallModel:
 
 
 class Nothing:
-    """A part that is not wanted."""
+    """A part that is switched off."""
 
     async def start(self, report: Report) -> None:
-        """There is nothing to load."""
+        """Do nothing: there is nothing to load."""
 
     async def stop(self) -> None:
-        """Nor to let go of."""
+        """Do nothing: there is nothing to release."""
 
     @property
     def status(self) -> EngineStatus:

@@ -1,4 +1,4 @@
-"""The running set of engines: started all at once, watched, and changed without a gap."""
+"""The running set of engines: all started at once, watched, and replaced without a gap."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from rag import MemoryVerbs
 log = logging.getLogger(__name__)
 
 AGAIN_S = 15.0
-"""After so long, a server elsewhere that was away is asked again."""
+"""Seconds until a remote server that was unreachable is tried again."""
 
 
 class Engines:
@@ -47,12 +47,12 @@ class Engines:
     ) -> None:
         """
         Args:
-            place: makes the places where engines compute: by default a process each.
-            peer_s: how long a start may take that depends on a server elsewhere.
-            again_s: after how long such a start is tried again.
+            place: creates the places where engines compute; by default a process each.
+            peer_s: time limit for a start that depends on a remote server.
+            again_s: seconds until such a start is tried again.
         """
         self.people = People(data)
-        """Whose voices are known."""
+        """The people whose voices are known."""
         self._planner = Planner(data, place, peer_s)
         self._again_s = again_s
         self._asking_again: asyncio.Task[None] | None = None
@@ -61,22 +61,22 @@ class Engines:
         self._slots = {part: Slot(part, plan, self._changed) for part, plan in self._plans(settings).items()}
         self._changing = {part: asyncio.Lock() for part in self._slots}
         self._fresh: dict[Part, Slot] = {}
-        """Those that apply() is starting."""
+        """The slots that apply() is starting."""
         self._going: set[asyncio.Task[None]] = set()
-        """Engines that have a successor, and end with what they do just now."""
+        """Tasks that stop replaced engines once their current work is done."""
         self._waking: asyncio.Task[None] | None = None
         self._retries: dict[Part, asyncio.Task[None]] = {}
 
     async def start(self, *, without: Collection[str] = ()) -> None:
-        """Start every part at once, but for those left out. One that fails says so in health() and stops no other."""
+        """Start every part at once, except those left out. One that fails reports it in health() and stops no other."""
         slots = (slot for part, slot in self._slots.items() if part not in without)
         await asyncio.gather(*(slot.start() for slot in slots), return_exceptions=True)
         if not self._stopped and self._asking_again is None:
             self._asking_again = asyncio.create_task(self._ask_again())
 
     async def _ask_again(self) -> None:
-        """Try what had failed for a server elsewhere, again and again. Memory waits for the user: it is alone on its
-        files, and stopped for a try."""
+        """Retry, again and again, what failed because of a remote server. Memory is not retried until the user asks,
+        because a retry has to stop it: no two may use the same files."""
         while True:
             await asyncio.sleep(self._again_s)
             for part, slot in self._slots.items():
@@ -84,10 +84,10 @@ class Engines:
                     self._try_beside(part, slot.wanted)
 
     async def stand_in(self) -> dict[str, str]:
-        """For each stage that has failed, start what needs nothing but this computer, until apply() has better.
+        """For each failed stage, start an engine that needs only this computer, until apply() brings a better one.
 
         Returns:
-            by stage, what the user must be told in place of it.
+            by stage, what to tell the user about the substitution.
         """
         failed = [part for part, name in STAND_INS.items()
                   if self._slots[part].status.state == "failed" and self._slots[part].plan.engine != name]  # fmt: skip
@@ -97,14 +97,14 @@ class Engines:
     async def _stand_in(self, part: Part) -> str | None:
         async with self._changing[part]:
             slot = self._slots[part]
-            if slot.status.state != "failed":  # a change has mended it meanwhile
+            if slot.status.state != "failed":  # a change has repaired it meanwhile
                 return None
             plan = self._planner.chosen(cast(Stage, part), STAND_INS[part], Settings())
             other = Slot(part, plan, self._changed, instead_of=slot)
             try:
                 await other.start()
                 await self._take_over({part: other})
-            except EngineError as error:  # what was asked for is what the user can mend
+            except EngineError as error:  # only the original failure is reported: the user can fix that one
                 log.warning("%s cannot take the place of %s: %s", plan.engine, slot.plan.engine, error)
                 return None
             finally:
@@ -114,8 +114,8 @@ class Engines:
 
     @asynccontextmanager
     async def resting(self, part: Part) -> AsyncIterator[None]:
-        """A part is stopped meanwhile, so that what it holds is free; afterwards it is loaded again, and nobody waits
-        for that. One that does not run is left alone."""
+        """Stop a part during the block to free its resources, then start loading it again without waiting for that.
+        A part that is not running is left alone."""
         async with self._changing[part]:
             slot = self._slots[part]
             if slot.status.state != "ready":
@@ -124,17 +124,17 @@ class Engines:
             try:
                 await slot.stop()
                 yield
-            finally:  # also of one that was called off while the part was being stopped
+            finally:  # also if cancelled while the part was being stopped
                 if not self._stopped:
                     self._waking = asyncio.create_task(_wake(slot))
 
     async def apply(self, settings: Settings) -> list[str]:
-        """Load what the settings change, and what had failed; returns those parts.
+        """Load what the settings change and what had failed. Return those parts.
 
-        A new engine is ready before the old one goes, but for the memory: of that there is never a second on the same
-        files. One that can become what is asked for does so last, when all others are ready. What is being heard,
-        written or spoken just then ends with the old engines; new work goes to the new ones. A speaker is its
-        conversation's: take stages() again for a new one.
+        A new engine is ready before the old one stops, except for the memory, because no two may use the same files. An
+        engine that can change in place does so last, when all others are ready. What is being heard, written or spoken
+        finishes with the old engines; new work goes to the new ones. A conversation keeps its speaker: call stages()
+        again to get a new one.
 
         Raises:
             EngineError: an engine that the settings ask for could not be started; everything is as it was.
@@ -144,7 +144,7 @@ class Engines:
             mine = self._concerned(plans)
             for part in mine:
                 await held.enter_async_context(self._changing[part])
-            # who had a part until now may have brought what is asked for
+            # the call that held a part until now may already have loaded what is asked for
             asked = {part for part in mine if plans[part] != self._slots[part].wanted}
             again = {part for part in mine if self._slots[part].lacking} - asked
             changed = {part for part in asked if self._slots[part].can_become(plans[part])}
@@ -176,9 +176,9 @@ class Engines:
             return [part for part in mine if part in fresh or part in changed]
 
     def _concerned(self, plans: Mapping[Part, EnginePlan]) -> list[Part]:
-        """The parts that are to be loaded, in an order that is the same for all: no two wait for each other.
+        """Return the parts to load, always in the same order, so that no two calls wait for each other.
 
-        What had failed for a server elsewhere, and is not what is changed, is tried beside it: nobody waits for that.
+        A part that is unchanged but failed because of a remote server is retried in the background instead.
         """
         concerned: list[Part] = []
         for part, plan in plans.items():
@@ -213,7 +213,7 @@ class Engines:
                 await slot.stop()
 
     async def _take_over(self, fresh: Mapping[Part, Slot]) -> None:
-        """New work goes to the fresh ones; the old ones go when they have ended what is under way."""
+        """Send new work to the fresh slots; the old ones stop when their current work is done."""
         old = {part: self._slots[part] for part in fresh}
         for part, slot in fresh.items():
             old[part].give_way(slot)
@@ -228,12 +228,12 @@ class Engines:
         await _stop([slot for slot in leaving if not slot.in_use])
 
     def differing(self, one: Settings, other: Settings) -> set[str]:
-        """The parts that would be loaded anew from the one to the other."""
+        """Return the parts that a change from one to the other would load again."""
         plans, others = self._plans(one), self._plans(other)
         return {part for part, plan in plans.items() if plan != others[part]}
 
     def stages(self) -> Stages:
-        """What a conversation talks through. The memory is there while it still loads: its calls wait.
+        """Return the stages for a conversation. The memory may still be loading: its calls wait.
 
         Raises:
             EngineError: a stage is loading or has failed, in one sentence.
@@ -250,11 +250,11 @@ class Engines:
         )
 
     def vad(self) -> VoiceActivityLike:
-        """A voice detection of the caller's own. Raises EngineError as `running` does."""
+        """Return a voice activity detector for this caller alone. Raises EngineError as `running` does."""
         return VoiceActivity(cast(SmallModel, self.running("vad")).model)
 
     def running(self, part: Part) -> Engine:
-        """The engine of a part, whatever the others do.
+        """Return the engine of a part, whatever the state of the others.
 
         Raises:
             EngineError: it is loading or has failed, in one sentence.
@@ -268,7 +268,7 @@ class Engines:
         raise EngineError(status.last_error or f"{TITLES[part]} ({status.engine}) is not running.")
 
     def memory(self) -> MemoryVerbs:
-        """To be read and corrected, whatever the other parts do. Its calls wait while it loads.
+        """Return the memory, whatever the state of the other parts. Its calls wait while it loads.
 
         Raises:
             EngineError: it could not be opened, in one sentence.
@@ -279,31 +279,31 @@ class Engines:
         return cast(MemoryVerbs, slot.engine)
 
     def health(self) -> dict[str, EngineStatus]:
-        """By part: vad, turns, ears, mind, voice, memory and, where people are told apart, speakers."""
+        """Return the status by part: vad, turns, ears, mind, voice, memory and, if people are told apart, speakers."""
         return {part: slot.status for part, slot in self._slots.items() if slot.plan.engine != OFF}
 
     def busy(self) -> dict[str, int]:
-        """By stage of a conversation, what is being heard, written or spoken just now."""
+        """Return by stage how much is being heard, written or spoken right now."""
         return {stage: self._slots[stage].busy for stage in LEASES}
 
     def reloading(self) -> dict[str, EngineStatus]:
-        """Those that apply() is loading, by part; the old ones run until these are ready."""
+        """Return the status of the parts that apply() is loading; the old ones run until these are ready."""
         return {part: slot.status for part, slot in self._fresh.items()}
 
     async def changes(self) -> AsyncIterator[dict[str, EngineStatus]]:
-        """The health now and after each change, until stop(). Who is slow misses steps, but never the last one."""
+        """Yield the health now and after each change, until stop(). A slow consumer misses steps, but not the last."""
         while not self._stopped:
             change = self._change
             yield self.health()
             await change.wait()
 
     async def voices(self) -> list[VoiceChoice]:
-        """Those to choose from with the running voice engine; none when it has but one. Raises EngineError."""
+        """Return the voices of the running voice engine; none if it has only one. Raises EngineError."""
         engine = cast(LeasedVoice, self.running("voice")).engine
         return await engine.voices() if isinstance(engine, ManyVoiced) else []
 
     async def stop(self) -> None:
-        """End every engine and every child process, loaded or still loading. Safe to call twice."""
+        """Stop every engine and child process, loaded or still loading. Safe to call twice."""
         self._stopped = True
         asking = () if self._asking_again is None else (self._asking_again,)
         ending = (*self._going, *self._retries.values(), *asking)
@@ -317,19 +317,19 @@ class Engines:
         self._changed()
 
     async def direction(self, sound: Samples) -> Direction | None:
-        """Of the voice in 16 kHz sound of one speaker; None for silence. Raises EngineError as `running` does."""
+        """Return the direction of the voice in 16 kHz sound of one speaker; None for silence. Raises EngineError."""
         return await cast(WorkerVoiceEncoder, self.running("speakers")).direction(sound)
 
     def known(self) -> tuple[Person, ...]:
-        """Those whose voices are."""
+        """Return the people whose voices are known."""
         return self.people.all()
 
     async def learn(self, name: str, heard: Sequence[Heard], today: date) -> Person:
-        """A voice. Raises OSError."""
+        """Learn a person's voice. Raises OSError."""
         return await asyncio.to_thread(self.people.learn, name, heard, today)
 
     async def forget(self, name: str) -> bool:
-        """What a voice is like. Raises OSError."""
+        """Forget what a person's voice is like. Raises OSError."""
         return await asyncio.to_thread(self.people.forget, name)
 
     async def _finished(self, samples: Samples) -> float:
@@ -344,7 +344,7 @@ class Engines:
 
 
 async def _wake(slot: Slot) -> None:
-    with suppress(EngineError):  # its status says so
+    with suppress(EngineError):  # its status reports the error
         await slot.start()
 
 

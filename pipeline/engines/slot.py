@@ -1,4 +1,4 @@
-"""One engine of the running set: what it should be, and how far it has got."""
+"""One engine of the running set: what it should be, and its current state."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 Part = Literal["vad", "turns", "ears", "mind", "voice", "memory", "speakers"]
 
 LINGER_S = 120.0
-"""After which an engine that has a successor is stopped even in the middle of a turn."""
+"""Seconds after which a replaced engine is stopped even in the middle of a turn."""
 
 TITLES: dict[Part, str] = {
     "vad": "The voice detection",
@@ -31,24 +31,24 @@ TITLES: dict[Part, str] = {
 
 @dataclass(frozen=True)
 class EnginePlan:
-    """What a part is to be. Equal plans make equal engines."""
+    """What a part should be. Equal plans make equal engines."""
 
     engine: str
     create: Callable[[], Engine] = field(compare=False)
     arguments: Mapping[str, object] | None = None
-    """Those of the engine's __init__, where the catalogue gives them."""
+    """The arguments of the engine's __init__, if the catalogue gives them."""
     made_of: object = None
-    """What else makes it what it is, and where it computes."""
+    """Whatever else determines the engine, and where it computes."""
     alone: bool = False
-    """Whether the old one must be gone before the new one comes, since both would write the same files."""
+    """Whether the old engine must stop before the new one starts, because both would write the same files."""
     patience_s: float | None = field(default=None, compare=False)
-    """For a start that depends on a server elsewhere."""
+    """Time limit for a start that depends on a remote server."""
     label: str = field(default="", compare=False)
-    """What users know it by."""
+    """The name shown to users."""
 
 
 class Slot:
-    """A part of the running set: what it is to be, and the engine once there is one."""
+    """A part of the running set: what it should be, and the engine once there is one."""
 
     def __init__(
         self, part: Part, plan: EnginePlan, changed: Callable[[], None], *, instead_of: Slot | None = None
@@ -56,7 +56,7 @@ class Slot:
         self.part = part
         self.plan = plan
         self.instead_of = instead_of
-        """The one that was asked for and could not be started."""
+        """The slot that was asked for and could not be started."""
         self.engine: Engine | None = None
         self._changed = changed
         self._state: EngineState = "stopped"
@@ -64,7 +64,7 @@ class Slot:
         self._progress: Progress | None = None
 
     async def start(self) -> None:
-        """Raises EngineError, and keeps its sentence for the status. After a stop the same engine starts again."""
+        """Start the engine; after a stop, the same one. Raises EngineError, and keeps its message for the status."""
         self._turn("loading")
         try:
             async with asyncio.timeout(self.plan.patience_s) as limit:
@@ -88,7 +88,7 @@ class Slot:
         self._turn("ready")
 
     def can_become(self, plan: EnginePlan) -> bool:
-        """Whether what runs here can become that without being loaded anew."""
+        """Whether the running engine can change to this plan without being loaded again."""
         engine = self._bare
         return (
             self.status.state == "ready"
@@ -99,14 +99,14 @@ class Slot:
         )
 
     async def become(self, plan: EnginePlan) -> None:
-        """Raises EngineError, and everything is as it was."""
+        """Change to the plan in place. Raises EngineError, and everything is as it was."""
         await cast(Changeable, self._bare).become(cast(Mapping[str, object], plan.arguments))
         self.plan = plan
         self._changed()
 
     @property
     def _bare(self) -> object:
-        """The engine itself, also where it is leased."""
+        """The engine itself, without its lease if it has one."""
         return self.engine.engine if isinstance(self.engine, Lease) else self.engine
 
     async def stop(self) -> None:
@@ -116,7 +116,7 @@ class Slot:
 
     @property
     def status(self) -> EngineStatus:
-        """The engine's own while it runs, since it may die and come back; before and after, how far we came."""
+        """The engine's own status while it runs, since it may die and recover; otherwise how far loading came."""
         status = EngineStatus(self.plan.engine, self._state) if self.engine is None else self.engine.status
         state = status.state if self._state == "ready" else self._state
         progress = (status.progress or self._progress) if state == "loading" else None
@@ -127,12 +127,12 @@ class Slot:
 
     @property
     def wanted(self) -> EnginePlan:
-        """What the settings ask for, which is not what is here where another stands in."""
+        """The plan that the settings ask for, which differs from `plan` if this slot is a stand-in."""
         return self.plan if self.instead_of is None else self.instead_of.plan
 
     @property
     def lacking(self) -> bool:
-        """Whether what the settings ask for is not here."""
+        """Whether the engine that the settings ask for is missing."""
         return self.instead_of is not None or self.status.state == "failed"
 
     @property
@@ -141,16 +141,16 @@ class Slot:
 
     @property
     def busy(self) -> int:
-        """What it hears, writes or speaks just now."""
+        """How much it is hearing, writing or speaking right now."""
         return self.engine.busy if isinstance(self.engine, Lease) else 0
 
     def give_way(self, successor: Slot) -> None:
-        """New work goes to the successor."""
+        """Send new work to the successor."""
         if isinstance(self.engine, Lease) and isinstance(successor.engine, Lease):
             self.engine.succeeded_by(successor.engine)
 
     async def stop_when_idle(self) -> None:
-        """What is under way may end, within LINGER_S."""
+        """Let current work finish within LINGER_S, then stop."""
         try:
             if isinstance(self.engine, Lease):
                 async with asyncio.timeout(LINGER_S):
@@ -174,5 +174,5 @@ class Slot:
 
 
 def _line(error: Exception) -> str:
-    """The first line of what a library says, or the kind of its error."""
+    """Return the first line of a library's message, or the kind of its error."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:160].rstrip(".")

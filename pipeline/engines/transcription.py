@@ -17,32 +17,32 @@ from pipeline.turns.passages import Cutter, Passage
 from pipeline.turns.vad import VoiceActivityLike
 
 SHORT_S, SHORT_SILENCE_S = 10.0, 0.5
-"""Passages for ears that do not know when a word was said, so that it is known at least within these bounds."""
+"""Limits of a passage, in seconds, if the ears report no word times; then only the passage's own times are known."""
 
 LINE = 84
 """Characters of a segment: two lines of subtitles (Netflix and BBC guidelines: 42 each, 37 to 42)."""
 BREATH_S = 0.8
-"""A pause between two words that parts segments."""
+"""A pause between two words that separates segments, in seconds."""
 
 UNSPACED = frozenset("zh ja th lo my km yue bo".split())
-"""Languages that are written without spaces, by ISO 639."""
+"""Languages written without spaces, by ISO 639."""
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
     start: float
     end: float
-    """Seconds of the recording."""
+    """Seconds from the beginning of the recording."""
     text: str
     words: tuple[Word, ...]
-    """Empty where the ears do not know when each was said; otherwise with times of the recording."""
+    """Empty if the ears report no word times; otherwise with times relative to the recording."""
     written: Written
-    """What it is part of."""
+    """The passage's transcription, of which this is a part."""
 
 
 @dataclass(frozen=True, slots=True)
 class HeardPassage:
-    """How far it has come: a passage's segments, which are none where nothing is said, and the seconds so far."""
+    """Progress: a passage's segments, none if nothing was said, and the seconds transcribed so far."""
 
     seconds: float
     segments: tuple[Segment, ...] = ()
@@ -57,18 +57,18 @@ async def transcribed(
     longest_s: float,
     turn: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
 ) -> AsyncGenerator[HeardPassage, None]:
-    """What is said in a recording; the last item has its whole length.
+    """Transcribe a recording; the last item holds its whole length.
 
     Args:
-        vad: for this recording alone.
+        vad: a detector for this recording alone.
         file: any that pipeline/audio/decode.py reads.
-        longest_s: of a recording.
-        turn: is waited for before each passage, where others want the ears too.
+        longest_s: the longest recording allowed.
+        turn: entered before each passage, to wait while others use the ears.
 
     Raises:
-        Undecodable, TooLong: as `decode` does, perhaps in the middle.
-        CannotFulfil: the ears cannot do what is wished.
-        EngineError: they failed.
+        Undecodable, TooLong: as `decode` does, perhaps midway.
+        CannotFulfil: the ears do not support the wishes.
+        EngineError: the ears failed.
     """
     if not ears.writes_down and (wishes.translate or wishes.language not in (None, "en")):
         raise CannotFulfil("The current ears understand only English: choose Whisper on the setup page.")
@@ -93,7 +93,7 @@ def _cut(cutter: Cutter, file: IO[bytes], longest_s: float) -> Iterator[list[Pas
 
 
 def segments(passage: Passage, written: Written) -> Iterator[Segment]:
-    """A passage's sentences, long ones at a comma or a space, as subtitles want them."""
+    """Yield a passage's sentences, splitting long ones at a comma or a space, as subtitles need."""
     if not written.words:
         yield Segment(passage.start, passage.end, written.text, (), written)
         return
@@ -105,7 +105,7 @@ def segments(passage: Passage, written: Written) -> Iterator[Segment]:
 
 
 def _end(words: list[Word]) -> int:
-    """How many of the words make the next segment."""
+    """Return how many of the words form the next segment."""
     text, comma = "", 0
     for index, word in enumerate(words[:-1]):
         text, following = text + word.text, words[index + 1]
@@ -119,5 +119,5 @@ def _end(words: list[Word]) -> int:
 
 
 def joined(texts: list[str], language: str | None) -> str:
-    """As that language is written."""
+    """Join texts as the language is written, with or without spaces."""
     return ("" if language in UNSPACED else " ").join(texts)

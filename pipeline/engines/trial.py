@@ -18,7 +18,7 @@ from pipeline.tts import TextToSpeech
 from pipeline.turns.vad import FRAME
 
 Clock = Callable[[], float]
-"""Seconds."""
+"""Returns seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +26,9 @@ class Said:
     sound: Samples
     """24 kHz."""
     first_s: float
-    """From the beginning to the first sound."""
+    """Seconds from the start to the first sound."""
     seconds: float
-    """From the beginning to the end."""
+    """Seconds from the start to the end."""
 
     @property
     def sound_s(self) -> float:
@@ -36,12 +36,12 @@ class Said:
 
     @property
     def factor(self) -> float:
-        """Real-time factor: seconds of work for each second of sound."""
+        """Real-time factor: seconds of computation per second of sound."""
         return self.seconds / max(1e-9, self.sound_s)
 
 
 async def transcribe(ears: SpeechToText, sound: Samples, clock: Clock = time.monotonic) -> tuple[str, float]:
-    """16 kHz, fed as a conversation would but without its pauses → (text, seconds). Raises EngineError."""
+    """Transcribe 16 kHz sound, fed as in a conversation but without pauses → (text, seconds). Raises EngineError."""
     hearing = ears.listen()
     began = clock()
     try:
@@ -63,9 +63,9 @@ async def speak(
     """Speak a text. Raises EngineError.
 
     Args:
-        told: hears how many seconds of sound there are, each time some more have come.
-        enough_s: seconds of sound after which it need not go on.
-        work_s: seconds after which it need not go on.
+        told: called with the seconds of sound so far, whenever more has come.
+        enough_s: seconds of sound after which to stop.
+        work_s: seconds of computation after which to stop.
     """
     speaker = voice.speaker()
     began = clock()
@@ -88,13 +88,13 @@ async def speak(
 
 
 def words_right(said: str, heard: str) -> tuple[int, int]:
-    """(words of `said` that were heard in their order, words of `said`), without regard to case and punctuation."""
+    """Return (words of `said` that were heard in order, words of `said`), ignoring case and punctuation."""
     wanted, got = (re.findall(r"[\w’']+", text.lower()) for text in (said, heard))
     matches = SequenceMatcher(None, wanted, got, autojunk=False).get_matching_blocks()
     return sum(match.size for match in matches), len(wanted)
 
 
 def shortened(text: str, most: int = 80) -> str:
-    """On one line, and no longer than that."""
+    """Return the text on one line, cut to `most` characters."""
     text = " ".join(text.split())
     return text if len(text) <= most else text[: most - 1].rstrip() + "…"

@@ -1,1 +1,1 @@
-"""The models' files: what is needed, fetched, checked."""
+"""The models' files: planned, downloaded, checked."""

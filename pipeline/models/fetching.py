@@ -1,4 +1,4 @@
-"""A model's files before an engine loads them: from the cache, or fetched with their progress told."""
+"""Gets a model's files before an engine loads them: from the cache, or by a download with progress."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pipeline.engine import EngineError, Progress, Report
 
 
 def fetched(fetch: Source, report: Report) -> Path:
-    """The folder of a model, whose source is asked only where something of it is lacking here.
+    """Return the folder of a model. Its source is contacted only if something is missing here.
 
-    Synchronous: for worker processes, which can be ended at any time; what has come is kept.
+    Synchronous: for worker processes, which can be ended at any time; what has arrived is kept.
 
     Raises:
-        EngineError: no such model, no licence, a wrong token, no way to the hub, a full disk; in one sentence.
+        EngineError: no such model, no licence, a wrong token, no connection, a full disk; in one sentence.
     """
     from pipeline.models.downloads import Downloader, DownloadError
     from pipeline.models.plan import Tick

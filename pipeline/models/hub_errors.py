@@ -1,4 +1,4 @@
-"""What goes wrong between here and the Hugging Face hub, as one sentence that says what to do."""
+"""Turns errors in reaching the Hugging Face hub into one sentence that says what to do."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from huggingface_hub.errors import (
 
 
 class DownloadError(Exception):
-    """A model cannot be fetched; one sentence that says what to do. What has come is kept."""
+    """A model cannot be downloaded; one sentence says what to do. What has arrived is kept."""
 
 
 class TokenNeeded(DownloadError):
-    """A licence must be accepted, and a token shown."""
+    """A licence must be accepted, and a token given."""
 
     def __init__(self, message: str, repository: str) -> None:
         super().__init__(message)
@@ -30,7 +30,7 @@ class TokenNeeded(DownloadError):
 
 
 class explained:
-    """Turns what huggingface_hub raises into one sentence."""
+    """Turns what huggingface_hub raises into a DownloadError with one sentence."""
 
     def __init__(self, repository: str, token: str | bool) -> None:
         self._repository = repository

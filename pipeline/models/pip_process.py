@@ -1,6 +1,6 @@
-"""pip, ended with its parent: `python -m pipeline.models.pip_process download …`, its standard input held open by it.
+"""Runs pip so that it ends with its parent, which holds its standard input: `python -m pipeline.models.pip_process …`.
 
-A parent that is killed can end nobody, and what it left behind would go on fetching.
+A parent that is killed cannot end anything, and an orphaned pip would go on downloading.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import threading
 
 
 def _end_with_the_parent() -> None:
-    while os.read(0, 1024):  # below sys.stdin, whose lock would be held at the interpreter's end
+    while os.read(0, 1024):  # not by sys.stdin, whose lock would block the interpreter's end
         pass
     os._exit(1)
 

@@ -1,4 +1,4 @@
-"""What is to be fetched, how much of it is here, and how far a download has come."""
+"""What to download, how much of it is here, and the progress of a download."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _PART = re.compile(r"(?!\.{1,2}$)[^/\\:\x00-\x1f\x7f]{1,255}")
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """Raises ValueError for what a hub never says, and what would lead out of the cache."""
+    """A file on the hub. Raises ValueError for values no hub gives, and for paths that lead out of the cache."""
 
     repository: str
     commit: str
     path: str
     size: int
     checksum: str
-    """sha256 in hex where the hub keeps it as a large file, else git's sha1 of it. Names it in the cache."""
+    """sha256 in hex if the hub stores it as a large file, otherwise git's sha1. It is the file's name in the cache."""
 
     def __post_init__(self) -> None:
         sound = all(_PART.fullmatch(part) for part in self.path.split("/"))
@@ -36,7 +36,7 @@ class File:
 
     @property
     def folder(self) -> Path:
-        """The repository's, in the cache."""
+        """The repository's folder in the cache."""
         return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=self.repository, repo_type="model")
 
     @property
@@ -45,7 +45,7 @@ class File:
 
     @property
     def part(self) -> Path:
-        """What has come of it so far."""
+        """The file that holds what has arrived so far."""
         return self.blob.with_name(f"{self.checksum}.parley-part")
 
     @property
@@ -65,7 +65,7 @@ class File:
 
     @property
     def room(self) -> int:
-        """Bytes of disk that it still wants."""
+        """Bytes of disk that it still needs."""
         return self.size - self.have
 
 
@@ -84,20 +84,20 @@ class FetchPlan:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """How far it has come."""
+    """The progress of a download."""
 
     file: int
-    """Which of the plan's files."""
+    """Index of the current file in the plan."""
     file_have: int
     have: int
-    """Bytes of all files."""
+    """Bytes of all files that are here."""
     speed: float
-    """Bytes a second, of the last seconds."""
+    """Bytes a second, over the last seconds."""
     left_s: float | None
     checking: bool = False
-    """The file has come, and its checksum is being computed."""
+    """Whether the file has arrived and its checksum is being computed."""
     waiting: bool = False
-    """The connection broke off, and is tried again after a while."""
+    """Whether the connection broke off and is retried after a while."""
 
 
 class TransferRate:
@@ -105,13 +105,13 @@ class TransferRate:
 
     WINDOW = 5.0
     SLOWEST = 10_000.0
-    """Below it something is waited for, such as a package that comes whole, and nobody knows how long."""
+    """At a lower speed, something such as a package that arrives whole is awaited, and the time left is unknown."""
 
     def __init__(self) -> None:
         self._seen: deque[tuple[float, int]] = deque()
 
     def speed(self, now: float, count: int) -> float:
-        """`count`: bytes fetched since the beginning."""
+        """Return bytes a second. `count`: bytes downloaded since the beginning."""
         self._seen.append((now, count))
         while len(self._seen) > 2 and self._seen[0][0] < now - self.WINDOW:
             self._seen.popleft()
@@ -120,7 +120,7 @@ class TransferRate:
 
 
 class Watch:
-    """Counts what comes, and reports it."""
+    """Counts what arrives and reports it."""
 
     def __init__(self, plan: FetchPlan, report: Callable[[Tick], None], clock: Callable[[], float]) -> None:
         self._plan = plan
@@ -130,9 +130,9 @@ class Watch:
         self._number = 0
         self._fetched = 0
         self._before = 0
-        """Bytes of the files before this one."""
+        """Size of the files before the current one."""
         self._later = plan.have
-        """Bytes that are here of this one and those after it, as it was at the start."""
+        """Bytes already here of the files after the current one."""
         self.file_have = 0
 
     def begin(self, number: int) -> None:
@@ -148,7 +148,7 @@ class Watch:
         self.tell()
 
     def reach(self, count: int) -> None:
-        """So many bytes of the file are here now."""
+        """Report that this many bytes of the current file are here now."""
         self._fetched += max(0, count - self.file_have)
         self.file_have = count
         self.tell()

@@ -1,6 +1,6 @@
-"""A package's archive from PyPI by pip, or from npm's registry, and a file from an address: as bytes, never installed.
+"""Downloads a package's archive from PyPI by pip or from npm's registry, or a file from an address; installs nothing.
 
-pip and npm's settings are honoured, so mirrors, proxies and a firm's own registry are asked where they are set.
+The settings of pip and npm are honoured, so mirrors, proxies and company registries are used where they are set.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from config.places import ROOT
 NPM = "https://registry.npmjs.org"
 
 LOOK_EVERY_S = 0.2
-"""At pip's work, for the progress."""
+"""Seconds between two checks of pip's progress."""
 
 _BLOCK = 1 << 16
 
 TIMEOUT_S = 30.0
-"""Without a byte, until an address is given up."""
+"""Seconds without a byte until an address is given up."""
 
 
 class PackageError(Exception):
@@ -35,35 +35,35 @@ class PackageError(Exception):
 
 
 def archive_of(package: Package, folder: Path, arrived: Callable[[], None]) -> Path:
-    """Fetch a package's wheel or tarball into an empty folder. What is in it is the registry's word until checked.
+    """Download a package's wheel or tarball into an empty folder. Its contents are unchecked.
 
     Args:
-        arrived: called as it grows.
+        arrived: called as the file grows.
 
     Raises:
-        PackageError: the registry does not answer, or has no such package, or another.
+        PackageError: the registry does not answer, or has no such package, or a different one.
         OSError: the disk is full, or cannot be written.
     """
     if package.registry == "PyPI":
         return _by_pip(package, folder, arrived)
     archive = folder / f"{package.name}-{package.version}.tgz"
-    # the address that the registry's documents name as `dist.tarball`, and that its mirrors keep
+    # the address that the registry lists as `dist.tarball`, and that its mirrors keep
     download(f"{npm_registry()}/{package.name}/-/{archive.name}", archive, package.size, lambda count: arrived())
     return archive
 
 
 def download(url: str, into: Path, size: int, reach: Callable[[int], None]) -> None:
-    """A file of known size, going on at the end of what is there; anew where the connection breaks off on the way.
+    """Download a file of known size, after the bytes already there; retry if the connection breaks off midway.
 
     Args:
         reach: called with the bytes that are there.
 
     Raises:
-        PackageError: no answer, another than the file, or more than its size.
+        PackageError: no answer, a different file, or more than its size.
         OSError: the disk is full, or cannot be written.
     """
     trusted = httpx.create_ssl_context()
-    trusted.load_default_certs()  # a firm's own, too
+    trusted.load_default_certs()  # also trust a company's own certificates
     host = httpx.URL(url).host
     with into.open("ab") as out, httpx.Client(verify=trusted, timeout=TIMEOUT_S, follow_redirects=True) as client:
         if out.tell() > size:
@@ -75,7 +75,7 @@ def download(url: str, into: Path, size: int, reach: Callable[[int], None]) -> N
                 with client.stream("GET", url, headers=headers) as response:
                     if not response.is_success:
                         raise PackageError(f"{host} answers {response.status_code}")
-                    if response.status_code != 206:  # it knows no ranges, and sends all of it
+                    if response.status_code != 206:  # a server without ranges sends the whole file
                         out.truncate(0)
                         out.seek(0)
                     for block in response.iter_raw(_BLOCK):
@@ -92,7 +92,7 @@ def download(url: str, into: Path, size: int, reach: Callable[[int], None]) -> N
 
 
 def npm_registry() -> str:
-    """As npm is set up: in the environment, or in the user's .npmrc."""
+    """Return the registry set up for npm: in the environment, or in the user's .npmrc."""
     named = os.environ.get("NPM_CONFIG_REGISTRY") or os.environ.get("npm_config_registry")  # noqa: SIM112 (npm's own)
     file = Path(os.environ.get("NPM_CONFIG_USERCONFIG") or "~/.npmrc").expanduser()
     if not named and file.is_file():
@@ -132,7 +132,7 @@ def _by_pip(package: Package, folder: Path, arrived: Callable[[], None]) -> Path
 
 
 def _why(package: Package, said: str) -> PackageError | OSError:
-    """Of what pip said, half a sentence."""
+    """Turn pip's output into an error with half a sentence."""
     if re.search(r"No space left on device|Errno 28\b", said):
         return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if "DO NOT MATCH THE HASHES" in said:

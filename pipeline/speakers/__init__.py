@@ -1,1 +1,1 @@
-"""Who is speaking: people told apart by their voices, where that is asked for."""
+"""Who is speaking: tells people apart by their voices, if that is switched on."""

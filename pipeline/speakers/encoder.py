@@ -1,9 +1,9 @@
-"""What a voice is like: sound in, a direction in 256 dimensions out. The same person, about the same direction.
+"""The voice encoder: turns sound into a direction in 256 dimensions, about the same one for the same person.
 
-Resemblyzer's network (github.com/resemble-ai/Resemblyzer, Apache-2.0; Wan et al. 2018, "Generalized end-to-end loss for
-speaker verification", arXiv 1710.10467): 40 mels of 16 kHz sound, three LSTMs of 256, a layer, length 1. csm measures
-likeness with the same weights in PyTorch; here they are computed in NumPy, so that the process needs no PyTorch, which
-would take ten times its memory and some seconds of each start.
+It is Resemblyzer's network (github.com/resemble-ai/Resemblyzer, Apache-2.0; Wan et al. 2018, "Generalized end-to-end
+loss for speaker verification", arXiv 1710.10467): 40 mels of 16 kHz sound, three LSTMs of 256, a linear layer,
+normalized to length 1. csm measures similarity with the same weights in PyTorch; this module uses NumPy, because
+PyTorch would take ten times the process's memory and some seconds of each start.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from pipeline.workers.priority import give_way
 from pipeline.workers.worker import Worker
 
 Direction = NDArray[np.float32]
-"""Of a voice: [256], of length 1."""
+"""The direction of a voice: [256], of length 1."""
 
 SIZE, LAYERS, MELS = 256, 3, 40
 PART = 160
 """Frames of 10 ms that the network hears at a time; it was trained on 1.6 s."""
 PARTS_PER_SECOND, LEAST_COVERED = 1.3, 0.75
-"""How densely sound is heard, and how much of the last part must be sound: the package's own defaults."""
+"""How densely parts are taken, and how much of the last one must be sound: the package's own defaults."""
 LOUDNESS = -30.0
-"""dB of full scale, to which quiet sound is raised, as in the package."""
+"""Level in dB of full scale to which quiet sound is raised, as in the package."""
 LONGEST_S = 12
-"""Of a turn that are heard, its last ones: more does not tell more."""
+"""Last seconds of a turn that are used; more does not improve the result."""
 SILENCE = 1e-5
-"""Loudness below which nobody speaks."""
+"""RMS below which nobody is speaking."""
 
 
 class VoiceEncoder:
-    """Stateless, so that conversations share one; about 15 ms for a second of sound on one core."""
+    """Stateless, so that conversations can share one; takes about 15 ms per second of sound on one core."""
 
     def __init__(self, weights: dict[str, NDArray[np.float32]]) -> None:
         self._layers = [
@@ -57,7 +57,7 @@ class VoiceEncoder:
         self._filters = mel_filters(MELS)
 
     def direction(self, sound: Samples) -> Direction | None:
-        """Of the voice in 16 kHz sound of one speaker; None for silence."""
+        """Return the direction of the voice in 16 kHz sound of one speaker; None for silence."""
         sound = sound[-LONGEST_S * EAR_RATE :]
         loudness = float(np.sqrt(np.mean(np.square(sound)))) if len(sound) else 0.0
         if loudness < SILENCE:
@@ -73,7 +73,7 @@ class VoiceEncoder:
         return unit(unit(heard).mean(axis=0))
 
     def _hear(self, parts: NDArray[np.float32]) -> NDArray[np.float32]:
-        """[parts, PART, MELS] → [parts, SIZE]."""
+        """Run the network: [parts, PART, MELS] → [parts, SIZE]."""
         heard = parts
         for from_below, from_before, bias in self._layers:
             given = heard @ from_below + bias
@@ -90,7 +90,7 @@ class VoiceEncoder:
 
 
 def unit(directions: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Of length 1 along the last axis."""
+    """Normalize to length 1 along the last axis."""
     lengths = np.linalg.norm(directions, axis=-1, keepdims=True)
     of_one: NDArray[np.float32] = directions / np.maximum(lengths, 1e-8)
     return of_one
@@ -108,12 +108,12 @@ _NUMBER_BYTES = {"FloatStorage": 4, "LongStorage": 8}
 
 
 class _Tensors(pickle.Unpickler):
-    """PyTorch's older file: nested dictionaries whose tensors name a storage each. Nothing else is made of it."""
+    """Reads PyTorch's legacy format: nested dictionaries of tensors, each naming a storage. Rejects anything else."""
 
     def __init__(self, file: BinaryIO) -> None:
         super().__init__(file)
         self.kinds: dict[str, str] = {}
-        """Of each storage, by its key; their numbers come after the dictionaries."""
+        """The type of each storage, by its key; their numbers follow the dictionaries."""
 
     def find_class(self, module: str, name: str) -> object:
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
@@ -125,23 +125,23 @@ class _Tensors(pickle.Unpickler):
         raise pickle.UnpicklingError(f"The weights hold something else than numbers: {module}.{name}.")
 
     def persistent_load(self, storage: tuple[str, str, str, str, int, object]) -> str:
-        """The key of a storage."""
+        """Return the key of a storage, and remember its type."""
         _, kind, key, *_ = storage
         self.kinds[key] = kind
         return key
 
 
 class _Tensor:
-    """A tensor of which only the numbers are lacking."""
+    """A tensor without its numbers."""
 
     def __init__(self, key: str, offset: int, shape: tuple[int, ...], *_: object) -> None:
         self.key, self.offset, self.shape = key, offset, shape
 
 
 def read_weights(path: Path) -> dict[str, NDArray[np.float32]]:
-    """By name. Raises UnpicklingError where the file holds anything but tensors."""
+    """Read the weights by name. Raises UnpicklingError if the file holds anything but tensors."""
     with path.open("rb") as file:
-        for _ in range(3):  # a magic number, a version, the kind of machine
+        for _ in range(3):  # a magic number, a version, the machine type
             _Tensors(file).load()
         read = _Tensors(file)
         tensors: dict[str, _Tensor] = read.load()["model_state"]
@@ -158,30 +158,30 @@ def read_weights(path: Path) -> dict[str, NDArray[np.float32]]:
 # --- the engine ------------------------------------------------------------------------------------------------------
 
 NICE = 10
-"""How far its process stands behind those that a reply waits for."""
+"""The niceness of its process, below those that a reply waits for."""
 _AT_ONCE = 2
-"""Turns heard at a time; further ones wait."""
+"""Turns processed at a time; more wait."""
 
 
 def load(report: Report) -> VoiceEncoder:
-    """Raises EngineError where the weights are not here and cannot be had."""
+    """Load the encoder. Raises EngineError if the weights are neither here nor available."""
     folder = fetched(RESEMBLYZER, report)
     return VoiceEncoder(read_weights(folder / RESEMBLYZER.files[0].name))
 
 
 def load_politely(report: Report) -> VoiceEncoder:
-    """For the worker process, which gives way to the ears: they hear the same turn at the same time."""
+    """Load it in the worker process, which yields to the ears because they process the same turn at the same time."""
     give_way(NICE)
     return load(report)
 
 
 class WorkerVoiceEncoder(PlacedEngine[Place]):
-    """An engine, and VoiceEncoder's face as a coroutine."""
+    """An engine with VoiceEncoder's method as a coroutine."""
 
     def __init__(self, place: MakePlace = Worker) -> None:
         super().__init__(place(Wanted("resemblyzer", f"{__name__}:load_politely", concurrency=_AT_ONCE)))
 
     async def direction(self, sound: Samples) -> Direction | None:
-        """Of the voice in 16 kHz sound of one speaker; None for silence. Raises EngineError."""
+        """Return the direction of the voice in 16 kHz sound of one speaker; None for silence. Raises EngineError."""
         found: Direction | None = await self._place.call("direction", sound[-LONGEST_S * EAR_RATE :])
         return found

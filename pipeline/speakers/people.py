@@ -1,7 +1,7 @@
-"""The people whose voices are known, and which of them a voice is. One file in the data folder.
+"""The people whose voices are known, and whose voice a sound is. One file in the data folder.
 
-What a voice is like is kept as one direction a person, never as sound. That is biometric data all the same: it is made
-only of people who asked for it, or of whom the owner says so, and it can be deleted like words.
+A voice is stored as one direction per person, never as sound. This is still biometric data: it is created only for
+people who asked for it, or whom the owner names, and it can be deleted like words.
 """
 
 from __future__ import annotations
@@ -22,46 +22,46 @@ from pipeline.speakers.encoder import SIZE, Direction, unit
 FILE_NAME = "people.json"
 
 GUEST = "guest"
-"""Anybody whose voice is not known."""
+"""Anyone whose voice is not known."""
 RESERVED = frozenset({USER, GUEST, "assistant", "you", "parley", "system"})
-"""Names that nobody can have, as the memory means somebody else by them."""
+"""Names that nobody can have, because the memory uses them for somebody else."""
 
 ENOUGH_S = 6.0
 """Seconds of speech from which a voice is learnt."""
 LONG_S = 2.0
-"""Seconds of speech that tell whose they are by themselves. Of less the last speaker of the talk is supposed."""
+"""Seconds of speech that identify a speaker by themselves. Less is attributed to the conversation's last speaker."""
 KNOWN = 0.78
-"""Cosine from which a voice is taken for a person's (benchmarks/speakers.py)."""
+"""Cosine from which a voice counts as a person's (benchmarks/speakers.py)."""
 CLEARER = 0.02
-"""By how much it must be more like theirs than like the next one's."""
+"""How much closer it must be to that person than to the next one."""
 LIKELY = 0.68
-"""Cosine from which a short sound is taken for the last speaker's."""
+"""Cosine from which a short sound counts as the last speaker's."""
 SAME = 0.75
-"""Cosine from which two things said by strangers in one talk are by the same one."""
+"""Cosine from which two utterances of strangers in one conversation count as by the same person."""
 
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What was heard of a voice, and for how long."""
+    """The direction of a voice that was heard, and for how long."""
 
     direction: Direction
     seconds: float
-    """Of speech."""
+    """Seconds of speech."""
 
 
 @dataclass(frozen=True, slots=True)
 class Person:
     name: str
     speaker: str
-    """How the memory knows them: the owner of the memory as USER, others by their name."""
+    """The name in the memory: USER for the owner of the memory, otherwise the person's name."""
     direction: Direction
     seconds: float
-    """Of speech that it was learnt from."""
+    """Seconds of speech from which the voice was learnt."""
     since: date
 
 
 class People:
-    """Those of one data folder."""
+    """The known people of one data folder."""
 
     def __init__(self, data: Path) -> None:
         self._path = data / FILE_NAME
@@ -69,13 +69,13 @@ class People:
         self._known = _read(self._path)
 
     def all(self) -> tuple[Person, ...]:
-        """In the order in which they came; whoever came first is the owner."""
+        """Return them in the order in which they were added; the first one is the owner."""
         return self._known
 
     def learn(self, name: str, heard: Sequence[Heard], today: date) -> Person:
-        """A voice, or more of one that is known by this name. Raises OSError.
+        """Learn a person's voice, or improve it if the name is known. Raises OSError.
 
-        While nobody is known to be the owner, it is the owner's.
+        If no owner is known yet, this person becomes the owner.
         """
         with self._writing:
             old = next((each for each in self._known if _same(each.name, name)), None)
@@ -88,7 +88,7 @@ class People:
             return person
 
     def forget(self, name: str) -> bool:
-        """What a voice is like; False where there is nobody of this name. What they said stays. Raises OSError."""
+        """Forget a person's voice; return False if the name is unknown. Their words stay. Raises OSError."""
         with self._writing:
             kept = tuple(each for each in self._known if not _same(each.name, name))
             gone = len(kept) < len(self._known)
@@ -97,12 +97,12 @@ class People:
             return gone
 
     def forget_all(self) -> None:
-        """Also of a file that could not be read. Raises OSError."""
+        """Forget all voices, even of a file that could not be read. Raises OSError."""
         with self._writing:
             self._write(())
 
     def _write(self, people: tuple[Person, ...]) -> None:
-        self._known = people  # first: what is to be forgotten is not known any more, whatever the disk says
+        self._known = people  # first, so that a voice is forgotten even if the disk fails
         if not people:
             self._path.unlink(missing_ok=True)
             return
@@ -116,10 +116,10 @@ class People:
 
 
 def who(heard: Heard, people: Sequence[Person], last: Person | None) -> Person | None:
-    """Whose voice it is; None is a guest's.
+    """Return whose voice it is; None means a guest's.
 
     Args:
-        last: whose voice was heard before in this talk.
+        last: the person who was heard before in this conversation.
     """
     cosines = sorted(((float(heard.direction @ each.direction), each.name, each) for each in people), reverse=True)
     if not cosines:
@@ -133,12 +133,12 @@ def who(heard: Heard, people: Sequence[Person], last: Person | None) -> Person |
 
 
 def joined(heard: Sequence[Heard]) -> Direction:
-    """The direction of all of it together."""
+    """Return the common direction of everything heard, weighted by its length."""
     return unit(np.sum([each.seconds * each.direction for each in heard], axis=0))
 
 
 def _plain(value: object) -> object:
-    """What JSON has no form of its own for."""
+    """Convert a value for which JSON has no type."""
     return [round(float(x), 6) for x in value] if isinstance(value, np.ndarray) else str(value)
 
 
@@ -147,7 +147,7 @@ def _same(name: str, other: str) -> bool:
 
 
 def _read(path: Path) -> tuple[Person, ...]:
-    """A file that cannot be read knows nobody."""
+    """Read the people; none if the file cannot be read."""
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
         return tuple(map(_person, entries))

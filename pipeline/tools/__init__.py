@@ -1,1 +1,1 @@
-"""What a reply can do besides being said."""
+"""Tools: what a reply can do besides being spoken."""

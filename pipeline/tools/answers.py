@@ -1,7 +1,8 @@
-"""What an MCP server answers, before the SDK reads it: within a bound, and only what is used here.
+"""Limits what an MCP server answers before the SDK reads it: its size, and only the fields used here.
 
-The SDK takes answers of any size, checks results against a schema of the server's by that schema's own patterns (which
-may take for ever), and unpacks what comes packed. A server is somebody else's program: none of it may hold up a talk.
+The SDK accepts answers of any size, validates results by regular expressions in the server's own schema (which may take
+for ever), and decompresses whatever is compressed. A server is a third-party program; none of this may hold up a
+conversation.
 """
 
 from __future__ import annotations
@@ -18,21 +19,21 @@ if TYPE_CHECKING:
     from mcp.shared.message import SessionMessage
 
 MOST = 4 << 20
-"""Bytes that may come for each thing that is asked: a picture of a screen has one or two million."""
+"""Bytes that may arrive per request; a screenshot has one or two million."""
 MOST_PARTS = 100
-"""Of a result; each is a text, or a word for what is none."""
+"""Parts of a result; each is a text, or a note about what is not text."""
 MOST_LISTED = 1000
 """Tools in one answer."""
 RECONNECT_S = 1.0
-"""Between two attempts to listen to a server by HTTP, which may itself ask for none."""
+"""Seconds between attempts to listen to a server by HTTP, because the server itself may request no delay."""
 
 
 class TooMuch(Exception):
-    """More came than was asked for."""
+    """More arrived than was allowed."""
 
 
 class Allowance:
-    """How much may still come over one connection; each question brings it anew."""
+    """How many bytes may still arrive over one connection; each request renews it."""
 
     def __init__(self) -> None:
         self.exceeded = False
@@ -42,7 +43,7 @@ class Allowance:
         self._left = MOST
 
     def spend(self, size: int) -> None:
-        """Raises TooMuch."""
+        """Count bytes that arrived. Raises TooMuch."""
         self._left -= size
         if self._left < 0:
             self.exceeded = True
@@ -51,13 +52,13 @@ class Allowance:
 
 @asynccontextmanager
 async def narrowed(transport: Transport) -> AsyncIterator[TransportStreams]:
-    """The same transport, over which only answers come."""
+    """Wrap a transport so that only answers arrive."""
     async with transport as (incoming, outgoing):
         yield Answers(incoming), outgoing
 
 
 class Answers:
-    """An SDK's ReadStream of what another one brings. The SDK's types are known by then: it is heavy to import."""
+    """Filters an SDK ReadStream. It imports the SDK's types only when used, because the SDK is slow to import."""
 
     def __init__(self, stream: ReadStream[SessionMessage | Exception]) -> None:
         self._stream = stream
@@ -67,7 +68,7 @@ class Answers:
         return getattr(self._stream, "last_context", None)
 
     async def receive(self) -> SessionMessage | Exception:
-        """What is neither an answer nor a question whether one is there is passed over: nobody asked for it."""
+        """Return the next answer or ping; skip all other messages, because nobody asked for them."""
         from mcp_types import JSONRPCRequest, JSONRPCResponse
 
         while True:
@@ -105,7 +106,7 @@ class Answers:
 
 
 def used(result: Mapping[str, Any]) -> dict[str, Any]:
-    """What Parley reads of a result."""
+    """Return the parts of a result that Parley reads."""
     kept = {name: value for name, value in result.items() if name not in ("structuredContent", "_meta")}
     if isinstance(tools := kept.get("tools"), list):
         kept["tools"] = [_without(tool, "outputSchema", "icons", "_meta") for tool in tools[:MOST_LISTED]]
@@ -119,7 +120,7 @@ def _without(tree: Any, *names: str) -> Any:
 
 
 def hooks(allowance: Allowance) -> dict[str, list[Any]]:
-    """For an HTTP client's `event_hooks`: what it receives is counted and not unpacked."""
+    """Return an HTTP client's `event_hooks` that count what it receives and refuse compression."""
     import httpx2
 
     class Counted(httpx2.AsyncByteStream):

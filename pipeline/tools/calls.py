@@ -27,10 +27,10 @@ class Tool:
 @dataclass(frozen=True, slots=True)
 class ToolCall:
     id: str
-    """By which its result is told from those of other calls; the server's own, or one that was made up for it."""
+    """Distinguishes its result from those of other calls; assigned by the server, or made up."""
     name: str
-    """Of the tool."""
+    """The tool's name."""
     arguments: str
-    """JSON as the model wrote it, which need not be valid: whoever runs the tool checks it."""
+    """JSON as the model wrote it, possibly invalid: whoever runs the tool checks it."""
     own: bool = False
-    """As the tool's."""
+    """As in the tool."""

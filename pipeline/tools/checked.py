@@ -1,4 +1,4 @@
-"""A call as the tool can take it: the slips of small models mended, what cannot be mended refused with a reason."""
+"""Makes a call fit for its tool: small slips of the model are corrected; other mistakes are refused with a reason."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pipeline.tools.written import loaded
 
 
 class BadCall(ValueError):
-    """One sentence for the language model, which may then call better."""
+    """A call is wrong; the message is one sentence for the language model, which may then correct itself."""
 
 
 def checked(call: ToolCall, tools: Sequence[Tool]) -> ToolCall:
-    """Raises BadCall for a tool that there is not, and for arguments that are no object or lack what must be there."""
+    """Return the corrected call. Raises BadCall for an unknown tool, no object as arguments, or a missing argument."""
     tool = next((each for each in tools if each.name == call.name), None)
     tool = tool or next((each for each in tools if _plain(each.name) == _plain(call.name)), None)
     if tool is None:
@@ -41,5 +41,5 @@ def _dumped(arguments: dict[Any, Any]) -> str:
 
 
 def _plain(name: str) -> str:
-    """Without a namespace, in one spelling."""
+    """Return the name without a namespace, in a uniform spelling."""
     return re.sub(r"[^a-z0-9]", "", name.lower().rpartition(".")[2])

@@ -1,11 +1,11 @@
-"""Yes or no, where the user was asked whether something may be done. Whatever else is said is neither."""
+"""Recognizes yes or no after the user was asked for permission. Anything else is neither."""
 
 from __future__ import annotations
 
 import re
 
 LONGEST = 200
-"""Characters of an answer: whoever says more says something else."""
+"""Characters of an answer; a longer one is about something else."""
 _POLITE = r"please|thanks|thank you|parley"
 _YES = (
     r"yes|yeah|yea|yep|yup|sure|ok|okay|alright|all right|of course|certainly|absolutely|go ahead|go on|do it|do that"
@@ -21,7 +21,7 @@ _ANSWER = re.compile(rf"(?:(?:{_POLITE}) )*(?:(?P<yes>(?:(?:{_YES}|{_POLITE}) ?)
 
 
 def consent(said: str) -> bool | None:
-    """None: the words are no answer, or not only one."""
+    """Return whether the user agreed; None if the words are no answer, or more than one."""
     if len(said) > LONGEST:
         return None
     words = " ".join(re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)*", said.lower().replace("’", "'")))

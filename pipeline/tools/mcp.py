@@ -1,7 +1,7 @@
-"""One MCP server of the owner's: started when it is first wanted, watched, started again, and ended with Parley.
+"""One of the owner's MCP servers: started when first needed, watched, restarted, and ended with Parley.
 
-The official SDK speaks with it, over the pipes of a child process or by streamable HTTP. What it says of itself and of
-its tools is data. Nothing of its settings is logged: they may hold keys.
+The official SDK talks to it, over the pipes of a child process or by streamable HTTP. What it says about itself and its
+tools is data. Its settings are never logged, because they may hold keys.
 """
 
 from __future__ import annotations
@@ -37,33 +37,33 @@ if TYPE_CHECKING:
     from mcp_types import Tool as ListedTool
 
 START_S = 60.0
-"""For a server to be there and to list its tools: `npx` and `uvx` may have to fetch it first."""
+"""Time for a server to start and list its tools: `npx` and `uvx` may have to download it first."""
 BACK_OFF_S = (1.0, 5.0, 15.0, 60.0)
-"""Before a server that ended by itself is started again."""
+"""Waits before a server that ended by itself is restarted."""
 MOST_TOOLS = 100
-"""Of one server."""
+"""Per server."""
 LONGEST_DESCRIPTION = 500
-"""Characters of what a tool says of itself; of what it says of an argument, a third."""
+"""Characters of a tool's description; for each argument's, a third of it."""
 LONGEST_NAME, DEEPEST = 128, 20
-"""Characters of a tool's name, and how deep a schema goes: what is deeper takes anything."""
+"""Characters of a tool's name, and the depth of a schema; deeper parts accept anything."""
 LAST_WORDS = 4000
-"""Characters of a child's errors that are kept, to say why it ended."""
+"""Characters of a child's standard error that are kept, to say why it ended."""
 
 State = Literal["off", "starting", "ready", "failed"]
 
 
 class _CallFailed(Exception):
-    """One sentence for people."""
+    """The server could not be used; the message is one sentence for people."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerTool:
     name: str
-    """As the server has it."""
+    """Its name on the server."""
     title: str
     tool: Tool
     usual: Permission
-    """Where the owner has not chosen: one that changes things, or that does not say, asks first."""
+    """The permission if the owner chose none: tools that change things, or that do not say so, ask first."""
 
 
 class McpServer:
@@ -72,38 +72,38 @@ class McpServer:
         self.settings = settings
         self.state: State = "off"
         self.error = ""
-        """Why it does not run, in one sentence."""
+        """Why it is not running, in one sentence."""
         self.tools: tuple[ServerTool, ...] = ()
         self.listed = 0
-        """Tools that the server has told of: more than there are here, where it has too many."""
+        """How many tools the server listed; more than in `tools` if it has too many."""
         self._sleep = sleep
         self._client: Client | None = None
         self._keeping: asyncio.Task[None] | None = None
         self._settled = asyncio.Event()
-        """It is ready or has failed."""
+        """Set once it is ready or has failed."""
         self._stop = asyncio.Event()
         self._died = asyncio.Event()
         self._allowance = Allowance()
 
     def same(self, settings: ToolServer) -> bool:
-        """Whether it would be reached the same way."""
+        """Whether the settings reach the server in the same way."""
         how = {"permissions"}
         return self.settings.model_dump(exclude=how) == settings.model_dump(exclude=how)
 
     def begin(self) -> None:
-        """Start it, beside everything else, unless it runs, or was closed."""
+        """Start it in the background, unless it is running or was closed."""
         if not self._stop.is_set() and (self._keeping is None or self._keeping.done()):
             self.state, self.error = "starting", ""
             self._settled.clear()
             self._keeping = asyncio.create_task(self._keep())
 
     async def tried(self) -> None:
-        """Start it where it does not run, and wait until it is ready or has failed."""
+        """Start it if it is not running, and wait until it is ready or has failed."""
         self.begin()
         await self._settled.wait()
 
     async def call(self, name: str, arguments: Mapping[str, Any]) -> str:
-        """What came of a tool. Raises ToolFailed."""
+        """Call a tool and return its result. Raises ToolFailed."""
         import anyio
         import httpx2
         from mcp import MCPError
@@ -121,7 +121,7 @@ class McpServer:
                 why = self._too_much() if too_much else f"{self.settings.name} ended before it answered."
                 raise ToolFailed(why) from error
             raise ToolFailed(_sentence(str(error))) from error
-        except (RuntimeError, ValueError) as error:  # what came is not what the tool has promised
+        except (RuntimeError, ValueError) as error:  # the result is not what the tool promised
             raise ToolFailed(_sentence(str(error))) from error
         except (OSError, anyio.ClosedResourceError, anyio.BrokenResourceError, httpx2.HTTPError) as error:
             self._lost()
@@ -135,23 +135,23 @@ class McpServer:
         return f"{self.settings.name} sent more than {MOST >> 20} MB at once, so its answer was dropped."
 
     def _lost(self) -> None:
-        """The connection is gone: whoever calls next waits for another."""
+        """Note that the connection is lost; the next call waits for a new one."""
         self._client = None
         self._settled.clear()
         self._died.set()
 
     async def close(self) -> None:
-        """End it, its process too."""
+        """End it and its process."""
         self._stop.set()
         if self._keeping is not None:
-            if self.state == "starting":  # it does not see that it is to stop while it starts
+            if self.state == "starting":  # while it starts, it does not watch for the stop
                 self._keeping.cancel()
             await asyncio.wait([self._keeping])
         self.state = "off"
         self._settled.set()
 
     async def _keep(self) -> None:
-        """Run it until it is to stop. One that was never ready is not tried again by itself."""
+        """Keep it running until it is stopped. A server that was never ready is not retried automatically."""
         failures, clock = 0, asyncio.get_running_loop().time
         while not self._stop.is_set():
             born, was_ready = clock(), False
@@ -165,7 +165,7 @@ class McpServer:
                 self.error = "Something went wrong inside Parley; its log has the details."
             if self._stop.is_set():
                 return
-            if was_ready:  # who calls it now waits until it is there again
+            if was_ready:  # calls now wait until it is back
                 self.state, self.error = "starting", f"{self.settings.name} ended by itself."
                 self._settled.clear()
                 failures = 0 if clock() - born >= SOUND_S else failures
@@ -178,11 +178,11 @@ class McpServer:
             failures += 1
 
     async def _hold(self) -> None:
-        """Start it, and return when it has ended or is to stop. Raises _Failed where it does not start."""
+        """Start it and return when it has ended or is stopped. Raises _CallFailed if it does not start."""
         self.state = "starting"
         self._died.clear()
         self._allowance = Allowance()
-        await asyncio.to_thread(importlib.import_module, "mcp")  # a second, in which nobody could be heard
+        await asyncio.to_thread(importlib.import_module, "mcp")  # a second, in which the loop could hear nobody
         words = _LastWords()
         try:
             async with AsyncExitStack() as stack:
@@ -207,12 +207,12 @@ class McpServer:
             self._client, self.tools = None, ()
 
     def _connection(self, words: _LastWords) -> Client:
-        """Raises _Failed."""
+        """Return a client that is not connected yet. Raises _CallFailed if the program is missing."""
         import httpx2
         from mcp import Client
         from mcp.client.streamable_http import streamable_http_client
 
-        for name in ("mcp", "httpx2"):  # they log addresses, and what servers send
+        for name in ("mcp", "httpx2"):  # they log addresses and what servers send
             logging.getLogger(name).setLevel(logging.CRITICAL)
         given = self.settings
         if given.url:
@@ -238,7 +238,7 @@ class McpServer:
         return Client(narrowed(piped(command, environment, words.errors, self._allowance, self._died)))
 
     async def _list(self, client: Client) -> None:
-        """Read its tools, of which two with one name are one."""
+        """Read its tools; of several with the same name, only one is kept."""
         found: dict[str, ServerTool] = {}
         cursor, self.listed = None, 0
         while True:
@@ -247,7 +247,7 @@ class McpServer:
             for each in page.tools:
                 if len(found) < MOST_TOOLS and 0 < len(each.name) <= LONGEST_NAME:
                     tool = _read(each)
-                    if tool.tool.size <= ROOM:  # a larger one is never offered
+                    if tool.tool.size <= ROOM:  # larger ones are never offered
                         found.setdefault(each.name, tool)
             cursor = page.next_cursor
             if cursor is None or self.listed >= 10 * MOST_TOOLS:
@@ -277,7 +277,7 @@ class McpServer:
         for cause in _leaves(error):
             if isinstance(cause, MCPError) and cause.code != CONNECTION_CLOSED:
                 return f"{name} does not speak MCP correctly ({_sentence(str(cause))})."
-            if isinstance(cause, ValueError):  # pydantic's, whose words are for programmers
+            if isinstance(cause, ValueError):  # pydantic's, whose message is for programmers
                 return f"{name} does not speak MCP correctly: its list of tools does not follow the protocol."
         if said := words.last:
             return f"{name} ended at once and said: {said}"
@@ -285,12 +285,12 @@ class McpServer:
 
 
 def is_local(url: str) -> bool:
-    """Whether nothing that is asked there leaves this computer."""
+    """Whether requests to the address stay on this computer."""
     return urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
 
 
 class _LastWords:
-    """What a child writes to its standard error: the end of it."""
+    """Keeps the end of what a child writes to its standard error."""
 
     def __init__(self) -> None:
         reader, writer = os.pipe()
@@ -305,12 +305,12 @@ class _LastWords:
 
     @property
     def last(self) -> str:
-        """Its last line, short."""
+        """Its last line, shortened."""
         lines = [line.strip() for line in self._said.splitlines() if line.strip()]
         return _sentence(lines[-1]) if lines else ""
 
     def no_more_writers(self) -> None:
-        """The child has its own end by now."""
+        """Close this side's end of the pipe, because the child now has its own."""
         self.errors.close()
 
 
@@ -324,7 +324,7 @@ def _read(listed: ListedTool) -> ServerTool:
 
 
 def _shortened(schema: Any, depth: int = 0) -> Any:
-    """A schema whose descriptions are short. An object stays one."""
+    """Shorten the descriptions in a schema. An object stays an object."""
     if depth > DEEPEST:
         return {}
     match schema:
@@ -342,7 +342,7 @@ def _shortened(schema: Any, depth: int = 0) -> Any:
 
 
 def _text(result: CallToolResult) -> str:
-    """What of a result is text, and a word for what is not."""
+    """Return the text of a result, with a note for each part that is not text."""
     said = list[str]()
     for part in result.content:
         if part.type == "text":

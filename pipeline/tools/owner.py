@@ -1,4 +1,4 @@
-"""The owner's toolbox: what comes with Parley, and the MCP servers of the settings, each as it was allowed."""
+"""The owner's toolbox: the built-in tools and the MCP servers from the settings, each with its permission."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.tools.mcp import McpServer, ServerTool
 from pipeline.tools.toolbox import ROOM, ToolFailed
 
 LONGEST_NAME = 64
-"""Of a tool, as OpenAI's API has it."""
+"""Characters of a tool's name, as in OpenAI's API."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Offered:
 
 
 class OwnerTools:
-    """A Toolbox."""
+    """A Toolbox of the owner's tools."""
 
     def __init__(self, builtins: Sequence[Builtin], settings: ToolSettings) -> None:
         self._builtins = builtins
@@ -40,7 +40,7 @@ class OwnerTools:
         self.configure(settings)
 
     def configure(self, settings: ToolSettings) -> None:
-        """Servers that are new or that differ are started anew, where any are; others go on."""
+        """Apply settings: new and changed servers are started, if any have been, and the others keep running."""
         self._settings = settings
         wanted = {each.name: each for each in settings.servers if each.enabled}
         for name, server in list(self.servers.items()):
@@ -55,7 +55,7 @@ class OwnerTools:
             self.begin()
 
     def begin(self) -> None:
-        """A conversation begins: the servers are started beside it."""
+        """Start the servers in the background, because a conversation begins."""
         self._begun = True
         for server in self.servers.values():
             server.begin()
@@ -84,14 +84,14 @@ class OwnerTools:
         return await offered.server.call(offered.source.name, given)
 
     def offered(self) -> list[Offered]:
-        """All that there is, those that are off too; what finds no room in a prompt is not."""
+        """Return all tools, including those that are off, but not those that do not fit into a prompt."""
         found, taken, room = list[Offered](), set[str](), ROOM
         for each in self._all():
             name = _name(each.tool.name)
             if name in taken and each.server is not None:
                 name = _name(f"{each.server.settings.name}_{name}")
             if name in taken:
-                continue  # a server's second of that name
+                continue  # a second tool of that name on the server
             tool = replace(each.tool, name=name)
             if each.permission != "off":
                 room -= tool.size

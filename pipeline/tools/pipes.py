@@ -1,4 +1,4 @@
-"""An MCP server that is run here, over its pipes: a message a line, and no line longer than may come at once."""
+"""A local MCP server, connected by pipes: one message per line, each line limited in length."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from mcp.shared.message import SessionMessage
 
 GRACE_S = 2.0
-"""For a server to end when its input does, and again when it is told to: the order of MCP's specification."""
+"""Time for a server to end after its input closes, and again after each signal, as MCP's specification orders."""
 KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 PIECE = 1 << 16
-"""Bytes that are read at once."""
+"""Bytes read at once."""
 
 
 @asynccontextmanager
@@ -35,11 +35,11 @@ async def piped(
     allowance: Allowance,
     ended: asyncio.Event,
 ) -> AsyncIterator[TransportStreams]:
-    """The streams of a server that runs until they are closed. Raises OSError where it cannot be started.
+    """Return the streams of a server that runs until they are closed. Raises OSError if it cannot be started.
 
     Args:
-        environment: beside what every server has of this process's.
-        ended: is set when nothing more can come.
+        environment: in addition to what every server inherits from this process.
+        ended: set when nothing more can arrive.
     """
     import anyio
     from mcp.client.stdio import get_default_environment
@@ -71,7 +71,7 @@ async def _read(
     arrived: MemoryObjectSendStream[SessionMessage | Exception],
     allowance: Allowance,
 ) -> None:
-    """Until the server says no more, or too much. What is no message is passed over: some print what they do."""
+    """Read until the server ends or sends too much. Lines that are no messages are skipped: some servers print."""
     import anyio
     from mcp.shared.message import SessionMessage
     from mcp_types import jsonrpc_message_adapter
@@ -98,7 +98,7 @@ async def _write(
     arrived: MemoryObjectSendStream[SessionMessage | Exception],
     allowance: Allowance,
 ) -> None:
-    """Until there is nothing more to say, or nobody who takes it: then nothing more is to be heard either."""
+    """Write until there is nothing more to send, or the server stopped reading; then nothing more can arrive."""
     from mcp_types import JSONRPCRequest
 
     assert process.stdin is not None
@@ -113,7 +113,7 @@ async def _write(
 
 
 async def _end(process: asyncio.subprocess.Process, tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Whoever it has started is ended too, also where it has ended before them."""
+    """End the process and all processes it has started, even if it ended before them."""
     await asyncio.gather(*tasks, return_exceptions=True)
     assert process.stdin is not None
     process.stdin.close()
@@ -129,7 +129,7 @@ async def _end(process: asyncio.subprocess.Process, tasks: Sequence[asyncio.Task
 
 
 async def _ended(process: asyncio.subprocess.Process) -> bool:
-    """Within the time for it."""
+    """Wait for the end of the process, for GRACE_S at most, and return whether it has ended."""
     with suppress(TimeoutError):
         async with asyncio.timeout(GRACE_S):
             await process.wait()
@@ -137,7 +137,7 @@ async def _ended(process: asyncio.subprocess.Process) -> bool:
 
 
 async def _drain(process: asyncio.subprocess.Process) -> None:
-    """What it still says, so that it sees the end of its input; and its pipe stays open until all of it is read."""
+    """Read the rest of its output, so that it can finish and notice the end of its input."""
     assert process.stdout is not None
     while await process.stdout.read(PIECE):
         pass

@@ -1,13 +1,13 @@
-"""What a tool gave back, in so few words that a language model can read them."""
+"""Shortens a tool's result so that a language model can read it."""
 
 from __future__ import annotations
 
 LONGEST = 16_000
-"""Characters that are kept of a result; a prompt may hold fewer (pipeline/llm/chat.py)."""
+"""Characters of a result that are kept; a prompt may hold fewer (pipeline/llm/chat.py)."""
 
 
 def bounded(text: str, most: int = LONGEST) -> str:
-    """Its beginning, and a sentence that says so, where it is longer."""
+    """Cut a text that is longer, with a sentence that says so."""
     if len(text) <= most:
         return text
     return f"{text[:most]}… (Only the beginning is shown: there were {len(text):,} characters.)"

@@ -1,4 +1,4 @@
-"""What Parley can do besides speaking: the owner's tools, as opposed to those of a client."""
+"""Tools that Parley runs itself, as opposed to those of a client."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Protocol
 from pipeline.tools.calls import Tool, ToolCall
 
 ROOM = 8000
-"""Characters of all tools together, as JSON at the beginning of each prompt: about 2000 tokens. Beyond this, the last
-ones are left out."""
+"""Characters of all tools together, as JSON at the beginning of each prompt: about 2000 tokens. Tools beyond this limit
+are left out."""
 
 
 class ToolFailed(Exception):
@@ -17,17 +17,17 @@ class ToolFailed(Exception):
 
 class Toolbox(Protocol):
     def tools(self) -> tuple[Tool, ...]:
-        """The tools that may be called now, each with its own name."""
+        """Return the tools that may be called now, each with a unique name."""
 
     def asks(self, name: str) -> bool:
-        """Whether the user is asked before each call of that tool."""
+        """Whether the user must be asked before each call of that tool."""
 
     async def call(self, call: ToolCall, conversation: str) -> str:
-        """Run it, for the conversation of that name; returns the result for the language model. Raises ToolFailed."""
+        """Run a call for the named conversation. Return the result for the language model. Raises ToolFailed."""
 
 
 class Empty:
-    """A Toolbox with nothing in it."""
+    """A Toolbox without tools."""
 
     def tools(self) -> tuple[Tool, ...]:
         return ()

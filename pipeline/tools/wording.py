@@ -1,4 +1,4 @@
-"""A call in words: to be shown, and to be asked about aloud."""
+"""A call in words, to be shown and to be asked about aloud."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from pipeline.tools.calls import ToolCall
 SHOWN, SPOKEN = 200, 60
 """Characters of a text that is shown, and of one argument that is spoken."""
 MOST_SPOKEN = 3
-"""Arguments that are spoken."""
+"""How many arguments are spoken."""
 
 
 def named(tool: str) -> str:
-    """`send_mail` and `sendMail` as people say them."""
+    """Return `send_mail` or `sendMail` as people say it: "send mail"."""
     return " ".join(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", re.sub(r"[\W_]+", " ", tool)).split()).lower()
 
 
 def cut(text: str, most: int) -> str:
-    """Of at most so many characters; the last one tells that there was more."""
+    """Cut a text to at most that many characters, ending in “…”."""
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def brief(text: str, most: int = SHOWN) -> str:
-    """In one line."""
+    """Return the text in one line, shortened."""
     return cut(" ".join(text.split()), most)
 
 
 def arguments(call: ToolCall) -> str:
-    """Short, for people: `city: Paris, days: 3`."""
+    """Return the arguments, short, for people: `city: Paris, days: 3`."""
     return brief(", ".join(f"{name}: {_plain(value)}" for name, value in _of(call).items()))
 
 
 def question(call: ToolCall) -> str:
-    """Asks whether it may be made."""
+    """Return the question whether the call may be made."""
     given = list(_of(call).items())
     told = [f"{named(name)} “{brief(_plain(value), SPOKEN)}”" for name, value in given[:MOST_SPOKEN]]
     more = f" and {len(given) - MOST_SPOKEN} more" if len(given) > MOST_SPOKEN else ""

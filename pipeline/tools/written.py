@@ -1,4 +1,4 @@
-"""Calls of tools that a language model wrote as text, in place of the form that its server knows."""
+"""Tool calls that a language model wrote as text instead of in its server's format."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _NAMED = re.compile(r"<(?:function|invoke)(?:=| name=)[\"']?(?P<name>[\w.-]+)[\"
 _PARAMETER = re.compile(r"<parameter(?:=| name=)[\"']?(?P<name>[\w.-]+)[\"']?>(?P<value>.*?)</parameter>", re.DOTALL)
 _FENCE = re.compile(r"^```\w*|```$", re.MULTILINE)
 _NAMES, _ARGUMENTS = ("name", "function", "tool", "tool_name"), ("arguments", "parameters", "args", "input")
-"""How models call the two parts of a call."""
+"""Keys that models use for the two parts of a call."""
 
 
 def written_calls(passage: str) -> list[ToolCall]:
-    """The calls in a passage, as JSON or in the tags of some models; none where it is something else."""
+    """Return the calls in a passage, as JSON or in some models' tags; none if it is something else."""
     if (named := _NAMED.search(passage)) is not None:
         rest = passage[named.end() :]
         arguments = {each["name"]: _value(each["value"].strip()) for each in _PARAMETER.finditer(rest)}
@@ -30,9 +30,9 @@ def written_calls(passage: str) -> list[ToolCall]:
 
 
 def loaded(text: str) -> Any:
-    """JSON, also with the slips of small models; None where nothing helps.
+    """Parse JSON, even with the mistakes of small models; return None if nothing helps.
 
-    They put fences around it and commas too many into it, quote as Python does, and leave brackets open.
+    These put code fences around it, add commas, quote as Python does, and leave brackets open.
     """
     text = _FENCE.sub("", text).strip()
     bare = re.sub(r",(?=\s*[}\]])", "", text)
@@ -69,7 +69,7 @@ def _value(text: str) -> Any:
 
 
 def _unclosed(text: str) -> str:
-    """What closes the brackets that are open at the end."""
+    """Return the brackets that close what is open at the end."""
     open_, quoted, escaped = list[str](), False, False
     for character in text:
         if quoted:

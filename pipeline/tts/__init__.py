@@ -1,4 +1,4 @@
-"""Text to speech: the Protocol that every engine in this folder implements, one file for each."""
+"""Text to speech: the Protocol that every engine in this folder implements, with one file per engine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.engine import Engine
 
 @dataclass(frozen=True, slots=True)
 class WordTime:
-    """Where a word of the text is spoken: the span of its characters, and the sample (24 kHz) at which it begins."""
+    """A word of the text as it is spoken: the span of its characters, and the sample (24 kHz) at which it begins."""
 
     start: int
     end: int
@@ -35,7 +35,7 @@ class Speaker(Protocol):
         """Yield sound as it is made. Closing the generator stops the work. Raises EngineError (while iterating)."""
 
     async def user_said(self, text: str, samples: Samples) -> None:
-        """What the user said (16 kHz), for voices that use it as context; others ignore it."""
+        """Take what the user said (16 kHz), for voices that use it as context; others ignore it."""
 
     async def close(self) -> None: ...
 
@@ -49,17 +49,17 @@ class ContextualSpeaker(Protocol):
     """What a speaker implements in addition if it keeps what it said as its context."""
 
     async def reply_heard(self, samples: int) -> None:
-        """A reply is over: only this many samples (24 kHz) of it were heard; forget the rest."""
+        """Note that only this many samples (24 kHz) of the finished reply were heard, and forget the rest."""
 
 
 @dataclass(frozen=True, slots=True)
 class VoiceChoice:
-    """A voice to choose."""
+    """A voice to choose from."""
 
     name: str
     """The value for voice.name in the settings."""
     label: str
-    """For people."""
+    """The name shown to people."""
 
 
 SPEECH: tuple[type, ...] = (Spoken, WordTime, VoiceChoice)
@@ -71,10 +71,10 @@ class ManyVoiced(Protocol):
     """What an engine implements in addition if it has voices to choose from."""
 
     async def voices(self) -> list[VoiceChoice]:
-        """Raises EngineError."""
+        """Return the voices. Raises EngineError."""
 
     def speaker_of(self, voice: str) -> Speaker:
-        """A speaker with this voice, by its name in `voices`, instead of the one in the settings."""
+        """Return a speaker with this voice, by its name in `voices`, instead of the one in the settings."""
 
 
 @runtime_checkable
@@ -82,7 +82,7 @@ class Imitating(Protocol):
     """What an engine implements in addition if it can imitate recordings."""
 
     def speaker_like(self, references: Sequence[tuple[Path, str]]) -> Speaker:
-        """A speaker that imitates these recordings, instead of those in the settings.
+        """Return a speaker that imitates these recordings instead of those in the settings.
 
         Args:
             references: the file of each recording, and its transcript.

@@ -1,4 +1,4 @@
-"""Text as it is written, cut into what can be spoken: a first clause early, then whole sentences."""
+"""Splits text, as it is generated, into clauses to speak: a short first one early, then whole sentences."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pipeline.tts.dates import MONTH
 
 FIRST_WORDS = 3
-"""A first clause shorter than this would be followed by an audible gap while the next one is made."""
+"""Words; a shorter first clause would be followed by an audible gap while the next one is synthesized."""
 
 LONGEST = 300
-"""Characters; a longer sentence is cut at its last comma, or at a space: about 20 s of speech."""
+"""Characters; a longer sentence is cut at its last comma or at a space: about 20 s of speech."""
 
 SENTENCE_ENDS = ".!?…。！？"
 
@@ -25,15 +25,15 @@ _PAUSE = re.compile(r"(?:[,;:]|(?<=\s)[–—-]|(?<=\w)—)(?=\s)")
 _LIST_NUMBER = re.compile(r"\s*\d{1,3}\.")
 _INITIAL = re.compile(r"(?:^|[\s.(])[^\W\d_]\.$")
 _DAY = re.compile(rf"\b(?:{MONTH}) \d{{1,2}}(?:st|nd|rd|th)?,\s*$")
-"""A date goes on with its year."""
+"""A date whose comma does not end a clause, because its year follows."""
 _OPEN = re.compile(r"\[[^\]\n]{0,200}$|\]\([^)\s]{0,500}$|(?<![\w*])\*(?=\w)[^*\n]{0,60}$")
 _FENCE = re.compile(r"```|~~~")
 
 
 class ClauseSplitter:
-    """Feed it pieces of any length, at any boundary; what comes out does not depend on how the text was cut.
+    """Takes pieces of any length, cut anywhere; the clauses do not depend on how the text was cut.
 
-    Joined by single spaces, the clauses are the text with its white space evened out.
+    Joined by single spaces, the clauses are the text with its white space normalized.
     """
 
     def __init__(self) -> None:
@@ -41,12 +41,12 @@ class ClauseSplitter:
         self._first = True
 
     def feed(self, piece: str) -> list[str]:
-        """The clauses that are complete now."""
+        """Return the clauses that are complete now."""
         self._text += piece
         return list(self._complete())
 
     def finish(self) -> list[str]:
-        """What is left, as the last clauses."""
+        """Return what is left as the last clauses."""
         self._text += "\n"
         clauses = list(self._complete())
         rest, self._text, self._first = self._text.strip(), "", True
@@ -60,12 +60,12 @@ class ClauseSplitter:
             yield clause
 
     def _next_end(self) -> int | None:
-        """Where the next clause ends; None while that cannot be told yet. It is judged by what lies before and one
-        character after, so that waiting for more would not change it."""
+        """Return the end of the next clause; None if it cannot be determined yet. The decision uses only the text
+        before it and one character after, so that waiting for more would not change it."""
         if fence := _FENCE.match(self._text):
             closing = self._text.find(fence[0], fence.end())
             return None if closing < 0 else closing + len(fence[0])
-        window = self._text[: LONGEST + 1]  # nothing further on is looked at, however much has come
+        window = self._text[: LONGEST + 1]  # text beyond this is never considered, however much has come
         sentence = _sentence_end(window)
         if self._first and (early := _early_end(window, sentence)) is not None:
             return early
@@ -106,12 +106,12 @@ def _abbreviated(before: str) -> bool:
 
 
 def ends_sentence(text: str) -> bool:
-    """Whether a sentence ends with it, as far as its own words tell."""
+    """Whether a sentence ends with the text, as far as its own words tell."""
     return text.endswith(tuple(SENTENCE_ENDS)) and not (text.endswith(".") and _abbreviated(text))
 
 
 def _cut(window: str) -> int:
-    """Within a sentence that is too long: after its last pause, or at its last space."""
+    """Return where to cut a sentence that is too long: after its last pause, or at its last space."""
     window = window[:LONGEST]
     pauses = [match.end() for match in _PAUSE.finditer(window) if match.end() > LONGEST // 3]
     if pauses:
@@ -121,7 +121,7 @@ def _cut(window: str) -> int:
 
 
 def reached(text: str, share: float) -> str:
-    """The words of a text that were reached when so much of its sound, 0 to 1, was heard: in proportion."""
+    """Return the words heard when this share of the sound, 0 to 1, was heard: in proportion."""
     words = re.findall(r"\S+\s*", text)
     return "".join(words[: round(len(words) * share)]).strip()
 

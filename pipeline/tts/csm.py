@@ -1,6 +1,6 @@
-"""CSM as the voice: it speaks as a reference recording does, and hears both sides of the conversation as its context.
+"""CSM as the voice: it imitates a reference recording and uses both sides of the conversation as context.
 
-The model lives in a worker process (csm_talks.py).
+The model runs in a worker process (csm_talks.py).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pipeline.workers.worker import Worker
 MADE_BY = "pipeline.tts.csm_talks:Synthesizer"
 
 THREADS = 32
-"""Calls that may be under way at a time. They wait for the one thread that computes."""
+"""Calls that may be in progress at a time; they wait for the one thread that computes."""
 
 log = logging.getLogger(__name__)
 
@@ -43,14 +43,14 @@ class CsmSpeaker:
         await self._remember("user_said", text, samples)
 
     async def reply_heard(self, samples: int) -> None:
-        """A reply is over: only this many samples (24 kHz) of it were heard; forget the rest."""
+        """Note that only this many samples (24 kHz) of the finished reply were heard, and forget the rest."""
         await self._remember("said", samples)
 
     async def close(self) -> None:
         await self._seat.leave()
 
     async def _remember(self, method: str, *args: Any) -> None:
-        """What the voice does not hear costs it context and nothing else: that is for the log, not for the user."""
+        """Add context. A failure costs the voice only context, so it is logged and not shown to the user."""
         try:
             await self._seat.call(method, *args)
         except EngineError as error:
@@ -76,11 +76,11 @@ class Csm(PlacedEngine[Place]):
         Args:
             model: a hub id, or a folder with a checkpoint in either published format.
             voices: the folder of the reference recordings.
-            references: file names in that folder, and what is said in each; the voice to speak with.
+            references: file names in that folder and their transcripts; the voice to speak with.
             precision: "fp32", "bf16", "int8", "int4", or "auto".
-            measured: what "auto" is on this machine's processor; by default 4 bits.
+            measured: what "auto" means on this machine's CPU; by default 4 bits.
             device: "cuda", "mlx", "mps", "cpu"; by default the GPU if there is one.
-            adapter: the folder of a voice that was learnt, as csm-train writes it; empty for none.
+            adapter: the folder of a trained voice, as csm-train writes it; empty for none.
         """
         self._voices, self._references = voices, references
         self._model = {"model": model, "precision": precision, "measured": measured}
@@ -98,12 +98,12 @@ class Csm(PlacedEngine[Place]):
         await super().start(report)
 
     def can_become(self, arguments: Mapping[str, object]) -> bool:
-        """Another voice of the same model, in a process that is ours alone."""
+        """Whether only the voice changes, with the same model in a process that nobody else uses."""
         same = {name: arguments[name] for name in self._model} == self._model and arguments["voices"] == self._voices
         return same and isinstance(self._place, ChangeablePlace)
 
     async def become(self, arguments: Mapping[str, Any]) -> None:
-        """Waits until nobody speaks. Raises EngineError, and speaks as it did."""
+        """Change the voice once nobody speaks. Raises EngineError, and keeps the old voice."""
         references = arguments["references"]
         self._check(references)
         place = cast(ChangeablePlace, self._place)
@@ -111,7 +111,7 @@ class Csm(PlacedEngine[Place]):
         self._references = references
 
     async def computes_by(self) -> str | None:
-        """What computes with packed weights; None of weights as they are. Raises EngineError."""
+        """Return what computes with packed weights; None if they are not packed. Raises EngineError."""
         by: str | None = await self._place.call("computes_by")
         return by
 
@@ -131,6 +131,6 @@ def _files(folder: Path, references: Sequence[tuple[str, str]]) -> list[tuple[st
 
 
 def check_name(folder: Path, name: str) -> None:
-    """Raises EngineError for what is not the bare name of a file in this folder."""
+    """Raise EngineError if the name is not the bare name of a file in this folder."""
     if Path(name).name != name or not (folder / name).resolve().is_relative_to(folder.resolve()):
         raise EngineError(f"{name!r} is not a file name: put the recording into {folder} and give its name there.")

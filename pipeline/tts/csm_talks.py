@@ -1,10 +1,10 @@
 """CSM in its worker process, where one engine speaks for all conversations together (csm.scheduler).
 
-Each is a csm.Session: the reference recordings first, never dropped, then the turns of the user and its own, with their
-sound. Its context is what was really said and heard: what was spoken before the user's words were known (the reply's
-first clause is) stands after them, and what of a reply was made but never heard is taken out again.
+Each conversation is a csm.Session: the reference recordings, which are never dropped, then the turns of the user and
+the voice, with their sound. The context is what was really said and heard: a clause spoken before the user's words were
+known, like the reply's first one, is placed after them, and what was synthesized but never heard is removed.
 
-This is the only file of `pipeline` that knows csm.
+This is the only file of `pipeline` that imports csm.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
     from csm import Segment, Session
 
 PARLEY, USER = 0, 1
-"""Speakers, as CSM numbers them."""
+"""Speakers, by CSM's numbers."""
 
 FRAME_SIZE = 1920
-"""Samples (24 kHz) a frame of the codec has."""
+"""Samples (24 kHz) per frame of the codec."""
 
 SLOTS = 8
-"""Conversations whose utterances are computed together, and whose context is kept ready."""
+"""Conversations whose utterances are computed together and whose context stays ready."""
 
 
 class Synthesizer:
-    """The model and its conversations, for a worker process. A conversation goes by the number of its speaker."""
+    """The model and its conversations, inside a worker process. A conversation is known by its speaker's number."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Synthesizer:
     ) -> None:
         from csm.scheduler import Scheduler
 
-        # First: a recording that is no good is told before minutes of loading.
+        # Read these first, so that a bad recording is reported before minutes of loading.
         report(Progress("reading the voice's recordings"))
         self._voice = [_reference(Path(path), text) for path, text in references]
         for fetch in fetches("voice", "csm", model):
@@ -69,14 +69,13 @@ class Synthesizer:
             self._new_talk(self._voice).warm_up()
 
     def speak(self, talk: int, text: str, like: Sequence[tuple[str, str]] | None = None) -> Iterator[Spoken]:
-        """Args: like: the recordings of another voice than the settings', and what is said in each."""
+        """Args: like: the recordings of another voice than the settings', with their transcripts."""
         with _told(), self._floor.one_of_many():
             yield from self._talk(talk, like).speak(text)
 
     def become(self, references: Sequence[tuple[str, str]], adapter: str) -> None:
-        """Speak with another voice from now on, learnt or not: the model is not loaded anew. It is made ready while
-        others speak, and put to use once nobody does; conversations begin anew here, since what they heard was in the
-        old voice."""
+        """Change to another voice, trained or not, without loading the model again. It is prepared while others speak
+        and takes over once nobody does. Conversations start afresh, because their context was in the old voice."""
         voice = [_reference(Path(path), text) for path, text in references]
         with _told():
             use = self._generator.prepared_adapter(adapter or None) if adapter != self._adapter else None
@@ -99,7 +98,7 @@ class Synthesizer:
             self._talk(talk).said(samples)
 
     def computes_by(self) -> str | None:
-        """What computes with packed weights; None of weights as they are."""
+        """Return what computes with packed weights; None if they are not packed."""
         packing = getattr(self._generator.model, "packing", None)
         return None if packing is None else str(packing.computes_by)
 
@@ -110,7 +109,7 @@ class Synthesizer:
             closed.close()
 
     def _talk(self, number: int, like: Sequence[tuple[str, str]] | None = None) -> Talk:
-        """After a restart of the process a conversation goes on here with the voice, but without its earlier turns."""
+        """Return the conversation; after a restart of the process it has the voice, but not its earlier turns."""
         with self._opening:
             if number not in self._talks:
                 voice = self._voice if like is None else [_reference(Path(path), text) for path, text in like]
@@ -124,7 +123,7 @@ class Synthesizer:
 
 
 class Floor:
-    """Many may speak at a time, and who is to be alone waits until nobody does, and is waited for."""
+    """A readers-writer lock: many may speak at a time; a caller that must be alone waits and holds up new ones."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -158,16 +157,16 @@ class Floor:
 
 
 class Talk:
-    """One conversation: a session, and how much of it belongs to the reply under way."""
+    """One conversation: a session, and how much of it belongs to the reply in progress."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._reply = 0
-        """How many of the last turns are clauses of the reply under way."""
+        """How many of the last turns are clauses of the reply in progress."""
         self._one_at_a_time = threading.Lock()
 
     def warm_up(self) -> None:
-        """Speak for a frame, so that the first real one finds everything compiled, in place, and the voice heard."""
+        """Speak one frame, so that before the first real one everything is compiled and the voice is in context."""
         next(self._session.speak("Hello.", PARLEY), None)
         self._session.heard(0.0)
         self.close()
@@ -177,14 +176,14 @@ class Talk:
             self._session.close()
 
     def speak(self, text: str) -> Generator[Spoken, None, None]:
-        """Sound, frame by frame. Whatever was made until the iterator is closed is a turn."""
+        """Yield sound frame by frame. Whatever was made until the iterator is closed becomes a turn."""
         from csm import InvalidText
 
         with self._one_at_a_time:
             try:
                 frames = self._session.speak(text, PARLEY)
             except InvalidText:
-                return  # nothing in it can be said aloud
+                return  # nothing in the text can be said aloud
             before = self._session.turns
             try:
                 for frame in frames:
@@ -194,7 +193,7 @@ class Talk:
                 self._reply = min(self._reply, len(before)) + len(self._session.turns) - len(before)
 
     def user_said(self, text: str, samples: Samples) -> None:
-        """The user's words, which come before those of the reply that is being made for them."""
+        """Insert the user's words before the reply that is being made for them."""
         import torch
 
         from csm import InvalidAudio, InvalidText, Segment
@@ -208,7 +207,7 @@ class Talk:
                 self._become([*before, Segment(text, USER), *reply])
 
     def said(self, samples: int) -> None:
-        """The reply is over, and of its sound so much was heard."""
+        """Keep of the finished reply only what was heard, in samples."""
         with self._one_at_a_time:
             before, reply = self._parted()
             heard = []
@@ -224,18 +223,18 @@ class Talk:
         return turns[: len(turns) - self._reply], turns[len(turns) - self._reply :]
 
     def _become(self, turns: Sequence[Segment]) -> None:
-        """The session lets the oldest turns go when its positions run out."""
+        """Replace the turns; the session drops the oldest ones when it runs out of positions."""
         self._session.replace(turns)
         self._reply = min(self._reply, len(self._session.turns))
 
 
 def _length(clause: Segment) -> int:
-    """In samples."""
+    """Return the clause's length in samples."""
     return 0 if clause.codes is None else len(clause.codes) * FRAME_SIZE
 
 
 def _cut(clause: Segment, samples: int) -> Segment | None:
-    """The clause as far as it was heard, its words in proportion; None if none of them was."""
+    """Return the heard part of the clause, its words in proportion; None if no word was heard."""
     if samples >= _length(clause):
         return clause
     frames = round(samples / FRAME_SIZE)
@@ -248,11 +247,11 @@ def _cut(clause: Segment, samples: int) -> Segment | None:
 
 
 def load(model: str, precision: str, device: str | None = None, on_processor: str = "int4", adapter: str = "") -> Model:
-    """CSM in a precision of the settings. Raises EngineError.
+    """Load CSM in a precision from the settings. Raises EngineError.
 
-    "auto" is `on_processor` on a processor and on a Mac's GPU (by MLX), and bfloat16 on an NVIDIA GPU.
+    "auto" means `on_processor` on a CPU and on a Mac's GPU (by MLX), and bfloat16 on an NVIDIA GPU.
 
-    adapter: the folder of adapter of a trained voice (docs/TRAINING.md), if there is one.
+    adapter: the adapter folder of a trained voice (docs/TRAINING.md), if there is one.
     """
     import torch
 
@@ -295,7 +294,7 @@ def _reference(path: Path, text: str) -> Segment:
 
 @contextmanager
 def _told(beginning: str = "") -> Iterator[None]:
-    """csm's own errors are sentences for people already."""
+    """Turn csm's errors into EngineError; their messages are already sentences for people."""
     from csm import CsmError
 
     try:

@@ -43,7 +43,7 @@ def _iso_date(match: re.Match[str]) -> str:
 
 
 def _slashed(match: re.Match[str]) -> str:
-    """A day past the twelfth tells which number is the month; else only the numbers are said, since both are usual."""
+    """Read 3/25/2026 as a date if a day above 12 shows the order; otherwise say only the numbers: both are usual."""
     first, second, year = match.groups()
     if int(first) <= 12 < int(second) <= 31:
         return _american(int(first), second, year)

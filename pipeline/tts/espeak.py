@@ -1,8 +1,8 @@
-"""espeak-ng: a small formant synthesizer that needs no download. It sounds like a machine, and answers at once.
+"""espeak-ng: a small formant synthesizer that needs no download. It sounds like a machine and answers at once.
 
-The library and its data come in the wheel espeakng-loader and are used through ctypes. It keeps its state in globals,
-so it lives in a worker process, where one utterance is synthesized at a time. That takes a thousandth of the time it
-takes to hear it, so nobody waits for long, and a listener that is slow holds up no other.
+The library and its data come from the wheel espeakng-loader and are called through ctypes. The library keeps its state
+in globals, so it runs in a worker process that synthesizes one utterance at a time. That takes a thousandth of the time
+it takes to hear it, so nobody waits for long, and a slow listener does not hold up the others.
 
 Constants and structures are those of espeak-ng 1.52, speak_lib.h.
 """
@@ -36,10 +36,10 @@ from pipeline.workers.worker import Worker
 DEFAULT_VOICE = "en-us"
 
 _CONVERSATIONS = 32
-"""Utterances that may be listened to at a time; a thread each, and nearly all of the time they sleep."""
+"""Utterances that may be listened to at a time; each has a thread, which sleeps nearly all of the time."""
 
 _LONGEST_PATH = 160
-"""N_PATH_HOME in espeak-ng's speech.h; with a longer one it looks for its data elsewhere."""
+"""N_PATH_HOME in espeak-ng's speech.h; if its data has a longer path, it looks for it elsewhere."""
 
 _BUFFER_MS = 60
 _AUDIO_OUTPUT_SYNCHRONOUS = 2
@@ -52,7 +52,7 @@ _EVENT_LIST_TERMINATED, _EVENT_WORD = 0, 1
 
 
 _UNSPOKEN = frozenset("en-shaw fa-latn cmn-latn-pinyin grc ia io jbo lfn nci piqd py qdb qya sjn xex".split())
-"""Alphabets, languages of films and books, extinct ones and a test: they can be named in the settings all the same."""
+"""Alphabets, languages from films and books, extinct ones and a test; they can still be named in the settings."""
 
 _NAMES = {
     "cmn": "Chinese (Mandarin)",
@@ -63,7 +63,7 @@ _NAMES = {
     "gd": "Scottish Gaelic",
     "my": "Burmese",
 }
-"""Where the library calls a language otherwise than people do."""
+"""Names of languages for which the library's own name is not the usual one."""
 
 
 class _Voice(ctypes.Structure):
@@ -101,7 +101,7 @@ _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctype
 
 
 def loaded_library(output: int) -> tuple[ctypes.CDLL, int]:
-    """The library with its data, initialised, and its rate in Hz: once in a process. Raises EngineError."""
+    """Load the library, initialised with its data, and return its rate in Hz; once per process. Raises EngineError."""
     import espeakng_loader
 
     data = espeakng_loader.get_data_path()
@@ -118,16 +118,16 @@ def loaded_library(output: int) -> tuple[ctypes.CDLL, int]:
 
 
 def listed_voices(library: ctypes.CDLL) -> dict[str, _Voice]:
-    """The library's voices by the code of their language and accent."""
+    """Return the library's voices by the code of their language and accent."""
     pointers = library.espeak_ListVoices(None)
     voices = [pointer.contents for pointer in takewhile(bool, (pointers[index] for index in count()))]
-    # `languages` begins with a byte of priority
+    # `languages` begins with a priority byte
     return {voice.languages[1:].decode(): voice for voice in reversed(voices)}
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """What one callback delivered: 16-bit samples at espeak's rate, and the words that begin there."""
+    """The result of one callback: 16-bit samples at espeak's rate, and the words that begin in them."""
 
     samples: Samples
     words: tuple[tuple[int, int], ...]
@@ -135,11 +135,11 @@ class Block:
 
 
 _Blocks = SimpleQueue[Block | EngineError | None]
-"""Blocks, then what went wrong or None."""
+"""Blocks, then an error or None."""
 
 
 class Synthesizer:
-    """The library itself, for a worker process: it can be initialised once in a process."""
+    """The library itself, inside a worker process; it can be initialised only once per process."""
 
     def __init__(self, report: Report, voice: str, words_per_minute: int, pitch: int, volume: float) -> None:
         import espeakng_loader
@@ -152,16 +152,16 @@ class Synthesizer:
         self._one_at_a_time = threading.Lock()
 
     def voices(self) -> list[VoiceChoice]:
-        """Those of languages that people speak, English ones first, then by name."""
+        """Return the voices of living languages, English ones first, then by name."""
         names = {code: voice.name.decode().strip() for code, voice in listed_voices(self._library).items()}
         voices = [VoiceChoice(code, _NAMES.get(code, name)) for code, name in names.items() if code not in _UNSPOKEN]
         return sorted(voices, key=lambda voice: (not voice.name.startswith("en"), voice.label.casefold()))
 
     def speak(self, text: str, voice: str | None = None) -> Iterator[Spoken]:
-        """Sound at 24 kHz, block by block as espeak makes it. Closing the generator stops the synthesis.
+        """Yield sound at 24 kHz, block by block as espeak makes it. Closing the generator stops the synthesis.
 
         Args:
-            voice: None is the settings'.
+            voice: None means the settings'.
         """
         blocks: _Blocks = SimpleQueue()
         unwanted = threading.Event()
@@ -174,7 +174,7 @@ class Synthesizer:
             synthesis.join()
 
     def _choose(self, name: str) -> None:
-        """Take a voice by its code, or with a variant as in "en-us+f3"; nothing else, as espeak would take a path."""
+        """Choose a voice by code, or with a variant as in "en-us+f3"; nothing else, because espeak accepts paths."""
         code, plus, variant = name.partition("+")
         listed = listed_voices(self._library)
         variants = {file.name for file in (self._data / "voices" / "!v").iterdir()}
@@ -210,9 +210,9 @@ class Synthesizer:
 
 
 def at_mouth_rate(text: str, blocks: Iterable[Block], rate: int) -> Iterator[Spoken]:
-    """Convert the rate, and give each word together with the samples in which it begins."""
+    """Convert the sample rate, and pass each word on with the samples in which it begins."""
     resampler = soxr.ResampleStream(rate, MOUTH_RATE, 1, dtype="float32")
-    # espeak splits "don't" and "1,234" and places the parts loosely: a word here is what blanks divide
+    # espeak splits "don't" and "1,234" and times the parts loosely, so words are split at spaces here
     spans = deque(match.span() for match in re.finditer(r"\S+", text))
     coming: deque[WordTime] = deque()
     made = 0
@@ -233,7 +233,7 @@ def at_mouth_rate(text: str, blocks: Iterable[Block], rate: int) -> Iterator[Spo
 
 
 def _words(events: Any) -> Iterator[tuple[int, int]]:
-    """The words among espeak's events, whose text positions count characters from 1."""
+    """Yield the words among espeak's events, whose text positions count characters from 1."""
     for event in takewhile(lambda event: event.type != _EVENT_LIST_TERMINATED, (events[index] for index in count())):
         if event.type == _EVENT_WORD:
             yield event.text_position - 1, event.sample
@@ -247,7 +247,7 @@ def _delivered(blocks: _Blocks) -> Iterator[Block]:
 
 
 class EspeakSpeaker:
-    """espeak has no ear and no memory: nothing of the conversation is kept."""
+    """A speaker without context: espeak keeps nothing of the conversation."""
 
     def __init__(self, place: Place, voice: str | None = None) -> None:
         self._place, self._voice = place, voice
@@ -281,7 +281,7 @@ class Espeak(PlacedEngine[Place]):
     ) -> None:
         """
         Args:
-            voice: one of voices() by its name, with a variant if wanted: "en-gb", "en-us+f3".
+            voice: one of voices() by name, with a variant if wanted: "en-gb", "en-us+f3".
             words_per_minute: 80 to 450.
             pitch: 0 to 99.
             volume: 0 to 1.
@@ -297,6 +297,6 @@ class Espeak(PlacedEngine[Place]):
         return EspeakSpeaker(self._place, voice)
 
     async def voices(self) -> list[VoiceChoice]:
-        """For the setup page. Raises EngineError."""
+        """Return the voices for the setup page. Raises EngineError."""
         voices: list[VoiceChoice] = await self._place.call("voices")
         return voices

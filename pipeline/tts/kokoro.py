@@ -1,7 +1,7 @@
-"""Kokoro-82M: a natural voice in 8 bits, on a processor at about half the time of what it says; 28 English voices.
+"""Kokoro-82M: 28 natural English voices, with 8-bit weights; a CPU takes about half as long as the speech lasts.
 
-What it is given are the phonemes it was trained on, written as its authors write them (misaki, "English Phonemes"): a
-letter for each diphthong and affricate, and no marks of length in American English. Ids are those of its config.json.
+Its input is the phonemes it was trained on, as its authors write them (misaki, "English Phonemes"): one letter per
+diphthong and affricate, and no length marks in American English. Ids are those of its config.json.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _RUNS = (
     (138, "ʌɣɤ"), (142, "χʎ"), (147, "ʒʔ"), (156, "ˈˌː"), (162, "ʰ"), (164, "ʲ"), (169, "↓"), (171, "→↗↘"), (177, "ᵻ"),
 )  # fmt: skip
 IDS = {symbol: first + offset for first, symbols in _RUNS for offset, symbol in enumerate(symbols)}
-"""Runs of symbols whose ids follow each other, by the first one's."""
+"""The id of each symbol, from runs of symbols with consecutive ids."""
 
 LONGEST = 510
-"""Ids in one go; as many styles has a voice."""
+"""The most ids in one run of the network; a voice has as many styles."""
 
 _COMMON = (
     ("n\u0329", "ᵊn"), ("l\u0329", "ᵊl"), ("m\u0329", "ᵊm"), ("dʒ", "ʤ"), ("tʃ", "ʧ"), ("eɪ", "A"), ("aɪ", "I"),
@@ -43,7 +43,7 @@ _BRITISH = (*_COMMON, ("əʊ", "Q"), ("eə", "ɛː"), ("iə", "ɪə"))
 
 
 class Synthesizer(NeuralSynthesizer):
-    """For a worker process."""
+    """The model, inside a worker process."""
 
     def __init__(self, report: Report, voice: str, speed: float, volume: float) -> None:
         if voice not in KOKORO_VOICES:
@@ -61,7 +61,7 @@ class Synthesizer(NeuralSynthesizer):
         return language_of(voice or self._voice)
 
     def _style(self, voice: str) -> Samples:
-        """[ids, 1, 256]; half a megabyte, and kept."""
+        """Return a voice's styles [ids, 1, 256]; half a megabyte, and cached."""
         if voice not in self._styles:
             styles = np.fromfile(self._folder / "voices" / f"{voice}.bin", np.float32)
             self._styles[voice] = styles.reshape(LONGEST, 1, 256)
@@ -83,12 +83,12 @@ class Synthesizer(NeuralSynthesizer):
 
 
 def language_of(voice: str) -> str:
-    """By espeak-ng's name."""
+    """Return the voice's language by espeak-ng's name."""
     return "en-us" if voice.startswith("a") else "en-gb"
 
 
 def named(voice: str) -> str:
-    """For people: Heart (American woman)."""
+    """Return the voice's name for people: Heart (American woman)."""
     accent = "American" if voice[0] == "a" else "British"
     return f"{voice[3:].capitalize()} ({accent} {'woman' if voice[1] == 'f' else 'man'})"
 
@@ -101,7 +101,7 @@ class Kokoro(PlacedEngine[Place]):
     ) -> None:
         """
         Args:
-            voice: one of voices() by its name.
+            voice: one of voices() by name.
             speed: 1 is the voice's own.
             volume: 0 to 1.
         """

@@ -1,6 +1,6 @@
-"""What is written to be looked at: Markdown, HTML, LaTeX, citations, stage directions, kaomoji, addresses.
+"""Text meant for reading, not hearing: Markdown, HTML, LaTeX, citations, stage directions, kaomoji, addresses.
 
-`MARKUP` is a table of steps for pipeline/tts/speakable.py: each leaves what can be said, or nothing.
+`MARKUP` is a table of steps for pipeline/tts/speakable.py; each leaves what can be said, or nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pipeline.tts.numbers import Step, steps
 CODE = "Here comes some code, which you can read in the transcript."
 
 BLOCKS = re.compile(r"(?s)(?:(```|~~~).*?(?:\1|\Z)\s*)+")
-"""Blocks of code, which may be many lines long; several in a row are one."""
+"""Blocks of code, which may be many lines long; several in a row count as one."""
 
 _SOUNDS = (
     r"laugh(?:s|ing|ter)?|chuckl(?:es?|ing)|giggl(?:es?|ing)|sigh(?:s|ing)?|smil(?:es?|ing)|grin(?:s|ning)?|"
@@ -24,12 +24,12 @@ _SOUNDS = (
     r"inhal(?:es?|ing)|breath(?:es|ing)|clear(?:s|ing) (?:his |her |their |my |its )?throat|long pause|"
     r"softly|quietly|gently|excitedly|cheerfully|sarcastically|sadly|thoughtfully|applause|music|silence"
 )
-"""Stage directions, in whatever brackets they stand."""
+"""Stage directions in any kind of brackets."""
 _GESTURES = (
     r"looks?|leans?|tilts?|raises?|rolls?|waves?|thinks?|blush(?:es|ing)?|frowns?|claps?|hesitates?|bows?|shakes?|"
     r"turns?|scratches|stares?|gestures?|stretches|sings?|singing|thinking|crying|cries|hugs?"
 )
-"""Those that are told from words by their asterisks only."""
+"""Stage directions that only their asterisks distinguish from ordinary words."""
 _KAOMOJI = (
     r"¯\\?\\?_\(ツ\)_/¯|[(（](?=[^()（）A-Za-z0-9\n]{2,12}[)）])(?=[^()（）\n]*[^\w\s.,;:!?'\"()（）-])[^()（）A-Za-z0-9\n]{2,12}[)）]\S{0,6}|"
     r"(?<!\w)(?:\^_+\^|T_T|>_<|-_-|o_O|O_o|:'?-?[()DPpOo|/3]|;-?[()]|=\)|<3|xD|XD)(?!\w)"
@@ -44,7 +44,7 @@ def _cells(match: re.Match[str]) -> str:
 
 
 def _address(match: re.Match[str]) -> str:
-    """Only the host is said; nobody wants to hear a path."""
+    """Say only the host, because nobody wants to hear a path."""
     address = match[0].rstrip(".,;:!?)")
     host = re.sub(r"^(?:[a-z]+://)?(?:www\.)?|[/?#:].*", "", re.sub(r"^[a-z]+://", "", address, flags=re.I), flags=re.I)
     return _dotted(host) + match[0][len(address) :]
@@ -64,7 +64,7 @@ def _over(match: re.Match[str]) -> str:
 
 
 MARKUP: tuple[Step, ...] = steps(
-    # Pictures in letters
+    # Emoticons and symbols
     (r"(?<=\bI )[❤♥](?= )", "love"),
     (_KAOMOJI, " "),
     (rf"(?i)\*{{1,2}}(?:{_SOUNDS}|{_GESTURES})\b[^*\n]{{0,60}}\*{{1,2}}", " "),

@@ -1,7 +1,7 @@
-"""What Piper and Kokoro have in common: a clause goes stretch by stretch through phonemes and a network, comes out as
-sound of an even level with even pauses, in small blocks, and each word is given the moment at which it is spoken.
+"""What Piper and Kokoro share: a clause passes stretch by stretch through phonemes and a network, and becomes small
+blocks of sound with an even level and even pauses, and a start time for each word.
 
-The networks tell no durations, so a word's moment is its share of the stretch's phonemes.
+The networks report no durations, so a word's time is estimated from its share of the stretch's phonemes.
 """
 
 from __future__ import annotations
@@ -25,37 +25,37 @@ from pipeline.tts.unbroken import unbroken
 from pipeline.workers.place import Place
 
 CONVERSATIONS = 8
-"""Clauses that may be under way at a time, a thread each."""
+"""Clauses that may be in progress at a time, with a thread each."""
 
 THREADS = min(2, os.cpu_count() or 1)
-"""Of a network: on the two cores of the smallest machine, ears and mind have done their part when the voice begins."""
+"""Threads of a network; on the smallest machine's two cores, ears and mind are idle when the voice begins."""
 
 BLOCK = MOUTH_RATE * 80 // 1000
-"""Samples that are handed on at a time."""
+"""Samples that are passed on at a time."""
 
 PAUSE_S = {"": 0.0, ",": 0.16, ";": 0.24, ":": 0.24, ".": 0.34, "!": 0.34, "?": 0.34}
-"""After a stretch, by the mark that ends it; about what a person leaves in calm speech."""
+"""Pause after a stretch, by the mark that ends it; about what a person leaves in calm speech."""
 
 LEAD_S, TAIL_S = 0.02, 0.06
-"""Kept of the quiet before and after a stretch, so that soft consonants are whole."""
+"""Silence kept before and after a stretch, so that soft consonants stay whole."""
 
 QUIET = 10 ** (-45 / 20)
-"""Below its loudest moment, what is before or after speech is silence."""
+"""Level, relative to the loudest moment, below which sound before or after speech counts as silence."""
 
 LEVEL = 0.1
-"""RMS of speech, about -20 dB of full scale."""
+"""Target RMS of speech, about -20 dB of full scale."""
 
 EVENNESS = 0.6
-"""Of the distance to that level, how much is taken away: all of it would flatten what is meant to be soft."""
+"""How much of the distance to that level is removed; removing all would flatten what is meant to be soft."""
 
 _MOMENT = MOUTH_RATE // 100
 
 
 class NeuralSynthesizer(ABC):
-    """A network and its phonemes, for a worker process."""
+    """A network and its phonemes, inside a worker process."""
 
     def __init__(self, language: str, speed: float, volume: float) -> None:
-        """Args: espeak-ng's name of the language, 1 for the voice's own pace, 0 to 1. Raises EngineError."""
+        """Args: espeak-ng's name of the language; speed, 1 is the voice's own; volume, 0 to 1. Raises EngineError."""
         import onnxruntime
 
         self._phonemizer = Phonemizer(language)
@@ -69,12 +69,12 @@ class NeuralSynthesizer(ABC):
             list(self.speak(-1, "Hello, this is how I sound, and it is long enough for now.", early))
 
     def speak(self, number: int, text: str, early: bool, voice: str | None = None) -> Iterator[Spoken]:
-        """Sound at 24 kHz, block by block.
+        """Yield sound at 24 kHz, block by block.
 
         Args:
             number: of the listener, for leave().
-            early: whether it begins a reply.
-            voice: None is the settings', and the only one where an engine has no others.
+            early: whether the text begins a reply.
+            voice: None means the one in the settings, or the only one the engine has.
         """
         made = 0
         run = self._running[number] = self._options()
@@ -95,37 +95,37 @@ class NeuralSynthesizer(ABC):
             del self._running[number]
 
     def leave(self, number: int) -> None:
-        """Nobody listens any more: stop in the middle of the network."""
+        """Stop, even inside a run of the network, because nobody listens any more."""
         if run := self._running.get(number):
             run.terminate = True
 
     def _language_of(self, voice: str | None) -> str | None:
-        """By espeak-ng's name; None is the one it was made with."""
+        """Return the voice's language by espeak-ng's name; None means the one given at creation."""
         return None
 
     @abstractmethod
     def _sound(self, phonemes: str, speed: float, run: Any, voice: str | None) -> Samples:
-        """A stretch at 24 kHz, as the network makes it."""
+        """Return a stretch at 24 kHz as the network makes it."""
 
 
 def session(file: Path) -> Any:
-    """The network in `file`. Raises EngineError where it cannot be loaded."""
+    """Load the network in `file`. Raises EngineError if that fails."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = THREADS
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # the cores belong to others, too
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # others need the cores, too
     options.log_severity_level = 3
     try:
         return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's own classes have no other one in common
+    except Exception as error:  # onnxruntime's exceptions share no other base class
         line = next(iter(str(error).splitlines()), "")[:200]
         raise EngineError(f"{file} does not contain a voice that can be loaded ({line}): download it again.") from error
 
 
 def shaped(sound: Samples, mark: str) -> tuple[Samples, tuple[int, int]]:
-    """Without the quiet around it, at an even level, and with the pause that its mark asks for; and where in it the
-    speech begins and ends, in samples."""
+    """Trim the silence, even out the level and add the pause for the mark. Return the sound, and where in it the speech
+    begins and ends, in samples."""
     moments = len(sound) // _MOMENT
     if not moments:
         return sound, (0, len(sound))
@@ -148,7 +148,7 @@ def shaped(sound: Samples, mark: str) -> tuple[Samples, tuple[int, int]]:
 
 
 def timed(stretch: Stretch, spoken: tuple[int, int], before: int) -> list[WordTime]:
-    """When each word begins, counted from the start of the text, of which `before` samples were made already."""
+    """Return when each word begins, counted from the start of the text, after the `before` samples already made."""
     start, end = spoken
     whole = sum(word.weight for word in stretch.words) or 1.0
     passed, times = 0.0, []
@@ -159,7 +159,7 @@ def timed(stretch: Stretch, spoken: tuple[int, int], before: int) -> list[WordTi
 
 
 class NeuralSpeaker:
-    """Within one conversation it knows where a reply begins: its first words are to be heard soon."""
+    """The speaker of one conversation; it knows where a reply begins, whose first words must be heard soon."""
 
     def __init__(self, place: Place, voice: str | None = None) -> None:
         self._place, self._voice = place, voice
@@ -184,7 +184,7 @@ class NeuralSpeaker:
         pass
 
     async def reply_heard(self, samples: int) -> None:
-        """A reply is over."""
+        """Note that the reply is over."""
         self._begins = True
 
     async def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Numbers in words: cardinals, ordinals, years, digits; money, measures, fractions, serials and arithmetic.
+"""Numbers in words: cardinals, ordinals, years, digits; money, measures, fractions, serial numbers and arithmetic.
 
 `NUMBERS` is a table of steps for pipeline/tts/speakable.py. The words come from num2words.
 """
@@ -62,7 +62,7 @@ _PLACES = (
     "table|chapter|flight|bay|door|lot|suite|track|zone|class|grade|box|item|step|part|option|question|exercise|"
     "building|house|number|level|floor|stop"
 )
-"""Words after which a number with a letter is a name: seat 14A is no seat of fourteen amperes."""
+"""Words after which a number with a letter is a name: seat 14A has nothing to do with amperes."""
 _CODES = (
     "pin|code|passcode|password|otp|isbn|iban|serial|account|confirmation|reference|ref|tracking|zip|postcode|"
     "extension|ext"
@@ -71,11 +71,11 @@ _CODES = (
 _LEADING = r"((?:(?: (?:is|was|number|no\.?|code|now)\b)?[:#.]?){1,3} ?)"
 _HOTLINES = "911|112|999|988|111|116|101|311|411|110|118|119"
 COUNTED_THINGS = r"(?! (?!was\b|is\b|has\b|its\b|this\b|as\b|does\b)[a-z]+s\b)"
-"""Not before a plural: "in 2000 cases" and "the code is 200 lines" are quantities."""
+"""Rejects a plural noun that follows: "in 2000 cases" and "the code is 200 lines" are quantities."""
 
 
 def number_words(number: str) -> str:
-    """ "1,250" -> "one thousand, two hundred and fifty"; a number too long to be grasped is said digit by digit."""
+    """ "1,250" -> "one thousand, two hundred and fifty"; a number too long to grasp is said digit by digit."""
     plain = number.replace(",", "")
     whole = plain.partition(".")[0]
     if len(whole) > 12 or (len(whole) > 1 and whole.startswith("0")):
@@ -96,7 +96,7 @@ def ordinal(number: str) -> str:
 
 
 def digit_words(written: str) -> str:
-    """Digit by digit, with a pause where the writing has one: "555-1234" -> "five five five, one two three four"."""
+    """Say digit by digit, with a pause where the text has one: "555-1234" -> "five five five, one two three four"."""
     groups = re.findall(r"\d+|[A-Za-z]+", written)
     said = (" ".join(num2words(int(d)) if d.isdigit() else d for d in group) for group in groups)
     return ("plus " if written.lstrip().startswith("+") else "") + ", ".join(said)
@@ -127,7 +127,7 @@ def _measure(match: re.Match[str]) -> str:
 
 
 def _amount(written: str, sign: str) -> str:
-    """As English writes it: "€1.200,50" is 1,200.50, and "3,50 €" is 3.50."""
+    """Normalize an amount to English format: "€1.200,50" is 1,200.50, and "3,50 €" is 3.50."""
     if re.fullmatch(r"\d+,\d{1,2}", written) or (sign in "€EUR" and re.fullmatch(r"\d{1,3}(\.\d{3})+(,\d+)?", written)):
         written = written.replace(".", "").replace(",", ".")
     return ("0" if written.startswith(".") else "") + written.replace(",", "")
@@ -181,7 +181,7 @@ def _part(above: int, below: int) -> str:
 
 
 def _range(match: re.Match[str]) -> str:
-    """Two numbers with a dash between them: from one to the other, a difference, or no quantity at all."""
+    """Read two numbers with a dash between them as a range, a difference, or no quantity at all."""
     low, dash, high = match[1], match[2], match[3]
     if re.fullmatch(YEAR, low) and re.fullmatch(YEAR, high) and dash.strip() == dash:
         return f"{year_words(low)} to {year_words(high)}"
@@ -210,7 +210,7 @@ def _named(match: re.Match[str]) -> str:
 
 
 def _serial_words(number: str) -> str:
-    """ "737" -> "seven thirty-seven": how people say the name of a type."""
+    """ "737" -> "seven thirty-seven", as people say model numbers."""
     if len(number) in (3, 4) and number[-2:-1] not in "0":
         return f"{num2words(int(number[:-2]))} {num2words(int(number[-2:]))}"
     return number_words(number)
@@ -242,7 +242,7 @@ IDENTIFIERS: tuple[Step, ...] = steps(
     (r"\+\d[\d ()-]{6,24}\d\b", lambda m: digit_words(m[0])),
     (r"(?<![\w-])\d{1,5}(?:-\d{1,7}){2,}(?![\w-])", lambda m: digit_words(m[0])),
 )  # fmt: skip
-"""Numbers that count nothing: telephones, codes. After dates, before quantities."""
+"""Numbers that are not quantities, such as phone numbers and codes. Applied after dates, before quantities."""
 
 NUMBERS: tuple[Step, ...] = steps(
     (r"(?<![\w.,)])\.(?=\d)", "0."),

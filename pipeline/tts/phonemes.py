@@ -1,7 +1,7 @@
-"""Text as phonemes, for voices that are trained on them: by espeak-ng's library, which is data and code of another.
+"""Converts text to phonemes for voices trained on them, with espeak-ng's library, a third party's code and data.
 
-It drops the punctuation, by which such a voice knows how to end; so a clause is cut at its marks, which are put back.
-espeak-ng keeps its state in globals: one language a process, one text at a time.
+The library drops punctuation, from which such a voice knows how to end; so a clause is split at its marks, and the
+marks are put back. espeak-ng keeps its state in globals: one language at a time, one text at a time.
 """
 
 from __future__ import annotations
@@ -23,50 +23,50 @@ _RETRIEVAL = 1
 
 _MARK = re.compile(r"[,;:.!?…—–]+[\"'”’)\]]*$")
 _OF_ANOTHER_LANGUAGE = re.compile(r"\([a-z-]+\)")
-"""espeak-ng says where it changes to another language's rules, and back."""
+"""espeak-ng's notes of where it switches to another language's rules and back."""
 
 _SAID = {"hm": "hum", "hmm": "hum", "mm": "hum", "mhm": "um-hum", "mm-hmm": "um-hum", "mmhmm": "um-hum", "ok": "okay"}
-"""What espeak-ng would spell, or swallow so that Whisper hears "them", and how it is to read it."""
+"""Words that espeak-ng would spell out, or swallow so that Whisper hears "them", and what to say instead."""
 
 _OPENERS = frozenset(
     "and but or so because that which who when where while if as than to of in on at by for from with without about "
     "into over under after before until through between".split()
 )
-"""Words that begin a phrase: before one, a long clause can be cut without a pause."""
+"""Words that begin a phrase; a long clause can be cut before one without a pause."""
 
 LEAST_WORDS, EARLY_WORDS = 8, 3
-"""Of a stretch that ends at a mark inside a clause, and of a reply's first, which is to be heard soon."""
+"""Minimum words of a stretch that ends at a mark inside a clause, and of a reply's first, which must be heard soon."""
 
 LONG_WORDS = 6
-"""A reply's first stretch that has more of them is cut before an opener."""
+"""A reply's first stretch with more words than this is cut before an opener."""
 
 _PAUSE_WEIGHT = 2.0
-"""A mark inside a stretch takes as long as two phonemes, for the words' times."""
+"""For word times, a mark inside a stretch counts as much as two phonemes."""
 
 
 @dataclass(frozen=True, slots=True)
 class SpokenWord:
     start: int
     end: int
-    """Its characters in the text, marks included."""
+    """Its range of characters in the text, marks included."""
     weight: float
-    """Its share of the sound: how many phonemes it has."""
+    """Its share of the sound: the number of its phonemes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Words that are spoken in one go."""
+    """Words that are spoken without a break."""
 
     phonemes: str
     """IPA, with the marks."""
     mark: str
-    """That ends it; empty where the next follows without a pause."""
+    """The mark that ends it; empty if the next stretch follows without a pause."""
     words: tuple[SpokenWord, ...]
 
 
 class Phonemizer:
     def __init__(self, language: str) -> None:
-        """Args: its code, such as "en-us". Raises EngineError where espeak-ng has no such language."""
+        """Args: the language's code, such as "en-us". Raises EngineError if espeak-ng has no such language."""
         self._library, _ = loaded_library(_RETRIEVAL)
         self._library.espeak_TextToPhonemes.restype = ctypes.c_char_p
         self._one_at_a_time = threading.Lock()
@@ -74,17 +74,18 @@ class Phonemizer:
         self._choose(language)
 
     def stretches(self, text: str, early: bool, language: str | None = None) -> list[Stretch]:
-        """
+        """Split a text into stretches.
+
         Args:
-            early: whether it begins a reply, so that its first words are wanted soon.
-            language: in place of its own. Raises EngineError as it does when it is made.
+            early: whether it begins a reply, so that its first words are needed soon.
+            language: instead of the default one. Raises EngineError if espeak-ng has no such language.
         """
         spans = [match.span() for match in re.finditer(r"\S+", text)]
         parts = (part for part in _cut(text, spans, early) if re.search(r"\w", text[part[0][0] : part[-1][1]]))
         return [self._stretch(text, part, language) for part in parts]
 
     def ipa(self, text: str, language: str | None = None) -> str:
-        """Of words without marks."""
+        """Return the IPA of words without marks."""
         words = (_SAID.get(word.lower(), word) for word in text.split())
         utf8 = ctypes.c_char_p(" ".join(words).replace("\0", " ").encode("utf-8", "replace"))
         rest = ctypes.cast(utf8, ctypes.c_void_p)
@@ -122,7 +123,7 @@ class Phonemizer:
 
 
 def _cut(text: str, spans: list[tuple[int, int]], early: bool) -> Iterator[list[tuple[int, int]]]:
-    """Words' spans, by stretches."""
+    """Yield the words' spans by stretch."""
     begun = 0
     for index in range(1, len(spans)):
         words, wanted = index - begun, EARLY_WORDS if early and not begun else LEAST_WORDS
@@ -139,7 +140,7 @@ def _cut(text: str, spans: list[tuple[int, int]], early: bool) -> Iterator[list[
 
 
 def _parted(word: str) -> tuple[str, str]:
-    """A word without its quotes and brackets, and the mark that follows it: one that voices know, or none."""
+    """Return a word without quotes and brackets, and the mark after it: one that voices know, or none."""
     found = _MARK.search(word)
     plain = (word[: found.start()] if found else word).strip("\"“”‘()[]'’*_")
     if not found:

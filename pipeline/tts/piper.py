@@ -1,6 +1,6 @@
-"""Piper: VITS voices of about 60 MB, several times faster than speech on one core, each trained on one person.
+"""Piper: VITS voices of about 60 MB, each trained on one person; several times faster than speech on one core.
 
-A voice is an .onnx file with its .onnx.json beside it, as Piper publishes them; Parley brings none and fetches one.
+A voice is an .onnx file with its .onnx.json beside it, as Piper publishes them; Parley includes none and downloads one.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from pipeline.workers.place import MakePlace, Place, PlacedEngine, Wanted
 from pipeline.workers.worker import Worker
 
 _BEGIN, _PAD, _END = "^", "_", "$"
-"""Piper's names of the ids around and between a sentence's phonemes."""
+"""Piper's names of the ids at the beginning of, between and after a sentence's phonemes."""
 
 
 class Synthesizer(NeuralSynthesizer):
-    """For a worker process."""
+    """The model, inside a worker process."""
 
     def __init__(self, report: Report, model: str, speed: float, volume: float) -> None:
         file = fetched(PIPER_JOE, report) / f"{PIPER}.onnx" if model == PIPER else Path(model).expanduser()
@@ -69,7 +69,7 @@ class Synthesizer(NeuralSynthesizer):
 
 
 def _about(file: Path) -> Any:
-    """Raises EngineError where the two files of a voice are not there."""
+    """Read a voice's description. Raises EngineError if the voice's two files are not there."""
     if not file.is_file():
         raise EngineError(f"There is no file {file}: correct the path of the voice, or leave it empty.")
     try:

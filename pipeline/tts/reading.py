@@ -1,4 +1,4 @@
-"""A whole text read aloud: cut into clauses, made speakable, spoken one after another without a seam."""
+"""Reads a whole text aloud: split into clauses, made speakable, and spoken one after another without gaps."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ from pipeline.tts.clauses import ClauseSplitter
 from pipeline.tts.speakable import speakable
 
 EDGE = MOUTH_RATE * 5 // 1000
-"""Samples at both ends of a clause over which it comes and goes: where one begins or ends in the middle of a wave, it
-would click."""
+"""Samples over which a clause is faded in and out; if it began or ended in the middle of a wave, it would click."""
 
 
 def clauses(text: str) -> list[str]:
-    """What is to be said of a text, in order; none where nothing in it can be. Of odd ones it takes a second."""
+    """Return the speakable clauses of a text, in order; none if nothing can be said. Odd texts take up to a second."""
     splitter = ClauseSplitter()
     return [said for clause in [*splitter.feed(text), *splitter.finish()] if (said := speakable(clause))]
 
 
 async def read_aloud(speaker: Speaker, clauses: Sequence[str]) -> AsyncGenerator[Samples, None]:
-    """24 kHz, as it is made. Closing the generator stops the work. Raises EngineError."""
+    """Yield 24 kHz sound as it is made. Closing the generator stops the work. Raises EngineError."""
     for clause in clauses:
         async with aclosing(_spoken(speaker, clause)) as sounds:
             async for sound in sounds:

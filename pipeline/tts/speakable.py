@@ -1,8 +1,8 @@
-"""Text made fit to be said: Markdown, emoji, addresses, times, dates, numbers, units, code and lists, in words.
+"""Makes text speakable: Markdown, emoji, addresses, times, dates, numbers, units, code and lists become words.
 
-`speakable` works through tables of small steps, each a pattern and what to say for it: markup.py, dates.py, numbers.py,
-and the short forms and signs below. What comes out holds letters, spaces and punctuation only, and coming through again
-changes nothing. A passage is worked through at a time, so the time taken grows with the text's length only.
+`speakable` applies tables of small steps, each a pattern and what to say for it: markup.py, dates.py, numbers.py, and
+the abbreviations and signs below. The result holds only letters, spaces and punctuation, and a second pass does not
+change it. One passage is processed at a time, so the time grows only linearly with the text's length.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ LONGEST = 1000
 
 
 def speakable(text: str) -> str:
-    """`text` as it is to be said aloud, in one line; empty when nothing in it can be said."""
+    """Return `text` as it should be said aloud, in one line; empty if nothing in it can be said."""
     text = BLOCKS.sub(f"\n{CODE}\n", text)
     return _punctuated("\n".join(_said(passage) for passage in _passages(text) if passage.strip()))
 
 
 def _passages(text: str) -> Iterator[str]:
-    """Lines, and long lines in several: no step then takes longer than its share, whatever a model sends."""
+    """Yield the lines, long ones in parts, so that no step takes too long, whatever a model sends."""
     for line in text.split("\n"):
         while len(line) > LONGEST:
             end = line.rfind(" ", 1, LONGEST) + 1 or LONGEST
@@ -61,7 +61,7 @@ def _sayable(character: str) -> bool:
 
 
 def _punctuated(text: str) -> str:
-    """Even out what the steps left: one space, one mark, no mark without a word before it, every line ended."""
+    """Even out what the steps left: single spaces and marks, no mark without a word before it, every line ended."""
     lines = []
     for line in text.split("\n"):
         line = re.sub(r"\s+", " ", line).strip()
@@ -79,7 +79,7 @@ def _punctuated(text: str) -> str:
 
 _STEPS: tuple[Step, ...] = (
     *steps(
-        ("[\ufe00-\ufe0f\u200b\u2060\ufeff\u20e3]", ""),  # how a character is drawn
+        ("[\ufe00-\ufe0f\u200b\u2060\ufeff\u20e3]", ""),  # controls only how a character is drawn
         (r"[\u2018\u2019\u02bc\u0060\u00b4](?=\w)(?<=\w.)", "'"),
         (r"[\u2018\u2019]", "'"),
         (r"[\u201c\u201d\u00ab\u00bb]", '"'),
@@ -93,7 +93,7 @@ _STEPS: tuple[Step, ...] = (
     *NUMBERS,
     *steps(
         (r"\d", lambda m: f" {unicodedata.digit(m[0], 0)} ".replace(m[0], "")),
-        # Short forms and signs
+        # Abbreviations and signs
         (rf"(?<!\w)({one_of(_SHORT)})(?!\w)", lambda m: _SHORT[m[1]]),
         (r"(?<=\w)(?:\(\)|::|->|_+)(?=\w|\s|$|[.,;:?!])", " "),
         (r"[–—]|(?<=\s)--?(?=\s)|(?<=\w)--(?=\w)", ", "),

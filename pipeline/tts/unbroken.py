@@ -1,4 +1,4 @@
-"""A voice whose place dies in the middle of a sentence, and which finishes it all the same."""
+"""Speaks a sentence to its end even if the place of the voice dies in the middle."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from pipeline.tts import Spoken, WordTime
 from pipeline.workers.place import EngineCalls, WorkerDied
 
 DEATHS = 2
-"""That a sentence survives. One that kills whoever says it must not do so for ever."""
+"""How many deaths of the place a sentence survives; one that kills it every time must not do so for ever."""
 
 PATIENCE_S = 10.0
-"""For a restart: whoever listens is told what happened after that."""
+"""Seconds to wait for a restart; after that, the listener is told what happened."""
 
 
 async def unbroken(
     place: EngineCalls, text: str, speak: Callable[[str], AsyncGenerator[Spoken, None]]
 ) -> AsyncGenerator[Spoken, None]:
-    """The sound of a text, the rest of it said anew where the place has died meanwhile.
+    """Yield the sound of a text; if the place dies, the rest is synthesized again after its restart.
 
-    It goes on with the word that had begun, or from the beginning where the engine tells no words: no word is lost.
+    It resumes with the word that had begun, or from the start if the engine reports no words, so that no word is lost.
 
     Args:
-        speak: says a text there.
+        speak: speaks a text in that place.
 
     Raises:
-        EngineError, WorkerDied after too many deaths or where the place does not come back.
+        EngineError, WorkerDied after too many deaths, or if the place does not come back.
     """
     begin, made = 0, 0
     last: WordTime | None = None
@@ -41,7 +41,7 @@ async def unbroken(
                         WordTime(word.start + start, word.end + start, word.sample + before) for word in sound.words
                     ]
                     if last is not None:
-                        words = [word for word in words if word.start > last.start]  # a word is told once
+                        words = [word for word in words if word.start > last.start]  # report each word only once
                     last = words[-1] if words else last
                     made += len(sound.samples)
                     yield replace(sound, words=tuple(words))

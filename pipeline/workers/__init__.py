@@ -1,1 +1,1 @@
-"""Where engines run."""
+"""Worker processes and other places where engines run."""

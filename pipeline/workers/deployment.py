@@ -1,6 +1,7 @@
-"""A deployment of Ray Serve as it is reached: by a WebSocket through the proxy of its cluster, to one of its replicas.
+"""Connects to a deployment of Ray Serve: by a WebSocket through its cluster's proxy to one of its replicas.
 
-A socket is one talker's, or one request's, and stays at its replica; line.py says what goes over it, wire.py how.
+A socket belongs to one talker or one request and stays with its replica. line.py defines the messages on it, wire.py
+their encoding.
 """
 
 from __future__ import annotations
@@ -23,36 +24,36 @@ from pipeline.workers.place import Wanted, WorkerDied
 from pipeline.workers.wire import LARGEST, PROTOCOL, Wire, WireError
 
 OPEN_S = 8.0
-"""How long a replica may take to be found: the router waits for one that is free, or that is being started."""
+"""Time limit for finding a replica: the router waits for one that is free or being started."""
 
 AGAIN_S = (0.05, 0.1, 0.2, 0.4)
-"""Waits before another replica is asked for, where the router chose one that is going; the last one repeats."""
+"""Waits before asking for another replica when the router chose one that is shutting down; the last one repeats."""
 
 PING_S, SILENT_S = 1.0, 5.0
-"""A sign of life is asked for so often; without one for so long, a connection has ended."""
+"""Interval between pings, and the silence after which a connection counts as dead."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
     url: str
-    """Of its proxy, http or https."""
+    """The address of its proxy, http or https."""
     key: str = field(repr=False)
 
     def __str__(self) -> str:
         return urlsplit(self.url).netloc
 
     def seat(self, stage: str, farewell: str) -> str:
-        """The address of a talker's socket."""
+        """Return the address of a talker's socket."""
         query = f"?{urlencode({'farewell': farewell})}" if farewell else ""
         return f"ws{self.url.removeprefix('http').rstrip('/')}/{stage}/seat{query}"
 
 
 class NoReplica(EngineError):
-    """The cluster is there and has none that is free."""
+    """The cluster is reachable, but has no free replica."""
 
 
 class Socket(Line):
-    """To one replica, until it or we end it."""
+    """A connection to one replica, until either side ends it."""
 
     def __init__(self, connection: ClientConnection, engine: str, wire: Wire) -> None:
         super().__init__()
@@ -74,7 +75,7 @@ class Socket(Line):
         self._outgoing.put_nowait(self._wire.encoded((kind, number, *details)))
 
     async def written(self) -> None:
-        """Whoever asks waits for an answer before asking more, so little is ever on its way."""
+        """Return at once: callers wait for an answer before they ask more, so little is ever unsent."""
 
     async def close(self) -> None:
         self._gone.cancel()
@@ -108,19 +109,19 @@ class Deployment:
         self._closing: set[asyncio.Task[None]] = set()
 
     async def closed(self) -> None:
-        """Wait for the ends of connections that were let go."""
+        """Wait until connections that were let go have closed."""
         await asyncio.gather(*self._closing, return_exceptions=True)
 
     def let_go(self, socket: Socket) -> None:
-        """Nobody waits until both sides have agreed that a connection ends."""
+        """Close a connection without waiting for the closing handshake."""
         self._close(socket.close())
 
     async def open(self, farewell: str = "") -> Socket:
-        """To the replica that the cluster's router chooses.
+        """Connect to the replica that the cluster's router chooses.
 
         Raises:
-            NoReplica: there is none that is free.
-            EngineError: the cluster is away, refuses us, or has something else there.
+            NoReplica: no replica is free.
+            EngineError: the cluster is unreachable, refuses the key, or runs something else.
         """
         pauses = iter(AGAIN_S)
         with self._in_sentences():
@@ -132,14 +133,14 @@ class Deployment:
                         if error.response.status_code < 500:
                             raise
                     except (ConnectionClosed, InvalidHandshake):
-                        pass  # the router has chosen one that is going, or the proxy itself is
+                        pass  # the router chose a replica that is shutting down, or the proxy is
                     await asyncio.sleep(next(pauses, AGAIN_S[-1]))
 
     async def _connected(self, farewell: str) -> Socket:
         connection = await connect(
             self.cluster.seat(self._stage, farewell),
             additional_headers={"Authorization": f"Bearer {self.cluster.key}"},
-            compression=None,  # sound in numbers hardly shrinks, and it takes longer than the wire does
+            compression=None,  # raw sound hardly shrinks, and compressing takes longer than sending
             max_size=LARGEST,
             open_timeout=None,
             close_timeout=1,
@@ -155,7 +156,7 @@ class Deployment:
         return Socket(connection, self._wanted.engine, self._wire)
 
     def _compare(self, about: Mapping[str, Any]) -> None:
-        """What is there with what was asked for. Raises EngineError."""
+        """Compare what is deployed with what is wanted. Raises EngineError if they differ."""
         where = f"the cluster at {self.cluster}"
         if about["protocol"] != PROTOCOL:
             raise EngineError(
@@ -177,7 +178,7 @@ class Deployment:
 
     @contextmanager
     def _in_sentences(self) -> Iterator[None]:
-        """What goes wrong with a connection, as EngineError."""
+        """Turn connection errors into EngineError with a sentence for the user."""
         where, engine = f"The cluster at {self.cluster}", self._wanted.engine
         try:
             yield
@@ -214,7 +215,7 @@ def _bytes(message: str | bytes) -> bytes:
 
 
 def _agree(ours: object, theirs: object) -> bool:
-    """Whether two machines mean the same. What one leaves open agrees with all, and files have other folders there."""
+    """Whether both sides have the same setting. None matches anything; of absolute paths only the last part counts."""
     if ours is None or theirs is None:
         return True
     if isinstance(ours, list | tuple) and isinstance(theirs, list | tuple):

@@ -1,8 +1,8 @@
-"""The asking end of a line to an engine, a pipe or a socket: any number of requests at once, each with its number.
+"""The requesting end of a line to an engine, a pipe or a socket: any number of requests at once, each numbered.
 
-A request is ("call" or "stream", number, method, args, kwargs). What comes back for its number is any number of
+A request is ("call" or "stream", number, method, args, kwargs). Its replies carry the same number: any number of
 ("item", x), then ("value", x) or ("error", (names, text)). "more" asks for another item of a stream, and "cancel" says
-that nobody waits any more.
+that the result is no longer wanted.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pipeline.workers.place import WorkerDied
 
 
 class Raised(Exception):
-    """What the engine raised: the names of its class and of those above it, and its text."""
+    """What the engine raised: the names of its class and base classes, and its text."""
 
     def __init__(self, names: list[str], text: str) -> None:
         super().__init__(text)
@@ -32,7 +32,7 @@ def names_of(error: Exception) -> list[str]:
 
 
 class KnownErrors:
-    """The exceptions of an engine that are raised here again as what they are."""
+    """The engine's exceptions that are raised here again as their own class."""
 
     def __init__(self, engine: str, errors: Iterable[type[Exception]]) -> None:
         known: tuple[type[Exception], ...] = (EngineError, WorkerDied, *errors)
@@ -56,11 +56,11 @@ class Line(ABC):
         self._replies: dict[int, asyncio.Queue[tuple[str, Any]]] = {}
 
     async def request(self, kind: str, *details: object) -> AsyncGenerator[tuple[str, Any], None]:
-        """Replies to one request: any number of ("item", x), then ("value", x). Closing it cancels the work.
+        """Yield the replies to one request: any number of ("item", x), then ("value", x). Closing it cancels the work.
 
         Raises:
-            WorkerDied: the line ended before it had answered.
-            Raised: what the engine raised.
+            WorkerDied: the line ended before the request was answered.
+            Raised: the engine raised an exception.
         """
         if self.ended:
             raise self.death()
@@ -87,12 +87,12 @@ class Line(ABC):
                 self.write("cancel", number)
 
     def take(self, kind: str, number: int, payload: object) -> None:
-        """Hand a reply to its request."""
-        if replies := self._replies.get(number):  # else it was cancelled meanwhile
+        """Pass a reply to its request."""
+        if replies := self._replies.get(number):  # none if it was cancelled meanwhile
             replies.put_nowait((kind, payload))
 
     def end(self) -> None:
-        """Nothing comes any more: tell those that wait."""
+        """Tell all waiting requests that no more replies will come."""
         for replies in self._replies.values():
             replies.put_nowait(("died", None))
 
@@ -102,32 +102,32 @@ class Line(ABC):
 
     @abstractmethod
     def death(self) -> WorkerDied:
-        """How it ended, once it has."""
+        """Return an exception that says how the line ended; call this only after it has."""
 
     @abstractmethod
     def write(self, kind: str, number: int, *details: object) -> None:
-        """Send it as soon as can be; nothing where the line has ended."""
+        """Send a message as soon as possible; do nothing if the line has ended."""
 
     @abstractmethod
     async def written(self) -> None:
-        """Wait while much is still to be sent."""
+        """Wait while much is still unsent."""
 
 
 class Asking(ABC):
-    """What is asked of an engine over a line: Calls, but for ready()."""
+    """The requests to an engine over a line: EngineCalls without ready()."""
 
     async def call(self, method: str, *args: object, **kwargs: object) -> Any:
-        """Call a method of the engine. When the caller is cancelled, work that has not begun never will.
+        """Call a method of the engine. If the caller is cancelled, work that has not begun is dropped.
 
         Raises:
-            EngineError: the engine is not ready, or failed; WorkerDied when its process ended meanwhile.
+            EngineError: the engine is not ready, or failed; WorkerDied if its process ended meanwhile.
         """
         async with aclosing(self.replies("call", method, args, kwargs)) as replies:
             _, value = await anext(replies)
             return value
 
     async def stream(self, method: str, *args: object, **kwargs: object) -> AsyncGenerator[Any, None]:
-        """What a generator method of the engine yields. Closing this closes that. Raises as call() does."""
+        """Yield the items of a generator method of the engine. Closing this closes that. Raises as call() does."""
         async with aclosing(self.replies("stream", method, args, kwargs)) as replies:
             async for kind, item in replies:
                 if kind == "item":
@@ -135,4 +135,4 @@ class Asking(ABC):
 
     @abstractmethod
     def replies(self, *request: Any) -> AsyncGenerator[tuple[str, Any], None]:
-        """Line.request, with the engine's exceptions as callers know them."""
+        """Line.request, but with the engine's own exceptions."""

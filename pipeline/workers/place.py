@@ -1,5 +1,5 @@
-"""Where an engine computes: in a worker process on this machine (worker.py), or elsewhere. The engine is given its
-place, and needs to know nothing else about it:
+"""Where an engine computes: in a worker process on this machine (worker.py), or elsewhere. The engine is given a way to
+create its place and knows nothing else about it:
 
     def __init__(self, model: str, *, place: MakePlace = Worker) -> None:
         super().__init__(place(Wanted("espeak", "pipeline.tts.espeak:Synthesizer", {"voice": "en-gb"})))
@@ -17,48 +17,48 @@ from pipeline.engine import Engine, EngineError, EngineFace
 
 
 class WorkerDied(EngineError):
-    """The engine's process ended in the middle of the work; the work is lost, the process is being restarted."""
+    """The engine's process ended during the work; the work is lost, and the process is being restarted."""
 
 
 class EngineCalls(Protocol):
-    """How an engine is asked for something, wherever it is."""
+    """The calls to an engine, wherever it runs."""
 
     async def ready(self) -> None:
-        """Wait out a restart. Raises EngineError when there is nothing to wait for."""
+        """Wait for a restart to finish. Raises EngineError if there is nothing to wait for."""
 
     async def call(self, method: str, *args: object, **kwargs: object) -> Any:
-        """Call a method of the engine. When the caller is cancelled, work that has not begun never will.
+        """Call a method of the engine. If the caller is cancelled, work that has not begun is dropped.
 
         Raises:
-            EngineError: the engine is not ready, or failed; WorkerDied when its process ended meanwhile.
+            EngineError: the engine is not ready, or failed; WorkerDied if its process ended meanwhile.
         """
 
     def stream(self, method: str, *args: object, **kwargs: object) -> AsyncGenerator[Any, None]:
-        """What a generator method of the engine yields. Closing this closes that. Raises as call() does."""
+        """Yield the items of a generator method of the engine. Closing this closes that. Raises as call() does."""
 
 
 class Seat(EngineCalls, Protocol):
-    """Of one talker at an engine that tells its talkers apart by a number: each method is given it first.
+    """One talker's calls to an engine that identifies talkers by number; the number is each method's first argument.
 
-    What the engine keeps for the number is lost when its place is restarted; the seat goes on.
+    A restart of the place loses what the engine keeps for the number; the seat remains usable.
     """
 
     async def leave(self) -> None:
-        """The talker is gone, and the engine forgets the number. Safe to call twice, also where it has died."""
+        """Make the engine forget the number of a talker who has gone. Safe to call twice, or after the engine died."""
 
 
 class Place(Engine, EngineCalls, Protocol):
-    """One engine, at work in some place. What it keeps between calls is lost when that place is restarted."""
+    """One engine running in some place. A restart of the place loses what the engine keeps between calls."""
 
     elastic: bool
-    """Whether more of it are begun as they are needed, without anyone here asking for that."""
+    """Whether the place adds instances by itself as they are needed."""
 
     def seat(self, farewell: str) -> Seat:
-        """Args: farewell: the engine's method that forgets a number."""
+        """Return a talker's seat. Args: farewell: the engine's method that forgets a number."""
 
 
 class NumberedSeat:
-    """At an engine that is one and the same for all."""
+    """A seat at a place with a single engine for all talkers."""
 
     def __init__(self, place: EngineCalls, number: int, farewell: str) -> None:
         self._place = place
@@ -79,33 +79,33 @@ class NumberedSeat:
         if self._left:
             return
         self._left = True
-        with suppress(EngineError):  # a process that is gone holds nothing
+        with suppress(EngineError):  # an ended process holds nothing
             await uninterrupted(self._place.call(self._farewell, self._number))
 
 
 @runtime_checkable
 class ChangeablePlace(Place, Protocol):
-    """A place of its own, where an engine may become another one."""
+    """A place used by one engine only, which may change into another one."""
 
     async def change(self, **kwargs: object) -> None:
-        """Call the engine's `become`; after a restart too it is made with these. Raises as call() does."""
+        """Call the engine's `become`; a restart also uses these arguments. Raises as call() does."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A place that is yet to be made: an engine, as its face asks for it."""
+    """A place to be created, as the engine requests it."""
 
     engine: str
-    """Its name in the catalogue and in sentences."""
+    """Its name in the catalogue and in messages."""
     target: str
-    """ "module:attribute" of what makes the engine in that place: attribute(report, **kwargs)."""
+    """ "module:attribute" of what creates the engine in that place: attribute(report, **kwargs)."""
     kwargs: Mapping[str, object] = field(default_factory=dict)
     concurrency: int = 1
-    """How many calls the engine takes at once, each in a thread; further ones wait their turn."""
+    """How many calls the engine takes at once, each in its own thread; more calls wait."""
     errors: tuple[type[Exception], ...] = ()
-    """The engine's own exceptions, raised here again as what they are, made from their text."""
+    """The engine's own exceptions, which are raised here again as their own class, from their text."""
     kinds: tuple[type, ...] = ()
-    """The dataclasses that it takes and gives, for places that are reached by a network."""
+    """The dataclasses that its methods take and return, for places across a network."""
 
 
 MakePlace = Callable[[Wanted], Place]
@@ -115,7 +115,7 @@ P = TypeVar("P", bound=Engine)
 
 
 class PlacedEngine(EngineFace[P]):
-    """The face of an engine that computes in a Place, or in several."""
+    """The client side of an engine that runs in one Place or in several."""
 
     @property
     def _place(self) -> P:

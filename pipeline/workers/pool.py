@@ -1,4 +1,4 @@
-"""Several workers of one kind, begun as they are needed: for engines that keep Python's lock while they compute."""
+"""Several workers of one kind, started as needed, for engines that hold the GIL while they compute."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 class WorkerPool:
     def __init__(self, make: Callable[[], Place], *, most: int, busy: int) -> None:
-        """At most `most` workers; another is begun when all of them serve `busy` users or more."""
+        """Create a pool of up to `most` workers; another starts when all of them serve `busy` users or more."""
         self._make = make
         self._most = most
         self._busy = busy
@@ -26,7 +26,7 @@ class WorkerPool:
         self._report: Report = lambda progress: None
 
     async def start(self, report: Report) -> None:
-        """The first worker. Raises EngineError."""
+        """Start the first worker. Raises EngineError."""
         self._report = report
         await self._workers[0].start(report)
 
@@ -37,11 +37,11 @@ class WorkerPool:
         await asyncio.gather(*(worker.stop() for worker in self._workers))
 
     async def ready(self) -> None:
-        """Wait out a restart of the first worker. Raises EngineError when there is nothing to wait for."""
+        """Wait for a restart of the first worker to finish. Raises EngineError if there is nothing to wait for."""
         await self._workers[0].ready()
 
     def take(self) -> Place:
-        """For one user, until given back: the worker that serves the fewest."""
+        """Return the worker with the fewest users, for one more user, until given back."""
         worker = min(self._workers, key=lambda each: self._users[each])
         self._users[worker] += 1
         if self._too_few and self._begin is None:
@@ -53,7 +53,7 @@ class WorkerPool:
 
     @property
     def status(self) -> EngineStatus:
-        """The first one's, which is there from the start; memory and restarts are everyone's."""
+        """The first worker's status, with the memory and restarts of all."""
         all_of_them = [worker.status for worker in self._workers]
         memory = [status.memory_bytes for status in all_of_them if status.memory_bytes is not None]
         restarts = sum(status.restarts for status in all_of_them)

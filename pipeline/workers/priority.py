@@ -1,4 +1,4 @@
-"""Who computes first where the cores do not suffice for all."""
+"""Which processes compute first if there are too few cores for all."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ AUTOGROUP = Path("/proc/self/autogroup")
 
 
 def give_way(nice: int) -> None:
-    """Let other processes go first, by so many steps from 0 to 19. It cannot be taken back.
+    """Lower this process's priority by `nice` steps, 0 to 19. This cannot be undone.
 
-    On Linux a process's own niceness counts only among those of its session, and sessions share the cores evenly, each
-    by a niceness of its group (sched(7), "The autogroup feature"). A worker has a session of its own, so both are set.
-    On Windows nothing is.
+    On Linux a process's own niceness counts only within its session; sessions share the cores evenly, weighted by the
+    niceness of their autogroup (sched(7), "The autogroup feature"). A worker has its own session, so both are set. On
+    Windows neither is.
     """
     if not hasattr(os, "nice"):
         return
     os.nice(nice)
-    with suppress(OSError):  # a kernel without such groups, or a container that shows none
+    with suppress(OSError):  # a kernel without autogroups, or a container that hides them
         AUTOGROUP.write_text(str(nice), "ascii")

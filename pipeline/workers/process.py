@@ -1,12 +1,12 @@
-"""Inside a worker process: load one engine, answer its parent's requests, end when the parent does.
+"""Inside a worker process: load one engine, answer the parent's requests, and end when the parent does.
 
-Run by pipeline/workers/worker.py, through tied.py, and by nobody else. Requests come in on the
-standard input and replies leave on the standard output, each a pickle behind its length. Pickle is fit for that,
-because both ends are the same program under the same user, and the pipe has no other way in.
+Only pipeline/workers/worker.py runs this, through tied.py. Requests arrive on standard input and replies leave on
+standard output, each as a pickle preceded by its length. Pickle is safe here because both ends are the same program
+under the same user, and nothing else can write to the pipe.
 
-The engine is an ordinary synchronous class, made as `Engine(report, **kwargs)`, where report(Progress(...)) tells how
-far loading has come. A method that returns a value is called; a generator method is streamed, and is closed when the
-listener has gone. `close()`, where there is one, is called at the end.
+The engine is an ordinary synchronous class, created as `Engine(report, **kwargs)`; it calls report(Progress(...)) while
+it loads. A method that returns a value is called; a generator method is streamed, and closed when its listener has
+gone. `close()`, if there is one, is called at the end.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ HEADER = struct.Struct("!Q")
 """Length of the pickle that follows, in bytes."""
 
 WINDOW = 16
-"""Items of a stream that may be under way before the listener has taken one: memory stays bounded."""
+"""Items of a stream that may be sent before the listener has taken one, to bound memory."""
 
 _LAST_WORDS_S = 2.0
 """How long close() may take once the parent has gone."""
 
 
 class Channel:
-    """Messages to and from the parent, on copies of the standard streams, which are then the engine's to print on."""
+    """Messages to and from the parent, on copies of the standard streams, so that the engine can print to its own."""
 
     def __init__(self) -> None:
         self._requests: BinaryIO = os.fdopen(os.dup(0), "rb")
@@ -46,10 +46,10 @@ class Channel:
         nothing = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nothing, 0)
         os.close(nothing)
-        os.dup2(2, 1)  # what an engine prints goes to the log and not between the replies
+        os.dup2(2, 1)  # an engine's prints go to the log, not between the replies
 
     def requests(self) -> Iterator[tuple[Any, ...]]:
-        """Until the parent closes its end or is gone."""
+        """Yield requests until the parent closes its end or is gone."""
         while len(header := self._requests.read(HEADER.size)) == HEADER.size:
             (length,) = HEADER.unpack(header)
             body = self._requests.read(length)
@@ -65,11 +65,11 @@ class Channel:
                 self._replies.write(body)
                 self._replies.flush()
             except OSError:
-                os._exit(0)  # nobody is listening any more
+                os._exit(0)  # the parent has gone
 
 
 class Listener:
-    """How much of a stream the parent is ready to take, and whether it still wants any."""
+    """How many items of a stream the parent is ready to take, and whether it still wants any."""
 
     def __init__(self) -> None:
         self._room = threading.Semaphore(WINDOW)
@@ -83,7 +83,7 @@ class Listener:
         self._room.release()
 
     def wait(self) -> bool:
-        """Wait for room; False when the listener has gone."""
+        """Wait for room; return False if the listener has gone."""
         self._room.acquire()
         return not self.gone
 
@@ -113,7 +113,7 @@ class WorkerProcess:
                     method, args, kwargs = details
                     self._listeners[number] = Listener()
                     self._threads.submit(self._answer, number, self._stream, (number, method, *args), kwargs)
-                case "ping":  # by this thread, which an engine at work leaves alone
+                case "ping":  # answered by this thread, which the engine never blocks
                     self._channel.send("pong", number)
                 case "more" if number in self._listeners:
                     self._listeners[number].more()
@@ -131,7 +131,7 @@ class WorkerProcess:
         try:
             self._channel.send("value", number, work(*args, **kwargs))
         except Exception as error:  # noqa: BLE001 - whatever an engine raises is told to the parent
-            if not isinstance(error, EngineError):  # its place is worth a look; its text may hold words that were said
+            if not isinstance(error, EngineError):  # log where, not what: its text may hold spoken words
                 print(type(error).__name__, *traceback.format_tb(error.__traceback__), file=sys.stderr)
             self._channel.send("error", number, (names_of(error), str(error)))
         finally:
@@ -164,7 +164,7 @@ class WorkerProcess:
     def _end(self) -> None:
         threading.Thread(target=self._last_words, daemon=True).start()
         threading.Event().wait(_LAST_WORDS_S)
-        os._exit(0)  # not sys.exit: it would wait for a thread that is deep in an engine's C code
+        os._exit(0)  # not sys.exit, which would wait for threads inside an engine's C code
 
     def _last_words(self) -> None:
         for listener in list(self._listeners.values()):

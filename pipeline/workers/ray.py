@@ -1,11 +1,11 @@
-"""An engine in a cluster, as a Place: a deployment of Ray Serve (deploy/ray_serve.py), reached by its proxy.
+"""An engine in a cluster, as a Place: a deployment of Ray Serve (deploy/ray_serve.py), reached through its proxy.
 
-It is a WebSocket with data on it (wire.py), so nothing of Ray is needed here, nor the same Python there. Each request
-has a socket of its own, and each talker whom the engine remembers has one for as long: the cluster's router sees what
-is in use as what it is, and a socket stays at its replica (docs/SCALING.md).
+The connection is a WebSocket that carries data (wire.py), so this side needs neither Ray nor the same Python version.
+Each request has its own socket, and so does each talker whom the engine remembers, so that the cluster's router sees
+the true load and a talker stays with one replica (docs/SCALING.md).
 
-When a replica dies, those who used it get WorkerDied, and the next request goes to another one. When the whole cluster
-is away, the status says so, and it is asked again and again.
+If a replica dies, its users get WorkerDied, and the next request goes to another one. If the whole cluster is
+unreachable, the status says so, and it is tried again and again.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from pipeline.workers.supervision import Supervision
 from pipeline.workers.wire import WireError
 
 BACK_OFF_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
-"""Waits between the questions to a cluster that is away; the last one repeats."""
+"""Waits between attempts to reach a missing cluster; the last one repeats."""
 
 LOOK_S = 10.0
-"""Between two looks whether the cluster is there while nothing is asked of it."""
+"""Seconds between checks of whether the cluster is there while nothing is asked of it."""
 
 
 class RayPlace(Asking):
@@ -45,11 +45,11 @@ class RayPlace(Asking):
     ) -> None:
         """
         Args:
-            wanted: the engine must have been deployed with the same, but for `concurrency`, which is settled there.
+            wanted: the engine must be deployed with the same values, except `concurrency`, which is set there.
             cluster, stage: where it is, and its name there.
-            sleep: for the waits between the questions to a cluster that is away.
-            open_s: how long a free replica may take to be found.
-            look_s: after so long without a reason it is looked whether the cluster is there.
+            sleep: for the waits between attempts to reach a missing cluster.
+            open_s: time limit for finding a free replica.
+            look_s: interval of the regular checks of whether the cluster is there.
         """
         self._engine = wanted.engine
         self._errors = KnownErrors(wanted.engine, wanted.errors)
@@ -59,7 +59,7 @@ class RayPlace(Asking):
         self._standing = Standing(wanted.engine)
         self._turn = self._standing.turn
         self._doubted = asyncio.Event()
-        """Set when there is reason to look whether the cluster is there."""
+        """Set when there is a reason to check whether the cluster is there."""
         self._life: asyncio.Task[None] | None = None
 
     @property
@@ -68,7 +68,7 @@ class RayPlace(Asking):
         return EngineStatus(self._engine, standing.state, standing.last_error, restarts=self._supervision.restarts)
 
     async def start(self, report: Report) -> None:
-        """Find it in the cluster. Raises EngineError in one sentence; it is not tried again until the next start()."""
+        """Find the engine in the cluster. Raises EngineError in one sentence, with no retry until the next start()."""
         if self._life is not None:
             raise EngineError(f"{self._engine} has already been started.")
         self._standing.report = report
@@ -96,7 +96,7 @@ class RayPlace(Asking):
         self._turn("stopped")
 
     async def ready(self) -> None:
-        """Wait while the cluster is looked for. Raises EngineError while it is away."""
+        """Wait while the cluster is searched for. Raises EngineError while it is unreachable."""
         await self._standing.loaded(lambda: self._standing.state)
         self._alive()
 
@@ -113,7 +113,7 @@ class RayPlace(Asking):
             self.let_go(socket)
 
     async def asked(self, socket: Socket, *request: Any) -> AsyncGenerator[tuple[str, Any], None]:
-        """Line.request, with the engine's exceptions as callers know them."""
+        """Line.request, but with the engine's own exceptions."""
         async with aclosing(socket.request(*request)) as replies:
             try:
                 async for reply in replies:
@@ -127,10 +127,10 @@ class RayPlace(Asking):
                 raise
 
     async def open(self, farewell: str = "") -> Socket:
-        """A socket to the replica that the cluster's router chooses.
+        """Open a socket to the replica that the cluster's router chooses.
 
         Raises:
-            EngineError: the cluster is away, has no such engine, or none that is free.
+            EngineError: the cluster is unreachable, has no such engine, or no free replica of it.
         """
         self._alive()
         try:
@@ -145,11 +145,11 @@ class RayPlace(Asking):
         self._deployment.let_go(socket)
 
     async def _look(self) -> None:
-        """Raises EngineError."""
+        """Check whether the cluster is there. Raises EngineError if not."""
         self.let_go(await self._deployment.open())
 
     async def _away(self) -> None:
-        """Wait until the cluster is gone."""
+        """Wait until the cluster has become unreachable."""
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._look_s):
@@ -157,7 +157,7 @@ class RayPlace(Asking):
             self._doubted.clear()
             try:
                 await self._look()
-            except NoReplica as error:  # so many talk just now; it is there
+            except NoReplica as error:  # the cluster is there, but all replicas are busy
                 self._standing.last_error = str(error)
             except EngineError as error:
                 self._turn("loading", error=str(error))
@@ -174,7 +174,7 @@ class RayPlace(Asking):
 
 
 class RaySeat(Asking):
-    """One talker's, at the same replica while that lives. What comes after its death goes to another one."""
+    """One talker's seat at one replica; if that dies, the next request goes to another one."""
 
     def __init__(self, place: RayPlace, farewell: str) -> None:
         self._place = place
@@ -186,7 +186,7 @@ class RaySeat(Asking):
         await self._place.ready()
 
     async def leave(self) -> None:
-        """The replica says the farewell when the socket ends."""
+        """Close the socket, upon which the replica makes the engine forget the talker."""
         socket, self._socket = self._socket, None
         if socket is not None:
             self._place.let_go(socket)

@@ -1,7 +1,7 @@
-"""One of the engines in a cluster: its worker, and the sockets of those who use it (their side is ray.py).
+"""One engine in a cluster: its worker, and the sockets of its users (ray.py is their side).
 
-A socket is one talker's seat, or one request. It opens with what is here, and goes on as line.py says. When it ends,
-for whatever reason, what was under way for it is stopped, and the engine forgets its talker.
+A socket is one talker's seat, or one request. It opens with a description of this engine and continues as line.py
+defines. When it ends, for whatever reason, its work is stopped and the engine forgets its talker.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from pipeline.workers.wire import PROTOCOL, Wire, WireError
 from pipeline.workers.worker import Worker
 
 REFUSED, RESTARTING, UNREADABLE = 1008, 1013, 1003
-"""Codes of WebSockets (RFC 6455, section 7.4.1; IANA has 1013, "try again later")."""
+"""WebSocket close codes (RFC 6455, section 7.4.1; 1013, "try again later", is registered with IANA)."""
 
 
 class Replica:
     def __init__(self, wanted: Wanted, key: str) -> None:
-        """Args: key: what a gateway must show."""
+        """Args: key: what a gateway must present."""
         self._wire = Wire(wanted.kinds)
         self._key = f"Bearer {key}".encode()
         self._about = {
@@ -49,9 +49,9 @@ class Replica:
         return self._worker.status
 
     async def serve(self, socket: WebSocket) -> None:
-        """For as long as it is open."""
+        """Serve a socket until it closes."""
         if not hmac.compare_digest(socket.headers.get("authorization", "").encode(), self._key):
-            await socket.close(REFUSED)  # before it is accepted, that is an answer of 403
+            await socket.close(REFUSED)  # before acceptance, this answers with status 403
             return
         farewell = socket.query_params.get("farewell", "")
         if self.status.state != "ready":
@@ -75,7 +75,7 @@ class Replica:
                 elif request := requests.get(number):
                     request.more() if kind == "more" else request.cancel()
                 requests = {number: request for number, request in requests.items() if not request.done}
-        except (WireError, ValueError, TypeError, KeyError):  # the last is Starlette's, of a message that is text
+        except (WireError, ValueError, TypeError, KeyError):  # KeyError is Starlette's, for a text message
             await socket.close(UNREADABLE)
         finally:
             for request in requests.values():
@@ -85,7 +85,7 @@ class Replica:
 
 
 class _Request:
-    """One call or stream under way."""
+    """One call or stream in progress."""
 
     def __init__(self, socket: WebSocket, wire: Wire, number: int) -> None:
         self._socket = socket
@@ -135,7 +135,7 @@ class _Request:
 
     async def _send(self, kind: str, payload: object) -> None:
         message = self._wire.encoded((kind, self._number, payload))
-        with suppress(WebSocketDisconnect, RuntimeError):  # who has gone is told nothing; Starlette raises either
+        with suppress(WebSocketDisconnect, RuntimeError):  # the client has gone; Starlette raises either
             await self._socket.send_bytes(message)
 
 

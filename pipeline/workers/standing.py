@@ -1,4 +1,4 @@
-"""How a place stands: its state, why, and those who wait for a change of it."""
+"""The state of a place, the reason for it, and the callers that wait for it to change."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ class Standing:
         self._engine = engine
         self._turned = asyncio.Event()
         self.report: Report = lambda progress: None
-        """Told of every turn."""
+        """Called at every change of state."""
         self.state: EngineState = "stopped"
         self.last_error: str | None = None
         self.progress: Progress | None = None
 
     def turn(self, state: EngineState, *, error: str | None = None, progress: Progress | None = None) -> None:
-        """The one place where the state changes, and where those who wait for that hear of it."""
+        """Change the state and wake those who wait for that; the only place where it changes."""
         self.state, self.progress = state, progress
         self.last_error = error or self.last_error
         turned, self._turned = self._turned, asyncio.Event()
@@ -27,12 +27,12 @@ class Standing:
         self.report(progress or Progress(state))
 
     async def loaded(self, now: Callable[[], EngineState]) -> None:
-        """Wait while it is loading, by `now`, which may know more than the last turn."""
+        """Wait while `now` says loading; it may be more current than the state stored here."""
         while now() == "loading":
             await self._turned.wait()
 
     def refusal(self, state: EngineState) -> EngineError:
-        """What to say to who asks of a place that is not ready."""
+        """Return the error for a caller of a place that is not ready."""
         match state:
             case "loading":
                 return EngineError(f"{self._engine} is not ready yet: try again in a moment.")

@@ -1,4 +1,4 @@
-"""What keeps a child process alive: it is launched again whenever it ends, and killed when it only seems to live."""
+"""Keeps a child process alive: launches it again whenever it ends, and kills it if it hangs."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from pipeline.engine import EngineError
 from pipeline.workers import tied
 
 SOUND_S = 60.0
-"""A process that has lived for this long was sound: the next restart is again the first."""
+"""Seconds after which a process counts as sound: its next restart is a first one again."""
 
 
 def tied_command(python: Path | str, parent: int, sign: int, module: str, *arguments: str) -> list[str]:
-    """Runs `module` as `python -m` does, in a process that ends when this one does."""
+    """Return a command that runs `module` as `python -m` does, in a process that ends when this one does."""
     return [str(python), str(tied.__file__), str(parent), str(sign), module, *arguments]
 
 
 def tied_program(python: Path | str, parent: int, sign: int, program: str, *arguments: str) -> list[str]:
-    """Runs a program, by its full path, in a process that ends when this one does."""
+    """Return a command that runs a program, by its full path, in a process that ends when this one does."""
     return [str(python), str(tied.__file__), str(parent), str(sign), "--program", program, *arguments]
 
 
 class Supervision:
-    """One child after another."""
+    """Keeps one child after another running."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class Supervision:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`back_off_s` are the waits before the restarts that follow each other; the last one repeats."""
+        """`back_off_s` are the waits before consecutive restarts; the last one repeats."""
         self.restarts = 0
         self._back_off_s = back_off_s
         self._sleep, self._clock = sleep, clock
@@ -49,7 +49,7 @@ class Supervision:
         launch: Callable[[], Awaitable[None]],
         failed: Callable[[EngineError], None],
     ) -> Never:
-        """From the first launch on, until cancelled. `death` waits until the child is gone; `launch` may fail."""
+        """Relaunch the child whenever it ends, until cancelled. `death` waits for its end; `launch` may fail."""
         failures = 0
         while True:
             born = self._clock()
@@ -69,18 +69,18 @@ class Supervision:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """How a process is found hung: it is asked for a sign of life, and sends none."""
+    """Detects a hung process: it is asked for a sign of life and sends none."""
 
     every_s: float = 0.5
     hung_s: float = 5.0
-    """How long it may send none and not compute either: stopped, or waiting for what never comes."""
+    """How long it may be silent without computing: it is stopped, or waits for something that never comes."""
     lost_s: float = 60.0
-    """How long it may send none while it computes: C code that keeps Python's lock, a library that is being loaded."""
+    """How long it may be silent while computing: in C code that holds the GIL, or loading a library."""
 
     async def lacks(self, pid: int, ask: Callable[[], None], heard: Callable[[], bool]) -> None:
-        """Ask again and again, until no sign of life has been heard for too long.
+        """Keep asking until no sign of life has come for too long.
 
-        It is counted in questions and not by the clock: a loop that was held up itself has asked less often.
+        Silence is counted in questions, not by the clock, because a loop that was itself delayed has asked less often.
         """
         silent = idle = 0.0
         computed = _computed(pid)
@@ -97,11 +97,11 @@ class Heartbeat:
 
 
 def _computed(pid: int) -> float | None:
-    """Seconds of a processor that a process has had; None once it is gone."""
+    """Return the CPU seconds that a process has used; None if it has ended."""
     try:
         process = psutil.Process(pid)
         times = process.cpu_times()
-        waiting = process.status() == psutil.STATUS_DISK_SLEEP  # for a slow disk, which is as good as computing
+        waiting = process.status() == psutil.STATUS_DISK_SLEEP  # on a slow disk, which counts as computing
         return float(times.user + times.system) + (time.monotonic() if waiting else 0.0)
     except psutil.Error:
         return None

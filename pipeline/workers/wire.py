@@ -1,8 +1,8 @@
-"""What crosses a network to an engine and back: data, and never code.
+"""The encoding of messages between an engine and its users across a network: data, never code.
 
-A message is its JSON behind four bytes of its length, then the arrays that it speaks of, one behind the other. What
-JSON lacks is an object of one key: {"array": [type, shape]}, {"tuple": […]}, {"dict": {…}}, and a dataclass by its
-name, {"Spoken": […]}, where both ends were given that class beforehand.
+A message is JSON preceded by its length in four bytes, followed by the arrays it refers to. Types that JSON lacks are
+objects with one key: {"array": [type, shape]}, {"tuple": […]}, {"dict": {…}}, and a dataclass by its name,
+{"Spoken": […]}, if both ends were given that class beforehand.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from typing import Any
 import numpy as np
 
 PROTOCOL = 1
-"""Of the messages, and of the engines' methods that they name. Raise it when either changes: a gateway then tells an
-older or newer cluster at its start, and not in the middle of a talk."""
+"""The version of the messages and of the engine methods they name. Increment it when either changes, so that a gateway
+reports an older or newer cluster at its start, not in the middle of a conversation."""
 
 _LENGTH = struct.Struct("!I")
 
 _TYPES = frozenset({"float32", "float64", "int16", "int32", "int64", "uint8", "bool"})
 
 LARGEST = 16 << 20
-"""Bytes of a message: what Ray Serve's proxy takes, whose server has uvicorn's default."""
+"""Bytes of a message that Ray Serve's proxy accepts: the default of uvicorn, its server."""
 
 
 class WireError(ValueError):
-    """A message that cannot be sent, or that nobody of ours has sent."""
+    """A message that cannot be sent, or that is not one of ours."""
 
 
 class Wire:
@@ -39,7 +39,7 @@ class Wire:
         self._kinds: Mapping[str, type] = MappingProxyType({kind.__name__: kind for kind in kinds})
 
     def encoded(self, value: object) -> bytes:
-        """Raises WireError for what is no data."""
+        """Encode a value. Raises WireError if it is not data."""
         arrays: list[bytes] = []
         text = json.dumps(self._plain(value, arrays), separators=(",", ":")).encode()
         message = b"".join([_LENGTH.pack(len(text)), text, *arrays])
@@ -48,7 +48,7 @@ class Wire:
         return message
 
     def decoded(self, message: bytes) -> Any:
-        """Raises WireError."""
+        """Decode a message. Raises WireError."""
         try:
             (length,) = _LENGTH.unpack_from(message)
             text = message[_LENGTH.size : _LENGTH.size + length]
@@ -96,7 +96,7 @@ class Wire:
 
 
 class _Rest:
-    """What follows the JSON."""
+    """The bytes after the JSON."""
 
     def __init__(self, message: bytes, at: int) -> None:
         self._message = message
@@ -108,4 +108,4 @@ class _Rest:
         count = math.prod(shape)
         array = np.frombuffer(self._message, type, count, self.at).reshape(shape)
         self.at += array.nbytes
-        return array.copy()  # it may be written to, and outlives the message
+        return array.copy()  # a copy, since the array may be written to and outlives the message

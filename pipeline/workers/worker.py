@@ -1,13 +1,13 @@
-"""An engine in a process of its own, a Place: the event loop never waits for it, and its crash is not Parley's.
+"""An engine in a process of its own, as a Place: it never blocks the event loop, and its crash does not crash Parley.
 
     worker = Worker(Wanted("espeak", "pipeline.tts.espeak:Synthesizer", {"voice": "en-gb"}))
     await worker.start(report)
     async for block in worker.stream("speak", "Hello."): ...
 
-When the process dies, or is hung and killed for that, the calls under way raise WorkerDied and a new one is started, at
-once the first time and then after ever longer waits. What it was doing is lost: an engine that keeps state between
-calls says so to its caller.
-The other side of the pipe is pipeline/workers/process.py.
+If the process dies, or hangs and is killed, the calls in progress raise WorkerDied and a new process is started, at
+once the first time and then after ever longer waits. Its state is lost: an engine that keeps state between calls tells
+its callers so.
+The other end of the pipe is pipeline/workers/process.py.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from pipeline.workers.standing import Standing
 from pipeline.workers.supervision import Heartbeat, Supervision, tied_command
 
 BACK_OFF_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
-"""Waits before the restarts that follow each other; the last one repeats."""
+"""Waits before consecutive restarts; the last one repeats."""
 
 _GRACE_S = 3.0
 """How long a process may take to end by itself when it is stopped."""
@@ -45,14 +45,14 @@ HEARTBEAT = Heartbeat()
 _KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 
 _NOBODY = -1
-"""The number of a request whose answer nobody waits for."""
+"""The number of requests whose answer nobody waits for."""
 
 _LARGE = 1 << 20
-"""Bytes of a reply from which on unpickling leaves the loop's thread."""
+"""Bytes from which a reply is unpickled in another thread than the event loop's."""
 
 
 class _Child(Line):
-    """One process from its start to its end, and the requests it has not answered yet."""
+    """One process from start to end, and its unanswered requests."""
 
     def __init__(self, process: asyncio.subprocess.Process, engine: str) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class _Child(Line):
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": path},
             limit=_LARGE,
-            start_new_session=True,  # Ctrl-C is for the parent, which then stops its workers in good order
+            start_new_session=True,  # Ctrl-C is for the parent, which then stops its workers
             creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
         )
         return cls(process, engine)
@@ -84,7 +84,7 @@ class _Child(Line):
 
     @property
     def how(self) -> str:
-        """How it ended, once it has."""
+        """Return how the process ended; call this only after it has."""
         code = self.process.returncode
         return signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
 
@@ -94,7 +94,7 @@ class _Child(Line):
         return WorkerDied(f"{self._engine} stopped unexpectedly ({self.how}) and is being restarted.")
 
     async def watch(self, heartbeat: Heartbeat) -> None:
-        """Kill it as soon as it is found hung."""
+        """Kill the process as soon as it hangs."""
         await heartbeat.lacks(self.process.pid, self._ask, self._answered)
         self._hung = True
         self._kill()
@@ -107,7 +107,7 @@ class _Child(Line):
         return self._heard
 
     async def stop(self, grace: float) -> None:
-        """Close its input, upon which it ends by itself; after `grace` seconds it is killed."""
+        """Close its input, which makes it end; kill it after `grace` seconds."""
         self._stdin.close()
         await asyncio.wait([self.gone], timeout=grace)
         self._kill()
@@ -124,11 +124,11 @@ class _Child(Line):
             self._stdin.writelines((HEADER.pack(len(body)), body))
 
     async def written(self) -> None:
-        with suppress(ConnectionError):  # it has died, which everyone who waits hears from _listen
+        with suppress(ConnectionError):  # it has died; _listen tells everyone who waits
             await self._stdin.drain()
 
     async def _listen(self) -> None:
-        """Hand each reply to its request until the process ends; then tell those that are left."""
+        """Pass each reply to its request until the process ends; then fail the remaining ones."""
         try:
             while True:
                 (length,) = HEADER.unpack(await self._stdout.readexactly(HEADER.size))
@@ -137,7 +137,7 @@ class _Child(Line):
                 self._heard = True
                 self.take(*message)
         except asyncio.IncompleteReadError:
-            pass  # it is about to end; killing it now would take its exit status from asyncio
+            pass  # it is about to end; killing it now would hide its exit status from asyncio
         except BaseException:
             self._kill()
             raise
@@ -160,8 +160,8 @@ class Worker(Asking):
     ) -> None:
         """Args: sleep, clock: in seconds, for the waits between restarts.
 
-        It needs no `kinds`, since pickle takes whatever there is. The process is not watched while it loads: a library
-        that comes from a slow disk keeps Python's lock for long.
+        `kinds` are not needed, because pickle accepts any class. The process is not watched while it loads: a library
+        read from a slow disk holds the GIL for long.
         """
         self._engine = wanted.engine
         self._wanted = wanted
@@ -186,10 +186,10 @@ class Worker(Asking):
         )
 
     async def start(self, report: Report) -> None:
-        """Start the process and load the engine. `report` is kept: it is called at every later change of state too.
+        """Start the process and load the engine. `report` is kept and also called at every later change of state.
 
         Raises:
-            EngineError: it could not be loaded, in one sentence. It is not tried again until the next start().
+            EngineError: it could not be loaded, in one sentence. There is no retry until the next start().
         """
         if self._life is not None:
             raise EngineError(f"{self._engine} has already been started.")
@@ -200,7 +200,7 @@ class Worker(Asking):
         try:
             await loaded
         except EngineError as error:
-            if self._life is not None:  # else stop() was the reason
+            if self._life is not None:  # otherwise stop() was the reason
                 self._life = None
                 self._turn("failed", error=str(error))
             raise
@@ -209,7 +209,7 @@ class Worker(Asking):
             raise
 
     async def stop(self) -> None:
-        """End the process, also while it is loading. Safe to call twice, and without start."""
+        """End the process, even while it is loading. Safe to call twice, and without start."""
         life, self._life = self._life, None
         if life is not None:
             life.cancel()
@@ -217,7 +217,7 @@ class Worker(Asking):
         self._turn("stopped")
 
     async def ready(self) -> None:
-        """Wait out a restart. Raises EngineError when there is nothing to wait for."""
+        """Wait for a restart to finish. Raises EngineError if there is nothing to wait for."""
         await self._standing.loaded(lambda: self._now)
         self._alive()
 
@@ -225,7 +225,7 @@ class Worker(Asking):
         return NumberedSeat(self, next(self._seats), farewell)
 
     async def change(self, **kwargs: object) -> None:
-        """Call the engine's `become`; after a restart too it is made with these. Raises as call() does."""
+        """Call the engine's `become`; a restart also uses these arguments. Raises as call() does."""
         await self.call("become", **kwargs)
         self._wanted = replace(self._wanted, kwargs={**self._wanted.kwargs, **kwargs})
 
@@ -239,7 +239,7 @@ class Worker(Asking):
 
     @property
     def _now(self) -> EngineState:
-        """The state, also in the moment in which the process has died and _live has not been told yet."""
+        """The state, correct even if the process has just died and _live has not been told yet."""
         dead = self._child is not None and self._child.gone.done()
         return "loading" if self._standing.state == "ready" and dead else self._standing.state
 
@@ -255,7 +255,7 @@ class Worker(Asking):
         return resident(self._child.process.pid)
 
     async def _live(self, loaded: asyncio.Future[None]) -> None:
-        """Keep a process running until cancelled, or until the very first could not be loaded."""
+        """Keep a process running until cancelled, or until the very first one fails to load."""
         try:
             try:
                 await self._load_child()

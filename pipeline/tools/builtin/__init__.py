@@ -1,4 +1,4 @@
-"""The built-in tools: each has its own file, and is a Builtin."""
+"""The built-in tools, each in its own file as a Builtin."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import Any
 from pipeline.tools.calls import Tool
 
 Run = Callable[[Mapping[str, Any], str], Awaitable[str]]
-"""With its arguments, for a conversation of that name; raises ToolFailed."""
+"""Runs the tool with its arguments for the named conversation; raises ToolFailed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Builtin:
     tool: Tool
     line: str
-    """For the owner: what it does. The tool's description is written for the language model."""
+    """What it does, for the owner; the tool's description is for the language model."""
     run: Run
     works: Callable[[], bool] = lambda: True
-    """Whether it can be of use just now."""
+    """Whether the tool is useful right now."""
 
 
 def builtin(
     name: str, description: str, line: str, run: Run, *, works: Callable[[], bool] = lambda: True, **parameters: str
 ) -> Builtin:
-    """One whose arguments are text: each by its name, with what it is; those to be left out begin with “Optional”."""
+    """Make a tool whose arguments are texts, given as name and description; optional ones begin with “Optional”."""
     schema = {
         "type": "object",
         "properties": {each: {"type": "string", "description": what} for each, what in parameters.items()},

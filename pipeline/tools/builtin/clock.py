@@ -1,4 +1,4 @@
-"""The time here and elsewhere, and the days of dates."""
+"""The time here and elsewhere, and the weekdays of dates."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FORM = "A date as YYYY-MM-DD."
 
 
 def clock_tools(now: Callable[[], datetime]) -> Sequence[Builtin]:
-    """`now` is the wall clock, with its zone."""
+    """Return the tools. `now` is the wall clock, with its time zone."""
 
     async def get_time(given: Mapping[str, Any], conversation: str) -> str:
         here, place = now(), str(given.get("place") or "").strip()

@@ -1,4 +1,4 @@
-"""What time it is elsewhere: cities and countries by the names of the time zone database."""
+"""The time elsewhere: cities and countries by their names in the time zone database."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ _CITIES = {
     "st petersburg": "Europe/Moscow",
     "bergen": "Europe/Oslo", "turku": "Europe/Helsinki", "gothenburg": "Europe/Stockholm",
 }  # fmt: skip
-"""Large cities that the database counts to another's zone."""
+"""Large cities that the database includes in another city's zone."""
 
 
 def time_in(place: str, now: datetime) -> datetime | None:
-    """The time there; None where the place isn't known, or has several times."""
+    """Return the local time; None if the place isn't known or has several times."""
     place = " ".join(place.lower().replace(".", "").replace("-", " ").split()).removeprefix("the ")
     times = {now.astimezone(ZoneInfo(zone)).replace(tzinfo=None) for zone in _zones().get(_ALSO.get(place, place), ())}
     return times.pop() if len(times) == 1 else None
@@ -46,7 +46,7 @@ def time_in(place: str, now: datetime) -> datetime | None:
 
 @cache
 def _zones() -> dict[str, tuple[str, ...]]:
-    """The zones of each city and country, by its name in lower case."""
+    """Return the zones of each city and country, by its name in lower case."""
     cities = {
         zone.rsplit("/", 1)[1].replace("_", " ").replace("-", " ").lower(): (zone,)
         for zone in sorted(available_timezones())

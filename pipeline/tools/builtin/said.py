@@ -1,4 +1,4 @@
-"""Search in what was said in earlier conversations."""
+"""Search in earlier conversations."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 from pipeline.tools.builtin import Builtin, builtin
 
 Search = Callable[[str, str], Awaitable[str]]
-"""What fits a question, leaving out a conversation by its name; empty where nothing does."""
+"""Returns what fits a question, excluding one conversation by name; empty if nothing does."""
 
 
 def said_tools(search: Search, works: Callable[[], bool]) -> Sequence[Builtin]:
-    """`works`: whether there is a memory."""
+    """Return the tool. `works`: whether there is a memory."""
 
     async def run(given: Mapping[str, Any], conversation: str) -> str:
         found = await search(str(given["query"])[:500], conversation)

@@ -1,4 +1,4 @@
-"""Timers. When one ends, that is said aloud: in the conversation that set it, or in any other that there is."""
+"""Timers. When one ends, this is said aloud, in the conversation that set it or in any other."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class _Timer:
     number: int
     label: str
     ends: float
-    """On the loop's clock."""
+    """On the event loop's clock, in seconds."""
     conversation: str
     handle: asyncio.TimerHandle
 
@@ -38,18 +38,18 @@ class _Timer:
 
 
 class Timers:
-    """Of all conversations; they live as long as Parley runs."""
+    """The timers of all conversations; they live as long as Parley runs."""
 
     def __init__(self) -> None:
         self._timers: list[_Timer] = []
         self._set = 0
         self._listening: dict[str, Say] = {}
         self._unsaid: list[str] = []
-        """What ended while nobody listened."""
+        """Messages of timers that ended while nobody listened."""
 
     @contextmanager
     def told(self, conversation: str, say: Say) -> Iterator[None]:
-        """`say` is told of timers that end, while the block runs."""
+        """While the block runs, call `say` with the messages of timers that end."""
         self._listening[conversation] = say
         unsaid, self._unsaid = self._unsaid, []
         for text in unsaid:
@@ -62,7 +62,7 @@ class Timers:
 
     @property
     def running(self) -> bool:
-        """Whether there is something left to say: a timer runs, or one has ended while nobody listened."""
+        """Whether there is anything left to say: a timer is running, or one ended while nobody listened."""
         return bool(self._timers or self._unsaid)
 
     def stop(self) -> None:
@@ -141,7 +141,7 @@ class Timers:
 
 
 def _seconds(duration: str) -> float:
-    """Raises ToolFailed."""
+    """Parse a duration. Raises ToolFailed."""
     if re.fullmatch(r"\s*\d+(?:\.\d+)?\s*", duration):
         raise ToolFailed("Say whether that is seconds, minutes or hours.")
     total = sum(float(part["count"]) * _UNITS[part["unit"].lower()] for part in _PART.finditer(duration[:LONGEST]))
