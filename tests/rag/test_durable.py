@@ -260,7 +260,7 @@ def test_another_model_embeds_anew_with_progress(tmp_path: Path) -> None:
 
     class Second(WordEmbedder):
         def embed(self, texts):  # type: ignore[no-untyped-def]
-            if len(texts) > 1:  # turns, and not a question
+            if len(texts) >= 4:  # turns, and not a question
                 released.acquire()
             return super().embed(texts)
 
