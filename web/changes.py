@@ -115,8 +115,8 @@ def is_model_name(name: str) -> bool:
 
 
 def check_server(old: Settings, new: Settings) -> None:
-    """Raises if a new address or key cannot be sent. Current values stay valid, so that other settings can be
-    corrected."""
+    """Check that a new address or key can be sent. Current values are accepted, so that other settings can be
+    mended."""
     if new.mind.url != old.mind.url and new.mind.url and not is_address(new.mind.url):
         raise SettingsInvalid(NO_ADDRESS, "mind.url")
     if new.mind.engine == "openai" != old.mind.engine and not new.mind.url:
