@@ -41,7 +41,7 @@ class Address:
     """Origins at which the owner's proxy serves it."""
 
     def allows(self, name: str, port: int | None) -> bool:
-        """Whether it may be called so. Any IP address will do if it listens on all: rebinding needs a name."""
+        """Whether it may go by this name. Any IP address will do if it listens on all: rebinding needs a name."""
         if (port or (443 if self.https else 80)) != self.port:
             return False
         if name in {"localhost", "127.0.0.1", "::1", self.host.strip("[]").lower()} | self.names:

@@ -81,7 +81,7 @@ def keep_tool_keys(old: Settings, new: Settings) -> None:
 
 
 def switch_off_strange_tools(old: Settings, new: Settings) -> None:
-    """Switch off tool servers that are not in the old settings exactly as in the file that is imported.
+    """Switch off each tool server in `new` that is not identical to one in `old`.
 
     So a settings file can start no new program, contact no new server and grant no new permission. The environment
     counts too, since it can make a program load other code.

@@ -278,7 +278,7 @@ class Service:
             changed(settings)
 
     async def forget(self, **what: Any) -> int:
-        """Delete what lies outside the memory of a `conversation`, a `day` or `everything`: sound, and words in logs.
+        """Delete what is kept besides the memory for a `conversation`, a `day` or `everything`: sound, words in logs.
 
         Returns how many recordings there were.
         """

@@ -48,7 +48,7 @@ def export_api(service: Service) -> APIRouter:
 
     @router.get("/api/conversations/{id:path}/export")
     async def export(id: str) -> FileResponse:
-        """A zip of transcript.txt, turns.jsonl (one record a turn) and, if it was recorded, user.wav and reply.wav."""
+        """A zip of transcript.txt, turns.jsonl (a record per turn) and, if it was recorded, user.wav and reply.wav."""
         sound: Path | None = None
         with suppress(ValueError):  # an imported conversation may have any name, and has no sound
             sound = service.recordings.folder(id)

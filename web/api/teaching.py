@@ -182,7 +182,7 @@ def teaching_api(service: Service) -> APIRouter:
 
     @router.get("/api/teaching/{id}/clips/{clip}")
     async def hear_clip(id: str, clip: str) -> FileResponse:
-        """A clip, to be heard."""
+        """The sound of a clip."""
         return _sound(_found(lessons, id).clip(clip), "audio/flac")
 
     @router.get("/api/teaching/{id}/samples/{name}")

@@ -95,7 +95,7 @@ def voices_api(service: Service) -> APIRouter:
 
     @router.get("/api/voice/references/{name}")
     async def listen(name: str) -> FileResponse:
-        """A recording, to be heard."""
+        """The sound of a recording."""
         _known(service, name)
         file = folder / name
         if not NAME.fullmatch(name) or not file.is_file():

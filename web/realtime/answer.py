@@ -131,8 +131,7 @@ class Answer:
         yield from self._done(message)
 
     def _call(self, number: int, call: ToolCall) -> Iterator[wire.ServerEvent]:
-        """Announce a call both as an item and by its arguments: some clients read one, some the other, in this
-        order."""
+        """Announce a call as an item, then by its arguments: clients read either, and expect this order."""
         item_id = f"item_call_{self.number}_{number}"
         begun = parts.FunctionCall(id=item_id, status="in_progress", call_id=call.id, name=call.name, arguments="")
         index = len(self.output)

@@ -48,7 +48,7 @@ class Follower:
         self._sounded.set()
 
     async def run(self) -> None:
-        """Report regularly what a client has heard that does not report playback itself."""
+        """Report regularly what was heard by a client that does not report playback itself."""
         while True:
             await self._sounded.wait()
             self._sounded.clear()

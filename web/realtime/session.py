@@ -91,7 +91,7 @@ class Call:
         """None while the engines are loading."""
         self._conversation: Conversation | None = None
         self._early: deque[tuple[wire.AnyClientEvent, list[wire.ServerEvent]]] = deque()
-        """What the client asked for while the engines were loading, each with the refusals to send before it."""
+        """What the client asked for while the engines loaded, each with the refusals to send before it is done."""
         self._settings_behind = False
         """Whether the conversation still lacks the latest settings because an engine was not ready."""
         self._follower = Follower(self._narrator, playback, self._heard)

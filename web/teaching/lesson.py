@@ -147,8 +147,7 @@ class Lesson:
         return max((step for step, _, _ in self._checkpoints()), default=0)
 
     def adapter(self) -> Path | None:
-        """Return the best adapter so far: that of the whole training once it has ended, before that one of a
-        checkpoint."""
+        """Return the best adapter so far: that of the whole training once it has ended, until then a checkpoint's."""
         whole = self.training / "adapter"
         if (whole / ADAPTER_FILE).is_file() and self.kept_step() == self.about.steps:
             return whole

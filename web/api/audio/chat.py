@@ -127,7 +127,7 @@ def chat_api(service: Service, queue: Queue) -> APIRouter:
     @router.post("/v1/completions")
     @router.post("/completions")
     async def complete(request: Request) -> Response:
-        """The same for plain text."""
+        """Ask the chosen mind through OpenAI's completions API."""
         body = await json_body(request)
         if (engine := passing()) is not None:
             return await passed(request, engine, "/completions", body)

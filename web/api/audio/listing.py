@@ -44,7 +44,7 @@ def listing_api(service: Service, voices: Voices) -> APIRouter:
     @router.get("/v1/audio/voices")
     @router.get("/audio/voices")
     async def all_voices() -> dict[str, Any]:
-        """The voices, in the forms of Open WebUI and Kokoro-FastAPI (`voices`) and of OpenAI's lists (`data`)."""
+        """The voices, in the formats of Open WebUI and Kokoro-FastAPI (`voices`) and of OpenAI's lists (`data`)."""
         offered = [{"id": OWN, "name": "Parley, as set up"}]
         with suppress(EngineError):  # while the voice is loading, only the voices made here are listed
             offered += [{"id": voice.name, "name": voice.label} for voice in await service.engines.voices()]

@@ -31,7 +31,7 @@ NAMED = 100
 
 
 class Fields(BaseModel):
-    """The fields of the forms here."""
+    """The fields of all forms here; each may be sent only once."""
 
     type: str = "audio_sample"
     name: str = ""
