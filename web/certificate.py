@@ -135,8 +135,7 @@ def _is_name(host: str) -> bool:
 
 
 def _kept(file: Path, now: datetime, left: timedelta) -> tuple[x509.Certificate, Key] | None:
-    """Read a certificate; None if it expires within `left`. Raises ValueError if it is not a certificate with its
-    key."""
+    """Read a certificate; None if it is missing or expires within `left`. Raises ValueError if it or its key is bad."""
     if not file.exists():
         return None
     text = file.read_bytes()

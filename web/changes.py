@@ -115,8 +115,7 @@ def is_model_name(name: str) -> bool:
 
 
 def check_server(old: Settings, new: Settings) -> None:
-    """Check that a new address or key can be sent. Current values are accepted, so that other settings can be
-    mended."""
+    """Check that a new address or key can be sent. Current ones stay valid, so that other settings can be mended."""
     if new.mind.url != old.mind.url and new.mind.url and not is_address(new.mind.url):
         raise SettingsInvalid(NO_ADDRESS, "mind.url")
     if new.mind.engine == "openai" != old.mind.engine and not new.mind.url:
@@ -161,8 +160,7 @@ def cannot_run(stage: Stage, engine: str, model: str) -> str | None:
 
 
 def check_models(old: Settings, new: Settings) -> None:
-    """Accept a choice only once its model is on this computer, so that nothing is downloaded unasked. Reads the
-    disk."""
+    """Accept a choice only if its model is on this computer: nothing is downloaded unasked. Reads the disk."""
     for stage in STAGES:
         choice = getattr(new, stage)
         before = getattr(old, stage)

@@ -54,8 +54,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def _wordless(error: BaseException | None) -> str:
-    """Return the traceback and type of an error and of those that caused it. Only system messages, free of words, are
-    kept."""
+    """Return the traceback and type of an error and its causes. Of the texts, only system messages are kept."""
     parts: list[str] = []
     seen = set[int]()
     while error is not None and id(error) not in seen:
@@ -67,8 +66,7 @@ def _wordless(error: BaseException | None) -> str:
 
 
 def worth_keeping(record: logging.LogRecord) -> bool:
-    """Whether a record is ours or a warning. Request lines are never kept: too many, and the first one contains a
-    token."""
+    """Whether a record is ours or a warning. Request lines are never kept: too many, and the first has a token."""
     if record.name == "uvicorn.access":
         return False
     return record.levelno >= logging.WARNING or record.name.partition(".")[0] in OURS

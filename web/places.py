@@ -10,8 +10,7 @@ from contextlib import contextmanager
 import psutil
 
 PER_CORE = 5
-"""Measured by benchmarks/capacity.py: 20 on four cores with the offline profile, each user speaking a third of the
-time."""
+"""Measured by benchmarks/capacity.py: 20 on four cores, offline profile, each user speaking a third of the time."""
 
 ENGINES_BYTES = 1_500_000_000
 """Memory that the offline profile's engines, the server and the system around them need."""

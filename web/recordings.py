@@ -1,5 +1,4 @@
-"""The recordings of conversations in the data folder: made only if the user asked for them, and kept only until they
-are forgotten."""
+"""The recordings of conversations in the data folder: made only if the user wants them, and kept until forgotten."""
 
 from __future__ import annotations
 

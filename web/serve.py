@@ -1,5 +1,4 @@
-"""Runs the server: the pages at once, the engines as soon as they are loaded, and a shutdown that leaves nothing
-behind."""
+"""The server: the pages at once, the engines as soon as they are loaded, and a shutdown that leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -383,8 +382,7 @@ def load_settings(data: Path, profile: str | None) -> tuple[Settings, SettingsSt
 
 
 def access_token(data: Path) -> str:
-    """Return the token. It is made once and readable by its owner only, so that bookmarks and cookies survive a
-    restart."""
+    """Return the token. It is made once and readable by its owner only; bookmarks and cookies survive a restart."""
     file = data / TOKEN_FILE
     try:
         if not file.exists():

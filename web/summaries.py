@@ -1,5 +1,4 @@
-"""The language model's summaries of days, in one file in the data folder. A summary is deleted with any turn that it is
-based on."""
+"""The language model's summaries of days, in one file in the data folder. Deleting a turn deletes its summary."""
 
 from __future__ import annotations
 

@@ -37,8 +37,7 @@ class Talks:
         return name in self._running or await self.past(name) is not None
 
     async def past(self, name: str) -> Past | None:
-        """Return the history with which a conversation that is not running continues; None if nothing is known of
-        it."""
+        """Return the history with which a conversation that is not running continues; None if it is unknown."""
         if name in self._ended or not NAME.fullmatch(name):
             return self._ended.get(name)
         try:
@@ -58,8 +57,7 @@ class Talks:
 
     @asynccontextmanager
     async def held(self, name: str, give_up: Callable[[], None]) -> AsyncIterator[None]:
-        """Run a conversation. If it already runs elsewhere, that side's `give_up` is called first, and its end
-        awaited."""
+        """Run a conversation. If it already runs elsewhere, that side's `give_up` is called, and its end awaited."""
         while (other := self._running.get(name)) is not None:
             other.give_up()
             await other.ended.wait()

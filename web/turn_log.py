@@ -88,8 +88,7 @@ class TurnLog:
                     file.write(json.dumps(wordless(line) if gone else line, ensure_ascii=False) + "\n")
 
     def medians(self) -> dict[str, float]:
-        """Return the seconds from the end of speech to each mark, over the records in memory; omits marks never
-        reached."""
+        """Return the seconds from the end of speech to each mark reached, as medians over the records in memory."""
         figures = {
             mark: [since for record in self._last if (since := record.since_speech_ended(mark)) is not None]
             for mark in MARKS

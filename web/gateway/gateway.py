@@ -176,8 +176,7 @@ class Gateway:
 
     @property
     def _moved(self) -> Dismissal:
-        """A gateway that drains gets no new connections, so the client may reconnect by itself and reaches another
-        one."""
+        """A gateway that drains gets no new connections: a client that reconnects by itself reaches another one."""
         return MOVED if self.lender.places.closed is None else GONE_ON
 
     async def let_go(self, name: str, dismissal: Dismissal | None) -> None:

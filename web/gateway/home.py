@@ -29,8 +29,7 @@ class Home:
         self._lock = FileLock(folder / ".lock", thread_local=False)
 
     async def take(self, patience_s: float) -> None:
-        """Wait until the current holder gives the folder up. Raises HomeTaken, and OSError if the disk cannot be
-        used."""
+        """Wait until the current holder gives the folder up. Raises HomeTaken, and OSError if the disk is unusable."""
         await asyncio.to_thread(self.folder.mkdir, parents=True, exist_ok=True)
         clock = asyncio.get_running_loop().time
         until = clock() + patience_s

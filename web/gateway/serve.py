@@ -173,8 +173,7 @@ def running(gateway: Gateway, accounts: Path, traces: Traces | None = None) -> L
 
 
 async def _load(lent: Lender) -> None:
-    """Load the engines, with no stand-in for one that fails: this gateway is then not ready, and another one is
-    asked."""
+    """Load the engines. None stands in for one that fails: this gateway is then not ready, and another is asked."""
     await asyncio.gather(lent.engines.start(without=("memory",)), _open(lent.memories))
     for part, status in lent.engines.health().items():
         if status.state == "failed":

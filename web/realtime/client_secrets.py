@@ -46,8 +46,7 @@ class ClientSecrets:
         self._secrets: dict[str, _Secret] = {}
 
     def make(self, session: parts.Session, seconds: float) -> tuple[str, int]:
-        """Return a key that opens sessions of this kind for so many seconds, and its expiry in seconds since the
-        epoch."""
+        """Return a key that opens such sessions for so many seconds, and its expiry in seconds since the epoch."""
         value, ends = f"{PREFIX}{secrets.token_urlsafe(32)}", self._now() + seconds
         self._secrets[value] = _Secret(ends, session)
         while len(self._secrets) > MOST:

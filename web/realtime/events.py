@@ -86,8 +86,7 @@ class OutputAudioBufferClear(_Said[Literal["output_audio_buffer.clear"]]):
 
 
 class ParleyPlayback(_Said[Literal["parley.playback"]]):
-    """How much of a reply has really been played, counted from its start. Sent a few times a second, and once at the
-    end."""
+    """How much of a reply has really been played, counted from its start. Sent a few times a second, and at its end."""
 
     response_id: str
     samples: Annotated[int, Field(ge=0)]
@@ -339,8 +338,7 @@ class ParleyLevel(_Parley[Literal["parley.level"]]):
 
 
 class ParleyTranscript(_Parley[Literal["parley.transcript"]]):
-    """The whole transcript of the current turn so far; the text after the first `stable` characters may still
-    change."""
+    """The transcript of the current turn so far; the text after the first `stable` characters may still change."""
 
     item_id: str
     text: str
@@ -348,8 +346,7 @@ class ParleyTranscript(_Parley[Literal["parley.transcript"]]):
 
 
 class ParleySpeaker(_Parley[Literal["parley.speaker"]]):
-    """Whose voice spoke a turn, if speakers are told apart: `user` is the owner of the memory, `guest` an unknown
-    voice."""
+    """Whose voice a turn was, if speakers are told apart: `user` is the memory's owner, `guest` an unknown voice."""
 
     item_id: str
     speaker: str

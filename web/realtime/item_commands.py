@@ -71,8 +71,7 @@ class ItemCommands:
         return f"item_client_{self._made}"
 
     async def _transcribed(self, item: parts.Message, encoding: Encoding) -> parts.Message:
-        """Return the message with its sound transcribed. Raises Refusal for a message that a language model cannot be
-        given."""
+        """Return the message with its sound transcribed. Raises Refusal if a language model cannot be given it."""
         _without_images(item, "item.content")
         content = []
         for part in item.content:

@@ -38,8 +38,7 @@ class Narrator:
     def __init__(self, conversation: str, *, parley: bool = False) -> None:
         self.conversation = conversation
         self.before = 0
-        """Turns of the conversation before this client's call; they keep the ids of new replies apart from earlier
-        ones."""
+        """Turns of the conversation before this client's call; they distinguish the ids of new replies."""
         self.parley = parley
         """Whether the client asked for the `parley.` messages."""
         self.manual = False

@@ -42,8 +42,7 @@ ENCODINGS = {encoding.name: encoding for encoding in (PCM, ULAW, ALAW)}
 
 
 def decoded(payload: str, encoding: Encoding = PCM) -> Samples:
-    """Return the samples at the encoding's rate. Raises SoundError if the payload is not base64 or not whole
-    samples."""
+    """Return the samples at the encoding's rate. Raises SoundError if it is not base64 or not whole samples."""
     try:
         data = base64.b64decode(payload, validate=True)
     except (binascii.Error, ValueError):

@@ -95,8 +95,7 @@ class Handler:
             await uninterrupted(self._stop_listening())
 
     async def _part(self, error: _Failed) -> None:
-        """End the connection: Home Assistant waits for its result or for the end of the connection, but not for an
-        error."""
+        """End the connection: Home Assistant waits for its result or the end of the connection, not for an error."""
         await self._stop_listening()  # others want the ears while this client goes on sending
         with suppress(ConnectionError, TimeoutError):
             await self._send(Error(str(error), error.code))

@@ -12,11 +12,9 @@ from web.api.audio.errors import SOON_S, Refused
 SPEAKING = max(2, os.cpu_count() or 1)
 """Texts that are read aloud at once: CPU engines have a core each, and CSM has eight slots."""
 HEARING = 1
-"""Passages transcribed at once: Whisper uses all cores for one. A short recording waits for a passage, not for
-hours."""
+"""Passages transcribed at once: Whisper uses all cores. A short recording waits for a passage, not for hours."""
 LISTENING = 2
-"""Dictations at once: each occupies the ears while somebody speaks, and a conversation must still be heard beside
-them."""
+"""Dictations at once: each occupies the ears while somebody speaks, and conversations must still be heard."""
 WRITING = 4
 """Replies at once: as many as llama.cpp has slots; a server has its own queue."""
 WAITING = 16
@@ -48,8 +46,7 @@ class Queue:
 
     @asynccontextmanager
     async def taken_in(self) -> AsyncIterator[None]:
-        """Admit work that is done piece by piece, each in a turn(). Raises Refused (429) if too many are already
-        waiting."""
+        """Admit work done piece by piece, each in a turn(). Raises Refused (429) if too many are already waiting."""
         if self._inside >= self._most:
             self._refused("queue_full")
             waiting = self._most - self._at_once

@@ -35,8 +35,7 @@ async def json_body(request: Request) -> dict[str, Any]:
 
 @asynccontextmanager
 async def form_body(request: Request, longest: int = LONGEST_FIELD) -> AsyncIterator[FormData]:
-    """Read a multipart or plain form with fields of up to `longest` bytes; deletes its files at the end. Raises
-    Refused."""
+    """Read a multipart or plain form with fields of up to `longest` bytes; deletes its files after. Raises Refused."""
     try:
         form = await request.form(max_files=MOST_FILES, max_fields=MOST_FIELDS, max_part_size=longest)
     except HTTPException as error:

@@ -139,8 +139,7 @@ def hear_at_once(receiver: RTCRtpReceiver) -> None:
 
 
 async def listen(transport: RTCIceTransport, addresses: Iterable[str]) -> None:
-    """Gather candidates as aioice does, but only at these addresses: aioice would take all but loopback, with no
-    setting."""
+    """Gather candidates at these addresses only: aioice would take all but the loopback, and has no setting."""
     connection = transport._connection
     connection._local_candidates_start = True
     connection._local_candidates += await connection.get_component_candidates(1, list(addresses))

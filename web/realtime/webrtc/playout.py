@@ -85,8 +85,7 @@ def _encoder() -> AudioCodecContext:
 
 
 class Playout(ClientPlayback):
-    """The queue of packets, from which the count of sent ones follows: RTP's own clock takes out a packet every 20
-    ms."""
+    """The queue of packets, and thereby the count of those sent: RTP's own clock takes out one every 20 ms."""
 
     def __init__(self, tell: Callable[[wire.ServerEvent], None]) -> None:
         self._tell = tell
