@@ -84,7 +84,7 @@ def sound_api(service: Service) -> APIRouter:
 
 
 async def _wanted(request: Request, work: Awaitable[T]) -> T:
-    """Do the work unless the page that asked for it leaves, or its user presses Stop: then raises Problem."""
+    """Do the work unless the page that asked for it leaves, or its user presses Stop. Raises Problem then."""
     try:
         return await while_there(request.receive, work)
     except ClientGone:
