@@ -1,4 +1,4 @@
-"""Where the server is reached: what Host and Origin may name, and what to type into a browser."""
+"""Where the server is reached: which Host and Origin are allowed, and what to type into a browser."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from web.network import is_everywhere, is_loopback
 
 
 def split_host(value: str) -> tuple[str, int | None] | None:
-    """`name:port` of a Host header, lower case, IPv6 without brackets; None when it is malformed."""
+    """Split `name:port` of a Host header, in lower case, IPv6 without brackets; None if it is malformed."""
     try:
         parts = urlsplit(f"//{value}")
         port = parts.port
@@ -24,24 +24,24 @@ def split_host(value: str) -> tuple[str, int | None] | None:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where the server is reached: what Host and Origin may name."""
+    """Where the server is reached: which Host and Origin are allowed."""
 
     host: str
-    """What it was told to listen on."""
+    """The address that it was told to listen on."""
     port: int
     token: str | None = None
-    """None where none is needed: on a loopback address."""
+    """None if no token is needed: on a loopback address."""
     names: frozenset[str] = field(default_factory=frozenset)
-    """Further names it may be called by."""
+    """Further names that it may be called by."""
     origins: frozenset[str] = field(default_factory=frozenset)
-    """Of pages elsewhere that may speak with the API."""
+    """Origins of foreign pages that may use the API."""
     https: bool = False
     """Whether it speaks TLS itself."""
     public: tuple[str, ...] = ()
-    """Origins at which a proxy of the owner's serves it."""
+    """Origins at which the owner's proxy serves it."""
 
     def allows(self, name: str, port: int | None) -> bool:
-        """Any IP address will do for a server that listens on all of them: rebinding needs a name."""
+        """Whether it may go by this name. Any IP address will do if it listens on all: rebinding needs a name."""
         if (port or (443 if self.https else 80)) != self.port:
             return False
         if name in {"localhost", "127.0.0.1", "::1", self.host.strip("[]").lower()} | self.names:
@@ -62,7 +62,7 @@ class Address:
         return parts is not None and (self.allows(*parts) or self._is_public(*parts))
 
     def _is_public(self, name: str, port: int | None) -> bool:
-        """Whether the owner's proxy serves it by that name. A proxy may leave the usual port out, or name it."""
+        """Whether the owner's proxy serves it by that name. A proxy may name the default port or omit it."""
         for origin in self.public:
             served = urlsplit(origin)
             usual = 443 if served.scheme == "https" else 80
@@ -71,7 +71,7 @@ class Address:
         return False
 
     def allows_origin(self, origin: str | None, host: str, *, secure: bool) -> bool:
-        """No Origin: not a browser's page. Otherwise it must be the page of this very server, by the same name.
+        """Whether there is no Origin (not a browser's page), or that of this server's own page, by the same name.
 
         Args:
             secure: whether the request came by https.
@@ -95,11 +95,11 @@ class Address:
         return is_everywhere(self.host)
 
     def elsewhere(self, names: list[str]) -> list[str]:
-        """What to type into a browser on another machine, given this one's addresses on its network."""
+        """Return what to type into a browser on another machine, given this machine's addresses on its network."""
         return [self._at(name) for name in names] if self.everywhere else []
 
     def proxied(self) -> list[str]:
-        """What to type into a browser that reaches the owner's proxy."""
+        """Return what to type into a browser that reaches the owner's proxy."""
         return [f"{origin}{self._query}" for origin in self.public]
 
     def _at(self, name: str) -> str:

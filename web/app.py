@@ -65,13 +65,13 @@ def create_app(
     proxies: Iterable[Network] = (),
     traces: Traces | None = None,
 ) -> FastAPI:
-    """The engines are begun by whoever serves the app, once it listens, and stopped with it.
+    """Create the app. Its server loads the engines once it listens; they are stopped with the app.
 
     Args:
-        wyoming: listens for Wyoming's clients; None where none are wanted.
-        certificate: what it is served with by https; None where it is not.
-        proxies: whose word of a client is believed.
-        traces: told of each turn; closed with the app.
+        wyoming: listens for Wyoming clients; None if none are wanted.
+        certificate: the certificate for https; None without https.
+        proxies: the proxies whose statements about clients are trusted.
+        traces: receives each turn; closed with the app.
     """
     metrics = service.metrics
     voices, queues, secrets = Voices(service.data), Queues(metrics.refused), ClientSecrets()
@@ -119,11 +119,11 @@ def create_app(
 
 
 def personal_app(service: Service, host: str, queues: Queues, secrets: ClientSecrets) -> FastAPI:
-    """What one of several users has, behind a guard that knows them.
+    """Create the app of one of several users, behind a guard that identifies them.
 
     Args:
         host: what the server was told to listen on.
-        queues: those of everybody who uses the engines.
+        queues: those shared by everyone who uses the engines.
         secrets: the keys that this user gives to pages.
     """
     calls = Calls(service, partial(media_addresses, host))
@@ -133,7 +133,7 @@ def personal_app(service: Service, host: str, queues: Queues, secrets: ClientSec
 
 
 def bounds(settings: Callable[[], Settings]) -> Mapping[str, Callable[[], int]]:
-    """By path, how many bytes may be sent there, where that is more than elsewhere."""
+    """Return the most bytes that may be sent to a path, for paths that take more than others."""
     return {**LARGER_BODIES, **larger_bodies(settings)}
 
 
@@ -155,7 +155,7 @@ async def _running(service: Service, calls: Calls) -> AsyncIterator[None]:
 def _of_a_person(
     service: Service, voices: Voices, queues: Queues, secrets: ClientSecrets, calls: Calls
 ) -> tuple[APIRouter, ...]:
-    """What is about one's own talks, and what other programs talk with."""
+    """Return the routers for a user's own conversations, and for other programs that converse."""
     return (
         api(service),
         memory_api(service),

@@ -1,8 +1,8 @@
-"""A certificate of this machine's own, for phones on its network: made once, kept, and renewed before it ends.
+"""This machine's own certificate, for phones on its network: made once, kept, and renewed before it expires.
 
-Browsers allow the microphone on https pages alone, and no public authority signs for an address of a home network. So
-there is an authority of its own, which a phone can trust once, and which signs for private addresses and this machine's
-names only: whoever should get hold of it cannot pretend to be a bank.
+Browsers allow the microphone only on https pages, and no public authority signs for the addresses of a home network.
+So Parley makes an authority that a phone can trust once, and that signs only for private addresses and this machine's
+names: even if it is stolen, it cannot impersonate a bank.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 AUTHORITY, SERVER = "authority.pem", "server.pem"
 LASTS = timedelta(days=397)
-"""Browsers take no longer ones of public authorities, and Apple none of 825 days of anybody's."""
+"""Browsers reject longer ones from public authorities, and Apple rejects 825 days from any authority."""
 AUTHORITY_LASTS = timedelta(days=3650)
 RENEWED = timedelta(days=60)
-"""Before its end."""
+"""Time before its end at which it is renewed."""
 EARLY = timedelta(days=1)
-"""A phone's clock may be behind this one's."""
+"""How far it is backdated, as a phone's clock may be behind this one's."""
 PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "100.64.0.0/10", "127.0.0.0/8",
            "192.0.2.0/24", "fc00::/7", "fe80::/10", "::1/128")  # fmt: skip
-"""Networks that nobody else on the internet is in: RFC 1918, 3927, 6598, 5737, 4193, 4291."""
+"""Networks outside the public internet: RFC 1918, 3927, 6598, 5737, 4193, 4291."""
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ Key = ec.EllipticCurvePrivateKey
 
 
 class CertificateError(Exception):
-    """There is no certificate to serve with; one sentence that says what to do."""
+    """There is no usable certificate; the message is one sentence that says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Certificate:
     chain: Path
     key: Path
     authority: Path | None = None
-    """What a phone may trust; None for a certificate that the owner brought."""
+    """The certificate that a phone may trust; None for a certificate that the owner supplied."""
 
     def context(self) -> ssl.SSLContext:
         """Raises CertificateError."""
@@ -58,7 +58,7 @@ class Certificate:
         return context
 
     def load_into(self, context: ssl.SSLContext) -> None:
-        """Connections that come from now on are given this one. Raises CertificateError."""
+        """Use this certificate for new connections from now on. Raises CertificateError."""
         try:
             context.load_cert_chain(self.chain, self.key, password=lambda: "")
         except (OSError, ssl.SSLError) as error:
@@ -69,16 +69,16 @@ class Certificate:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of what a browser warns of, as it shows it."""
+        """The SHA-256 of the certificate that a browser warns of, in the browser's format."""
         return _sha256(self.chain)
 
     @property
     def authority_fingerprint(self) -> str:
-        """The same of what is to be trusted."""
+        """The SHA-256 of the certificate that a phone may trust."""
         return _sha256(self.authority or self.chain)
 
     def public(self) -> bytes:
-        """What is to be trusted, in PEM, without its key."""
+        """Return the certificate to trust, in PEM, without its key."""
         certificate = x509.load_pem_x509_certificate((self.authority or self.chain).read_bytes())
         return certificate.public_bytes(serialization.Encoding.PEM)
 
@@ -86,7 +86,7 @@ class Certificate:
 async def keep_fresh(
     context: ssl.SSLContext, renew: Callable[[], Certificate | None], every_s: float = 24 * 3600
 ) -> None:
-    """Give a server that runs for months the next certificate before its own ends. What fails is tried again."""
+    """Replace the certificate of a long-running server before it expires. A failure is retried."""
     while True:
         await asyncio.sleep(every_s)
         try:
@@ -97,7 +97,7 @@ async def keep_fresh(
 
 
 def own(folder: Path, addresses: Iterable[str], now: datetime | None = None) -> Certificate:
-    """The one in the folder; made or renewed where it is missing, ends soon, or lacks one of the addresses.
+    """Return the folder's certificate; it is made or renewed if it is missing, expires soon or lacks an address.
 
     Raises CertificateError.
     """
@@ -135,7 +135,7 @@ def _is_name(host: str) -> bool:
 
 
 def _kept(file: Path, now: datetime, left: timedelta) -> tuple[x509.Certificate, Key] | None:
-    """What lies there, unless it ends within `left`. Raises ValueError for what is no certificate with its key."""
+    """Read a certificate; None if it is missing or expires within `left`. Raises ValueError if it or its key is bad."""
     if not file.exists():
         return None
     text = file.read_bytes()
@@ -210,7 +210,7 @@ def _usage(*, signs: bool) -> x509.KeyUsage:
 
 
 def _write(file: Path, certificate: x509.Certificate, key: Key) -> None:
-    """Whole or not at all, and for the owner's eyes only."""
+    """Write the file completely or not at all, readable by its owner only."""
     text = certificate.public_bytes(serialization.Encoding.PEM) + key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

@@ -21,33 +21,33 @@ NO_ADDRESS = "This is not an address: it should look like http://localhost:11434
 NO_CLUSTER = "This is not an address: it should look like http://cluster.example:8000."
 NO_KEY = "The key contains a character that never occurs in keys, such as a long dash: copy it again."
 MODEL_NAME = 300
-"""Characters: a hub id has at most 96, a path on disk a few more."""
+"""Characters: a hub id has at most 96, a path on disk may have more."""
 NO_MODEL = f"A model's name has at most {MODEL_NAME} characters, all of them printable."
 
 
 class SettingsRefused(Exception):
-    """A change that cannot be put to use: one sentence, and the setting it is about where there is one."""
+    """A change that cannot be applied: one sentence, and the setting concerned, if any."""
 
     def __init__(self, message: str, field: str | None = None, *, lacking: Mapping[str, str] | None = None) -> None:
-        """`lacking`: the choice whose model must be fetched first, as stage, engine and model."""
+        """`lacking`: the choice whose model must be downloaded first, as stage, engine and model."""
         super().__init__(message)
         self.field = field
         self.lacking = lacking
 
 
 class SettingsInvalid(SettingsRefused):
-    """It is wrong in itself: no machine could put it to use."""
+    """A change that is invalid in itself: no machine could apply it."""
 
 
 def check(old: Settings, new: Settings) -> None:
-    """Reads the disk. Raises SettingsRefused for what may not take the place of `old`."""
+    """Raises SettingsRefused if `new` may not replace `old`. Reads the disk."""
     check_engines(new)
     check_server(old, new)
     check_models(old, new)
 
 
 def merged(tree: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`tree` with the branches that `changes` names replaced; lists are replaced whole."""
+    """Return `tree` with the branches named in `changes` replaced; lists are replaced whole."""
     result = dict(tree)
     for name, value in changes.items():
         old = result.get(name)
@@ -56,19 +56,19 @@ def merged(tree: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
 
 
 def keep_key(old: Settings, new: Settings) -> None:
-    """The key stays with the server that it was entered for: at another address it is forgotten."""
+    """Keep the key only for the server it was entered for: at another address it is dropped."""
     same = not old.mind.url or _server(old.mind.url) == _server(new.mind.url)
     new.mind.api_key = old.mind.api_key if same else SecretStr("")
 
 
 def keep_cluster_key(old: Settings, new: Settings) -> None:
-    """As `keep_key`, of the cluster."""
+    """As `keep_key`, for the cluster."""
     same = not old.cluster.url or _server(old.cluster.url) == _server(new.cluster.url)
     new.cluster.key = old.cluster.key if same else SecretStr("")
 
 
 def keep_tool_keys(old: Settings, new: Settings) -> None:
-    """What a page is told of a server of tools lacks its keys: they stay while it is reached the same way."""
+    """Restore a tool server's keys, which pages do not see, if it is still reached in the same way."""
     before = {each.name: each for each in old.tools.servers}
     for server in new.tools.servers:
         was = before.get(server.name)
@@ -81,9 +81,10 @@ def keep_tool_keys(old: Settings, new: Settings) -> None:
 
 
 def switch_off_strange_tools(old: Settings, new: Settings) -> None:
-    """A file of settings starts no program, and asks no server, that was not there before, and allows none more.
+    """Switch off each tool server in `new` that is not identical to one in `old`.
 
-    What a program does depends on its environment too, which can have it load another's code.
+    So a settings file can start no new program, contact no new server and grant no new permission. The environment
+    counts too, since it can make a program load other code.
     """
     for server in new.tools.servers:
         server.enabled = server.enabled and server in old.tools.servers
@@ -97,7 +98,7 @@ def _server(url: str) -> tuple[str, str]:
 
 
 def check_engines(settings: Settings) -> None:
-    """The tree takes any name; only those of the catalogue can be started."""
+    """Raises SettingsInvalid: the settings accept any name, but only engines of the catalogue can be started."""
     for stage in STAGES:
         choice = getattr(settings, stage)
         if (stage, choice.engine) not in CATALOGUE:
@@ -114,7 +115,7 @@ def is_model_name(name: str) -> bool:
 
 
 def check_server(old: Settings, new: Settings) -> None:
-    """An address and a key that can be sent. What is in force already stays, so that other settings can be mended."""
+    """Check that a new address or key can be sent. Current ones stay valid, so that other settings can be mended."""
     if new.mind.url != old.mind.url and new.mind.url and not is_address(new.mind.url):
         raise SettingsInvalid(NO_ADDRESS, "mind.url")
     if new.mind.engine == "openai" != old.mind.engine and not new.mind.url:
@@ -128,7 +129,7 @@ def check_server(old: Settings, new: Settings) -> None:
 
 
 def is_address(url: str) -> bool:
-    """Whether a server can be asked there: http or https, a host, and a port that exists."""
+    """Whether a server can be contacted there: http or https, a host, and a valid port."""
     url = url.strip()
     try:
         parts = urlsplit(url)
@@ -139,19 +140,19 @@ def is_address(url: str) -> bool:
 
 
 def fits_a_header(key: str) -> bool:
-    """Whether a key can be sent: a header has printable ASCII only."""
+    """Whether a key can be sent: a header takes only printable ASCII."""
     return key.isascii() and key.isprintable()
 
 
 def not_installed(engine: str) -> str | None:
-    """What an engine lacks besides a model, so that fetching one would be in vain; and what to do."""
+    """Return what an engine lacks besides a model, so that downloading one would be pointless; and what to do."""
     if engine == "vllm" and not PYTHON.exists():
         return "vLLM is not installed yet: run `python3 setup.py vllm` once, then choose it again."
     return None
 
 
 def cannot_run(stage: Stage, engine: str, model: str) -> str | None:
-    """Why this computer cannot run it, for which nothing should be installed or fetched."""
+    """Return why this computer cannot run it, in which case nothing should be installed or downloaded."""
     known = find(stage, engine, model)
     if known is None or (judged := verdict(known, look())).runs != "no":
         return None
@@ -159,7 +160,7 @@ def cannot_run(stage: Stage, engine: str, model: str) -> str | None:
 
 
 def check_models(old: Settings, new: Settings) -> None:
-    """Nothing is fetched behind the user's back: a choice is taken once its model is here. Asks the system."""
+    """Accept a choice only if its model is on this computer: nothing is downloaded unasked. Reads the disk."""
     for stage in STAGES:
         choice = getattr(new, stage)
         before = getattr(old, stage)

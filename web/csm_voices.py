@@ -1,6 +1,6 @@
-"""The voices that `csm-voice` keeps: folders of a recording, its words, and what was learnt of the voice if it was.
+"""The voices that `csm-voice` keeps: folders with a recording, its transcript and, if taught, an adapter.
 
-csm/commands/voices.py, which is not imported, says the same of them.
+csm/commands/voices.py, which is not imported here, uses the same format.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ class CsmVoice:
 
 
 def csm_folder() -> Path:
-    """Where csm keeps voices."""
+    """Return the folder in which csm keeps voices."""
     if chosen := os.environ.get("CSM_VOICES"):
         return Path(chosen).expanduser()
     return Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser() / "csm" / "voices"
 
 
 def csm_voices(folder: Path) -> Iterator[CsmVoice]:
-    """By name. What is no voice, or cannot be read, is left out."""
+    """Yield the voices by name. Folders that are not voices, or cannot be read, are skipped."""
     for each in sorted(folder.glob("*/")):
         recordings = list(each.glob("recording.*"))
         with suppress(OSError, ValueError):
@@ -56,7 +56,7 @@ def csm_voices(folder: Path) -> Iterator[CsmVoice]:
 
 
 def keep_voice(folder: Path, name: str, recording: Path, text: str, note: str, adapter: Path) -> CsmVoice:
-    """A voice that was learnt, in the place of one of its name. It is there whole or not at all. Raises OSError."""
+    """Save a taught voice completely or not at all, replacing one of the same name. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".new-", dir=folder) as made:
         new, kept = Path(made) / name, folder / name
@@ -64,7 +64,7 @@ def keep_voice(folder: Path, name: str, recording: Path, text: str, note: str, a
         shutil.copyfile(recording, new / f"recording{recording.suffix}")
         (new / "text.txt").write_text(f"{text}\n", encoding="utf-8")
         (new / "note.txt").write_text(f"{note}\n", encoding="utf-8")
-        # Of a checkpoint only what speaks: its state to go on from is many times as large.
+        # Of a checkpoint, copy only what is needed to speak: its state for further training is many times as large.
         shutil.copytree(
             adapter, new / "adapter", ignore=shutil.ignore_patterns("quantized", "state.pt", "progress.json")
         )

@@ -1,4 +1,4 @@
-"""Draining a server: it accepts nobody new, and open conversations may finish."""
+"""Drains a server: it accepts no new conversations, and open ones may finish."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from web.places import Places
 from web.service import Dismissal
 
 LONGEST_S = 3600.0
-"""That conversations may go on for, unless the administrator says otherwise."""
+"""Seconds that conversations may go on, unless the administrator says otherwise."""
 LAST_WORDS_S = 30.0
-"""For the sentence that ends those which are left, and for what they still keep."""
+"""Seconds for the remaining conversations' last sentence, and for what they still save."""
 CLOSED = "This server is about to restart and does not accept new conversations: connect again."
 FAREWELL = Dismissal(
     "restarting: connect again to continue the conversation",
@@ -24,11 +24,11 @@ logger = logging.getLogger(__name__)
 
 
 async def drain(places: Places, dismiss: Callable[[Dismissal], None], patience_s: float = LONGEST_S) -> None:
-    """Ends when no conversation runs any more.
+    """Return once no conversation runs any more.
 
     Args:
-        dismiss: ends all conversations that run.
-        patience_s: how long those may go on that run now; 0 ends them at once.
+        dismiss: ends all running conversations.
+        patience_s: how long running conversations may go on; 0 ends them at once.
     """
     places.close(CLOSED)
     logger.info("draining: %d conversations may go on for %.0f s", places.taken, patience_s)
@@ -38,6 +38,6 @@ async def drain(places: Places, dismiss: Callable[[Dismissal], None], patience_s
     if not places.taken:
         return
     dismiss(FAREWELL)
-    with suppress(TimeoutError):  # what does not end by then is cut off with the server
+    with suppress(TimeoutError):  # what has not ended by then is cut off with the server
         async with asyncio.timeout(LAST_WORDS_S):
             await places.empty()

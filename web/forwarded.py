@@ -13,7 +13,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def network(given: str) -> Network:
-    """Raises ValueError for what is neither an address nor a network."""
+    """Parse an address or a network. Raises ValueError if it is neither."""
     try:
         return ipaddress.ip_network(given)
     except ValueError:
@@ -21,7 +21,7 @@ def network(given: str) -> Network:
 
 
 class Forwarded:
-    """The client's address, the scheme and the host, as X-Forwarded-For, -Proto and -Host have them."""
+    """Takes the client's address, the scheme and the host from X-Forwarded-For, -Proto and -Host."""
 
     def __init__(self, app: ASGIApp, proxies: Iterable[Network]) -> None:
         self._proxies = tuple(proxies)
@@ -34,17 +34,17 @@ class Forwarded:
             return
         said = Headers(scope=scope).get("x-forwarded-host")
         if said is not None:
-            host = said.rpartition(",")[2].strip().encode("latin-1")  # the nearest proxy's word stands last
+            host = said.rpartition(",")[2].strip().encode("latin-1")  # the nearest proxy's entry comes last
             others = [(name, value) for name, value in scope["headers"] if name != b"host"]
             scope = {**scope, "headers": [(b"host", host), *others]}
-        await self._behind(scope, receive, send)  # type: ignore[arg-type]  # uvicorn has types of its own for ASGI
+        await self._behind(scope, receive, send)  # type: ignore[arg-type]  # uvicorn has its own types for ASGI
 
     def _is_proxy(self, scope: Scope) -> bool:
         return comes_from(scope, self._proxies)
 
 
 def comes_from(scope: Scope, networks: Iterable[Network]) -> bool:
-    """Whether the peer of this very connection is in one of them."""
+    """Whether the direct peer of this connection is in one of the networks."""
     try:
         peer = ipaddress.ip_address((scope.get("client") or ("",))[0])
     except ValueError:

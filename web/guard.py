@@ -1,8 +1,8 @@
-"""Who may talk to the server: the right Host, the right Origin, the token where one is needed, and bounded bodies.
+"""Decides which requests are accepted: correct Host and Origin, the token if one is needed, and a bounded body.
 
-The server of a voice assistant is a target for any page that the user happens to visit: such a page can send requests
-to 127.0.0.1, and by DNS rebinding even under a name of its own. So Host and Origin are checked on everything,
-WebSockets included, before anything else runs.
+Any page that the user visits can attack a voice assistant's server: it can send requests to 127.0.0.1, and by DNS
+rebinding even under a name of its own. So Host and Origin are checked on every request, WebSockets included, before
+anything else runs.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from web.keys import COOKIE, Keys, OneToken, given_cookies, given_in_the_address
 from web.realtime.webrtc.routes import CALLS, SDP
 
 REALTIME, KEY_PREFIX = "/v1/realtime", "ek_"
-"""All that keys open which are given to pages, over a WebSocket and over WebRTC; and how they begin."""
+"""The only path that page keys open, over WebSocket or WebRTC, and the prefix of those keys."""
 MAX_BODY = 1 << 20
 """Bytes of a request's body; a path in `Guard.larger_bodies` may take more."""
 BODY_S = 30.0
-"""For each next piece of a body."""
+"""Seconds for each next piece of a body."""
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 REASONS = {
     401: "token",
@@ -39,12 +39,12 @@ REASONS = {
     415: "content_type",
     421: "host",
 }
-"""What a refusal is counted as, by its status."""
+"""The reason that a refusal is counted under, by status."""
 JSON_TYPES = frozenset({"application/json", "application/jsonl", "application/x-ndjson"})
 
 
 def content_security_policy(host: str, *, secure: bool) -> str:
-    """Everything from this server only, nothing inline. `ws://` is named for browsers whose 'self' leaves it out."""
+    """Allow everything from this server only, nothing inline. `ws://` is listed for browsers whose 'self' omits it."""
     return "; ".join(
         (
             "default-src 'none'",
@@ -64,11 +64,11 @@ def content_security_policy(host: str, *, secure: bool) -> str:
 
 
 class _TooLarge(Exception):
-    """A body went past its bound while it was being read."""
+    """A body exceeded its limit while it was being read."""
 
 
 class _TooSlow(Exception):
-    """The rest of a body did not come."""
+    """The rest of a body did not arrive."""
 
 
 class Guard:
@@ -86,12 +86,12 @@ class Guard:
     ) -> None:
         """
         Args:
-            larger_bodies: by canonical path, how many bytes a body may have there.
-            forms: canonical paths that take multipart/form-data. A page elsewhere can send that without asking first,
+            larger_bodies: by canonical path, the most bytes of a body there.
+            forms: canonical paths that take multipart/form-data. A foreign page can send that without a preflight,
                 but not without its Origin, which is refused.
-            opens: whether a key that is not the token opens the Realtime API.
-            refused: told of each request that is turned away, and why.
-            keys: what opens everything; the address's token unless given.
+            opens: whether a key other than the token opens the Realtime API.
+            refused: called with the reason for each refused request.
+            keys: what opens everything; by default the address's token.
         """
         self.refused = refused
         self.keys = keys or OneToken(address.token)
@@ -132,7 +132,7 @@ class Guard:
         async def bounded() -> Message:
             nonlocal read, complete
             try:
-                async with asyncio.timeout(None if complete else BODY_S):  # afterwards only the end of it all comes
+                async with asyncio.timeout(None if complete else BODY_S):  # after that, only the disconnect comes
                     message = await receive()
             except TimeoutError:
                 raise _TooSlow from None
@@ -165,12 +165,12 @@ class Guard:
                 await self._counted(refusal)(scope, receive, send)
 
     def _counted(self, refusal: Response) -> Response:
-        if refusal.status_code in REASONS:  # not the answer to a preflight, nor the way to a page
+        if refusal.status_code in REASONS:  # neither the answer to a preflight nor the redirect to a page
             self.refused(REASONS[refusal.status_code])
         return refusal
 
     def _refusal(self, scope: Scope) -> Response | None:
-        """The answer to a request that may not pass; None for one that may."""
+        """Return the answer to a request that is refused; None if it may pass."""
         headers = Headers(scope=scope)
         if headers.getlist("host") != [headers.get("host")] or not self.address.allows_host(headers.get("host")):
             return _refused(scope, f"This server does not answer to that name. Open {self._plain_url()} instead.", 421)
@@ -186,7 +186,7 @@ class Guard:
         return self._type_refusal(scope, headers) or self._token_refusal(scope, headers)
 
     def _listed(self, scope: Scope, headers: Headers) -> bool:
-        """Whether a page asks that the owner has listed, for what such pages may have."""
+        """Whether the request comes from a page that the owner has listed, on a path open to such pages."""
         asked = scope["path"].startswith(origins.PATHS)
         return asked and headers.get("origin", "").lower() in self.address.origins
 
@@ -203,7 +203,7 @@ class Guard:
             return True
         empty = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
         if empty and (scope["method"] == "DELETE" or scope["path"].startswith(f"{CALLS}/")):
-            return True  # to delete and to hang up need no body; no page of another origin may ask for a DELETE
+            return True  # deleting and hanging up need no body; a page of another origin may not send DELETE
         return kind in JSON_TYPES or (kind == "multipart/form-data" and canonical(scope["path"]) in self.forms)
 
     def _token_refusal(self, scope: Scope, headers: Headers) -> Response | None:
@@ -221,7 +221,7 @@ class Guard:
         if scope["type"] == "websocket" or scope["method"] != "GET":
             return None
         rest = urlencode([(name, value) for name, value in query(scope) if name != "token"])
-        # "//evil" as a path would lead the browser to another host.
+        # The path "//evil" would redirect the browser to another host.
         path = "/" + scope["path"].lstrip("/")
         answer = RedirectResponse(path + (f"?{rest}" if rest else ""), 303)
         month, secure = 30 * 24 * 3600, _secure(scope)
@@ -242,18 +242,18 @@ class Guard:
         headers["Cross-Origin-Opener-Policy"] = "same-origin"
         headers["Cross-Origin-Resource-Policy"] = "same-origin"
         headers["Permissions-Policy"] = "microphone=(self), speaker-selection=(self), camera=(), geolocation=()"
-        if "content-length" not in headers:  # a stream, whose pieces nginx would collect before it passes them on
+        if "content-length" not in headers:  # a stream, whose pieces nginx would otherwise buffer
             headers["X-Accel-Buffering"] = "no"
         headers["Cache-Control"] = "no-cache" if path.startswith("/static/") else "no-store"
 
 
 def _secure(scope: Scope) -> bool:
-    """By TLS of our own, or of a proxy that is believed."""
+    """Whether the request came by TLS, our own or that of a trusted proxy."""
     return scope.get("scheme") in {"https", "wss"}
 
 
 def _media_type(headers: Headers) -> str:
-    """A body that a foreign page can send without asking first (a form, plain text) is never JSON by its type."""
+    """Return the media type: what a foreign page can send without a preflight (a form, plain text) never has JSON's."""
     return headers.get("content-type", "").split(";")[0].strip().lower()
 
 

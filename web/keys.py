@@ -1,4 +1,4 @@
-"""What opens the server, and where a request brings it."""
+"""The keys that open the server, and where requests carry them."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ COOKIE = "parley_token"
 
 
 class Keys(Protocol):
-    """What opens the server."""
+    """The keys that open the server."""
 
     given_by: str
-    """Where somebody has their key from, as in: the token `that Parley printed when it started`."""
+    """Where users get their key from, as in: the token `that Parley printed when it started`."""
 
     def needed(self, scope: Scope) -> bool:
-        """Whether who asks has to bring one."""
+        """Whether the request must carry a key."""
 
     def fit(self, key: str) -> bool:
-        """Whether it is one."""
+        """Whether the key is valid."""
 
 
 class OneToken:
-    """The owner's, or none where none is needed."""
+    """The owner's token, or None if none is needed."""
 
     given_by = "that Parley printed when it started"
 
@@ -45,7 +45,7 @@ class OneToken:
 
 
 def given_keys(headers: Headers) -> Iterable[str]:
-    """From `Authorization: Bearer` of a program (the stock SDK's api_key), or from a WebSocket's subprotocols."""
+    """Yield keys from a program's `Authorization: Bearer` (the stock SDK's api_key) or a WebSocket's subprotocols."""
     scheme, _, bearer = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         yield bearer.strip()
@@ -54,13 +54,13 @@ def given_keys(headers: Headers) -> Iterable[str]:
 
 
 def given_cookies(headers: Headers) -> Iterable[str]:
-    cookies = cookie_parser(headers.get("cookie", ""))  # as a browser does: an odd neighbour spoils no other
+    cookies = cookie_parser(headers.get("cookie", ""))  # as a browser does: a malformed cookie spoils no other
     if COOKIE in cookies:
         yield cookies[COOKIE]
 
 
 def given_in_the_address(scope: Scope) -> Iterable[str]:
-    """As ?token=…, which the cookie then takes the place of."""
+    """Yield keys given as ?token=…, which a cookie then replaces."""
     return (value for name, value in query(scope) if name == "token")
 
 

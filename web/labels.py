@@ -30,7 +30,7 @@ class Labels:
         self._writing = threading.Lock()
 
     def all(self) -> dict[str, Label]:
-        """By conversation. A file that cannot be read has none: names are no reason to stop."""
+        """Return the labels by conversation. An unreadable file counts as empty: names are no reason to stop."""
         try:
             kept = parsed(self._path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -38,7 +38,7 @@ class Labels:
         return {str(id): _label(entry) for id, entry in kept.items()} if isinstance(kept, dict) else {}
 
     def give(self, conversation: str, **changes: Any) -> Label:
-        """Change a `name` or `pinned`; an empty name takes the old one away. Raises OSError."""
+        """Change a `name` or `pinned`; an empty name removes the old one. Raises OSError."""
         with self._writing:
             labels = self.all()
             label = replace(labels.pop(conversation, NONE), **changes)
@@ -46,7 +46,7 @@ class Labels:
         return label
 
     def keep_only(self, conversations: set[str]) -> None:
-        """The others were forgotten. Raises OSError."""
+        """Delete the labels of all other conversations, which were forgotten. Raises OSError."""
         with self._writing:
             labels = self.all()
             kept = {id: label for id, label in labels.items() if id in conversations}
@@ -62,4 +62,4 @@ class Labels:
 def _label(entry: object) -> Label:
     if isinstance(entry, dict):
         return Label(str(entry.get("name", "")), entry.get("pinned") is True)
-    return Label(str(entry))  # a name alone, as before there were pins
+    return Label(str(entry))  # a name alone, as before pins existed

@@ -1,11 +1,11 @@
 """Logs: JSON lines in the data folder for programs, short lines on the terminal for people.
 
 A record about a turn carries the turn's id (`extra={"turn": …, "conversation": …}`). What was said is never in a
-record unless settings.log.words asks for it; whoever logs words passes them as `extra={"words": …}`, and they are
+record unless settings.log.words asks for it: code that logs words passes them as `extra={"words": …}`, and they are
 dropped here otherwise.
 
-What libraries have to say below a warning is written by nobody who thought of that: frames, addresses with the token in
-them, headers. None of it is kept, at any level. Nor is the text of an exception, which quotes what it was about.
+Libraries log below the warning level without regard to privacy: frames, addresses with the token in them, headers.
+None of that is kept, at any level. Nor is the text of an exception, which may quote what it was about.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FILE_NAME = "parley.log"
 MAX_BYTES = 5_000_000
 KEPT = 3
 OURS = {"pipeline", "web", "rag", "config", "csm", "main"}
-"""Packages whose every record is written by us."""
+"""Packages whose records we write ourselves."""
 EXTRAS = ("conversation", "turn", "revision", "stage", "engine", "words")
 
 
@@ -54,7 +54,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def _wordless(error: BaseException | None) -> str:
-    """Where it was raised and what kind it is, those that led to it included. What the system says has no words."""
+    """Return the traceback and type of an error and its causes. Of the texts, only system messages are kept."""
     parts: list[str] = []
     seen = set[int]()
     while error is not None and id(error) not in seen:
@@ -66,7 +66,7 @@ def _wordless(error: BaseException | None) -> str:
 
 
 def worth_keeping(record: logging.LogRecord) -> bool:
-    """Ours, or a warning. Never a request's line: it would drown the rest, and a token stands in the first one."""
+    """Whether a record is ours or a warning. Request lines are never kept: too many, and the first has a token."""
     if record.name == "uvicorn.access":
         return False
     return record.levelno >= logging.WARNING or record.name.partition(".")[0] in OURS
@@ -81,17 +81,17 @@ class LineFormatter(logging.Formatter):
 
 
 class LogFile(RotatingFileHandler):
-    """A file that cannot be written any more (a full disk) is told of once, and stops nobody."""
+    """A log file that reports once if it cannot be written (a full disk), and stops nobody."""
 
     _told = False
 
     @contextmanager
     def let_go(self) -> Iterator[None]:
-        """Nothing is written meanwhile, and the file may be another one afterwards."""
+        """Close the file for the duration: nothing is written, and it may be replaced."""
         with self.lock or nullcontext():
             if self.stream is not None:
                 self.stream.close()
-                self.stream = None  # opened again for the next record, as after a rollover
+                self.stream = None  # reopened for the next record, as after a rollover
             yield
 
     def handleError(self, record: logging.LogRecord) -> None:
@@ -101,9 +101,9 @@ class LogFile(RotatingFileHandler):
 
 
 def forget(data: Path, *, conversation: str | None = None, day: date | None = None, everything: bool = False) -> None:
-    """Take what was said out of the logs: of a conversation, of a day, or of all. The other fields stay.
+    """Remove what was said from the logs: in a conversation, on a day, or all. The other fields stay.
 
-    Where words are logged, the text of an exception may quote any of them, so that goes too. Raises OSError.
+    If words are logged, an exception's text may quote any of them, so it is removed too. Raises OSError.
     """
 
     def meant(line: dict[str, Any]) -> bool:
@@ -124,14 +124,14 @@ def _forget_in(file: Path, meant: Callable[[dict[str, Any]], bool]) -> None:
             try:
                 line = parsed(text)
             except ValueError:
-                continue  # cut off by a power cut: nobody can say what it holds
+                continue  # cut off by a power failure: its content cannot be known
             if isinstance(line, dict) and meant(line):
                 line = {name: value for name, value in line.items() if name not in ("words", "exception")}
             new.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
 def configure(data: Path, *, level: str, words: bool) -> None:
-    """Send everything to the file, and warnings and worse to the terminal too; call again to apply other settings."""
+    """Log everything to the file, and warnings or worse to the terminal too; call again to apply other settings."""
     root = logging.getLogger()
     for handler in list(root.handlers):
         if isinstance(handler.formatter, JsonFormatter | LineFormatter):

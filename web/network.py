@@ -1,4 +1,4 @@
-"""This machine's own addresses, as it knows them. Nothing is asked outside."""
+"""This machine's own addresses, as the system knows them. Nothing outside is asked."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def is_everywhere(host: str) -> bool:
 
 
 def lan_addresses() -> list[str]:
-    """As others on its network reach it."""
+    """Return the addresses at which other machines on the network reach this one."""
     found = [
         each.address for those in psutil.net_if_addrs().values() for each in those if each.family == socket.AF_INET
     ]
@@ -32,9 +32,10 @@ def lan_addresses() -> list[str]:
 
 
 def media_addresses(host: str, reached: str) -> list[str]:
-    """Where a client's media may come in of a server bound to `host`, which the client reached at that address.
+    """Return the addresses for a client's media, for a server bound to `host` that the client reached at `reached`.
 
-    That one; and where a proxy on this machine asks for a client elsewhere, those of the network, if it listens there.
+    That is `reached` itself; if it is loopback, a proxy may have connected for a client elsewhere, so the network's
+    addresses are added if the server listens there.
     """
     own = ipaddress.ip_address(reached)
     if isinstance(own, ipaddress.IPv6Address) and own.ipv4_mapped is not None:

@@ -10,13 +10,13 @@ from starlette.responses import Response
 
 PATHS = ("/v1/",)
 KEY_PROTOCOL = "openai-insecure-api-key."
-"""Before the key in a WebSocket's subprotocols, where a page cannot send headers."""
+"""Precedes the key in a WebSocket's subprotocols, since a page cannot send headers there."""
 HEADER, MOST_HEADERS = re.compile(r"[A-Za-z0-9-]{1,64}"), 32
 DAY = 24 * 3600
 
 
 def origin(given: str) -> str:
-    """An origin as browsers write it. Raises ValueError for what is none."""
+    """Return an origin as browsers write it. Raises ValueError if it is not an origin."""
     parts = urlsplit(given.strip())
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path.strip("/") or parts.query:
         raise ValueError(f"{given!r} is not an origin: write it as https://page.example or http://localhost:3000.")
@@ -24,11 +24,11 @@ def origin(given: str) -> str:
 
 
 def preflight(asking: str, wanted: str = "") -> Response:
-    """The answer to a browser that asks whether a page may send what it wants to send.
+    """Answer a browser that asks whether a page may send its request.
 
     Args:
-        wanted: names of headers. Each may be sent: SDKs have some of their own, and none of them is a key here but
-            Authorization.
+        wanted: names of headers. All are allowed: SDKs send some of their own, and only Authorization carries a key
+            here.
     """
     names = [name for each in wanted.split(",") if HEADER.fullmatch(name := each.strip())]
     answer = Response(status_code=204)
@@ -40,7 +40,7 @@ def preflight(asking: str, wanted: str = "") -> Response:
 
 
 def admit(headers: MutableHeaders, asking: str) -> None:
-    """Let the page of that origin read the answer. No cookie counts for it: it needs a key where one is needed."""
+    """Let the page of that origin read the answer. Its cookies do not count: it must send a key if one is needed."""
     headers["Access-Control-Allow-Origin"] = asking
     headers["Access-Control-Expose-Headers"] = "Location"
     headers["Cross-Origin-Resource-Policy"] = "cross-origin"
@@ -48,11 +48,11 @@ def admit(headers: MutableHeaders, asking: str) -> None:
 
 
 def protocols(headers: Headers) -> list[str]:
-    """The subprotocols that a WebSocket's client offers."""
+    """Return the subprotocols that a WebSocket client offers."""
     return [each.strip() for each in headers.get("sec-websocket-protocol", "").split(",") if each.strip()]
 
 
 def key_of(headers: Headers) -> str | None:
-    """The key among them."""
+    """Return the key among the subprotocols."""
     keys = (each.removeprefix(KEY_PROTOCOL) for each in protocols(headers) if each.startswith(KEY_PROTOCOL))
     return next(keys, None)

@@ -1,4 +1,4 @@
-"""The pages: Jinja2 with autoescape. A page is given little; it asks the API for everything else."""
+"""The pages: Jinja2 with autoescape. A page is given little and asks the API for everything else."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 PERSONAL = {"talk": "Talk", "memory": "Memory"}
-"""The pages that are about one's own talks."""
+"""The pages about the user's own conversations."""
 ALL = {**PERSONAL, "setup": "Setup"}
-"""These, and the one on which the machine is set up."""
+"""These, and the page that sets up the machine."""
 
 
 def pages(
@@ -30,8 +30,8 @@ def pages(
 ) -> APIRouter:
     """
     Args:
-        elsewhere: gives the addresses at which other devices find Parley.
-        shown: the pages that there are, by path, and what they are called.
+        elsewhere: returns the addresses at which other devices can reach Parley.
+        shown: the pages that exist: each one's path, and its name.
     """
     router = APIRouter()
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)

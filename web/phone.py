@@ -1,4 +1,4 @@
-"""From this machine to a phone: the addresses, as text and as a code to scan, and the certificate to trust."""
+"""Connects a phone to this machine: the addresses, as text and as a QR code, and the certificate to trust."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ TRUST = "/parley.crt"
 
 
 def addresses(address: Address) -> list[str]:
-    """What to open on another device, best first: what the owner's proxy serves, then this network's."""
+    """Return what to open on another device, best first: the owner's proxy, then this network's addresses."""
     return [*address.proxied(), *address.elsewhere(lan_addresses())]
 
 
 def code(url: str) -> str:
-    """For the terminal, dark on light whatever its colours."""
+    """Draw a QR code for the terminal, dark on light in any colour scheme."""
     drawn = StringIO()
     segno.make(url, error="l").terminal(drawn, compact=True, border=2)
     return drawn.getvalue()

@@ -1,4 +1,4 @@
-"""How many conversations this machine can hold at once, and who has a place."""
+"""How many conversations this machine can hold at once, and how many are taken."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from contextlib import contextmanager
 import psutil
 
 PER_CORE = 5
-"""By benchmarks/capacity.py: 20 on four cores with the offline profile, each user speaking a third of the time."""
+"""Measured by benchmarks/capacity.py: 20 on four cores, offline profile, each user speaking a third of the time."""
 
 ENGINES_BYTES = 1_500_000_000
-"""What the engines of the offline profile, the server and the system around them need."""
+"""Memory that the offline profile's engines, the server and the system around them need."""
 
 EACH_BYTES = 120_000_000
-"""A conversation's share: mostly the decoder that listens to it."""
+"""Memory of one conversation: mostly the decoder that listens to it."""
 
 
 def capacity(cores: int, memory_bytes: int) -> int:
-    """At least one: whoever has the machine to themselves may try."""
+    """Return at least one: whoever has the machine to themselves may try."""
     return max(1, min(PER_CORE * cores, (memory_bytes - ENGINES_BYTES) // EACH_BYTES))
 
 
@@ -29,32 +29,32 @@ def of_this_machine() -> int:
 
 
 FULL_S, CLOSED_S = 5, 1
-"""After which who is turned away may ask again: somebody may have left; another gateway may have a place."""
+"""Seconds until a refused client may retry: somebody may have left, or another gateway may have a place."""
 
 
 class NoPlace(Exception):
-    """Nobody else may begin to talk: one sentence."""
+    """No further conversation may begin; the message is one sentence."""
 
     def __init__(self, message: str, retry_s: int) -> None:
-        """`retry_s`: seconds until it is worth asking again."""
+        """`retry_s`: seconds until a retry is worthwhile."""
         super().__init__(message)
         self.retry_s = retry_s
 
 
 class Places:
-    """One for each conversation that may run. Once closed, those that run go on, and none begins."""
+    """One place for each conversation. Once closed, running conversations go on and no new one begins."""
 
     def __init__(self, most: int) -> None:
         self.most = most
         self.taken = 0
         self.closed: str | None = None
-        """Why none may begin; None while they may."""
+        """Why no conversation may begin; None while they may."""
         self._free = asyncio.Event()
         self._free.set()
 
     @contextmanager
     def one(self) -> Iterator[None]:
-        """Raises NoPlace."""
+        """Hold a place. Raises NoPlace."""
         if self.closed is not None:
             raise NoPlace(self.closed, CLOSED_S)
         if self.taken >= self.most:
@@ -71,7 +71,7 @@ class Places:
                 self._free.set()
 
     def close(self, why: str) -> None:
-        """No conversation begins any more; `why` is one sentence."""
+        """Let no further conversation begin; `why` is one sentence."""
         self.closed = why
 
     async def empty(self) -> None:

@@ -1,6 +1,6 @@
-"""What must hold before Parley can serve: an address that is free, a folder that can be written.
+"""What must hold before Parley can serve: a free address, and a writable folder.
 
-The standard library only, for the one command asks it before it installs or downloads anything.
+This uses the standard library only, since setup checks it before it installs or downloads anything.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from web.unread import SYSTEM_S
 
 
 class ServeError(Exception):
-    """The server cannot start; one sentence that says what to do."""
+    """The server cannot start; the message is one sentence that says what to do."""
 
 
 def listen(host: str, port: int, unread_s: float = SYSTEM_S) -> socket.socket:
-    """Raises ServeError where the port is taken or the address is not this machine's."""
+    """Open a listening socket. Raises ServeError if the port is taken or the address is not this machine's."""
     if not 0 <= port <= 65535:
         raise ServeError(f"{port} is not a port: choose one from 1024 to 65535, as in --port 8000.")
     name = host.strip("[]")
     family = socket.AF_INET6 if ":" in name else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
-        if os.name == "posix":  # on Windows it would let two servers share the port
+        if os.name == "posix":  # on Windows this would let two servers share the port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if sys.platform == "linux":  # RFC 5482; connections have it from their listener
+        if sys.platform == "linux":  # RFC 5482; connections inherit it from their listener
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(1000 * unread_s))
         listener.bind((name, port))
         listener.listen(128)
@@ -52,12 +52,12 @@ def _why_not(error: OSError, host: str, port: int) -> str:
 
 
 def data_folder(path: Path) -> Path:
-    """The folder, made where it is missing. Raises ServeError where nothing can be written into it."""
+    """Return the folder, created if it is missing. Raises ServeError if it cannot be written to."""
     path = path.expanduser().absolute()
     probe = path / f".write-test-{os.getpid()}"
     try:
         path.mkdir(parents=True, exist_ok=True)
-        with suppress(PermissionError):  # of another's folder its owner decides
+        with suppress(PermissionError):  # if the folder is another user's, that user decides
             path.chmod(0o700)
         probe.touch()
         probe.unlink()

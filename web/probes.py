@@ -1,6 +1,6 @@
-"""`/live` and `/ready`, for whatever watches the server: a proxy in front, Kubernetes, a container's health check.
+"""`/live` and `/ready`, for whatever monitors the server: a proxy in front, Kubernetes, a container's health check.
 
-They come before the guard, since a probe names the server by an address of its own network, and they tell no secret.
+They come before the guard, since a probe uses an address of its own network, and they reveal no secret.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from web.places import Places
 
 LIVE, READY = "/live", "/ready"
 RETRY_S = 1
-"""After which a server that is not ready is worth asking again."""
+"""Seconds after which a server that is not ready should be asked again."""
 
 
 def unready(engines: Engines, places: Places) -> str | None:
-    """Why nobody new should be sent here, in one sentence. A server whose places are all taken is ready: it says
-    itself that it is full, and may have a place a moment later."""
+    """Return why no new client should be sent here, in one sentence. A server with all places taken counts as ready: it
+    says itself that it is full, and may have a place a moment later."""
     if places.closed is not None:
         return places.closed
     try:

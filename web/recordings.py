@@ -1,5 +1,4 @@
-"""The recordings of conversations in the data folder: only if the user asked for them, and only until they are
-forgotten."""
+"""The recordings of conversations in the data folder: made only if the user wants them, and kept until forgotten."""
 
 from __future__ import annotations
 
@@ -17,13 +16,13 @@ class Recordings:
         self._folder = data / FOLDER
 
     def folder(self, conversation: str) -> Path:
-        """Where a conversation's sound lies, if it was recorded. Raises ValueError for what cannot be its name."""
+        """Return the folder for a conversation's sound. Raises ValueError if that cannot be a conversation's name."""
         if not _NAME.fullmatch(conversation):
             raise ValueError("A conversation's name has only letters, digits, - and _.")
         return self._folder / conversation
 
     def all(self) -> set[str]:
-        """The conversations whose sound is here."""
+        """Return the conversations whose sound is stored."""
         return {folder.name for folder in self._folder.glob("*") if folder.is_dir()}
 
     def forget(self, conversation: str | None = None, day: date | None = None, everything: bool = False) -> int:

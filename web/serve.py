@@ -1,4 +1,4 @@
-"""The server: the pages at once, the engines as soon as they are loaded, and an end that leaves nothing behind."""
+"""The server: the pages at once, the engines as soon as they are loaded, and a shutdown that leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ from web.unread import UnreadWatch
 TOKEN_FILE, HTTPS_FOLDER = "token", "https"
 LOCK_FILE = ".lock"
 REQUEST_S = 10.0
-"""Within which the head of a request must come."""
+"""Seconds within which the head of a request must arrive."""
 UNREAD = 1 << 20
-"""Bytes that may wait for a client which goes on asking."""
+"""Bytes that may wait for a client that keeps sending requests."""
 HANG_UP: int | None = getattr(signal, "SIGHUP", None)
 GRACE = 3
 """Seconds that connections have to end after Ctrl-C."""
@@ -62,33 +62,33 @@ class ServeOptions:
     port: int = 8000
     data: Path = Path("data")
     profile: str | None = None
-    """Choose this profile's engines, and keep that choice; None leaves the settings as they are."""
+    """Choose this profile's engines, and save that choice; None leaves the settings as they are."""
     browser: bool = True
     wyoming: tuple[str, int] | None = None
-    """Where to listen for Wyoming's clients, who have no key; None is nowhere."""
+    """Where to listen for Wyoming clients, which have no key; None is nowhere."""
     origins: tuple[str, ...] = ()
-    """Of pages elsewhere that may speak with the API."""
+    """Origins of foreign pages that may use the API."""
     https: bool = False
-    """With a certificate of its own, unless one is given."""
+    """Whether to use https, with a certificate of Parley's own unless one is given."""
     certificate: tuple[Path, Path] | None = None
-    """A chain and its key."""
+    """A certificate chain and its key."""
     public: tuple[str, ...] = ()
-    """Where a proxy of the owner's serves it."""
+    """Origins at which the owner's proxy serves it."""
     proxies: tuple[str, ...] = ()
-    """Whose word of a client is believed."""
+    """The proxies whose statements about clients are trusted."""
     otlp: str | None = None
-    """A collector that is sent each turn's times; None where nothing is sent."""
+    """A collector that receives each turn's timings; None sends nothing."""
     drain_s: float | None = None
     """How long conversations may go on after a SIGTERM; None ends them at once."""
 
 
 def serve(options: ServeOptions, first_profile: Callable[[Path], str | None] = lambda data: None) -> int:
-    """Serve until Ctrl-C; returns the exit status. What prevents a start is one sentence on stderr.
+    """Serve until Ctrl-C; returns the exit status. Whatever prevents a start is printed as one sentence on stderr.
 
-    `first_profile` is asked where the options name none, once nothing else prevents the start: it may download for
+    If the options name no profile, `first_profile` is called once nothing else prevents the start: it may download for
     minutes.
     """
-    os.umask(0o077)  # memory, logs, recordings and settings are for their owner's eyes only
+    os.umask(0o077)  # memory, logs, recordings and settings must be readable by their owner only
     try:
         with ExitStack() as opened:
             listener = opened.enter_context(listen(options.host, options.port))
@@ -124,14 +124,14 @@ def serve(options: ServeOptions, first_profile: Callable[[Path], str | None] = l
     except (ServeError, SettingsError, CertificateError, NoCollector) as error:
         print(f"Parley cannot start: {printable(str(error))}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:  # uvicorn raises the signal again when it is done
+    except KeyboardInterrupt:  # uvicorn raises the signal again once it is done
         pass
     print("Parley has ended.")
     return 0
 
 
 def listed(pages: Iterable[str]) -> tuple[str, ...]:
-    """Raises ServeError for what is not an origin."""
+    """Normalise origins. Raises ServeError if one is not an origin."""
     try:
         return tuple(origins.origin(each) for each in pages)
     except ValueError as error:
@@ -139,7 +139,7 @@ def listed(pages: Iterable[str]) -> tuple[str, ...]:
 
 
 def believed(proxies: Iterable[str]) -> list[Network]:
-    """Raises ServeError for what is no address."""
+    """Parse proxies' addresses. Raises ServeError if one is not an address."""
     try:
         return [network(each) for each in proxies]
     except ValueError as error:
@@ -147,7 +147,7 @@ def believed(proxies: Iterable[str]) -> list[Network]:
 
 
 def certificate_for(options: ServeOptions, data: Path) -> Certificate | None:
-    """Raises CertificateError."""
+    """Return the certificate for https, if it is wanted. Raises CertificateError."""
     if options.certificate is not None:
         given = Certificate(*options.certificate)
         given.context()
@@ -156,18 +156,18 @@ def certificate_for(options: ServeOptions, data: Path) -> Certificate | None:
 
 
 def own_addresses(host: str) -> list[str]:
-    """Those of this machine that a server bound to `host` is reached at."""
+    """Return this machine's addresses at which a server bound to `host` is reached."""
     if is_everywhere(host):
         return lan_addresses()
     try:
         return [str(ipaddress.ip_address(host.strip("[]")))]
     except ValueError:
-        return []  # a name, which is this machine's own
+        return []  # a name, which refers to this machine itself
 
 
 def server_config(app: object, certificate: Certificate | None = None) -> uvicorn.Config:
     return uvicorn.Config(
-        app,  # type: ignore[arg-type]  # an ASGI app of any kind
+        app,  # type: ignore[arg-type]  # any kind of ASGI app
         log_config=None,
         http=Http,
         lifespan="on",
@@ -182,12 +182,12 @@ def server_config(app: object, certificate: Certificate | None = None) -> uvicor
 
 
 class Http(HttpToolsProtocol):
-    """uvicorn's, which ends a connection whose request does not come to its end, or whose answer is not read."""
+    """uvicorn's protocol, which here drops a connection whose request stays incomplete or whose answer is not read."""
 
     _patience: asyncio.TimerHandle | None = None
     _unread: UnreadWatch
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         super().connection_made(transport)
         self._unread = UnreadWatch(transport)
         self._unread.begin()
@@ -202,7 +202,7 @@ class Http(HttpToolsProtocol):
         super().resume_writing()
 
     def handle_websocket_upgrade(self) -> None:
-        self.transport.set_write_buffer_limits()  # whoever talks has bounds of its own
+        self.transport.set_write_buffer_limits()  # a WebSocket has limits of its own
         super().handle_websocket_upgrade()
 
     def on_message_begin(self) -> None:
@@ -229,10 +229,10 @@ class Http(HttpToolsProtocol):
 
 
 class RealtimeSocket(WebSocketsSansIOProtocol):
-    """uvicorn's, which ends a connection whose client asks for signs of life and never reads them.
+    """uvicorn's protocol, which here drops a client that sends pings but never reads the pongs.
 
-    uvicorn 0.54 logs an error for each refused handshake, which is complete nevertheless, and for each client that was
-    let go while something was sent to it: it had answered no sign of life, or broken the protocol.
+    uvicorn 0.54 logs an error for each refused handshake, although it is complete, and for each client that it dropped
+    while something was being sent: the client had answered no ping, or broken the protocol.
     """
 
     async def send(self, message: Any) -> None:
@@ -249,7 +249,7 @@ class RealtimeSocket(WebSocketsSansIOProtocol):
 
 
 class Server(uvicorn.Server):
-    """uvicorn's, which tells when it listens."""
+    """uvicorn's server, which here reports when it listens."""
 
     def __init__(
         self,
@@ -260,8 +260,8 @@ class Server(uvicorn.Server):
     ) -> None:
         """
         Args:
-            renew: gives the certificate that is to be used from now on.
-            drain: what a SIGTERM waits for; None where it ends the server at once, as Ctrl-C always does.
+            renew: returns the certificate to use from now on.
+            drain: what a SIGTERM waits for; None ends the server at once, as Ctrl-C always does.
         """
         super().__init__(config)
         self._drain = drain
@@ -287,7 +287,7 @@ class Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        """Those that uvicorn ends upon, and that of a closed terminal, unless it is to be outlived (nohup)."""
+        """Catch the signals that end uvicorn, and that of a closed terminal unless it is ignored (nohup)."""
         with super().capture_signals():
             if HANG_UP is None or signal.getsignal(HANG_UP) is not signal.SIG_DFL:
                 yield
@@ -299,10 +299,10 @@ class Server(uvicorn.Server):
                 signal.signal(HANG_UP, signal.SIG_DFL)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first Ctrl-C ends everything in order. The second does not wait for that: children see the pipe close.
+        """Shut down in order on the first Ctrl-C. The second ends the process at once: children notice the closed pipe.
 
-        A terminal that closes says so twice: by itself, and by its shell. The first SIGTERM lets conversations finish
-        where that is wanted.
+        A closing terminal sends its signal twice: itself, and through its shell. If a drain is set, the first SIGTERM
+        lets conversations finish.
         """
         if sig == signal.SIGTERM and self._drain is not None and self._loop is not None and not self.should_exit:
             drain, self._drain = self._drain, None
@@ -321,7 +321,7 @@ class Server(uvicorn.Server):
 
 
 def welcome(address: Address, service: Service, options: ServeOptions, certificate: Certificate | None = None) -> None:
-    """It listens: say where, open the browser, and load the engines behind the first page."""
+    """The server listens: print its address, open the browser, and load the engines behind the first page."""
     service.begin(keep=options.profile is not None)
     print(f"Parley is at {address.url}   (Ctrl-C ends it)", flush=True)
     others = addresses(address)
@@ -333,20 +333,20 @@ def welcome(address: Address, service: Service, options: ServeOptions, certifica
               "the authority (/parley.crt): "
               f"{certificate.authority_fingerprint}", flush=True)  # fmt: skip
     if others and others[0].startswith("https:"):
-        with suppress(UnicodeEncodeError):  # a terminal that cannot draw it
+        with suppress(UnicodeEncodeError):  # the terminal cannot draw it
             print(code(others[0]), flush=True)
     if options.browser:
-        # A browser can take seconds to come, and some block until they are closed.
+        # A browser can take seconds to open, and some block until they are closed.
         threading.Thread(target=webbrowser.open, args=(address.url,), daemon=True).start()
 
 
 @contextmanager
 def alone_with(data: Path) -> Iterator[Path]:
-    """The data folder, for one Parley: two would write the same settings and memory.
+    """Lock the data folder for this Parley: two would write the same settings and memory.
 
-    The system lets go of the lock when a program ends, however it does.
+    The system releases the lock when the program ends, however it ends.
 
-    Raises ServeError where another Parley has the folder.
+    Raises ServeError if another Parley has the folder.
     """
     lock = FileLock(data / LOCK_FILE)
     try:
@@ -361,9 +361,9 @@ def alone_with(data: Path) -> Iterator[Path]:
 
 
 def load_settings(data: Path, profile: str | None) -> tuple[Settings, SettingsStore, str | None]:
-    """Those to start with; a profile's are kept once they run.
+    """Return the settings to start with; those of a profile are saved once they run.
 
-    Raises SettingsError where they cannot be read, ServeError for a profile that cannot be had.
+    Raises SettingsError if they cannot be read, ServeError for a profile that cannot be used.
     """
     store = SettingsStore(data)
     loaded = store.load()
@@ -382,7 +382,7 @@ def load_settings(data: Path, profile: str | None) -> tuple[Settings, SettingsSt
 
 
 def access_token(data: Path) -> str:
-    """Made once and kept for the owner's eyes only, so that a bookmark and a cookie outlive a restart."""
+    """Return the token. It is made once and readable by its owner only; bookmarks and cookies survive a restart."""
     file = data / TOKEN_FILE
     try:
         if not file.exists():

@@ -1,4 +1,4 @@
-"""What pages, API and WebSockets share: the engines, the current settings, and what the user should know."""
+"""What pages, API and WebSockets share: the engines, the current settings, and notices for the user."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 NOTICES = 50
 
 Edit = Callable[[Settings], Settings]
-"""Makes the new settings from those in force, which it leaves as they are."""
+"""Returns new settings made from the current ones, which it leaves unchanged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Told:
 
 
 def public_settings(settings: Settings) -> dict[str, Any]:
-    """The settings as the page may know them: everything but the keys."""
+    """Return the settings that a page may see: everything but the keys."""
     tree = settings.model_dump(mode="json")
     tree["mind"].pop("api_key")
     tree["cluster"].pop("key")
@@ -61,22 +61,22 @@ def public_settings(settings: Settings) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Dismissal:
-    """The end of all conversations, asked for by whoever serves them."""
+    """The end of all conversations, requested by the server."""
 
     why: str
-    """In the words of a close frame: at most 123 bytes."""
+    """The text of the close frame: at most 123 bytes."""
     sentence: str = ""
-    """Said to each user before; none where there is no time for it."""
+    """Spoken to each user before the end; empty if there is no time for it."""
     elsewhere: bool = False
-    """Whether the user talks somewhere else already, so that a client is not to come back by itself."""
+    """Whether the user already talks somewhere else, so that the client must not reconnect by itself."""
 
 
 class CardInUse(SoundCardError):
-    """Another page talks through the sound card."""
+    """Another page is using the sound card."""
 
 
 class CardHolder:
-    """There is one sound card, and any number of pages: the first to start has it until it stops."""
+    """There is one sound card and any number of pages: the first to start has it until it stops."""
 
     def __init__(self) -> None:
         self._owner: object | None = None
@@ -96,7 +96,7 @@ class _Attempt:
     """A change that is being tried."""
 
     settings: Settings
-    """What would be in force after it."""
+    """The settings that would be in force after it."""
     task: asyncio.Task[list[str]] = field(init=False)
 
 
@@ -114,9 +114,9 @@ class Service:
     ) -> None:
         """
         Args:
-            metrics: counts what happens here, for several services where it is given to each.
-            places: those of this machine unless they are shared with others.
-            rules: raises SettingsRefused where new settings may not take the place of the old.
+            metrics: counts what happens here; several services can share it.
+            places: those of this machine, unless they are shared with others.
+            rules: raises SettingsRefused if new settings may not replace the old ones.
         """
         self._rules = rules
         self.engines = engines
@@ -132,13 +132,13 @@ class Service:
         self.summaries = Summaries(data)
         self.notices: deque[Told] = deque(maxlen=NOTICES)
         self.conversations = 0
-        """How many run now."""
+        """How many are running now."""
         self.talk_watchers: list[Callable[[bool], None]] = []
-        """Told whether somebody talks, whenever a conversation begins or ends."""
+        """Called with whether somebody talks, whenever a conversation begins or ends."""
         self.card_holder = CardHolder()
         self.timers = Timers()
         self.tools = own_tools(engines, self.timers, lambda: self.settings, local_now)
-        """The owner's."""
+        """The owner's tools."""
         self._loading: asyncio.Task[None] | None = None
         self._attempts: set[_Attempt] = set()
         self._watchers: set[Callable[[Settings], None]] = set()
@@ -146,12 +146,12 @@ class Service:
         self._dismissed = asyncio.Event()
 
     def tell(self, severity: Severity, text: str) -> None:
-        """Keep a notice for whoever looks at the page next."""
+        """Keep a notice for the next visitor of the page."""
         self.notices.append(Told(datetime.now().astimezone().isoformat(timespec="seconds"), severity, text))
 
     @contextmanager
     def conversing(self) -> Iterator[None]:
-        """A conversation runs meanwhile. Raises NoPlace."""
+        """Count a conversation as running for the duration. Raises NoPlace."""
         with ExitStack() as held:
             try:
                 held.enter_context(self.places.one())
@@ -168,7 +168,7 @@ class Service:
                 self._tell_of_talks()
 
     def dismiss(self, dismissal: Dismissal) -> None:
-        """Every conversation ends, those that begin later too. Said twice, the first holds."""
+        """End every conversation, including later ones. Only the first call counts."""
         self._dismissal = self._dismissal or dismissal
         self._dismissed.set()
 
@@ -179,7 +179,7 @@ class Service:
         return self._dismissal
 
     def finished(self, record: TurnRecord) -> None:
-        """A turn is."""
+        """Record a finished turn."""
         self.turns.add(record)
         self.metrics.turn(record)
 
@@ -197,16 +197,16 @@ class Service:
             self._watchers.discard(changed)
 
     async def change(self, edit: Edit) -> list[str]:
-        """Put changed settings to use, then keep them; returns the parts that were loaded anew.
+        """Apply changed settings, then save them; returns the parts that were reloaded.
 
-        Nothing is locked while engines load: a change of other parts does not wait for this one, and one of the same
-        parts overrules it.
+        Nothing is locked while engines load: a change of other parts does not wait for this one, and a change of the
+        same parts replaces it.
 
         Args:
-            edit: makes the new settings from those in force; asked again where those have changed meanwhile.
+            edit: makes the new settings from the current ones; called again if those have changed meanwhile.
 
         Raises:
-            SettingsRefused: a rule is against it, an engine could not be loaded, or another change has overruled it.
+            SettingsRefused: a rule forbids it, an engine could not be loaded, or another change replaced this one.
             SettingsError: the new settings could not be saved.
             In each case the old ones stay in force and on disk.
         """
@@ -224,7 +224,7 @@ class Service:
         return attempt.task.result()
 
     async def _overrule(self, edit: Edit) -> None:
-        """End the attempts that load what this edit would have otherwise."""
+        """Cancel the attempts that load parts which this edit changes again."""
         overruled: list[asyncio.Task[list[str]]] = []
         for attempt in self._attempts:
             loads = self.engines.differing(self.settings, attempt.settings)
@@ -253,7 +253,7 @@ class Service:
             if staged is not None:
                 staged.drop()
             if loaded:
-                with suppress(SettingsRefused):  # its status says what does not run
+                with suppress(SettingsRefused):  # the stage's status says what does not run
                     await self._applied(self.settings)
             raise
 
@@ -278,7 +278,7 @@ class Service:
             changed(settings)
 
     async def forget(self, **what: Any) -> int:
-        """What lies beside the memory of a `conversation`, a `day` or `everything`: its sound, and words in the logs.
+        """Delete what is kept besides the memory for a `conversation`, a `day` or `everything`: sound, words in logs.
 
         Returns how many recordings there were.
         """
@@ -294,7 +294,7 @@ class Service:
         return sound
 
     async def forget_people(self) -> None:
-        """What all their voices are like."""
+        """Delete the descriptions of all voices."""
         try:
             await asyncio.to_thread(self.engines.people.forget_all)
         except OSError as error:
@@ -302,7 +302,7 @@ class Service:
                                "delete people.json there yourself.")  # fmt: skip
 
     async def forget_summaries(self, **what: Any) -> None:
-        """Those made of a turn (its `id`), a `conversation`, a `day`, or `everything`."""
+        """Delete the summaries made from a turn (its `id`), a `conversation`, a `day`, or `everything`."""
         try:
             await asyncio.to_thread(self.summaries.forget, **what)
         except OSError as error:
@@ -310,7 +310,7 @@ class Service:
                                "delete summaries.json there yourself.")  # fmt: skip
 
     async def keep_labels(self, conversations: Iterable[str]) -> None:
-        """Of these only: the others were forgotten."""
+        """Keep only the labels of these conversations: the others were forgotten."""
         try:
             await asyncio.to_thread(self.labels.keep_only, set(conversations))
         except OSError as error:
@@ -318,7 +318,7 @@ class Service:
                                "delete names.json there yourself.")  # fmt: skip
 
     def begin(self, *, keep: bool = False) -> None:
-        """Load the engines, beside everything else. `keep`: the settings are new, and saved once they are in use."""
+        """Load the engines in the background. `keep`: the settings are new, and are saved once they are in use."""
         self._loading = asyncio.create_task(self._load(keep))
 
     async def _load(self, keep: bool) -> None:

@@ -1,5 +1,4 @@
-"""The language model's summaries of days: one file in the data folder. No summary outlives a word that it is based
-on."""
+"""The language model's summaries of days, in one file in the data folder. Deleting a turn deletes its summary."""
 
 from __future__ import annotations
 
@@ -21,9 +20,9 @@ class Summary:
     by: str
     """The language model's name."""
     turns: tuple[str, ...]
-    """The ids of what it was made of."""
+    """The ids of the turns it was made from."""
     conversations: tuple[str, ...]
-    """The conversations of those."""
+    """The conversations of those turns."""
 
 
 class Summaries:
@@ -31,10 +30,10 @@ class Summaries:
         self._path = data / FILE_NAME
         self._writing = threading.Lock()
         self.deletions = 0
-        """So far: a summary that was begun before the last one may hold what is gone."""
+        """Deletions so far: a summary begun before the last one may contain what was deleted."""
 
     def all(self) -> dict[date, Summary]:
-        """By day. A file that cannot be read has none: they can be made again."""
+        """Return the summaries by day. An unreadable file counts as empty: its summaries can be made again."""
         try:
             kept = json.loads(self._path.read_text(encoding="utf-8"))
             return {date.fromisoformat(day): _summary(entry) for day, entry in kept.items()}
@@ -42,7 +41,7 @@ class Summaries:
             return {}
 
     def keep(self, day: date, summary: Summary, *, deletions: int) -> bool:
-        """Unless something was deleted since there were so many `deletions`. Raises OSError."""
+        """Save a summary unless something was deleted since the count was `deletions`. Raises OSError."""
         with self._writing:
             if deletions != self.deletions:
                 return False
@@ -56,7 +55,7 @@ class Summaries:
         day: date | None = None,
         everything: bool = False,
     ) -> None:
-        """Those made of a turn, of a conversation, of a day, or all. Raises OSError."""
+        """Delete the summaries made from a turn, a conversation or a day, or all. Raises OSError."""
 
         def meant(of: date, summary: Summary) -> bool:
             return everything or of == day or id in summary.turns or conversation in summary.conversations

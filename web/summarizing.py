@@ -23,11 +23,11 @@ from web.service import Service
 from web.summaries import Summary
 
 IDLE_S = 60.0
-"""Between two looks at what is lacking."""
+"""Seconds between two looks for days without a summary."""
 TROUBLE_S = 3600.0
-"""After the language model failed at one."""
+"""Seconds to wait after the language model has failed."""
 MOST_TURNS = 5_000
-"""Of a day: more than anybody says."""
+"""The most turns of a day: more than anybody says."""
 SPEAKERS = {"user": "You", "assistant": "Assistant"}
 TOO_SMALL = (
     "The current language model is too small to summarise: it would make things up. Choose one of a billion "
@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 
 def unable(service: Service) -> str:
-    """Why no day can be summarised just now, in a sentence; empty where it can."""
+    """Return why no day can be summarised now, in one sentence; empty if it is possible."""
     try:
         mind = cast(LeasedMind, service.engines.running("mind"))
     except EngineError as error:
@@ -48,7 +48,7 @@ def unable(service: Service) -> str:
 
 
 def model_name(settings: Settings) -> str:
-    """The language model's, as people know it."""
+    """Return the language model's display name."""
     mind = settings.mind
     known = find("mind", mind.engine, mind.model)
     return known.label if known else named("mind", mind.engine, mind.model) or CATALOGUE["mind", mind.engine].label
@@ -60,14 +60,14 @@ class Summarizer:
         self._now = now
         self._making: asyncio.Task[bool] | None = None
         self._changed = asyncio.Event()
-        """The settings were."""
+        """Set when the settings have changed."""
         self._failed: set[date] = set()
-        """Those at which the language model failed: the others go first."""
+        """Days on which the language model failed: the others are tried first."""
         self._complete: object = None
-        """How everything was when no day lacked a summary."""
+        """The state in which no day lacked a summary."""
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Summarise days until cancelled."""
         self._service.talk_watchers.append(self._talk)
         try:
             with self._service.watching(self._settings_changed):
@@ -81,7 +81,7 @@ class Summarizer:
             self._service.talk_watchers.remove(self._talk)
 
     async def _look(self) -> float | None:
-        """Seconds until the next look; None where only other settings are worth one."""
+        """Return the seconds until the next look; None if only changed settings make one worthwhile."""
         try:
             if await self.make_one():
                 return 0
@@ -100,10 +100,10 @@ class Summarizer:
             self._making.cancel()
 
     async def make_one(self) -> bool:
-        """Summarise the newest day that lacks it; False where there is none, or somebody talks. None are kept where
-        none are wanted.
+        """Summarise the newest day that lacks a summary; False if there is none or somebody talks. If the user wants no
+        summaries, delete all.
 
-        Raises EngineError where the language model or the memory fails, OSError where the disk does.
+        Raises EngineError if the language model or the memory fails, OSError if the disk does.
         """
         service = self._service
         if not service.settings.memory.summaries:
@@ -133,7 +133,7 @@ class Summarizer:
         return False
 
     async def _summarise(self, day: date, kept: Summary | None, deletions: int) -> bool:
-        """Whether there is a new one of this day."""
+        """Return whether a new summary of this day was saved."""
         service = self._service
         turns = await service.engines.memory().turns(day=day, limit=MOST_TURNS)
         ids = tuple(turn.id for turn in turns)
@@ -152,7 +152,7 @@ class Summarizer:
 
 
 def days(conversations: list[ConversationSummary]) -> list[date]:
-    """Those on which something was said, the newest first."""
+    """Return the days on which something was said, the newest first."""
     found: set[date] = set()
     for each in conversations:
         first, last = each.first.date(), each.last.date()

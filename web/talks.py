@@ -14,9 +14,9 @@ from pipeline.engines.running import Engines
 from web.turn_log import TurnLog
 
 KEPT = 50
-"""Conversations whose history is kept after their end, also where nothing is remembered."""
+"""Ended conversations whose history is kept, even if nothing is remembered."""
 LATEST = 400
-"""Turns of a remembered conversation that it goes on with; a prompt holds fewer."""
+"""Turns of a remembered conversation with which it continues; a prompt holds fewer."""
 NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 
@@ -37,7 +37,7 @@ class Talks:
         return name in self._running or await self.past(name) is not None
 
     async def past(self, name: str) -> Past | None:
-        """What a conversation goes on with that does not run; None where nothing is known of it."""
+        """Return the history with which a conversation that is not running continues; None if it is unknown."""
         if name in self._ended or not NAME.fullmatch(name):
             return self._ended.get(name)
         try:
@@ -57,7 +57,7 @@ class Talks:
 
     @asynccontextmanager
     async def held(self, name: str, give_up: Callable[[], None]) -> AsyncIterator[None]:
-        """Run a conversation. Another that runs it gives it up first, and is asked to by its own `give_up`."""
+        """Run a conversation. If it already runs elsewhere, that side's `give_up` is called, and its end awaited."""
         while (other := self._running.get(name)) is not None:
             other.give_up()
             await other.ended.wait()
@@ -69,16 +69,16 @@ class Talks:
             mine.ended.set()
 
     def keep(self, name: str, past: Past) -> None:
-        """It has ended, and may go on again."""
+        """Keep the history of an ended conversation, so that it can continue."""
         if not past.entries:
             return
-        self._ended.pop(name, None)  # as the newest
+        self._ended.pop(name, None)  # re-inserted as the newest
         self._ended[name] = past
         while len(self._ended) > KEPT:
             del self._ended[next(iter(self._ended))]
 
     def forget(self, conversation: str | None = None) -> None:
-        """What is kept of one, or of all where none is named."""
+        """Forget the history kept of one conversation, or of all if none is named."""
         if conversation is None:
             self._ended.clear()
         else:

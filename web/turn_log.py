@@ -1,4 +1,4 @@
-"""The records of finished turns: appended to a file, the last ones kept for the page."""
+"""The records of finished turns: appended to a file, with the last ones kept in memory for the page."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 class TurnLog:
-    """Append-only JSON lines. What was said is left out of the file unless `words()` says otherwise."""
+    """Append-only JSON lines. What was said is left out of the file unless `words()` is true."""
 
     def __init__(self, data: Path, words: Callable[[], bool]) -> None:
         self.path = data / FILE_NAME
@@ -35,7 +35,7 @@ class TurnLog:
         self._file = threading.Lock()
 
     def add(self, record: TurnRecord) -> None:
-        """Never blocks: `write` brings it to disk."""
+        """Add a record. Never blocks: `write` brings it to disk."""
         self._last.append(record)
         said = {"user": record.user, "heard": record.heard}
         logger.info(
@@ -48,11 +48,11 @@ class TurnLog:
         self._disk.add(record)
 
     def last(self, count: int) -> list[TurnRecord]:
-        """Newest first."""
+        """Return the last records, newest first."""
         return list(self._last)[::-1][:count]
 
     def of(self, conversation: str) -> list[dict[str, Any]]:
-        """A conversation's records, oldest first, with words where they are known. Reads the file."""
+        """Return a conversation's records, oldest first, with words if they are known. Reads the file."""
         known = {record.turn: record.as_dict() for record in self._last if record.conversation == conversation}
         written = {record["turn"]: record for record in self._lines() if record["conversation"] == conversation}
         return [record for _, record in sorted((written | known).items())]
@@ -62,13 +62,13 @@ class TurnLog:
             return
         with self.path.open(encoding="utf-8", errors="replace") as file:
             for line in file:
-                with suppress(ValueError):  # a line that a power cut left unfinished, or by another
+                with suppress(ValueError):  # a line cut off by a power cut, or written by another program
                     record = parsed(line)
                     if isinstance(record, dict) and _is_turn(record):
                         yield record
 
     def forget(self, conversation: str | None = None, day: date | None = None, everything: bool = False) -> None:
-        """Take the words out of what was kept of a conversation, a day or all; the times stay, for finding faults.
+        """Delete the words kept of a conversation, a day or all; the times stay, for troubleshooting.
 
         Call `written` first. Raises OSError.
         """
@@ -88,7 +88,7 @@ class TurnLog:
                     file.write(json.dumps(wordless(line) if gone else line, ensure_ascii=False) + "\n")
 
     def medians(self) -> dict[str, float]:
-        """Seconds from the end of speech to each mark, over the records kept; marks nobody reached are left out."""
+        """Return the seconds from the end of speech to each mark reached, as medians over the records in memory."""
         figures = {
             mark: [since for record in self._last if (since := record.since_speech_ended(mark)) is not None]
             for mark in MARKS
@@ -96,11 +96,11 @@ class TurnLog:
         return {mark: median(values) for mark, values in figures.items() if values}
 
     async def write(self) -> None:
-        """Bring records to disk as they come, until cancelled; then those still waiting."""
+        """Write records to disk as they come, until cancelled; then write those still waiting."""
         await self._disk.run()
 
     async def written(self) -> None:
-        """Wait until every record so far was brought to disk, or could not be."""
+        """Wait until every record so far was written to disk, or has failed to be."""
         await self._disk.written()
 
     def _append(self, records: list[TurnRecord]) -> None:
@@ -108,7 +108,7 @@ class TurnLog:
         lines = (json.dumps(record.as_dict(words=words), ensure_ascii=False) + "\n" for record in records)
         try:
             with self._file, self.path.open("ab+") as file:
-                if file.tell() and _last_byte(file) != b"\n":  # cut off: the next one must not be spoilt with it
+                if file.tell() and _last_byte(file) != b"\n":  # cut off: that must not spoil the next line
                     file.write(b"\n")
                 file.writelines(line.encode() for line in lines)
         except OSError as error:

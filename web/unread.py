@@ -1,4 +1,4 @@
-"""Disconnects clients that do not read what they requested, and keeps nothing that was meant for them."""
+"""Disconnects clients that do not read what they requested, and discards what was meant for them."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import socket
 import struct
 
 UNREAD_S = 60.0
-"""Seconds that a client may leave what was sent unread; it holds a place meanwhile."""
+"""Seconds that a client may leave data unread; it holds a place meanwhile."""
 SYSTEM_S = 90.0
-"""Seconds after which the system gives up a connection whose other side takes nothing. Longer than any answer waits:
-what it had not read is what is left of a connection that was closed."""
+"""Seconds after which the system drops a connection whose other side accepts nothing. Longer than any answer waits, so
+it affects only the unread rest of closed connections."""
 LEAST = 16 << 10
-"""Bytes of what waits that have to be taken within UNREAD_S: a few a second are as good as none."""
+"""Bytes that a client must read within UNREAD_S if more is waiting: a few per second are as good as none."""
 
 logger = logging.getLogger(__name__)
 
 
 def drop(transport: asyncio.WriteTransport) -> None:
-    """End a connection at once. The system would go on offering what it holds, so it is told to forget that too."""
+    """End a connection at once, and make the system discard the data that it would otherwise go on offering."""
     connection = transport.get_extra_info("socket")
     if connection is not None and transport.get_write_buffer_size():
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -27,7 +27,7 @@ def drop(transport: asyncio.WriteTransport) -> None:
 
 
 class UnreadWatch:
-    """Of one connection, told when something waits for its client and when nothing does any more."""
+    """Watches one connection; it is told when data waits for the client and when none does any more."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
@@ -35,8 +35,8 @@ class UnreadWatch:
         self._waiting = 0
 
     def begin(self) -> None:
-        """Once whoever is told can hear it: by TLS something waits at once."""
-        self._transport.set_write_buffer_limits(high=1, low=0)  # told of what waits; by TLS, 0 is waiting for ever
+        """Start watching. Call this once the protocol can be notified: under TLS, data waits at once."""
+        self._transport.set_write_buffer_limits(high=1, low=0)  # reports any waiting data; high=0 would hang under TLS
 
     def waits(self) -> None:
         self.ends()

@@ -1,4 +1,4 @@
-"""What is wrong with an input, as one sentence and the field it is about."""
+"""Describes what is wrong with an input: one sentence, and the field concerned."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from config.settings import PERSON
 
 ONE_LINE = r"^\s*\S[^\r\n\t]*$"
 USABLE = {PERSON: "letters, digits, spaces, hyphens and apostrophes", ONE_LINE: "one line of text"}
-"""Of what may stand in fields with such a pattern; in the others ASCII alone."""
+"""The characters allowed in fields with such a pattern; other patterns allow only ASCII."""
 
 BRANCH = re.compile(r"constrained-|str$|int$|float$|bool$|function-|lax-or-strict|list\[|literal\[|dict\[|is-instance")
-"""Names that pydantic gives to a union's branches."""
+"""Names that pydantic gives to the branches of a union."""
 
 
 def explain(error: ValidationError, tree: object) -> tuple[str, str]:
-    """The first problem of `tree`: (field as `turns.silence_ms`, sentence)."""
+    """Return the first problem of `tree`: (field as `turns.silence_ms`, sentence)."""
     return explained(error.errors(include_url=False)[0], tree)
 
 
 def explained(fault: ErrorDetails, tree: object) -> tuple[str, str]:
-    """The same of one of an error's faults.
+    """Return the same for one fault of an error.
 
-    pydantic's own words are for programmers, and so are the branches of unions that it puts between the fields' names.
+    pydantic's own messages are for programmers, and its field paths also contain the branches of unions.
     """
     field = ".".join(_fields(tree, fault["loc"]))
     return field, sentence(field, fault["type"], fault.get("ctx", {}), fault["msg"])
@@ -36,10 +36,10 @@ def explained(fault: ErrorDetails, tree: object) -> tuple[str, str]:
 def _fields(node: object, place: tuple[int | str, ...]) -> Iterator[str]:
     for number, part in enumerate(place):
         try:
-            node = node[part]  # type: ignore[index]  # what was sent can be anything
+            node = node[part]  # type: ignore[index]  # the input can be anything
         except (LookupError, TypeError):
             if number < len(place) - 1 or BRANCH.match(str(part)):
-                continue  # a branch
+                continue  # a union's branch
         yield str(part)
 
 

@@ -1,9 +1,9 @@
-"""Voices made from a recording, each with the recording in which its owner agrees to that: kept in the data folder.
+"""Voices made from recordings, each with the recording in which its owner agrees; kept in the data folder.
 
     voices/made/voice_1f2e/about.json, sample.flac
     voices/consents/cons_8a7b/about.json, recording.flac
 
-A consent is kept when its voice goes, until it is deleted itself, and cannot go before its voice.
+A consent outlives its voice until it is deleted itself, and cannot be deleted before its voice.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ class MadeVoice(BaseModel):
     id: str
     name: str
     text: str
-    """What is said in the sample."""
+    """The transcript of the sample."""
     consent: str
     created_at: int
-    """Unix time in seconds, as OpenAI has it."""
+    """Unix time in seconds, as in OpenAI's API."""
 
 
 class Consent(BaseModel):
@@ -40,7 +40,7 @@ class Consent(BaseModel):
     name: str
     language: str
     text: str
-    """What was understood of it."""
+    """The transcript of the consent."""
     created_at: int
 
 
@@ -48,25 +48,25 @@ Kept = TypeVar("Kept", MadeVoice, Consent)
 
 
 class VoicesError(Exception):
-    """Something cannot be kept or deleted; one sentence."""
+    """Something cannot be saved or deleted; the message is one sentence."""
 
 
 class Voices:
-    """Reading them is quick, and asks the disk each time: who edits the folder by hand is not surprised."""
+    """Each call reads the disk, which is quick, so that manual changes in the folder take effect."""
 
     def __init__(self, data: Path, now: Callable[[], float] = time.time) -> None:
         self._made, self._consents = data / "voices" / "made", data / "voices" / "consents"
         self._now = now
 
     def all(self) -> list[MadeVoice]:
-        """The oldest first."""
+        """Return the voices, the oldest first."""
         return _read(self._made, MadeVoice)
 
     def consents(self) -> list[Consent]:
         return _read(self._consents, Consent)
 
     def find(self, name: str) -> MadeVoice | None:
-        """By its id, or by its name."""
+        """Find a voice by its id or its name."""
         voices = self.all()
         return next((voice for voice in voices if voice.id == name), None) or next(
             (voice for voice in voices if voice.name == name), None
@@ -117,7 +117,7 @@ def _read(folder: Path, kind: type[Kept]) -> list[Kept]:
         try:
             kept = kind.model_validate_json(file.read_text(encoding="utf-8"))
         except (OSError, ValueError, ValidationError):
-            continue  # another's file, or half of one
+            continue  # another program's file, or an incomplete one
         if kept.id == file.parent.name:
             found.append(kept)
     return sorted(found, key=lambda kept: (kept.created_at, kept.id))

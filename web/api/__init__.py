@@ -1,1 +1,1 @@
-"""The pages' HTTP API, one router a file."""
+"""The pages' HTTP API, one router per file."""

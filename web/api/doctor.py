@@ -18,7 +18,7 @@ from web.api.http import Problem
 from web.service import Service
 
 CALLED_OFF_S = 2.0
-"""For a check that is just being called off to end, before another is refused."""
+"""Seconds for a check that is being cancelled to end, before another one is refused."""
 
 
 def doctor_api(service: Service) -> APIRouter:
@@ -30,7 +30,7 @@ def doctor_api(service: Service) -> APIRouter:
         """Run the checks, as JSON lines; for each check in turn: {"begun": {…}}, any number of {"working": {…}},
         {"finding": {…}}.
 
-        Who closes the connection calls it off.
+        Closing the connection cancels the checks.
         """
         try:
             async with asyncio.timeout(CALLED_OFF_S), examining:
@@ -49,8 +49,8 @@ def doctor_api(service: Service) -> APIRouter:
 
 
 class _Streamed(StreamingResponse):
-    """Its lines are closed with it, also when who reads them hangs up while one is being sent: what the doctor had
-    stopped would else stay stopped until the garbage is collected."""
+    """Closes its lines with itself, even if the client disconnects while one is being sent: otherwise whatever the
+    doctor had stopped would stay stopped until garbage collection."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with aclosing(cast(AsyncGenerator[str, None], self.body_iterator)):
@@ -58,5 +58,5 @@ class _Streamed(StreamingResponse):
 
 
 def _as_data(step: Step) -> dict[str, Any]:
-    """With the verdict's word, which is the same at the terminal."""
+    """Return the step with its verdict in words, the same as in the terminal."""
     return asdict(step) | ({"word": WORDS[step.grade]} if isinstance(step, Finding) else {})

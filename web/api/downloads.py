@@ -1,4 +1,4 @@
-"""The page's download: the same command as in the terminal, in a process of its own, with its progress."""
+"""The page's download: the same command as in the terminal, in its own process, with progress."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from web.api.http import Problem
 logger = logging.getLogger(__name__)
 
 GRACE_S = 5.0
-"""After which a child that was asked to end is killed; what it fetched is kept either way."""
+"""Seconds after which a child asked to end is killed; what it downloaded is kept either way."""
 
 State = Literal["idle", "asking", "fetching", "done", "failed", "stopped"]
 
@@ -30,19 +30,19 @@ class DownloadStatus:
     size: int = 0
     have: int = 0
     speed: float = 0.0
-    """Bytes a second."""
+    """Bytes per second."""
     left_s: float | None = None
     checking: str | None = None
     """The file whose checksum is being computed."""
     waiting: bool = False
-    """Whether the connection is lost, and tried again."""
+    """Whether the connection is lost and being retried."""
     message: str | None = None
     """Why it failed, and what to do."""
     licence: str | None = None
-    """The page whose terms must be accepted, where that is why."""
+    """The page whose terms must be accepted, if that is the reason."""
 
     def take(self, event: dict[str, Any]) -> None:
-        """What the child told."""
+        """Apply an event from the child."""
         match event.pop("kind"):
             case "plan":
                 self.state = "fetching"
@@ -60,17 +60,17 @@ class DownloadStatus:
 
 
 class Downloads:
-    """One at a time."""
+    """Runs one download at a time."""
 
     def __init__(self) -> None:
         self.status = DownloadStatus()
         self._running: asyncio.Task[None] | None = None
 
     def begin(self, models: list[str], token: str) -> None:
-        """`models` as STAGE:ENGINE:MODEL. The token goes through a pipe, where no list of processes shows it.
+        """Download `models`, each as STAGE:ENGINE:MODEL. A pipe passes the token, since process lists would show it.
 
         Raises:
-            Problem: one is under way.
+            Problem: a download is under way.
         """
         if self.status.state in ("asking", "fetching"):
             raise Problem(409, "A download is already running: wait until it is finished, or stop it first.")
@@ -78,7 +78,7 @@ class Downloads:
         self._running = asyncio.create_task(self._follow(models, token, self.status, after=self._running))
 
     async def stop(self) -> None:
-        """End it, if one runs. What has come is kept, and the next one goes on there."""
+        """End the download, if one runs. What has arrived is kept, and the next download continues from there."""
         if self._running is None or self._running.done():
             return
         self._running.cancel()
@@ -99,7 +99,7 @@ class Downloads:
         self, models: list[str], token: str, status: DownloadStatus, after: asyncio.Task[None] | None
     ) -> None:
         if after is not None:
-            await asyncio.wait([after])  # it has told its last, and is ending
+            await asyncio.wait([after])  # it has sent its last event and is ending
         arguments = ["--json", *(["--token-from-stdin"] if token else []), "--", *models]
         child = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "pipeline.commands.models", *arguments,
@@ -114,7 +114,7 @@ class Downloads:
                 await child.stdin.drain()
             child.stdin.close()
             async for line in child.stdout:
-                if line.startswith(b"{"):  # a library may print, too
+                if line.startswith(b"{"):  # libraries may print too
                     status.take(json.loads(line))
             await child.wait()
             if status.state in ("asking", "fetching"):

@@ -36,7 +36,7 @@ _CHUNK = 1 << 20
 
 
 class Change(BaseModel):
-    """What is left out stays as it is."""
+    """Omitted fields stay as they are."""
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
     name: Annotated[str, Field(max_length=100)] = ""
@@ -48,15 +48,15 @@ def export_api(service: Service) -> APIRouter:
 
     @router.get("/api/conversations/{id:path}/export")
     async def export(id: str) -> FileResponse:
-        """A zip of transcript.txt, turns.jsonl (one record a turn) and, if it was recorded, user.wav and reply.wav."""
+        """A zip of transcript.txt, turns.jsonl (a record per turn) and, if it was recorded, user.wav and reply.wav."""
         sound: Path | None = None
-        with suppress(ValueError):  # an imported one may have any name, and no sound
+        with suppress(ValueError):  # an imported conversation may have any name, and has no sound
             sound = service.recordings.folder(id)
         await service.turns.written()
         records = await asyncio.to_thread(service.turns.of, id)
         try:
             remembered = await service.engines.memory().turns(conversation=id, limit=MOST_TURNS)
-        except EngineError:  # what was said lately is known without it
+        except EngineError:  # recent conversations are known without the memory
             remembered = []
         if not records and not remembered and not (sound is not None and sound.is_dir()):
             raise Problem(404, f"There is no conversation {id}; it may have been forgotten.")
@@ -97,7 +97,7 @@ def export_api(service: Service) -> APIRouter:
 
 
 def mixed(folder: Path) -> str:
-    """A temporary WAV file of both sides, made a second at a time: an hour of it has 170 MB."""
+    """Write both sides to a temporary WAV file, a second at a time: an hour of it takes 170 MB."""
     to_reply = soxr.ResampleStream(EAR_RATE, MOUTH_RATE, 1)
     with (
         tempfile.NamedTemporaryFile(suffix=".wav", delete=False) as file,
@@ -124,7 +124,7 @@ def _second(file: IO[bytes], rate: int) -> Samples:
 
 
 def transcript(records: list[dict[str, Any]], remembered: list[Remembered]) -> str:
-    """What was said, line by line: from the memory, or from the records where those have the words."""
+    """Return what was said, line by line: from the memory, otherwise from the records that contain the words."""
     if remembered:
         lines = [f"[{turn.at:%Y-%m-%d %H:%M:%S}] {turn.speaker}: {turn.text}" for turn in remembered]
     else:
@@ -150,8 +150,8 @@ def _packed(text: str, records: list[dict[str, Any]], sound: Path | None) -> str
 
 
 def _add_wave(pack: zipfile.ZipFile, samples: Path, rate: int) -> None:
-    """16-bit samples as a WAV file, a piece at a time: an hour of it has 100 MB."""
-    frames = samples.stat().st_size // 2  # it may be growing
+    """Add 16-bit samples as a WAV file, in chunks: an hour of it takes 100 MB."""
+    frames = samples.stat().st_size // 2  # the file may be growing
     with pack.open(f"{samples.stem}.wav", "w", force_zip64=True) as entry, wave.open(entry, "wb") as sound:
         sound.setnchannels(1)
         sound.setsampwidth(2)

@@ -1,4 +1,4 @@
-"""What the routes of the API have in common: how errors are answered, and how bodies are read."""
+"""What the API's routes share: error answers, and reading bodies."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class Problem(Exception):
-    """An answer other than success: one sentence, and the field it is about where there is one."""
+    """An answer other than success: one sentence, and the field concerned, if any."""
 
     def __init__(self, status: int, message: str, field: str | None = None) -> None:
         super().__init__(message)
@@ -32,7 +32,7 @@ class Problem(Exception):
 
 
 async def json_object(request: Request) -> dict[str, Any]:
-    """Raises Problem for a body that is not a JSON object."""
+    """Return the body. Raises Problem if it is not a JSON object."""
     try:
         body = parsed(await request.body())
     except ValueError:
@@ -43,7 +43,7 @@ async def json_object(request: Request) -> dict[str, Any]:
 
 
 def checked(model: type[Model], tree: dict[str, Any]) -> Model:
-    """Raises Problem that names the first field that is wrong."""
+    """Validate a tree. Raises Problem, which names the first invalid field."""
     try:
         return model.model_validate(tree)
     except ValidationError as error:
@@ -59,7 +59,7 @@ def answer(
 
 
 def add_problems(app: FastAPI) -> None:
-    """Every failure that a route may raise, as one JSON shape: `{"error": {"message", "field", "lacking"?}}`."""
+    """Answer every failure that a route may raise in one JSON shape: `{"error": {"message", "field", "lacking"?}}`."""
 
     async def problem(_: Request, error: Exception) -> Response:
         assert isinstance(error, Problem)
@@ -82,7 +82,7 @@ def add_problems(app: FastAPI) -> None:
         return answer(422, sentence(field, first["type"], first.get("ctx", {}), first["msg"]), field)
 
     async def unrouted(request: Request, error: Exception) -> Response:
-        """No route, or none for the method: told in the shape of those whose path it is."""
+        """Answer an unknown path or method in the shape of the API that the path belongs to."""
         assert isinstance(error, HTTPException)
         path, status = request.url.path, error.status_code
         message = f"There is no {request.method} {path[:200]} here: check the address and the method."

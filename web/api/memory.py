@@ -56,7 +56,7 @@ def memory_api(service: Service) -> APIRouter:
     async def overview() -> dict[str, Any]:
         """How much is remembered, the conversations, whether the memory is paused, and the summaries of days.
 
-        `cannot_summarise`: why there are none, where they are wanted.
+        `cannot_summarise`: why there are no summaries although they are wanted.
         """
         wanted = service.settings.memory.summaries
         labels, recorded, kept = await asyncio.to_thread(

@@ -1,4 +1,4 @@
-"""Parley's own measurements: `/metrics` for Prometheus, and the last hour for the page Activity."""
+"""Parley's own measurements: `/metrics` for Prometheus, and the last hour for the Activity page."""
 
 from __future__ import annotations
 

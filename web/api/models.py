@@ -27,9 +27,9 @@ STARTERS = {
     for name in ("offline", "small")
     for stage, choice in PROFILES[name].choices
 }
-"""What a first start takes by itself: as stage, engine and model."""
+"""What a first start chooses by itself, as stage, engine and model."""
 MODELS_S = 20.0
-"""For the whole of a server's list of models."""
+"""Seconds for a server's complete list of models."""
 
 
 class WantedModel(BaseModel):
@@ -123,7 +123,7 @@ def _described(settings: Settings) -> dict[str, Any]:
 
 
 def _proposed(proposal: Proposal, machine: Hardware, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The profile as rows of the table by stage, and what fetching all of it takes."""
+    """Return the profile as rows of the table by stage, and the size of its downloads."""
     choices = {}
     for stage, choice in proposal.profile.choices:
         name = named(stage, choice.engine, choice.model)
@@ -165,7 +165,7 @@ def _row(model: Model, machine: Hardware, settings: Settings) -> dict[str, Any]:
 
 
 def _missing(engine: str, settings: Settings) -> str | None:
-    """What else an engine needs before it can be chosen, in one sentence."""
+    """Return what else an engine needs before it can be chosen, in one sentence."""
     if engine == "openai" and not settings.mind.url:
         return "Enter its address, or choose another."
     return not_installed(engine)

@@ -27,7 +27,7 @@ class Introduced(BaseModel):
     agreed: Literal[True]
     """That they want their voice to be remembered."""
     data: Annotated[str, Field(max_length=MAX_UPLOAD)]
-    """A recording of theirs, in base64."""
+    """A recording of them, in base64."""
 
 
 def people_api(service: Service) -> APIRouter:

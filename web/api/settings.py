@@ -1,4 +1,4 @@
-"""The HTTP API of the pages: health, settings, engines, records, notices. Memory and sound have files of their own."""
+"""The HTTP API of the pages: health, settings, engines, records, notices. Memory and sound have their own files."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def api(service: Service) -> APIRouter:
 
 
 def settings_file_api(service: Service) -> APIRouter:
-    """The settings as a file: taken along to another machine, and brought back."""
+    """Export the settings to a file, and import them, for instance on another machine."""
     router = APIRouter()
 
     @router.get("/api/settings/export")

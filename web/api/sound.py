@@ -1,4 +1,4 @@
-"""Testing the sound before a conversation: devices, a test tone, the voice. Playback ends with its request."""
+"""Tests the sound before a conversation: devices, a test tone, the voice. Playback ends with its request."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from web.service import Service
 
 SENTENCE = "Hello, this is Parley. It is good to hear you."
 LONGEST_S = 30.0
-"""Of a sample of the voice."""
+"""The longest sample of the voice."""
 
 T = TypeVar("T")
 
@@ -76,7 +76,7 @@ def sound_api(service: Service) -> APIRouter:
         return Response(_wav(samples), media_type="audio/wav")
 
     async def spoken(text: str) -> Samples:
-        """Raises EngineError while there is no voice."""
+        """Speak the text. Raises EngineError while there is no voice."""
         voice = cast(TextToSpeech, service.engines.running("voice"))
         return (await speak(voice, speakable(text.strip() or SENTENCE), enough_s=LONGEST_S)).sound
 
@@ -84,7 +84,7 @@ def sound_api(service: Service) -> APIRouter:
 
 
 async def _wanted(request: Request, work: Awaitable[T]) -> T:
-    """Work until the page that asked for it leaves, or its user presses Stop. Raises Problem then."""
+    """Do the work unless the page that asked for it leaves, or its user presses Stop. Raises Problem then."""
     try:
         return await while_there(request.receive, work)
     except ClientGone:
@@ -92,7 +92,7 @@ async def _wanted(request: Request, work: Awaitable[T]) -> T:
 
 
 async def _played(playing: Awaitable[None]) -> None:
-    """Raises Problem without a sound card."""
+    """Play the sound. Raises Problem if there is no sound card."""
     try:
         await playing
     except SoundCardError as error:

@@ -38,7 +38,7 @@ class LessonBegun(BaseModel):
     person: Annotated[str, Field(min_length=1, max_length=100, pattern=ONE_LINE)]
     """Whose voice it is."""
     agreed: Literal[True]
-    """That it is one's own, or that they have agreed."""
+    """That it is the user's own voice, or that its owner has agreed."""
     language: Annotated[str, Field(pattern=r"^([a-z]{2,3})?$")] = ""
 
 
@@ -51,7 +51,7 @@ class TranscriptCorrection(BaseModel):
 class Preparing(BaseModel):
     model_config = ConfigDict(extra="forbid")
     check_voice: bool = False
-    """Whether clips of another voice are dropped; the speaker encoder is fetched for that where it is not here."""
+    """Whether to drop clips of another voice; this downloads the speaker encoder if it is missing."""
 
 
 class Training(BaseModel):
@@ -81,7 +81,7 @@ def teaching_api(service: Service) -> APIRouter:
     router = APIRouter(lifespan=until_the_end)
 
     def again(lesson: Lesson) -> Callable[[], Command]:
-        """What was corrected is prepared anew, and leaves out nobody whom the user has let in."""
+        """Prepare corrected clips again, without dropping any voice that the user has let in."""
         return lambda: preparing(lesson, service.settings, check_voice=False)
 
     @router.get("/api/teaching")
@@ -113,7 +113,7 @@ def teaching_api(service: Service) -> APIRouter:
             raise Problem(422, f"The form could not be read: {error.detail}") from error
         except ClientDisconnect:
             raise Problem(499, "The browser left.") from None
-        except OSError as error:  # what is sent lies in the system's folder for temporary files first
+        except OSError as error:  # the upload is first written to the system's folder for temporary files
             raise _unwritable(error) from error
         try:
             file, voice = form.get("file"), form.get("voice")
@@ -182,7 +182,7 @@ def teaching_api(service: Service) -> APIRouter:
 
     @router.get("/api/teaching/{id}/clips/{clip}")
     async def hear_clip(id: str, clip: str) -> FileResponse:
-        """A clip, to be heard."""
+        """The sound of a clip."""
         return _sound(_found(lessons, id).clip(clip), "audio/flac")
 
     @router.get("/api/teaching/{id}/samples/{name}")
@@ -211,7 +211,7 @@ def teaching_api(service: Service) -> APIRouter:
         if lesson.kept_step() == 0:
             await _kept(lesson.keep, steps=asked.steps, depth_share=await asyncio.to_thread(depth_share, lesson))
         work.allow_talks(asked.beside_talks)
-        # How often it is saved follows from how long a step takes.
+        # How often training saves depends on how long a step takes.
         measured = [] if lesson.about.step_s else [lambda: estimating(lesson, service.settings)]
         return _start(work, lesson, "training", [again(lesson), *measured, lambda: training(lesson, service.settings)])
 
@@ -258,7 +258,7 @@ def teaching_api(service: Service) -> APIRouter:
 
 
 def _start(work: Work, lesson: Lesson, kind: Kind, commands: Commands) -> dict[str, Any]:
-    """Raises Problem."""
+    """Start the work. Raises Problem."""
     status = LessonStatus(lesson.id, kind, steps=lesson.about.steps or 0, step=lesson.kept_step())
     places = {path.name: number for number, path in enumerate(lesson.files())}
 
@@ -332,7 +332,7 @@ def _found(lessons: Lessons, id: str) -> Lesson:
 
 
 def _idle(work: Work, lesson: Lesson) -> None:
-    """Raises Problem while its files are being worked on."""
+    """Raises Problem while the lesson's files are being worked on."""
     if work.under_way and work.status is not None and work.status.lesson == lesson.id:
         raise Problem(409, "This voice is being worked on: wait until that is finished, or stop it.")
 
@@ -342,13 +342,13 @@ def _busy() -> Problem:
 
 
 def _ready(service: Service) -> None:
-    """Raises Problem where the model is not here."""
+    """Raises Problem if the model is not on this computer."""
     if lacking := needs(service.settings, service.data).model:
         raise Problem(409, lacking)
 
 
 def _fit(lesson: Lesson) -> None:
-    """Raises Problem where there is nothing to learn from."""
+    """Raises Problem if there is nothing to learn from."""
     clips = lesson.clips()
     if not clips:
         raise Problem(409, "Prepare the recordings first.")
@@ -357,7 +357,7 @@ def _fit(lesson: Lesson) -> None:
 
 
 async def _kept(act: Any, *arguments: Any, **named: Any) -> Any:
-    """Something written to the disk, beside the loop. Raises Problem."""
+    """Write something to the disk in a thread. Raises Problem."""
     try:
         return await asyncio.to_thread(act, *arguments, **named)
     except LessonError as error:

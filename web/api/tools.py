@@ -20,12 +20,12 @@ from web.service import Service
 
 
 class NewServer(BaseModel):
-    """A server as the page asks for it."""
+    """A server as requested by the page."""
 
     model_config = ConfigDict(extra="forbid")
     name: str
     command: str = ""
-    """With its arguments, quoted as in a shell."""
+    """The command with its arguments, quoted as in a shell."""
     url: str = ""
     key: SecretStr = SecretStr("")
     env: dict[str, SecretStr] = {}
@@ -35,7 +35,7 @@ class ServerChange(BaseModel):
     model_config = ConfigDict(extra="forbid")
     enabled: bool | None = None
     permissions: Permissions | None = None
-    """Of the tools that are named; the others keep theirs."""
+    """Permissions of the named tools; the others keep theirs."""
 
 
 def tools_api(service: Service) -> APIRouter:
@@ -154,7 +154,7 @@ def _usable(service: Service) -> bool:
 
 
 def _server(service: Service, given: ToolServer, names: set[tuple[str, str]]) -> dict[str, Any]:
-    """Without its keys."""
+    """Describe a server without its keys."""
     running = service.tools.servers.get(given.name)
     listed = [] if running is None else running.tools
     return {

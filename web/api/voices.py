@@ -31,14 +31,14 @@ from web.csm_voices import CsmVoice, csm_folder, csm_voices
 from web.service import Service
 
 MAX_RECORDING = 20_000_000
-"""Bytes: a minute and a half of stereo at 96 kHz, or many of anything smaller."""
+"""Bytes: nearly a minute of 16-bit stereo at 96 kHz, or more at lower rates."""
 MAX_UPLOAD = MAX_RECORDING * 4 // 3 + 10_000
-"""The same in base64, with its frame."""
+"""The same in base64, plus the JSON around it."""
 SHORTEST_S, LONGEST_S = 1.0, 60.0
-"""Of a recording: less says nothing about a voice, and more takes the place of the conversation."""
+"""Length of a recording: less says nothing about a voice, and more takes up room that the conversation needs."""
 MAX_RECORDINGS = 5
 KEPT = ".flac"
-"""Whatever it came as; what else a file tells of whoever recorded it, such as the place, is not kept."""
+"""The format of stored recordings, whatever was sent; this also drops metadata about the speaker, such as the place."""
 FORMATS = {".wav": "audio/wav", ".flac": "audio/flac", ".mp3": "audio/mpeg"}
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\.(wav|flac|mp3)")
 
@@ -95,7 +95,7 @@ def voices_api(service: Service) -> APIRouter:
 
     @router.get("/api/voice/references/{name}")
     async def listen(name: str) -> FileResponse:
-        """A recording, to be heard."""
+        """The sound of a recording."""
         _known(service, name)
         file = folder / name
         if not NAME.fullmatch(name) or not file.is_file():
@@ -130,7 +130,7 @@ def voices_api(service: Service) -> APIRouter:
 
 
 async def speak_as(service: Service, voice: CsmVoice, engine: str | None = None) -> str:
-    """Gives the name under which the voice's recording was copied. engine: to speak with, in place of the settings'.
+    """Copy the voice's recording and use it; returns its new name. engine: replaces that of the settings, if given.
 
     Raises Problem, SettingsRefused, SettingsError.
     """
@@ -181,11 +181,11 @@ async def _words(service: Service, sound: Samples) -> str:
         heard = await asyncio.to_thread(soxr.resample, sound, MOUTH_RATE, EAR_RATE)
         return (await transcribe(ears, heard))[0][:2000]
     except EngineError:
-        return ""  # the user can still write them
+        return ""  # the user can still write the transcript
 
 
 def sound_of(upload: Upload, rate: int = MOUTH_RATE) -> Samples:
-    """What was sent, mono at `rate`. Raises Problem."""
+    """Return the recording, mono at `rate`. Raises Problem."""
     try:
         content = base64.b64decode(upload.data, validate=True)
     except (binascii.Error, ValueError):
@@ -209,7 +209,7 @@ def sound_of(upload: Upload, rate: int = MOUTH_RATE) -> Samples:
 
 
 def _keep(folder: Path, upload: Upload) -> tuple[str, Samples]:
-    """Keep what was sent, 24 kHz mono, under a name of our own making. Raises Problem."""
+    """Store the recording, 24 kHz mono, under a name of our own making. Raises Problem."""
     sound = sound_of(upload)
     stem = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(upload.name).stem).strip("-_")[:48] or "voice"
     try:

@@ -1,1 +1,1 @@
-"""A gateway: it holds the conversations of many users, each with their own memory, settings and records."""
+"""A gateway holds the conversations of many users, each with their own memory, settings and records."""

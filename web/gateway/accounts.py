@@ -1,8 +1,8 @@
-"""Who may talk at a gateway: each user's name, and the SHA-256 of the token that opens what is theirs.
+"""The users of a gateway: each one's name, and the SHA-256 of the token that opens their data.
 
     users.json: {"anna": "9f86d081884c7d65…", "ben": "…"}
 
-The file is the administrator's, and no secret can be read from it: a token has 256 random bits.
+The file belongs to the administrator and reveals no secret: a token has 256 random bits.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from pathlib import Path
 
 FILE_NAME = "users.json"
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9._@+-]{0,98}[a-z0-9])?")
-"""It is a folder's name too, on systems that do not tell capitals from small letters."""
+"""The name is also a folder's name, perhaps on a file system that ignores case."""
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class AccountsError(Exception):
-    """The file of users, or a name, is not as it should be; one sentence that says what to do."""
+    """The file of users, or a name, is invalid; the message is one sentence that says what to do."""
 
 
 def user_name(given: str) -> str:
-    """The name under which somebody's things are kept. Raises AccountsError for one that nobody can have."""
+    """Return the name under which a user's data is kept. Raises AccountsError if no user can have that name."""
     name = given.strip().lower()
     if not NAME.fullmatch(name):
         raise AccountsError(
@@ -38,14 +38,14 @@ def user_name(given: str) -> str:
 
 
 class Accounts:
-    """Those of one reading of the file."""
+    """The users as of one reading of the file."""
 
     def __init__(self, digests: Mapping[str, str]) -> None:
         self.digests = dict(digests)
         self._names = {digest: name for name, digest in self.digests.items()}
 
     def owner_of(self, token: str) -> str | None:
-        """Whose token it is; the digest is looked up, so that how long this takes tells nothing of a token."""
+        """Return the user with this token; looking up its digest makes the time taken reveal nothing about a token."""
         return self._names.get(_digest(token))
 
     def __contains__(self, name: str) -> bool:
@@ -53,7 +53,7 @@ class Accounts:
 
     @classmethod
     def read(cls, file: Path) -> Accounts:
-        """Nobody's where there is no file. Raises AccountsError."""
+        """Read the file; without one there are no users. Raises AccountsError."""
         try:
             tree = json.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -71,14 +71,14 @@ class Accounts:
 
 
 def add(file: Path, name: str) -> str:
-    """Give a user a token, which takes the place of one they had. Raises AccountsError."""
+    """Give a user a token, which replaces any earlier one. Raises AccountsError."""
     token = secrets.token_urlsafe(32)
     _write(file, {**Accounts.read(file).digests, user_name(name): _digest(token)})
     return token
 
 
 def remove(file: Path, name: str) -> None:
-    """What they said stays on the disk. Raises AccountsError where there is no such user."""
+    """Remove a user; what they said stays on the disk. Raises AccountsError if there is no such user."""
     digests = Accounts.read(file).digests
     if digests.pop(user_name(name), None) is None:
         raise AccountsError(f"There is no user {name!r}: list them with `python3 main.py users list`.")
@@ -88,7 +88,7 @@ def remove(file: Path, name: str) -> None:
 def _write(file: Path, digests: Mapping[str, str]) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        handle, new = tempfile.mkstemp(dir=file.parent, prefix=".users-")  # nobody else may read it
+        handle, new = tempfile.mkstemp(dir=file.parent, prefix=".users-")  # readable by nobody else
         with os.fdopen(handle, "w", encoding="utf-8") as written:
             written.write(json.dumps(dict(sorted(digests.items())), indent=2) + "\n")
         Path(new).replace(file)

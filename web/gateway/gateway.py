@@ -1,4 +1,4 @@
-"""The gateway: it knows who asks, and gives each request to that user's own app, which holds nothing of another's."""
+"""The gateway identifies the user and passes each request to that user's own app, which holds no other user's data."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from web.keys import OneToken, given_cookies, given_in_the_address, given_keys
 from web.service import Dismissal
 
 NAMED = "parley.user"
-"""Of a request's scope: the user whom a proxy has named."""
+"""Key of a request's scope: the user named by a proxy."""
 IDLE_S = 300.0
-"""After which a user who does nothing is let go, and what is theirs takes no memory here."""
+"""Seconds of inactivity after which a user is released and their data takes no memory here."""
 LOOK_EVERY_S = 0.25
 ARRIVE_S = 8.0
-"""For another gateway to give a user up."""
+"""Seconds within which another gateway must give a user up."""
 END_S = 3.0
-"""For requests to end when their user goes; a conversation keeps what it has to."""
+"""Seconds for a user's requests to end when the user leaves; a conversation still saves what it has to."""
 RETRY_S = 1
 MOVED = Dismissal("you are connected to another server now", elsewhere=True)
 GONE_ON = Dismissal("restarting: connect again to continue the conversation")
@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 
 class _Visits:
-    """How many requests of a user are under way, and since when there is none."""
+    """How many requests of a user are under way, and since when there have been none."""
 
     def __init__(self) -> None:
         self.over = asyncio.Event()
@@ -61,7 +61,7 @@ class _Visits:
 
 
 class Gateway:
-    """The innermost app, and what knows the keys for the guard around it (web.keys.Keys)."""
+    """The innermost app. It also checks the keys for the guard around it (web.keys.Keys)."""
 
     given_by = "that you were given for this server"
 
@@ -77,10 +77,10 @@ class Gateway:
     ) -> None:
         """
         Args:
-            users: the folder that has a folder for each user.
-            watching: the token that opens the figures, and nothing of any user; None where nobody watches.
+            users: the folder that contains a folder for each user.
+            watching: the token that opens the metrics, but no user's data; None if nobody reads them.
             patience_s: how long another gateway may take to give a user up.
-            idle_s: how long a user who does nothing stays.
+            idle_s: how long an inactive user stays.
         """
         self.lender = lender
         self.accounts = accounts
@@ -92,7 +92,7 @@ class Gateway:
         self._idle_s = idle_s
         self._here: dict[str, tuple[User, _Visits]] = {}
         self._doors: dict[str, asyncio.Lock] = {}
-        """By user: one comes or goes at a time."""
+        """Locks by user: each arrives or leaves one step at a time."""
         self._going: set[asyncio.Task[None]] = set()
 
     # -- who asks -------------------------------------------------------------------------------------------------
@@ -111,14 +111,14 @@ class Gateway:
         return next((name for name, (user, _) in self._here.items() if user.secrets.opens(key)), None)
 
     def who(self, scope: Scope) -> str | None:
-        """The user whom a trusted proxy names; otherwise the one whose key is given, in the guard's order."""
+        """Return the user named by a trusted proxy; otherwise the owner of the given key, in the guard's order."""
         if NAMED in scope:
             return str(scope[NAMED])
         return next((name for key in _given(scope) if (name := self.accounts.owner_of(key) or self._maker(key))), None)
 
     @property
     def here(self) -> dict[str, User]:
-        """By name."""
+        """The users here, by name."""
         return {name: user for name, (user, _) in self._here.items()}
 
     # -- requests -------------------------------------------------------------------------------------------------
@@ -139,7 +139,7 @@ class Gateway:
 
     @asynccontextmanager
     async def present(self, name: str) -> AsyncIterator[User]:
-        """A user, who is here until this and everything else of theirs has ended. Raises HomeTaken, SettingsError."""
+        """Hold a user here until this and all their other work has ended. Raises HomeTaken, SettingsError."""
         async with self._door(name):
             if name not in self._here:
                 try:
@@ -158,7 +158,7 @@ class Gateway:
     # -- coming and going -----------------------------------------------------------------------------------------
 
     async def tend(self) -> None:
-        """Let go whom another gateway asks for, and who does nothing; until cancelled."""
+        """Release users that another gateway asks for and users that are inactive; runs until cancelled."""
         clock = asyncio.get_running_loop().time
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
@@ -176,14 +176,14 @@ class Gateway:
 
     @property
     def _moved(self) -> Dismissal:
-        """A gateway that drains gets no new connections: the client may come back by itself, to another one."""
+        """A gateway that drains gets no new connections: a client that reconnects by itself reaches another one."""
         return MOVED if self.lender.places.closed is None else GONE_ON
 
     async def let_go(self, name: str, dismissal: Dismissal | None) -> None:
-        """A user goes: their conversations end, and everything is on the disk when this returns.
+        """Release a user: their conversations end, and everything is on the disk when this returns.
 
         Args:
-            dismissal: None lets a user go who does nothing, and nobody else.
+            dismissal: None releases the user only if they are inactive.
         """
         async with self._door(name):
             if name not in self._here:
@@ -202,17 +202,17 @@ class Gateway:
             await user.leave()
 
     def dismiss(self, dismissal: Dismissal) -> None:
-        """All conversations end, of everybody."""
+        """End all conversations of all users."""
         for user, _ in self._here.values():
             user.service.dismiss(dismissal)
 
     async def end(self) -> None:
-        """Everybody goes."""
+        """Release all users."""
         await asyncio.gather(*self._going, return_exceptions=True)
         await asyncio.gather(*(self.let_go(name, GONE_ON) for name in list(self._here)))
 
     async def follow(self, accounts: Accounts) -> None:
-        """The administrator has changed the file: whoever is not in it any more goes, unless a proxy vouches."""
+        """Apply a changed file of users: release those no longer in it, unless a proxy vouches for them."""
         gone = [name for name in self._here if name in self.accounts and name not in accounts]
         self.accounts = accounts
         await asyncio.gather(*(self.let_go(name, REMOVED) for name in gone))
@@ -222,12 +222,12 @@ class Gateway:
 
 
 def _wanted(homes: Mapping[str, Home]) -> set[str]:
-    """Looks at the disk."""
+    """Return the users that another gateway asks for. Looks at the disk."""
     return {name for name, home in homes.items() if home.wanted()}
 
 
 def _given(scope: Scope) -> Iterator[str]:
-    """Keys in the guard's order."""
+    """Yield the given keys in the guard's order."""
     headers = Headers(scope=scope)
     yield from given_keys(headers)
     yield from given_cookies(headers)
@@ -235,10 +235,10 @@ def _given(scope: Scope) -> Iterator[str]:
 
 
 class NamedByProxy:
-    """ASGI middleware around all others: the user whom a proxy names that is believed."""
+    """ASGI middleware around all others: takes the user's name from a trusted proxy."""
 
     def __init__(self, app: ASGIApp, proxies: Iterable[Network], header: str | None) -> None:
-        """`header` has the name of who was let in; None where users bring tokens."""
+        """`header` contains the name of the authenticated user; None if users bring tokens."""
         self._app = app
         self._proxies = tuple(proxies)
         self._header = header
@@ -261,7 +261,7 @@ class NamedByProxy:
 async def answer(
     scope: Scope, receive: Receive, send: Send, status: int, text: str, retry_s: int | None = None
 ) -> None:
-    """In place of the app."""
+    """Answer the request in place of the app."""
     response = error_response(status, text, retry_s=retry_s)
     if scope["type"] == "websocket":
         await WebSocket(scope, receive, send).send_denial_response(response)

@@ -1,9 +1,9 @@
-"""A user's folder, which one gateway at a time has: its memory can be open once.
+"""A user's folder. Only one gateway at a time holds it, since its memory can be open only once.
 
-    users/anna/.lock      held by the gateway at which Anna is, by the system: it is free when that gateway dies
-    users/anna/.wanted    another gateway has been asked for her, and waits
+    users/anna/.lock      locked by the gateway that has Anna, through the system: it is freed if that gateway dies
+    users/anna/.wanted    another gateway needs her, and waits
 
-Gateways that share a folder need no other word between them.
+Gateways that share a folder need no other communication.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LOOK_EVERY_S = 0.05
 
 
 class HomeTaken(Exception):
-    """Another gateway has this user and does not give them up; one sentence."""
+    """Another gateway has this user and does not give them up; the message is one sentence."""
 
 
 class Home:
@@ -29,11 +29,11 @@ class Home:
         self._lock = FileLock(folder / ".lock", thread_local=False)
 
     async def take(self, patience_s: float) -> None:
-        """Ask whoever has it to give it up, and wait for that. Raises HomeTaken, and OSError where there is no disk."""
+        """Wait until the current holder gives the folder up. Raises HomeTaken, and OSError if the disk is unusable."""
         await asyncio.to_thread(self.folder.mkdir, parents=True, exist_ok=True)
         clock = asyncio.get_running_loop().time
         until = clock() + patience_s
-        while not await uninterrupted(asyncio.to_thread(self._taken)):  # a lock that is got must not be lost sight of
+        while not await uninterrupted(asyncio.to_thread(self._taken)):  # a lock once acquired must not be lost
             if clock() >= until:
                 raise HomeTaken("You are connected to another server, which is busy: try again in a moment.")
             await asyncio.sleep(LOOK_EVERY_S)
@@ -48,9 +48,9 @@ class Home:
         return True
 
     def wanted(self) -> bool:
-        """Whether another gateway asks for it. Looks at the disk."""
+        """Whether another gateway asks for the folder. Looks at the disk."""
         return self._wanted.exists()
 
     def release(self) -> None:
-        """Safe to call for one that was not taken."""
+        """Release the folder. Safe to call if it was not taken."""
         self._lock.release()

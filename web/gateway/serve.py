@@ -41,9 +41,9 @@ from web.probes import Probes, unready
 from web.serve import Server, access_token, believed, listed, load_settings, server_config
 
 USERS, GATEWAYS = "users", "gateways"
-"""Folders in the data folder: of what is a user's, and of what a gateway logs."""
+"""Folders in the data folder: of the users' data, and of the gateways' logs."""
 LOOK_EVERY_S = 1.0
-"""At the administrator's file of users."""
+"""Seconds between two looks at the administrator's file of users."""
 
 logger = logging.getLogger(__name__)
 
@@ -59,20 +59,20 @@ class GatewayOptions:
     accounts: Path | None = None
     """The file of users; None is users.json in the data folder."""
     header: str | None = None
-    """In which a proxy names the user; None where users bring tokens alone."""
+    """The header in which a proxy names the user; None if users only bring tokens."""
     most: int | None = None
-    """Conversations at once; None is what this machine holds."""
+    """Conversations at once; None is as many as this machine can hold."""
     drain_s: float = LONGEST_S
     """How long conversations may go on after a SIGTERM."""
     origins: tuple[str, ...] = ()
     public: tuple[str, ...] = ()
     proxies: tuple[str, ...] = ()
     otlp: str | None = None
-    """A collector that is sent the times of everybody's turns; None where nothing is sent."""
+    """A collector that receives the timings of everyone's turns; None sends nothing."""
 
 
 def serve_gateway(options: GatewayOptions) -> int:
-    """Serve until Ctrl-C, or until a SIGTERM's drain is over; returns the exit status."""
+    """Serve until Ctrl-C, or until the drain after a SIGTERM is over; returns the exit status."""
     os.umask(0o077)
     try:
         if options.header is not None and not options.proxies:
@@ -109,7 +109,7 @@ def serve_gateway(options: GatewayOptions) -> int:
     except (ServeError, SettingsError, AccountsError, NoCollector) as error:
         print(f"The gateway cannot start: {printable(str(error))}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:  # uvicorn raises the signal again when it is done
+    except KeyboardInterrupt:  # uvicorn raises the signal again once it is done
         pass
     print("The gateway has ended.")
     return 0
@@ -130,7 +130,7 @@ def lender(settings: Settings, data: Path, memories: Memories, address: Address,
 def around(
     gateway: Gateway, address: Address, proxies: Iterable[Network], header: str | None, life: Lifespan[Any]
 ) -> ASGIApp:
-    """The gateway, and what stands before it: probes, whom a proxy names, the guard."""
+    """Return the gateway with the layers before it: probes, the user named by a proxy, the guard."""
     lent = gateway.lender
     app: ASGIApp = Router(default=gateway, redirect_slashes=False, lifespan=life)
     larger = bounds(lambda: lent.settings)
@@ -140,13 +140,13 @@ def around(
 
 
 def lacking(memories: Memories) -> str | None:
-    """Why nothing could be remembered, in one sentence."""
+    """Return why nothing could be remembered, in one sentence."""
     status = memories.status
     return None if status.state == "ready" else status.last_error or "The memory is not ready yet."
 
 
 def running(gateway: Gateway, accounts: Path, traces: Traces | None = None) -> Lifespan[Any]:
-    """Everything that runs beside the requests, from the start to the end. `traces` are closed with it."""
+    """Return the lifespan of everything that runs beside the requests. It closes `traces` at the end."""
 
     @asynccontextmanager
     async def life(_: object) -> AsyncIterator[None]:
@@ -173,7 +173,7 @@ def running(gateway: Gateway, accounts: Path, traces: Traces | None = None) -> L
 
 
 async def _load(lent: Lender) -> None:
-    """No engine stands in for one that fails: this gateway is not ready then, and another one is asked."""
+    """Load the engines. None stands in for one that fails: this gateway is then not ready, and another is asked."""
     await asyncio.gather(lent.engines.start(without=("memory",)), _open(lent.memories))
     for part, status in lent.engines.health().items():
         if status.state == "failed":
@@ -191,7 +191,7 @@ async def _open(memories: Memories) -> None:
 
 
 async def _follow(gateway: Gateway, file: Path) -> None:
-    """Users come and go while the gateway runs."""
+    """Apply changes to the file of users while the gateway runs."""
     seen = await asyncio.to_thread(_stamp, file)
     while True:
         await asyncio.sleep(LOOK_EVERY_S)
@@ -207,7 +207,7 @@ async def _follow(gateway: Gateway, file: Path) -> None:
 
 
 def _stamp(file: Path) -> tuple[int, int, int] | None:
-    """Differs once a file has changed; None while there is none."""
+    """Return a value that differs once the file has changed; None while there is no file."""
     try:
         about = file.stat()
     except OSError:

@@ -29,7 +29,7 @@ from web.service import Service
 
 
 class Lender:
-    """What everybody at a gateway shares."""
+    """What all users of a gateway share."""
 
     def __init__(
         self,
@@ -43,10 +43,10 @@ class Lender:
     ) -> None:
         """
         Args:
-            settings: as everyone may know them (config/personal.py).
+            settings: what every user may know of them (config/personal.py).
             host: what the gateway was told to listen on.
-            chroma: where the memories' vectors are; None is beside each memory.
-            metrics: count what everybody does.
+            chroma: where the memories' vectors are; None keeps them beside each memory.
+            metrics: counts what all users do.
         """
         self.engines = engines
         self.memories = memories
@@ -57,11 +57,11 @@ class Lender:
         self.metrics = metrics or Metrics()
         self.queues = Queues(self.metrics.refused)
         self.building = asyncio.Lock()
-        """One app at a time: pydantic's models of the same class are not made by two threads at once."""
+        """Builds one app at a time: two threads must not build pydantic's models of the same class at once."""
         self.metrics.registry.register(Readings(partial(read, self, self.queues.by_kind, places.most)))
 
     def health(self) -> Mapping[str, EngineStatus]:
-        """Of the engines, and of what holds the memories."""
+        """The state of the engines, and of the memories' store."""
         return self.engines.health() | {"memory": self.memories.status}
 
     def busy(self) -> Mapping[str, int]:
@@ -69,7 +69,7 @@ class Lender:
 
 
 class User:
-    """Made by `arrived`, ended by `leave`."""
+    """Created by `arrived`, ended by `leave`."""
 
     def __init__(self, name: str, folder: Path, lender: Lender) -> None:
         self.name = name
@@ -116,14 +116,14 @@ class User:
         async with lender.building:
             self.app = await asyncio.to_thread(personal_app, self.service, lender.host, lender.queues, self.secrets)
         await self._held.enter_async_context(self.app.router.lifespan_context(self.app))
-        await engines.start()  # the memory, which a conversation that goes on again is read from
+        await engines.start()  # the memory, from which a continued conversation is read
 
     async def leave(self) -> None:
-        """Conversations are cut off; what they have to keep is kept. Safe to call twice."""
+        """Cut off the user's conversations, which still save what they have to. Safe to call twice."""
         await self._held.aclose()
 
 
 def check_personal(lent: Settings, old: Settings, new: Settings) -> None:
-    """Raises SettingsRefused for what is not a user's own to change."""
+    """Raises SettingsRefused for a setting that users may not change themselves."""
     if (field := first_strange(lent, new)) is not None:
         raise SettingsRefused(f"{field} is set by the administrator: it was not changed.", field)

@@ -10,7 +10,7 @@ from web.gateway.accounts import Accounts, AccountsError, add, remove
 
 
 def main(do: str, name: str | None, file: Path) -> int:
-    """The exit status. What is wrong is one sentence on stderr."""
+    """Run the command and return the exit status. Errors are printed as one sentence on stderr."""
     try:
         if do == "list":
             print("\n".join(sorted(Accounts.read(file).digests)) or "There are no users yet.")

@@ -1,1 +1,1 @@
-"""What Parley measures of itself: for Prometheus, for its own page, and as traces where the owner asks for them."""
+"""Parley's measurements of itself: for Prometheus, for its own page, and as traces if the owner wants them."""

@@ -1,4 +1,4 @@
-"""The last hour, for Parley's own page: what was measured, a bin for every half minute. It is kept in memory alone."""
+"""Measurements of the last hour for Parley's own page, in bins of half a minute. They are kept only in memory."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from web.metrics.readings import Reading
 BIN_S = 30.0
 BINS = 120
 LOOK_S = 5.0
-"""Between two looks; what is highest within a bin is kept."""
+"""Seconds between two readings; a bin keeps the highest."""
 
 
 @dataclass(slots=True)
 class Bin:
     at: float
-    """When it began, seconds since 1970."""
+    """When the bin began, in seconds since 1970."""
     talks: int = 0
     turns: int = 0
     refused: int = 0
     waiting: int = 0
     memory: dict[str, int] = field(default_factory=dict)
     processor: float = 0.0
-    """Busy, as a share."""
+    """Load, as a share."""
     seconds: dict[str, list[float]] = field(default_factory=dict)
-    """By step, those of its turns."""
+    """The durations of its turns, by step."""
 
     def look(self, talks: int, reading: Reading, processor: float) -> None:
         self.talks = max(self.talks, talks)
@@ -44,7 +44,7 @@ class Bin:
             self.memory[process] = max(self.memory.get(process, 0), size)
 
     def told(self) -> dict[str, Any]:
-        """For the page: of the turns the medians, and the time within which 95 in a hundred were answered."""
+        """Return the bin for the page: its turns' medians, and the time within which 95 % of them were answered."""
         return {
             "at": self.at,
             "talks": self.talks,
@@ -64,15 +64,15 @@ def _p95(values: list[float]) -> float:
 
 class PastHour:
     def __init__(self, metrics: Metrics, read: Callable[[], Reading], clock: Callable[[], float] = time.time) -> None:
-        """`clock` gives seconds since 1970."""
+        """`clock` returns seconds since 1970."""
         self._metrics, self._read, self._clock = metrics, read, clock
         self._bins: deque[Bin] = deque(maxlen=BINS)
         self._counted = metrics.refusals
-        """Refusals that the bins have."""
+        """Refusals that are already counted in the bins."""
         metrics.watchers.append(self._turn)
 
     async def follow(self) -> Never:
-        """Look again and again, until cancelled."""
+        """Take readings until cancelled."""
         while True:
             self.look()
             await asyncio.sleep(LOOK_S)
@@ -81,7 +81,7 @@ class PastHour:
         self._now().look(self._metrics.talks, self._read(), psutil.cpu_percent() / 100)
 
     def told(self) -> dict[str, Any]:
-        """For the page; bins oldest first, and between them none where nobody looked."""
+        """Return the data for the page; bins oldest first, without bins for times when nobody looked."""
         self._now()
         reading = self._read()
         hour = [value for each in self._bins for value in each.seconds.get("heard", ())]
@@ -99,7 +99,7 @@ class PastHour:
         }
 
     def _now(self) -> Bin:
-        """The bin of this moment, with the refusals that no bin has yet."""
+        """Return the current bin, with the refusals not counted in any bin yet."""
         begins = self._clock() // BIN_S * BIN_S
         if not self._bins or begins > self._bins[-1].at:
             self._bins.append(Bin(begins))

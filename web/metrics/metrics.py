@@ -1,4 +1,4 @@
-"""What is counted while people talk, in the app's own registry. No label says who is talking or what is said."""
+"""Counts what happens while people talk, in the app's own registry. No label says who talks or what is said."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ STEPS: Mapping[str, str] = {
     "first_sound": "first_sample",
     "heard": "first_heard",
 }
-"""The steps to an answer, and the mark of a turn's record at which each is done."""
+"""The steps to an answer, and the mark in a turn's record at which each is done."""
 BUCKETS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
 """Seconds. An answer within 0.5 feels immediate, one after 2 feels late."""
 SETTLED: frozenset[ToolState] = frozenset({"done", "failed", "refused"})
 
 
 def seconds_to(record: TurnRecord, step: str) -> float | None:
-    """From the last sample of speech; 0 for what was done before, None where either is unknown."""
+    """Return the seconds from the last sample of speech; 0 for a step done before it, None if either is unknown."""
     since = record.since_speech_ended(STEPS[step])
     return None if since is None else max(0.0, since)
 
@@ -39,7 +39,7 @@ class Metrics:
         self.refusals = 0
         """Since the start."""
         self.watchers: list[Callable[[TurnRecord], None]] = []
-        """Told of each finished turn."""
+        """Called with each finished turn."""
         ProcessCollector(registry=self.registry)
         self._begun = Counter("parley_talks", "Conversations started.", registry=self.registry)
         Gauge("parley_talks_open", "Conversations open now.", registry=self.registry).set_function(lambda: self.talks)
@@ -60,7 +60,7 @@ class Metrics:
 
     @contextmanager
     def talking(self) -> Iterator[None]:
-        """A conversation runs meanwhile."""
+        """Count a conversation as open for the duration."""
         self._begun.inc()
         self.talks += 1
         try:
@@ -69,7 +69,7 @@ class Metrics:
             self.talks -= 1
 
     def turn(self, record: TurnRecord) -> None:
-        """It is finished."""
+        """Count a finished turn."""
         self._turns.labels(record.outcome).inc()
         for step in STEPS:
             if (seconds := seconds_to(record, step)) is not None:
@@ -78,11 +78,11 @@ class Metrics:
             hear(record)
 
     def tool(self, state: ToolState) -> None:
-        """How a call stands; it is counted once it is settled."""
+        """Take the state of a call; it is counted once it is settled."""
         if state in SETTLED:
             self._tools.labels(state).inc()
 
     def refused(self, reason: str) -> None:
-        """`reason` is one of ours, never a client's words."""
+        """Count a refusal. `reason` is one of ours, never a client's words."""
         self.refusals += 1
         self._refusals.labels(reason).inc()

@@ -1,4 +1,4 @@
-"""What is read when somebody asks for it: engines, queues, memory."""
+"""Measurements that are read only on request: engines, queues, memory."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from config.hardware import resident
 from pipeline.engine import EngineStatus
 
 SERVER = "server"
-"""The serving process, beside those of the engines."""
+"""The name of the serving process, beside those of the engines."""
 
 
 class WaitingLine(Protocol):
-    """Work of one kind: so much at once, the rest waits."""
+    """A queue for one kind of work: some of it is done at once, the rest waits."""
 
     @property
     def working(self) -> int: ...
@@ -40,12 +40,12 @@ class Reading:
     """Conversations that this machine can hold at once."""
     engines: Mapping[str, EngineStatus]
     busy: Mapping[str, int]
-    """By stage, what is being heard, written or spoken."""
+    """By stage, how many utterances are being heard, written or spoken."""
     working: Mapping[str, int]
     waiting: Mapping[str, int]
-    """By kind, requests of other programs."""
+    """By kind, requests from other programs."""
     memory: Mapping[str, int]
-    """Bytes of the server, and of each stage's processes."""
+    """Bytes used by the server, and by each stage's processes."""
 
 
 def read(engines: RunningEngines, lines: Mapping[str, WaitingLine], places: int) -> Reading:
@@ -62,7 +62,7 @@ def read(engines: RunningEngines, lines: Mapping[str, WaitingLine], places: int)
 
 
 class Readings(Collector):
-    """A reading as Prometheus has it."""
+    """Converts a reading to Prometheus metrics."""
 
     def __init__(self, read: Callable[[], Reading]) -> None:
         self._read = read

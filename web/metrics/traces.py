@@ -1,4 +1,4 @@
-"""Turns as OpenTelemetry traces, for owners with a collector: one span for each stage, and nothing that was said."""
+"""Turns as OpenTelemetry traces, for owners with a collector: one span per stage, and nothing that was said."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pipeline.turns.record import TurnRecord
 
 @dataclass(frozen=True, slots=True)
 class StageSpan:
-    """From one mark of a turn's record to another."""
+    """The span from one mark of a turn's record to another."""
 
     name: str
     begins: tuple[str, ...]
-    """The first of these that was reached."""
+    """The first of these marks that was reached."""
     ends: str
 
 
@@ -29,11 +29,11 @@ SPANS = (
     StageSpan("playback", ("first_heard",), "reply_done"),
 )
 SHUTDOWN_MS = 3000
-"""For what is still to be sent when Parley ends."""
+"""Time for the remaining spans to be sent when Parley ends."""
 
 
 class NoCollector(ValueError):
-    """That is no address of a collector; one sentence."""
+    """Not the address of a collector; the message is one sentence."""
 
 
 def check(endpoint: str) -> None:
@@ -44,7 +44,7 @@ def check(endpoint: str) -> None:
 
 
 class Traces:
-    """Sent in batches from a thread of their own; a collector that is away holds nobody up."""
+    """Sends turns in batches from a thread of its own; an unreachable collector delays nobody."""
 
     def __init__(self, endpoint: str, version: str) -> None:
         """Raises NoCollector. The libraries are imported here: without a collector nobody needs them."""
@@ -54,7 +54,7 @@ class Traces:
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-        # The resource as it stands: the SDK's own would add what it finds out about this machine.
+        # The plain resource: the SDK's own would add what it finds out about this machine.
         self._provider = TracerProvider(
             resource=Resource({"service.name": "parley", "service.version": version}), shutdown_on_exit=False
         )
@@ -62,7 +62,7 @@ class Traces:
         self._tracer = self._provider.get_tracer("parley", version)
 
     def turn(self, record: TurnRecord) -> None:
-        """It is finished."""
+        """Send a finished turn."""
         from opentelemetry.trace import Status, StatusCode, set_span_in_context
 
         marks = record.marks
@@ -88,10 +88,10 @@ class Traces:
             if first is None or stage.ends not in marks:
                 continue
             span = self._tracer.start_span(stage.name, within, start_time=at(first))
-            span.end(at(max(first, marks[stage.ends])))  # what was done before it was due has taken no time
+            span.end(at(max(first, marks[stage.ends])))  # a stage that was done before it was due has taken no time
         turn.end(at(max(marks.values())))
 
     def close(self) -> None:
-        """Send what is left. It waits for the collector, so call it in a thread."""
+        """Send what is left. This waits for the collector, so call it in a thread."""
         self._provider.force_flush(SHUTDOWN_MS)
         self._provider.shutdown()

@@ -1,4 +1,4 @@
-"""One reply as the client knows it, from `response.created` to `response.done`."""
+"""One reply as the client sees it, from `response.created` to `response.done`."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from web.realtime.pcm import FromMouth
 @dataclass(slots=True)
 class Answer:
     number: str
-    """Among the conversation's replies."""
+    """Its number among the conversation's replies."""
     conversation: str | None
-    """None: it stands outside the conversation, and its items are not the conversation's."""
+    """None: the reply is outside the conversation, and its items are not added to it."""
     items: Items
-    """The conversation's."""
+    """The conversation's items."""
     mouth: FromMouth
     metadata: parts.Metadata | None = None
     spoken: bool = True
     kept: bool = True
-    """False: it only fills a silence, and whatever is asked for takes its place."""
+    """False: the reply only fills a silence, and any requested reply replaces it."""
     of: tuple[int, int] | None = None
-    """Turn and revision; None until the conversation has begun with it."""
+    """Turn and revision; None until the conversation has started the reply."""
     clauses: list[SpokenClause] = field(default_factory=list)
     samples: int = 0
-    """Sent so far, of the mouth's."""
+    """Samples taken from the mouth so far."""
     open: bool = True
-    """`response.done` was not sent yet."""
+    """`response.done` has not been sent yet."""
     output: list[parts.Item] = field(default_factory=list)
     _begun: bool = False
-    """Whether the client knows of its message."""
+    """Whether the client has been told of the message."""
 
     @property
     def response_id(self) -> str:
@@ -55,7 +55,7 @@ class Answer:
         return heard_text(self.clauses, samples)
 
     def message(self, status: parts.ItemStatus, text: str | None = None) -> parts.Message:
-        """With all that was going to be said, or with what was heard of it."""
+        """Return the message with the full text of the reply, or with `text`, the part that was heard."""
         text = self.transcript if text is None else text
         content = parts.Content(type="output_text", text=text)
         if self.spoken:
@@ -82,7 +82,7 @@ class Answer:
         yield wire.ResponseOutputAudioTranscriptDelta(delta=delta, response_id=self.response_id, item_id=self.item_id)
 
     def sound(self, samples: Samples, *, sounding: bool) -> Iterator[wire.ServerEvent]:
-        """`sounding`: whether the client gets it."""
+        """Add samples. `sounding`: whether they are sent to the client."""
         self.samples += len(samples)
         if self.clauses:
             self.clauses[-1].samples += len(samples)
@@ -92,7 +92,7 @@ class Answer:
     def close(
         self, details: parts.StatusDetails, usage: parts.Usage, calls: Sequence[ToolCall] = (), *, sounding: bool = True
     ) -> Iterator[wire.ServerEvent]:
-        """Everything of it was sent, or nothing more of it will be."""
+        """End the reply, because everything has been sent or nothing more will be."""
         if not self.open:
             return
         self.open = False
@@ -131,7 +131,7 @@ class Answer:
         yield from self._done(message)
 
     def _call(self, number: int, call: ToolCall) -> Iterator[wire.ServerEvent]:
-        """Clients learn of a call by its item or by its arguments, and want the one before the other."""
+        """Announce a call as an item, then by its arguments: clients read either, and expect this order."""
         item_id = f"item_call_{self.number}_{number}"
         begun = parts.FunctionCall(id=item_id, status="in_progress", call_id=call.id, name=call.name, arguments="")
         index = len(self.output)

@@ -1,5 +1,5 @@
-"""The names that the protocol had in its beta, for clients that ask for them (`OpenAI-Beta: realtime=v1`). Each
-message is translated or left out; what the beta did not have is passed unchanged.
+"""The names that the protocol used in its beta, for clients that ask for them (`OpenAI-Beta: realtime=v1`). Each
+message is translated or left out; whatever the beta did not have passes unchanged.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ EVENTS = {
     "response.output_audio_transcript.done": "response.audio_transcript.done",
 }
 LATER = frozenset({"conversation.item.done"})
-"""What came only with the general availability."""
+"""Events that came only with general availability."""
 
 FORMATS = {"audio/pcm": "pcm16", "audio/pcmu": "g711_ulaw", "audio/pcma": "g711_alaw"}
 CONTENTS = {"output_text": "text", "output_audio": "audio"}
@@ -28,13 +28,13 @@ INPUT = {
     "input_audio_transcription": "transcription",
     "input_audio_noise_reduction": "noise_reduction",
 }
-"""Of a session, the beta's name and that within `audio.input`."""
+"""The session's field name in the beta, and its name within `audio.input`."""
 SAME = ("id", "object", "model", "instructions", "tools", "tool_choice", "tracing", "include")
 NAMES = {"modalities": "output_modalities", "max_response_output_tokens": "max_output_tokens"}
 
 
 def read(message: Tree) -> Tree:
-    """What a client says, in today's names. What is no such message is left to be refused."""
+    """Return a client's message with today's names. Anything else is returned unchanged, to be refused later."""
     match message:
         case {"type": "transcription_session.update", "session": dict(session)}:
             return {**message, "type": "session.update", "session": {**_session(session), "type": "transcription"}}
@@ -48,7 +48,7 @@ def read(message: Tree) -> Tree:
 
 
 def written(message: Tree) -> Tree | None:
-    """What the server says, in the beta's names; None for what the beta did not have."""
+    """Return a server message with the beta's names; None for an event that the beta did not have."""
     kind = message["type"]
     if kind in LATER:
         return None
@@ -131,7 +131,7 @@ def _item(item: Mapping[str, Any], names: Mapping[str, str]) -> Tree:
 
 
 def _one(modalities: Any) -> Any:
-    """The beta says audio and text where it means speech, whose words come with it."""
+    """The beta says audio and text where it means speech together with its transcript."""
     return ["audio"] if isinstance(modalities, list) and "audio" in modalities else modalities
 
 

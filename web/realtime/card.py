@@ -1,4 +1,4 @@
-"""The sound card instead of the page's own sound: the page shows everything, and this computer listens and speaks."""
+"""Uses this computer's sound card in place of the page's own sound; the page still shows everything."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Tell = Callable[[Severity, str], None]
 
 
 class Card:
-    """One conversation's use of the sound card, begun and ended by its page."""
+    """One conversation's use of the sound card, started and stopped by its page."""
 
     def __init__(
         self, holder: CardHolder, conversation: Conversation, tell: Tell, changed: Callable[[bool], None]
     ) -> None:
-        """`changed` is told when it begins and when it ends, for whatever reason."""
+        """`changed` is called when it starts and when it stops, for whatever reason."""
         self._holder = holder
         self._conversation = conversation
         self._tell = tell
@@ -38,7 +38,7 @@ class Card:
             self._card.follow(event)
 
     def start(self, audio: AudioSettings) -> None:
-        """Raises CardInUse when another page has it. A card that does not work is told, and ends by itself."""
+        """Raises CardInUse if another page has the card. A card that fails is reported, and the use ends by itself."""
         if self._running is not None:
             return
         self._holder.take(self)

@@ -1,4 +1,4 @@
-"""Short-lived keys that the owner's server gives its pages instead of the token, for Realtime only."""
+"""Short-lived keys, for Realtime only, that the owner's server gives its pages in place of the token."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from web.service import Service
 
 PREFIX = "ek_"
 MOST = 1000
-"""Keys at a time; of more the oldest is void."""
+"""Keys that can be valid at a time; beyond that the oldest is dropped."""
 SHORTEST_S, LONGEST_S, USUAL_S = 10, 7200, 600
 
 
@@ -41,12 +41,12 @@ class _Secret:
 
 class ClientSecrets:
     def __init__(self, now: Callable[[], float] = time.time) -> None:
-        """`now` gives seconds since the epoch."""
+        """`now` returns seconds since the epoch."""
         self._now = now
         self._secrets: dict[str, _Secret] = {}
 
     def make(self, session: parts.Session, seconds: float) -> tuple[str, int]:
-        """A key that opens sessions of this kind for so long; and when it ends, in seconds since the epoch."""
+        """Return a key that opens such sessions for so many seconds, and its expiry in seconds since the epoch."""
         value, ends = f"{PREFIX}{secrets.token_urlsafe(32)}", self._now() + seconds
         self._secrets[value] = _Secret(ends, session)
         while len(self._secrets) > MOST:
@@ -54,7 +54,7 @@ class ClientSecrets:
         return value, int(ends)
 
     def session(self, value: str) -> parts.Session | None:
-        """What was asked for with it; None for one that is not valid, or no longer."""
+        """Return the session that was requested with the key; None if the key is invalid or has expired."""
         self._secrets = {key: each for key, each in self._secrets.items() if each.expires_at > self._now()}
         found = self._secrets.get(value)
         return None if found is None else found.session

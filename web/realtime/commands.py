@@ -1,5 +1,5 @@
-"""What a client's messages do to its conversation: here its session and its sound; items and replies have files of
-their own."""
+"""How a client's messages change its conversation. This file handles the session and sound; item_commands and
+reply_commands handle items and replies."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Commands:
         wishes: Wishes,
         tell: Callable[[wire.ServerEvent], Awaitable[None]],
     ) -> None:
-        """`tell` sends what comes of a message later, beside the conversation's events."""
+        """`tell` sends what follows from a message later, in addition to the conversation's events."""
         self._conversation = conversation
         self._narrator = narrator
         self._settings = settings
@@ -38,7 +38,7 @@ class Commands:
         self._replies = ReplyCommands(conversation, narrator, self._items, tell)
         self._ear = ToEar()
         self._appended = 0
-        """Samples since the last commit or clear."""
+        """Samples received since the last commit or clear."""
         self._apply()
 
     @property
@@ -46,7 +46,7 @@ class Commands:
         return in_force(self._conversation.name, self._settings, self._wishes)
 
     def configure(self, settings: Settings, stages: Stages) -> None:
-        """The user changed the settings; this client's own wishes stay."""
+        """Apply settings that the user has changed; this client's own wishes stay."""
         self._settings = settings
         self._apply(stages)
 
@@ -65,7 +65,7 @@ class Commands:
         )
 
     async def obey(self, event: wire.AnyClientEvent) -> list[wire.ServerEvent]:
-        """The direct answers to a message; what follows from it comes through the conversation's events.
+        """Return the direct answers to a message; what follows from it comes through the conversation's events.
 
         Raises:
             Refusal: it could not be followed, and nothing has changed.
@@ -95,7 +95,7 @@ class Commands:
                 self._stop_playing()
             case wire.ParleyPlayback():
                 answer = self._narrator.answer
-                if answer is not None and answer.response_id == event.response_id:  # else it speaks of an older one
+                if answer is not None and answer.response_id == event.response_id:  # else it reports on an older one
                     self._conversation.played(event.samples)
             case wire.ParleyToolAnswer():
                 if not self._conversation.allow(event.call_id, event.allow):
@@ -106,7 +106,7 @@ class Commands:
         await self._replies.close()
 
     def hear(self, samples: Samples) -> None:
-        """Sound that comes beside the messages, 16 kHz."""
+        """Take 16 kHz sound that does not come in messages."""
         self._appended += len(samples)
         self._conversation.hear(samples)
 
@@ -132,7 +132,7 @@ class Commands:
         second = self._ear.encoding.rate
         for start in range(0, len(samples), second):
             self._conversation.hear(self._ear.feed(samples[start : start + second]))
-            await asyncio.sleep(0)  # a second at a time: a long message must not hold up the loop
+            await asyncio.sleep(0)  # a second at a time, so that a long message does not block the event loop
         return []
 
     async def _commit(self) -> list[wire.ServerEvent]:

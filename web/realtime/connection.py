@@ -1,4 +1,4 @@
-"""The WebSocket `/v1/realtime`: it carries one call. When reading, writing or the call ends, all of them end."""
+"""The WebSocket `/v1/realtime` carries one call. When reading, writing or the call ends, all of them end."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from web.realtime.session import Call, Dismissed, Opening, TakenOver
 from web.service import Service
 
 MAX_MESSAGE = 16 << 20
-"""Bytes of a client's message; more closes the connection (1009). OpenAI takes 15 MiB of sound at once."""
+"""Bytes of a client's message; a larger one closes the connection (1009). OpenAI takes 15 MiB of sound at once."""
 SILENT_S = 1800.0
-"""Seconds after which a client that sends nothing at all gives its place to others."""
+"""Seconds without any message after which a client loses its place to others."""
 PATIENCE = 10.0
 """Seconds that a client may leave one message unread."""
 NORMAL, GOING_AWAY, POLICY_VIOLATION, INTERNAL_ERROR, SERVICE_RESTART, TRY_AGAIN_LATER = (
     1000, 1001, 1008, 1011, 1012, 1013,
 )  # fmt: skip
-"""How a connection ends: RFC 6455, section 7.4, and IANA's registry."""
+"""Close codes: RFC 6455, section 7.4, and IANA's registry."""
 TOO_MANY = "too_many_conversations"
 TAKEN_OVER = 4001
-"""Ours: a page that is told so does not come back by itself."""
+"""Our own close code: a page that receives it does not reconnect by itself."""
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def realtime(service: Service, secrets: ClientSecrets) -> APIRouter:
         try:
             with service.conversing():
                 await _accept(socket)
-                # our own page may be left open beside other work, and says nothing while its microphone is off
+                # our own page may be left open beside other work, and sends nothing while its microphone is off
                 await Connection(socket, Call(service, opened), None if opened.parley else SILENT_S).run()
         except NoPlace as full:
             await _turn_away(socket, full, page=opened.parley)
@@ -58,8 +58,8 @@ async def _accept(socket: WebSocket) -> None:
 
 
 async def _turn_away(socket: WebSocket, why: NoPlace, *, page: bool) -> None:
-    """Before the upgrade, where a proxy can still ask another server. Our own page is told after it: a browser keeps
-    from its pages why a WebSocket was not opened."""
+    """Refuse before the upgrade, while a proxy can still ask another server. Our own page is told after it: a browser
+    does not tell its pages why a WebSocket failed to open."""
     if not page:
         await socket.send_denial_response(error_response(503, str(why), None, TOO_MANY, why.retry_s))
         return
@@ -87,12 +87,12 @@ class SlowReader(Exception):
 
 
 class Silent(Exception):
-    """Nothing comes from the client; one sentence."""
+    """The client has sent nothing for too long; the message is one sentence."""
 
 
 class Connection:
     def __init__(self, socket: WebSocket, call: Call, silent_s: float | None = None) -> None:
-        """`silent_s`: how many seconds nothing at all may come from the client; None is for ever."""
+        """`silent_s`: how many seconds the client may send nothing at all; None is without limit."""
         self._socket = socket
         self._call = call
         self._silent_s = silent_s
@@ -122,7 +122,7 @@ class Connection:
                     await self._socket.send_text(self._call.written(expired) or "")
         finally:
             with suppress(RuntimeError, WebSocketDisconnect, TimeoutError):
-                async with asyncio.timeout(1):  # a client that does not read does not read this either
+                async with asyncio.timeout(1):  # a client that has stopped reading will not read this either
                     await self._socket.close(code, reason)
 
     async def _read(self) -> None:

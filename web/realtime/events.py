@@ -1,7 +1,7 @@
 """Every message of `/v1/realtime`: the GA names of OpenAI's Realtime API, and the `parley.` family of our page.
 
-What a client sends is checked strictly: an unknown field is refused by name, so that nothing is silently ignored. What
-the server sends parses in the stock SDK. What is inside them stands in parts.py.
+Messages from a client are checked strictly: an unknown field is refused by name, so nothing is silently ignored.
+Messages from the server can be parsed by the stock SDK. parts.py defines the objects inside them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from web.realtime.parts import (
 )
 
 T = TypeVar("T")
-"""The Literal of an event's type, which stands in its head and nowhere else."""
+"""The Literal of an event's type, written only in its class statement."""
 
 # --- from the client --------------------------------------------------------------------------------------------------
 
@@ -82,7 +82,7 @@ class ResponseCancel(_Said[Literal["response.cancel"]]):
 
 
 class OutputAudioBufferClear(_Said[Literal["output_audio_buffer.clear"]]):
-    """Stop what is being played; in a WebRTC call only."""
+    """Stop the playback; in a WebRTC call only."""
 
 
 class ParleyPlayback(_Said[Literal["parley.playback"]]):
@@ -94,7 +94,7 @@ class ParleyPlayback(_Said[Literal["parley.playback"]]):
 
 
 class ParleyToolAnswer(_Said[Literal["parley.tool.answer"]]):
-    """The user's yes or no to a call that is `asking`."""
+    """The user's yes or no to a call whose state is `asking`."""
 
     call_id: str
     allow: bool
@@ -135,7 +135,7 @@ class ServerEvent(WireModel):
 
 
 class _Told(ServerEvent, Generic[T]):
-    """Its type is its only parameter, and set by itself."""
+    """A server event whose `type` is its only type parameter and is filled in automatically."""
 
     type: T = Field(default="", validate_default=True)
 
@@ -303,15 +303,15 @@ class _OfPlaying(_Told[T]):
 
 
 class OutputAudioBufferStarted(_OfPlaying[Literal["output_audio_buffer.started"]]):
-    """In a WebRTC call: the first sound of a reply was sent."""
+    """In a WebRTC call: the first sound of a reply has been sent."""
 
 
 class OutputAudioBufferStopped(_OfPlaying[Literal["output_audio_buffer.stopped"]]):
-    """The last sound of a reply was sent."""
+    """The last sound of a reply has been sent."""
 
 
 class OutputAudioBufferCleared(_OfPlaying[Literal["output_audio_buffer.cleared"]]):
-    """A reply was stopped, and the rest of it is not sent."""
+    """A reply was stopped, and the rest of it will not be sent."""
 
 
 # --- from the server, for our page only -------------------------------------------------------------------------------
@@ -330,15 +330,15 @@ class ParleyState(_Parley[Literal["parley.state"]]):
 
 
 class ParleyLevel(_Parley[Literal["parley.level"]]):
-    """About ten times a second while sound arrives."""
+    """Sent about ten times a second while sound arrives."""
 
     peak: float
-    """Largest absolute sample since the last event, 0 to 1."""
+    """The largest absolute sample since the last event, 0 to 1."""
     speech_probability: float
 
 
 class ParleyTranscript(_Parley[Literal["parley.transcript"]]):
-    """Everything understood of the current turn; the text after the first `stable` characters may still change."""
+    """The transcript of the current turn so far; the text after the first `stable` characters may still change."""
 
     item_id: str
     text: str
@@ -346,26 +346,26 @@ class ParleyTranscript(_Parley[Literal["parley.transcript"]]):
 
 
 class ParleySpeaker(_Parley[Literal["parley.speaker"]]):
-    """Whose voice a turn was, if people are told apart: `user` is the owner of the memory, `guest` an unknown voice."""
+    """Whose voice a turn was, if speakers are told apart: `user` is the memory's owner, `guest` an unknown voice."""
 
     item_id: str
     speaker: str
 
 
 class ParleyPause(_Parley[Literal["parley.pause"]]):
-    """Stop playing at once, keep what is queued: this may be an interruption."""
+    """Stop playing at once but keep what is queued: this may be a barge-in."""
 
     response_id: str
 
 
 class ParleyResume(_Parley[Literal["parley.resume"]]):
-    """It was not an interruption: continue where playback stopped."""
+    """It was not a barge-in: continue where playback stopped."""
 
     response_id: str
 
 
 class ParleyReply(_Parley[Literal["parley.reply"]]):
-    """A reply is over, whether played to its end or not: drop what is still queued of it."""
+    """A reply is over, whether or not it was played to its end: drop whatever of it is still queued."""
 
     response_id: str
     item_id: str
@@ -382,7 +382,7 @@ class ParleySaid(WireModel):
 
 
 class ParleyPast(_Parley[Literal["parley.past"]]):
-    """What was said before in a continued conversation; right after `session.created`."""
+    """What was said earlier in a continued conversation; sent right after `session.created`."""
 
     said: list[ParleySaid]
 
@@ -403,21 +403,21 @@ class ParleyRecalled(_Parley[Literal["parley.recalled"]]):
 
 
 class ParleyTool(_Parley[Literal["parley.tool"]]):
-    """The state of a call to an owner's tool, whenever it changes: `asking` waits for parley.tool.answer, or a spoken
-    one."""
+    """The state of a call to an owner's tool, sent whenever it changes: `asking` waits for parley.tool.answer or a
+    spoken answer."""
 
     call_id: str
     name: str
     arguments: str
-    """Shortened, for people."""
+    """Shortened, for display."""
     state: ToolState
     result: str
-    """Shortened; or why there is none."""
+    """Shortened; or the reason why there is no result."""
     seconds: float
 
 
 class ParleyTurn(_Parley[Literal["parley.turn"]]):
-    """The record of a finished turn: see pipeline/turns/record.py."""
+    """The record of a finished turn; see pipeline/turns/record.py."""
 
     record: dict[str, Any]
 
@@ -428,7 +428,7 @@ class ParleyNotice(_Parley[Literal["parley.notice"]]):
 
 
 class ParleyEngines(_Parley[Literal["parley.engines"]]):
-    """The state of each stage, on connecting and whenever it changes."""
+    """The state of each stage, sent on connecting and whenever it changes."""
 
     engines: dict[str, EngineStatus]
 
@@ -440,6 +440,6 @@ class ParleySoundcard(_Parley[Literal["parley.soundcard"]]):
 
 
 class ParleySettings(_Parley[Literal["parley.settings"]]):
-    """The settings were changed, perhaps in another tab; in the form of `GET /api/settings`."""
+    """The settings were changed, perhaps in another tab; in the format of `GET /api/settings`."""
 
     settings: dict[str, Any]

@@ -1,4 +1,4 @@
-"""What a client has heard by now of the reply that it is sent."""
+"""Tracks how much a client has heard so far of the reply that it is sent."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ class Follower:
     def __init__(self, narrator: Narrator, playback: ClientPlayback | None, heard: Callable[[int], None]) -> None:
         """
         Args:
-            playback: the transport's own, where sound goes beside the messages; otherwise it is supposed by the clock.
-            heard: told how many samples of the reply were.
+            playback: the transport's own, if sound goes beside the messages; otherwise the clock estimates it.
+            heard: called with the number of samples of the reply that were heard.
         """
         self._narrator = narrator
         self._heard = heard
         self._media = playback is not None
         self._playback = playback or Pace(asyncio.get_running_loop().time)
         self._following = ""
-        """The response that `_playback` is about."""
+        """The id of the response that `_playback` counts."""
         self._whole = ""
-        """The last one whose sound was sent to its end."""
+        """The id of the last response whose sound was sent to its end."""
         self._sounded = asyncio.Event()
 
     def sent(self, event: wire.ServerEvent) -> None:
-        """It is on its way: from now on it may be heard."""
+        """Note that the event is on its way: from now on its sound may be heard."""
         if not isinstance(event, wire.ResponseOutputAudioDelta | wire.ResponseOutputAudioDone):
             return
         answer = self._narrator.answer_of(event.item_id)
         if answer is None:
-            return  # of a reply outside the conversation
+            return  # it belongs to a reply outside the conversation
         if isinstance(event, wire.ResponseOutputAudioDone):
             self._whole = event.response_id
         else:
@@ -48,7 +48,7 @@ class Follower:
         self._sounded.set()
 
     async def run(self) -> None:
-        """For a client without playback reports: what it has heard by now."""
+        """Report regularly what was heard by a client that does not report playback itself."""
         while True:
             await self._sounded.wait()
             self._sounded.clear()
@@ -63,13 +63,13 @@ class Follower:
         answer, playback = self._narrator.answer, self._playback
         if answer is not None and answer.response_id == self._following:
             over = playback.left <= 0 and not playback.paused and self._whole == answer.response_id
-            # sound that was converted for the client may be a sample shorter
+            # resampling for the client may have lost a sample
             self._heard(answer.samples if over else playback.played)
 
     def keep_pace(self, event: Event) -> wire.ConversationItemTruncated | None:
-        """A client clears what it plays when it is told that speech has started, so the pace stops there too.
+        """Pause, resume or drop playback with the reply: a client clears what it plays when speech starts.
 
-        Where the transport plays, the client does not know what was heard of a reply that was cut off: it is told.
+        If the transport plays the sound, return the event that says how much was heard of an interrupted reply.
         """
         if isinstance(event, ReplyPaused) and not self._narrator.manual:
             self._playback.pause()
@@ -79,7 +79,7 @@ class Follower:
         elif isinstance(event, ReplyDone) and event.outcome != "completed":
             answer = self._narrator.answer
             if answer is None or answer.of != (event.turn, event.revision):
-                return None  # it was not begun
+                return None  # it had not been started
             self._playback.drop(answer.response_id)
             if self._media and event.outcome == "interrupted" and answer.samples:
                 played = self._playback.played if self._following == answer.response_id else 0

@@ -1,4 +1,4 @@
-"""ITU-T G.711: a sample of speech in one byte, as telephones carry it."""
+"""ITU-T G.711: one byte per sample of speech, as used in telephony."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Law:
     levels: Samples
     """The sample that each byte stands for, -1 to 1."""
     bytes_of: npt.NDArray[np.uint8]
-    """The byte for each 16-bit sample, from the lowest on: the one whose level is nearest."""
+    """For each 16-bit sample, from the lowest up: the byte whose level is nearest."""
 
     @classmethod
     def mu(cls) -> Law:
-        """Table 2: 14 bits, the levels' distances doubling from 2 on; all bits are sent inverted."""
+        """Table 2: 14 bits; the step between levels starts at 2 and doubles; all bits are sent inverted."""
         code = ~np.arange(256, dtype=np.uint8)
         exponent, mantissa = (code >> 4 & 7).astype(int), (code & 15).astype(int)
         return cls._of(np.where(code & 128, -1, 1) * ((((mantissa << 3) + 132) << exponent) - 132))

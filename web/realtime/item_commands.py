@@ -1,4 +1,4 @@
-"""What a client puts into the conversation, corrects and takes out of it."""
+"""Commands of a client that add, correct and delete items of the conversation."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from web.realtime.pcm import Encoding, SoundError, ToEar, decoded
 from web.realtime.reading import Refusal
 
 MAX_ITEMS = 1000
-"""Items that a client may put into one conversation."""
+"""The number of items in a conversation at which a client can add no more."""
 
 
 class ItemCommands:
-    """Each raises Refusal where it cannot be done, and has then changed nothing."""
+    """Each method raises Refusal if the command cannot be carried out, and then has changed nothing."""
 
     def __init__(self, conversation: Conversation, narrator: Narrator) -> None:
         self._conversation = conversation
         self._narrator = narrator
         self._typed: parts.Message | None = None
-        """What the user typed, until a reply makes it a turn."""
+        """What the user typed, until a reply turns it into a turn."""
         self._made = 0
-        """Names given to items of the client."""
+        """How many ids have been generated for the client's items."""
 
     async def create(self, event: wire.ConversationItemCreate, encoding: Encoding) -> list[wire.ServerEvent]:
         items = self._narrator.items
@@ -71,7 +71,7 @@ class ItemCommands:
         return f"item_client_{self._made}"
 
     async def _transcribed(self, item: parts.Message, encoding: Encoding) -> parts.Message:
-        """With the words of its sound. Raises Refusal for a message that cannot be told to the language model."""
+        """Return the message with its sound transcribed. Raises Refusal if a language model cannot be given it."""
         _without_images(item, "item.content")
         content = []
         for part in item.content:
@@ -96,7 +96,7 @@ class ItemCommands:
             raise Refusal("engine_error", f"The recording was not understood: {error}", "item.content") from error
 
     def keep(self, item: parts.Item, after: str | None = None) -> None:
-        """It is history: at the end, or after an item or ROOT."""
+        """Add the item to the history: at the end, or after an item or ROOT."""
         message = _message(item)
         self._conversation.history.add(
             message.role,
@@ -109,7 +109,7 @@ class ItemCommands:
         )
 
     def _place_after(self, item_id: str) -> int:
-        """Among what is history, which has not every item."""
+        """Return the position after an item in the history, which does not contain every item."""
         history, ids = self._conversation.history, self._narrator.items.ids
         for earlier in reversed(ids[: ids.index(item_id) + 1] if item_id != ROOT else []):
             if (entry := self._entry(earlier)) is not None and (place := history.place(entry.id)) is not None:
@@ -117,7 +117,7 @@ class ItemCommands:
         return 0
 
     def keep_typed(self) -> None:
-        """What was typed and not answered before the conversation went on is history, nothing more."""
+        """Move text that was typed but not answered into the history, as the conversation has gone on."""
         if self._typed is not None:
             self.keep(self._typed)
             self._typed = None
@@ -129,7 +129,7 @@ class ItemCommands:
         return item
 
     def _entry(self, item_id: str) -> Entry | None:
-        """What the history keeps for an item; an unheard reply has nothing there."""
+        """Return the history's entry for an item; a reply that was not heard has none."""
         history, item = self._conversation.history, self._narrator.items.find(item_id)
         turn = self._narrator.turn_of(item_id)
         if turn is None:
@@ -139,7 +139,7 @@ class ItemCommands:
         return next((entry for entry in reversed(of_turn) if not entry.calls), None)
 
     def truncate(self, event: wire.ConversationItemTruncate) -> list[wire.ServerEvent]:
-        """The client says what was really heard; the reply stops if it is still going on."""
+        """Cut a reply down to what the client says was really heard, and stop it if it is still going on."""
         answer = self._narrator.answer_of(event.item_id)
         told = wire.ConversationItemTruncated(
             item_id=event.item_id, content_index=event.content_index, audio_end_ms=event.audio_end_ms
@@ -148,7 +148,7 @@ class ItemCommands:
             self._item(event.item_id, "item_truncate_invalid_item_id")
             raise Refusal("invalid_value", "Only a spoken reply can be truncated.", "item_id")
         if event.item_id not in self._narrator.items:
-            return [told]  # it was taken back meanwhile: nothing of it is history
+            return [told]  # the reply was withdrawn meanwhile: the history holds nothing of it
         if event.content_index != 0:
             raise Refusal("invalid_value", "A spoken reply has one content part: content_index is 0.", "content_index")
         if event.audio_end_ms > milliseconds(answer.samples):
@@ -181,12 +181,12 @@ class ItemCommands:
         return [wire.ConversationItemRetrieved(item=self._item(item_id, "item_retrieve_invalid_item_id"))]
 
     def take_typed(self) -> parts.Message | None:
-        """What the user typed, which becomes a turn."""
+        """Return what the user typed, to be made a turn."""
         typed, self._typed = self._typed, None
         return typed
 
     def given(self, item: parts.Item | parts.ItemReference) -> Message:
-        """What a reply is to answer to, as the language model is told of it. Raises Refusal."""
+        """Return an item of a reply's `input` as a message for the language model. Raises Refusal."""
         if isinstance(item, parts.ItemReference):
             item = self._item(item.id, "item_reference_invalid_item_id")
         if isinstance(item, parts.Message):
@@ -195,13 +195,13 @@ class ItemCommands:
 
 
 def _without_images(item: parts.Message, param: str) -> None:
-    """Raises Refusal."""
+    """Raises Refusal if the message has an image."""
     if any(part.type == "input_image" for part in item.content):
         raise Refusal("image_not_supported", "The language model cannot see images: send text.", param)
 
 
 def _message(item: parts.Item) -> Message:
-    """As the language model is told of it."""
+    """Return the item as a message for the language model."""
     match item:
         case parts.Message():
             return Message(item.role, item.text)

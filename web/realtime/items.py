@@ -1,11 +1,11 @@
-"""The items of a conversation that a client knows about, in order."""
+"""The items of a conversation that a client knows of, in order."""
 
 from __future__ import annotations
 
 from web.realtime import parts
 
 ROOT = "root"
-"""As a place: before all others."""
+"""As a position: before all items."""
 
 
 class Items:
@@ -34,7 +34,7 @@ class Items:
         return self._items.get(item_id)
 
     def add(self, item: parts.Item, after: str | None = None) -> str | None:
-        """Adds it at the end, or after an item or ROOT; gives the one that it follows."""
+        """Add an item at the end, or after another or ROOT; return the id of the one it follows."""
         if after is None:
             after = self.last or ROOT
         place = 0 if after == ROOT else self.ids.index(after) + 1
@@ -48,7 +48,7 @@ class Items:
         return ids[ids.index(item_id) - 1] if item_id in ids[1:] else None
 
     def replace(self, item: parts.Item) -> None:
-        """What the client is told of it from now on; one that was deleted stays so."""
+        """Change what the client is told of an item; a deleted item stays deleted."""
         if item.id in self._items:
             self._items[item.id] = item
 

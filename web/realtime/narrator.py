@@ -1,6 +1,6 @@
-"""A conversation's events, told in the protocol's words.
+"""Translates a conversation's events into the protocol's.
 
-Pure translation: it keeps which items and responses the client knows of, and touches neither socket nor engine.
+Pure translation: it tracks which items and responses the client knows of, and touches neither socket nor engine.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from web.realtime.pcm import FromMouth
 from web.realtime.usage import usage
 
 CANCELLED = "the client cancelled"
-"""Why a reply ends that the client itself has stopped."""
+"""The reason given for a reply that the client itself has stopped."""
 CANCELLED_BY_CLIENT = parts.StatusDetails(type="cancelled", reason="client_cancelled")
 
 
 @dataclass(slots=True)
 class _Said:
-    """What the client knows of a turn's words."""
+    """What the client has been told of a turn's words."""
 
     told: str
     first: int
-    """The turn's first sample and the one after its last, at 16 kHz."""
+    """`first` and `end` are the turn's first sample and the one after its last, at 16 kHz."""
     end: int
 
 
@@ -38,54 +38,54 @@ class Narrator:
     def __init__(self, conversation: str, *, parley: bool = False) -> None:
         self.conversation = conversation
         self.before = 0
-        """Turns of the conversation before this client's call; its ids of replies differ from those of then."""
+        """Turns of the conversation before this client's call; they distinguish the ids of new replies."""
         self.parley = parley
         """Whether the client asked for the `parley.` messages."""
         self.manual = False
-        """Turns are the client's own: nothing is said of speech that starts and stops."""
+        """Whether the client marks turns itself: then it is not told when speech starts and stops."""
         self.sounding = True
-        """Whether replies' sound goes to the client; not where the sound card plays it."""
+        """Whether the replies' sound goes to the client; False while the sound card plays it."""
         self.items = Items()
-        """All that the client knows of."""
+        """All items that the client knows of."""
         self.instructions = ""
-        """The session's, of which each reply's prompt is counted to consist as well."""
+        """The session's instructions, which count towards the prompt of each reply."""
         self.mouth = FromMouth()
-        """How the replies' sound is sent."""
+        """Encodes the replies' sound for the client."""
         self.answer: Answer | None = None
-        """The reply that is being made or played."""
+        """The reply that is being generated or played."""
         self.asked: Answer | None = None
-        """What a client has asked for, until the conversation begins with it."""
+        """A reply that the client has requested, until the conversation starts it."""
         self.calls: set[str] = set()
-        """Ids of the calls that the client was told of, or has told of; one that was answered is none any more."""
+        """Ids of the unanswered calls that the client was told of or has added itself."""
         self._answers: dict[str, Answer] = {}
         self._made = 0
         self._turns: dict[str, int] = {}
         self._typed: list[str] = []
         self._said: dict[int, _Said] = {}
-        """The turns whose words are not final: one may begin before those of the last are understood."""
+        """Turns whose transcript is not final: one may begin before the previous one has been transcribed."""
         self._seconds: dict[str, float] = {}
-        """How long the user's items are."""
+        """The length of the user's items in seconds."""
 
     # -- what the client's messages need to know ----------------------------------------------------------------------
 
     def turn_of(self, item_id: str) -> int | None:
-        """The turn that an item stands for; None for one that the client only put into the history."""
+        """Return the turn of an item; None if the client only added it to the history."""
         return self._turns.get(item_id)
 
     def answer_of(self, item_id: str) -> Answer | None:
-        """The reply, even one that was taken back."""
+        """Return the reply of an item, even if it was withdrawn."""
         return self._answers.get(item_id)
 
     def add(self, item: parts.Item, after: str | None = None) -> list[wire.ServerEvent]:
-        """An item that the client has made."""
+        """Add an item that the client has created."""
         return self._announce(item, after)
 
     def typed(self, item: parts.Item) -> None:
-        """That item is now the user's turn; its number comes with the conversation's event."""
+        """Note that this item is now the user's turn; its number comes with the conversation's event."""
         self._typed.append(item.id or "")
 
     def untyped(self, item: parts.Item) -> None:
-        """It did not become a turn after all."""
+        """Note that this item did not become a turn after all."""
         self._typed.remove(item.id or "")
 
     def remove(self, item_id: str) -> wire.ConversationItemDeleted:
@@ -93,7 +93,7 @@ class Narrator:
         return wire.ConversationItemDeleted(item_id=item_id)
 
     def ask(self, metadata: parts.Metadata | None, *, spoken: bool, apart: bool = False) -> Answer:
-        """A reply that the client asks for; one `apart` is made outside the conversation."""
+        """Register a reply that the client requests; one `apart` is generated outside the conversation."""
         self._made += 1
         number = f"{self.before}_{self._made}" if self.before else f"{self._made}"
         answer = Answer(
@@ -110,7 +110,7 @@ class Narrator:
         return answer
 
     def close(self, answer: Answer, details: parts.StatusDetails) -> list[wire.ServerEvent]:
-        """It will not be made any further."""
+        """End a reply that will not be generated any further."""
         if answer is self.asked:
             self.asked = None
         return list(self._close(answer, details))
@@ -173,7 +173,7 @@ class Narrator:
                 yield from self._of_reply(event)
 
     def notice(self, severity: events.Severity, text: str) -> list[wire.ServerEvent]:
-        """Our page shows every notice; another client is told only of errors, in the protocol's own way."""
+        """Our page shows every notice; any other client is told only of errors, as the protocol's `error` event."""
         if self.parley:
             return [wire.ParleyNotice(severity=severity, text=text)]
         if severity == "error":
@@ -205,7 +205,7 @@ class Narrator:
         yield from self._announce(parts.Message(id=id, status="completed", role="user", content=[content]))
 
     def _delta(self, event: events.Event, text: str) -> Iterator[wire.ServerEvent]:
-        """Deltas only ever add: a client appends them, and could not take a word back."""
+        """Send a delta only if it extends what was sent: a client appends deltas and could not take a word back."""
         said = self._said.setdefault(event.turn, _Said("", 0, 0))
         if len(text) > len(said.told) and text.startswith(said.told):
             yield wire.TranscriptionDelta(item_id=self._user(event), delta=text[len(said.told) :])
@@ -217,7 +217,7 @@ class Narrator:
                 self._turns[self._typed.pop(0)] = event.turn
             return
         if event.continues is not None and (earlier := f"item_user_{event.continues}") in self.items:
-            yield self.remove(earlier)  # its words are in this one
+            yield self.remove(earlier)  # this item contains its words
         yield from self._delta(event, event.text)
         id, said = self._user(event), self._said.pop(event.turn)
         seconds = max(0, said.end - said.first) / EAR_RATE
@@ -234,7 +234,7 @@ class Narrator:
             return
         asked = self.asked
         if isinstance(event, events.ReplyDone) and asked is not None and event.request == asked.response_id:
-            yield from self.close(asked, _details(event.outcome, event.why))  # it ended before it was begun
+            yield from self.close(asked, _details(event.outcome, event.why))  # it ended before it had been started
             return
         answer = self.answer
         if answer is None or answer.of != (event.turn, event.revision):
@@ -256,7 +256,7 @@ class Narrator:
                 yield from self._reply_done(answer, event)
 
     def tell_aside(self, answer: Answer, event: events.Event) -> list[wire.ServerEvent]:
-        """Of a reply outside the conversation."""
+        """Translate an event of a reply outside the conversation."""
         match event:
             case events.ReplyText():
                 return list(answer.text(event.text))
@@ -341,10 +341,10 @@ def _details(outcome: events.Outcome, why: str) -> parts.StatusDetails:
 
 
 def milliseconds(samples: int) -> int:
-    """Of a reply's sound, rounded up as a client may."""
+    """Convert samples of a reply to milliseconds, rounded up as a client may do."""
     return -(-1000 * samples // MOUTH_RATE)
 
 
 def samples_in(ms: int) -> int:
-    """Of a reply's sound."""
+    """Convert milliseconds of a reply to samples."""
     return ms * MOUTH_RATE // 1000

@@ -14,22 +14,22 @@ from web.realtime import parts
 from web.realtime.pcm import ENCODINGS, PCM, Encoding
 
 LONGEST_PAUSE = {"low": 4000, "high": 800}
-"""ms of silence that end a turn whatever was said, by `eagerness`; the others leave the user's own setting."""
+"""Milliseconds of silence that end a turn whatever was said, by `eagerness`; other values keep the user's setting."""
 
 MOST_TOKENS = 4096
-"""Of one reply, whatever a client allows."""
+"""The most tokens of one reply, whatever a client allows."""
 SENSITIVITY = (0.05, 0.95)
-"""Thresholds of speech between which there is any: what is beyond is brought within."""
+"""The range of speech thresholds; values outside it are clamped."""
 LONGEST_MS = 60_000
-"""Of silence before a turn is over, and of sound from before it."""
+"""The longest silence before a turn ends, and the longest sound kept from before a turn."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """All that a client has asked for, on top of the user's settings; other clients are not touched."""
+    """All that a client has asked for on top of the user's settings; other clients are not affected."""
 
     kind: Literal["realtime", "transcription"] = "realtime"
-    """A transcription session is listened to and never answered, and nothing of it is remembered."""
+    """A transcription session is only transcribed: it gets no replies, and nothing of it is remembered."""
     mode: Mode = "automatic"
     instructions: str | None = None
     vad: parts.ServerVad | parts.SemanticVad | None = None
@@ -38,14 +38,14 @@ class Wishes:
     tool_choice: parts.ToolChoice = "auto"
     max_tokens: int | None = None
     heard: Encoding = PCM
-    """Of the sound that the client sends."""
+    """The encoding of the sound that the client sends."""
     told: Encoding = PCM
-    """Of the sound that it gets."""
+    """The encoding of the sound that the client receives."""
     media: bool = False
-    """Sound comes and goes beside the messages, and its formats are agreed upon there."""
+    """Whether sound travels beside the messages, in formats that are negotiated there."""
 
     def updated(self, session: parts.Session) -> Wishes:
-        """What a field leaves out stays as it was; `turn_detection: null` is the client's own turn taking."""
+        """Omitted fields keep their value; `turn_detection: null` means that the client marks turns itself."""
         wishes = replace(self, kind=session.type if "type" in session.model_fields_set else self.kind)
         if session.instructions is not None:
             wishes = replace(wishes, instructions=session.instructions or None)
@@ -77,7 +77,7 @@ class Wishes:
 
     @property
     def turns(self) -> Mode:
-        """As the conversation is to take them."""
+        """How the conversation is to take turns."""
         return "detect" if self.kind == "transcription" and self.mode == "automatic" else self.mode
 
     @property
@@ -86,7 +86,7 @@ class Wishes:
 
     @property
     def request(self) -> Request:
-        """What replies are to be like that follow from a turn by themselves."""
+        """The request for replies that follow a turn automatically."""
         return Request(
             max_tokens=self.max_tokens,
             spoken=self.spoken,
@@ -95,7 +95,7 @@ class Wishes:
         )
 
     def request_for(self, options: parts.ResponseOptions) -> Request:
-        """What the reply is to be like that a client asks for."""
+        """The request for a reply that the client asks for."""
         request = replace(self.request, persona=options.instructions)
         if options.output_modalities is not None:
             request = replace(request, spoken="audio" in options.output_modalities)
@@ -111,7 +111,7 @@ class Wishes:
 
     def applied_to(self, settings: Settings) -> Settings:
         own = settings.model_copy(deep=True)
-        if self.instructions is not None:  # which may be longer than the setup page allows
+        if self.instructions is not None:  # it may be longer than the setup page allows
             own.mind = own.mind.model_copy(update={"persona": self.instructions})
         if self.kind == "transcription":
             own.memory.enabled = False
@@ -124,7 +124,7 @@ class Wishes:
 
 
 def undeclared(given: parts.ToolChoice | None, tools: Iterable[parts.FunctionTool]) -> str | None:
-    """What to say of a choice whose function is not among the tools; None of any other."""
+    """Return what is wrong with a choice whose function is not among the tools; None for any other choice."""
     if not isinstance(given, parts.ChosenFunction) or given.name in {each.name for each in tools}:
         return None
     return f"There is no tool {given.name[:100]!r} to choose: add it to tools."
@@ -147,7 +147,7 @@ def _by_silence(own: Settings, vad: parts.ServerVad) -> None:
     if vad.threshold is not None:
         lowest, highest = SENSITIVITY
         own.ears.sensitivity = min(max(vad.threshold, lowest), highest)
-    asked: dict[str, object] = {}  # longer than the setup page allows, where a client wants it so
+    asked: dict[str, object] = {}  # may exceed what the setup page allows, if a client wants that
     if vad.prefix_padding_ms is not None:
         asked["pre_roll_ms"] = min(vad.prefix_padding_ms, LONGEST_MS)
     if vad.silence_duration_ms is not None:
@@ -156,7 +156,7 @@ def _by_silence(own: Settings, vad: parts.ServerVad) -> None:
 
 
 def in_force(name: str, user: Settings, wishes: Wishes) -> parts.Session:
-    """What `session.created` and `session.updated` say."""
+    """Return the session that `session.created` and `session.updated` report."""
     settings = wishes.applied_to(user)
     hearing = parts.AudioInput(
         format=_format(wishes.heard),

@@ -1,4 +1,4 @@
-"""What was heard by a client that does not report it: as much as real time has allowed since it was sent."""
+"""Estimates what was heard by a client that does not report it: as much as real time has allowed since it was sent."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from pipeline.audio import MOUTH_RATE
 
 
 class ClientPlayback(Protocol):
-    """How much of the replies' sound was heard, in samples at 24 kHz."""
+    """How much of the replies' sound has been heard, in samples at 24 kHz."""
 
     def begin(self, reply: str) -> None:
-        """From here on it is about this one, of which nothing was sent."""
+        """Start counting for this reply, of which nothing has been sent yet."""
 
     def sent(self, samples: int) -> None:
-        """So many more of it were sent, or soon will be."""
+        """Count this many more samples as sent, or about to be sent."""
 
     def pause(self) -> None: ...
 
     def resume(self) -> None: ...
 
     def drop(self, reply: str) -> None:
-        """What is left of that one is not played, nor what is still sent of it."""
+        """Discard the rest of this reply: neither what is queued nor what still arrives is played."""
 
     @property
     def paused(self) -> bool: ...
@@ -32,23 +32,23 @@ class ClientPlayback(Protocol):
 
     @property
     def left(self) -> float:
-        """Seconds until all that was sent will have been played; 0 when it has been, or while it is paused."""
+        """Seconds until everything sent has been played; 0 once it has been, or while playback is paused."""
 
 
 class Pace(ClientPlayback):
-    """Supposed: at real time from the moment of sending, without gaps beyond those of the sending."""
+    """Assumes playback in real time from the moment of sending, with no gaps other than those in sending."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        """`clock` gives seconds; a test gives its own."""
+        """`clock` returns seconds; a test passes its own."""
         self._clock = clock
         self._sent = 0
         self._played = 0.0
-        """Samples, as of `_since`."""
+        """Samples played as of `_since`."""
         self._since = clock()
         self._paused = False
 
     def begin(self, reply: str) -> None:
-        """It is played after what is left of the one before."""
+        """Start counting for this reply, which is played after what remains of the previous one."""
         self._settle()
         self._sent, self._played, self._paused = 0, min(0.0, self._played - self._sent), False
 

@@ -1,6 +1,6 @@
-"""What is inside the messages of `/v1/realtime`: sessions, items, responses, errors, by the names of OpenAI's GA API.
+"""The objects in the messages of `/v1/realtime`: sessions, items, responses, errors, named as in OpenAI's GA API.
 
-What the server sends parses in the stock SDK. docs/REALTIME.md tells the same in prose.
+The stock SDK can parse whatever the server sends. docs/REALTIME.md describes the same in prose.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from pydantic import (
 )
 
 LONGEST_TEXT = 200_000
-"""Characters of instructions, of an item's text, and of what a tool gives back."""
+"""The most characters in instructions, in an item's text, and in a tool's output."""
 
 
 class WireModel(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     told_empty: ClassVar[frozenset[str]] = frozenset()
-    """Fields that are told as null where they have no value; others are left out."""
+    """Fields that are sent as null when they have no value; other empty fields are left out."""
 
     @model_serializer(mode="wrap")
     def _told(self, told: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -53,13 +53,13 @@ class PcmFormat(WireModel):
 
 
 class UlawFormat(WireModel):
-    """G.711 μ-law at 8 kHz, as telephones have it in America and Japan."""
+    """G.711 μ-law at 8 kHz, as telephones use it in America and Japan."""
 
     type: Literal["audio/pcmu"] = "audio/pcmu"
 
 
 class AlawFormat(WireModel):
-    """G.711 A-law at 8 kHz, as telephones have it elsewhere."""
+    """G.711 A-law at 8 kHz, as telephones use it elsewhere."""
 
     type: Literal["audio/pcma"] = "audio/pcma"
 
@@ -72,16 +72,16 @@ class ServerVad(WireModel):
     threshold: Annotated[float, Field(ge=0, le=1)] | None = None
     prefix_padding_ms: Annotated[int, Field(ge=0)] | None = None
     silence_duration_ms: Annotated[int, Field(ge=0)] | None = None
-    """Silence alone ends a turn, after so long; None: as the user has chosen on the setup page."""
+    """End a turn by silence alone, after this long; None: as chosen on the setup page."""
     create_response: bool | None = None
-    """False: turns are found, and answered only when `response.create` asks."""
+    """False: turns are detected, but answered only on `response.create`."""
     interrupt_response: bool | None = None
-    """False: a reply is spoken to its end, whoever speaks meanwhile."""
+    """False: a reply is spoken to its end, even if someone speaks meanwhile."""
     idle_timeout_ms: Annotated[int, Field(ge=0)] | None = None
 
 
 class SemanticVad(WireModel):
-    """Whether the user had finished is judged by voice and words."""
+    """Voice and words together decide whether the user has finished."""
 
     type: Literal["semantic_vad"] = "semantic_vad"
     eagerness: Literal["low", "medium", "high", "auto"] | None = None
@@ -90,7 +90,7 @@ class SemanticVad(WireModel):
 
 
 class Transcription(WireModel):
-    """Accepted from a client and answered with what is in force: the ears are chosen on the setup page."""
+    """Accepted from a client and answered with the values in force: speech recognition is chosen on the setup page."""
 
     model: str | None = None
     language: str | None = None
@@ -136,7 +136,7 @@ class FunctionTool(WireModel):
     @model_validator(mode="before")
     @classmethod
     def _own(cls, tool: Any) -> Any:
-        """A server that a session names would be asked from inside the user's network."""
+        """Refuse MCP servers: one named by a session would be contacted from inside the user's network."""
         if isinstance(tool, dict) and tool.get("type") == "mcp":
             raise ValueError("tools of an MCP server are chosen by the owner on the setup page, not by a session")
         return tool
@@ -171,7 +171,7 @@ ToolChoice = Annotated[Literal["auto", "none", "required"] | ChosenFunction, Bef
 
 
 class ParleyOptions(WireModel):
-    """Its presence asks for the `parley.` messages; the client then reports what it has played."""
+    """Its presence asks for the `parley.` messages; the client must then report what it has played."""
 
 
 Modality = Literal["audio", "text"]
@@ -181,7 +181,7 @@ Instructions = Annotated[str, Field(max_length=LONGEST_TEXT)]
 
 
 class Session(WireModel):
-    """The fields of the GA session. Those typed `Any` are accepted and not used; `session.updated` says what is."""
+    """The fields of the GA session. Those typed `Any` are accepted but not used; `session.updated` says which apply."""
 
     type: Literal["realtime", "transcription"] = "realtime"
     id: str | None = None
@@ -220,7 +220,7 @@ class Content(WireModel):
     detail: Any = None
 
     def empty(self) -> frozenset[str]:
-        """agents-realtime takes no item with sound whose transcript is not there at all."""
+        """agents-realtime rejects an audio item without the `transcript` field, so it is sent even if it is null."""
         return frozenset({"transcript"}) if self.type.endswith("_audio") else frozenset()
 
 
@@ -229,7 +229,7 @@ CONTENTS: Mapping[Role, frozenset[str]] = {
     "assistant": frozenset({"output_text", "output_audio"}),
     "system": frozenset({"input_text"}),
 }
-"""What a message of each role may hold."""
+"""The content types that a message of each role may hold."""
 
 
 class _Item(WireModel):
@@ -252,7 +252,7 @@ class Message(_Item):
 
     @property
     def text(self) -> str:
-        """Its words, written or spoken."""
+        """The message's words, written or spoken."""
         parts = (part.text or part.transcript or "" for part in self.content)
         return " ".join(text.strip() for text in parts if text.strip())
 
@@ -268,11 +268,11 @@ class FunctionCallOutput(_Item):
     type: Literal["function_call_output"] = "function_call_output"
     call_id: Annotated[str, Field(max_length=128)]
     output: str
-    """What is too long for a language model is cut off, and that is said."""
+    """Output that is too long for a language model is cut off, with a note that says so."""
 
 
 def _kind(item: object) -> object:
-    """An item without a type is a message."""
+    """Return the item's type; an item without a type is a message."""
     return item.get("type", "message") if isinstance(item, dict) else getattr(item, "type", None)
 
 
@@ -285,14 +285,14 @@ Item = Annotated[
 
 
 class ItemReference(WireModel):
-    """An item of the conversation, by its name."""
+    """A reference to an item of the conversation by its id."""
 
     type: Literal["item_reference"] = "item_reference"
     id: str
 
 
 def _reference(item: object) -> object:
-    """Clients refer to an item by `item_reference`, or by its bare id."""
+    """Turn a bare id into an `item_reference`: clients use either."""
     bare = isinstance(item, dict) and "id" in item and not {"role", "content", "call_id"} & set(item)
     return {"type": "item_reference", "id": item["id"]} if isinstance(item, dict) and bare else item
 
@@ -332,7 +332,7 @@ class ErrorDetail(WireModel):
     message: str
     param: str | None = None
     event_id: str | None = None
-    """The event that was wrong, where the client had given it an id."""
+    """The id of the faulty event, if the client gave it one."""
 
 
 class StatusError(WireModel):

@@ -15,21 +15,21 @@ from pipeline.audio.pcm import from_pcm16, to_pcm16
 from web.realtime.g711 import Law
 
 BLOCK_S = 0.2
-"""Of sound in one message to the client: little enough to begin playing at once."""
+"""Seconds of sound in one message to the client: short enough that playback can begin at once."""
 
 
 class SoundError(ValueError):
-    """The message's sound cannot be read; one sentence."""
+    """The message's sound cannot be read; the message is one sentence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
     name: str
-    """As a session's format has it."""
+    """As in a session's `format`."""
     rate: int
     """Hz."""
     width: int
-    """Bytes a sample."""
+    """Bytes per sample."""
     decode: Callable[[bytes], Samples]
     encode: Callable[[Samples], bytes]
 
@@ -42,7 +42,7 @@ ENCODINGS = {encoding.name: encoding for encoding in (PCM, ULAW, ALAW)}
 
 
 def decoded(payload: str, encoding: Encoding = PCM) -> Samples:
-    """At the encoding's rate. Raises SoundError for what is not base64, or not whole samples."""
+    """Return the samples at the encoding's rate. Raises SoundError if it is not base64 or not whole samples."""
     try:
         data = base64.b64decode(payload, validate=True)
     except (binascii.Error, ValueError):
@@ -53,7 +53,7 @@ def decoded(payload: str, encoding: Encoding = PCM) -> Samples:
 
 
 class ToEar:
-    """From the wire's rate to 16 kHz, with the resampler's state kept between messages."""
+    """Converts from the wire's rate to 16 kHz, keeping the resampler's state between messages."""
 
     def __init__(self, encoding: Encoding = PCM) -> None:
         self.encoding = encoding
@@ -64,7 +64,7 @@ class ToEar:
         return converted
 
     def flush(self) -> Samples:
-        """The last milliseconds, which the filter still holds; what follows begins anew."""
+        """Return the last milliseconds, which the filter still holds, and start afresh."""
         rest: Samples = self._stream.resample_chunk(np.zeros(0, np.float32), last=True)
         self._stream = self._new()
         return rest
@@ -74,7 +74,7 @@ class ToEar:
 
 
 class FromMouth:
-    """A reply's samples (24 kHz) as the payload of one message after another."""
+    """Converts a reply's samples (24 kHz) to message payloads."""
 
     def __init__(self, encoding: Encoding = PCM) -> None:
         self.encoding = encoding
@@ -84,7 +84,7 @@ class FromMouth:
         return self._payloads(samples if self._stream is None else self._stream.resample_chunk(samples))
 
     def flush(self) -> Iterator[str]:
-        """What the filter still holds at a reply's end; what follows begins anew."""
+        """Return what the filter still holds at the end of a reply, and start afresh."""
         rest = np.zeros(0, np.float32)
         if self._stream is not None:
             rest = self._stream.resample_chunk(rest, last=True)
@@ -92,7 +92,7 @@ class FromMouth:
         return self._payloads(rest)
 
     def samples_of(self, payload: str) -> int:
-        """How many of the mouth's samples a payload holds."""
+        """Return how many of the mouth's samples a payload holds."""
         size = len(payload) * 3 // 4 - payload.count("=", -2)
         return size // self.encoding.width * MOUTH_RATE // self.encoding.rate
 

@@ -1,4 +1,4 @@
-"""Reads a client's message: what it asks for, and which parts cannot be applied."""
+"""Reads a client's message: what it asks for, and which parts of it cannot be applied."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from web.realtime import parts
 from web.validation import explained
 
 MOST_FAULTS = 8
-"""Fields of one `session.update` that are named as wrong, each by an `error`."""
+"""The most faulty fields of one `session.update` that are reported, each by an `error`."""
 MOST_ROUNDS = 8
-"""Times that one is looked at: without what was wrong, more may be."""
+"""How many times it is validated: once the faulty fields are removed, others may turn out to be wrong."""
 
 Place = tuple[int | str, ...]
 
 
 class Refusal(Exception):
-    """A message that cannot be followed: a code for programs, a sentence for people, and the field it is about."""
+    """A message that cannot be followed: a code for programs, a sentence for people, and the field concerned."""
 
     def __init__(self, code: str, message: str, param: str | None = None) -> None:
         super().__init__(message)
@@ -33,7 +33,7 @@ class Refusal(Exception):
 
 
 def refused(refusal: Refusal, event_id: str | None = None) -> wire.ErrorEvent:
-    """As the client is told of it."""
+    """Return the `error` event that tells the client."""
     detail = parts.ErrorDetail(
         type="invalid_request_error",
         code=refusal.code,
@@ -45,7 +45,7 @@ def refused(refusal: Refusal, event_id: str | None = None) -> wire.ErrorEvent:
 
 
 def tree(text: str | None) -> dict[str, Any]:
-    """The message as JSON; None is one that is no text. Raises Refusal."""
+    """Parse the message as JSON; None stands for a message that is not text. Raises Refusal."""
     if text is None:
         raise Refusal("invalid_message", "Send events as text messages in JSON; sound goes in base64.")
     try:
@@ -58,9 +58,9 @@ def tree(text: str | None) -> dict[str, Any]:
 
 
 def understood(message: dict[str, Any]) -> tuple[wire.AnyClientEvent, list[Refusal]]:
-    """The message, and what had to be left out of it. Raises Refusal where it says nothing that could be done.
+    """Return the event, and what had to be left out of it. Raises Refusal if nothing that can be done remains.
 
-    Fields that are not possible do not lose the rest of a `session.update`, which clients do not send again.
+    Invalid fields do not discard the rest of a `session.update`, since clients do not send it again.
     """
     left_out: list[Refusal] = []
     for _ in range(MOST_ROUNDS):
@@ -73,10 +73,10 @@ def understood(message: dict[str, Any]) -> tuple[wire.AnyClientEvent, list[Refus
             wrong: dict[Place, ErrorDetails] = {}
             for fault in faults:
                 if (place := _place(message, fault["loc"])) is not None:
-                    wrong.setdefault(place, fault)  # a union has a fault for each of its branches
+                    wrong.setdefault(place, fault)  # a union reports a fault for each of its branches
             left_out += [_refusal(message, fault) for fault in list(wrong.values())[: MOST_FAULTS - len(left_out)]]
             message = copy.deepcopy(message)
-            for place in sorted(wrong, key=_order, reverse=True):  # the last of a list first: the others keep theirs
+            for place in sorted(wrong, key=_order, reverse=True):  # from the end of a list: the others keep their index
                 _prune(message, place)
     raise left_out[0]
 
@@ -91,9 +91,9 @@ def _refusal(message: Mapping[str, Any], fault: ErrorDetails) -> Refusal:
 
 
 def _place(message: dict[str, Any], loc: Place) -> Place | None:
-    """The field of the message's session that a fault is in; None where it is the session itself, or beside it.
+    """Return the path of the session field that a fault is in; None if it is the session itself or outside it.
 
-    Where a fault lies names branches of unions too, and fields that are missing: what they are missing in is wrong.
+    A fault's location also names branches of unions, and missing fields: then the object that lacks them is wrong.
     """
     node: Any = message
     place: list[int | str] = []
@@ -104,7 +104,7 @@ def _place(message: dict[str, Any], loc: Place) -> Place | None:
             continue
         place.append(part)
         if isinstance(node, list):
-            break  # an entry of a list goes as a whole
+            break  # an entry of a list is removed as a whole
         node = below
     return tuple(place) if len(place) > 1 else None
 
@@ -116,7 +116,7 @@ def _order(place: Place) -> list[tuple[int, str]]:
 def _prune(message: dict[str, Any], place: Place) -> None:
     node: Any = message
     *above, last = place
-    with suppress(LookupError):  # what it stood in is gone
+    with suppress(LookupError):  # its parent is already gone
         for part in above:
             node = node[part]
         del node[last]

@@ -1,4 +1,4 @@
-"""Replies that a client asks for and calls off, in its conversation and beside it."""
+"""Commands of a client that request and cancel replies, inside its conversation and outside it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from web.realtime.reading import Refusal
 logger = logging.getLogger(__name__)
 
 MOST_ASIDES = 8
-"""Replies that are made outside a conversation at once."""
+"""The most replies that are generated outside a conversation at once."""
 FAILED = parts.StatusDetails(
     type="failed",
     error=parts.StatusError(
@@ -35,16 +35,16 @@ FAILED = parts.StatusDetails(
 
 @dataclass(slots=True)
 class AskedReply:
-    """A `response.create` while it waits for what was said before to be understood."""
+    """A `response.create` that waits until the speech before it has been transcribed."""
 
     answer: Answer
     typed: parts.Message | None
-    """What the user typed, which it makes a turn."""
+    """What the user typed, which this reply turns into a turn."""
     task: asyncio.Task[None]
 
 
 class ReplyCommands:
-    """Each raises Refusal where it cannot be done, and has then changed nothing."""
+    """Each method raises Refusal if the command cannot be carried out, and then has changed nothing."""
 
     def __init__(
         self,
@@ -53,14 +53,14 @@ class ReplyCommands:
         items: ItemCommands,
         tell: Callable[[wire.ServerEvent], Awaitable[None]],
     ) -> None:
-        """`tell` sends what comes of one later, beside the conversation's events."""
+        """`tell` sends what follows from a command later, in addition to the conversation's events."""
         self._conversation = conversation
         self._narrator = narrator
         self._items = items
         self._tell = tell
         self._asked: AskedReply | None = None
         self._asides: dict[str, tuple[Answer, asyncio.Task[None]]] = {}
-        """What is made outside the conversation, by the response's id."""
+        """Replies outside the conversation, by response id."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
@@ -69,7 +69,7 @@ class ReplyCommands:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def create(self, options: parts.ResponseOptions, wishes: Wishes) -> list[wire.ServerEvent]:
-        """From here on `response.created` is followed by exactly one `response.done`, whatever happens."""
+        """Request a reply. Exactly one `response.done` follows its `response.created`, whatever happens."""
         if wishes.kind == "transcription":
             raise Refusal(
                 "invalid_value", "A transcription session has no replies: connect without intent=transcription.", "type"
@@ -93,7 +93,7 @@ class ReplyCommands:
                 "A reply is already in progress: wait for response.done, or send response.cancel first.",
             )
         if narrator.answer is not None and not narrator.parley:
-            self._conversation.played(narrator.answer.samples)  # such a client plays the new one after it
+            self._conversation.played(narrator.answer.samples)  # such a client plays the new reply after it
         if request.history is not None:
             self._items.keep_typed()
         typed = self._items.take_typed()
@@ -105,7 +105,7 @@ class ReplyCommands:
         return [wire.ResponseCreated(response=answer.response("in_progress"))]
 
     async def _begin(self, answer: Answer, request: Request, typed: parts.Message | None) -> None:
-        """A reply waits for the transcript; meanwhile the client's further messages are read."""
+        """Wait for the transcript, then start the reply; the client's further messages are read meanwhile."""
         try:
             if typed is None:
                 await self._conversation.respond(request)
@@ -114,7 +114,7 @@ class ReplyCommands:
         except Exception:
             logger.exception("a reply could not be begun")
             await self._fail(answer)
-        self._asked = None  # not where it was cancelled: that was seen to
+        self._asked = None  # not reached if it was cancelled: cancel() handles that
 
     def _respond_aside(self, options: parts.ResponseOptions, request: Request) -> list[wire.ServerEvent]:
         if len(self._asides) >= MOST_ASIDES:
@@ -126,7 +126,7 @@ class ReplyCommands:
         return [wire.ResponseCreated(response=answer.response("in_progress"))]
 
     async def _make(self, answer: Answer, request: Request) -> None:
-        """A reply outside the conversation."""
+        """Generate a reply outside the conversation."""
         try:
             if request.history is None:
                 await self._conversation.settled()
@@ -155,7 +155,7 @@ class ReplyCommands:
         if not thinking and (not possible or response_id not in {None, *possible}):
             raise Refusal("response_cancel_not_active", "Cancellation failed: there is no such active response.")
         told: list[wire.ServerEvent] = []
-        if (asked := self._asked) is not None:  # it still waits for what was said before
+        if (asked := self._asked) is not None:  # it still waits for the transcript of what was said before
             self._asked = None
             asked.task.cancel()
             if asked.typed is not None:

@@ -1,7 +1,7 @@
-"""One call, whatever carries it: a client's messages in, the protocol's events out, a conversation between them.
+"""One call, whatever transport carries it: a client's messages in, the protocol's events out, a conversation between.
 
-A transport opens a call, gives it what the client says (`take`), sends what it has to say (`next`, then `sent`), and
-runs it beside that (`run`) until one side ends.
+A transport opens a call, passes it the client's messages (`take`), sends what the call returns (`next`, then `sent`),
+and runs it concurrently (`run`) until one side ends.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ from web.realtime.reading import Refusal, refused, tree, understood
 from web.service import CardInUse, Dismissal, Service, public_settings
 
 OUTGOING = 256
-"""Messages that may wait for a client to read."""
+"""Messages that may wait for a client to read them."""
 LARGE = 1 << 18
-"""Characters of a message that is read beside the loop, which it would hold up."""
+"""Characters from which a message is parsed in a thread, since it would block the event loop."""
 EARLY = 64
-"""Messages of a client that wait for the engines."""
+"""Messages of a client that may wait for the engines."""
 FAREWELL_S = 20.0
-"""Within which the sentence that ends a call is said, and heard, or given up."""
+"""Seconds within which the sentence that ends a call must have been spoken and heard; then it is given up."""
 
 
 class TakenOver(Exception):
-    """The conversation goes on in another call."""
+    """The conversation continues in another call."""
 
 
 class Dismissed(Exception):
-    """Whoever serves the call ends it."""
+    """The server that runs the call ends it."""
 
     def __init__(self, dismissal: Dismissal) -> None:
         super().__init__(dismissal.why)
@@ -63,19 +63,19 @@ class Opening:
     """What a client asks for on connecting."""
 
     parley: bool = False
-    """Our own messages."""
+    """Whether it wants our own messages."""
     kind: Literal["realtime", "transcription"] = "realtime"
     beta: bool = False
-    """The names that the protocol's events had in its beta."""
+    """Whether it uses the event names of the protocol's beta."""
     conversation: str | None = None
-    """The one to go on with, where it is known; otherwise a new one begins."""
+    """The conversation to continue, if it is known; otherwise a new one begins."""
     sessions: tuple[parts.Session, ...] = ()
-    """What was asked for with the key that it opens with, then with the call itself."""
+    """The session requested with the client's key, then the one requested with the call itself."""
 
 
 class Call:
     def __init__(self, service: Service, opening: Opening, playback: ClientPlayback | None = None) -> None:
-        """`playback` is the transport's own, where sound comes and goes beside the messages."""
+        """`playback` is the transport's own, if sound does not travel in the messages."""
         self.name = f"conv_{uuid.uuid4().hex[:16]}"
         self._wanted = opening.conversation
         self._given_up = asyncio.Event()
@@ -91,23 +91,22 @@ class Call:
         """None while the engines are loading."""
         self._conversation: Conversation | None = None
         self._early: deque[tuple[wire.AnyClientEvent, list[wire.ServerEvent]]] = deque()
-        """And what is told of each before it is obeyed."""
-        """What the client asked for while the engines were loading."""
+        """What the client asked for while the engines loaded, each with the refusals to send before it is done."""
         self._settings_behind = False
-        """Whether the conversation has not taken the settings yet, for an engine that was not ready."""
+        """Whether the conversation still lacks the latest settings because an engine was not ready."""
         self._follower = Follower(self._narrator, playback, self._heard)
         self._farewell = ""
-        """What is said last; none while the call is not to end."""
+        """The last sentence of the call; empty unless the call is to end."""
         self._said = asyncio.Event()
-        """It was heard, or spoken over."""
+        """Set once the last sentence was heard or interrupted."""
 
     async def run(self) -> None:
-        """Converse until the conversation ends, or this is cancelled.
+        """Converse until the conversation ends or this is cancelled.
 
         Raises:
             EngineError: there are no engines.
-            TakenOver: another call goes on with it.
-            Dismissed: whoever serves it ends it.
+            TakenOver: another call continues the conversation.
+            Dismissed: the server that runs the call ends it.
         """
         with self._service.watching(self._settings_changed):
             await until_one_ends(
@@ -121,18 +120,18 @@ class Call:
     # -- to the client ------------------------------------------------------------------------------------------------
 
     async def next(self) -> wire.ServerEvent:
-        """What is to be sent, in order."""
+        """Return the next event to send."""
         return await self._outgoing.get()
 
     def written(self, event: wire.ServerEvent) -> str | None:
-        """As the client reads it; None for what it would not know."""
+        """Serialize an event for the client; None for an event that the beta did not have."""
         if not self._opening.beta:
             return event.model_dump_json(exclude_none=True)
         told = beta.written(event.model_dump(mode="json", exclude_none=True))
         return None if told is None else json.dumps(told)
 
     def sent(self, event: wire.ServerEvent) -> None:
-        """It is on its way: from now on it may be heard."""
+        """Note that the event is on its way: from now on its sound may be heard."""
         self._outgoing.task_done()
         self._follower.sent(event)
 
@@ -141,11 +140,11 @@ class Call:
             self._conversation.played(samples)
 
     def tell(self, event: wire.ServerEvent) -> None:
-        """What the transport itself has to say, in order with the rest."""
+        """Queue an event of the transport itself, in order with the rest."""
         self._post(event)
 
     def _post(self, event: wire.ServerEvent) -> None:
-        """From where nothing can wait; a client that lets 256 messages lie misses this one."""
+        """Queue an event where the caller cannot wait; a client that leaves 256 messages unread misses this one."""
         with suppress(asyncio.QueueFull):
             self._outgoing.put_nowait(event)
 
@@ -156,12 +155,12 @@ class Call:
     # -- from the client ----------------------------------------------------------------------------------------------
 
     def hear(self, samples: Samples) -> None:
-        """Sound that comes beside the messages, 16 kHz."""
+        """Take 16 kHz sound that does not come in messages."""
         if self._commands is not None:
             self._commands.hear(samples)
 
     async def take(self, text: str | None) -> None:
-        """A client's message; None for one that is no text. Whatever a client sends, the call survives it."""
+        """Handle a client's message; None is one that is not text. Whatever a client sends, the call survives it."""
         for answer in await self._answer(text):
             await self._outgoing.put(answer)
 
@@ -187,15 +186,15 @@ class Call:
         if event.type.startswith("parley.") and not self._narrator.parley:
             raise Refusal("parley_not_asked_for", "Ask for the parley messages first: connect with ?parley=1.")
         if self._commands is None or self._card is None:
-            return []  # sound, said to someone who is not there yet
+            return []  # sound, which nothing can hear yet
         if isinstance(event, wire.OutputAudioBufferClear):
-            self._follower.report()  # of what is stopped now
+            self._follower.report()  # how much was heard of the reply that now stops
         if isinstance(event, wire.ParleySoundcardStart | wire.ParleySoundcardStop):
             return await self._switch_card(self._card, isinstance(event, wire.ParleySoundcardStart))
         return await self._commands.obey(event)
 
     def _waits(self, event: wire.AnyClientEvent) -> bool:
-        """Whether there is nobody yet to do it. Raises Refusal where too much waits already."""
+        """Whether the event must wait for the engines. Raises Refusal if too many wait already."""
         if self._commands is not None or isinstance(event, wire.InputAudioBufferAppend):
             return False
         if len(self._early) >= EARLY:
@@ -203,7 +202,7 @@ class Call:
         return True
 
     async def _catch_up(self) -> None:
-        """Do what the client has asked for before there was anyone to do it: some do not wait, nor ask twice."""
+        """Carry out what the client asked for while the engines loaded: some clients neither wait nor ask twice."""
         while self._early:
             event, answers = self._early.popleft()
             try:
@@ -285,7 +284,7 @@ class Call:
                             self._said.set()
                 finally:
                     telling.close()
-                    self._conversation = self._commands = self._card = None  # what changes from here on is not for it
+                    self._conversation = self._commands = self._card = None  # changes from here on no longer concern it
                     await uninterrupted(_ended(card, commands, writing))
         finally:
             if self._wishes.kind == "realtime":
@@ -296,7 +295,7 @@ class Call:
         raise TakenOver
 
     async def _until_dismissed(self) -> None:
-        """The last sentence waits until nobody speaks, and the end until it was heard."""
+        """The last sentence waits until nobody speaks; the call ends once it was heard."""
         dismissal = await self._service.dismissal()
         with suppress(TimeoutError):
             async with asyncio.timeout(FAREWELL_S):
@@ -308,7 +307,7 @@ class Call:
         raise Dismissed(dismissal)
 
     async def _ready(self) -> Stages:
-        """Wait for the engines; a client is told once of each that failed, though another may take its place."""
+        """Wait for the engines; report each failed engine to the client once, even if another one stands in for it."""
         told: set[str] = set()
         async for health in self._service.engines.changes():
             for stage, status in health.items():
@@ -322,7 +321,7 @@ class Call:
         raise EngineError("The engines were stopped.")
 
     def _stood_in(self, health: Mapping[str, EngineStatus]) -> set[str]:
-        """The stages that have another engine than the settings ask for."""
+        """Return the stages that run another engine than the settings ask for."""
         settings = self._service.settings
         return {
             stage for stage in STAGES if stage in health and health[stage].engine != getattr(settings, stage).engine
@@ -336,7 +335,7 @@ class Call:
             self._post(wire.ParleySettings(settings=public_settings(settings)))
 
     def _configure(self) -> None:
-        """Where an engine is just restarting, the settings are taken as soon as it is back."""
+        """Apply the settings; if an engine is restarting, they are applied once it is back."""
         if self._commands is None:
             return
         try:

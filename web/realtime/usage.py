@@ -1,4 +1,4 @@
-"""What a reply used, in tokens. Nothing is billed by them: clients show them, and some keep a budget."""
+"""The tokens that a reply used. Nothing is billed by them: clients show them, and some enforce a budget."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from web.realtime.answer import Answer
 from web.realtime.items import Items
 
 HEARD, SPOKEN = 10, 20
-"""Tokens of a second of sound, of the user and of the reply: as OpenAI's realtime models count."""
+"""Tokens per second of sound, for the user and for the reply: as OpenAI's realtime models count."""
 
 
 def usage(instructions: str, items: Items, seconds: Mapping[str, float], answer: Answer) -> parts.Usage:
-    """Text by its bytes, since not every engine counts; sound by its length.
+    """Count the tokens of a reply: text by its bytes, since not every engine counts tokens; sound by its length.
 
     Args:
-        seconds: of the user's spoken items.
+        seconds: the length of the user's spoken items, by item id.
     """
     before = [item for item in items.all if item.id != answer.item_id]
     read = tokens(instructions) + sum(tokens(_text(item)) for item in before)

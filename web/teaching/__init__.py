@@ -1,1 +1,1 @@
-"""Teaching CSM a voice from the page: what lies on the disk (`lesson`), and the process that works on it (`work`)."""
+"""Teaches CSM a voice from the page: what is kept on the disk (`lesson`), and the process that works on it (`work`)."""

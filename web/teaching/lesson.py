@@ -1,7 +1,7 @@
-"""A voice that is being taught. All that is known of it lies in its folder, so it outlives the page and the server.
+"""A voice that is being taught. Its whole state is in its folder, so it outlives the page and the server.
 
 taught/anna-lee/about.json     whose voice it is, that they agreed, and what was asked for
-                recordings/    as they were sent, and what is said in them where that came with them
+                recordings/    as they were sent, with a transcript if one was sent along
                 prepared/      csm-prepare's: clips.csv, clips/, codes/, report.txt
                 training/      csm-train's: metrics.csv, training.png, samples/, checkpoints/, adapter/
 """
@@ -30,21 +30,21 @@ CONSENT_WORDS = (
     "A voice belongs to a person. Teach only your own, or that of someone who has agreed to it, and state who that "
     "is. Do not use it to impersonate or deceive anyone, or for anything unlawful or harmful."
 )
-"""What is agreed to first; the same as csm.training.adapters keeps with what was learnt, as a test checks."""
+"""What the user agrees to first; a test checks that csm.training.adapters keeps the same with what was learnt."""
 
 ADAPTER_FILE = "adapter_config.json"
 BY_HAND = "by hand"
-"""The reason in clips.csv of a clip that was left out here."""
+"""The reason that clips.csv gives for a clip left out on the page."""
 CLIP, SAMPLE = re.compile(r"[0-9a-f]{16}"), re.compile(r"step-([0-9]{6})-([0-9]{1,2})\.wav")
 
 
 class LessonError(Exception):
-    """It cannot be read, kept or changed, in one sentence."""
+    """The lesson cannot be read, saved or changed; the message is one sentence."""
 
 
 class About(BaseModel):
-    """steps: how many the training has; None before it was first started. step_s, memory: what one takes here, in
-    seconds and bytes, as it was measured."""
+    """steps: how many the training has; None before its first start. step_s, memory: what one step takes on this
+    computer, in seconds and bytes, as measured."""
 
     model_config = ConfigDict(extra="ignore")
     person: str
@@ -98,7 +98,7 @@ class Lesson:
         return sorted(path for path in self.recordings.glob("[!.]*") if path.suffix != ".txt")
 
     def clips(self) -> list[dict[str, Any]]:
-        """What csm-prepare has made of them: id, text, seconds, source, and why one is left out, or ""."""
+        """The clips made by csm-prepare: id, text, seconds, source, start, and why one is left out, or ""."""
         return [
             {"id": row["id"], "text": row["text"], "seconds": float(row["seconds"]), "source": row["source"],
              "start": float(row["start"]), "dropped": row["dropped"]}
@@ -106,7 +106,7 @@ class Lesson:
         ]  # fmt: skip
 
     def correct(self, id: str, text: str, kept: bool) -> None:
-        """What is said in a clip, and whether it is learnt. Raises LessonError, OSError."""
+        """Set what is said in a clip, and whether the clip is learnt. Raises LessonError, OSError."""
         rows = self._table()
         row = next((row for row in rows if row["id"] == id), None)
         if row is None:
@@ -121,19 +121,19 @@ class Lesson:
         partial.replace(self.prepared / "clips.csv")
 
     def clip(self, id: str) -> Path | None:
-        """Its sound."""
+        """Return the clip's sound file."""
         path = self.prepared / "clips" / f"{id}.flac"
         return path if CLIP.fullmatch(id) and path.is_file() else None
 
     def lines(self) -> list[dict[str, float | None]]:
-        """The steps of the training so far, as metrics.csv has them."""
+        """Return the steps of the training so far, as in metrics.csv."""
         with suppress(OSError):
             text = (self.training / "metrics.csv").read_text(encoding="utf-8")
             return [line for row in csv.DictReader(text.splitlines()) if (line := _numbers(row))]
         return []
 
     def samples(self) -> list[dict[str, Any]]:
-        """What was spoken while it was taught, the latest first."""
+        """Return the sentences spoken during training, the latest first."""
         found = [(path.name, SAMPLE.fullmatch(path.name)) for path in (self.training / "samples").glob("step-*.wav")]
         told = [{"file": name, "step": int(match[1]), "number": int(match[2])} for name, match in found if match]
         return sorted(told, key=lambda sample: (-sample["step"], sample["number"]))
@@ -143,11 +143,11 @@ class Lesson:
         return path if SAMPLE.fullmatch(name) and path.is_file() else None
 
     def kept_step(self) -> int:
-        """The step to which the last checkpoint leads back; 0 where there is none."""
+        """Return the step of the last checkpoint; 0 if there is none."""
         return max((step for step, _, _ in self._checkpoints()), default=0)
 
     def adapter(self) -> Path | None:
-        """What was learnt best so far: at the end that of the whole training, before it that of a checkpoint."""
+        """Return the best adapter so far: that of the whole training once it has ended, until then a checkpoint's."""
         whole = self.training / "adapter"
         if (whole / ADAPTER_FILE).is_file() and self.kept_step() == self.about.steps:
             return whole
@@ -158,7 +158,7 @@ class Lesson:
         return max(kept)[2] if kept else None
 
     def reference(self) -> tuple[Path, str] | None:
-        """A clip of the middle length among those that are learnt, and its words: what the voice is heard by."""
+        """Return a clip of median length among those that are learnt, and its words: the reference for the voice."""
         fit = sorted((clip for clip in self.clips() if not clip["dropped"]), key=lambda clip: clip["seconds"])
         for clip in fit[len(fit) // 2 :] + fit[: len(fit) // 2]:
             if (sound := self.clip(clip["id"])) is not None:
@@ -176,7 +176,7 @@ class Lesson:
         shutil.rmtree(self.folder)
 
     def _table(self) -> list[dict[str, str]]:
-        """Raises LessonError for a table that was edited into something else."""
+        """Raises LessonError if the table was edited into something invalid."""
         path = self.prepared / "clips.csv"
         if not path.is_file():
             return []
@@ -191,7 +191,7 @@ class Lesson:
         return rows
 
     def _checkpoints(self) -> Iterator[tuple[int, float | None, Path]]:
-        """Their steps, held-out losses and folders."""
+        """Yield each checkpoint's step, held-out loss and folder."""
         for folder in (self.training / "checkpoints").glob("step-*"):
             with suppress(OSError, ValueError, KeyError):
                 progress = json.loads((folder / "progress.json").read_text(encoding="utf-8"))
@@ -199,7 +199,7 @@ class Lesson:
 
 
 class Lessons:
-    """Those in one folder. Reading them asks the disk each time."""
+    """The lessons in one folder. Each call reads the disk."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -227,7 +227,7 @@ class Lessons:
 
 
 def _numbers(row: dict[str, str]) -> dict[str, float | None] | None:
-    """None for a line that is being written."""
+    """Parse a line; None for one that is still being written."""
     try:
         return {name: float(value) if value else None for name, value in row.items()}
     except (ValueError, TypeError):

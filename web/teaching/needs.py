@@ -1,4 +1,4 @@
-"""What teaching needs of this computer, and how csm's commands are called: they fetch nothing that nobody asked for."""
+"""What teaching needs on this computer, and how csm's commands are called: they download nothing unasked."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from web.teaching.work import Command
 __all__ = ["Needs", "estimating", "preparing", "training"]
 
 WHISPERS = ("large-v3-turbo", "small", "base", "base.en", "tiny.en")
-"""Those that may write down what has no text, the best first."""
+"""The models that may transcribe recordings without text, the best first."""
 HOUR = 3600.0
 BETWEEN_CHECKPOINTS_S = 600.0
-"""What a training may lose at most, in time, when it is killed."""
+"""The most time that a training may lose if it is killed."""
 LOOKS = 12
-"""At what is held out, over a whole training; sentences are spoken at every second of them."""
+"""Evaluations on held-out clips over a whole training; sentences are spoken at every second one."""
 
 
 @dataclass(frozen=True)
 class Needs:
-    """model: why a training cannot begin here, in a sentence, or "". whisper: what writes down what has no text, as
-    csm-prepare takes it, or "". encoder: whether the speaker encoder is here. free: bytes on the disk of the voices."""
+    """model: why a training cannot begin here, in one sentence, or "". whisper: the model that transcribes recordings
+    without text, as csm-prepare takes it, or "". encoder: whether the speaker encoder is on this computer. free: bytes
+    free on the disk of the voices."""
 
     model: str
     whisper: str
@@ -36,7 +37,7 @@ class Needs:
 
 
 def needs(settings: Settings, folder: Path) -> Needs:
-    """Looks at the disk."""
+    """Look at the disk for what teaching needs."""
     model = csm_model(settings)
     if is_path(model):
         lacking = "" if Path(model).expanduser().is_dir() else f"There is no folder {model}: choose CSM-1B again."
@@ -47,7 +48,7 @@ def needs(settings: Settings, folder: Path) -> Needs:
 
 
 def csm_model(settings: Settings) -> str:
-    """The model that is taught: the one that speaks, where CSM does."""
+    """Return the model that is taught: the current voice's, if CSM is the voice."""
     return named("voice", "csm", settings.voice.model if settings.voice.engine == "csm" else "")
 
 
@@ -64,12 +65,12 @@ def whisper(settings: Settings) -> str:
 
 
 def encoder_file() -> Path:
-    """Where csm.training.likeness keeps the speaker encoder."""
+    """Return where csm.training.likeness keeps the speaker encoder."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "csm" / "resemblyzer-0.1.4.pt"
 
 
 def preparing(lesson: Lesson, settings: Settings, *, check_voice: bool) -> Command:
-    """check_voice: whether each clip is compared with the others, which drops what is by somebody else."""
+    """check_voice: whether to compare each clip with the others and drop those of another speaker."""
     heard, language = whisper(settings), lesson.about.language
     return "csm.commands.preparing", [
         str(lesson.recordings), "--out", str(lesson.prepared), "--model", csm_model(settings), "--json",
@@ -79,7 +80,7 @@ def preparing(lesson: Lesson, settings: Settings, *, check_voice: bool) -> Comma
 
 
 def training(lesson: Lesson, settings: Settings) -> Command:
-    """Goes on where there is something to go on with."""
+    """Return the command, which continues from the last checkpoint if there is one."""
     about = lesson.about
     steps = about.steps or 1
     look = max(1, steps // LOOKS)
@@ -99,6 +100,6 @@ def estimating(lesson: Lesson, settings: Settings) -> Command:
 
 
 def depth_share(lesson: Lesson) -> float:
-    """Of the frames whose later codes are learnt: more where there is less (csm.training.settings)."""
+    """Return the share of frames whose later codes are learnt: more if there is less speech (csm.training.settings)."""
     seconds = sum(clip["seconds"] for clip in lesson.clips() if not clip["dropped"])
     return 0.25 if seconds <= HOUR else 1 / 16

@@ -1,4 +1,4 @@
-"""Uploaded recordings: what csm-prepare can read is kept as it is, any other sound as FLAC."""
+"""Stores uploaded recordings: formats that csm-prepare reads as they are, any other sound as FLAC."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ __all__ = ["RECORDING_BYTES", "NoRoom", "Unfit", "check_disk", "check_voice", "r
 RECORDING_BYTES = 700_000_000
 """An hour of stereo at 44.1 kHz."""
 VOICE_BYTES = 10_000_000_000
-"""All recordings of a voice: 16 hours of such stereo, many times what a voice is learnt from."""
+"""All recordings of a voice: 16 hours of such stereo, many times what teaching a voice needs."""
 ROOM_BYTES = 2_000_000_000
-"""Left free on the disk: clips, codes and checkpoints need it, and so does everything else on this computer."""
+"""Kept free on the disk: clips, codes and checkpoints need space, and so does everything else on this computer."""
 TEXT_BYTES = 20_000
 LONGEST_S = 6 * 3600.0
 AS_IT_IS = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".aiff", ".aif")
 
 
 class Unfit(Exception):
-    """It is no recording, in one sentence."""
+    """The file is not a usable recording; the message is one sentence."""
 
 
 class NoRoom(Exception):
-    """The disk, or the voice, takes no more, in one sentence."""
+    """The disk, or the voice, has no room for more; the message is one sentence."""
 
 
 def check_disk(free: int, coming: int) -> None:
-    """Both in bytes. Raises NoRoom."""
+    """Raises NoRoom if too little would stay free. Both arguments are in bytes."""
     if free - coming < ROOM_BYTES:
         raise NoRoom(
             f"The disk has {in_words(free)} free, and {in_words(ROOM_BYTES)} must stay free for teaching: "
@@ -45,7 +45,7 @@ def check_disk(free: int, coming: int) -> None:
 
 
 def check_voice(folder: Path, coming: int) -> None:
-    """Of the recordings in a folder. Raises NoRoom."""
+    """Raises NoRoom if the recordings in the folder would become too large."""
     if sum(path.stat().st_size for path in folder.iterdir()) + coming > VOICE_BYTES:
         raise NoRoom(
             f"The recordings of a voice may take {in_words(VOICE_BYTES)}, and an hour of speech is enough: "
@@ -54,7 +54,7 @@ def check_voice(folder: Path, coming: int) -> None:
 
 
 def receive(folder: Path, name: str, file: IO[bytes], size: int) -> str:
-    """Keeps a recording, or the words of one of the same name; gives the name it has here. It is there whole or not.
+    """Store a recording, or the text of one with the same name, completely or not at all; returns its name here.
 
     Raises Unfit, OSError.
     """
@@ -99,7 +99,7 @@ def _decoded(file: IO[bytes], path: Path, given: str) -> None:
     except Undecodable as error:
         raise Unfit(f"{given} {error}") from error
     except soundfile.LibsndfileError as error:
-        raise OSError(28, str(error)) from error  # writing fails for want of space, and libsndfile does not say which
+        raise OSError(28, str(error)) from error  # writing fails for lack of space, and libsndfile does not say why
 
 
 def _words(folder: Path, stem: str, given: str, file: IO[bytes]) -> str:

@@ -1,5 +1,5 @@
-"""The one process that prepares recordings or trains: a csm command, followed by what it tells, suspended while
-somebody talks, and ended with the server. What it has done lies on the disk, so another one goes on there."""
+"""The one process that prepares recordings or trains: a csm command whose output is followed. It is suspended while
+somebody talks and ends with the server. Its results are on the disk, so a later process continues from there."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from pipeline.workers.supervision import tied_command
 logger = logging.getLogger(__name__)
 
 GRACE_S = 10.0
-"""For a process to end when the server does; a step of a training may take longer, and is then lost."""
+"""Seconds for the process to end with the server; a longer training step is lost."""
 STOPPED = 130
-"""How csm's commands end that were asked to stop."""
+"""Exit status of csm's commands after a request to stop."""
 REFUSED = 2
-"""How they end when the last line of standard error says why, in a sentence."""
+"""Exit status after which the last line on standard error says why, in one sentence."""
 
 KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 
@@ -35,13 +35,13 @@ State = Literal["running", "paused", "waiting", "stopping", "done", "stopped", "
 Command = tuple[str, Sequence[str]]
 """A module of csm.commands, and its arguments."""
 Commands = Sequence[Callable[[], Command]]
-"""Each is asked for when those before it are done, and what they have found out is known."""
+"""Each command is built only once those before it are done, so that it can use their results."""
 UNDER_WAY = ("running", "paused", "waiting", "stopping")
 
 
 @dataclass(slots=True)
 class LessonStatus:
-    """state: paused by the user; waiting while somebody talks. text: the latest news, or why it failed."""
+    """state: `paused` by the user; `waiting` while somebody talks. text: the latest news, or why it failed."""
 
     lesson: str
     kind: Kind
@@ -54,14 +54,14 @@ class LessonStatus:
 
 
 class Busy(Exception):
-    """One is under way."""
+    """Work is already under way."""
 
 
 class Work:
     def __init__(self, talking: bool = False) -> None:
         self.status: LessonStatus | None = None
         self.beside_talks = False
-        """Whether it goes on while somebody talks."""
+        """Whether the work continues while somebody talks."""
         self._talking = talking
         self._child: asyncio.subprocess.Process | None = None
         self._running: asyncio.Task[None] | None = None
@@ -81,8 +81,8 @@ class Work:
         """Run commands one after the other.
 
         Args:
-            hears: each JSON line that they tell.
-            killed: the sentence for one that ended in no way that a command does.
+            hears: called with each JSON line of their output.
+            killed: returns the sentence for a command that did not end in any of its own ways.
 
         Raises:
             Busy
@@ -93,7 +93,7 @@ class Work:
         self._running = asyncio.create_task(self._run(status, commands, hears, killed))
 
     def talk(self, talking: bool) -> None:
-        """Somebody talks, or nobody does any more."""
+        """Note whether somebody talks now."""
         self._talking = talking
         self._settle()
 
@@ -112,14 +112,14 @@ class Work:
             self._settle()
 
     def stop(self) -> None:
-        """Ask it to end after what it is doing; all that it has learnt is kept."""
+        """Ask the process to end after its current step; everything learnt is kept."""
         if self.under_way and self.status is not None:
             self.status.state = "stopping"
             self._settle()
             self._signal(signal.SIGTERM)
 
     async def end(self) -> None:
-        """With the server: soon, whatever it is doing."""
+        """End with the server: soon, whatever the process is doing."""
         if self._running is None:
             return
         self.stop()
@@ -130,7 +130,7 @@ class Work:
             await asyncio.wait([self._running])
 
     def _settle(self) -> None:
-        """The process computes, or does not, as the state has it."""
+        """Suspend or resume the process, as the state requires."""
         if self.status is None or not self.under_way:
             return
         if self.status.state in ("running", "waiting"):
@@ -174,8 +174,8 @@ class Work:
     async def _follow(
         self, module: str, arguments: Sequence[str], hears: Callable[[dict[str, Any]], None]
     ) -> tuple[int, str]:
-        """How it ended, and the last thing it said for people."""
-        # Killed with the server, since a process that is suspended would not notice a milder signal.
+        """Return the exit status, and the last line of output meant for people."""
+        # Killed with the server, since a suspended process would not notice a milder signal.
         command = tied_command(sys.executable, os.getpid(), KILL, module, *arguments)
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         environment = {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
@@ -199,12 +199,12 @@ class Work:
 async def _told(stream: asyncio.StreamReader | None, hears: Callable[[dict[str, Any]], None]) -> None:
     assert stream is not None
     async for line in stream:
-        if line.startswith(b"{"):  # a library may print, too
+        if line.startswith(b"{"):  # libraries may print too
             hears(json.loads(line))
 
 
 async def _last_line(stream: asyncio.StreamReader | None) -> str:
-    """Without the command's name before it."""
+    """Return the last line without the command's name in front."""
     assert stream is not None
     last = ""
     async for line in stream:

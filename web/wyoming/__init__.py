@@ -1,1 +1,1 @@
-"""The Wyoming protocol, which Home Assistant speaks to local ears, voices and minds over TCP. Off by default."""
+"""The Wyoming protocol, with which Home Assistant uses local ears, voices and minds over TCP. Off by default."""

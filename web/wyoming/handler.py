@@ -1,4 +1,4 @@
-"""One client: its requests, one after another, and the answers."""
+"""Serves one client: its requests, one after another."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ from web.wyoming.listening import Dictation, UnknownSound
 from web.wyoming.wire import LINE, NotWyoming, read_event, write_event
 
 IDLE_S = 300.0
-"""Seconds that a client may say nothing …"""
+"""Seconds that a client may send nothing …"""
 SILENT_S = 15.0
-"""… and while it has the ears."""
+"""… and while it uses the ears."""
 
 REMEMBERED = 10
-"""Messages that the mind is told again, of those on this connection."""
+"""Messages of this connection that the mind is given again."""
 
 FORMAT = AudioFormat(MOUTH_RATE, 2, 1)
 
@@ -72,14 +72,14 @@ class Handler:
         self._wanted = Transcribe()
         self._listening: Dictation | None = None
         self._place = AsyncExitStack()
-        """At the ears."""
+        """The client's place at the ears."""
         self._told = ""
-        """What of the transcript was sent while it grew."""
+        """The part of the transcript that was sent while it grew."""
         self._reading: _Reading | None = None
         self._history: list[Message] = []
 
     async def run(self) -> None:
-        """Until the client leaves, says nothing for long, or what comes is no Wyoming."""
+        """Serve until the client leaves, sends nothing for long, or sends something that is not Wyoming."""
         try:
             while True:
                 async with asyncio.timeout(IDLE_S if self._listening is None else SILENT_S):
@@ -95,13 +95,13 @@ class Handler:
             await uninterrupted(self._stop_listening())
 
     async def _part(self, error: _Failed) -> None:
-        """Home Assistant waits for what it asked for, or for the end of the connection, but not for an error."""
-        await self._stop_listening()  # others want the ears while this client speaks on
+        """End the connection: Home Assistant waits for its result or the end of the connection, not for an error."""
+        await self._stop_listening()  # others want the ears while this client goes on sending
         with suppress(ConnectionError, TimeoutError):
             await self._send(Error(str(error), error.code))
             self._writer.write_eof()
             async with asyncio.timeout(IDLE_S):
-                while await self._reader.read(LINE):  # what it still sends: left unread, it would undo the error
+                while await self._reader.read(LINE):  # whatever it still sends: left unread, that would undo the error
                     pass
 
     async def _take(self, event: Event) -> None:
@@ -109,7 +109,7 @@ class Handler:
             await self._obey(event)
         except (EngineError, UnknownSound, Refused) as error:
             raise _Failed(str(error), _code(error)) from error
-        except (KeyError, TypeError, AttributeError) as error:  # fields that are missing, or of another kind
+        except (KeyError, TypeError, AttributeError) as error:  # missing fields, or fields of the wrong type
             logger.info("A Wyoming event %r could not be read: %r", event.type[:40], error)
             raise _Failed(
                 f"The event {event.type[:40]} cannot be read: one of its fields is missing or has the wrong type.",
@@ -123,7 +123,7 @@ class Handler:
             await self._send(Pong(Ping.from_event(event).text))
         elif Transcribe.is_type(event.type):
             self._wanted = Transcribe.from_event(event)
-            self._language()  # refused before anything is said
+            self._language()  # refuse before anything is said
         elif AudioStart.is_type(event.type):
             await self._listen(AudioStart.from_event(event))
         elif AudioChunk.is_type(event.type):
@@ -154,7 +154,7 @@ class Handler:
         await self._send(TranscriptStart(language=self._wanted.language))
 
     def _language(self) -> str | None:
-        """What the client asks for, where that is not what the ears expect anyway. Raises Refused."""
+        """Return the requested language if it differs from the one the ears expect anyway. Raises Refused."""
         wanted = base(self._wanted.language or "")
         if wanted and wanted not in ears_languages(self._service):
             message = f"The ears do not understand {wanted[:20]!r}: use a language that Parley lists."
@@ -181,7 +181,7 @@ class Handler:
         await self._stop_listening()
 
     async def _say(self, text: str) -> None:
-        """What is new in a transcript."""
+        """Send what is new in a transcript."""
         if new := text[len(self._told) :]:
             self._told = text
             await self._send(TranscriptChunk(new))
@@ -205,7 +205,7 @@ class Handler:
 
     async def _read(self, asked: Synthesize) -> None:
         if self._reading is not None:
-            return  # the whole of what comes in chunks, for those who do not take chunks
+            return  # this repeats the text of the chunks, for servers that do not take chunks
         if len(_text(asked.text)) > LONGEST:
             raise Refused(400, f"A text may have at most {LONGEST} characters.", code="invalid_request")
         reading = _Reading(await self._voice(asked.voice))
@@ -247,7 +247,7 @@ class Handler:
             await self._send(AudioStart(FORMAT.rate, FORMAT.width, FORMAT.channels))
 
     async def _end(self, reading: _Reading) -> None:
-        """Also where nothing could be said: who asked waits for the end."""
+        """End the sound, even if nothing could be said: the client waits for the end."""
         await self._begin(reading)
         await self._send(AudioStop())
 
@@ -290,7 +290,7 @@ class Handler:
 
 
 class _Failed(Exception):
-    """One sentence and a code, after which nothing more comes on this connection."""
+    """An error after which nothing more is sent on this connection: one sentence and a code."""
 
     def __init__(self, message: str, code: str) -> None:
         super().__init__(message)
@@ -298,7 +298,7 @@ class _Failed(Exception):
 
 
 class _Reading:
-    """A text that comes in chunks, and is read aloud meanwhile."""
+    """A text that arrives in chunks and is read aloud meanwhile."""
 
     def __init__(self, choose: Choose) -> None:
         self.choose = choose
@@ -308,7 +308,7 @@ class _Reading:
 
 
 def _text(field: object) -> str:
-    """The package checks no kinds. Raises TypeError."""
+    """Check the type, which the package does not do. Raises TypeError."""
     if not isinstance(field, str):
         raise TypeError(f"{type(field).__name__} in place of a text")
     return field

@@ -1,4 +1,4 @@
-"""What Parley says about itself: its ears, voices and mind."""
+"""How Parley describes itself: its ears, voices and mind."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ WHISPER = (
 ).split()
 """The languages of its multilingual models (openai/whisper, tokenizer.py), the best known first."""
 ENGLISH_MINDS = "smollm2"
-"""Its model card names no other language."""
+"""Its model card names no language but English."""
 
 
 async def info(service: Service, voices: Voices) -> Info:
-    """What runs now; a stage that is loading is there already, and says so when it is asked."""
+    """Describe what runs now. A stage that is still loading is listed too, and says so when it is used."""
     settings = service.settings
     asr = AsrProgram(
         **_about(NAME, _label(service, "ears")),
@@ -68,7 +68,7 @@ def ears_languages(service: Service) -> list[str]:
 
 
 def mind_languages(service: Service) -> list[str]:
-    """Those of the ears, of which a small mind knows English only."""
+    """Return the ears' languages, or only English for a small mind that knows no other."""
     mind = service.settings.mind
     if mind.engine == "builtin" or ENGLISH_MINDS in named("mind", mind.engine, mind.model).lower():
         return ["en"]
@@ -76,7 +76,7 @@ def mind_languages(service: Service) -> list[str]:
 
 
 async def voice_of(service: Service, voices: Voices, language: str) -> str:
-    """The first that speaks it, for who asks for no voice by name. Raises Refused where none does."""
+    """Return the first voice of a language, for a client that names none. Raises Refused if there is none."""
     offered = await _voices(service, voices)
     fitting = (voice.name for voice in offered if base(language) in map(base, voice.languages))
     if (name := next(fitting, None)) is None:
@@ -85,7 +85,7 @@ async def voice_of(service: Service, voices: Voices, language: str) -> str:
 
 
 def base(language: str) -> str:
-    """Of a language with its region: `en` of en-US and of en_US."""
+    """Return a language without its region: `en` for en-US and en_US."""
     return language.lower().partition("-")[0].partition("_")[0]
 
 
@@ -102,7 +102,7 @@ async def _voices(service: Service, voices: Voices) -> list[TtsVoice]:
 
 
 def _language(voice: str) -> str:
-    """Of a voice by its name: Kokoro's begin with its accent, eSpeak's are languages themselves."""
+    """Return a voice's language by its name: Kokoro's begin with the accent, eSpeak's are languages themselves."""
     if voice in KOKORO_VOICES:
         return "en-US" if voice.startswith("a") else "en-GB"
     language, _, region = voice.partition("+")[0].partition("-")

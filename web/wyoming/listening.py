@@ -1,4 +1,4 @@
-"""A recording that arrives in chunks, and what is understood of it meanwhile."""
+"""Transcribes a recording while it arrives in chunks."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from pipeline.engines.lease import LeasedEars
 from pipeline.stt import Transcript, TranscriptionWishes
 
 LONGEST_S = 120.0
-"""Of what is said at once to somebody who waits for its end."""
+"""The longest recording: somebody waits for its end."""
 
 _WIDTHS: dict[int, tuple[str, float]] = {2: ("<i2", 2.0**15), 4: ("<i4", 2.0**31)}
-"""Bytes of a sample: how numpy reads it, and what is full scale."""
+"""By bytes per sample: numpy's type, and full scale."""
 
 
 class UnknownSound(Exception):
-    """Not to be listened to; one sentence."""
+    """Sound that cannot be transcribed; the message is one sentence."""
 
 
 class Dictation:
-    """Close it, whatever comes."""
+    """Transcribes one recording. Always close it."""
 
     def __init__(self, ears: LeasedEars, sound: AudioFormat, language: str | None) -> None:
         """
         Args:
-            language: where it is not the settings', the words come at the end, all at once.
+            language: if it is not that of the settings, all the text comes at the end.
 
         Raises UnknownSound.
         """
@@ -42,14 +42,14 @@ class Dictation:
         self._samples = 0
 
     async def feed(self, payload: bytes) -> Transcript | None:
-        """What is understood by now, where that has changed. Raises UnknownSound and EngineError."""
+        """Return the transcript so far if it has changed. Raises UnknownSound and EngineError."""
         kind, scale = _WIDTHS[self._sound.width]
         frame = self._sound.width * self._sound.channels
         samples = np.frombuffer(payload[: len(payload) // frame * frame], kind).astype(np.float32) / np.float32(scale)
         return await self._take(self._mixed.mono(samples.reshape(-1, self._sound.channels)), last=False)
 
     async def finish(self) -> str:
-        """All that was said. Raises EngineError."""
+        """Return the whole text. Raises EngineError."""
         await self._take(np.zeros(0, np.float32), last=True)
         if self._hearing is not None:
             return (await self._hearing.finish()).text

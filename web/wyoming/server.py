@@ -1,4 +1,4 @@
-"""The TCP server. The protocol has no key, so the server listens only where it is told to, and by default nowhere."""
+"""The TCP server. The protocol has no key, so it listens only on a configured address, and by default not at all."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from web.wyoming.handler import Handler
 from web.wyoming.wire import LINE, write_event
 
 MOST = 16
-"""Clients at once; further ones are hung up on."""
+"""Clients at once; further ones are disconnected."""
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class WyomingServer:
         self._server = await asyncio.start_server(self._connected, sock=listener, limit=LINE)
 
     async def stop(self) -> None:
-        """Hangs up on everyone, and waits until what they asked for has ended."""
+        """Disconnect all clients, and wait until their requests have ended."""
         if self._server is not None:
             self._server.close()
         for client in self._clients:

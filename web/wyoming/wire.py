@@ -1,6 +1,6 @@
-"""Events over a connection, as the protocol has them, within bounds: a line of JSON, then data, then a payload.
+"""The protocol's events over a connection, with size limits: a line of JSON, then data, then a payload.
 
-The package's own reader takes whatever length is announced; here nobody may announce more than a second's worth.
+The package's own reader accepts any announced length; here each length is limited.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from web import unread
 from web.unread import drop
 
 LINE, DATA, PAYLOAD = 64 << 10, 1 << 20, 1 << 20
-"""Bytes of an event's parts. A payload is a moment of sound: 1 MiB hold 32 s at 16 kHz."""
+"""Bytes of an event's parts. A payload is a short piece of sound: 1 MiB holds 32 s at 16 kHz."""
 
 
 class NotWyoming(Exception):
-    """What comes is no event, or larger than one."""
+    """What arrived is not an event, or too large."""
 
 
 async def read_event(reader: asyncio.StreamReader) -> Event | None:
-    """None where the client has left. Raises NotWyoming.
+    """Read an event; None if the client has left. Raises NotWyoming.
 
     Args:
-        reader: made with the limit LINE.
+        reader: created with the limit LINE.
     """
     try:
         line = await reader.readline()
@@ -44,12 +44,12 @@ async def read_event(reader: asyncio.StreamReader) -> Event | None:
         return Event(head["type"], data, payload)
     except (asyncio.IncompleteReadError, ConnectionError):
         return None
-    except ValueError:  # a line that is too long, too
+    except ValueError:  # also for a line that is too long
         raise NotWyoming from None
 
 
 async def write_event(writer: asyncio.StreamWriter, event: Eventable) -> None:
-    """Raises ConnectionError where the client has left, or reads no more."""
+    """Raises ConnectionError if the client has left or stopped reading."""
     try:
         async with asyncio.timeout(unread.UNREAD_S):
             await async_write_event(event.event(), writer)

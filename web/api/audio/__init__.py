@@ -1,1 +1,1 @@
-"""OpenAI's audio API, and what its clients ask besides: one address for the ears, the voice and the mind."""
+"""OpenAI's audio API, and what else its clients ask for: one address for the ears, the voice and the mind."""

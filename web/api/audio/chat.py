@@ -1,7 +1,7 @@
-"""`POST /v1/chat/completions` and `/v1/completions`: the mind that was chosen, so that one address serves all.
+"""`POST /v1/chat/completions` and `/v1/completions`: the chosen mind, so that one address serves everything.
 
-A mind with a server behind it gets a client's request as it is, but for the model's name; what it answers goes back as
-it comes. The others are asked as a talk asks them, and answer in the same shape.
+A mind that is a server gets a client's request unchanged except for the model's name, and its answer is passed back
+as it comes. Other minds are asked as in a conversation, and answer in the same shape.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Chat(_Asked):
     response_format: ResponseFormat = ResponseFormat()
     tools: list[Any] = Field(default_factory=list)
     tool_choice: Literal["auto", "none"] = "auto"
-    """A mind without a server behind it calls none for a client, and may say so under auto."""
+    """A mind that is not a server calls no tools for a client, and may say so under `auto`."""
 
 
 class Completion(_Asked):
@@ -99,7 +99,7 @@ def chat_api(service: Service, queue: Queue) -> APIRouter:
     @router.post("/v1/chat/completions")
     @router.post("/chat/completions")
     async def chat(request: Request) -> Response:
-        """The chosen mind, through OpenAI's chat API."""
+        """Ask the chosen mind through OpenAI's chat API."""
         body = await json_body(request)
         if (engine := passing()) is not None:
             return await passed(request, engine, "/chat/completions", body)
@@ -127,7 +127,7 @@ def chat_api(service: Service, queue: Queue) -> APIRouter:
     @router.post("/v1/completions")
     @router.post("/completions")
     async def complete(request: Request) -> Response:
-        """The same for plain text."""
+        """Ask the chosen mind through OpenAI's completions API."""
         body = await json_body(request)
         if (engine := passing()) is not None:
             return await passed(request, engine, "/completions", body)
@@ -142,12 +142,12 @@ def chat_api(service: Service, queue: Queue) -> APIRouter:
         return JSONResponse(await answered(request, _whole(pieces, shape)))
 
     def passing() -> Passing | None:
-        """The mind, where it is a server that takes requests as they are."""
+        """Return the mind if it is a server that takes requests unchanged."""
         engine = running_mind(service).current.engine
         return engine if isinstance(engine, Passing) else None
 
     async def passed(request: Request, engine: Passing, path: str, body: Mapping[str, Any]) -> Response:
-        """What the server behind the mind answers, whatever that is."""
+        """Return whatever the server behind the mind answers."""
         pieces = _passed(engine, path, body, queue)
         head = await answered(request, _head(pieces))
         return _Passed(pieces, head)
@@ -182,7 +182,7 @@ async def _bytes(pieces: AsyncGenerator[Passed | bytes, None]) -> AsyncGenerator
 
 
 def running_mind(service: Service) -> LeasedMind:
-    """Raises Refused (503) while there is none."""
+    """Return the running mind. Raises Refused (503) while there is none."""
     with explained():
         return cast(LeasedMind, service.engines.running("mind"))
 
@@ -211,7 +211,7 @@ async def _written(mind: LeasedMind, prompt: Prompt, queue: Queue) -> AsyncGener
 
 
 class _Shape:
-    """An answer as OpenAI's clients know it; each has one identity from its first chunk to its last."""
+    """An answer as OpenAI's clients expect it; one id identifies it from the first chunk to the last."""
 
     whole, chunk, prefix = "", "", ""
 
@@ -289,6 +289,6 @@ async def _ended(pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, N
 
 
 def _usage(said: list[str]) -> dict[str, int]:
-    """Words that were written, in place of tokens; what was read is not counted."""
+    """Count the words written in place of tokens; the prompt is not counted."""
     words = sum(len(piece.split()) or 1 for piece in said)
     return {"prompt_tokens": 0, "completion_tokens": words, "total_tokens": words}

@@ -14,11 +14,11 @@ from pipeline.llm import PromptTooLong
 from pipeline.stt import CannotFulfil
 
 SOON_S = 5
-"""After which a client may ask again, where engines are loading or all places are taken."""
+"""Seconds after which a client may retry, while engines are loading or all places are taken."""
 
 
 class Refused(Exception):
-    """An answer other than success: one sentence, and the parameter it is about where there is one."""
+    """An answer other than success: one sentence, and the parameter concerned, if any."""
 
     def __init__(
         self, status: int, message: str, param: str | None = None, code: str | None = None, retry_s: int | None = None
@@ -49,10 +49,10 @@ def error_body(status: int, message: str, param: str | None = None, code: str | 
 
 @contextmanager
 def explained(param: str | None = None) -> Iterator[None]:
-    """What engines and files raise, as what a client is told.
+    """Turn exceptions of engines and files into Refused, which a client is told.
 
     Args:
-        param: which the recording came in.
+        param: the parameter that contained the recording.
     """
     try:
         yield

@@ -1,8 +1,8 @@
-"""`POST /generate_audio`: the interface of CSM's deployment on Cerebrium, and what its authors wished for besides.
+"""`POST /generate_audio`: the interface of CSM's deployment on Cerebrium, with two additions its authors wished for.
 
     {"text": "…"}  →  {"run_id", "result": {"audio_data", "format": "wav", "encoding": "base64"}, "run_time_ms"}
 
-`stream` sends the WAV itself while it is made; `references` are recordings of the voice to speak with.
+`stream` sends the WAV itself while it is generated; `references` are recordings of the voice to speak with.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ from web.service import Service
 from web.voices import Voices
 
 MOST = 3
-"""References."""
+"""The most references."""
 MAX_BODY = 40_000_000
-"""Bytes: that many minutes of a reference in base64."""
+"""Bytes: enough for references of a minute each, in base64."""
 
 
 class SentRecording(BaseModel):
@@ -49,7 +49,7 @@ class SentRecording(BaseModel):
     audio_data: Annotated[str, Field(max_length=MAX_BODY)]
     """A recording in base64, of any format."""
     text: Annotated[str, Field(min_length=1, max_length=2000)]
-    """What is said in it."""
+    """The recording's transcript."""
 
 
 class Generation(BaseModel):
@@ -68,7 +68,7 @@ def generate_api(service: Service, voices: Voices, queue: Queue) -> APIRouter:
     @router.post(GENERATE)
     @router.post(DEPLOYED)
     async def generate(request: Request) -> Response:
-        """Speak a text, in the form of CSM's deployment on Cerebrium."""
+        """Speak a text, in the format of CSM's deployment on Cerebrium."""
         began = time.monotonic()
         asked = checked(Generation, await json_body(request))
         said = await asyncio.to_thread(speakable_clauses, asked.text, "text")
@@ -100,7 +100,7 @@ def generate_api(service: Service, voices: Voices, queue: Queue) -> APIRouter:
 
 
 def _keep(file: Path, reference: SentRecording) -> None:
-    """Raises Refused for what is no recording."""
+    """Store a reference. Raises Refused if it is not a recording."""
     try:
         content = base64.b64decode(reference.audio_data, validate=True)
     except (binascii.Error, ValueError):
@@ -116,12 +116,12 @@ async def _within(opened: AsyncExitStack, pieces: AsyncGenerator[bytes, None]) -
 
 
 async def _whole(pieces: AsyncGenerator[bytes, None]) -> bytes:
-    """With its length in its head, which is known here."""
+    """Return the whole WAV with its length, which is known now, in the header."""
     async with aclosing(pieces):
         data = b"".join([piece async for piece in pieces])
     return with_length(data)
 
 
 def with_length(wav: bytes) -> bytes:
-    """A WAV that was streamed, told its length: bytes 4 to 8 count what follows them, and 40 to 44 its samples."""
+    """Set the lengths of a streamed WAV: bytes 4 to 8 count what follows them, and bytes 40 to 44 its samples."""
     return wav[:4] + (len(wav) - 8).to_bytes(4, "little") + wav[8:40] + (len(wav) - 44).to_bytes(4, "little") + wav[44:]

@@ -14,7 +14,7 @@ from web.service import Service
 from web.voices import Voices
 
 MIND, SPEECH, TRANSCRIPTION = "parley", "tts-1", "whisper-1"
-"""Names for clients that choose from a list; any other name does as well, for each stage has one model."""
+"""Names for clients that choose from a list; any other name works too, since each stage has only one model."""
 
 _TASKS = {MIND: "text-generation", SPEECH: "text-to-speech", TRANSCRIPTION: "automatic-speech-recognition"}
 
@@ -44,9 +44,9 @@ def listing_api(service: Service, voices: Voices) -> APIRouter:
     @router.get("/v1/audio/voices")
     @router.get("/audio/voices")
     async def all_voices() -> dict[str, Any]:
-        """The voices, in the forms of Open WebUI and Kokoro-FastAPI (`voices`) and of OpenAI's lists (`data`)."""
+        """The voices, in the formats of Open WebUI and Kokoro-FastAPI (`voices`) and of OpenAI's lists (`data`)."""
         offered = [{"id": OWN, "name": "Parley, as set up"}]
-        with suppress(EngineError):  # while the voice is loading, there are those that were made
+        with suppress(EngineError):  # while the voice is loading, only the voices made here are listed
             offered += [{"id": voice.name, "name": voice.label} for voice in await service.engines.voices()]
         offered += [{"id": voice.id, "name": voice.name} for voice in speakable(service, voices)]
         data = [{**voice, "object": "audio.voice"} for voice in offered]

@@ -23,15 +23,15 @@ from web.service import Service
 from web.voices import Consent, MadeVoice, Voices, VoicesError
 
 SHORTEST_S, LONGEST_S = 3.0, 60.0
-"""Of a sample: less says nothing about a voice, and more takes the place of what is to be said."""
+"""Length of a sample: less says nothing about a voice, and more takes up room that the text needs."""
 MOST = 50
-"""Voices, and consents."""
+"""The most voices, and the most consents."""
 NAMED = 100
-"""Characters of a name."""
+"""The most characters of a name."""
 
 
 class Fields(BaseModel):
-    """Of the forms here, each of them once."""
+    """The fields of all forms here; each may be sent only once."""
 
     type: str = "audio_sample"
     name: str = ""
@@ -43,13 +43,13 @@ class Fields(BaseModel):
 def made_voices_api(service: Service, voices: Voices, hearing: Queue) -> APIRouter:
     router = APIRouter()
     adding = asyncio.Lock()
-    """A voice does not come while its consent goes, nor two of one name at once."""
+    """Prevents adding a voice while its consent is deleted, and adding two of one name at once."""
 
     @router.post("/v1/audio/voices")
     @router.post("/audio/voices")
     async def create(request: Request) -> dict[str, Any]:
-        """Make a voice from `audio_sample`, `name` and `consent` (the id of a consent); `text` is what is said in
-        it."""
+        """Make a voice from `audio_sample`, `name` and `consent` (the id of a consent); `text` is the sample's
+        transcript."""
         async with form_body(request) as form:
             fields = checked(Fields, texts(form))
             if fields.type != "audio_sample":
@@ -62,12 +62,12 @@ def made_voices_api(service: Service, voices: Voices, hearing: Queue) -> APIRout
             if not text:
                 raise Refused(400, "Nobody speaks in the recording: record it again.", "audio_sample")
             async with adding:
-                consent = await room_for(name, fields)  # much may have happened while the recording was listened to
+                consent = await room_for(name, fields)  # much may have changed during the transcription
                 with _kept():
                     return _voice(await asyncio.to_thread(voices.add, name, sound, text, consent))
 
     async def room_for(name: str, fields: Fields) -> Consent:
-        """The consent to a voice of that name. Raises Refused where it cannot be made."""
+        """Return the consent to a voice of that name. Raises Refused if the voice cannot be made."""
         consent = _consent(voices, fields.consent, "consent", 400)
         made = voices.all()
         if len(made) >= MOST:
@@ -167,7 +167,7 @@ def _consent(voices: Voices, id: str, param: str, status: int) -> Consent:
 
 
 async def _sound(file: UploadFile, param: str) -> Samples:
-    """24 kHz. Raises Refused for what is no recording, or too short or too long."""
+    """Return the sound at 24 kHz. Raises Refused if it is not a recording, too short or too long."""
     with explained(param):
         sound = await asyncio.to_thread(decode, file.file, MOUTH_RATE, LONGEST_S)
     if (seconds := len(sound) / MOUTH_RATE) < SHORTEST_S:

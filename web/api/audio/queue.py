@@ -1,4 +1,4 @@
-"""How many requests are processed at once, and how many may wait; further ones are told when to try again."""
+"""How many requests are processed at once, and how many may wait; further ones are told when to retry."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from contextlib import asynccontextmanager
 from web.api.audio.errors import SOON_S, Refused
 
 SPEAKING = max(2, os.cpu_count() or 1)
-"""Texts that are read aloud at once: engines of the CPU have a core each, and CSM has eight slots."""
+"""Texts that are read aloud at once: CPU engines have a core each, and CSM has eight slots."""
 HEARING = 1
-"""Passages of recordings at once: Whisper takes all cores for one. A short recording waits for one, not for hours."""
+"""Passages transcribed at once: Whisper uses all cores. A short recording waits for a passage, not for hours."""
 LISTENING = 2
-"""Dictations at once: each has the ears for as long as somebody speaks, and a talk must still be heard beside them."""
+"""Dictations at once: each occupies the ears while somebody speaks, and conversations must still be heard."""
 WRITING = 4
-"""Replies at once: as many as llama.cpp has places for, and a server has its own queue."""
+"""Replies at once: as many as llama.cpp has slots; a server has its own queue."""
 WAITING = 16
-"""Requests of a kind that may wait for a place."""
+"""Requests of one kind that may wait for a place."""
 
 
 class Queue:
     def __init__(
         self, at_once: int, waiting: int = WAITING, refused: Callable[[str], None] = lambda reason: None
     ) -> None:
-        """`refused` is told of whoever is turned away."""
+        """`refused` is called whenever a request is refused."""
         self._places = asyncio.Semaphore(at_once)
         self._at_once, self._most = at_once, at_once + waiting
         self._refused = refused
@@ -35,18 +35,18 @@ class Queue:
 
     @property
     def waiting(self) -> int:
-        """Those that have none."""
+        """Requests that have no place yet."""
         return self._inside - self.working
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
-        """Wait for a place. Raises Refused (429) where too many wait already."""
+        """Wait for a place. Raises Refused (429) if too many are already waiting."""
         async with self.taken_in(), self.turn():
             yield
 
     @asynccontextmanager
     async def taken_in(self) -> AsyncIterator[None]:
-        """For work that is done piece by piece, each in a turn(). Raises Refused (429) where too many wait already."""
+        """Admit work done piece by piece, each in a turn(). Raises Refused (429) if too many are already waiting."""
         if self._inside >= self._most:
             self._refused("queue_full")
             waiting = self._most - self._at_once
@@ -60,7 +60,7 @@ class Queue:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Wait for a place for one piece: whoever has more goes behind those who wait."""
+        """Wait for a place for one piece; further pieces queue behind the requests already waiting."""
         async with self._places:
             self.working += 1
             try:
@@ -70,13 +70,13 @@ class Queue:
 
 
 class Queues:
-    """One for each kind of work."""
+    """One queue for each kind of work."""
 
     def __init__(self, refused: Callable[[str], None] = lambda reason: None) -> None:
         self.speaking = Queue(SPEAKING, refused=refused)
         self.hearing = Queue(HEARING, refused=refused)
         self.writing = Queue(WRITING, refused=refused)
-        self.listening = Queue(LISTENING, waiting=0, refused=refused)  # who speaks now does not wait
+        self.listening = Queue(LISTENING, waiting=0, refused=refused)  # someone who is already speaking cannot wait
 
     @property
     def by_kind(self) -> Mapping[str, Queue]:

@@ -1,4 +1,4 @@
-"""Reads what clients send, and ignores unknown fields, because every client has some of its own."""
+"""Reads what clients send, ignoring unknown fields, because every client has some of its own."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LONGEST_FIELD = 1 << 20
 
 
 async def json_body(request: Request) -> dict[str, Any]:
-    """Raises Refused for a body that is not a JSON object."""
+    """Return the body. Raises Refused if it is not a JSON object."""
     try:
         body = parsed(await request.body())
     except ValueError:
@@ -35,7 +35,7 @@ async def json_body(request: Request) -> dict[str, Any]:
 
 @asynccontextmanager
 async def form_body(request: Request, longest: int = LONGEST_FIELD) -> AsyncIterator[FormData]:
-    """Multipart or plain, with fields of up to `longest` bytes; its files are gone afterwards. Raises Refused."""
+    """Read a multipart or plain form with fields of up to `longest` bytes; deletes its files after. Raises Refused."""
     try:
         form = await request.form(max_files=MOST_FILES, max_fields=MOST_FIELDS, max_part_size=longest)
     except HTTPException as error:
@@ -49,7 +49,7 @@ async def form_body(request: Request, longest: int = LONGEST_FIELD) -> AsyncIter
 
 
 def checked(model: type[Model], tree: Mapping[str, Any]) -> Model:
-    """A field that is null is left out. Raises Refused that names the first field that is wrong."""
+    """Validate a tree, treating a null field as omitted. Raises Refused, which names the first invalid field."""
     try:
         return model.model_validate({name: value for name, value in tree.items() if value is not None})
     except ValidationError as error:
@@ -58,7 +58,7 @@ def checked(model: type[Model], tree: Mapping[str, Any]) -> Model:
 
 
 def texts(form: FormData) -> dict[str, Any]:
-    """A form's fields; what comes several times, or under a name that ends in [], is a list."""
+    """Return a form's fields; a field that is repeated, or whose name ends in [], becomes a list."""
     fields: dict[str, Any] = {}
     for name, value in form.multi_items():
         if not isinstance(value, str):
@@ -74,7 +74,7 @@ def texts(form: FormData) -> dict[str, Any]:
 
 
 def uploaded(form: FormData, name: str) -> UploadFile:
-    """Raises Refused where it is missing or empty."""
+    """Return the uploaded file. Raises Refused if it is missing or empty."""
     file = form.get(name)
     if not isinstance(file, UploadFile):
         raise Refused(400, f"{name} is missing: send a recording as multipart/form-data.", name)

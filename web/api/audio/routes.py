@@ -1,4 +1,4 @@
-"""The routes of the audio API, and which of its paths accept what, by canonical name."""
+"""The routes of the audio API, and the size limits of its paths, by canonical name."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ RECORDINGS = ("/v1/audio/transcriptions", "/v1/audio/translations")
 SAMPLES = ("/v1/audio/voices", "/v1/audio/voice_consents")
 FORMS = (*RECORDINGS, *SAMPLES)
 SAMPLE_BYTES = 10 << 20
-"""Of a voice's recording; as much as OpenAI takes."""
+"""For a voice's recording; as much as OpenAI takes."""
 CHAT_BYTES = 8 << 20
-"""Of a conversation."""
+"""For a conversation."""
 FRAME_BYTES = 64 << 10
-"""Of a form around its file."""
+"""For the form around a file."""
 
 
 def audio_api(service: Service, voices: Voices, queues: Queues) -> APIRouter:
@@ -45,7 +45,7 @@ def audio_api(service: Service, voices: Voices, queues: Queues) -> APIRouter:
 
 
 def larger_bodies(settings: Callable[[], Settings]) -> Mapping[str, Callable[[], int]]:
-    """By path, how many bytes may be sent there: recordings as the settings have it."""
+    """Return how many bytes may be sent to each path; the limit for recordings is in the settings."""
     return {
         **dict.fromkeys(RECORDINGS, lambda: (settings().api.upload_mb << 20) + FRAME_BYTES),
         **dict.fromkeys(SAMPLES, lambda: SAMPLE_BYTES + FRAME_BYTES),

@@ -1,4 +1,4 @@
-"""`POST /v1/audio/speech`: reads a text aloud, in every format, and sends the sound while it is made."""
+"""`POST /v1/audio/speech` reads a text aloud, in every format, and streams the sound while it is generated."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from web.service import Service
 from web.voices import Voices
 
 LONGEST = 10_000
-"""Characters: about twelve minutes. OpenAI takes 4,096."""
+"""Characters: about twelve minutes of speech. OpenAI takes 4,096."""
 
 FormatName = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
 
@@ -53,7 +53,7 @@ def speech_api(service: Service, voices: Voices, queue: Queue) -> APIRouter:
     @router.post("/v1/audio/speech")
     @router.post("/audio/speech")
     async def speak(request: Request) -> Response:
-        """Speak a text; the sound is sent while it is made."""
+        """Speak a text; the sound is streamed while it is generated."""
         asked = checked(Speech, await json_body(request))
         said = await asyncio.to_thread(speakable_clauses, asked.input, "input")
         choose = await chosen(service, voices, asked.voice_name)
@@ -67,7 +67,7 @@ def speech_api(service: Service, voices: Voices, queue: Queue) -> APIRouter:
 
 
 def speakable_clauses(text: str, param: str) -> list[str]:
-    """Raises Refused where nothing in the text can be said."""
+    """Split the text into clauses. Raises Refused if nothing in it can be said."""
     if not text.strip():
         raise Refused(400, f"{param} is empty: write something to say.", param)
     if not (said := clauses(text)):
@@ -78,7 +78,7 @@ def speakable_clauses(text: str, param: str) -> list[str]:
 async def spoken(
     voice: LeasedVoice, choose: Choose, said: Sequence[str], queue: Queue
 ) -> AsyncGenerator[Samples, None]:
-    """24 kHz, as it is made; where no sound at all comes, it is tried once more. Raises Refused.
+    """Yield 24 kHz sound as it is generated; if there is none at all, try once more. Raises Refused.
 
     Texts take turns clause by clause, so that a sentence need not wait for a chapter.
     """

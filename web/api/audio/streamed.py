@@ -1,4 +1,4 @@
-"""Answers that are sent while they are made, and work that ends when its client disconnects."""
+"""Answers that are streamed while they are generated, and work that ends when its client disconnects."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class ClientGone(Exception):
 
 
 async def while_there(receive: Receive, work: Awaitable[T]) -> T:
-    """The work's outcome; it is cancelled when the client hangs up. The request's body must have been read.
+    """Return the work's result; it is cancelled if the client disconnects. The request's body must have been read.
 
     Raises:
-        ClientGone: it has.
+        ClientGone: the client has disconnected.
     """
     working = asyncio.ensure_future(work)
     leaving = asyncio.create_task(_left(receive))
@@ -53,9 +53,9 @@ async def _left(receive: Receive) -> None:
 
 
 class Streamed(Response):
-    """Sends pieces as they come. Its status is decided by the first of them: what goes wrong before is an error.
+    """Sends pieces as they come. The first piece decides the status: a failure before it becomes an error answer.
 
-    Whatever goes wrong later ends the connection in the middle, which tells the client that this was not all.
+    A later failure closes the connection before the end, which tells the client that the answer is incomplete.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Streamed(Response):
         self.status_code = 200
         self.media_type = media_type
         self.background = None
-        # by which LiveKit and OpenAI's SDK call a request in their logs
+        # LiveKit and OpenAI's SDK log this id for the request
         self.init_headers({"X-Request-Id": f"req_{secrets.token_hex(12)}", **(headers or {})})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -91,7 +91,7 @@ class Streamed(Response):
                     await self._piece(send, piece)
             except Refused as error:
                 logger.warning("An answer ended in the middle: %s", error)
-                return  # without its end, which closes the connection
+                return  # without the final message, which closes the connection
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _piece(self, send: Send, piece: bytes) -> None:
@@ -99,7 +99,7 @@ class Streamed(Response):
 
 
 async def answered(request: Request, work: Awaitable[T]) -> T:
-    """Work for an answer that is sent whole. Raises Refused where nobody waits for it any more."""
+    """Do work for an answer that is sent whole. Raises Refused if the client has left."""
     try:
         return await while_there(request.receive, work)
     except ClientGone:
@@ -107,12 +107,12 @@ async def answered(request: Request, work: Awaitable[T]) -> T:
 
 
 def event(tree: Mapping[str, Any]) -> bytes:
-    """As a server-sent event."""
+    """Serialize a tree as a server-sent event."""
     return f"data: {json.dumps(tree, ensure_ascii=False)}\n\n".encode()
 
 
 async def events(trees: AsyncGenerator[Mapping[str, Any], None]) -> AsyncGenerator[bytes, None]:
-    """What goes wrong behind the first of them is the last event, in OpenAI's shape."""
+    """Serialize trees as events; a failure after the first one becomes the last event, in OpenAI's shape."""
     begun = False
     async with aclosing(trees):
         try:

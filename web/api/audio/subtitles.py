@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pipeline.engines.transcription import Segment
 
 SHORTEST_S = 0.1
-"""Of a subtitle: one that ends as it begins is shown by no player."""
+"""The shortest subtitle: no player shows one that ends as it begins."""
 
 
 def srt(segments: Sequence[Segment]) -> str:
@@ -18,7 +18,7 @@ def srt(segments: Sequence[Segment]) -> str:
 
 
 def vtt(segments: Sequence[Segment]) -> str:
-    """What would be markup there is escaped (WebVTT, section 4.1)."""
+    """Return WebVTT, in which any text that would be markup is escaped (WebVTT, section 4.1)."""
     cues = [
         f"{_time(start, '.')} --> {_time(end, '.')}\n{_escaped(_text(segment))}\n"
         for segment, start, end in _shown(segments)
@@ -27,7 +27,7 @@ def vtt(segments: Sequence[Segment]) -> str:
 
 
 def _shown(segments: Sequence[Segment]) -> list[tuple[Segment, float, float]]:
-    """With when each is shown: none ends before it was seen, or behind the beginning of the next."""
+    """Return each segment with its display times: none is shorter than SHORTEST_S unless the next one begins."""
     shown = []
     for index, segment in enumerate(segments):
         end = max(segment.end, segment.start + SHORTEST_S)
@@ -45,7 +45,7 @@ def _time(seconds: float, point: str) -> str:
 
 
 def _text(segment: Segment) -> str:
-    """On one line: an empty one would end the cue, and an arrow would begin the next."""
+    """Return the text on one line: an empty line would end the cue, and an arrow would begin the next."""
     return " ".join(segment.text.split()).replace("-->", "→")
 
 

@@ -1,4 +1,4 @@
-"""`POST /v1/audio/transcriptions` and `/translations`: transcribes a recording of any kind and length."""
+"""`POST /v1/audio/transcriptions` and `/translations` transcribe a recording of any kind and length."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from web.service import Service
 Granularity = Literal["word", "segment"]
 
 BESIDE_WORDS = re.compile(r"^[^\w$€£%+#&]+|[^\w$€£%+#&]+$")
-"""Punctuation, which OpenAI's words are without."""
+"""Punctuation around words, which OpenAI's words do not include."""
 
 
 class TranscriptionForm(BaseModel):
-    """A form's fields, which are text all."""
+    """The fields of a form, all of which are sent as text."""
 
     model_config = ConfigDict(extra="ignore")
     response_format: Literal["json", "text", "srt", "vtt", "verbose_json"] = "json"
@@ -51,7 +51,7 @@ class TranscriptionForm(BaseModel):
     @field_validator("timestamp_granularities", mode="before")
     @classmethod
     def _several(cls, value: object) -> object:
-        """Some clients send one without brackets, or several with commas."""
+        """Accept a single value without brackets, or several with commas, as some clients send."""
         return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
     @field_validator("temperature", "stream", mode="before")
@@ -67,7 +67,7 @@ class TranscriptionForm(BaseModel):
 
 @dataclass
 class TranscribedFile:
-    """What has been heard so far."""
+    """The transcript so far."""
 
     seconds: float = 0.0
     language: str | None = None
@@ -119,7 +119,7 @@ def transcriptions_api(service: Service, queue: Queue) -> APIRouter:
 
 
 def running_ears(service: Service) -> LeasedEars:
-    """Raises Refused (503) while there are none."""
+    """Return the running ears. Raises Refused (503) while there are none."""
     with explained():
         return cast(LeasedEars, service.engines.running("ears"))
 
@@ -132,7 +132,7 @@ async def written_down(
     longest_s: float,
     param: str | None = None,
 ) -> AsyncGenerator[HeardPassage, None]:
-    """What is said in a recording that came as `param`, in turns with other recordings. Raises Refused."""
+    """Transcribe a recording sent as `param`, taking turns with other recordings. Raises Refused."""
     with explained(param):
         async with queue.taken_in():
             ears, vad = running_ears(service), service.engines.vad()
@@ -153,7 +153,7 @@ async def _whole(passages: AsyncGenerator[HeardPassage, None]) -> TranscribedFil
 async def _deltas(
     passages: AsyncGenerator[HeardPassage, None], opened: AsyncExitStack
 ) -> AsyncGenerator[Mapping[str, Any], None]:
-    """Joined, the deltas are the text."""
+    """Yield deltas that, joined, are the text."""
     transcript, sent = TranscribedFile(), ""
     async with opened, aclosing(passages):
         async for heard in passages:
@@ -200,7 +200,7 @@ def _verbose(transcript: TranscribedFile, asked: TranscriptionForm, task: str) -
 
 
 def _segment(number: int, segment: Segment, asked: TranscriptionForm) -> dict[str, Any]:
-    """`seek` counts hundredths of a second, as in OpenAI's Whisper; tokens are not kept."""
+    """Return a segment. `seek` counts hundredths of a second, as in OpenAI's Whisper; tokens are not kept."""
     raw = segment.text.encode()
     return {
         "id": number,

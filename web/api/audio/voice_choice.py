@@ -18,7 +18,7 @@ from web.service import Service
 from web.voices import MadeVoice, Voices
 
 OWN = "parley"
-"""The voice of the settings, for those who must name one."""
+"""The voice of the settings, for clients that must name one."""
 
 OPENAI = MappingProxyType(
     {
@@ -27,30 +27,30 @@ OPENAI = MappingProxyType(
         "sage": "af_sarah", "shimmer": "af_sky", "verse": "am_puck",
     }
 )  # fmt: skip
-"""OpenAI's voices (API reference, November 2026), and which of Kokoro's speaks for each; six have the same name."""
+"""OpenAI's voices (API reference, November 2026), and Kokoro's voice for each; six of them have the same name."""
 
 Choose = Callable[[TextToSpeech], Speaker]
 
 SHOWN = 12
-"""Names that are given as examples."""
+"""The number of names given as examples."""
 
 
 async def is_taken(service: Service, name: str) -> bool:
-    """Whether it means a voice already: OpenAI's, Kokoro's or the engine's, which one made here would hide."""
+    """Whether the name is already a voice of OpenAI's, Kokoro's or the engine's, which a voice made here would hide."""
     known = {OWN, *OPENAI, *KOKORO_VOICES}
-    with suppress(EngineError):  # while it is loading, its own are not known
+    with suppress(EngineError):  # while the engine is loading, its own voices are not known
         known |= {voice.name.lower() for voice in await service.engines.voices()}
     return name.lower().partition("+")[0] in known  # eSpeak's voices have variants, as in en+f3
 
 
 def running_voice(service: Service) -> LeasedVoice:
-    """Raises Refused (503) while there is none."""
+    """Return the running voice. Raises Refused (503) while there is none."""
     with explained():
         return cast(LeasedVoice, service.engines.running("voice"))
 
 
 def speakable(service: Service, voices: Voices) -> list[MadeVoice]:
-    """Those made here, where the engine that runs can speak like a recording."""
+    """Return the voices made here, if the running engine can speak like a recording."""
     with suppress(EngineError, Refused):
         if isinstance(running_voice(service).current.engine, Imitating):
             return voices.all()
@@ -58,13 +58,13 @@ def speakable(service: Service, voices: Voices) -> list[MadeVoice]:
 
 
 async def chosen(service: Service, voices: Voices, name: str) -> Choose:
-    """How to make the speaker that a client asks for.
+    """Return how to create the speaker that a client asks for.
 
     Args:
-        name: empty is the settings' voice.
+        name: empty for the settings' voice.
 
     Raises:
-        Refused: there is no such voice, or the engine that runs cannot speak with it.
+        Refused: there is no such voice, or the running engine cannot speak with it.
     """
     engine = running_voice(service).current.engine
     if name in ("", OWN):
@@ -88,7 +88,7 @@ async def chosen(service: Service, voices: Voices, name: str) -> Choose:
 
 
 def like(engine: TextToSpeech, references: list[tuple[Path, str]], name: str) -> Choose:
-    """Raises Refused where the engine that runs cannot imitate."""
+    """Return how to create the speaker. Raises Refused if the running engine cannot imitate."""
     if not isinstance(engine, Imitating):
         raise Refused(
             400, f"Only CSM-1B can speak like a recording ({name}): choose it on the setup page.", "voice",

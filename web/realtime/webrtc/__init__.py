@@ -1,1 +1,1 @@
-"""Calls by WebRTC: sound over RTP, events over a data channel."""
+"""WebRTC calls: sound over RTP, events over a data channel."""

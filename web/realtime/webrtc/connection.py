@@ -1,4 +1,4 @@
-"""It carries one call over a WebRTC peer. When reading, writing, the peer or the call ends, all of them end."""
+"""Carries one call over a WebRTC peer. When reading, writing, the peer or the call ends, all of them end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from web.realtime.webrtc.peer import Peer
 from web.realtime.webrtc.playout import Playout, ReplyEncoder
 
 CONNECT_S = 15.0
-"""Within which a client must have connected after it was answered."""
+"""Seconds within which a client must have connected after it was answered."""
 LOOK_EVERY_S = 0.5
 
 logger = logging.getLogger(__name__)
@@ -34,13 +34,13 @@ class PeerConnection:
         self._playout = playout
         self._call = call
         self._encoders: dict[str, ReplyEncoder] = {}
-        """By the reply that is being sent."""
+        """The encoder of each reply that is being sent."""
 
     def hang_up(self) -> None:
         self._peer.ended.set()
 
     async def run(self) -> None:
-        """Until one side ends it."""
+        """Carry the call until one side ends it."""
         try:
             await until_one_ends(self._connected(), self._until_ended())
             await until_one_ends(self._read(), self._write(), self._hear(), self._until_ended(), self._call.run())

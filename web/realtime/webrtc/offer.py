@@ -17,17 +17,17 @@ from web.realtime import parts
 from web.realtime.reading import Refusal, understood
 
 _FINGERPRINT = re.compile(r"a=fingerprint:sha-(?:256|384|512) (?:[0-9a-f]{2}:)+[0-9a-f]{2}\s*", re.IGNORECASE)
-"""Those that aiortc can check."""
+"""The fingerprints that aiortc can check."""
 
 LONGEST = 64 << 10
-"""Bytes of an offer; a browser's has four thousand."""
+"""Bytes of an offer; a browser's has about four thousand."""
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
     sdp: str
     channel: bool
-    """Whether it has a place for a data channel."""
+    """Whether it has a section for a data channel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +37,11 @@ class CallRequest:
     sdp: str
     session: parts.Session | None = None
     left_out: tuple[Refusal, ...] = ()
-    """What was not possible of the session."""
+    """The parts of the session that could not be applied."""
 
 
 async def asked(request: Request) -> CallRequest:
-    """The offer as the body, or as the field `sdp` of a form, with a `session` beside it. Raises Refused."""
+    """Read the offer from the body, or from the form field `sdp` with an optional `session`. Raises Refused."""
     if request.headers.get("content-type", "").split(";")[0].strip().lower() == "multipart/form-data":
         return await _from_form(request)
     body = await request.body()
@@ -80,10 +80,10 @@ def _text(body: bytes, name: str) -> str:
 
 
 def offer(sdp: str, client: str) -> Offer:
-    """The offer with the addresses that may be spoken to: only that of the client who asks, `client`.
+    """Return the offer with only the permitted addresses: those of the requesting client, `client`.
 
-    Whoever else it names is not looked up, and gets no packet from here. A client whose address is not among them is
-    answered where its first packet comes from.
+    Any other host that it names is not looked up and receives no packet from here. A client whose address is not listed
+    is answered at the address that its first packet comes from.
 
     Raises Refused.
     """
@@ -101,7 +101,7 @@ def offer(sdp: str, client: str) -> Offer:
         raise Refused(400, "Offer the fingerprint of your certificate (a=fingerprint).", "sdp", "invalid_sdp")
     if _direction(lines) in {"sendonly", "inactive"}:
         raise Refused(400, "Offer an audio track that also receives sound (sendrecv).", "sdp", "invalid_sdp")
-    if not _named(lines):  # aiortc would make half a peer of it
+    if not _named(lines):  # aiortc would build only half a peer from it
         raise Refused(400, "Give each section of the offer a name of its own (a=mid), bundled.", "sdp", "invalid_sdp")
     kept = [line for line in lines if not line.startswith("a=end-of-candidates")]
     kept = [line for line in kept if not line.startswith("a=candidate:") or _is_at(line, client)]
@@ -109,7 +109,7 @@ def offer(sdp: str, client: str) -> Offer:
 
 
 def _named(lines: list[str]) -> bool:
-    """Whether each section has one name of its own, and no other is bundled."""
+    """Whether each section has exactly one name, unique to it, and the bundle names no other."""
     sections: list[list[str]] = []
     bundled: set[str] = set()
     for line in lines:
@@ -124,7 +124,7 @@ def _named(lines: list[str]) -> bool:
 
 
 def _direction(lines: list[str]) -> str:
-    """Of the audio; what stands before the sections holds for all of them."""
+    """Return the direction of the audio; a line before the sections applies to all of them."""
     found, section = "sendrecv", ""
     for line in lines:
         if line.startswith("m="):
@@ -135,7 +135,7 @@ def _direction(lines: list[str]) -> str:
 
 
 def _is_at(line: str, client: str) -> bool:
-    """Whether a candidate is reached by UDP at that very address."""
+    """Whether a candidate is reached by UDP at exactly that address."""
     words: list[Any] = line.split()
     if len(words) < 6 or words[2].lower() != "udp":
         return False

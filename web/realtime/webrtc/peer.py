@@ -1,4 +1,4 @@
-"""One WebRTC peer: ours, which answers an offer. No server elsewhere is asked, and no name is looked up."""
+"""Our WebRTC peer, which answers an offer. It asks no server elsewhere and looks up no name."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from web.realtime.webrtc.offer import Offer
 
 CHANNEL = "oai-events"
 MOST_UNREAD = 256
-"""Messages of a client that wait to be read."""
+"""Messages of a client that may wait to be read."""
 MOST_BUFFERED = 1 << 20
-"""Bytes that may wait for a client to take them."""
+"""Bytes that may wait for a client to read them."""
 LONGEST_MESSAGE = 256 << 10
-"""Bytes of a client's message, as the answer says (a=max-message-size)."""
+"""Bytes of a client's message, as stated in the answer (a=max-message-size)."""
 
 
 class Peer:
     def __init__(self, track: MediaStreamTrack) -> None:
         """`track` is what the client hears."""
         self.messages: asyncio.Queue[str | None] = asyncio.Queue(MOST_UNREAD)
-        """From the data channel; None for one that is no text."""
+        """Messages from the data channel; None for one that is not text."""
         self.heard: MediaStreamTrack | None = None
-        """What the client sends; None where it sends nothing."""
+        """What the client sends; None if it sends nothing."""
         self.ended = asyncio.Event()
-        """The connection failed, or the client has closed it."""
+        """Set once the connection failed or the client closed it."""
         self._linked, self._open, self._drained = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._channel: RTCDataChannel | None = None
         self._awaits_channel = False
@@ -52,7 +52,7 @@ class Peer:
         self._connection.on("track", self._track_made)
 
     async def answer(self, offer: Offer, addresses: Iterable[str]) -> str:
-        """The answer, for a connection at these of this machine's addresses and at no other. Raises Refused."""
+        """Return the answer, for a connection at these addresses of this machine and no others. Raises Refused."""
         self._awaits_channel = offer.channel
         try:
             await self._connection.setRemoteDescription(RTCSessionDescription(offer.sdp, "offer"))
@@ -60,7 +60,7 @@ class Peer:
                 await listen(transport, addresses)
             await self._connection.setLocalDescription(await self._connection.createAnswer())
         except (
-            # what aiortc raises for a text that only looks like an offer
+            # what aiortc raises for text that only looks like an offer
             *(ValueError, TypeError, AttributeError, LookupError, AssertionError),
             *(InvalidAccessError, InvalidStateError, OperationError),
         ) as error:
@@ -74,10 +74,10 @@ class Peer:
             await self._open.wait()
 
     async def send(self, text: str) -> None:
-        """An event; it is dropped where the client has no channel. Waits while a client does not read.
+        """Send an event, or drop it if the client has no channel. Waits while a client does not read.
 
         Raises:
-            ValueError: it is larger than the client takes.
+            ValueError: it is larger than the client accepts.
         """
         channel = self._channel
         if channel is None or channel.readyState != "open":
@@ -90,7 +90,7 @@ class Peer:
 
     @property
     def overrun(self) -> bool:
-        """Whether the client sends more of one message than it may."""
+        """Whether the client sends more of one message than is allowed."""
         sctp = self._connection.sctp
         return sctp is not None and sctp._advertised_rwnd < 0
 
@@ -132,14 +132,14 @@ class Peer:
 
 
 def hear_at_once(receiver: RTCRtpReceiver) -> None:
-    """aiortc has no setting for its jitter buffer."""
+    """Replace aiortc's jitter buffer, for which it has no setting."""
     name = "_RTCRtpReceiver__jitter_buffer"
     assert hasattr(receiver, name)
     setattr(receiver, name, Arrivals())
 
 
 async def listen(transport: RTCIceTransport, addresses: Iterable[str]) -> None:
-    """Gather as aioice does, which has no setting for where, and would take every address but the loopback's."""
+    """Gather candidates at these addresses only: aioice would take all but the loopback, and has no setting."""
     connection = transport._connection
     connection._local_candidates_start = True
     connection._local_candidates += await connection.get_component_candidates(1, list(addresses))

@@ -22,16 +22,16 @@ from web.realtime.webrtc.hearing import RTP_RATE
 FRAME_MS = 20
 FRAME = MOUTH_RATE * FRAME_MS // 1000
 TICKS = RTP_RATE * FRAME_MS // 1000
-"""Of the RTP clock in a packet."""
+"""RTP clock ticks per packet."""
 TIME_BASE = Fraction(1, RTP_RATE)
 BIT_RATE = 48_000
-"""RFC 7587 recommends 28 to 40 kbit/s for speech of full band; a local network has room for more."""
+"""RFC 7587 recommends 28 to 40 kbit/s for full-band speech; a local network has room for more."""
 HELD = MOUTH_RATE * 65 // 10_000
-"""Samples by which Opus's encoder looks ahead."""
+"""The samples that Opus's encoder looks ahead."""
 SILENCE = b"\xf8\xff\xfe"
-"""20 ms of it in Opus: mono, full band, one frame without anything in it (RFC 6716, section 3.1)."""
+"""20 ms of silence in Opus: mono, full band, one empty frame (RFC 6716, section 3.1)."""
 LATE_S = 0.2
-"""By so much a packet may be late and is still sent; after a longer hold-up the sound goes on from the present."""
+"""Seconds by which a packet may be late and is still sent; after a longer stall playback skips to the present."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +40,19 @@ class Sound:
 
     packet: bytes
     samples: int
-    """Of the reply's own sound; the last packets hold less."""
+    """Samples of the reply's own sound; the last packets hold fewer."""
     last: bool = False
 
 
 class ReplyEncoder:
-    """One reply in Opus, which takes sound of 24 kHz as it is."""
+    """Encodes one reply in Opus, which takes 24 kHz sound as it is."""
 
     def __init__(self) -> None:
         self._codec = _encoder()
         self._rest = np.zeros(0, np.float32)
 
     def feed(self, samples: Samples) -> list[Sound]:
-        """Takes a millisecond or two for each 20 ms."""
+        """Encode samples. Takes a millisecond or two per 20 ms."""
         whole = np.concatenate([self._rest, samples])
         cut = len(whole) - len(whole) % FRAME
         self._rest = whole[cut:]
@@ -60,7 +60,7 @@ class ReplyEncoder:
         return [Sound(packet, FRAME) for frame in frames for packet in self._encoded(frame)]
 
     def finish(self) -> list[Sound]:
-        """The rest, and what the encoder still holds."""
+        """Return the rest, and what the encoder still holds."""
         own = len(self._rest)
         rest = self.feed(np.zeros(HELD + -(own + HELD) % FRAME, np.float32))
         sizes = [min(FRAME, own), *(0 for _ in rest[1:])]
@@ -85,7 +85,7 @@ def _encoder() -> AudioCodecContext:
 
 
 class Playout(ClientPlayback):
-    """What is queued, and by that what was sent: RTP's own clock takes a packet out every 20 ms."""
+    """The queue of packets, and thereby the count of those sent: RTP's own clock takes out one every 20 ms."""
 
     def __init__(self, tell: Callable[[wire.ServerEvent], None]) -> None:
         self._tell = tell
@@ -93,14 +93,14 @@ class Playout(ClientPlayback):
         """By reply, in the order in which they are played."""
         self._following = ""
         self._played = 0
-        """Samples of that reply."""
+        """Samples played of that reply."""
         self._due = 0
-        """Its samples that were announced and not sent yet."""
+        """Samples of that reply that were announced but not sent yet."""
         self._paused = False
         self._sounding = ""
-        """The reply that the client was told has begun."""
+        """The reply whose start the client was told of last."""
         self._dropped: deque[str] = deque(maxlen=8)
-        """The last few: some of their sound may still be on its way here."""
+        """The last few dropped replies: some of their sound may still be on its way here."""
 
     def begin(self, reply: str) -> None:
         self._following, self._played, self._due, self._paused = reply, 0, 0, False
@@ -139,7 +139,7 @@ class Playout(ClientPlayback):
         return 0.0 if self._paused else self._due / MOUTH_RATE
 
     def next(self) -> bytes:
-        """The packet whose time has come."""
+        """Return the packet that is due now."""
         reply = next(iter(self._queues), "")
         if self._paused or not self._queues.get(reply):
             return SILENCE
@@ -157,7 +157,7 @@ class Playout(ClientPlayback):
 
 
 class Track(MediaStreamTrack):
-    """A packet every 20 ms from the first on, whatever the loop is busy with, each at its time of the RTP clock."""
+    """Sends a packet every 20 ms from the first one on, even if the loop is busy, each at its time on the RTP clock."""
 
     kind = "audio"
 

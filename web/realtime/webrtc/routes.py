@@ -1,4 +1,4 @@
-"""`POST /v1/realtime/calls`: an offer is answered, and the call runs until one side ends it."""
+"""`POST /v1/realtime/calls` answers an offer; the call then runs until one side ends it."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from web.service import Service
 
 CALLS, SDP = "/v1/realtime/calls", "application/sdp"
 Addresses = Callable[[str], list[str]]
-"""Those where a client may be connected that reached the server at this one."""
+"""Given the address at which a client reached the server, the addresses at which it may connect."""
 
 logger = logging.getLogger(__name__)
 
 
 class Calls:
-    """Those that run, by their ids."""
+    """The running calls, by id."""
 
     def __init__(self, service: Service, addresses: Addresses) -> None:
         self._service = service
@@ -39,7 +39,7 @@ class Calls:
         self._running: dict[str, tuple[PeerConnection, asyncio.Task[None]]] = {}
 
     async def begin(self, asked: CallRequest, opening: Opening, client: str, reached: str) -> tuple[str, str]:
-        """The call's id and the answer. Raises Refused."""
+        """Return the call's id and the answer. Raises Refused."""
         offered = offer(asked.sdp, client)
         with ExitStack() as held:
             try:
@@ -61,7 +61,7 @@ class Calls:
         return id, answer
 
     async def hang_up(self, id: str) -> None:
-        """Raises Refused where there is no such call."""
+        """Raises Refused if there is no such call."""
         if id not in self._running:
             raise Refused(404, "There is no such call, or it has ended.", None, "call_not_found")
         connection, task = self._running[id]
@@ -69,7 +69,7 @@ class Calls:
         await asyncio.wait([task])
 
     async def end(self) -> None:
-        """All of them."""
+        """End all calls."""
         tasks = [task for _, task in self._running.values()]
         for task in tasks:
             task.cancel()
@@ -90,7 +90,7 @@ def webrtc(calls: Calls, kept: ClientSecrets) -> APIRouter:
 
     @router.post(CALLS)
     async def begin(request: Request) -> Response:
-        """Begin a call over WebRTC: an SDP offer, answered by an SDP answer."""
+        """Begin a WebRTC call: the SDP offer is answered with an SDP answer."""
         wanted = await asked(request)
         given = kept.session(request.headers.get("authorization", "").partition(" ")[2].strip())
         sessions = tuple(each for each in (given, wanted.session) if each is not None)
@@ -104,7 +104,7 @@ def webrtc(calls: Calls, kept: ClientSecrets) -> APIRouter:
 
     @router.post(CALLS + "/{id}/hangup")
     async def hang_up(id: str) -> Response:
-        """End a call over WebRTC."""
+        """End a WebRTC call."""
         await calls.hang_up(id)
         return Response()
 

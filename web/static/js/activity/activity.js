@@ -1,11 +1,11 @@
-// The page of the last hour: what it comes to, and plots of it, read at any moment with the slider or the pointer.
+// The page of the last hour: a summary, and plots that can be read at any moment with the slider or the pointer.
 
 import { call } from "../shared/api.js";
 import { byId, element } from "../shared/dom.js";
 import { tell, tellKept, withdraw } from "../shared/notices.js";
 import { plot } from "../shared/plot.js";
 
-const EVERY = 10_000; // ms between two looks
+const EVERY = 10_000; // ms between two updates
 const BINS = 120;
 
 const seconds = (value) => `${value.toFixed(2)} s`;
@@ -43,8 +43,8 @@ const PLOTS = [
   },
 ];
 
-let moments = []; // the beginnings of the hour's bins, seconds since 1970
-let looked = null; // the one that is looked at; null: none
+let moments = []; // when the hour's bins begin, seconds since 1970
+let looked = null; // the moment that is being read; null: none
 let figures = [];
 
 const sum = (sizes) => Object.values(sizes).reduce((total, each) => total + each, 0);
@@ -79,7 +79,7 @@ function showTotals(hour) {
   byId("totals").replaceChildren(...rows);
 }
 
-/** A plot of what is known; null where nothing is. */
+/** Return a plot of the known values; null if there are none. */
 function figure({ title, curves, form, y }, bins) {
   const drawn = Object.entries(curves).map(([label, read]) => ({
     label,
@@ -100,7 +100,7 @@ function spoken(title, curves, known, form) {
   return `${title}: ${said.join("; ")}.`;
 }
 
-/** Read the plots at a moment; null: no longer. */
+/** Read the plots at a moment; null ends the reading. */
 function look(at) {
   looked = at;
   const slider = byId("when");

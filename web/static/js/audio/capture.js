@@ -1,4 +1,4 @@
-// The microphone: opened with echo cancellation, watched, and opened again by itself when it comes back.
+// The microphone: opened with echo cancellation, monitored, and reopened by itself when it comes back.
 
 const SYSTEM_BLOCKS =
   "Your computer is keeping the microphone from the browser. Allow it in the system’s privacy settings (on a Mac: System " +
@@ -22,7 +22,7 @@ function explain(error) {
   switch (error.name) {
     case "NotAllowedError":
     case "SecurityError":
-      // Chromium’s words for it; other browsers do not tell the two apart.
+      // Chromium’s wording; other browsers do not distinguish the two.
       if (/denied by system/i.test(error.message)) return new MicrophoneError(SYSTEM_BLOCKS, true);
       return new MicrophoneError(`Your browser is blocking the microphone. ${ADDRESS_HINT}`, true);
     case "NotFoundError":
@@ -39,7 +39,7 @@ function explain(error) {
   }
 }
 
-/** `exact`, since browsers pass over an `ideal` device. One that was left at home gives way to the system's choice. */
+/** `exact`, since browsers may ignore an `ideal` device. If the device is missing, the system's choice is opened. */
 async function open(constraints, id) {
   if (id) {
     try {
@@ -73,15 +73,15 @@ export class Microphone extends EventTarget {
     return this.#muted;
   }
 
-  /** Muted, the track gives silence: the conversation's clock runs on and nothing is heard. */
+  /** While muted, the track sends silence: the conversation's clock goes on and nothing is heard. */
   set muted(value) {
     this.#muted = value;
     for (const track of this.#stream?.getAudioTracks() ?? []) track.enabled = !value;
   }
 
   /**
-   * Open the device with this id (null: the system's choice). Where it is missing, waits and says so with `lost`.
-   * Throws MicrophoneError where waiting will not help.
+   * Open the device with this id (null: the system's choice). If it is missing, fires `lost` and waits for it.
+   * Throws MicrophoneError if waiting will not help.
    */
   async start(id = null) {
     if (!navigator.mediaDevices?.getUserMedia) {
@@ -106,7 +106,7 @@ export class Microphone extends EventTarget {
     this.#close();
   }
 
-  /** After the tab slept the browser may have halted the audio thread. */
+  /** Resume the audio thread, which the browser may have suspended while the tab slept. */
   async wake() {
     if (this.#context?.state === "suspended") await this.#context.resume();
   }
@@ -123,7 +123,7 @@ export class Microphone extends EventTarget {
     const context = new AudioContext({ latencyHint: "interactive" });
     await context.audioWorklet.addModule("/static/js/audio/capture-worklet.js");
     if (this.#wanted !== wanted) {
-      // Stopped, or asked for another device, while this one was being opened.
+      // Stopped, or another device requested, while this one was being opened.
       for (const track of stream.getTracks()) track.stop();
       await context.close();
       return;
@@ -137,7 +137,7 @@ export class Microphone extends EventTarget {
     const node = new AudioWorkletNode(context, "capture", { numberOfOutputs: 0 });
     node.port.onmessage = ({ data }) => this.#emit("block", data);
     context.createMediaStreamSource(stream).connect(node);
-    context.resume(); // not awaited: it waits for a click where the page has begun by itself
+    context.resume(); // not awaited: it waits for a click if the page started by itself
     this.#emit("found", { label: track.label });
   }
 

@@ -1,4 +1,4 @@
-// Which of this browser's devices the user chose. The ids are the browser's own, so the choice is kept in the browser.
+// Which of this browser's devices the user chose. Device ids are the browser's own, so the choice is stored there.
 
 const KEY = "parley.devices";
 
@@ -16,7 +16,7 @@ export function chooseDevices(change) {
 }
 
 /**
- * Named only once the microphone is allowed.
+ * The devices have names only once the microphone is allowed.
  * @returns {Promise<{inputs: MediaDeviceInfo[], outputs: MediaDeviceInfo[]}>}
  */
 export async function listDevices() {

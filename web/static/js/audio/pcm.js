@@ -1,4 +1,4 @@
-// 16-bit little-endian PCM in base64, as the protocol carries it, to and from the samples of the audio thread.
+// Converts between 16-bit little-endian PCM in base64, as in the protocol, and the samples of the audio thread.
 
 export function encode(samples) {
   const bytes = new Uint8Array(samples.buffer, samples.byteOffset, samples.byteLength);

@@ -1,10 +1,10 @@
-// The playback worklet without an audio thread: over plain http from another computer browsers give a page none. It is
-// the same queue, fed by the older ScriptProcessor, which may stutter when the page is busy.
+// The playback worklet without an audio thread, which browsers deny to pages loaded over plain http from another
+// computer. It uses the same queue with the older ScriptProcessor, which may stutter when the page is busy.
 
 const QUANTUM = 128;
 const BLOCK = 2048; // samples at a time: 85 ms
 
-/** @returns {Promise<AudioNode & {port: MessagePort}>} as the AudioWorkletNode of playback-worklet.js */
+/** @returns {Promise<AudioNode & {port: MessagePort}>} like the AudioWorkletNode of playback-worklet.js */
 export async function playerOnThePage(context) {
   const { port1: port, port2: inside } = new MessageChannel();
   let Processor = null;

@@ -1,21 +1,21 @@
 // The headset's side of the audio thread: a queue of one reply's samples, played without gaps. Pausing, dropping and
-// running dry all fade within one render quantum (128 samples, 5 ms), so nothing clicks; what was faded out at a pause
-// is played again, faded in, when it goes on.
+// running dry fade out within one render quantum (128 samples, 5 ms), so nothing clicks. After a pause, whatever was
+// faded out is played again, faded in.
 
-const CUSHION = 1440; // samples (60 ms) to gather before playing: the network's jitter
+const CUSHION = 1440; // samples (60 ms) to gather before playing, against network jitter
 const REPORT = 2400; // samples (100 ms) between reports
 
 class Playback extends AudioWorkletProcessor {
   constructor() {
     super();
-    this.latency = 0; // quanta between here and the ear
-    this.journey = []; // what is on its way to the ear: {reply, played}
+    this.latency = 0; // quanta from here to the ear
+    this.journey = []; // sound on its way to the ear: {reply, played}
     this.sinceReport = 0;
     this.peak = 0;
-    this.fresh = false; // heard more than was reported
+    this.fresh = false; // more was heard than has been reported
     this.heard = null;
     this.dropped = null;
-    this.tail = null; // what is still to fade of something that was dropped
+    this.tail = null; // the end of dropped sound, still to fade out
     this.sounding = false; // the last quantum had sound
     this.#begin(null);
     this.port.onmessage = ({ data }) => this[data.do](data);
@@ -24,11 +24,11 @@ class Playback extends AudioWorkletProcessor {
   #begin(reply) {
     this.reply = reply;
     this.queue = [];
-    this.offset = 0; // into the first block
+    this.offset = 0; // position in the first block
     this.queued = 0; // samples
     this.played = 0; // samples
     this.complete = false; // no more will come
-    this.flowing = false; // the cushion was gathered
+    this.flowing = false; // the cushion has been gathered
     this.paused = false;
   }
 

@@ -1,11 +1,11 @@
-// The headset: one audio context at 24 kHz, whose worklet queues a reply and tells how much of it was heard.
+// The headset: one audio context at 24 kHz, whose worklet queues a reply and reports how much of it was heard.
 
 import { playerOnThePage } from "./playback-on-page.js";
 
 const RATE = 24000;
 const QUANTUM = 128;
 
-/** The queue on the audio thread; on the page's own where an insecure page has no other. */
+/** Return the queue on the audio thread; on the page itself if an insecure page has no audio thread. */
 async function player(context) {
   if (!context.audioWorklet) return playerOnThePage(context);
   await context.audioWorklet.addModule("/static/js/audio/playback-worklet.js");
@@ -19,13 +19,13 @@ export class Playback extends EventTarget {
   #node = null;
   #gain = null;
   #analyser = null;
-  #carrier = null; // an <audio> element, where only those can choose their output
+  #carrier = null; // an <audio> element, in browsers where only those can choose their output
   #volume = 1;
   #output = "";
   #frame = new Float32Array(512);
-  #early = []; // what came before the audio thread was there
+  #early = []; // messages from before the audio thread existed
 
-  /** Best called from a click or a key: browsers keep a page `asleep` until there was one. */
+  /** Best called from a click or a key: browsers keep a page `asleep` until there has been one. */
   async start() {
     this.#starting ??= this.#open();
     await this.#starting;
@@ -71,12 +71,12 @@ export class Playback extends EventTarget {
     await this.#useOutput();
   }
 
-  /** Whether this browser lets a page choose where it is heard. */
+  /** Whether this browser lets a page choose its output device. */
   static get canChooseOutput() {
     return "setSinkId" in AudioContext.prototype || "setSinkId" in HTMLMediaElement.prototype;
   }
 
-  /** @param {string} id a device's id, "" for the system's choice. A device that is gone: the system's is used. */
+  /** @param {string} id a device's id, "" for the system's choice, which also replaces a missing device. */
   async chooseOutput(id) {
     this.#output = id;
     if (this.#context) await this.#useOutput();
@@ -107,7 +107,7 @@ export class Playback extends EventTarget {
     return this.#volume;
   }
 
-  /** Queue samples of a reply; another reply than before replaces it. */
+  /** Queue samples of a reply; a different reply replaces the previous one. */
   play(reply, samples) {
     this.#post({ do: "audio", reply, samples });
   }
@@ -129,7 +129,7 @@ export class Playback extends EventTarget {
     this.#post({ do: "drop", reply });
   }
 
-  /** The peak of what is sounding now, 0 to 1. */
+  /** The peak of the sound being played, 0 to 1. */
   get level() {
     if (!this.#analyser) return 0;
     this.#analyser.getFloatTimeDomainData(this.#frame);

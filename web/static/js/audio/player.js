@@ -1,15 +1,15 @@
-// Sounds that a button plays: while one plays its button is a Stop, and another button's sound takes its place.
+// Sounds that a button plays: while a sound plays, its button is a Stop, and another button's sound replaces it.
 
 import { asStop } from "../shared/dom.js";
 
 export class Player {
-  #button = null; // whose sound plays
+  #button = null; // the button whose sound is playing
   #stop = null; // ends it
 
   /**
-   * For the click of `button`: play its sound, or end it where it plays.
-   * @param {(signal: AbortSignal) => Promise<void>} play  resolves when it was heard, or soon after the signal
-   * Resolves to whether it was heard to its end. Throws what `play` does, unless it was stopped.
+   * Handle a click of `button`: play its sound, or stop it if it is playing.
+   * @param {(signal: AbortSignal) => Promise<void>} play  resolves when it has been heard, or soon after the signal
+   * Resolves to whether it was heard to its end. Throws what `play` throws, unless it was stopped.
    */
   async toggle(button, play) {
     const before = this.#button;

@@ -1,4 +1,4 @@
-// A recording that is made here: a button begins it and is its Stop meanwhile; it ends by itself at the longest.
+// Records on this page: a button starts it and is its Stop meanwhile; it ends by itself at the maximum length.
 
 import { Microphone } from "./capture.js";
 import { chosenDevices } from "./devices.js";
@@ -8,7 +8,7 @@ import { asStop } from "../shared/dom.js";
 const RATE = 24000;
 
 /**
- * Events: `second` ({seconds}) at each whole one; `silent` ({message}) where there is no microphone, or none any more;
+ * Events: `second` ({seconds}) at each whole second; `silent` ({message}) if there is no microphone or it is lost;
  * `made` ({samples: Int16Array at 24 kHz}) at its end, unless nothing was heard.
  */
 export class Recorder extends EventTarget {
@@ -17,7 +17,7 @@ export class Recorder extends EventTarget {
   #microphone = new Microphone();
   #blocks = [];
   #length = 0; // samples
-  #idle = null; // while it records: makes the button itself again
+  #idle = null; // while it records: restores the button
 
   /** @param {number} longest seconds */
   constructor(button, longest) {

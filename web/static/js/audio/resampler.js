@@ -1,4 +1,4 @@
-// A rational resampler that keeps its state between blocks: a polyphase windowed sinc (Blackman), exact in its clock.
+// A rational resampler that keeps its state between blocks: a polyphase windowed sinc (Blackman) with an exact clock.
 
 const HALF_WIDTH = 16; // zero crossings of the sinc on each side, at the lower of the two rates
 
@@ -31,7 +31,7 @@ export class Resampler {
     return taps.map((tap) => tap / sum);
   }
 
-  /** @param {Float32Array} block of any length  @returns {Float32Array} what can be said so far */
+  /** @param {Float32Array} block of any length  @returns {Float32Array} the output available so far */
   process(block) {
     if (this.phases === 1 && this.step === 1) return block.slice();
     const input = new Float32Array(this.input.length + block.length);

@@ -1,9 +1,9 @@
-// A finished sound, played once through the headphones that were chosen.
+// A finished sound, played once through the chosen headphones.
 
 const RATE = 24000;
 const NOTES = [392, 494, 587]; // Hz: G4, B4, D5
-const NOTE = 0.28; // seconds from one to the next
-const RING = 0.9; // seconds until the last has died away
+const NOTE = 0.28; // seconds from one note to the next
+const RING = 0.9; // seconds until the last note has died away
 
 /** Three notes that ring out, as a WAV file. */
 export function chime() {
@@ -19,7 +19,7 @@ export function chime() {
   return wav(samples);
 }
 
-/** One after another: blocks of Int16Array. */
+/** Concatenate blocks of Int16Array. */
 export function joined(blocks) {
   const samples = new Int16Array(blocks.reduce((sum, block) => sum + block.length, 0));
   let at = 0;
@@ -51,7 +51,7 @@ export function wav(samples) {
 
 /**
  * @param {Blob} wav  @param {string} output a device's id, "" for the system's choice  @param {AbortSignal} signal ends it
- * @returns {Promise<void>} when it has been played, or was stopped. Throws where it cannot be.
+ * @returns {Promise<void>} resolves when it has been played or stopped. Throws if it cannot be played.
  */
 export async function playSample(wav, output, signal) {
   const address = URL.createObjectURL(wav);
@@ -61,7 +61,7 @@ export async function playSample(wav, output, signal) {
       try {
         await audio.setSinkId(output);
       } catch (error) {
-        if (error.name !== "NotFoundError") throw error; // unplugged since: the system's choice will do
+        if (error.name !== "NotFoundError") throw error; // unplugged since: use the system's choice
       }
     }
     const ended = new Promise((resolve, reject) => {
@@ -78,7 +78,7 @@ export async function playSample(wav, output, signal) {
   }
 }
 
-/** The content of a file or blob, as JSON can carry it. */
+/** Return the content of a file or blob in base64, for JSON. */
 export async function base64(file) {
   const url = await new Promise((resolve, reject) => {
     const reader = new FileReader();

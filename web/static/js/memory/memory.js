@@ -1,4 +1,4 @@
-// The memory page: what is remembered, by day and conversation or found by a search; to correct, delete, take away.
+// The memory page: what is remembered, by day and conversation or found by a search; to correct, delete or export.
 
 import { call } from "../shared/api.js";
 import { byId, confirmDialog, element, icon, speakerName } from "../shared/dom.js";
@@ -8,8 +8,8 @@ import { updatePeople, watchPeople } from "./people.js";
 import { showSummary, toggleSummaries, updateSummaries } from "./summaries.js";
 
 const PAGE = 200;
-const FOUND = 50; // results of a search at a time
-const NAME = /^[\w-]{1,100}$/; // of a conversation of Parley's; what was imported can have any
+const FOUND = 50; // search results at a time
+const NAME = /^[\w-]{1,100}$/; // a conversation id of Parley's; an imported one can be anything
 const COUNT_EVERY = 2000; // ms
 
 const dayWords = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeZone: "UTC" });
@@ -20,10 +20,10 @@ const count = (number, one, many) => `${number.toLocaleString()} ${number === 1 
 
 let conversations = [];
 let exported = "";
-let counting = null; // the timer of the next look at what is still to index
+let counting = null; // the timer of the next look at what is still being indexed
 let shown = null; // {kind: "day" | "conversation" | "search", value}
 
-/** Do something that may fail, and say so at the head of the page. */
+/** Do something that may fail, and report a failure at the head of the page. */
 async function attempt(action) {
   try {
     withdraw("memory");
@@ -49,7 +49,7 @@ async function refresh() {
   showSummary(shownDay());
 }
 
-/** What is still being indexed counts down by itself. */
+/** Show the memory's size; the count of turns still to be indexed updates by itself. */
 function showSize({ size: { turns, disk_bytes: bytes, waiting }, paused }) {
   clearTimeout(counting);
   const parts = [
@@ -79,7 +79,7 @@ function showDays() {
   markShown();
 }
 
-/** Marks only: a shelf that has the focus keeps it. */
+/** Mark what is shown, without rebuilding the list, so that a focused button keeps the focus. */
 function markShown() {
   for (const button of byId("days").querySelectorAll("button")) {
     const { kind, value } = button.dataset;
@@ -127,7 +127,7 @@ function title({ kind, value }, conversation) {
   return conversation.name || `${day(dayOf(conversation.first))}, ${timeOf(conversation.first)}`;
 }
 
-/** What can be done with one conversation. */
+/** Show what can be done with one conversation. */
 function showConversation({ kind, value }, conversation) {
   const id = encodeURIComponent(value);
   byId("conversation-acts").hidden = kind !== "conversation";
@@ -143,7 +143,7 @@ function showConversation({ kind, value }, conversation) {
   else byId("sound").removeAttribute("src");
 }
 
-/** The conversation of a turn that was found, with that turn in view. */
+/** Open the conversation of a turn that was found, with that turn in view. */
 async function openAt({ id, conversation }) {
   await open({ kind: "conversation", value: conversation });
   const find = () => [...byId("turns").children].find(({ dataset }) => dataset.id === id);
@@ -153,7 +153,7 @@ async function openAt({ id, conversation }) {
   row?.focus({ preventScroll: true });
 }
 
-/** The turns before the first one shown; of a search those after the last one. */
+/** Load the turns before the first one shown; for a search, the results after the last one. */
 async function more() {
   const { kind, value } = shown;
   const [first] = byId("turns").children;
@@ -207,7 +207,7 @@ function row(turn) {
   return node;
 }
 
-/** Turn the words into a field; Save keeps them, Cancel and Escape bring the old ones back. */
+/** Turn the text into a field; Save keeps the changes, Cancel and Escape restore the old text. */
 function correct(turn, said, edit) {
   const name = { "aria-label": "Corrected words" };
   const field = element("textarea", { value: turn.text, dir: "auto", maxLength: 20_000, ...name });
@@ -281,7 +281,7 @@ byId("everything").addEventListener("click", async () => {
   });
 });
 
-// --- pausing, taking away, bringing back ---------------------------------------------------------------------------
+// --- pausing, exporting, importing ---------------------------------------------------------------------------------
 
 byId("pause").addEventListener("click", () =>
   attempt(async () => {
@@ -296,7 +296,7 @@ byId("export").addEventListener("click", () =>
   attempt(async () => {
     const lines = await call("GET", "/api/memory/export");
     const today = new Date().toISOString().slice(0, 10);
-    URL.revokeObjectURL(exported); // the last one: this one is still needed when the click has returned
+    URL.revokeObjectURL(exported); // the previous one: this one is still needed after the click returns
     exported = URL.createObjectURL(lines);
     element("a", { href: exported, download: `parley-memory-${today}.jsonl` }).click();
   }),

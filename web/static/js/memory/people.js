@@ -1,4 +1,4 @@
-// People who are told apart by their voices: whether they are, who they are, and another one's voice recorded.
+// People told apart by their voices: whether that is on, who they are, and recording another person's voice.
 
 import { call } from "../shared/api.js";
 import { Recorder } from "../audio/recorder.js";
@@ -37,7 +37,7 @@ function row({ name, owner }) {
   return element("li", {}, element("span", { textContent: owner ? `${name} (you)` : name, dir: "auto" }), bin);
 }
 
-/** Do something that may fail, and say so here. */
+/** Do something that may fail, and report a failure here. */
 async function told(act) {
   try {
     await act();
@@ -59,7 +59,7 @@ async function set(memory) {
   await updatePeople();
 }
 
-/** What is shorter was stopped, and is no description of a voice. */
+/** Learn the voice; a shorter recording was stopped and does not describe a voice. */
 async function learn(samples) {
   if (samples.length < LENGTH * RATE) return say("Stopped. Nothing was kept.");
   const name = byId("person").value.trim();

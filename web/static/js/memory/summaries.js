@@ -1,4 +1,4 @@
-// What the language model makes of each day, and whether it is to make it.
+// The language model's summaries of days, and whether it is to make them.
 
 import { call } from "../shared/api.js";
 import { byId } from "../shared/dom.js";
@@ -6,7 +6,7 @@ import { tell, withdraw } from "../shared/notices.js";
 
 let summaries = {}; // by day
 
-/** Take over what the memory's overview tells of them. */
+/** Take the summaries from the memory's overview. */
 export function updateSummaries(overview) {
   summaries = overview.summaries;
   byId("summarise").setAttribute("aria-pressed", String(overview.summarises));
@@ -14,7 +14,7 @@ export function updateSummaries(overview) {
   byId("no-summaries").textContent = overview.cannot_summarise;
 }
 
-/** @param {string | null} date the day that is looked at, if it is one */
+/** @param {string | null} date the day shown, if any */
 export function showSummary(date) {
   const summary = summaries[date];
   byId("summary").hidden = !summary;

@@ -1,4 +1,4 @@
-// Who the user talks to: presets, the user's own personas by name, and the words that are in force.
+// Who the user talks to: presets, the user's own personas by name, and the text in force.
 
 import { byId } from "../shared/dom.js";
 import { PERSONAS } from "./personas.js";
@@ -52,7 +52,7 @@ export class Companion {
     if (chosen) await this.#take(chosen.text);
   }
 
-  /** Put a text in force. Words of one's own that were not saved are saved first. */
+  /** Put a text in force. The user's own text is saved first if it has not been saved. */
   async #take(text) {
     const { persona, personas } = this.#form.settings.mind;
     const mind = { persona: text };
@@ -64,7 +64,7 @@ export class Companion {
   async #keep(name) {
     if (!name) return this.#name.focus();
     const text = this.#words.value;
-    // The same words by another name are renamed.
+    // The same text under another name is renamed.
     const others = this.#form.settings.mind.personas.filter((each) => each.name !== name && each.text !== text);
     await this.#form.saveTree({ mind: { persona: text, personas: [...others, { name, text }] } }, "mind.personas");
   }

@@ -1,4 +1,4 @@
-// "Is all well?": every engine is tried, and each verdict is shown as it comes. It can be stopped at any time.
+// "Is all well?": every engine is tried, and each verdict is shown as it arrives. It can be stopped at any time.
 
 import { callLines } from "../shared/api.js";
 import { byId, capital, element, icon, seconds, withCommands } from "../shared/dom.js";
@@ -6,9 +6,9 @@ import { byId, capital, element, icon, seconds, withCommands } from "../shared/d
 const SIGNS = { good: "check", fair: "notice", bad: "close", open: "unsure", skipped: "none" };
 
 export class Doctor extends EventTarget {
-  #stop = null; // ends the examination under way
+  #stop = null; // stops the check under way
 
-  /** Fires "step" as the check goes on and at its end: an engine may be put away for it, and comes back afterwards. */
+  /** Fires "step" during the check and at its end: an engine may be unloaded for it, and comes back afterwards. */
   constructor() {
     super();
     byId("examine").addEventListener("click", () => this.#examine());
@@ -57,7 +57,7 @@ export class Doctor extends EventTarget {
   }
 }
 
-/** A row that counts the seconds as long as it is on the page. */
+/** Return a row that counts the seconds while it is on the page. */
 function pending(title) {
   const clock = element("span", { className: "small quiet figures", "aria-hidden": "true" });
   const row = element(

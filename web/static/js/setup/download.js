@@ -1,19 +1,19 @@
-// The one download at a time, shown in whatever part of the page it was asked for: how far it has come, a token where
-// a publisher wants one, and stopping it.
+// The one download at a time, shown in the part of the page that asked for it: its progress, a token if a publisher
+// requires one, and stopping it.
 
 import { call } from "../shared/api.js";
 import { byId, element } from "../shared/dom.js";
 
-const LOOK = 500; // ms between two looks
+const LOOK = 500; // ms between two updates
 
 export const size = (bytes) => (bytes >= 1e9 ? `${(bytes / 1e9).toFixed(1)} GB` : `${Math.round(bytes / 1e6)} MB`);
 
-/** Event: `busy` when one begins or ends. */
+/** Event: `busy` when a download begins or ends. */
 export class Download extends EventTarget {
   busy = false;
   #box = byId("download");
   #line = byId("download-line");
-  #answer = null; // takes the token that is asked for, or null
+  #answer = null; // takes the token that was asked for, or null
 
   constructor() {
     super();
@@ -27,7 +27,7 @@ export class Download extends EventTarget {
   }
 
   /**
-   * Fetch models, shown in `place`; resolves to whether they have come.
+   * Download models, shown in `place`; resolves to whether all have arrived.
    * @param {{stage: string, engine: string, name: string, label: string}[]} models
    */
   async fetch(models, place) {
@@ -42,7 +42,7 @@ export class Download extends EventTarget {
     });
   }
 
-  /** One that was begun before this page was opened. */
+  /** Follow a download that was started before this page was opened. */
   async join(place) {
     const status = await call("GET", "/api/downloads");
     if (status.state !== "asking" && status.state !== "fetching") return false;
@@ -57,7 +57,7 @@ export class Download extends EventTarget {
     this.#box.scrollIntoView({ block: "nearest" });
   }
 
-  /** Resolves to whether all has come. */
+  /** Resolves to whether everything has arrived. */
   async #run(work) {
     this.#setBusy(true);
     try {
@@ -78,7 +78,7 @@ export class Download extends EventTarget {
     this.dispatchEvent(new Event("busy"));
   }
 
-  /** Show it until it ends; resolves to how it was then. */
+  /** Show the download until it ends; resolves to its final state. */
   async #follow(status) {
     for (;;) {
       this.#show(status);
@@ -102,11 +102,11 @@ export class Download extends EventTarget {
     if (state === "asking") this.#line.textContent = "Checking the size…";
     else if (waiting) this.#line.textContent = "Connection lost. Retrying…";
     else this.#line.textContent = checking ? `Verifying ${checking}…` : (message ?? "");
-    // For those who hear the page: at every quarter.
+    // For screen readers: at every quarter.
     byId("download-share").textContent = all && !bar.hidden ? `${Math.floor((4 * have) / all) * 25}% downloaded.` : "";
   }
 
-  /** What is entered, or null when it is given up. */
+  /** Resolves to the token that is entered, or null if the user gives up. */
   #token() {
     byId("token").focus();
     return new Promise((resolve) => {

@@ -1,23 +1,23 @@
-// The engine of each stage: what can be chosen, one honest line on each, and how the chosen one is.
+// The engine of each stage: what can be chosen, one honest line on each, and the state of the chosen one.
 
 import { call } from "../shared/api.js";
 import { size } from "./download.js";
 import { byId, element } from "../shared/dom.js";
 import { PARTS } from "../shared/parts.js";
 
-const AGAIN = 1500; // ms between two looks while an engine loads or rests
+const AGAIN = 1500; // ms between two updates while an engine loads or rests
 
-/** Events: `voices` when there are others to choose from; `reloading` with a line on an engine that is being loaded. */
+/** Events: `voices` when the choice of voices changes; `reloading` with a line on an engine that is being loaded. */
 export class EngineChoices extends EventTarget {
   #form;
   #stages = {};
-  /** What the running voice engine can speak as: {name, label}. */
+  /** The voices that the running engine can speak with: {name, label}. */
   voices = [];
   #voicesOf = null; // the engine they belong to
-  #tried = {}; // by stage the engine asked for last: one that was refused still shows what it needs
-  #server = ""; // the language model's server as it was at the last try
-  #reloading = null; // the timer that asks while a new engine loads
-  #again = null; // the timer of the next look
+  #tried = {}; // by stage the engine requested last: one that was refused still shows what it needs
+  #server = ""; // the language model's server at the last try
+  #reloading = null; // the timer that polls while a new engine loads
+  #again = null; // the timer of the next update
 
   constructor(form) {
     super();
@@ -36,14 +36,14 @@ export class EngineChoices extends EventTarget {
     });
     this.#form.addEventListener("saving", ({ detail: tree }) => {
       for (const stage of Object.keys(this.#stages)) this.#tried[stage] = tree[stage]?.engine ?? this.#tried[stage];
-      if (tree.mind?.api_key) this.#server = ""; // with another key it is another server
+      if (tree.mind?.api_key) this.#server = ""; // with another key it counts as another server
       this.#show();
       this.#watchReloading(tree);
     });
     this.#form.addEventListener("settled", () => {
       clearInterval(this.#reloading);
       this.#reloading = null;
-      this.showHealth(); // of one that was refused nothing is left
+      this.showHealth(); // nothing remains of a refused engine
     });
     const { url, model } = this.#form.settings.mind;
     this.#server = `${url} ${model}`;
@@ -74,7 +74,7 @@ export class EngineChoices extends EventTarget {
     );
   }
 
-  /** What only another engine than the built one needs is shown only with such a one. */
+  /** Show the settings of engines that are not built in only if such an engine is chosen. */
   #show() {
     const { settings, defaults } = this.#form;
     for (const stage of Object.keys(this.#stages)) {
@@ -94,7 +94,7 @@ export class EngineChoices extends EventTarget {
     this.showHealth();
   }
 
-  /** A server that was refused for want of an address is asked again once it has another. */
+  /** Retry a server that was refused for lack of an address, once it has a new one. */
   #tryAgain() {
     const { engine, url, model } = this.#form.settings.mind;
     const server = `${url} ${model}`;
@@ -106,7 +106,7 @@ export class EngineChoices extends EventTarget {
 
   async showHealth() {
     clearTimeout(this.#again);
-    const { engines } = await call("GET", "/health").catch(() => ({})); // who is away says so at the next change
+    const { engines } = await call("GET", "/health").catch(() => ({})); // if it is away, the next change says so
     if (!engines) return;
     for (const place of document.querySelectorAll("[data-health]")) {
       const [stage, name] = place.dataset.health.split(" ");
@@ -124,7 +124,7 @@ export class EngineChoices extends EventTarget {
       this.#again = setTimeout(() => this.showHealth(), AGAIN);
   }
 
-  /** Every running part with its engine, state and memory. */
+  /** Show every running part with its engine, state and memory. */
   #showLoaded(engines) {
     const rows = Object.entries(PARTS)
       .filter(([part]) => engines[part])
@@ -142,21 +142,21 @@ export class EngineChoices extends EventTarget {
     byId("loaded-sum").textContent = bytes ? `${size(bytes)} of this computer’s memory in total.` : "";
   }
 
-  /** An engine as the catalogue calls it, with its model. */
+  /** Return an engine's name in the catalogue, with its model. */
   #name(part, engine) {
     const spec = this.#stages[part]?.find(({ name }) => name === engine);
     const model = this.#form.settings[part]?.model || spec?.model;
     return [spec?.label ?? NAMES[engine] ?? engine, model].filter(Boolean).join(", ");
   }
 
-  /** The new engine's own line says how far it is; the old one goes on until it is ready. */
+  /** Show the new engine's progress on its own line; the old engine goes on until the new one is ready. */
   #watchReloading(asked) {
     clearInterval(this.#reloading);
     for (const [stage, { engine }] of Object.entries(asked)) {
       if (engine) this.#tellReloading(stage, { engine, state: "loading" });
     }
     const watch = setInterval(async () => {
-      // Where this fails, the change itself tells why.
+      // If this fails, the change itself reports why.
       const { reloading } = await call("GET", "/health").catch(() => ({ reloading: {} }));
       if (watch !== this.#reloading) return; // it has ended meanwhile
       for (const [stage, status] of Object.entries(reloading)) this.#tellReloading(stage, status);
@@ -180,7 +180,7 @@ export class EngineChoices extends EventTarget {
   }
 }
 
-/** Of the parts that are not chosen. */
+/** The parts that are not chosen. */
 const NAMES = { silero: "Silero VAD", "smart-turn": "smart-turn", memory: "all-MiniLM-L6-v2, Chroma", resemblyzer: "Resemblyzer" };
 
 function sentence({ state, last_error: error, progress, memory_bytes: bytes }) {

@@ -1,5 +1,5 @@
-// Where the headset is, its microphone and headphones, and trying them: the level, the test sound, and how likely the
-// voice activity model finds it that somebody speaks.
+// Where the headset is, its microphone and headphones, and trying them: the level, the test sound, and the speech
+// probability from the voice activity model.
 
 import { call } from "../shared/api.js";
 import { Microphone } from "../audio/capture.js";
@@ -16,9 +16,9 @@ const FALL = 0.6; // of the meter, every tenth of a second
 export class Headset {
   #form;
   #microphone = new Microphone();
-  #realtime = null; // while the model watches
+  #realtime = null; // while the model listens
   #likelihood = new Likelihood(byId("likelihood"));
-  #idle = null; // while it listens: make the buttons themselves again
+  #idle = null; // while it listens: restores the buttons
   #player;
   #peak = 0;
 
@@ -167,7 +167,7 @@ export class Headset {
     this.#realtime?.send("input_audio_buffer.append", { audio: encode(samples) });
   }
 
-  /** A conversation that only listens: with turn taking left to the client, nothing is answered. */
+  /** A conversation that only listens: the client controls the turns, so nothing is answered. */
   #watch() {
     if (this.#realtime) return;
     const realtime = new Realtime();
@@ -205,7 +205,7 @@ export class Headset {
   }
 }
 
-/** Options for a select; one that is chosen and not there now stays, and is said to be missing. */
+/** Fill a select with devices; a chosen device that is missing stays in it, marked as missing. */
 function fill(select, devices, chosen) {
   const options = [new Option("System default", "", false, chosen === "")];
   for (const [value, label] of devices) options.push(new Option(label, value, false, value === chosen));

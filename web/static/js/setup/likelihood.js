@@ -1,4 +1,4 @@
-// The last seconds of sound, as how likely each moment was speech, with the line above which it counts as that.
+// Plots the speech probability over the last seconds of sound, with the threshold above which it counts as speech.
 
 const KEPT = 100; // moments of about a tenth of a second
 

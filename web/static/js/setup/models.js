@@ -1,4 +1,4 @@
-// This computer: what it has, and which models it can run, fetch and use.
+// This computer: its hardware, and which models it can run, download and use.
 
 import { call } from "../shared/api.js";
 import { size } from "./download.js";
@@ -8,7 +8,7 @@ import { tell } from "../shared/notices.js";
 export const STAGES = { ears: "Ears", mind: "Mind", voice: "Voice" };
 export const RUNS = { well: "Runs well", slowly: "Runs slowly", no: "Can’t run" };
 
-/** Event: `told` when something new is known of the machine. */
+/** Event: `told` when there is news about the machine. */
 export class Models extends EventTarget {
   /** What the server knows: {hardware, models, proposal}. */
   told = null;
@@ -50,20 +50,20 @@ export class Models extends EventTarget {
     this.dispatchEvent(new Event("told"));
   }
 
-  /** Whether these settings have chosen this model. */
+  /** Whether the current settings use this model. */
   inUse(row) {
     const { engine, model } = this.#form.settings[row.stage];
     return same(row, row.stage, engine, model);
   }
 
-  /** Fetch models, then look again at what is here; resolves to whether they have come. */
+  /** Download models, then look again at what is here; resolves to whether all have arrived. */
   async fetch(models, place) {
     const done = await this.#download.fetch(models, place);
     await this.refresh();
     return done;
   }
 
-  /** Resolves to whether it is in use now. */
+  /** Use a model; resolves to whether it is in use now. */
   use({ stage, engine, name }) {
     return this.#form.saveTree({ [stage]: { engine, model: name } }, `${stage}.engine`);
   }
@@ -86,7 +86,7 @@ export class Models extends EventTarget {
       const rows = this.told.models.filter((model) => model.stage === stage).map((model) => this.#row(model));
       return element("section", {}, element("h3", { textContent: title }), element("ul", {}, ...rows));
     });
-    const held = document.activeElement?.closest(".model")?.dataset.key; // who is at a row stays there
+    const held = document.activeElement?.closest(".model")?.dataset.key; // keep the focus on the row that has it
     byId("models").replaceChildren(...groups);
     const row = held && [...document.querySelectorAll(".model")].find(({ dataset }) => dataset.key === held);
     if (row) (row.querySelector("button:enabled") ?? row).focus({ preventScroll: true });
@@ -112,7 +112,7 @@ export class Models extends EventTarget {
     return row;
   }
 
-  /** A button, or the word that says why there is none. */
+  /** Return a button, or the word that says why there is none. */
   #action(model) {
     const words = (text) => element("span", { className: "small quiet state", textContent: text });
     if (this.inUse(model)) return words("In use");
@@ -131,7 +131,7 @@ export class Models extends EventTarget {
     });
   }
 
-  /** A choice was refused since its model is not here: a button under that sentence fetches and then uses it. */
+  /** Offer the missing model of a refused choice: a button under the sentence downloads and then uses it. */
   #offer({ stage, engine, model }) {
     const place = document.querySelector(`[data-error="${stage}.engine"]`);
     const known = this.told.models.find((row) => same(row, stage, engine, model));
@@ -147,7 +147,7 @@ export class Models extends EventTarget {
 
 }
 
-/** Whether a row of the table is what the settings call by this name; without one it is the engine's own. */
+/** Whether a row is the model that the settings name; an empty name means the engine's default. */
 function same(row, stage, engine, model) {
   return row.stage === stage && row.engine === engine && (model ? row.name === model : row.default);
 }

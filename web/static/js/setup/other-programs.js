@@ -1,4 +1,4 @@
-// The address that other programs are given.
+// The address to give to other programs.
 
 import { byId } from "../shared/dom.js";
 
@@ -7,13 +7,13 @@ export function otherPrograms(form) {
   address.value = `${location.origin}/v1`;
   address.addEventListener("focus", () => address.select());
   const copy = byId("copy-address");
-  copy.hidden = !navigator.clipboard; // only pages that the browser trusts have one
+  copy.hidden = !navigator.clipboard; // only secure pages have one
   copy.addEventListener("click", async () => {
     try {
       await navigator.clipboard.writeText(address.value);
       form.confirm("Copied.");
     } catch {
-      address.focus(); // selected, to be copied by hand
+      address.focus(); // selected, so that it can be copied by hand
     }
   });
 }

@@ -1,4 +1,4 @@
-// Companions to begin with. Each is a few sentences that the user may change; they ask for speech, not for text.
+// Companions to start with. Each is a few sentences that the user may change; they ask for speech, not for text.
 
 const SPOKEN =
   "Answer in one to three short spoken sentences, in plain words, without lists, headings, code or emoji. " +

@@ -1,5 +1,5 @@
-// What this computer could talk with instead, stage by stage: each has a button that downloads what is lacking and puts
-// it to use, and one button does all of them.
+// Better engines for this computer, stage by stage: each has a button that downloads what is missing and uses it, and
+// one button does so for all.
 
 import { size } from "./download.js";
 import { byId, element } from "../shared/dom.js";
@@ -10,8 +10,8 @@ export class RealEngines {
   #models;
   #download;
   #going = ""; // the stage that is being changed
-  #said = false; // once a button was pressed, the end of it is shown, too
-  #refused = {}; // by stage why it could not be changed
+  #said = false; // once a button was pressed, the result is shown too
+  #refused = {}; // by stage why the change was refused
 
   constructor(form, models, engines, download) {
     this.#form = form;
@@ -28,7 +28,7 @@ export class RealEngines {
     return Object.values(this.#models.told.proposal.choices);
   }
 
-  /** What could be changed now. */
+  /** The choices that can be applied now. */
   get #coming() {
     return this.#choices.filter((choice) => !choice.missing && this.#better(choice));
   }
@@ -37,7 +37,7 @@ export class RealEngines {
     return this.#models.told.models.find((row) => row.stage === stage && this.#models.inUse(row));
   }
 
-  /** Whether it is more than what is in use. What the user chose beyond a first start's engines is left alone. */
+  /** Whether it is better than what is in use. A choice beyond a first start's engines is left alone. */
   #better(choice) {
     const more = choice.download_bytes > 0 || choice.missing;
     return !this.#models.inUse(choice) && more && this.#now(choice.stage)?.starter;
@@ -59,7 +59,7 @@ export class RealEngines {
     return this.#download.busy || this.#going !== "";
   }
 
-  /** What there is to download, so that it adds up with the rows. */
+  /** Show the download size, such that it adds up with the rows. */
   #price({ room, room_why: why }, better) {
     const sum = (rows) => rows.filter(({ here }) => !here).reduce((all, row) => all + row.download_bytes, 0);
     const now = sum(better.filter(({ missing }) => !missing));

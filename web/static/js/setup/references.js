@@ -1,4 +1,4 @@
-// The recordings of the voice to speak with: added, corrected in their words, listened to, removed.
+// The recordings of the voice to speak with: added, their transcripts corrected, played, removed.
 
 import { call } from "../shared/api.js";
 import { chosenDevices } from "../audio/devices.js";
@@ -6,7 +6,7 @@ import { Recorder } from "../audio/recorder.js";
 import { base64, playSample, wav } from "../audio/sample.js";
 import { byId, confirmDialog, element, icon } from "../shared/dom.js";
 
-const LONGEST = 30; // seconds of a recording that is made here
+const LONGEST = 30; // seconds of a recording made on this page
 
 export class References {
   #form;
@@ -32,7 +32,7 @@ export class References {
     this.#showLibrary();
   }
 
-  /** The voices that csm-voice keeps: to hear, to speak as, to remove. */
+  /** The voices that csm-voice keeps: to hear, use or remove. */
   async #showLibrary() {
     const { voices } = await call("GET", "/api/voices/library").catch(() => ({ voices: [] }));
     byId("library").hidden = voices.length === 0;

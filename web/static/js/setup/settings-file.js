@@ -1,4 +1,4 @@
-// The settings as a file, and what a language model's server offers.
+// The settings as a file, and the models that a language model's server offers.
 
 import { call } from "../shared/api.js";
 import { byId } from "../shared/dom.js";
@@ -38,7 +38,7 @@ function parsed(text) {
   }
 }
 
-/** "List the server's models": they come into the list of the model's field. */
+/** "List the server's models": adds them to the list of the model field. */
 export function askingForModels() {
   byId("ask-models").addEventListener("click", async ({ currentTarget: button }) => {
     button.disabled = true;

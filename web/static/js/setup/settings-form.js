@@ -1,12 +1,12 @@
-// Controls with `data-setting="voice.pitch"` show and change that setting. A change is saved at once; what is wrong
-// with it is said under the control.
+// Controls with `data-setting="voice.pitch"` show and change that setting. A change is saved at once; an error is shown
+// under the control.
 
 import { ApiError, call } from "../shared/api.js";
 import { byId, withCommands } from "../shared/dom.js";
 import { tell, withdraw } from "../shared/notices.js";
 import { PARTS } from "../shared/parts.js";
 
-const FRAME = 32; // ms: silence is counted in these
+const FRAME = 32; // ms: silence is counted in frames of this length
 const silence = (milliseconds) => `${((Math.ceil(milliseconds / FRAME) * FRAME) / 1000).toFixed(2)} s`;
 const UNITS = {
   "voice.words_per_minute": (value) => `${value} words a minute`,
@@ -60,7 +60,7 @@ export class SettingsForm extends EventTarget {
     this.dispatchEvent(new Event("change"));
   }
 
-  /** Bring every control to the settings in force, but not one that the user is at or that has an error. */
+  /** Set every control to the settings in force, except one that has the focus or an error. */
   show() {
     for (const control of controls()) {
       const value = read(this.settings, control.dataset.setting);
@@ -91,12 +91,12 @@ export class SettingsForm extends EventTarget {
     return this.save(control.dataset.setting, Number.isNaN(value) ? null : value);
   }
 
-  /** Save one setting, after those that are being saved; resolves to whether it was accepted. */
+  /** Save one setting after any that are still being saved; resolves to whether it was accepted. */
   save(name, value) {
     return this.saveTree(branch(name, value), name);
   }
 
-  /** The same for several at once, such as {ears: {engine: "whisper"}}. What is wrong is said at `name`. */
+  /** Save several settings at once, such as {ears: {engine: "whisper"}}. An error is shown at `name`. */
   saveTree(tree, name = "") {
     this.#last = this.#last.then(() => this.#put(name, tree));
     return this.#last;
@@ -122,7 +122,7 @@ export class SettingsForm extends EventTarget {
     }
   }
 
-  /** What another part of the page had the server change. */
+  /** Load the settings after another part of the page had the server change them. */
   async refresh() {
     this.#take(await call("GET", "/api/settings"));
   }
@@ -133,7 +133,7 @@ export class SettingsForm extends EventTarget {
     if (field) this.#complain(field, error.message);
     else tell(error.message, { key: "settings", severity: "error" });
     this.dispatchEvent(new CustomEvent("refused", { detail: error }));
-    // A choice that was refused goes back to what is in force; words stay, to be corrected.
+    // A refused choice goes back to the value in force; text stays, so that it can be corrected.
     for (const control of controls(name)) {
       if (control.type === "radio") control.checked = control.value === read(this.settings, name);
       if (control.type === "checkbox") control.checked = read(this.settings, name);
@@ -159,7 +159,7 @@ export class SettingsForm extends EventTarget {
     this.confirm(anew ? `Saved. Now in use: ${anew}.` : "Saved.");
   }
 
-  /** Say for a moment that something is done. */
+  /** Show for a moment that something is done. */
   confirm(sentence) {
     byId("saved").textContent = sentence;
     clearTimeout(this.#clear);

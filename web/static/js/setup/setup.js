@@ -1,4 +1,4 @@
-// The setup page: what each part of it does is in its own file; here they are put together.
+// The setup page. Each of its parts has its own file; this one connects them.
 
 import { call } from "../shared/api.js";
 import { Player } from "../audio/player.js";
@@ -40,7 +40,7 @@ askingForModels();
 
 // --- voice -----------------------------------------------------------------------------------------------------------
 
-const GALLERY = 40; // voices that are shown one by one; more are a list
+const GALLERY = 40; // voices shown one by one; more become a list
 
 engines.addEventListener("voices", () => {
   const gallery = engines.voices.length > 1 && engines.voices.length <= GALLERY;
@@ -70,7 +70,7 @@ function voiceRow({ name, label }) {
   return element("li", {}, element("label", {}, radio, label), hearIt);
 }
 
-/** The sample sentence, once the voice is chosen (where `choose` resolves to true). */
+/** Play the sample sentence once the voice is chosen (if `choose` resolves to true). */
 async function hear(button, choose = () => true) {
   byId("hear-error").textContent = "";
   try {
@@ -98,7 +98,7 @@ byId("more").addEventListener("click", () => {
   byId("voice").querySelector("select, input").focus({ preventScroll: true });
 });
 
-/** A link to a part of the page; on the first visit it shows them all. */
+/** Follow a link to a part of the page; on the first visit this shows all parts. */
 function follow() {
   const part = document.getElementById(location.hash.slice(1));
   if (part?.closest(".later")) byId("sections").classList.add("everything");
@@ -125,4 +125,4 @@ try {
 } catch (error) {
   tell(error.message, { key: "load", severity: "error" });
 }
-follow(); // once the parts have their size
+follow(); // once the parts have their final size

@@ -1,15 +1,15 @@
-// The owner's tools: what comes with Parley, and MCP servers. What a server says of itself is shown as text.
+// The owner's tools: those included in Parley, and MCP servers. A server's own descriptions are shown as text.
 
 import { call } from "../shared/api.js";
 import { byId, capital, confirmDialog, element } from "../shared/dom.js";
 
 const MAY = { allow: "Allowed", ask: "Ask first", off: "Off" };
 const STATES = { off: "Off", starting: "Starting…", ready: "Ready", failed: "Not working" };
-const SHOWN = 8; // tools of a server that are listed at once
+const SHOWN = 8; // tools of a server that are listed at first
 
 export class OwnTools {
   #form;
-  #open = new Set(); // servers whose tools are all shown
+  #open = new Set(); // servers whose tools are all listed
 
   constructor(form) {
     this.#form = form;
@@ -158,7 +158,7 @@ export class OwnTools {
   }
 }
 
-/** NAME=value, one per line. */
+/** Parse NAME=value, one per line. */
 function variables(text) {
   const lines = text.split("\n").filter((line) => line.includes("="));
   return Object.fromEntries(lines.map((line) => [line.slice(0, line.indexOf("=")).trim(), line.slice(line.indexOf("=") + 1).trim()]));

@@ -1,4 +1,4 @@
-// The HTTP API, with one kind of error: a sentence to show and, where it is about a field of the settings, that field.
+// The HTTP API, with one kind of error: a sentence to show and, if it concerns a setting, that setting's field.
 
 export class ApiError extends Error {
   /**
@@ -24,7 +24,7 @@ async function failure(response) {
   }
 }
 
-/** Resolves to the answer, where it is a good one. Throws ApiError. */
+/** Resolves to a successful answer. Throws ApiError. */
 async function reach(path, options) {
   let response;
   try {
@@ -37,7 +37,7 @@ async function reach(path, options) {
 }
 
 /**
- * Call the API with a JSON body or a Blob of JSON lines; resolves to the answer's JSON or Blob. `signal` calls it off.
+ * Call the API with a JSON body or a Blob of JSON lines; resolves to the answer's JSON or Blob. `signal` cancels it.
  * Throws ApiError.
  */
 export async function call(method, path, body, signal) {
@@ -57,7 +57,7 @@ export async function sendForm(path, fields) {
   return (await reach(path, { method: "POST", body })).json();
 }
 
-/** Call the API and get each line of its JSON lines as it comes; `signal` ends it. Throws ApiError. */
+/** Call the API and yield each of its JSON lines as it arrives; `signal` cancels it. Throws ApiError. */
 export async function* callLines(method, path, signal) {
   const headers = { "Content-Type": "application/json" };
   const response = await reach(path, { method, headers, body: "{}", signal });

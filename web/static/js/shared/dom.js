@@ -1,10 +1,10 @@
-// Building the page. Text goes in as text: nothing here, and nothing that uses it, reads markup from a string.
+// Builds the page. Text is inserted as text: neither this file nor its users parse markup from a string.
 
 const SVG = "http://www.w3.org/2000/svg";
 
 export const byId = (id) => document.getElementById(id);
 
-/** An element with properties (attributes where the name has a dash or is "role") and children: nodes or plain text. */
+/** Create an element with properties (attributes if the name has a dash or is "role") and children: nodes or text. */
 export function element(tag, properties = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
@@ -15,7 +15,7 @@ export function element(tag, properties = {}, ...children) {
   return node;
 }
 
-/** One of the drawings that every page brings with it. */
+/** Return one of the drawings that every page includes. */
 export function icon(name) {
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("class", "icon");
@@ -31,7 +31,7 @@ export function setIcon(node, name) {
   node.querySelector("use").setAttribute("href", `#icon-${name}`);
 }
 
-/** Make the button of what has begun its Stop, as wide as before; returns what makes it itself again. */
+/** Turn a button into a Stop of the same width; returns a function that restores it. */
 export function asStop(button, words = "Stop") {
   const name = button.getAttribute("aria-label");
   const drawing = button.querySelector("use");
@@ -51,14 +51,14 @@ export function asStop(button, words = "Stop") {
   };
 }
 
-/** Show a level of 0 to 1 on a `.meter`, on a scale that follows the ear: 0 is -50 dB and less. */
+/** Show a level of 0 to 1 on a `.meter`, on a scale like the ear's: 0 is -50 dB or less. */
 export function showLevel(meter, peak) {
   const share = loudness(peak);
   meter.style.setProperty("--level", share.toFixed(3));
   meter.setAttribute("aria-valuenow", Math.round(share * 100));
 }
 
-/** From a peak amplitude of 0 to 1 to how loud it looks, 0 to 1. */
+/** Convert a peak amplitude of 0 to 1 to the displayed loudness, 0 to 1. */
 export function loudness(peak) {
   if (!(peak > 0)) return 0;
   return Math.min(1, Math.max(0, 1 + (20 * Math.log10(peak)) / 50));
@@ -66,14 +66,14 @@ export function loudness(peak) {
 
 const SPEAKERS = { user: "You", assistant: "Parley", guest: "Guest" };
 
-/** Who said it, as the page calls them. */
+/** Return the speaker's name on the page. */
 export const speakerName = (speaker) => (Object.hasOwn(SPEAKERS, speaker) ? SPEAKERS[speaker] : speaker);
 
-/** What stands between backticks is for the terminal, and shown as that. */
+/** Text in backticks is for the terminal and is shown as code. */
 export const withCommands = (text) =>
   text.split("`").map((part, number) => (number % 2 ? element("code", { textContent: part }) : part));
 
-/** With a capital letter, as a sentence or a name begins. */
+/** Capitalize the first letter, as in a sentence or a name. */
 export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 /** "0.42 s" */

@@ -1,4 +1,4 @@
-// Notices at the head of the page: one sentence each, the same one only once, gone when its cause is.
+// Notices at the head of the page: one sentence each, each shown only once and removed with its cause.
 
 import { call } from "./api.js";
 import { byId, element, icon } from "./dom.js";
@@ -8,7 +8,7 @@ const shown = new Map(); // key → element
 const failures = new Map(); // stage → why it does not work
 
 /**
- * Show a sentence. The same `key` replaces what was shown under it.
+ * Show a sentence. It replaces an earlier one with the same `key`.
  * @param {{key?: string, severity?: "info" | "warning" | "error", share?: number | null, progress?: boolean,
  *   link?: {href: string, text: string}, lasting?: boolean}} options  lasting: it cannot be dismissed
  */
@@ -42,7 +42,7 @@ export function withdraw(key) {
   shown.delete(key);
 }
 
-/** What the server has to say to whoever looks next, such as that the settings were damaged. */
+/** Show the notices that the server kept for the next visitor, such as that the settings were damaged. */
 export async function tellKept() {
   const { notices } = await call("GET", "/api/notices");
   for (const { severity, text } of notices) tell(text, { severity });
@@ -53,12 +53,12 @@ const STAGE_FIELDS = { ears: "ears", mind: "mind", voice: "voice", memory: "memo
 /** Whether this sentence only repeats why a stage does not work. */
 const isFailure = (text) => [...failures.values()].some((why) => text.includes(why));
 
-/** A sentence of the server's; one that a notice of its own says already is left out. */
+/** Show a sentence from the server, unless another notice already says it. */
 export function tellOnce(text, severity) {
   if (!isFailure(text)) tell(text, { severity });
 }
 
-/** One notice for everything that is loading, one for each stage that failed. */
+/** Show one notice for everything that is loading, and one for each failed stage. */
 export function tellEngines(engines) {
   const loading = Object.entries(engines).filter(
     ([, engine]) => engine.state === "loading" || engine.state === "stopped",
@@ -74,7 +74,7 @@ export function tellEngines(engines) {
   for (const [stage, engine] of Object.entries(engines)) {
     const key = `failed-${stage}`;
     if (engine.state === "failed") {
-      const setUpHere = document.querySelector('nav a[href="/setup"]'); // elsewhere it is the administrator's to mend
+      const setUpHere = document.querySelector('nav a[href="/setup"]'); // else only the administrator can fix it
       const link = setUpHere && { href: `/setup#${STAGE_FIELDS[stage] ?? "engines"}`, text: "Choose another in Setup." };
       const why = engine.last_error ?? `${engine.engine} didn’t start.`;
       failures.set(stage, why);

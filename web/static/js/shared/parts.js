@@ -1,4 +1,4 @@
-// The running parts as people call them, in the order in which they are listed.
+// The running parts by the names shown to users, in the order in which they are listed.
 
 export const PARTS = {
   ears: "Ears",

@@ -1,20 +1,20 @@
-// Curves over one axis, drawn as SVG: a figure with its curves named, and a sentence for those who hear the page. The
-// drawing takes whatever width there is; lines and letters keep theirs.
+// Curves over one axis, drawn as SVG: a figure with named curves, and a sentence for screen readers. The drawing takes
+// the available width; lines and letters keep their size.
 
 import { element } from "./dom.js";
 
 const SVG = "http://www.w3.org/2000/svg";
-const FULL = 100; // of the drawing's own units, each way
-const FEW = 40; // points that are drawn as dots, too
+const FULL = 100; // the drawing's own units, in each direction
+const FEW = 40; // up to this many points are also drawn as dots
 
 /**
  * @typedef {{label: string, points: [number, number | null][]}} Curve  null is a gap
  * @param {string} title
  * @param {Curve[]} curves
  * @param {{ends: [string, string], spoken: string, form?: (value: number) => string, x?: [number, number], y?: [number, number]}} axes
- *   what stands below both ends, the sentence, how a value is written, and bounds that are at least shown
+ *   the labels of both ends, the sentence, how a value is written, and bounds that are always shown
  * @returns {HTMLElement & {at: (x: number | null) => void, under: (clientX: number) => number}} a figure: `at` marks a
- *   place on the axis and tells the curves' values there, `under` gives the place under the pointer
+ *   position on the axis and shows the curves' values there, `under` returns the position under the pointer
  */
 export function plot(title, curves, { ends, spoken, form = short, x = [], y = [] }) {
   const known = curves.flatMap(({ points }) => points.filter(([, value]) => value !== null));
@@ -66,7 +66,7 @@ export function plot(title, curves, { ends, spoken, form = short, x = [], y = []
   return figure;
 }
 
-/** Stretches without a gap. */
+/** Split into stretches without gaps. */
 function pieces(points) {
   const found = [[]];
   for (const point of points) {
@@ -86,7 +86,7 @@ function range(values) {
 export const short = (value) =>
   Math.abs(value) < 0.01 && value !== 0 ? value.toExponential(0) : Number(value.toPrecision(3)).toString();
 
-/** What stands beside an axis, which the drawing's own sentence says to those who hear it. */
+/** The labels of an axis, hidden from screen readers, which get the drawing's own sentence. */
 function scale(side, words) {
   const texts = words.map((each) => element("span", { textContent: each }));
   return element("div", { className: `scale ${side} small quiet figures`, "aria-hidden": "true" }, ...texts);

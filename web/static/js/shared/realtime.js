@@ -1,19 +1,19 @@
-// The conversation's socket: OpenAI's Realtime messages and the `parley.` family, and a way back when it is lost.
+// The conversation's socket: OpenAI's Realtime messages and the `parley.` family, and reconnecting if it is lost.
 
 const FIRST_WAIT = 500; // ms
 const LONGEST_WAIT = 8000;
-const TAKEN_OVER = 4001; // how a connection ends whose conversation goes on in another window
+const TAKEN_OVER = 4001; // the close code when the conversation continues in another window
 
 /**
- * Events: every message of the server under its own `type`, and `open`, `closed` ({reason, taken}). The conversation begins
- * with `session.created`, once the engines have loaded.
+ * Events: every message of the server under its own `type`, and `open`, `closed` ({reason, taken}). The conversation
+ * begins with `session.created`, once the engines have loaded.
  */
 export class Realtime extends EventTarget {
   #socket = null;
   #wait = FIRST_WAIT;
   #timer = null;
   #ready = false;
-  /** The conversation to go on with, by its id; without one, or where it is not known any more, a new one begins. */
+  /** The id of the conversation to continue; without one, or if it is no longer known, a new one begins. */
   conversation = null;
 
   constructor() {
@@ -34,7 +34,7 @@ export class Realtime extends EventTarget {
     return this.open && this.#ready;
   }
 
-  /** Bytes that were sent and have not left. */
+  /** Bytes that were queued but have not been sent yet. */
   get backlog() {
     return this.#socket?.bufferedAmount ?? 0;
   }
@@ -60,7 +60,7 @@ export class Realtime extends EventTarget {
       const taken = code === TAKEN_OVER;
       if (taken) this.#socket = null;
       this.#emit("closed", { reason, taken });
-      if (taken) return; // to come back would take it from the other window again
+      if (taken) return; // reconnecting would take it back from the other window
       this.#timer = setTimeout(() => this.connect(), this.#wait);
       this.#wait = Math.min(LONGEST_WAIT, this.#wait * 2);
     });
@@ -74,7 +74,7 @@ export class Realtime extends EventTarget {
     this.connect();
   }
 
-  /** For good: no way back is tried. */
+  /** Close for good, without reconnecting. */
   close() {
     clearTimeout(this.#timer);
     const socket = this.#socket;

@@ -1,4 +1,4 @@
-// Many items, one tab stop: Tab reaches the current item and what is in it, the arrow keys lead to the others.
+// Many items, one tab stop: Tab reaches the current item and its controls, the arrow keys move between items.
 
 const STEPS = { ArrowDown: 1, ArrowUp: -1 };
 

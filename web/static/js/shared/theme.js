@@ -1,4 +1,4 @@
-// A classic script in the head, so that the chosen theme is there before the first paint.
+// A classic script in the head, so that the chosen theme is applied before the first paint.
 (() => {
   const names = ["auto", "light", "dark"];
   const words = { auto: "same as system", light: "light", dark: "dark" };

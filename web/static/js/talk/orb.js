@@ -1,8 +1,8 @@
-// The living circle. Hollow while it listens, turning while it thinks, full while it speaks: the form tells the state,
-// the motion tells the level. With reduced motion the form stays and nothing moves by itself.
+// The animated circle. Hollow while it listens, turning while it thinks, filled while it speaks: its shape shows the
+// state, its motion the level. With reduced motion it keeps its shape and nothing moves by itself.
 
 const FORMS = {
-  //           fill: how full, ring: strength of the contours, spin: the sweep of thought, breath: of the resting circle
+  //           fill: how full, ring: strength of the contours, spin: the thinking sweep, breath: of the resting circle
   resting: { fill: 1, ring: 0.35, spin: 0, breath: 0.4 },
   listening: { fill: 0, ring: 1, spin: 0, breath: 1 },
   thinking: { fill: 0.1, ring: 0.5, spin: 1, breath: 0.3 },
@@ -13,11 +13,11 @@ const LAYERS = 4;
 const POINTS = 96;
 const BREATH = 5.5; // seconds
 
-/** The same colour, thinner. "transparent" would not do: it is a transparent black, and greys what it fades from. */
+/** The same colour with less opacity. "transparent" would not do: it is transparent black, and greys the gradient. */
 const faded = (colour, alpha) => colour.replace(/^rgb\((.*)\)$/, `rgba($1, ${alpha})`);
 
 export class Orb {
-  /** @param {() => number} level the loudness to move with, 0 to 1, asked at every frame */
+  /** @param {() => number} level returns the loudness to move with, 0 to 1; called at every frame */
   constructor(canvas, level) {
     this.canvas = canvas;
     this.context = canvas.getContext("2d");
@@ -45,7 +45,7 @@ export class Orb {
     const pace = this.still.matches ? 1 : 1 - Math.exp(-elapsed * 11);
     for (const name of Object.keys(toward)) this.now[name] += (toward[name] - this.now[name]) * pace;
     const level = this.level() ** 1.5;
-    // Quick to rise and slower to fall, as a level looks right to the eye.
+    // Fast to rise and slower to fall, which looks natural for a level.
     this.smooth += (level - this.smooth) * (1 - Math.exp(-elapsed * (level > this.smooth ? 28 : 7)));
     if (!this.still.matches) this.phase += elapsed * (0.55 + 2.2 * this.smooth);
     this.#draw(time / 1000);
@@ -88,7 +88,7 @@ export class Orb {
     context.restore();
   }
 
-  /** Light around the circle, more with the voice. */
+  /** Draw light around the circle, stronger with the voice. */
   #glow(colour, radius, size) {
     const { context, now } = this;
     const light = context.createRadialGradient(0, 0, radius * 0.7, 0, 0, size / 2);
@@ -104,7 +104,7 @@ export class Orb {
     context.fillStyle = colour;
   }
 
-  /** A closed line that is nearly a circle: three slow waves of different length, drifting against each other. */
+  /** Draw a closed line that is nearly a circle: three slow waves of different lengths drift against each other. */
   #contour(radius, swell, layer) {
     const { context, phase } = this;
     context.beginPath();
@@ -120,7 +120,7 @@ export class Orb {
     context.closePath();
   }
 
-  /** Thought: a light that travels round the ring. */
+  /** Draw the thinking state: a light that travels round the ring. */
   #sweep(radius, time, size, colour) {
     const { context, now } = this;
     const start = time * 2.4;

@@ -1,4 +1,4 @@
-// The talk page: the microphone, the socket, the headset, and what is shown of them.
+// The talk page: the microphone, the socket, the headset, and how they are shown.
 
 import { INSECURE, Microphone } from "../audio/capture.js";
 import { chooseDevices, chosenDevices } from "../audio/devices.js";
@@ -12,10 +12,10 @@ import { Tools } from "./tools.js";
 import { showTiming } from "./timing.js";
 import { Transcript } from "./transcript.js";
 
-const SETTLING = 1000; // ms in which a page that may have sound has it
-const BACKLOG = 200_000; // bytes waiting to leave: beyond it the connection is stuck and sound is let go
+const SETTLING = 1000; // ms after which a page that may play sound does so
+const BACKLOG = 200_000; // bytes waiting to be sent: beyond this the connection is stuck and sound is dropped
 
-// Of this tab: a reload, or a look at another page, ends neither the conversation nor the talking.
+// Kept per tab: a reload, or a visit to another page, ends neither the conversation nor the talking.
 const CONVERSATION = "parley.conversation";
 const TALKING = "parley.talking";
 
@@ -28,19 +28,19 @@ const tools = new Tools(transcript, (call, allow) => realtime.send("parley.tool.
 
 let place = byId("room").dataset.place; // "browser" or "soundcard"
 let talking = false; // the user pressed Start
-let waitingFor = ""; // why there is no sound from the microphone though there should be
-let phase = "listening"; // of the conversation, as the server tells it
-let failed = false; // whether a stage does not work
+let waitingFor = ""; // why the microphone sends no sound although it should
+let phase = "listening"; // of the conversation, as reported by the server
+let failed = false; // whether a stage has failed
 let inPeak = 0;
 let reply = null; // {id, made: samples received} of the reply under way
-let asleep = false; // whether the browser keeps sound from the page until it is clicked
+let asleep = false; // whether the browser blocks the page's sound until it is clicked
 let elsewhere = false; // whether this conversation is open in another window
 let broken = null; // why the last reply failed
-let typed = []; // items that wait for the reply before them to end
+let typed = []; // items that wait for the current reply to end
 
 // --- what is shown -------------------------------------------------------------------------------------------------
 
-/** [form of the circle, what it is called, a further word] for the state of everything. */
+/** Return [shape of the circle, its label, a further line] for the current state. */
 function appearance() {
   if (elsewhere) return ["resting", "Open in another window", "Press the circle to bring it here"];
   if (!realtime.open) return ["waiting", "Connecting…", ""];
@@ -69,7 +69,7 @@ function show() {
   setIcon(byId("talk"), talking && !asleep ? "stop" : "mic");
   byId("mute").setAttribute("aria-pressed", String(microphone.muted));
   setIcon(byId("mute"), microphone.muted ? "mic-off" : "mic");
-  const here = place === "browser"; // the sound card's own headset has its own knobs
+  const here = place === "browser"; // the sound card's headset has its own controls
   byId("mute").disabled = !here;
   byId("volume").disabled = !here;
   byId("stop").disabled = !reply && phase === "listening";
@@ -102,7 +102,7 @@ async function start() {
   show();
 }
 
-/** A page that begins by itself may have been given no sound. */
+/** Check whether a page that started by itself was denied sound. */
 function lookWhetherAsleep() {
   asleep = talking && (playback.asleep || microphone.asleep);
   show();
@@ -166,8 +166,8 @@ function type(text) {
     return false;
   }
   withdraw("words");
-  playback.start(); // what is said before it has started waits in it
-  if (reply || !tools.running) stopReply(); // a tool at work is not called off by a word
+  playback.start(); // sound that arrives before it has started waits in it
+  if (reply || !tools.running) stopReply(); // typing does not cancel a running tool
   transcript.user(id, text);
   typed.push({ id, type: "message", role: "user", content: [{ type: "input_text", text }] });
   if (!reply) sendTyped();
@@ -176,7 +176,7 @@ function type(text) {
 
 const hex = (byte) => byte.toString(16).padStart(2, "0");
 
-/** One reply at a time: what was typed over a reply is sent when that one has ended. */
+/** One reply at a time: what was typed during a reply is sent when that reply has ended. */
 function sendTyped() {
   if (!typed.length) return;
   for (const item of typed) realtime.send("conversation.item.create", { item });
@@ -207,10 +207,10 @@ playback.addEventListener("progress", ({ detail: { reply: id, played, fresh, pea
 
 setInterval(() => {
   showLevel(byId("in-level"), inPeak);
-  inPeak *= 0.5; // until the next block of the microphone
+  inPeak *= 0.5; // until the microphone's next block
 }, 100);
 
-// --- what the server tells -----------------------------------------------------------------------------------------
+// --- messages from the server --------------------------------------------------------------------------------------
 
 const messages = {
   open() {
@@ -336,7 +336,7 @@ for (const [name, handle] of Object.entries(messages)) {
   });
 }
 
-// --- what the user does --------------------------------------------------------------------------------------------
+// --- the user's actions --------------------------------------------------------------------------------------------
 
 byId("talk").addEventListener("click", press);
 byId("new").addEventListener("click", beginAnew);
@@ -353,7 +353,7 @@ byId("composer").addEventListener("submit", (event) => {
   if (text && type(text)) byId("words").value = "";
 });
 
-const SINGLE_KEYS = "parley.keys"; // "off" where the user does not want single letters to do anything
+const SINGLE_KEYS = "parley.keys"; // "off" if the user does not want single letters to act as keys
 byId("single-keys").checked = localStorage.getItem(SINGLE_KEYS) !== "off";
 byId("single-keys").addEventListener("change", ({ target }) =>
   localStorage.setItem(SINGLE_KEYS, target.checked ? "on" : "off"),
@@ -371,7 +371,7 @@ const keys = {
 document.addEventListener("keydown", (event) => {
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   const typing = event.target.closest("input[type=text], textarea");
-  // A control that has the focus takes its own keys first; only Escape reaches through.
+  // A focused control handles its own keys first; only Escape always works.
   const taken = typing || (key === " " && event.target.closest("button, a, input, summary, select"));
   if (event.repeat || event.ctrlKey || event.metaKey || event.altKey || !Object.hasOwn(keys, key)) return;
   if (key !== "Escape" && !byId("single-keys").checked) return;
@@ -394,7 +394,7 @@ realtime.connect();
 show();
 if (!window.isSecureContext) tell(INSECURE, { key: "microphone", severity: "warning" });
 const goOn = location.hash === "#start" || sessionStorage.getItem(TALKING);
-history.replaceState(null, "", location.pathname); // a reload is no new start
+history.replaceState(null, "", location.pathname); // a reload is not a new start
 if (goOn) {
   start();
   setTimeout(lookWhetherAsleep, SETTLING);

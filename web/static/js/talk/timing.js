@@ -1,8 +1,8 @@
-// Where the last turn's time went, in words a person understands, and how long it takes as a rule.
+// Where the last turn's time went, in plain words, and how long it usually takes.
 
 import { byId, element, seconds } from "../shared/dom.js";
 
-// From one mark of a turn's record to the next. `decided` waits for silence, so it is told apart from the work.
+// From one mark of a turn's record to the next. `decided` waits for silence, so it is kept apart from the work.
 const PARTS = [
   { mark: "speech_ended", words: "you stopped", tint: 0.12 },
   { mark: "decided", words: "made sure you had finished", tint: 0.25 },
@@ -15,7 +15,7 @@ const KEPT = 50;
 const totals = [];
 
 /**
- * The parts in order; work that was done ahead takes no time.
+ * Return the parts in order; work that was done ahead takes no time.
  * @returns {{mark: string, words: string, tint: number, time: number}[]}
  */
 export function parts(marks) {
@@ -37,7 +37,7 @@ export function median(values) {
   return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }
 
-/** Show a finished turn's record. One that was typed, or that got no answer, has no such time. */
+/** Show a finished turn's record. A turn that was typed, or got no answer, has no such timing. */
 export function showTiming(record) {
   if (!record.end_of_turn) return;
   const steps = parts(record.marks);

@@ -1,4 +1,4 @@
-// Calls of tools: each a line of the script, and one that asks first a card with two buttons.
+// Tool calls: each is a line of the transcript, and one that asks first is a card with two buttons.
 
 import { byId, element } from "../shared/dom.js";
 
@@ -10,17 +10,17 @@ const STATES = {
   refused: "not allowed",
 };
 
-/** The tool's name as people write it. */
+/** The tool's name in readable form. */
 const named = (name) => name.replaceAll(/[_.-]+/g, " ").trim();
 
 export class Tools {
   #transcript;
   #answer;
   #card = byId("asking");
-  #asked = ""; // the call that the card is about
+  #asked = ""; // the call that the card asks about
   #running = new Set();
 
-  /** @param {(call: string, allow: boolean) => void} answer tells the server */
+  /** @param {(call: string, allow: boolean) => void} answer sends the answer to the server */
   constructor(transcript, answer) {
     this.#transcript = transcript;
     this.#answer = answer;
@@ -28,12 +28,12 @@ export class Tools {
     byId("refuse").addEventListener("click", () => this.decide(false));
   }
 
-  /** Whether a question waits for an answer. */
+  /** Whether a question is waiting for an answer. */
   get asking() {
     return !this.#card.hidden;
   }
 
-  /** Whether a tool is at work. */
+  /** Whether a tool is running. */
   get running() {
     return this.#running.size > 0;
   }
@@ -53,7 +53,7 @@ export class Tools {
     this.#close();
   }
 
-  /** The conversation has ended, and with it what was asked. */
+  /** Forget all calls and close the card: the conversation has ended. */
   reset() {
     this.#running.clear();
     this.#close();

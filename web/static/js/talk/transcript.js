@@ -1,16 +1,17 @@
-// What was said, as a script: who in the margin, what in the text. It follows the end unless the reader scrolled up.
+// What was said, laid out like a script: the speaker in the margin, the text beside it. It scrolls along with the
+// conversation unless the reader has scrolled up.
 
 import { capital, element, speakerName } from "../shared/dom.js";
 
-// Causes of the end of a reply, as the user of this page sees them.
+// Why a reply ended, in the words of this page's user.
 const CAUSES = {
   "the client cancelled": "You stopped it",
   "the user typed": "You interrupted by typing",
 };
 const cause = (why) => CAUSES[why] ?? (why.startsWith("the user") ? "You interrupted" : capital(why));
-const ANNOUNCED = 3; // kept for those who hear the page: more would be read twice by who walks through it
-const TOGETHER = 400; // ms: sentences that come at once are said as one, as readers may turn their order around
-const AT_END = 80; // px from the end that still count as being there
+const ANNOUNCED = 3; // kept for screen readers: someone browsing the page would hear more of them twice
+const TOGETHER = 400; // ms: simultaneous sentences are announced as one, as screen readers may reverse their order
+const AT_END = 80; // px from the end that still count as the end
 
 export class Transcript {
   #log;
@@ -20,23 +21,23 @@ export class Transcript {
   #tools = new Map(); // the call's id → {entry, said}
   #recalled = [];
   #announced;
-  #unsaid = null; // {who, text} to be announced in a moment
-  #followed = true; // whether it moves on by itself, which ends when the reader scrolls away
-  #top = 0; // where it was moved to last
+  #unsaid = null; // {who, text}, to be announced shortly
+  #followed = true; // whether it scrolls by itself, which stops when the reader scrolls away
+  #top = 0; // the last position that it scrolled to by itself
 
-  /** @param {HTMLElement} announced where whole sentences are put for those who hear the page */
+  /** @param {HTMLElement} announced takes whole sentences for screen readers */
   constructor(log, opening, announced) {
     this.#log = log;
     this.#opening = opening;
     this.#announced = announced;
   }
 
-  /** Whether anything stands in it. */
+  /** Whether it contains anything. */
   get begun() {
     return this.#opening.hidden;
   }
 
-  /** An empty page again. */
+  /** Clear the transcript. */
   clear() {
     for (const entry of this.#log.querySelectorAll(".entry")) entry.remove();
     this.forgetIds();
@@ -46,7 +47,7 @@ export class Transcript {
     this.#log.closest(".room").classList.remove("begun");
   }
 
-  /** What was said before this page was opened: {role, text, interrupted}. */
+  /** Show what was said before this page was opened: {role, text, interrupted}. */
   past(said) {
     for (const { role, text, interrupted } of said) {
       const mine = role === "user";
@@ -90,8 +91,8 @@ export class Transcript {
   }
 
   /**
-   * Change the log, then show its end if the end was being looked at.
-   * @param {() => HTMLElement | null} focus what is to stay in view even where the end does not fit beside it
+   * Change the log, then scroll to its end if the end was in view.
+   * @param {() => HTMLElement | null} focus what must stay in view even if the end then does not fit
    */
   #keepEnd(change, focus = () => null) {
     const scroller = this.#log.scrollHeight > this.#log.clientHeight + 1 ? this.#log : document.scrollingElement;
@@ -111,7 +112,7 @@ export class Transcript {
     });
   }
 
-  /** What is understood of the running turn; the letters after `stable` may still change. */
+  /** Show the transcript of the running turn; the letters after `stable` may still change. */
   partial(item, text, stable) {
     if (!text && !this.#turns.has(item)) return;
     const { said } = this.#user(item);
@@ -123,13 +124,13 @@ export class Transcript {
     });
   }
 
-  /** Whose voice it is. */
+  /** Show whose voice it is. */
   speaker(item, speaker) {
     const { entry } = this.#user(item);
     entry.querySelector(".who").textContent = speakerName(speaker);
   }
 
-  /** The user's turn is complete. Nothing understood: its line goes again. */
+  /** Complete the user's turn. If nothing was understood, its line is removed. */
   user(item, text) {
     if (!text) {
       this.#turns.get(item)?.entry.remove();
@@ -149,7 +150,7 @@ export class Transcript {
     return this.#turns.get(item);
   }
 
-  /** What came to mind for the turn being answered; shown under the reply. */
+  /** Keep the memories recalled for the turn being answered; they are shown under the reply. */
   recalled(items) {
     this.#recalled = items;
   }
@@ -171,13 +172,13 @@ export class Transcript {
     return this.#replies.get(id);
   }
 
-  /** How many samples of the reply were sent so far. */
+  /** Set how many samples of the reply have been received so far. */
   made(id, samples) {
     const reply = this.#replies.get(id);
     if (reply) reply.made = samples;
   }
 
-  /** The voice has come so far: what it has not reached is fainter. An estimate; the reply's end has the truth. */
+  /** Show how far the voice has come: the rest is fainter. An estimate; the end of the reply corrects it. */
   played(id, samples) {
     const reply = this.#replies.get(id);
     if (!reply) return;
@@ -198,7 +199,7 @@ export class Transcript {
     );
   }
 
-  /** The reply is over: what was not heard is struck, and the cause is said. */
+  /** End the reply: what was not heard is struck through, and the cause is shown. */
   done(id, { outcome, text, heard, why }) {
     if (!text && !this.#replies.has(id)) return;
     const reply = this.#reply(id);
@@ -218,7 +219,7 @@ export class Transcript {
     });
   }
 
-  /** A call of a tool: one line, which changes with its state. Result opens. */
+  /** Show a tool call: one line that changes with its state. Its result can be opened. */
   tool(call, { name, given, state, result, failed }) {
     if (!this.#tools.has(call)) {
       const { entry, said } = this.#entry("Tool", "tool");
@@ -244,7 +245,7 @@ export class Transcript {
     });
   }
 
-  /** What stands here is complete: another connection may give its ids to something else. */
+  /** Forget the ids of what is shown, which is complete: another connection may reuse them. */
   forgetIds() {
     this.#turns.clear();
     this.#replies.clear();
@@ -252,7 +253,7 @@ export class Transcript {
     this.#recalled = [];
   }
 
-  /** A line about the conversation itself. */
+  /** Add a line about the conversation itself. */
   remark(text) {
     this.#begin();
     const words = element("p", { className: "aside", textContent: text });
@@ -260,7 +261,7 @@ export class Transcript {
   }
 }
 
-/** How many letters of `text` were heard: `heard` is its beginning, perhaps with other white space at the end. */
+/** Return how many letters of `text` were heard: `heard` is its beginning, perhaps ending in other white space. */
 function common(text, heard) {
   const spoken = heard.trimEnd();
   let i = 0;

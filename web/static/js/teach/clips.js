@@ -1,4 +1,4 @@
-// The clips that were cut: heard one by one, their words corrected, and left out where they are no use.
+// The clips: played one by one, their transcripts corrected, and left out if they are of no use.
 
 import { call } from "../shared/api.js";
 import { chosenDevices } from "../audio/devices.js";
@@ -6,7 +6,7 @@ import { Player } from "../audio/player.js";
 import { playSample } from "../audio/sample.js";
 import { byId, element, icon } from "../shared/dom.js";
 
-const SHOWN = 50; // clips at first, and more each time
+const SHOWN = 50; // clips shown at first, and added each time
 
 export class Clips {
   #page;
@@ -32,7 +32,7 @@ export class Clips {
     byId("clips-line").textContent = `${kept.length} of ${lesson.clips.length} clips will be learnt, ${minutes.toFixed(1)} minutes.`;
     byId("more-clips").hidden = lesson.clips.length <= this.#most;
     const state = JSON.stringify([lesson.id, lesson.clips, busy, this.#most]);
-    // What is being written is left alone.
+    // Do not touch a text that is being edited.
     if (state === this.#shown || byId("clips").querySelector("textarea:focus")) return;
     this.#shown = state;
     const held = document.activeElement?.id;

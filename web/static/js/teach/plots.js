@@ -1,4 +1,4 @@
-// What a training has shown so far.
+// Plots of a training so far.
 
 import { plot, short } from "../shared/plot.js";
 

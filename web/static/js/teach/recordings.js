@@ -1,11 +1,11 @@
-// The recordings: dropped, chosen or made here, sent one after the other, listed, removed, and prepared.
+// The recordings: dropped, chosen or recorded here, sent one by one, listed, removed, and prepared.
 
 import { ApiError, sendForm } from "../shared/api.js";
 import { Recorder } from "../audio/recorder.js";
 import { wav } from "../audio/sample.js";
 import { byId, element, icon } from "../shared/dom.js";
 
-const LONGEST = 600; // seconds of a recording that is made here
+const LONGEST = 600; // seconds of a recording made on this page
 
 export class Recordings {
   #page;
@@ -47,7 +47,7 @@ export class Recordings {
     );
   }
 
-  /** Texts after the recordings; what cannot be taken is said, and the others are sent all the same. */
+  /** Send the recordings, then the texts; a file that is refused is reported, and the others are still sent. */
   async #send(files) {
     if (!files.length || this.#sending || !this.#page.lesson) return;
     this.#sending = true;

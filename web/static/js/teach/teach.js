@@ -1,5 +1,5 @@
-// The page on which CSM is taught a voice: which voice it is about, and how things stand, asked for again while a process
-// works. What each part of it does is in its own file.
+// The page that teaches CSM a voice: which voice is selected, and its status, polled while a process works. Each part
+// of the page has its own file.
 
 import { call } from "../shared/api.js";
 import { byId, confirmDialog, element, icon } from "../shared/dom.js";
@@ -10,7 +10,7 @@ import { Recordings } from "./recordings.js";
 import { Training } from "./training.js";
 import { showWork } from "./work.js";
 
-const LOOK = 1000; // ms between two looks while something works
+const LOOK = 1000; // ms between two updates while something works
 
 /** What the parts share. Event: `change`, when `lesson` or `overview` is new. */
 class Page extends EventTarget {
@@ -18,7 +18,7 @@ class Page extends EventTarget {
   lesson = null;
   #timer = null;
 
-  /** Ask for everything again. */
+  /** Load everything again. */
   async refresh() {
     clearTimeout(this.#timer);
     try {
@@ -35,7 +35,7 @@ class Page extends EventTarget {
     if (!this.overview || this.overview.work?.under_way) this.#timer = setTimeout(() => this.refresh(), LOOK);
   }
 
-  /** Call the API about this voice, then look again; `place` shows what went wrong. Resolves to whether it went well. */
+  /** Call the API for this voice, then refresh; `place` shows any error. Resolves to whether the call succeeded. */
   async act(place, method, rest, body) {
     byId(place).textContent = "";
     try {
@@ -49,7 +49,7 @@ class Page extends EventTarget {
     }
   }
 
-  /** Whether a process works on this voice. */
+  /** Whether a process is working on this voice. */
   get busy() {
     const work = this.overview?.work;
     return Boolean(work?.under_way && work.lesson === this.lesson?.id);

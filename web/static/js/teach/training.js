@@ -1,4 +1,4 @@
-// The training: what it takes here, started, gone on with, its plots, what it sounds like, and its voice put to use.
+// The training: what it takes here, starting and continuing it, its plots and samples, and using its voice.
 
 import { call } from "../shared/api.js";
 import { chosenDevices } from "../audio/devices.js";
@@ -8,12 +8,12 @@ import { byId, confirmDialog, element, icon } from "../shared/dom.js";
 import { plots } from "./plots.js";
 import { duration } from "./work.js";
 
-const DISK = 2; // GB that checkpoints of a voice take: weights and optimiser of three of them
+const DISK = 2; // GB that a voice's checkpoints take: weights and optimiser of three of them
 
 export class Training {
   #page;
   #player = new Player();
-  #lesson = null; // whose figures are in the form
+  #lesson = null; // the lesson whose figures are in the form
   #shown = "";
 
   constructor(page) {

@@ -1,4 +1,4 @@
-// What works just now, at the foot of the page: how far it is, and pausing and stopping it.
+// The work under way, at the foot of the page: its progress, and pausing and stopping it.
 
 import { call } from "../shared/api.js";
 import { byId, setIcon } from "../shared/dom.js";
