@@ -53,7 +53,7 @@ class WholeRecordings(ABC):
         """int64 [batch, codebooks, frames] to float32 [batch, frames * frame_size].
 
         Raises:
-                ValueError: `codes` has no frames, another shape, or ids outside the codebooks.
+            ValueError: `codes` has no frames, another shape, or ids outside the codebooks.
         """
         size = self.config.codebook_size
         if codes.dim() != 3 or codes.shape[1] != self.codebooks or codes.shape[2] == 0:

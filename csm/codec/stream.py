@@ -138,7 +138,7 @@ class MimiDecoder:
         """int64 [batch, codebooks, n], n a multiple of `frames`, to float32 [batch, n * frame_size].
 
         Args:
-                out: where the samples are written; a new tensor if not given.
+            out: where the samples are written; a new tensor if not given.
 
         Raises:
             ValueError: n is not a multiple of `frames`.

@@ -6,7 +6,7 @@ Ben = recordings/ben
 
 Anna: Have you heard?
 Ben: Not a word.
-        An indented line continues the one before.
+    An indented line continues the one before.
 """
 
 from __future__ import annotations

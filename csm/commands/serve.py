@@ -101,8 +101,8 @@ class SpeechServer(ThreadingHTTPServer):
     ) -> None:
         """
         Args:
-                key: what clients send as Bearer; None if no key is needed, which is only for this computer.
-                voice: the default if a request names none; None leaves the voice to the model.
+            key: what clients send as Bearer; None if no key is needed, which is only for this computer.
+            voice: the default if a request names none; None leaves the voice to the model.
         """
         self.generator, self.voices, self.key, self.voice = generator, voices, key, voice
         self.temperature, self.topk = temperature, topk

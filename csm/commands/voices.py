@@ -5,7 +5,7 @@ voices/
         recording.flac
         text.txt
         note.txt
-                adapter/        if the voice was trained (docs/TRAINING.md)
+        adapter/        if the voice was trained (docs/TRAINING.md)
 """
 
 from __future__ import annotations
