@@ -87,7 +87,7 @@ class Slots:
         self._slots[slot].taken = False
 
     def known(self, prompt: Tensor) -> int:
-        """How many rows of the prompt some slot already holds: those need not be computed."""
+        """How many leading rows of the prompt some slot already holds: those need not be computed."""
         return max(common(place.rows, prompt) for place in self._slots)
 
     def prefill(self, slot: int, prompt: Tensor) -> None:
