@@ -294,8 +294,7 @@ def run_slots(count: int, frames: int) -> dict[str, float]:
 
 
 def run_transformers(compiled: bool) -> dict[str, float]:
-    """Measure transformers' generate: frames as the difference of two lengths, the codec by decoding 25 frames at
-    once."""
+    """Measure transformers' generate: frames as the difference of two lengths, the codec over 25 frames."""
     from transformers import CsmConfig as TheirConfig
     from transformers import CsmForConditionalGeneration
     from transformers.initialization import no_init_weights

@@ -51,8 +51,7 @@ def chip() -> str | None:
 
 
 def bytes_of_a_frame(model: CsmMlx, mimi: Mimi, rows: int) -> int:
-    """Bytes of the weights with their scales (the depth decoder's 31 times), keys and values of `rows` positions,
-    codec."""
+    """Bytes of weights and scales (the depth decoder's 31 times), keys and values of `rows` positions, and codec."""
     config = model.config
     sizes = {name: array.nbytes for name, array in tree_flatten(model.arrays.parameters())}
 

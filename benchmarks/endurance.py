@@ -41,8 +41,7 @@ from tests.support.product import Product, started
 ANSWER_S = 120.0
 """Seconds within which a question must be answered; generous, because others may use the machine."""
 NOTICED_S = 30.0
-"""Seconds within which a hanging worker must be gone, after the turn in which it hung; 5 s on an otherwise idle
-machine."""
+"""Seconds within which a hanging worker must be gone, after the turn in which it hung; 5 s on an idle machine."""
 WHOLE_S = 120.0
 """Seconds within which Parley must be fully working again after an event."""
 LOOK_EVERY_S = 60.0
@@ -325,8 +324,7 @@ class Endurance:
 
 
 def kept(data: Path, exported: str) -> Callable[[dict[str, Any]], list[str]]:
-    """Return a function that lists what of a finished turn is missing from the log and the memory of a restarted
-    Parley."""
+    """Return a function that lists what of a finished turn a restarted Parley lacks in its log or its memory."""
     logged = set()
     for line in (data / "turns.jsonl").read_text(encoding="utf-8").splitlines():
         record = json.loads(line)

@@ -97,8 +97,7 @@ class Life:
         return Fact(name, kind, words, [])
 
     def _days(self) -> Iterator[tuple[float, bool]]:
-        """When the fact's subject comes up, and whether that tells of the fact: early on, a few times later, and once
-        without."""
+        """The days when the subject comes up, and whether the fact is told: early on, later again, and once not."""
         yield self._chance.uniform(0, 60), True
         yield self._chance.uniform(60, DAYS), False
         for _ in range(self._chance.randint(1, 3)):

@@ -34,8 +34,7 @@ class Machine:
 
     @classmethod
     def here(cls) -> Machine:
-        """Describe this machine. It computes on PyTorch's MPS, for a second or two, only if the choice depends on
-        it."""
+        """Describe this machine. Only if the choice depends on it, compute on PyTorch's MPS for a second or two."""
         apple = sys.platform == "darwin" and platform.machine() == "arm64"
         mlx = has_mlx()
         mps = apple and not mlx and torch.backends.mps.is_available() and agrees_with_the_cpu(torch.device("mps"))

@@ -396,8 +396,7 @@ class Csm(nn.Module):
         return self.backbone.whole(self.embed(rows, mask))
 
     def depth_logits(self, hidden: Tensor, frames: Tensor) -> Tensor:
-        """Logits float [f, codebooks, audio_vocab_size] of frames [f, codebooks]; each codebook sees the codes before
-        it.
+        """Logits float [f, codebooks, audio_vocab_size] of frames [f, codebooks]; each sees the codes before it.
 
         hidden [f, dim] is the backbone's state that each frame follows. A frame's last code is predicted but never
         read. Like `hidden_states`, this uses no cache and is differentiable.

@@ -85,8 +85,7 @@ class Scheduler:
             self._changed.notify()
 
     def drop(self, job: _Job) -> None:
-        """Cancel a job that nobody wants any more: it ends before the next frame. A job that has already ended is
-        ignored."""
+        """Cancel a job that nobody wants any more: it ends before the next frame. Ignore a job that has ended."""
         with self._changed:
             if job in self._jobs:
                 self._jobs.remove(job)

@@ -94,8 +94,7 @@ class Session:
         self._prefill()
 
     def listen(self, speaker: int, sample_rate: int = SAMPLE_RATE) -> Listener:
-        """Start listening to somebody: pass the sound to the listener as it arrives, and the words when they are
-        known."""
+        """Start listening to somebody. Pass the listener the sound as it arrives, then the words."""
         return Listener(self, speaker, sample_rate)
 
     def speak(
@@ -175,8 +174,7 @@ class Session:
         self._last = spoken
 
     def _turn(self, segment: Segment) -> _Turn:
-        """Make a new turn; it keeps only its words if its sound would leave less than a quarter of the positions to
-        speak in."""
+        """Make a turn. Keep only its words if its sound would leave less than a quarter of the positions for speech."""
         prompter, room = self.generator.prompter, self.generator.context * 3 // 4 - _length(self._voice)
         rows = words = prompter.text(segment.text, segment.speaker)
         with suppress(ContextTooLong):
@@ -190,8 +188,7 @@ class Session:
         return _Turn(segment, rows)
 
     def _make_room(self, rows: int, keep: int = 0) -> None:
-        """Drop the oldest turns until `rows` more fit, and then free a quarter more, so that it is not needed again
-        soon."""
+        """Drop the oldest turns until `rows` more fit, and a quarter besides, so that this is not needed again soon."""
         context = self.generator.context
         if self.rows + rows > context:
             while len(self._turns) > keep and self.rows + rows > context * 3 // 4:

@@ -38,8 +38,7 @@ REPEATS = 12
 
 @dataclass(frozen=True)
 class Sampling:
-    """How codes are drawn. A temperature of 0 takes the likeliest code; without a seed, every utterance is
-    different."""
+    """How codes are drawn. A temperature of 0 takes the likeliest code; without a seed, every utterance differs."""
 
     temperature: float = 0.9
     topk: int = 50
@@ -52,8 +51,8 @@ class Sampling:
             raise ValueError(f"topk must be a whole number, 1 or higher, not {self.topk!r}.")
 
     def cooler(self) -> Sampling:
-        """The sampling for the second attempt after an empty result. Even with the same seed, it seldom draws the same
-        first frame."""
+        """The sampling for the second attempt after an empty result. The same seed would draw the same first frame only
+        by chance."""
         return Sampling(0.75 * self.temperature, max(1, self.topk // 2), self.seed)
 
     def generator(self, device: torch.device, sequence: int = 0) -> torch.Generator:
@@ -154,8 +153,7 @@ class Talker(Protocol):
         """Read rows [n, codebooks + 1] ahead of time. Leading rows equal to the previous ones are not read again."""
 
     def utter(self, prompt: Tensor, most: int, sampling: Sampling, cancelled: Callable[[], bool]) -> Speech:
-        """Return an utterance of at most `most` frames that follows the prompt. `cancelled` is called before each
-        frame."""
+        """Return an utterance of at most `most` frames after the prompt. `cancelled` is called before each frame."""
 
     def close(self) -> None:
         """Release the talker: it will not speak again."""
@@ -219,8 +217,7 @@ class Noise:
         self.greedy = sampling.temperature == 0
 
     def next(self) -> Tensor | None:
-        """Return the next draws, in a buffer that the following draws overwrite; None if the likeliest code is
-        taken."""
+        """Return the next draws, in a buffer that later draws overwrite; None if the likeliest code is taken."""
         if self.greedy:
             return None
         for row, generator in zip(self.buffer, self.generators, strict=True):

@@ -59,8 +59,7 @@ def make_folder(folder: Path) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path to write to; that file becomes `path` if the block ends without an error. Folders are
-    made.
+    """Make folders, and yield a temporary path; that file becomes `path` if the block ends without an error.
 
     Raises CannotWrite.
     """

@@ -1,1 +1,1 @@
-"""The ways to compute a frame: eagerly, as CUDA graphs, or with packed weights on a CPU."""
+"""The ways to compute a frame: eagerly, as CUDA graphs, with packed weights on a CPU, or in MLX."""

@@ -262,8 +262,7 @@ void csm_linear(const Linear* linear, const float* x, int rows, float* y, int th
   }
 }
 
-// Runs x [rows, dim] through the whole stack, in place. Each row has its sequence and position; earlier rows come
-// first.
+// Runs x [rows, dim] through the stack, in place. Each row has its sequence and position; earlier rows come first.
 void csm_stack(const Stack* stack, float* x, int rows, const int64_t* sequences, const int64_t* positions,
                const Cache* cache, int threads) {
   for (int first = 0; first < rows; first += ROWS) {

@@ -185,8 +185,7 @@ class Kernel:
 
     @classmethod
     def build(cls, folder: Path | None = None, flags: Sequence[str] = ()) -> Kernel:
-        """Return the kernel for this processor. It is built into `folder` (default: the user's cache) unless it is
-        there already.
+        """Return the kernel for this processor, built into `folder` (default: the user's cache) unless it is there.
 
         Raises KernelUnavailable if there is no compiler, or if the compiler cannot build it.
         """

@@ -26,8 +26,7 @@ NARROWEST = 64
 
 
 def capture(work: Callable[[], None], restore: Callable[[], None], device: torch.device) -> Callable[[], None]:
-    """Capture `work` as one CUDA graph. It is run a few times first; `restore` undoes its changes to buffers after each
-    run.
+    """Capture `work` as one CUDA graph. It runs a few times first; `restore` undoes its changes to buffers each time.
 
     On a CPU, return `work` unchanged.
     """
@@ -73,8 +72,7 @@ class StaticFrame:
 
     @torch.inference_mode()
     def run(self, longest: int, topk: int) -> None:
-        """Compute one frame. longest: above the position of every listening sequence; topk: the largest of all
-        sequences.
+        """Compute one frame. longest: above the position of every listening sequence; topk: the largest of all.
 
         The first run of a length and a topk (rounded up to SHORTEST · 2^i and NARROWEST · 2^i) captures its graph,
         which takes about a second on a GPU.
@@ -135,8 +133,7 @@ class GraphEngine(Engine):
 class GraphDecoder:
     """A codec's decoder with each frame as one CUDA graph. Implements `csm.codec.StreamingDecoder`.
 
-    The decoder's `step` with `out` must allocate nothing and read nothing back from the device; csm.codec.mimi's does
-    so.
+    Like that of csm.codec.mimi, the decoder's `step` with `out` must allocate nothing and read nothing back.
     """
 
     def __init__(self, decoder: StreamingDecoder, batch: int, codebooks: int, device: torch.device) -> None:

@@ -23,8 +23,7 @@ __all__ = ["Engine", "SlotEngine", "fetch", "prefill_new"]
 
 
 class Engine:
-    """`batch` sequences of up to `length` rows (default: the model's context). Call `prefill`, then `next_frame`
-    repeatedly.
+    """`batch` sequences of up to `length` rows (default: the model's context). Prefill, then call `next_frame`.
 
     Of a prompt, only the rows after the first difference from what the sequence holds are read, so a growing
     conversation costs only its new rows.
@@ -50,8 +49,8 @@ class Engine:
     @property
     def ahead(self) -> int:
         """Frames under way while one is waited for. On a GPU the next frame is started before this one is fetched, so
-        that the device never waits for the host; only one frame, after the end, is wasted. On a CPU it would delay
-        the listener."""
+        that the device never waits for the host; only one frame, after the end, is wasted. On a CPU this would
+        delay the listener."""
         return 1 if self.device.type == "cuda" else 0
 
     def forget(self) -> None:
@@ -139,8 +138,7 @@ class SlotEngine:
 
     @torch.inference_mode()
     def prefill(self, slot: int, held: Tensor, prompt: Tensor) -> None:
-        """Read a prompt, starting at its first row that differs from `held`, the rows that the sequence already
-        holds."""
+        """Read a prompt from its first row that differs from `held`, the rows that the sequence holds."""
         self.hidden[slot] = prefill_new(self.model, self.cache.rows(slot, slot + 1), held, prompt)
         self.positions[slot] = len(prompt)
         self._begun.discard(slot)

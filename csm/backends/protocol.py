@@ -71,8 +71,7 @@ class SlotFrames(Protocol):
         ...
 
     def prefill(self, slot: int, held: Tensor, prompt: Tensor) -> None:
-        """Read a prompt, starting at its first row that differs from `held`, the rows that the sequence already
-        holds."""
+        """Read a prompt from its first row that differs from `held`, the rows that the sequence holds."""
         ...
 
     def copy(self, source: int, slot: int, first: int, last: int) -> None:

@@ -107,8 +107,7 @@ class Switch(Protocol):
     """Changes a model's adapter without reloading the model."""
 
     def prepared(self, adapter: Adapter | None) -> Callable[[], None]:
-        """Do the slow part, and return a function that changes the model: after its call the model has this adapter, or
-        none.
+        """Do the slow part, and return a function that then gives the model this adapter, or none.
 
         Raises CheckpointError for an adapter of another shape.
         """
@@ -124,8 +123,7 @@ class AdapterSwitch:
         self._model, self._base, self._adapter = model, base, adapter
 
     def prepared(self, adapter: Adapter | None) -> Callable[[], None]:
-        """Only check it, because merged weights are not kept twice. Raises CheckpointError for an adapter of another
-        shape."""
+        """Only check it: merged weights are not kept twice. Raises CheckpointError for an adapter of another shape."""
         tensors = self._model.state_dict()
         (adapter or Adapter({})).check({name: tuple(tensor.shape) for name, tensor in tensors.items()})
         return partial(self._put, adapter, tensors)

@@ -182,8 +182,7 @@ def transformers_names(name: str) -> tuple[str, ...]:
 
 
 def join_qkv(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
-    """Join them in the original's order: transformers' rotary embedding pairs the halves of a head, the original
-    neighbours."""
+    """Join them in the original's order, which rotates neighbours; transformers rotates the halves of a head."""
     pairs = (weight.reshape(heads, 2, -1, len(weight)).transpose(1, 2).flatten(0, 2) for weight in (q, k))
     return torch.cat((*pairs, v))
 

@@ -19,8 +19,7 @@ FRAMES_A_STEP = 8  # for whole recordings: weights are read once for eight frame
 
 
 class WholeRecordings(ABC):
-    """Encodes and decodes whole recordings with streams that work in longer steps. A base for codecs with such
-    streams."""
+    """A base for codecs with streams: encodes and decodes whole recordings in longer steps."""
 
     config: MimiConfig
     sample_rate: int

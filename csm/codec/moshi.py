@@ -68,8 +68,7 @@ def moshi_config(config: MimiConfig) -> dict[str, Any]:
 
 
 def find_original_file(folder: Path) -> Path:
-    """Find the file in the original format: the model's own, or otherwise kyutai's on the hub. Raises
-    CheckpointError."""
+    """Find the file in the original format: the model's own, otherwise kyutai's on the hub. Raises CheckpointError."""
     if (file := folder / ORIGINAL_FILE).is_file():
         return file
     from huggingface_hub import hf_hub_download

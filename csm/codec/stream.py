@@ -42,8 +42,7 @@ class Chain:
 
 
 class Reshaped:
-    """A convolution with input and output reshaped: s steps become one step with s times the channels, or the
-    reverse."""
+    """A convolution with input and output reshaped: s steps to one step with s times the channels, or the reverse."""
 
     def __init__(self, stream: ConvolutionStream, steps_in: int, steps_out: int) -> None:
         self.stream, self.steps_in, self.steps_out = stream, steps_in, steps_out
@@ -189,8 +188,7 @@ class MimiEncoder:
         return torch.cat(codes, dim=2)
 
     def flush(self) -> Tensor:
-        """Return the codes of the samples still waiting, padded with silence to a whole step; if there are none, no
-        codes."""
+        """Return the codes of the samples still waiting, if any, padded with silence to a whole step."""
         batch, waiting = self.waiting.shape
         return self.step(self.waiting.new_zeros(batch, self.samples_a_step - waiting)) if waiting else self.no_codes
 

@@ -117,8 +117,7 @@ class TransformerStream:
         return self.output
 
     def _place(self) -> None:
-        """Compute where this step writes in the ring, what it may attend to, and its rotation: the same for all
-        layers."""
+        """Compute for all layers where this step writes in the ring, what it may attend to, and its rotation."""
         torch.add(self.position[:, None], self.offsets, out=self.positions)
         torch.remainder(self.positions, self.length, out=self.write_at)
 

@@ -71,7 +71,6 @@ def _told(error: Exception) -> str:
 
 
 def _from_device(error: RuntimeError) -> bool:
-    """Whether the error is from an accelerator. torch is used only if already imported: listing voices does without
-    it."""
+    """Whether an accelerator failed. torch is not imported for this: a command that lists voices does without it."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(error, torch.AcceleratorError)

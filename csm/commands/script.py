@@ -49,8 +49,7 @@ class Script:
 
     @classmethod
     def parse(cls, text: str) -> Script:
-        """Parse a script. Raises ScriptError for an invalid line, a voice given twice, or a script with nothing to
-        speak."""
+        """Parse a script. Raises ScriptError for an invalid line, a voice given twice, or nothing to speak."""
         script = cls()
         for number, written in enumerate(text.lstrip("\ufeff").splitlines(), start=1):
             content = written.strip()

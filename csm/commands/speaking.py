@@ -31,8 +31,7 @@ def say(message: str) -> None:
 
 
 def find_watermark(wanted: bool, stream: bool) -> Watermark | None:
-    """Load the watermark if it is wanted and installed; otherwise print a line that says why the speech carries
-    none."""
+    """Load the watermark if it is wanted and installed; otherwise print why the speech carries none."""
     if not wanted:
         say("The speech carries no watermark, as asked.")
     elif stream:

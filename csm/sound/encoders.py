@@ -45,8 +45,7 @@ class _Wav:
 
 
 class _File:
-    """libsndfile's encoders. Bytes are returned as soon as they are written; header lengths filled in later are
-    lost."""
+    """libsndfile's encoders. Bytes are returned as soon as they are written; lengths filled in later are lost."""
 
     def __init__(self, rate: int, format: str, subtype: str | None) -> None:
         self._buffer = io.BytesIO()

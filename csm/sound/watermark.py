@@ -83,8 +83,7 @@ class Watermark:
         return nn.functional.pad(sound, (0, len(samples) - len(sound)))
 
     def read(self, samples: Tensor, sample_rate: int, message: Sequence[int] = KEY) -> Mark | None:
-        """Look for `message` in float32 [samples], even if cut anywhere within a frame; return None if it is not
-        found."""
+        """Look for `message` in float32 [samples], even if cut anywhere within a frame; None if not found."""
         sound = _resample(samples, sample_rate, self.sample_rate)
         for start in range(0, self.hop, SEARCH_STEP):
             found = self._read(sound[start:])

@@ -46,8 +46,7 @@ class Checkpoints:
         self.folder, self.keep = folder, keep
 
     def save(self, progress: Progress, state: Mapping[str, Any], beside: Callable[[Path], None]) -> Path:
-        """Write a checkpoint, which appears only once it is complete. `beside` adds files to its folder. Raises
-        CannotWrite."""
+        """Write a checkpoint completely or not at all. `beside` adds files to its folder. Raises CannotWrite."""
         target = self.folder / f"step-{progress.step:06}"
         partial = self.folder / f".{target.name}.partial"
         shutil.rmtree(partial, ignore_errors=True)

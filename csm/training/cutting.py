@@ -71,8 +71,8 @@ def trimmed(samples: Tensor, rate: int) -> tuple[int, int]:
 
 def pieces(samples: Tensor, rate: int) -> list[tuple[int, int]]:
     """Cut a recording of any length into clips, as ranges of samples. Each clip ends at a pause: the longest one
-    between 3 and 15 s after its start. If nobody pauses for 30 s, the clip ends a little after that, and the caller
-    must reject it."""
+    between 3 and 15 s after its start, or otherwise the next one. If nobody pauses for 30 s, the clip ends a little
+    after that, and the caller must reject it."""
     start, end = trimmed(samples, rate)
     breaks = [(first, last) for first, last in pauses(samples, rate) if start < first and last < end]
     found = []

@@ -36,8 +36,7 @@ TURNS = 4
 ROOM = 0.75
 """The share of the model's positions that context and target together may take."""
 JUDGED = 64
-"""The most clips by which a speaker or a training is judged: more would change little and slow every evaluation
-down."""
+"""The most clips by which a speaker or a training is judged: more would only slow evaluation down."""
 
 
 class DatasetError(CsmError):

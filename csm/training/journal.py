@@ -69,8 +69,7 @@ class Journal:
 
 
 def plot(lines: Sequence[Line], path: Path) -> None:
-    """Plot losses, learning rate, gradient norm, likeness and time over the steps, replacing the file. Raises
-    CannotWrite."""
+    """Plot losses, learning rate, gradient norm, likeness and time over the steps. Raises CannotWrite."""
     from matplotlib.figure import Figure  # not pyplot, which keeps every figure and needs a display
 
     figure = Figure(figsize=(11, 7), layout="constrained")
@@ -109,7 +108,7 @@ def _read(path: Path) -> list[Line]:
     with path.open(newline="", encoding="utf-8") as file:
         rows = [
             row for row in csv.DictReader(file) if all(row.get(name) for name in _names()[:7])
-        ]  # without the last line of a run that was killed
+        ]  # a killed run's last line may be incomplete
     return [Line(int(row["step"]), *(float(row[name]) if row[name] else None for name in _names()[1:])) for row in rows]  # type: ignore[arg-type]
 
 

@@ -26,8 +26,7 @@ EXTRAS = ("projection", "codebook0_head", "audio_head")
 
 @dataclass(frozen=True)
 class LoraShape:
-    """r and α; `extras` are from EXTRAS. The published training of CSM uses 32 and 32 (Unsloth) on all seven
-    matrices."""
+    """r and α; `extras` are from EXTRAS. Published training uses 32 and 32 (Unsloth) on all seven matrices."""
 
     rank: int = 32
     alpha: float = 32.0

@@ -40,8 +40,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Counts:
-    """The number of terms in a sum of losses. A mean over several batches divides their sums by the sum of the
-    counts."""
+    """The number of terms in a sum of losses. A mean over several batches divides their sums by all counts."""
 
     code0: int = 0
     depth: int = 0

@@ -90,8 +90,7 @@ class Speaker:
 def speak(
     generator: Generator, sentences: Iterable[str], speaker: int, reference: Segment | None, seed: int = 0
 ) -> list[tuple[str, Tensor, bool]]:
-    """Speak each sentence: its text, its sound (float32 [samples], empty if there is none), and whether it ended by
-    itself."""
+    """Speak sentences; return each text, its sound (float32 [samples], maybe empty), and whether it ended by itself."""
     spoken = []
     for number, text in enumerate(sentences):
         context = [reference] if reference is not None else []

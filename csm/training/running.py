@@ -1,5 +1,4 @@
-"""Run a training from its first step to its last: train, evaluate, speak, save and plot. csm-train and the page use
-it."""
+"""Run a training from its first step to its last: train, evaluate, speak, save and plot. For csm-train and the page."""
 
 from __future__ import annotations
 
@@ -76,8 +75,7 @@ def run_training(
 
 
 def estimate(trainer: Trainer, batches: int, clock: Callable[[], float] = time.perf_counter) -> float:
-    """Estimate the seconds of a step of that many batches by computing one batch, whose result is discarded. Nothing is
-    written.
+    """Estimate the seconds of a step of that many batches by computing one and discarding the result.
 
     trainer: a new one, whose settings have no accumulation.
     """

@@ -282,8 +282,7 @@ class Trainer:
         return list(self.model.parameters())
 
     def _autocast(self) -> AbstractContextManager[Any]:
-        """Trained weights are float32; with bf16 their products are bfloat16. With LoRA, the base itself is
-        bfloat16."""
+        """Trained weights are float32; with bf16 their products are bfloat16. With LoRA, the base is bfloat16."""
         mixed = self.settings.mode == "full" and self.settings.precision == "bf16"
         return torch.autocast(self.model.device.type, torch.bfloat16, enabled=mixed)
 

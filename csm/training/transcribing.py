@@ -24,8 +24,7 @@ class WhisperMissing(CsmError):
 
 @dataclass(frozen=True)
 class Heard:
-    """The words, and a confidence from 0 to 1: the mean token probability times the probability that there is
-    speech."""
+    """The words, and a confidence from 0 to 1: mean token probability times probability of speech."""
 
     text: str
     confidence: float

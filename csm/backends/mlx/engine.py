@@ -40,8 +40,7 @@ class Sequences:
         self._positions = [0] * count
 
     def prefill(self, index: int, held: Tensor, prompt: Tensor) -> None:
-        """Read a prompt, starting at its first row that differs from `held`, the rows that the sequence already
-        holds."""
+        """Read a prompt from its first row that differs from `held`, the rows that the sequence holds."""
         model, memory = self.model, self._memories[index]
         # The last row is read again even if it is known: its hidden state is needed, not only its keys and values.
         known = min(common(held, prompt), len(prompt) - 1)

@@ -76,8 +76,7 @@ class CsmMlx:
         self.stages[name].append(time.perf_counter() - begun)
 
     def advance(self, codes: mx.array, positions: mx.array, held: list[Arrays]) -> tuple[mx.array, list[Arrays]]:
-        """Read a frame in each sequence, codes [b, codebooks] at positions [b] → hidden [b, dim], and the sequences'
-        arrays."""
+        """Read a frame in each sequence, codes [b, codebooks] at positions [b] → hidden [b, dim], and all arrays."""
         hidden, arrays = self._advance(codes, positions, held)
         return hidden, arrays
 

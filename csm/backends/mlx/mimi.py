@@ -315,8 +315,7 @@ class MlxEncoder(_Stream):
         return self.mimi.thread.run(self._step, audio[:, :whole])
 
     def flush(self) -> Tensor:
-        """Return the codes of the samples still waiting, padded with silence to a whole step; if there are none, no
-        codes."""
+        """Return the codes of the samples still waiting, if any, padded with silence to a whole step."""
         batch, waiting = self._waiting.shape
         return self.step(torch.zeros(batch, self._samples_a_step - waiting if waiting else 0))
 

@@ -94,8 +94,7 @@ class StackArrays(nn.Module):
 
 
 class CsmArrays(nn.Module):
-    """The whole model, like `csm.model.Csm`: `hear` reads rows, `frame` generates the next frame, `advance` reads
-    it."""
+    """The whole model, like `csm.model.Csm`: `hear` reads rows, `frame` makes the next frame, `advance` reads it."""
 
     def __init__(self, config: CsmConfig) -> None:
         super().__init__()
