@@ -123,7 +123,7 @@ class MimiDecoder:
     """
 
     def __init__(self, mimi: MimiWeights, batch: int, frames: int, transformer: Stream | None = None) -> None:
-        """transformer: a stream that computes the transformer's part in place of PyTorch."""
+        """transformer: a stream that replaces PyTorch for the transformer's part."""
         config, steps = mimi.config, frames * mimi.config.resampling
         self.frames, self.frame_size = frames, config.frame_size
         self.chain = Chain(

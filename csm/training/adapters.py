@@ -24,7 +24,7 @@ class ConsentMissing(CsmError):
 
 @dataclass(frozen=True)
 class Consent:
-    """Who agreed to the training of this voice, as stated by the trainer. It is stored with the adapter."""
+    """Who agreed to the training of this voice, as stated by whoever trains it. It is stored with the adapter."""
 
     speaker: str
 

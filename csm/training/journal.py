@@ -69,7 +69,10 @@ class Journal:
 
 
 def plot(lines: Sequence[Line], path: Path) -> None:
-    """Plot losses, learning rate, gradient norm, likeness and time over the steps. Raises CannotWrite."""
+    """Plot losses, learning rate, gradient norm, likeness and time over the steps, replacing the file completely.
+
+    Raises CannotWrite.
+    """
     from matplotlib.figure import Figure  # not pyplot, which keeps every figure and needs a display
 
     figure = Figure(figsize=(11, 7), layout="constrained")

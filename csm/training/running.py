@@ -75,7 +75,7 @@ def run_training(
 
 
 def estimate(trainer: Trainer, batches: int, clock: Callable[[], float] = time.perf_counter) -> float:
-    """Estimate the seconds of a step of that many batches by computing one and discarding the result.
+    """Estimate the seconds of a step of that many batches by computing one. Nothing is kept or written.
 
     trainer: a new one, whose settings have no accumulation.
     """
