@@ -85,8 +85,7 @@ def quantize(
     """Return the same model on packed weights, "int8" or "int4".
 
     folder: the checkpoint's. Packed weights are kept there, in `quantized/`, and reused as long as the checkpoint's
-    files
-        stay the same; without a folder they stay in memory.
+        files stay the same; without a folder they stay in memory.
     packing: how weights are laid out; by default the fastest way on this machine.
     adapter: the folder of an adapter that was merged into the model. Packed weights are then kept there instead.
 
