@@ -1,11 +1,11 @@
-"""How soon and how fast the audio API of a running server is: 1 to 16 requests at once, and in each format.
+"""Measure the audio API of a running server: its latency and speed with 1 to 16 requests at once, and in each format.
 
     python3 main.py --no-browser & python3 -m benchmarks.audio_api
     python3 -m benchmarks.audio_api --url http://localhost:8880/v1      (any other server of this API)
 
-Published by others, of their own machines and texts (Kokoro-FastAPI, README.md at 02ecef7, "Streaming Support"): the
+Published by others, for their own machines and texts (Kokoro-FastAPI, README.md at 02ecef7, "Streaming Support"): the
 first token after 300 ms on a GPU with chunks of 400 tokens; with chunks of 200, after 3.5 s on an older i7 and under
-1 s on an M3 Pro. It is another model than Piper, so these tell what people know and not which server is better.
+1 s on an M3 Pro. That model is not Piper, so these figures show what people are used to, not which server is better.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pipeline.audio import MOUTH_RATE
 
 SENTENCE = "The weather in London is warm and sunny today, but my brother wants to stay at home with his books."
 FORMATS = ("pcm", "wav", "flac", "mp3", "opus", "aac")
-"""pcm leaves as soon as there is sound: how much later the others come is what encoding costs."""
+"""pcm is sent as soon as there is sound; the delay of the other formats is the cost of encoding."""
 AT_ONCE = (1, 2, 4, 8, 16)
 
 
@@ -32,11 +32,11 @@ class Heard:
     whole_s: float
     sound_s: float
     refused: int
-    """Times that it was told to come again."""
+    """How often the request was refused and had to be repeated."""
 
 
 async def speak(client: httpx.AsyncClient, text: str, format: str = "pcm") -> Heard:
-    """Asked again as often as it is refused, as stock clients do; the wait counts."""
+    """Request speech, and repeat the request each time it is refused, as stock clients do. The wait counts."""
     began, refused = time.perf_counter(), 0
     asked = {"model": "tts-1", "voice": "alloy", "input": text, "response_format": format}
     while True:

@@ -1,8 +1,8 @@
-"""How many conversations one Parley holds, and whether it leaks: `python benchmarks/capacity.py`.
+"""How many conversations one Parley process holds, and whether it leaks: `python benchmarks/capacity.py`.
 
-Simulated users with real recordings talk with one process at the same time, in real time; each waits for the answer,
-thinks for a moment and asks again. One more than the capacity is tried, and must be told so. `--hours` makes one of
-them go on, for the growth of memory.
+Simulated users with real recordings talk with one process at the same time, in real time. Each waits for the answer,
+thinks for a moment and asks again. One conversation more than the capacity is tried, and must be refused. With
+`--hours` one of them continues, to measure the growth of memory.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from benchmarks.voice_to_voice import QUESTIONS
 
 PATIENCE_S = 30.0
 WARM_S = 60.0
-"""Until twenty recognisers were made (a second's work each, at first use); what is measured comes after."""
+"""Time until twenty recognisers exist (each takes a second of work at first use); measuring starts afterwards."""
 
 MARKS = ("transcript_final", "recalled", "decided", "first_sample")
 
 THOUGHT_S = (1.0, 4.0)
-"""The shortest and the longest silence before the next question; each user has a rhythm of their own."""
+"""The shortest and the longest silence before the next question; each user has their own rhythm."""
 
 
 async def turn(user: Headset, question: str, records: list[dict[str, Any]]) -> float | None:
@@ -57,15 +57,15 @@ class Findings:
     delays: list[float] = field(default_factory=list)
     unanswered: int = 0
     records: list[dict[str, Any]] = field(default_factory=list)
-    """The product's own, for the breakdown only."""
+    """The product's own records, only for the breakdown."""
 
     def forget(self) -> None:
-        """What came before everything was warm."""
+        """Discard what was measured before everything was warm."""
         self.delays.clear()
         self.records.clear()
 
     def median(self, mark: str) -> str:
-        """Milliseconds from the end of speech."""
+        """The median time of a mark, in milliseconds from the end of speech."""
         times = [
             record["marks"][mark] - record["marks"]["speech_ended"]
             for record in self.records
@@ -92,28 +92,28 @@ async def talk(port: int, number: int, seconds: float, found: Findings) -> None:
 
 
 async def refused(port: int) -> str:
-    """What one too many is told."""
+    """Return the message that one user too many gets."""
     async with connect(f"ws://127.0.0.1:{port}/v1/realtime?parley=1") as socket:
         event = json.loads(await asyncio.wait_for(socket.recv(), 10))
         return str(event["error"]["message"]) if event["type"] == "error" else "nothing: it was let in"
 
 
 def resident(server: int) -> int:
-    """Bytes of the process and its workers."""
+    """Resident bytes of the process and its workers."""
     process = psutil.Process(server)
     sizes: list[int] = [each.memory_info().rss for each in [process, *process.children(recursive=True)]]
     return sum(sizes)
 
 
 def work(server: int) -> list[float]:
-    """Processor seconds so far: the serving process, the simulated users, and the workers."""
+    """Processor seconds so far of the serving process, of the simulated users, and of each worker."""
     process = psutil.Process(server)
     times = [each.cpu_times() for each in [process, psutil.Process(), *process.children(recursive=True)]]
     return [float(each.user + each.system) for each in times]
 
 
 def serving(port: int) -> int:
-    """The process that listens on a port."""
+    """The process id that listens on a port."""
     listening = (each for each in psutil.net_connections("tcp") if each.status == psutil.CONN_LISTEN)
     return int(next(each.pid for each in listening if each.laddr.port == port and each.pid is not None))
 

@@ -1,7 +1,8 @@
 """How a conversation feels, measured on its two audio tracks: `python benchmarks/conversation.py`.
 
-A simulated user with real recordings talks in real time with a running Parley: how soon it answers, whether it cuts in
-when one pauses to think, how soon it falls silent when interrupted, and whether a cough or "mm-hmm" stops it.
+A simulated user with real recordings talks with a running Parley in real time. Measured are how soon it answers,
+whether it cuts in when the user pauses to think, how soon it falls silent when interrupted, and whether a cough or
+"mm-hmm" stops it.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ from pipeline.engines.catalogue import create
 from pipeline.tts import TextToSpeech
 
 JFK = [1.06, 0.99, 0.54]
-"""Its pauses, in seconds."""
+"""The lengths of its pauses, in seconds."""
 
 FADING_S = 0.25
-"""A reply over the last breath of a sentence (jfk.flac fades into the room's noise) cuts nobody short."""
+"""A reply over the last breath of a sentence (jfk.flac fades into room noise) does not count as a cut-in."""
 
 PATIENCE_S = 12.0
 """How long the user waits for an answer."""
@@ -45,41 +46,41 @@ PATIENCE_S = 12.0
 class Findings:
     delays: list[float] = field(default_factory=list)
     pauses: int = 0
-    """Pauses inside sentences that were offered."""
+    """Pauses inside sentences that the user made."""
     cut_ins: list[float] = field(default_factory=list)
-    """For each cut-in: seconds from the user's going on to silence."""
+    """For each cut-in: seconds from the moment the user continues to silence."""
     jfk: int = 0
     """Cut-ins at the pauses of jfk.flac."""
     split_turns: int | None = None
-    """Sentences with pauses that did not end up as one turn; None where turns are not told."""
+    """Sentences with pauses that did not become one turn; None if the server does not report turns."""
     silenced: list[float] = field(default_factory=list)
     """Seconds from the start of an interruption to silence."""
     deaf: int = 0
-    """Interruptions that did not stop it at all."""
+    """Interruptions that did not stop the reply at all."""
     assents: int = 0
     stopped_by_assent: int = 0
     notes: list[str] = field(default_factory=list)
     """What went wrong, case by case."""
     resumed: list[float] = field(default_factory=list)
-    """Seconds from the end of a backchannel to the reply going on."""
+    """Seconds from the end of a backchannel until the reply continues."""
 
 
 def quietest(sound: Samples, near_s: float, within_s: float = 0.3) -> int:
-    """The sample near a time where the sound is quietest: a place to splice."""
+    """The quietest sample near a given time, as a place to splice."""
     step = RATE // 50
     first, last = round((near_s - within_s) * RATE), round((near_s + within_s) * RATE)
     return min(range(first, last, step // 2), key=lambda at: float(np.square(sound[at : at + step]).mean()))
 
 
 def with_pause(sound: Samples, near_s: float, pause_s: float) -> Samples:
-    """A recording with a pause to think in its middle, at room noise's level."""
+    """Insert a pause to think into a recording, at the level of room noise."""
     at = quietest(sound, near_s)
     room = np.random.default_rng(1).normal(0, 2e-4, round(pause_s * RATE)).astype(np.float32)
     return np.concatenate([sound[:at], room, sound[at:]])
 
 
 def hesitant() -> list[tuple[Samples, list[float]]]:
-    """Sentences with pauses inside, and the pauses' lengths."""
+    """Sentences with pauses inside, and the lengths of the pauses."""
     return [
         (load("jfk.flac"), JFK),
         (with_pause(load("austen_0890.wav"), 2.0, 0.7), [0.7]),
@@ -89,7 +90,7 @@ def hesitant() -> list[tuple[Samples, list[float]]]:
 
 
 async def said(text: str) -> Samples:
-    """A backchannel from espeak-ng, since no recording of one may be had."""
+    """A backchannel spoken by espeak-ng, because no recording of one is available."""
     voice = cast(TextToSpeech, create(CATALOGUE["voice", "espeak"], Settings(), Path("data")))
     await voice.start(lambda progress: None)
     try:
@@ -117,7 +118,7 @@ async def answered(user: Headset) -> bool:
 
 
 async def reply_begins(user: Headset, after: float) -> float | None:
-    """When the reply is first heard after a time on the tracks; None when it never is."""
+    """When the reply is first heard after a given time on the tracks; None if it never is."""
     while user.tracks.seconds < after + PATIENCE_S:
         await asyncio.sleep(0.02)
         starts = [start for start, _ in user.tracks.stretches(user.tracks.reply) if start >= after]
@@ -242,7 +243,7 @@ async def measure(port: int, rounds: int) -> Findings:
 
 @contextmanager
 def pipecat(python: str, profile: str) -> Iterator[int]:
-    """pipecat's pipeline with the same engines, in an interpreter that has what pipecat imports; gives its port."""
+    """Start pipecat's pipeline with the same engines, in an interpreter that has pipecat's imports; yield its port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
@@ -261,7 +262,7 @@ def pipecat(python: str, profile: str) -> Iterator[int]:
             time.sleep(0.25)
         else:
             raise RuntimeError("pipecat's pipeline did not start: does --peer-python have what it imports?")
-        time.sleep(1.0)  # that was a caller too
+        time.sleep(1.0)  # the check itself was a caller
         yield port
     finally:
         server.terminate()

@@ -1,9 +1,10 @@
 """Conversations with questions about them, from public sets that the reader downloads: turns, questions, evidence.
 
-LoCoMo: Maharana et al., ACL 2024; https://github.com/snap-research/locomo, CC BY-NC 4.0; a JSON file a conversation.
+LoCoMo: Maharana et al., ACL 2024; https://github.com/snap-research/locomo, CC BY-NC 4.0; one JSON file for each
+conversation.
 FriendsQA: Yang and Choi, SIGDIAL 2019; https://github.com/emorynlp/FriendsQA, Apache-2.0; its folder `dat`.
 MemoryBank: Zhong et al., AAAI 2024; https://github.com/zhongwanjun/MemoryBank-SiliconFriend, MIT; its folder
-`eval_data/en`. It says what is asked and not what answers it; memorybank.json beside this file does, for 93 questions.
+`eval_data/en`. It has questions but no evidence; memorybank.json beside this file adds it for 93 questions.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from rag import Remembered
 
 CATEGORIES = {1: "several hops", 2: "time", 3: "open", 4: "one hop"}
 SCENES = 24
-"""Of FriendsQA that make one memory, three days apart: about 500 turns."""
+"""Scenes of FriendsQA that form one memory, three days apart: about 500 turns."""
 ASKED = 45
-"""Questions taken of each such memory, out of about 230."""
+"""Questions taken from each such memory, out of about 230."""
 MEMORIES = 8
 PEOPLE = 5
-"""Of MemoryBank who share one memory, as at one microphone; each has ten days of talk with the assistant."""
+"""People of MemoryBank who share one memory, as at one microphone; each has ten days of talk with the assistant."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Question:
     category: int = 0
     asker: str | None = None
     one_is_enough: bool = False
-    """Whether the evidence names the same answer in several places."""
+    """Whether the evidence names the same answer in several places, so that one is enough."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Conversation:
     turns: list[Remembered]
     questions: list[Question]
     budget: int = 2400
-    """Characters that recall may hand over."""
+    """The most characters that recall may return."""
 
     @property
     def end(self) -> datetime:
@@ -82,7 +83,7 @@ def _of_locomo(file: Path) -> Conversation:
 
 
 def friends(folder: Path) -> Iterator[Conversation]:
-    """Several scenes of a series in one memory; a question names its answer by every annotator's place for it."""
+    """Put several scenes of a series into one memory. A question's evidence is each place that an annotator marked."""
     held = [scene for part in ("dev", "tst") for scene in _read(folder / f"friendsqa_{part}.json")["data"]]
     scenes = [(scene["title"], part) for scene in held for part in scene["paragraphs"]]
     scenes.sort(key=lambda scene: str(scene[0]))
@@ -106,7 +107,7 @@ def friends(folder: Path) -> Iterator[Conversation]:
 
 
 def _joined(text: str) -> str:
-    """As it is written, where the set has words and marks apart: "I do n't know ." """
+    """Join words and marks that the set separates: "I do n't know ." becomes ordinary text."""
     text = re.sub(r"\s+([.,!?;:%)])", r"\1", text.strip())
     text = re.sub(r"\s+(n't|'s|'m|'re|'ve|'ll|'d)\b", r"\1", text)
     return re.sub(r"\b([Gg]on|[Ww]an|[Gg]ot) (na|ta)\b", r"\1\2", text.replace("`` ", '"').replace(" ''", '"'))

@@ -1,17 +1,17 @@
-"""How fast CSM-1B speaks: ours by precision, transformers' beside it, and the floor that memory sets, in one run.
+"""How fast CSM-1B speaks: csm at each precision, transformers beside it, and the floor set by memory, in one run.
 
     python benchmarks/csm.py                      everything that suits this machine
     python benchmarks/csm.py --only int4 int8     some of it
     python benchmarks/csm.py --output table.md
-    python benchmarks/csm.py --profile            where the time of a frame goes, int4 and int8 by our kernel
-    python benchmarks/csm.py --only mlx           MLX's ways, and mlx-audio beside them where --mlx-audio names a Python
+    python benchmarks/csm.py --profile            where the time of a frame goes, for int4 and int8 with our kernel
+    python benchmarks/csm.py --only mlx           MLX, and mlx-audio beside it if --mlx-audio names a Python
 
-Weights are random and of full size: what is measured does not depend on their values. Needs torch, transformers, numpy
-and safetensors. Each way runs in a process of its own, one after the other, so that memory can be told apart.
+Weights are random and of full size: the results do not depend on their values. Needs torch, transformers, numpy and
+safetensors. Each way runs in its own process, one after the other, so that its memory can be measured separately.
 
-The floor of a way is the bytes that one frame must read (weights, their scales, keys and values, the codec) over the
-bandwidth measured in the same process: of main memory for all bytes ("floor"), and for the depth decoder, which is read
-31 times a frame, of whatever level of cache it fits into ("cached floor").
+The floor of a way is the bytes that one frame must read (weights, their scales, keys and values, the codec) divided by
+the bandwidth measured in the same process. For all bytes this is the bandwidth of main memory ("floor"). For the depth
+decoder, which is read 31 times per frame, it is that of the cache level into which it fits ("cached floor").
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # before this folder, which has a csm, too
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # before this folder, which also has a csm
 
 from csm.backends.choose import choose_decoder
 from csm.backends.cuda_graph import GraphEngine
@@ -58,13 +58,13 @@ from csm.model import Csm, CsmConfig
 from csm.utterance import Noise, Sampling
 
 FRAME_MS = 80.0
-REFERENCE = 150  # rows of a reference of 10 s: 125 frames, and the words said in it
+REFERENCE = 150  # rows of a reference of 10 s: 125 frames, and its words
 TEXT = 20  # rows of a sentence
 CONFIG = CsmConfig.csm_1b()
 GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if GPU else "cpu")
 
-PACKED = ("int4", "int8")  # by our kernel
+PACKED = ("int4", "int8")  # with our kernel
 ON_CPU = ("int4", "int8", "int4-torch", "int8-torch", "bf16", "transformers-bf16")
 ON_GPU = ("bf16", "bf16-eager", "slots-1", "slots-50", "slots-200", "transformers-bf16", "transformers-bf16-compiled")
 ON_MLX = ("mlx", "mlx-int8", "mlx-int4")
@@ -78,7 +78,7 @@ def synchronize() -> None:
 
 
 def timed(work: Callable[[], object], times: int) -> list[float]:
-    """Milliseconds of each run."""
+    """Run `work` repeatedly; return the milliseconds of each run."""
     taken = []
     for _ in range(times):
         synchronize()
@@ -90,7 +90,7 @@ def timed(work: Callable[[], object], times: int) -> list[float]:
 
 
 def bandwidth(size: int) -> float:
-    """Bytes a second at which `size` bytes are read again and again: the best of several, as nothing is faster."""
+    """Bytes per second at which `size` bytes are read repeatedly: the best of several runs."""
     data = torch.ones(size // 4, device=DEVICE)
     repeats = max(1, (256 << 20) // size)
 
@@ -102,7 +102,7 @@ def bandwidth(size: int) -> float:
 
 
 def random_like(tensor: Tensor) -> Tensor:
-    """Small numbers in bfloat16, quickly: a block of noise over and over."""
+    """Make small random numbers in bfloat16 quickly, by repeating a block of noise."""
     if tensor.dim() == 1:
         return torch.ones(tensor.shape, dtype=torch.bfloat16, device=DEVICE)
     noise = (torch.randn(1 << 20, device=DEVICE) * 0.02).bfloat16()
@@ -118,14 +118,14 @@ def random_model(config: CsmConfig = CONFIG) -> Csm:
 
 
 class RandomPacking:
-    """Packs weights that are not there: codes and scales of the right shapes, in no time."""
+    """Packs weights that do not exist: codes and scales of the right shapes, in almost no time."""
 
     def __init__(self, packing: Packing) -> None:
         self.packing = packing
         self.made: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = {}
 
     def pack(self, weight: Tensor, bits: int) -> tuple[Tensor, Tensor]:
-        """A small matrix packed for each shape, repeated where it is large."""
+        """Pack one small matrix for each shape, and repeat it to the full size."""
         key = (weight.shape, bits)
         if key not in self.made:
             drawn = torch.randn(min(256, weight.shape[0]), weight.shape[1]) * 0.02
@@ -142,7 +142,7 @@ class RandomPacking:
 
 
 def make(way: str, folder: Path) -> tuple[Csm, float]:
-    """A model, and the seconds it took to load it from a file."""
+    """Make a model; return it and the seconds it took to load from a file."""
     if way.startswith("int"):
         scheme = way.removesuffix("-torch")
         packing = TorchPacking() if way.endswith("-torch") else pick_packing()
@@ -169,8 +169,8 @@ def bytes_of(model: Csm, prefix: str) -> int:
 
 
 def bytes_of_a_frame(model: Csm, mimi: Mimi, rows: int) -> dict[str, int]:
-    """What its parts read: the depth decoder 31 times its weights, the backbone also keys and values of `rows`
-    positions."""
+    """Bytes that each part reads: the depth decoder reads its weights 31 times, the backbone also keys and values of
+    `rows` positions."""
     backbone, element = CONFIG.backbone, model.audio_embeddings.weight.element_size()
     cached = backbone.layers * 2 * backbone.kv_heads * backbone.head_dim * element * rows
     codec = sum(
@@ -194,7 +194,7 @@ def random_mimi(codebooks: int = CONFIG.audio_codebooks) -> Mimi:
 
 
 def memory() -> float:
-    """Peak, in GB: of the process, or of the GPU."""
+    """Peak memory in GB, of the GPU if there is one, otherwise of the process."""
     if GPU:
         return torch.cuda.max_memory_allocated() / 1e9
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
@@ -268,7 +268,7 @@ def run_profile(way: str, folder: Path, frames: int) -> str:
 
 
 def run_slots(count: int, frames: int) -> dict[str, float]:
-    """`count` conversations at once; first sound of one that begins while all others speak."""
+    """Measure `count` conversations at once, and the time to first sound of one that begins while all others speak."""
     model, mimi = random_model().to(DEVICE), random_mimi()
     slots = Slots(model, mimi, count, length=512)
     rows = prompt(REFERENCE + TEXT)
@@ -294,7 +294,7 @@ def run_slots(count: int, frames: int) -> dict[str, float]:
 
 
 def run_transformers(compiled: bool) -> dict[str, float]:
-    """Their generate: frames by the difference of two lengths, the codec's part by decoding 25 frames at once."""
+    """Measure transformers' generate: frames as the difference of two lengths, the codec over 25 frames."""
     from transformers import CsmConfig as TheirConfig
     from transformers import CsmForConditionalGeneration
     from transformers.initialization import no_init_weights

@@ -1,4 +1,4 @@
-"""The ways of benchmarks/csm.py that are MLX's, and how fast the memory of a Mac with Apple silicon can be read."""
+"""The MLX ways of benchmarks/csm.py, and the memory bandwidth of Macs with Apple silicon."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ UNIFIED_MEMORY = {
     # Apple's newsroom, October 2024: M4 Pro and M4 Max; Tech Specs: MacBook Pro of 2024 (121552, 121554)
     "M4": 120, "M4 Pro": 273, "M4 Max": 546,
 }  # fmt: skip
-"""GB/s, as Apple states them, of each chip's fullest version: a smaller M3 Max has 300, a smaller M4 Max 410. Of the
-first M1 Apple has stated none (docs/PERFORMANCE.md)."""
+"""GB/s as Apple states it, for the largest version of each chip: a smaller M3 Max has 300, a smaller M4 Max 410. Apple
+has stated none for the first M1 (docs/PERFORMANCE.md)."""
 
 BITS = {"mlx": None, "mlx-int8": "int8", "mlx-int4": "int4"}
 
 
 def chip() -> str | None:
-    """This Mac's, as in the table; None elsewhere."""
+    """This Mac's chip, as named in the table; None on other machines."""
     try:
         told = subprocess.run(["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=True)
     except (OSError, subprocess.SubprocessError):
@@ -51,7 +51,7 @@ def chip() -> str | None:
 
 
 def bytes_of_a_frame(model: CsmMlx, mimi: Mimi, rows: int) -> int:
-    """Weights with their scales (the depth decoder's 31 times), keys and values of `rows` positions, the codec."""
+    """Bytes of weights and scales (the depth decoder's 31 times), keys and values of `rows` positions, and codec."""
     config = model.config
     sizes = {name: array.nbytes for name, array in tree_flatten(model.arrays.parameters())}
 
@@ -70,7 +70,7 @@ def bytes_of_a_frame(model: CsmMlx, mimi: Mimi, rows: int) -> int:
 
 
 def bandwidth(size: int = 1 << 29) -> float:
-    """Bytes a second at which the device reads: the best of several sums over `size` bytes."""
+    """Bytes per second at which the device reads: the best of several sums over `size` bytes."""
     data = mx.ones((size // 4,))
     mx.eval(data)
     taken = []
@@ -82,7 +82,7 @@ def bandwidth(size: int = 1 << 29) -> float:
 
 
 def run(way: str, plain: Csm, mimi: Mimi, known: Tensor, heard: int, frames: int) -> dict[str, float]:
-    """plain: full size, random, bfloat16; known: a prompt, of which a session has heard the first `heard` rows."""
+    """plain: full size, random, bfloat16. known: a prompt, of which a session has read the first `heard` rows."""
     begun = time.perf_counter()
     thread = ComputeThread()
     model = CsmMlx(plain.config, plain.state_dict(), BITS[way], thread=thread)
@@ -93,7 +93,7 @@ def run(way: str, plain: Csm, mimi: Mimi, known: Tensor, heard: int, frames: int
     draws, under_way = Noise(engine, sampling), deque[Spoken]()
 
     def frame() -> None:
-        """As csm.utterance.Utterance goes on."""
+        """Compute a frame as csm.utterance.Utterance does."""
         while len(under_way) <= engine.ahead:
             under_way.append(engine.speak_frame(decoder, sampling.temperature, sampling.topk, draws.next()))
         under_way.popleft()()
@@ -128,7 +128,7 @@ def run(way: str, plain: Csm, mimi: Mimi, known: Tensor, heard: int, frames: int
 
 
 def run_mlx_audio(way: str, python: Path, config: CsmConfig, rows: int, frames: int) -> dict[str, float]:
-    """mlx-audio in the environment of that Python."""
+    """Run mlx-audio in the environment of that Python."""
     bits = way.removeprefix("mlx-audio").removeprefix("-int") or "none"
     script = Path(__file__).with_name("peer_mlx_audio.py")
     sizes = (rows, frames, config.backbone.layers, config.decoder.layers, config.audio_codebooks)
@@ -139,7 +139,7 @@ def run_mlx_audio(way: str, python: Path, config: CsmConfig, rows: int, frames: 
 
 
 def timed(work: Callable[[], object]) -> float:
-    """Milliseconds."""
+    """Milliseconds of one run."""
     begun = time.perf_counter()
     work()
     return (time.perf_counter() - begun) * 1e3

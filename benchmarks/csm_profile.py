@@ -1,8 +1,8 @@
 """Where the time of one frame goes, for packed weights on a CPU: `python benchmarks/csm.py --profile`.
 
-Parts are measured as they come in a frame; what each must read, over the bandwidth of memory, is its floor. Depth
-steps, heads and sampling are one call: the heads are timed as calls of their own, and sampling is what a frame takes
-beyond a greedy one.
+Parts are measured in the order of a frame. The floor of a part is the bytes it must read, divided by the memory
+bandwidth. Depth steps, heads and sampling are one call, so the heads are timed in separate calls, and the time of
+sampling is what a frame takes beyond a greedy one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["Times", "measure", "table"]
 
 
 class Times:
-    """Milliseconds of each part, run by run."""
+    """Milliseconds of each part, for each run."""
 
     def __init__(self) -> None:
         self._taken: dict[str, list[float]] = defaultdict(list)
@@ -38,7 +38,7 @@ class Times:
         self._taken[part].append((time.perf_counter() - start) * 1e3)
 
     def within(self, part: str, work: Callable[..., Any]) -> Callable[..., Any]:
-        """The same function, timed."""
+        """Return the same function with its time measured."""
 
         def timed(*arguments: Any) -> Any:
             with self.of(part):
@@ -51,7 +51,7 @@ class Times:
 
 
 def measure(engine: Engine, decoder: StreamingDecoder, frames: int) -> dict[str, float]:
-    """Medians, in ms, of `frames` frames that follow a prompt the engine has heard."""
+    """Medians in ms over `frames` frames that follow a prompt which the engine has read."""
     model = engine.model
     assert isinstance(model, QuantizedCsm) and model.depth_decoder is not None, "there is no kernel here"
     times, sampling = Times(), Sampling(seed=0)
@@ -94,7 +94,7 @@ def measure(engine: Engine, decoder: StreamingDecoder, frames: int) -> dict[str,
 
 
 def table(parts: dict[str, float], read: dict[str, int], bandwidth: float) -> str:
-    """parts: of `measure`; read: bytes a frame by part; bandwidth: bytes a second."""
+    """parts: from `measure`; read: bytes per frame for each part; bandwidth: bytes per second."""
     read = read | {"whole": sum(read.values())}
     lines = ["| part | ms | read, MB | floor, ms |", "|---|---|---|---|"]
     for part, taken in parts.items():

@@ -1,18 +1,18 @@
-"""How well the ears understand, and how soon: Whisper with its short and its whole window, tiny.en, PocketSphinx.
+"""How well and how soon the recognisers understand: Whisper with its short and its whole window, tiny.en, PocketSphinx.
 
     python benchmarks/ears.py                      everything; minutes for each row
     python benchmarks/ears.py --sentences 20       fewer sentences
     python benchmarks/ears.py --only base tiny.en --latency
-    python benchmarks/ears.py --tiny FOLDER        where a Whisper tiny.en lies (CTranslate2's form)
+    python benchmarks/ears.py --tiny FOLDER        the folder of a Whisper tiny.en (in CTranslate2's format)
 
-Words wrong (substituted, lost, put in) among the words said, after Whisper's own normaliser for English: of people's
-recordings and of sentences (sentences.txt) spoken by the voices that are on this machine, half of them each, as they
-are, with pink noise 10 dB below, and by way of 8 kHz as on a telephone.
+The word error rate counts words substituted, deleted and inserted, relative to the words said, after Whisper's own
+normaliser for English. It is measured on recordings of people and on sentences (sentences.txt) spoken by the voices on
+this machine, half of them each: clean, with pink noise 10 dB below, and resampled through 8 kHz as on a telephone.
 
-"As it is spoken" feeds 64 ms after the other and lets every decoding that is begun come to its end, so that as many
-final transcripts as possible are those of a lull; the other rows decode each sentence once. --latency plays recordings
-and sentences at the pace of speech, with Silero in front, and counts from the pause in which a conversation asks for
-the last words. What the voices said is kept in --speech and used again.
+"As it is spoken" feeds 64 ms at a time and lets every decoding that has begun finish, so that as many final transcripts
+as possible come from a lull; the other rows decode each sentence once. --latency plays recordings and sentences at the
+pace of speech, with Silero in front, and counts from the pause in which a conversation requests the last words. The
+voices' speech is kept in --speech and reused.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ NOISE_DB = 10.0
 class Utterance:
     text: str
     sound: Samples
-    """16 kHz, half a second of quiet before and after."""
+    """16 kHz, with half a second of quiet before and after."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def quiet_around(sound: Samples) -> Samples:
 
 
 def noisy(sound: Samples, seed: int) -> Samples:
-    """With pink noise, by the power of both."""
+    """Add pink noise NOISE_DB below the speech, by the power of both."""
     rng = np.random.default_rng(seed)
     spectrum = np.fft.rfft(rng.standard_normal(len(sound)))
     spectrum /= np.sqrt(np.maximum(1, np.arange(len(spectrum))))
@@ -103,7 +103,7 @@ def telephone(sound: Samples) -> Samples:
 
 
 async def spoken(sentences: Sequence[str], folder: Path) -> Iterator[Utterance]:
-    """By the voices in turn."""
+    """Speak the sentences with the voices in turn."""
     voices = [name for name in VOICES if ("voice", name) in CATALOGUE][:2]
     for number, name in enumerate(voices):
         missing = [
@@ -122,7 +122,7 @@ async def spoken(sentences: Sequence[str], folder: Path) -> Iterator[Utterance]:
 
 
 def errors(said: Sequence[str], heard: Sequence[str]) -> int:
-    """Words substituted, lost and put in: Levenshtein's distance."""
+    """Words substituted, deleted and inserted: Levenshtein's distance."""
     row = list(range(len(heard) + 1))
     for lost, word in enumerate(said, 1):
         corner, row[0] = row[0], lost
@@ -147,7 +147,7 @@ async def understood(ears: Ears, sound: Samples) -> str:
 
 
 async def words_wrong(ears: Ears, said: Sequence[Utterance], *, show: bool) -> float:
-    """Percent."""
+    """The word error rate, in percent."""
     from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
 
     normal = EnglishTextNormalizer({})  # type: ignore[no-untyped-call]
@@ -163,7 +163,7 @@ async def words_wrong(ears: Ears, said: Sequence[Utterance], *, show: bool) -> f
 
 
 def speech_end(model: InferenceSession, sound: Samples) -> int:
-    """Sample after the last frame that Silero takes for speech."""
+    """The sample after the last frame that Silero takes for speech."""
     vad, detector, end = VoiceActivity(model), SpeechDetector(0.5), 0
     for at in range(0, len(sound) - FRAME + 1, FRAME):
         detector.update(vad.probability(sound[at : at + FRAME]))
@@ -191,7 +191,7 @@ async def after_the_pause(ears: Ears, sounds: Sequence[Samples]) -> list[float]:
 
 
 def makers(model: str, tiny: Path | None) -> Mapping[str, tuple[tuple[str, bool, SpeechToText], ...]]:
-    """What can be measured, by its name: rows' labels, whether as it is spoken, and the engine."""
+    """The engines to measure, by name: each row's label, whether to decode as it is spoken, and the engine."""
     base, whole = Whisper(model, "en"), Whisper(model, "en", shortest_s=WHOLE_S)
     rows: dict[str, tuple[tuple[str, bool, SpeechToText], ...]] = {
         "base": (("Whisper base, as it is spoken", True, base), ("the same, decoded once", False, base)),
@@ -214,7 +214,7 @@ async def main() -> None:
     parser.add_argument("--show", action="store_true", help="what was misunderstood")
     chosen = parser.parse_args()
     lines = SENTENCES.read_text(encoding="utf-8").splitlines()
-    # the second hundred begins one further, so that each voice says each sentence
+    # the second hundred is shifted by one, so that each voice says each sentence
     said = list(await spoken([*lines, lines[-1], *lines[:-1]][: chosen.sentences], chosen.speech))
     people = [Utterance(text, quiet_around(read_sound(recording(name)))) for name, text in RECORDINGS.items()]
     conditions = {

@@ -1,12 +1,12 @@
-"""Does it stay up, and keep what was said? `python benchmarks/endurance.py` is unkind for two hours.
+"""Does Parley stay up, and keep what was said? `python benchmarks/endurance.py` stresses it for two hours.
 
-A Parley in a process of its own, with the real engines of the profile `small`, is talked to in real time. In between,
-chosen at random from a seed: the user hangs up anywhere in a turn, a worker is killed, a worker hangs (SIGSTOP), the
-machine sleeps (all of it stopped), settings are changed, also to ones that must be refused. After each, the next
-question must be answered by the engines of the profile, with no help. At the end Parley is started anew on the same
-data, and every turn that was ever told as finished must be in its log and, word for word, in its memory.
+A Parley in its own process, with the real engines of the profile `small`, is talked to in real time. In between, events
+chosen at random from a seed happen: the user hangs up anywhere in a turn, a worker is killed, a worker hangs (SIGSTOP),
+the machine sleeps (every process is stopped), settings are changed, some of them to values that must be refused. After
+each event, the profile's engines must answer the next question without help. At the end Parley is restarted on the same
+data, and every turn that was ever reported as finished must be in its log and, word for word, in its memory.
 
-POSIX only, as the signals are.
+POSIX only, because of the signals.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ from benchmarks.voice_to_voice import QUESTIONS
 from tests.support.product import Product, started
 
 ANSWER_S = 120.0
-"""Within which a question is answered, or else that is a fault; ample, since others may work on the machine."""
+"""Seconds within which a question must be answered; generous, because others may use the machine."""
 NOTICED_S = 30.0
-"""Within which a worker that hangs is gone, after the turn in which it did; 5 s where nobody else needs the machine."""
+"""Seconds within which a hanging worker must be gone, after the turn in which it hung; 5 s on an idle machine."""
 WHOLE_S = 120.0
-"""Within which Parley is whole again after what was done to it."""
+"""Seconds within which Parley must be fully working again after an event."""
 LOOK_EVERY_S = 60.0
 SETTLED, LATE = (0.15, 0.4), (0.75, 1.0)
-"""The shares of the run whose medians of memory are compared: once everything has been used, and at the end."""
+"""The parts of the run whose median memory is compared: once everything has been used, and at the end."""
 
 CHANGES: tuple[dict[str, Any], ...] = (
     {"voice": {"engine": "espeak", "model": ""}},
@@ -67,17 +67,17 @@ REFUSED: tuple[dict[str, Any], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """At rest, with the engines of the profile."""
+    """The resources at rest, with the engines of the profile."""
 
     at: float
     all_mb: float
-    """Of all processes, what is shared counted once where the system tells (PSS)."""
+    """Memory of all processes; shared memory counts once if the system reports it (PSS)."""
     server_mb: float
     processes: int
     threads: int
-    """Of the server."""
+    """Threads of the server."""
     files: int
-    """That the server has open."""
+    """Files that the server has open."""
 
     def row(self) -> str:
         figures = f"{self.all_mb:.0f} | {self.server_mb:.0f} | {self.processes} | {self.threads} | {self.files}"
@@ -94,11 +94,11 @@ def megabytes(process: psutil.Process) -> float:
 
 @dataclass(slots=True)
 class Account:
-    """What was done, what came of it, and what went wrong."""
+    """What was done, its results, and what went wrong."""
 
     done: Counter[str] = field(default_factory=Counter)
     finished: list[dict[str, Any]] = field(default_factory=list)
-    """Every record that Parley has told."""
+    """Every record that Parley has reported."""
     faults: list[str] = field(default_factory=list)
     looks: list[Look] = field(default_factory=list)
 
@@ -107,7 +107,7 @@ class Account:
         print(f"FAULT at {self.faults[-1]}", flush=True)
 
     def growth(self, length: float, of: Callable[[Look], float]) -> float | None:
-        """Percent, from when everything had been used to the end; None where the run was too short to tell."""
+        """Growth in percent, from when everything had been used to the end; None if the run was too short to tell."""
         parts = [
             [of(look) for look in self.looks if begin * length <= look.at <= end * length]
             for begin, end in (SETTLED, LATE)
@@ -161,7 +161,7 @@ class Endurance:
     # -- what users do ------------------------------------------------------------------------------------------------
 
     async def connected(self, until: Callable[[Headset], Coroutine[Any, Any, None]]) -> None:
-        """Talk until that is over, then hang up; finished turns are taken down."""
+        """Talk until the given work is done, then hang up; finished turns are recorded."""
         address = f"ws://127.0.0.1:{self.product.port}/v1/realtime?parley=1"
         async with connect(address, max_size=None, open_timeout=WHOLE_S, ping_timeout=None) as socket:
             await asyncio.wait_for(wait_for(socket, "session.created"), WHOLE_S)
@@ -187,7 +187,7 @@ class Endurance:
         return self.chance.choice(QUESTIONS)
 
     async def answered(self, user: Headset, say: str) -> dict[str, Any] | None:
-        """One question and the whole of its reply; its record, or None where there is none in time."""
+        """Ask one question and hear its whole reply; return its record, or None if there is none in time."""
         self.take_down(user)
         user.turn_done.clear()
         user.say(load(say))
@@ -206,7 +206,7 @@ class Endurance:
         await self.connected(ask)
 
     async def hang_up(self) -> None:
-        """Anywhere in a turn, a few times over."""
+        """Hang up anywhere in a turn, a few times."""
 
         async def speak(user: Headset) -> None:
             user.say(load(self.question()))
@@ -225,7 +225,7 @@ class Endurance:
             user.say(load(self.question()))
             await asyncio.sleep(self.chance.uniform(0.0, 7.0))
             happens()
-            with suppress(TimeoutError):  # that turn may be lost: it is not finished
+            with suppress(TimeoutError):  # that turn may be lost, because it is not finished
                 await asyncio.wait_for(user.turn_done.wait(), 20)
 
         await self.connected(speak)
@@ -234,7 +234,7 @@ class Endurance:
         await self.during_a_turn(lambda: self.chance.choice(self.workers()).send_signal(signal.SIGKILL))
 
     async def hang(self) -> None:
-        """It is never let go on: whoever hangs is to be replaced."""
+        """Stop a worker for good: one that hangs must be replaced."""
         worker = self.chance.choice(self.workers())
         await self.during_a_turn(lambda: worker.send_signal(signal.SIGSTOP))
         until = time.monotonic() + NOTICED_S
@@ -245,7 +245,7 @@ class Endurance:
             await asyncio.sleep(0.1)
 
     async def sleep(self) -> None:
-        """The lid is closed: nothing runs, this user neither, but the clocks do."""
+        """Close the lid: nothing runs, not even this user, but the clocks do."""
         length = self.chance.uniform(5.0, 40.0)
 
         def close_the_lid() -> None:
@@ -265,7 +265,7 @@ class Endurance:
         return (await self.api.put("/api/settings", json=changes)).status_code
 
     async def change(self) -> None:
-        """In the middle of a turn; one more turn with it; then back."""
+        """Change settings in the middle of a turn, have one more turn with them, and change them back."""
         changes = self.chance.choice(CHANGES)
         back = {part: {name: self.settings[part][name] for name in names} for part, names in changes.items()}
 
@@ -291,7 +291,7 @@ class Endurance:
     # -- and then -----------------------------------------------------------------------------------------------------
 
     async def whole_again(self, after: str) -> None:
-        """Every engine runs, the settings are those of the profile, and a question is answered. Nobody helps."""
+        """Check that, without help, every engine runs, the settings are the profile's, and a question is answered."""
         until = time.monotonic() + WHOLE_S
         while not (health := (await self.api.get("/health")).json())["ok"]:
             if time.monotonic() > until:
@@ -324,7 +324,7 @@ class Endurance:
 
 
 def kept(data: Path, exported: str) -> Callable[[dict[str, Any]], list[str]]:
-    """What is lacking of a finished turn, in the log and in the memory of a Parley that was started anew."""
+    """Return a function that lists what of a finished turn a restarted Parley lacks in its log or its memory."""
     logged = set()
     for line in (data / "turns.jsonl").read_text(encoding="utf-8").splitlines():
         record = json.loads(line)
@@ -343,7 +343,7 @@ def kept(data: Path, exported: str) -> Callable[[dict[str, Any]], list[str]]:
 
 
 def talk(length: float, seed: int) -> tuple[str, bool]:
-    """The report, and whether all that is promised was kept."""
+    """Return the report, and whether every promise was kept."""
     account = Account()
     with tempfile.TemporaryDirectory(prefix="parley-endurance-") as folder:
         data = Path(folder)

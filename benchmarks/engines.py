@@ -1,13 +1,13 @@
-"""What each engine costs on this machine: time to load, memory, and how soon the first thing comes of it.
+"""What each engine costs on this machine: time to load, memory, and time to its first result.
 
-    python benchmarks/engines.py                       every engine there is
+    python benchmarks/engines.py                       every available engine
     python benchmarks/engines.py --only ears voice     some of them
     python benchmarks/engines.py --output tables.md
 
-Engines are started as Parley starts them, and given recordings of real people, questions, and sentences. Where the
-published weights are not on this machine, random ones of the same shape take their place and their rows say so: the
-time that a layer takes does not depend on its numbers. Whisper and the language model are then made to write the same
-words whatever they are given, so that there is a length to speak of (tests/support/tiny_models.py).
+Engines are started as Parley starts them, and get recordings of real people, questions, and sentences. If published
+weights are not on this machine, random ones of the same shape replace them and their rows say so: the time of a layer
+does not depend on its numbers. Whisper and the language model are then made to write the same words for any input, so
+that outputs have a defined length (tests/support/tiny_models.py).
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ RECORDINGS = ("weather_question.wav", "austen_0880.wav", "austen_0890.wav")
 QUESTION = "My dog is called Rufus. What can you do?"
 SENTENCE = "I can look at what you told me before, and tell you about it whenever you like."
 REMEMBERED = 1000
-"""Turns in the memory that is asked."""
+"""Turns in the memory that is queried."""
 
 BASE_WHISPER = {
     "d_model": 512, "encoder_layers": 6, "decoder_layers": 6, "encoder_attention_heads": 8,
@@ -77,11 +77,11 @@ class Row:
     load_s: float
     memory_bytes: int | None
     measured: tuple[str, ...]
-    """A cell for each column of its table."""
+    """One cell for each column of its table."""
 
 
 COLUMNS = {
-    "beside": ("what", "median, ms", "longest, ms"),  # first: what it takes of this very process is still to be seen
+    "beside": ("what", "median, ms", "longest, ms"),  # first, while its use of this very process can still be seen
     "ears": ("first partial, ms", "final after the pause, ms", "longest final, ms"),
     "mind": ("first token, ms", "first clause, ms", "tokens a second"),
     "voice": ("first sample, ms", "real-time factor"),
@@ -92,13 +92,13 @@ COLUMNS = {
 
 
 class Weights:
-    """The published ones where they are here, else random ones of their shape in a folder that is thrown away."""
+    """The published weights if they are here, otherwise random ones of their shape in a temporary folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def of(self, stage: Stage, engine: str) -> tuple[str, str]:
-        """(the model as the settings have it, what to say of its weights)."""
+        """Return (the model as in the settings, a description of its weights)."""
         model = named(stage, engine, "")
         if engine in ("vllm", "transformers"):
             model = "Qwen/Qwen2.5-0.5B-Instruct"
@@ -136,7 +136,7 @@ class Weights:
 
 
 async def loaded(make: Callable[[], Engine], times: int) -> tuple[Engine, float]:
-    """A running engine, and the median of the seconds that its start took."""
+    """Return a running engine, and the median of the seconds that its start took."""
     taken: list[float] = []
     while True:
         engine = make()
@@ -153,7 +153,7 @@ async def loaded(make: Callable[[], Engine], times: int) -> tuple[Engine, float]
 
 
 def speech(name: str) -> Samples:
-    """A recording as far as it is speech, with 400 ms before and 96 ms after, as a conversation hands it on."""
+    """The speech of a recording, with 400 ms before and 96 ms after, as a conversation passes it on."""
     sound = read_sound(recording(name))
     vad = VoiceActivity(load_model())
     frames = [at for at in range(0, len(sound) - FRAME, FRAME) if vad.probability(sound[at : at + FRAME]) > 0.5]
@@ -161,9 +161,9 @@ def speech(name: str) -> Samples:
 
 
 async def hear(ears: SpeechToText, sound: Samples) -> tuple[float | None, float]:
-    """(seconds from the beginning to the first words, from its end to the last), at the pace of speech.
+    """Return (seconds from the beginning to the first words, from the end to the last words), at the pace of speech.
 
-    It ends with 96 ms of a pause, when a conversation asks for the last words.
+    It ends with 96 ms of pause, when a conversation requests the last words.
     """
     hearing = ears.listen()
     loop = asyncio.get_running_loop()
@@ -197,7 +197,7 @@ async def measure_ears(engine: Engine, runs: int) -> tuple[str, ...]:
 
 
 async def answer(mind: LanguageModel, number: int) -> tuple[float, float, float]:
-    """Seconds to the first token and to the first clause, and tokens a second after the first."""
+    """Seconds to the first token and to the first clause, and tokens per second after the first."""
     splitter, clause, pieces = ClauseSplitter(), 0.0, 0
     asked = (Message("user", f"{QUESTION} {number}"),)
     prompt = Prompt(DEFAULT_PERSONA, asked, None, datetime.now().astimezone(), max_tokens=32)
@@ -244,13 +244,13 @@ async def stage(name: Stage, weights: Weights, data: Path, runs: int) -> list[Ro
     rows = []
     for (part, engine), spec in CATALOGUE.items():
         if part != name or engine == "openai" or (engine == "vllm" and not PYTHON.exists()):
-            continue  # a server of the user's is as fast as it is; it is spoken to as vLLM is
+            continue  # a user's own server is as fast as it is; Parley talks to it as to vLLM
         model, said = weights.of(name, engine)
         settings = Settings()
         getattr(settings, name).model = model
         print(f"{engine} …", file=sys.stderr, flush=True)
         try:
-            if engine == "csm":  # packs its weights at the very first start
+            if engine == "csm":  # packs its weights at its very first start
                 await (await loaded(partial(create, spec, settings, data), 1))[0].stop()
             running, seconds = await loaded(partial(create, spec, settings, data), 1 if engine == "vllm" else 3)
         except EngineError as error:
@@ -265,7 +265,7 @@ async def stage(name: Stage, weights: Weights, data: Path, runs: int) -> list[Ro
 
 
 async def beside(data: Path, runs: int) -> list[Row]:
-    """What every conversation has beside its three engines."""
+    """What every conversation uses besides its three engines."""
     before, began = psutil.Process().memory_info().rss, time.perf_counter()
     network = load_model()
     loading = time.perf_counter() - began
@@ -288,7 +288,7 @@ async def beside(data: Path, runs: int) -> list[Row]:
         await clocked(kept.remember("user", text, conversation=f"c{n // 20}")) for n, text in enumerate(texts)
     ]
     asked = [f"Whom did I meet at the {place} on day {n}?" for n in range(10 * runs) for place in ("sea", "market")]
-    await kept._do("settle")  # until every turn has its vector
+    await kept._do("settle")  # wait until every turn has its vector
     await kept.recall(asked[0])
     recalling = [await clocked(kept.recall(question)) for question in asked]
     size = memory.status.memory_bytes

@@ -1,9 +1,9 @@
-"""From nothing to the first spoken answer, by the stopwatch: a fresh clone, an empty home, and a real Chromium.
+"""Time from nothing to the first spoken answer: a fresh clone, an empty home, and a real Chromium.
 
     python benchmarks/first_start.py
 
-It does what the terminal and the page say, and nothing else, as somebody would who reads no documentation; but it reads
-in no time. What is committed is cloned. A recording asks the question, again and again, into the browser's microphone.
+It does only what the terminal and the page say, like somebody who reads no documentation, except that it needs no time
+to read. It clones what is committed. A recording repeats the question into the browser's microphone.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from config.places import ROOT
 from tests.browser.conftest import QUIET_FLAGS, READY_WITHIN, chromium, question
 
 KEPT = ("PATH", "LANG", "TERM")
-"""Of the environment, beside pip's: where packages come from is this machine's."""
+"""Variables kept from the environment, besides pip's: the package source is this machine's."""
 
 
 class Stopwatch:
@@ -58,7 +58,7 @@ def main() -> None:
         subprocess.run(["git", "clone", "--quiet", ROOT, "parley"], cwd=scratch, check=True)
         watch = Stopwatch()
         with started(Path(scratch)) as opened:
-            with opened.open(encoding="utf-8") as asked:  # until Parley opens a browser
+            with opened.open(encoding="utf-8") as asked:  # blocks until Parley opens a browser
                 address = asked.readline().strip()
             watch.lap("the browser opens")
             visit(browser.new_page(locale="en-GB"), address, watch)
@@ -67,7 +67,7 @@ def main() -> None:
 
 @contextmanager
 def started(scratch: Path) -> Iterator[Path]:
-    """The one command, in a home that has seen nothing; gives a pipe that tells which page it opens."""
+    """Run the one command in an empty home; yield a pipe that reports which page it opens."""
     home, opened, open_page = scratch / "home", scratch / "opened", scratch / "open"
     home.mkdir()
     os.mkfifo(opened)

@@ -1,4 +1,4 @@
-"""A hundred things said over a reply, by several voices, as Whisper hears them: which are judged wrongly.
+"""Which of a hundred phrases spoken over a reply, by several voices and as Whisper hears them, are judged wrongly.
 
 Part of `python benchmarks/conversation.py --intrusions`.
 """
@@ -58,7 +58,7 @@ async def started(stage: Stage, engine: str, settings: Settings) -> AsyncIterato
 
 
 def speech_ms(sound: Samples, vad: VoiceActivity) -> float:
-    """As a turn counts it: the frames in which the detector hears speech."""
+    """Count speech as a turn does: the frames in which the detector hears speech."""
     detector, speech = SpeechDetector(Settings().ears.sensitivity), SpeechDetector.ONSET - 1
     vad.reset()
     for at in range(0, len(sound) - FRAME, FRAME):
@@ -68,7 +68,7 @@ def speech_ms(sound: Samples, vad: VoiceActivity) -> float:
 
 
 async def judged(whisper: str, rounds: int) -> list[Judged]:
-    """Every intrusion, `rounds` times, each time by another voice."""
+    """Judge every intrusion, `rounds` times, each time by another voice."""
     texts = [(text, True) for text in TAKING] + [(text, False) for text in ASSENTING]
     vad, judge, found = VoiceActivity(load_model()), InterruptionJudge(), list[Judged]()
     quiet = np.random.default_rng(1).normal(0, 2e-4, EAR_RATE // 2).astype(np.float32)

@@ -1,13 +1,13 @@
-"""Does memory tell what is so now from what was so once?
+"""Does memory distinguish what is true now from what was true once?
 
-    python benchmarks/lives.py                     60 lives in the open wordings, and the same in those held back
-    python benchmarks/lives.py --show 20           … with the first mistakes in the open ones, to mend rag/grammar.py by
+    python benchmarks/lives.py                     60 lives in the open wordings, and the same in the held-out ones
+    python benchmarks/lives.py --show 20           … with the first mistakes in the open ones, to improve rag/grammar.py
 
-A life is ten months of talks between somebody and an assistant: they move, change jobs, rename themselves, get and lose
-pets, go off things, put a slip right, and speak of other people, whose lives change, too. It is made by a seeded script
-from the wordings in lives.toml. After three, six and ten months everything is asked for. An answer counts as right when
-the text handed over holds a turn that tells what is so at that date, and as being so, and no turn that tells what was
-so before without saying that it is past.
+A life is ten months of conversations between somebody and an assistant. They move, change jobs, change their name, get
+and lose pets, lose interest in things, correct a slip, and speak of other people, whose lives change, too. A seeded
+script makes it from the wordings in lives.toml. After three, six and ten months every fact is asked for. An answer is
+right if the returned text holds a turn that states what is true at that date, presented as true, and no turn that
+states what was true before without saying that it is past.
 """
 
 from __future__ import annotations
@@ -51,19 +51,19 @@ REPLIES = ["That sounds good.", "I see.", "Tell me more about it.", "I hope that
 
 @dataclass
 class Fact:
-    """One thing that is so of somebody, and what has become of it so far."""
+    """One fact about somebody, and its values so far."""
 
     name: str
     kind: dict[str, Any]
     words: dict[str, str]
-    """What the wordings call it: the kind of a pet, a person by three names."""
+    """The terms used in the wordings: the kind of a pet, a person by three names."""
     had: list[str]
     now: str | None = None
 
 
 @dataclass(frozen=True)
 class Told:
-    """A turn; and where it tells of a fact, its name, and the value, None where that has ended."""
+    """A turn; if it tells of a fact, also the fact's name and its value, or None if the fact has ended."""
 
     speaker: str
     text: str
@@ -74,7 +74,7 @@ class Told:
 
 
 class Life:
-    """The talks of one life, in order, and what may be asked of it; the same for the same seed and wordings."""
+    """The conversations of one life, in order, and its questions; the same for the same seed and wordings."""
 
     def __init__(self, seed: int, held_back: bool) -> None:
         self._chance, self._half = random.Random(f"{seed}"), int(held_back)
@@ -97,7 +97,7 @@ class Life:
         return Fact(name, kind, words, [])
 
     def _days(self) -> Iterator[tuple[float, bool]]:
-        """When it is spoken of, and whether that has a bearing on it: early on, then a few times, once without."""
+        """The days when the subject comes up, and whether the fact is told: early on, later again, and once not."""
         yield self._chance.uniform(0, 60), True
         yield self._chance.uniform(60, DAYS), False
         for _ in range(self._chance.randint(1, 3)):
@@ -119,7 +119,7 @@ class Life:
         ]
 
     def _happening(self, fact: Fact, old: str) -> Iterator[tuple[str, str, str, str | None]]:
-        """Tell it for the first time, or again, or that it has changed, or that it has ended."""
+        """State the fact for the first time, or again, or that it has changed, or that it has ended."""
         way = self._way(fact)
         if way == "ended":
             fact.now = None
@@ -149,7 +149,7 @@ class Life:
         return self._chance.choice(ways) if self._chance.random() < 0.85 else "said"
 
     def _other(self, fact: Fact, besides: str = "") -> str:
-        """A value that it never had."""
+        """A value that the fact never had."""
         values: list[str] = [value for value in fact.kind["values"] if value not in {*fact.had, besides}]
         return self._chance.choice(values)
 
@@ -167,19 +167,19 @@ class Life:
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of one question: which turns that bear on it were handed over, as being so or as being past."""
+    """The result of one question: which relevant turns were returned, and whether as true or as past."""
 
     fact: str
     question: str
     text: str
     newest: bool
-    """A turn that tells what is so was handed over, and as being so."""
+    """Whether a turn that states what is true was returned, and as true."""
     first: bool
-    """It stands before all that tell what was so."""
+    """Whether it comes before all turns that state what was true."""
     stale: tuple[bool, ...]
-    """Of the turns handed over that tell what was so: whether it is said that this is past."""
+    """For each returned turn that states what was true: whether it is marked as past."""
     true: tuple[bool, ...]
-    """Of all turns handed over in which nothing is past: whether none is said to be."""
+    """For each returned turn without anything past: whether it is not marked as past."""
 
     @property
     def right(self) -> bool:
@@ -187,7 +187,7 @@ class Answer:
 
 
 class Recalling(SentenceEmbedder):
-    """Lives have their small talk in common, which need not be embedded again."""
+    """Lives share their small talk, so embeddings are reused."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -200,7 +200,7 @@ class Recalling(SentenceEmbedder):
 
 
 def answers(life: Life, folder: Path, embedder: SentenceEmbedder) -> Iterator[Answer]:
-    """Each fact is asked for at each date, by who has only heard what was said until then."""
+    """Ask for each fact at each date, with a memory of only what was said until then."""
     with Memory(folder, embedder=embedder) as memory:
         ids: dict[str, Told] = {}
         for days in ASKED_AFTER:
@@ -239,14 +239,14 @@ def _judged(fact: str, question: str, recall: Recall, told: dict[str, Told]) -> 
 
 
 def _past(fact: str, told: dict[str, Told]) -> set[str]:
-    """The turns that tell of it what is not so."""
+    """The turns that state something about the fact that is no longer true."""
     own = [(id, turn.value) for id, turn in told.items() if turn.fact == fact and fact]
-    stays = "changed" in KINDS.get(fact, {})  # that Rufus died is so when there is a new dog, too
+    stays = "changed" in KINDS.get(fact, {})  # that Rufus died stays true when there is a new dog
     return {id for id, value in own if value != own[-1][1] and not (stays and value is None)}
 
 
 def _newest(id: str, fact: str, told: dict[str, Told]) -> bool:
-    """Whether nothing else was told of it since."""
+    """Whether nothing else was said about the fact since."""
     ids = list(told)
     since = [told[other] for other in ids[ids.index(id) :]]
     return all(turn.value == told[id].value for turn in since if turn.fact == fact)

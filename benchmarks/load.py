@@ -1,9 +1,8 @@
-"""How many talks a Parley holds, and where it bends: `python benchmarks/load.py --talks 1,2,4,8`.
+"""How many conversations a Parley holds, and where it degrades: `python benchmarks/load.py --talks 1,2,4,8`.
 
 Simulated users speak real recordings in real time over the wire. At each number of talks they join one after another,
-then talk for a while: they listen, think, ask again, and now and then interrupt a reply. What is measured is measured
-on their two tracks. With `--at` the users talk with a server elsewhere; `--json` keeps what benchmarks/simulation.py
-goes by.
+then talk for a while: they listen, think, ask again, and sometimes interrupt a reply. Everything is measured on their
+two tracks. With `--at` the users talk with a server elsewhere; `--json` saves the input of benchmarks/simulation.py.
 """
 
 from __future__ import annotations
@@ -30,33 +29,33 @@ from benchmarks.voice_to_voice import QUESTIONS
 
 PATIENCE_S = 30.0
 GOAL_S = 1.0
-"""Within which 95 of 100 turns are to be answered."""
+"""Seconds within which 95 of 100 turns should be answered."""
 INTO_REPLY_S = 0.8
-"""How much of a reply is heard before it is interrupted."""
+"""Seconds of a reply that are heard before it is interrupted."""
 STEPS = {
     "understood": "transcript_final",
     "decided": "decided",
     "first_clause": "first_clause",
     "first_sound": "first_sample",
 }
-"""Of the product's own records, for the breakdown."""
+"""Marks of the product's own records, for the breakdown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Habits:
-    """Of the users."""
+    """The users' habits."""
 
     think_s: tuple[float, float] = (1.0, 4.0)
     """The shortest and the longest silence before the next question."""
     interrupts: float = 0.1
-    """The share of replies that are spoken over by the next question."""
+    """The share of replies that the next question interrupts."""
     ramp_s: float = 0.5
-    """Between one user's coming and the next one's."""
+    """Seconds between the arrivals of two users."""
 
 
 @dataclass(slots=True)
 class Findings:
-    """At one number of talks."""
+    """The results at one number of talks."""
 
     talks: int
     delays: list[float] = field(default_factory=list)
@@ -71,9 +70,9 @@ class Findings:
     """Talks that were cut off."""
     seconds: float = 0.0
     busy: list[float] = field(default_factory=list)
-    """Processor seconds of the server and each worker, in that time."""
+    """Processor seconds of the server and of each worker, in that time."""
     users_busy: float = 0.0
-    """And of the users."""
+    """Processor seconds of the users, in that time."""
 
     @property
     def p95(self) -> float:
@@ -81,12 +80,12 @@ class Findings:
 
     @property
     def holds(self) -> bool:
-        """Whether these talks were held as they should be."""
+        """Whether all these talks were served as they should be."""
         return self.p95 <= GOAL_S and not (self.unanswered or self.refused or self.lost)
 
     @property
     def cores(self) -> float:
-        """That the server and its workers kept busy."""
+        """Cores that the server and its workers kept busy."""
         return sum(self.busy) / self.seconds if self.seconds else 0.0
 
     def take(self, records: Sequence[dict[str, Any]]) -> None:
@@ -99,20 +98,20 @@ class Findings:
 
 
 def delay(tracks: Tracks, before: float) -> float | None:
-    """Seconds from the end of what was said after `before` to the reply; None where there is none."""
+    """Seconds from the end of what was said after `before` to the reply; None if there is none."""
     spoken = [end for _, end in tracks.stretches(tracks.user, joined=1.5) if end > before]
     if not spoken:
         return None
-    # of a reply that was spoken over, a last bit may still sound while the question goes on
+    # the end of an interrupted reply may still sound while the question continues
     heard = [start for start, _ in tracks.stretches(tracks.reply) if start > spoken[0] - 0.1]
     return max(0.0, heard[0] - spoken[0]) if heard else None
 
 
 async def until(true: Callable[[], bool], patience_s: float = PATIENCE_S) -> bool:
-    """As a person who listens: it looks at every block."""
+    """Wait like a person who listens: check at every block."""
     try:
         async with asyncio.timeout(patience_s):
-            while not true():  # noqa: ASYNC110  the headset's clock tells nobody
+            while not true():  # noqa: ASYNC110  the headset's clock sends no events
                 await asyncio.sleep(0.02)
     except TimeoutError:
         return False
@@ -120,18 +119,18 @@ async def until(true: Callable[[], bool], patience_s: float = PATIENCE_S) -> boo
 
 
 async def turn(user: Headset, question: str, found: Findings, *, over: bool, interrupts: bool) -> None:
-    """One question, and as much of its reply as is listened to.
+    """Ask one question, and listen to as much of its reply as wanted.
 
     Args:
-        over: whether it is spoken over the last reply, whose record comes first.
-        interrupts: whether its own reply is left for the next question.
+        over: whether it interrupts the last reply, whose record comes first.
+        interrupts: whether its own reply is left for the next question to interrupt.
     """
     user.turn_done.clear()
     before, sound = user.tracks.seconds, load(question)
     found.speech_s.append(len(sound) / 24_000)
     earlier = len(user.tracks.records)
     await user.speak(sound)
-    if over:  # its record may have come while the question was spoken, and comes at the latest then
+    if over:  # the record may have come while the question was spoken, or comes soon
         await until(lambda: len(user.tracks.records) > earlier, 5.0)
         user.turn_done.clear()
         earlier = len(user.tracks.records)
@@ -152,11 +151,11 @@ async def turn(user: Headset, question: str, found: Findings, *, over: bool, int
 
 
 Join = Callable[[], Any]
-"""Makes a headset that is connected."""
+"""Makes a connected headset."""
 
 
 async def talk(join: Join, number: int, until_s: float, habits: Habits, found: Findings) -> None:
-    """One user, until the loop's clock shows `until_s`."""
+    """Simulate one user, until the loop's clock shows `until_s`."""
     clock, chance = asyncio.get_running_loop().time, random.Random(number)
     try:
         async with join() as user:
@@ -170,12 +169,12 @@ async def talk(join: Join, number: int, until_s: float, habits: Habits, found: F
                     await asyncio.sleep(chance.uniform(*habits.think_s))
     except* Refused:
         found.refused += 1
-    except* (ConnectionClosed, OSError, RuntimeError):  # the last is an error that the server told of
+    except* (ConnectionClosed, OSError, RuntimeError):  # the last is an error that the server reported
         found.lost += 1
 
 
 async def level(join: Join, talks: int, seconds: float, habits: Habits, busy: Callable[[], list[float]]) -> Findings:
-    """So many talks at once. What comes while they join, and while engines get warm, is left out."""
+    """Run that many talks at once. Results from while they join and engines warm up are left out."""
     found, clock = Findings(talks), asyncio.get_running_loop().time
     warm = max(habits.ramp_s * talks, min(15.0, seconds / 3))
     until_s = clock() + warm + seconds
@@ -197,7 +196,7 @@ async def level(join: Join, talks: int, seconds: float, habits: Habits, busy: Ca
 
 
 def own_work() -> list[float]:
-    """Processor seconds of the users alone, where the server is elsewhere."""
+    """Processor seconds of the users alone, for a server elsewhere."""
     return [sum(os.times()[:2])]
 
 
@@ -240,7 +239,7 @@ def table(levels: Sequence[Findings], cores: int | None) -> str:
 async def measured(
     levels: Sequence[int], run: Callable[[int], Awaitable[Findings]], told: Callable[[str], None] = print
 ) -> list[Findings]:
-    """Each number of talks, one after the other."""
+    """Measure each number of talks, one after the other."""
     found: list[Findings] = []
     for talks in levels:
         found.append(await run(talks))

@@ -1,14 +1,14 @@
-"""How much of the evidence memory hands over, and how fast.
+"""How much of the evidence memory returns, and how fast.
 
     python benchmarks/memory.py --locomo DIR          share of evidence within 2,400 characters, beside two peers
     python benchmarks/memory.py --fit --locomo DIR --friends DIR --bank DIR
-                                                      fit the weights of rag/ranking.py anew, and cross-validate them
-    python benchmarks/memory.py --talks               the same of talks with the companion, in five languages
-    python benchmarks/memory.py --speed 10000         recall's latency at so many turns, while one core is taken, and
+                                                      refit the weights of rag/ranking.py, and cross-validate them
+    python benchmarks/memory.py --talks               the same for talks with the companion, in five languages
+    python benchmarks/memory.py --speed 10000         recall's latency at that many turns, while one core is busy, and
                                                       while 3,000 turns wait for their vectors
 
-The folders hold what conversations.py says. An evidence turn counts when the text handed over shows all of it; LoCoMo's
-questions of category 5 (unanswerable) and those without evidence are left out.
+conversations.py describes the folders. An evidence turn counts if the returned text shows all of it. LoCoMo's questions
+of category 5 (unanswerable) and those without evidence are left out.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from rag.retriever import Found
 
 BUDGET = 2400
 PARTS = (0.1, 0.2)
-"""Of what was said in the talks beside this file; they are short."""
+"""Budgets as shares of all that was said in the talks beside this file, which are short."""
 Floats = NDArray[np.float64]
 
 
@@ -48,7 +48,7 @@ Floats = NDArray[np.float64]
 
 
 def _filled(order: Iterable[int], turns: Sequence[Remembered]) -> set[str]:
-    """Whole turns in the order of a ranking, "speaker: text" a line, until the budget is used."""
+    """Whole turns in the order of a ranking, as lines "speaker: text", until the budget is used."""
     used, shown = 0, set()
     for index in order:
         used += len(f"{turns[index].speaker}: {turns[index].text}\n")
@@ -86,7 +86,7 @@ def _ranks(scores: Floats) -> Floats:
 
 
 def peers(conversation: Conversation, embedder: SentenceEmbedder) -> Iterator[dict[str, set[str]]]:
-    """For each question what plain cosine, and cosine with BM25 by reciprocal rank fusion, hand over."""
+    """For each question, what plain cosine, and cosine with BM25 by reciprocal rank fusion, return."""
     spoken = [f"{turn.speaker}: {turn.text}" for turn in conversation.turns]
     vectors = embedder.embed(spoken)
     stemmer = Stemmer()
@@ -108,7 +108,7 @@ def peers(conversation: Conversation, embedder: SentenceEmbedder) -> Iterator[di
 
 
 def remembered(conversation: Conversation, folder: Path, embedder: SentenceEmbedder) -> tuple[Memory, dict[str, str]]:
-    """A memory that holds the conversation, and the id of each of its turns."""
+    """Make a memory that holds the conversation; return it and the id of each turn."""
     memory = Memory(folder, owner=conversation.name, embedder=embedder)
     ids = {
         memory.remember(turn.speaker, turn.text, at=turn.at, conversation=turn.conversation): turn.id
@@ -124,7 +124,7 @@ def share(shown: set[str], question: Question) -> float:
 
 
 class Table:
-    """The mean share of evidence of each way, by category and over all questions."""
+    """The mean share of evidence for each way, by category and over all questions."""
 
     def __init__(self) -> None:
         self._shares: dict[str, list[tuple[int, float]]] = {}
@@ -167,7 +167,7 @@ def compared(folder: Path) -> None:
 
 
 def talked() -> None:
-    """Prints the share of evidence in talks/*.toml that two budgets hold, each a part of all that was said."""
+    """Print the share of evidence in talks/*.toml that two budgets hold, each a part of all that was said."""
     embedder = SentenceEmbedder()
     print(f"{'':10}" + "".join(f"{part:>14.0%}" for part in PARTS) + "   of the talks handed over")
     for language in sorted(file.stem for file in FOLDER.glob("*.toml")):
@@ -222,7 +222,7 @@ def examples(conversations: Sequence[Conversation], features: Sequence[str]) -> 
 
 
 def fit(examples: Sequence[Example], penalty: float = 1e-2) -> Floats:
-    """Weights [features] by a listwise logistic regression: each evidence turn against all that are none."""
+    """Fit weights [features] by a listwise logistic regression: each evidence turn against all other turns."""
     from scipy.optimize import minimize  # type: ignore[import-untyped]
 
     usable = [example for example in examples if example.relevant.any()]
@@ -241,7 +241,7 @@ def fit(examples: Sequence[Example], penalty: float = 1e-2) -> Floats:
         scores = np.where(held, matrix @ weights.astype(np.float32), -np.inf)
         scores -= scores.max(axis=1, keepdims=True)
         odds = np.exp(scores)
-        whole = odds + (odds * (held & ~relevant)).sum(axis=1, keepdims=True)  # beside each of the evidence
+        whole = odds + (odds * (held & ~relevant)).sum(axis=1, keepdims=True)  # for each evidence turn
         total = (part * (np.log(whole) - np.where(held, scores, 0.0))).sum()
         pull = np.where(relevant, part * (odds / whole - 1), odds * (part / whole).sum(axis=1, keepdims=True))
         slope = np.einsum("qc,qcf->f", np.where(held, pull, 0.0), matrix)
@@ -261,8 +261,8 @@ def evaluated(example: Example, weights: Floats) -> float:
 
 
 def fitting(sets: Mapping[str, Sequence[Conversation]]) -> None:
-    """Prints each set's share: by the weights as they are, by those fitted on all other conversations, and by those
-    fitted on the other sets alone; and the weights fitted on all."""
+    """Print each set's share: with the current weights, with those fitted on all other conversations, and with those
+    fitted on the other sets alone. Also print the weights fitted on all."""
     features = list(WEIGHTS)
     made = {name: examples(conversations, features) for name, conversations in sets.items()}
     whole = [example for part in made.values() for example in part]
@@ -297,7 +297,7 @@ def evaluated_at_best(example: Example) -> float:
 
 
 class QuickFilling(SentenceEmbedder):
-    """Questions are embedded by the model; the turns that fill the memory get vectors of clusters, made in no time."""
+    """Embeds questions with the model; turns that fill the memory get vectors in clusters, made in almost no time."""
 
     filling = False
 
@@ -311,7 +311,7 @@ class QuickFilling(SentenceEmbedder):
 
 
 def _small_talk(count: int) -> Iterator[Remembered]:
-    """Turns of twenty words from a vocabulary of 20,000 with the frequencies of language (Zipf), 20 in a talk."""
+    """Turns of twenty words from a vocabulary of 20,000 with the frequencies of language (Zipf), 20 turns per talk."""
     chance = np.random.default_rng(1)
     syllables = [first + second for first in "bdfgklmnprstvz" for second in "aeiou"]
     vocabulary = np.array(["".join(chance.choice(syllables, 3)) for _ in range(20_000)])
@@ -325,9 +325,9 @@ def _small_talk(count: int) -> Iterator[Remembered]:
 
 
 def speed(count: int, folder: Path) -> None:
-    """Fills a memory in `folder` with so many turns, if it holds none yet; then times it, on two cores.
+    """Fill a memory in `folder` with that many turns, if it holds none yet; then time it, on two cores.
 
-    In processes of their own, as any program would have it.
+    This runs in separate processes, as in any other program.
     """
     context = multiprocessing.get_context("spawn")
     os.environ["OMP_NUM_THREADS"] = "1"  # as the app's process does (pipeline/engines/memory.py)
@@ -348,7 +348,7 @@ def speed(count: int, folder: Path) -> None:
 
 
 def _queued() -> float:
-    """Seconds that this thread was ready and others had the cores, the noise of a shared machine; Linux only."""
+    """Seconds that this thread was ready while others had the cores: the noise of a shared machine. Linux only."""
     stat = Path("/proc/thread-self/schedstat")
     return int(stat.read_text().split()[1]) / 1e9 if stat.exists() else 0.0
 
@@ -360,7 +360,7 @@ def _busy() -> None:
 
 def filled(count: int, folder: Path) -> None:
     embedder, start = QuickFilling(), time.perf_counter()
-    embedder.filling, indexer.BATCH = True, 1000  # nobody asks meanwhile
+    embedder.filling, indexer.BATCH = True, 1000  # no questions are asked in the meantime
     with tempfile.TemporaryDirectory() as place, Memory(folder, embedder=embedder) as memory:
         file = Path(place) / "turns.jsonl"
         with file.open("w", encoding="utf-8") as out:
@@ -374,7 +374,7 @@ def filled(count: int, folder: Path) -> None:
 
 
 def timed(count: int, folder: Path, questions: int = 200) -> None:
-    """Opening, remembering, and recalling with and without a turn just remembered, by the clock."""
+    """Time opening, remembering, and recalling with and without a turn just remembered."""
     turns, chance, clock = list(_small_talk(count)), np.random.default_rng(2), time.perf_counter
     start = clock()
     with Memory(folder, embedder=QuickFilling()) as memory:
@@ -407,7 +407,7 @@ def timed(count: int, folder: Path, questions: int = 200) -> None:
 
 
 def taking_in(count: int, folder: Path, waiting: int = 3000, questions: int = 100) -> None:
-    """Recall while turns that were just imported get their vectors, and while none is waiting, by turns."""
+    """Time recall alternately while turns that were just imported get their vectors, and while none is waiting."""
     chance, clock = np.random.default_rng(3), time.perf_counter
     turns = list(_small_talk(waiting + count))[count:]
     with tempfile.TemporaryDirectory() as place, Memory(Path(place) / "memory") as memory:

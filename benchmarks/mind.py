@@ -1,13 +1,14 @@
-"""How a language model does in talk: what it was told, the time, small talk, what it cannot know, and nonsense.
+"""How a language model does in conversation: what it was told, the time, small talk, unknowable things, and nonsense.
 
     python benchmarks/mind.py                                    the smallest model, with and without its guard
     python benchmarks/mind.py --model ollama:llama3.2            any other
     python benchmarks/mind.py --engine builtin                   the rules alone
     python benchmarks/mind.py --set second --show                another set of questions, and every reply
 
-The questions (mind_questions.json) are one conversation; what the user told stands in a memory of another day, as in
-the product, and is recalled for each. Checks are rules: what was told and the time must be in the reply; where nothing
-can be known it must say so; no reply may have come before, be longer than 40 words, or hold what cannot be spoken.
+The questions (mind_questions.json) are one conversation. What the user told is in a memory of another day, as in the
+product, and is recalled for each. Checks are rules: what was told and the time must be in the reply; if the answer
+cannot be known, the reply must say so; no reply may repeat an earlier one, be longer than 40 words, or contain anything
+unspeakable.
 """
 
 from __future__ import annotations
@@ -42,18 +43,18 @@ from rag import Memory
 
 QUESTIONS = Path(__file__).with_name("mind_questions.json")
 BUDGET_CHARS = 2400
-"""Of what is recalled, as in the settings."""
+"""The budget for recall, as in the settings."""
 MOST_WORDS = 40
 
 ADMITS = re.compile(
     r"\b(?:not|cannot|can't|don't|do not|never|nobody|no|only|nothing|unable|unsure|hidden|beyond|guess|without)\b",
     re.IGNORECASE,
 )
-"""A reply that says that something is not known."""
+"""Matches a reply that says that something is not known."""
 CLAIMS = re.compile(
     r"\d|\bthe (?:weather|winner|price) (?:is|was)\b|\byou are holding\b|\bi (?:ate|had)\b", re.IGNORECASE
 )
-"""One that tells it all the same."""
+"""Matches a reply that claims an answer all the same."""
 UNSPEAKABLE = re.compile(r"[][{}<>*#_|`]|^\W*(?:[-•]|\d+[.)])\s|^\w+:|\n")
 
 
@@ -64,14 +65,14 @@ class Answer:
     said: str
     first_s: float
     faults: tuple[str, ...]
-    """Of: wrong (not the fact, not the time, invented), again, long, form, empty."""
+    """Any of: wrong (not the fact, not the time, invented), again, long, form, empty."""
 
 
 Written = Callable[[Prompt], AsyncGenerator[str | ToolCall | Truncated, None]]
 
 
 def expected(pattern: str, now: datetime) -> str:
-    """The pattern of a right answer, with the time of day filled in."""
+    """The pattern of a right answer, with the current time filled in."""
     feast = datetime(now.year, 12, 25, tzinfo=now.tzinfo)
     days = (feast.date() - now.date()).days
     tomorrow, yesterday = now + timedelta(days=1), now - timedelta(days=1)
@@ -88,7 +89,7 @@ def faults(kind: str, said: str, right: str, before: set[str]) -> tuple[str, ...
         found.append("wrong")
     if kind == "unknown" and (not ADMITS.search(said) or CLAIMS.search(said)):
         found.append("wrong")
-    if kind not in ("fact", "time") and plain(said) in before:  # the same is true when it is asked again
+    if kind not in ("fact", "time") and plain(said) in before:  # a repeated question has the same true answer
         found.append("again")
     if len(said.split()) > MOST_WORDS:
         found.append("long")

@@ -1,5 +1,5 @@
-"""mlx-audio's CSM-1B on random weights, as its `generate` runs it frame by frame. Run by benchmarks/csm.py with a
-Python that has mlx-audio; prints one line of JSON.
+"""mlx-audio's CSM-1B on random weights, run frame by frame as its `generate` does. benchmarks/csm.py runs it with a
+Python that has mlx-audio. It prints one line of JSON.
 
     python benchmarks/peer_mlx_audio.py none|8|4 ROWS FRAMES LAYERS DEPTH_LAYERS CODEBOOKS
 """
@@ -32,7 +32,7 @@ TEXT = 20
 
 
 def half(parameters: Any) -> Any:
-    """Small random numbers in bfloat16, in place of what a checkpoint would bring."""
+    """Small random numbers in bfloat16 instead of a checkpoint's weights."""
     return tree_map(lambda array: (mx.random.normal(array.shape) * 0.02).astype(mx.bfloat16), parameters)
 
 
@@ -47,7 +47,7 @@ def main(bits: str, rows: int, frames: int, layers: int, depth_layers: int, code
     model.backbone.layers, model.decoder.layers = model.backbone.layers[:layers], model.decoder.layers[:depth_layers]
     model.update(half(model.parameters()))
     if bits != "none":
-        nn.quantize(model, 64, int(bits))  # its predicate leaves out the codec only
+        nn.quantize(model, 64, int(bits))  # its predicate leaves out only the codec
     mx.eval(model.parameters())
     model.setup_caches(1)
     mimi = Mimi(mimi_202407(codebooks))
@@ -62,7 +62,7 @@ def main(bits: str, rows: int, frames: int, layers: int, depth_layers: int, code
     def step(tokens: mx.array, columns: mx.array) -> None:
         positions = mx.arange(tokens.shape[1])[None]
         sample = model.generate_frame(tokens, columns, positions, sampler)
-        assert bool(sample.any())  # so it tells whether the utterance is over
+        assert bool(sample.any())  # this is how it tells whether the utterance is over
         now[:] = [mx.concatenate([sample, mx.zeros((1, 1), sample.dtype)], axis=1)[:, None]]
         mx.eval(decoder.decode_frames(mx.minimum(sample, 2047)[..., None]))
 

@@ -1,9 +1,9 @@
-"""A pipeline of pipecat's with the engines of a profile of Parley's, behind the wire that the simulated user speaks.
+"""A pipecat pipeline with the engines of a Parley profile, behind the wire protocol that the simulated user speaks.
 
 Its turn strategies, its voice activity detection and its parameters are its defaults. In `offline` all engines are
-Parley's, wrapped as its services; in `small` Whisper base and SmolLM2 are run by its own services (faster-whisper, and
-llama.cpp's server), and Piper, which its service has from a package under the GPL, is Parley's, wrapped.
-Run by `benchmarks/conversation.py --peer pipecat`.
+Parley's, wrapped as pipecat services. In `small` pipecat's own services run Whisper base and SmolLM2 (faster-whisper,
+and llama.cpp's server); Piper is Parley's, wrapped, because pipecat's service takes it from a package under the GPL.
+`benchmarks/conversation.py --peer pipecat` runs this file.
 """
 
 from __future__ import annotations
@@ -66,10 +66,10 @@ from pipeline.tts import TextToSpeech
 from pipeline.tts.speakable import speakable
 
 PERSONA = "You are Parley, a friendly companion. You talk with one person. Answer in one short sentence."
-"""What Parley tells so small a model."""
+"""What Parley tells a model this small."""
 
 PRE_ROLL = EAR_RATE
-"""Bytes kept from before speech was noticed: half a second of 16-bit samples."""
+"""Bytes kept from before speech was detected: half a second of 16-bit samples."""
 
 
 class Wire(FrameSerializer):
@@ -95,7 +95,7 @@ class Wire(FrameSerializer):
 
 
 class Ears(STTService):
-    """pocketsphinx, fed while one speaks, so that little is left to do at the end."""
+    """pocketsphinx, fed while the user speaks, so that little is left to do at the end."""
 
     def __init__(self, engine: SpeechToText) -> None:
         super().__init__(sample_rate=EAR_RATE, settings=STTSettings(model=None, language=None))
@@ -155,7 +155,7 @@ class Voice(TTSService):
 
 
 class Marks(FrameProcessor):
-    """Tells the simulated user when a reply is over, and how."""
+    """Tells the simulated user when and how a reply has ended."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -198,7 +198,7 @@ def whisper() -> WhisperSTTService:
 
 
 def smollm2() -> OpenAILLMService:
-    """At llama.cpp's server, in this process and on the threads that Parley gives it."""
+    """SmolLM2 on llama.cpp's server, in this process and with the number of threads that Parley gives it."""
     file = folder_of(SMOLLM2_135M) / SMOLLM2_135M.files[0].name
     server = llama.serve(file, gguf.read(file), llama.CONTEXT, llama.usual_threads())
     options = OpenAILLMService.Settings(
@@ -213,7 +213,7 @@ async def serve(port: int, profile: str) -> None:
 
 
 async def converse(port: int, ears: FrameProcessor, mind: FrameProcessor, voice: FrameProcessor) -> None:
-    """One pipeline for one caller after the other, until it is ended."""
+    """Run one pipeline for one caller after the other, until it is stopped."""
     params = SingleClientWebsocketServerParams(audio_in_enabled=True, audio_out_enabled=True, serializer=Wire())
     transport = SingleClientWebsocketServerTransport(params, "127.0.0.1", port)
     pair = LLMContextAggregatorPair(LLMContext(), user_params=LLMUserAggregatorParams(vad_analyzer=SileroVADAnalyzer()))

@@ -1,6 +1,6 @@
-"""A user with a headset, simulated: speaks recordings in real time to a running Parley and keeps both audio tracks.
+"""A simulated user with a headset: speaks recordings in real time to a running Parley and keeps both audio tracks.
 
-Everything that is measured with it is measured on the two tracks, as a listener between the two would.
+Everything is measured on these two tracks, as a listener between the two would hear it.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ Samples = NDArray[np.float32]
 
 @cache
 def load(name: str) -> Samples:
-    """A recording of the tests at 24 kHz, its edges of silence cut off."""
+    """A recording of the tests at 24 kHz, with the silence at its edges removed."""
     sound, rate = soundfile.read(recording(name), dtype="float32", always_2d=True)
     return trimmed(soxr.resample(sound.mean(axis=1), rate, RATE).astype(np.float32))
 
 
 def loud(sound: Samples, share: float = 0.05) -> NDArray[np.bool_]:
-    """Which 10 ms steps are sound: those above a share of the loudest step's RMS (26 dB below it)."""
+    """Which 10 ms steps contain sound: those above a share of the loudest step's RMS (26 dB below it)."""
     steps = sound[: len(sound) // TICK * TICK].reshape(-1, TICK)
     level = np.sqrt((steps**2).mean(axis=1))
     return level > max(share * level.max(), 1e-4) if len(level) else np.zeros(0, bool)
@@ -65,12 +65,12 @@ def trimmed(sound: Samples) -> Samples:
 
 @dataclass(slots=True)
 class Tracks:
-    """What was said into the microphone and what came out of the headset, on one time axis, 24 kHz."""
+    """The sound into the microphone and the sound out of the headset, on one time axis, 24 kHz."""
 
     user: list[Samples] = field(default_factory=list)
     reply: list[Samples] = field(default_factory=list)
     records: list[dict[str, Any]] = field(default_factory=list)
-    """The product's own records, for the breakdown only."""
+    """The product's own records, only for the breakdown."""
     history: list[tuple[str, str]] = field(default_factory=list)
 
     @property
@@ -78,14 +78,14 @@ class Tracks:
         return len(self.user) * TICK / RATE
 
     def forget(self) -> None:
-        """Everything so far; time begins anew."""
+        """Discard everything so far; time starts again."""
         self.user.clear()
         self.reply.clear()
         self.records.clear()
         self.history.clear()
 
     def stretches(self, which: Sequence[Samples], joined: float = 0.35) -> list[tuple[float, float]]:
-        """(start, end) in seconds of every stretch of sound; gaps up to `joined` seconds are part of one."""
+        """(start, end) in seconds of every stretch of sound; gaps of up to `joined` seconds do not divide a stretch."""
         found: list[tuple[float, float]] = []
         for step in np.flatnonzero(loud(np.concatenate(list(which)))) if which else []:
             at = step * TICK / RATE
@@ -118,13 +118,13 @@ class Headset:
         self._saying = np.concatenate([self._saying, sound])
 
     async def speak(self, sound: Samples) -> None:
-        """Say it, and wait until it was said."""
+        """Say the sound, and wait until it has been said."""
         self.say(sound)
         self._said.clear()
         await self._said.wait()
 
     async def run(self) -> None:
-        """The sound card's clock."""
+        """Run the sound card's clock."""
         began, ticks, block = time.monotonic(), 0, []
         while True:
             ticks += 1
@@ -181,17 +181,17 @@ class Headset:
 
 
 class Refused(Exception):
-    """There was no place; what the server said."""
+    """The server had no room; the message is the server's."""
 
 
 @asynccontextmanager
 async def headset(port: int, *, at: str = "", token: str = "") -> AsyncIterator[Headset]:
-    """A connection whose microphone and speaker run until the block is left. Raises Refused.
+    """Connect a microphone and a speaker, which run until the block is left. Raises Refused.
 
     Args:
         port: of a Parley on this machine.
-        at: another one's address instead, like wss://parley.example.
-        token: what opens that.
+        at: the address of another server instead, such as wss://parley.example.
+        token: the token for that server.
     """
     address = at or f"ws://127.0.0.1:{port}"
     async with await connected(f"{address}/v1/realtime?parley=1", token=token) as socket:
@@ -205,7 +205,7 @@ async def headset(port: int, *, at: str = "", token: str = "") -> AsyncIterator[
 
 
 async def connected(address: str, limit_s: float = 20.0, token: str = "") -> ClientConnection:
-    """A peer that serves one caller after the other may not be listening yet. Raises Refused."""
+    """Connect, with retries: a peer that serves one caller after the other may not be listening yet. Raises Refused."""
     headers = {"Authorization": f"Bearer {token}"} if token else None
     until = time.monotonic() + limit_s
     while True:
@@ -220,7 +220,7 @@ async def connected(address: str, limit_s: float = 20.0, token: str = "") -> Cli
 
 
 async def wait_for(socket: ClientConnection, type: str) -> None:
-    """Raises Refused where an error comes instead."""
+    """Wait for an event of that type. Raises Refused if an error comes instead."""
     async for message in socket:
         event = json.loads(message)
         if event["type"] == type:
@@ -231,7 +231,7 @@ async def wait_for(socket: ClientConnection, type: str) -> None:
 
 @contextmanager
 def parley(*arguments: str) -> Iterator[int]:
-    """A Parley of its own, with a data folder of its own; gives its port once every engine is ready."""
+    """Start a Parley with its own data folder; yield its port once every engine is ready."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
@@ -266,7 +266,7 @@ def wait_until_ready(port: int, server: subprocess.Popen[bytes], limit_s: float 
 
 
 def machine() -> str:
-    """One line about what this ran on."""
+    """One line about the machine of this run."""
     model = "unknown processor"
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists() and (named := re.search(r"model name\s*: (.+)", cpuinfo.read_text())):

@@ -1,13 +1,13 @@
-"""What many talks would take, by a discrete-event model that is fed with service times.
+"""What many talks would need, by a discrete-event model that is fed with service times.
 
     python benchmarks/load.py --talks 1,2,4,8 --json load.json
     python benchmarks/simulation.py --measured load.json         the model beside the measurement, on this machine
     python benchmarks/simulation.py --talks 10,1000,100000       a cluster: replicas, cards, cost, and a lost replica
 
-A talk thinks, speaks, is understood, answered and spoken to, again and again. From the end of its speech two things go
-on beside each other: the decision that the turn is over, and the reply, made by ears, mind and voice one after the
-other. Whoever makes something shares it out: the more work at once, the slower each piece (`Server`). The first word is
-heard when both are done.
+A talk repeats a cycle: the user thinks and speaks, then is understood and answered. From the end of speech two things
+run in parallel: the decision that the turn is over, and the reply, made by ears, mind and voice in sequence. A server
+divides its capacity: the more work at once, the slower each piece (`Server`). The first word is heard when both are
+done.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ from benchmarks.capacity import quantile
 STAGES = ("ears", "mind", "voice")
 Process = Generator[simpy.Event, Any, None]
 Rate = Callable[[int], float]
-"""How fast each of so many pieces of work goes on, of the speed that one alone has."""
+"""The speed of each of that many pieces of work, relative to one alone."""
 
 
 class Server:
-    """A replica, or a machine: so many pieces of work at once, each slower the more there are; the rest waits."""
+    """A replica, or a machine: a number of pieces of work at once, each slower the more there are; the rest waits."""
 
     def __init__(self, env: simpy.Environment, rate: Rate, slots: float = math.inf) -> None:
         self._env, self._rate, self._slots = env, rate, slots
         self._inside: list[tuple[float, int, float, simpy.Event]] = []
-        """By the progress at which it is done: (that, number, work, event)."""
+        """Ordered by the progress at which each is done: (progress, number, work, event)."""
         self._waiting: deque[tuple[float, simpy.Event]] = deque()
         self._numbers = count()
         self._progress = 0.0
-        """Seconds of work that each piece has been given since the beginning."""
+        """Seconds of work that a piece present since the beginning would have received."""
         self._since = env.now
         self._version = 0
         self.gone = False
@@ -58,7 +58,7 @@ class Server:
         return len(self._inside) + len(self._waiting)
 
     def serve(self, work: float) -> simpy.Event:
-        """Fires with True once it is done, or with False if this server is lost before."""
+        """Return an event that fires with True once the work is done, or with False if this server is lost before."""
         done = self._env.event()
         self._advance()
         if len(self._inside) < self._slots:
@@ -69,7 +69,7 @@ class Server:
         return done
 
     def lose(self) -> None:
-        """All that it does is lost."""
+        """Lose the server and all its work."""
         self.gone = True
         self._version += 1
         events = [event for *_, event in self._inside] + [event for _, event in self._waiting]
@@ -87,7 +87,7 @@ class Server:
         self._since = self._env.now
 
     def _plan(self) -> None:
-        """Come back when the next piece will be done, unless something changes before."""
+        """Schedule a return for when the next piece will be done, unless something changes before."""
         self._version += 1
         if not self._inside:
             return
@@ -107,7 +107,7 @@ class Server:
 
 
 class Stage:
-    """Replicas of one kind. Whoever comes looks at two of them and takes the emptier, as Ray Serve does."""
+    """Replicas of one kind. A request looks at two of them and takes the emptier one, as Ray Serve does."""
 
     def __init__(self, servers: Sequence[Server], chance: random.Random) -> None:
         self.servers = list(servers)
@@ -118,22 +118,22 @@ class Stage:
         return min(some, key=lambda server: server.load)
 
     def work(self, work: float) -> Process:
-        """Until it is done; begun again where a replica is lost on the way."""
+        """Work until it is done; start again if a replica is lost on the way."""
         while not (yield self.take().serve(work)):
             pass
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One stage: what a turn costs there, and what a replica does and takes."""
+    """One stage: what a turn costs there, and what a replica can do and needs."""
 
     work_s: Sequence[float]
-    """Seconds to the first result, of a turn that is alone there; one of these is taken."""
+    """Seconds to the first result of a turn that is alone there; one of these values is drawn."""
     rest: float = 0.0
     """Seconds of work for each second of the reply, after the first sound."""
     slots: int = 1
     slowdown: float = 1.0
-    """How much slower each piece gets with one more beside it, of the time that one alone takes; 1 is taking turns."""
+    """How much slower each piece gets with one more beside it, as a share of its time alone; 1 means taking turns."""
     cards: float = 0.0
     cores: float = 0.0
 
@@ -141,36 +141,36 @@ class Service:
         return 1.0 / (1.0 + self.slowdown * (pieces - 1))
 
     def busy_s(self, reply_s: float) -> float:
-        """Of work, for one turn."""
+        """Seconds of work for one turn."""
         return statistics.mean(self.work_s) + self.rest * reply_s
 
     def replicas(self, work_a_second: float, full: float) -> int:
-        """So many that each has at most that share of its slots at work."""
+        """The number of replicas with which each has at most that share of its slots at work."""
         at_once = max(1, math.floor(self.slots * full))
         return max(1, math.ceil(work_a_second / (at_once * self.rate(at_once))))
 
 
 @dataclass(frozen=True, slots=True)
 class Talking:
-    """How people talk, and what of an answer does not depend on load."""
+    """How people talk, and the parts of an answer that do not depend on load."""
 
     think_s: tuple[float, float]
     speech_s: Sequence[float]
     reply_s: Sequence[float]
     decided_s: Sequence[float]
-    """From the end of speech until the turn is taken to be over."""
+    """Seconds from the end of speech until the turn is taken to be over."""
     way_s: float
-    """From the first sound to the user's ear, beside all that."""
+    """Seconds from the first sound to the user's ear, in addition."""
 
     @property
     def cycle_s(self) -> float:
-        """From one question to the next, were every answer there at once."""
+        """Seconds from one question to the next if every answer came at once."""
         return statistics.mean(self.think_s) + sum(map(statistics.mean, (self.speech_s, self.reply_s, self.decided_s)))
 
 
 @dataclass(slots=True)
 class Answered:
-    """What a simulation gives: when each answer began, and after how long."""
+    """The result of a simulation: when each answer began, and after how many seconds."""
 
     turns: list[tuple[float, float]] = field(default_factory=list)
 
@@ -186,7 +186,7 @@ def talk(
     chance: random.Random,
     answered: Answered,
 ) -> Process:
-    """One user, for ever."""
+    """Simulate one user, forever."""
 
     def reply() -> Process:
         for name in STAGES:
@@ -212,13 +212,13 @@ def talk(
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Its cores are shared by all stages, and by what every talk takes all the time."""
+    """A machine whose cores are shared by all stages, and by what every talk needs all the time."""
 
     cores: int
     talking: Talking
     services: Mapping[str, Service]
     aside: float
-    """Cores that a talk keeps busy beside the making of replies: it is listened to, and the wire is written."""
+    """Cores that a talk keeps busy besides the making of replies: for listening and for the wire."""
 
     def simulated(self, talks: int, seconds: float, seed: int = 1) -> Answered:
         env, chance, answered = simpy.Environment(), random.Random(seed), Answered()
@@ -232,11 +232,11 @@ class Machine:
 
 
 def machine_of(told: Mapping[str, Any]) -> Machine:
-    """What load.py has kept: its smallest number of talks gives the service times, and the rest of a talk's work."""
+    """Read load.py's file: its smallest number of talks gives the service times, and the rest of a talk's work."""
     alone = min(told["levels"], key=lambda level: level["talks"])
     steps = {name: sorted(values) for name, values in alone["steps"].items()}
     middle = {name: statistics.median(values) for name, values in steps.items()}
-    # The steps of a turn are kept apart from each other, so a stage's time is between two steps' quantiles.
+    # The steps of a turn are stored separately, so a stage's time is the difference between two steps' quantiles.
     ends = [steps["understood"], steps["first_clause"], steps["first_sound"]]
     begins = [[0.0], *ends[:-1]]
     services = {
@@ -259,7 +259,7 @@ def _at(ordered: Sequence[float], share: float) -> float:
 
 
 def beside(told: Mapping[str, Any], seconds: float = 1800.0) -> str:
-    """The prediction for every number of talks that was measured."""
+    """The prediction for every measured number of talks."""
     machine = machine_of(told)
     lines = [
         told["machine"],
@@ -293,9 +293,9 @@ class Cluster:
     core_hour: float
     """Prices, in the same currency."""
     full: float = 0.75
-    """The share of slots that are to be at work, so that some are free for those who come."""
+    """The share of slots that should be at work, so that some are free for newcomers."""
     back_s: float = 60.0
-    """Until a replica that was lost has been replaced."""
+    """Seconds until a lost replica has been replaced."""
 
     def replicas(self, talks: int) -> dict[str, int]:
         turns_a_second, reply_s = talks / self.talking.cycle_s, statistics.mean(self.talking.reply_s)
@@ -306,7 +306,7 @@ class Cluster:
         return {"gateway": math.ceil(talks / self.gateway_talks), **sized}
 
     def cards(self, replicas: Mapping[str, int]) -> int:
-        """Shares of a card are put together on one."""
+        """Number of cards; replicas of a stage that need only a share of a card are put together."""
         return sum(math.ceil(replicas[name] * service.cards) for name, service in self.services.items())
 
     def cost_hour(self, replicas: Mapping[str, int]) -> float:
@@ -318,7 +318,7 @@ class Cluster:
         self, talks: int, seconds: float, *, lost: str = "", lost_at: float = math.inf, seed: int = 1
     ) -> Answered:
         """Args:
-        lost: the stage of which a replica is lost at `lost_at` seconds, where it has more than one.
+        lost: the stage that loses a replica at `lost_at` seconds, if it has more than one.
         """
         env, chance, answered = simpy.Environment(), random.Random(seed), Answered()
         replicas = self.replicas(talks)
@@ -348,14 +348,14 @@ class Cluster:
 
 
 def cluster_of(told: Mapping[str, Any]) -> Cluster:
-    """What a file of service times says."""
+    """Read a file of service times."""
     talking = Talking(**{**told["talking"], "think_s": tuple(told["talking"]["think_s"])})
     services = {name: Service(**told["stages"][name]) for name in STAGES}
     return Cluster(talking, services, **told["cluster"])
 
 
 def sizes(cluster: Cluster, sizes: Sequence[int], lost: str, longest_s: float = 120.0) -> str:
-    """A row for each number of talks; a replica of the stage `lost` is lost half-way."""
+    """Return a table with a row for each number of talks; a replica of the stage `lost` is lost half-way."""
     lines = [
         f"| talks | gateways | ears | mind | voice | cards | an hour | a talk and hour | p95 | p95 in the 10 s after a "
         f"lost replica ({lost}) | the longest |",
@@ -363,7 +363,7 @@ def sizes(cluster: Cluster, sizes: Sequence[int], lost: str, longest_s: float = 
     ]
     for talks in sizes:
         replicas = cluster.replicas(talks)
-        seconds = min(longest_s, max(30.0, 2e6 / talks))  # of many talks, a short time says as much
+        seconds = min(longest_s, max(30.0, 2e6 / talks))  # with many talks, a short time is as informative
         warm, lost_at = seconds / 4, seconds / 2
         calm = cluster.simulated(talks, seconds).within(warm, seconds)
         after = cluster.simulated(talks, seconds, lost=lost, lost_at=lost_at).within(lost_at, lost_at + 10)

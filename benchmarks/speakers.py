@@ -1,15 +1,15 @@
-"""How often people are told apart right by their voices: households of three, with guests, at one microphone.
+"""How often people are told apart correctly by their voices: households of three, with guests, at one microphone.
 
     python3 -m benchmarks.speakers                     (Kokoro's voices speak first: some minutes)
     python3 -m benchmarks.speakers --sounds FOLDER     (keeps what they said, for the next time)
 
-Each household is three voices out of all, learnt from two sentences each; a member or a fourth voice then says
-another sentence. Right is the member's name, or that it is a guest. Every recording gets a level of its own and noise
-at 25 dB.
+Each household is three of all voices, each learnt from two sentences; a member or a fourth voice then says another
+sentence. The right answer is the member's name, or that it is a guest. Every recording gets its own level, and noise at
+25 dB.
 
-Synthetic voices flatter and blame it at once: each is steadier than a person on another day with another microphone,
-and some of Kokoro's differ less than two people do (their directions reach 0.86, of strangers' recordings here 0.61).
-The real recordings are few: two readers with several, three people with one.
+Synthetic voices make the task both easier and harder. Each is steadier than a person on another day with another
+microphone, but some of Kokoro's differ less than two people do (their embeddings reach a cosine of 0.86; those of
+strangers' recordings here 0.61). There are few real recordings: two readers with several, three people with one.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ TRIALS = 5_000
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """`sentence`: which of them."""
+    """`sentence`: the index of the sentence."""
 
     voice: str
     sentence: int
@@ -67,7 +67,7 @@ class Said:
 
 
 async def speak(folder: Path) -> None:
-    """What is not there yet."""
+    """Record the sentences that are missing."""
     kokoro = Kokoro()
     await kokoro.start(lambda _: None)
     for voice in VOICES:
@@ -88,7 +88,7 @@ def at_the_microphone(file: Path, dice: np.random.Generator) -> Samples:
 
 
 def households(said: dict[str, list[Said]]) -> dict[tuple[str, str], list[bool]]:
-    """Whether each turn was told right, by its length and by who spoke."""
+    """Whether each turn was attributed correctly, by its length and by who spoke."""
     dice = random.Random(0)
     right: dict[tuple[str, str], list[bool]] = defaultdict(list)
     learnt = {
@@ -137,7 +137,8 @@ def main() -> None:
 
 
 def real(encoder: VoiceEncoder) -> None:
-    """The recordings of people in the repository: each that can be is learnt from its first part, and asked all."""
+    """Test the recordings of people in the repository: voices with several parts are learnt from the first, and all
+    other parts are identified."""
     sounds: dict[str, list[Samples]] = defaultdict(list)
     for name in sorted({*RECORDINGS}):
         file = recording(name)

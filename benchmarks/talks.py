@@ -30,10 +30,10 @@ class Talks:
 
 
 def talks(language: str) -> Talks:
-    """Those in a language, by its code of two letters.
+    """Read the talks in a language, by its two-letter code.
 
     Raises:
-        ValueError: what a question is answered by stands in no turn, or in more than one.
+        ValueError: a question's evidence is in no turn, or in more than one.
     """
     held = tomllib.loads((FOLDER / f"{language}.toml").read_text(encoding="utf-8"))
     turns = [

@@ -1,11 +1,11 @@
-"""How fast a voice is learnt, and in how much memory: ours, and transformers with peft, on the same batch.
+"""How fast a voice is trained, and with how much memory: csm, and transformers with peft, on the same batch.
 
     python -m benchmarks.training                 # CSM-1B's shapes, random weights; a GPU if there is one
     python -m benchmarks.training --shape tiny    # to see that it works
 
-Both learn the same adapter (r 32, the seven matrices of both stacks, float32 over a bfloat16 base, AdamW) from the same
-clips, the later codes of a sixteenth of the frames. Each runs in a process of its own, so that the peak of memory is
-its own. Weights are random: what is learnt says nothing, what it costs does.
+Both train the same adapter (r 32, the seven matrices of both stacks, float32 over a bfloat16 base, AdamW) on the same
+clips, with the later codes of a sixteenth of the frames. Each runs in its own process, so that its peak memory is
+measured separately. Weights are random: the losses mean nothing, but the costs are real.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def measured(given: argparse.Namespace) -> dict[str, float]:
-    """Seconds a step (the median), the peak of memory in GB, and the loss of the first step."""
+    """Seconds per step (median), peak memory in GB, and the loss of the first step."""
     config = CsmConfig.csm_1b() if given.shape == "full" else TINY
     model = random_model(config, torch.float32 if given.precision == "fp32" else torch.bfloat16)
     examples = [clip(config, seed, given.seconds) for seed in range(given.batch)]
@@ -83,7 +83,7 @@ def measured(given: argparse.Namespace) -> dict[str, float]:
 
 
 def random_model(config: CsmConfig, dtype: torch.dtype) -> Csm:
-    """Made where it stays and in its type, so that the peak of memory is the training's."""
+    """Make the model on its device and in its dtype, so that the peak memory is the training's."""
     torch.manual_seed(0)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with torch.device("meta"):

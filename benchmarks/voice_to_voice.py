@@ -1,4 +1,4 @@
-"""From the last sample of speech to the first of the reply, on the audio alone: `python benchmarks/voice_to_voice.py`.
+"""Time from the last sample of speech to the first of the reply, on the audio: `python benchmarks/voice_to_voice.py`.
 
 Plays recordings in real time into a running Parley over its WebSocket, as a headset would, and measures on the two
 tracks. The product's own records only break the time down.
@@ -30,7 +30,7 @@ PARTS = [
 
 
 async def ask(port: int, rounds: int) -> tuple[list[float], Tracks]:
-    """Every question, `rounds` times; seconds from speech to reply."""
+    """Ask every question `rounds` times; return the seconds from speech to reply."""
     delays: list[float] = []
     async with headset(port) as user:
         await asyncio.sleep(1.0)

@@ -1,12 +1,12 @@
-"""Piper, Kokoro and eSpeak side by side: how soon, how fast, how large, and how well they are understood.
+"""Compare Piper, Kokoro and eSpeak: how soon, how fast, how large, and how well they are understood.
 
-    python benchmarks/voices.py                              all three, 200 sentences heard back by Whisper base
+    python benchmarks/voices.py                              all three, with 200 sentences transcribed by Whisper base
     python benchmarks/voices.py --only piper --sentences 50
     python benchmarks/voices.py --sentences 0                times only
 
-The sentences are in voices.txt. They go the way of a reply: through speakable() to the engine, and its sound through
-the real Whisper base. What it writes goes through speakable() too, so that a number in figures is the same number in
-words; a wrong word is one that was changed, left out or put in (Levenshtein), over all words.
+The sentences are in voices.txt. They are processed like a reply: through speakable() to the engine, and its sound
+through the real Whisper base. Its transcript goes through speakable(), too, so that a number in figures equals the same
+number in words. A wrong word is one that was substituted, deleted or inserted (Levenshtein), relative to all words.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ REPLIES = (
     "Vienna is the capital of Austria. About two million people live there.",
     "That is a good question, and I am not sure that there is one answer to it.",
 )
-"""Whose first clause is waited for."""
+"""Texts whose first clause is timed."""
 
 ALIKE = {"ok": "okay", "colour": "color", "favourite": "favorite", "kilometres": "kilometers", "metres": "meters",
          "aluminium": "aluminum", "hum": "hmm", "mister": "mr", "doctor": "dr"}  # fmt: skip
@@ -102,7 +102,7 @@ def normal(text: str) -> list[str]:
 
 
 def edits(one: list[str], other: list[str]) -> int:
-    """Words changed, left out or put in (Levenshtein)."""
+    """Words substituted, deleted or inserted (Levenshtein)."""
     row = list(range(len(other) + 1))
     for number, word in enumerate(one, 1):
         before, row[0] = row[0], number

@@ -1,8 +1,8 @@
 """What WebRTC adds to a WebSocket's latency: `python benchmarks/webrtc.py`.
 
-One Parley, one question, asked in turn over either by two clients in real time, 20 ms at a time. Measured from the
-question's last loud 10 ms to the first of the reply, as it arrives: a browser's own buffer against jitter comes on top.
-Turns end by silence alone, so that both wait for the same.
+Two clients ask one Parley the same question in turn, in real time, 20 ms at a time. Latency is measured from the
+question's last loud 10 ms to the first of the reply, as it arrives; a browser's own jitter buffer comes on top. Turns
+end by silence alone, so that both clients wait for the same.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from web.realtime.webrtc.peer import hear_at_once, listen
 
 BLOCK_S = 0.02
 LOUD = 0.02
-"""Of full scale: espeak's first sound is louder, its silence is not."""
+"""Share of full scale: espeak's first sound is louder, its silence is not."""
 SESSION = {
     "type": "realtime",
     "audio": {"input": {"turn_detection": {"type": "server_vad", "silence_duration_ms": 500}}},
@@ -55,7 +55,7 @@ class Client(ABC):
         self._over = asyncio.Event()
 
     async def ask(self, question: Samples) -> float:
-        """Seconds from the question's end to the reply's first sound."""
+        """Ask; return the seconds from the question's end to the reply's first sound."""
         self._heard, block = asyncio.get_running_loop().create_future(), int(BLOCK_S * RATE)
         self._over.clear()
         padded = np.pad(question, (0, -len(question) % block))
@@ -66,7 +66,7 @@ class Client(ABC):
         return heard - self._said
 
     def next_block(self) -> Samples:
-        """What the microphone has heard in the last 20 ms."""
+        """The microphone's sound of the last 20 ms."""
         if not self._saying:
             return np.zeros(int(BLOCK_S * RATE), np.float32)
         if len(self._saying) == 1:
@@ -74,7 +74,7 @@ class Client(ABC):
         return self._saying.pop(0)
 
     def hears(self, sound: Samples, rate: int) -> None:
-        """Sound that can be played from now on."""
+        """Take sound that can be played from now on."""
         loud = np.flatnonzero(np.abs(sound) > LOUD)
         if len(loud) and self._heard is not None and not self._heard.done():
             self._heard.set_result(self._now() + int(loud[0]) / rate)
@@ -213,7 +213,7 @@ async def measure(port: int, turns: int) -> dict[str, list[float]]:
             for name, client in clients.items():
                 await asyncio.sleep(1.0)
                 seconds = await client.ask(question)
-                await asyncio.sleep(2.0 if name == "WebSocket" else 0.0)  # the reply is played by then
+                await asyncio.sleep(2.0 if name == "WebSocket" else 0.0)  # by then the reply has been played
                 if turn:
                     found[name].append(1000 * seconds)
     return found

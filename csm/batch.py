@@ -1,8 +1,9 @@
-"""Several conversations at once on one model: each has a slot in a batch that is computed together, frame by frame.
+"""Several conversations at once on one model. Each has a slot in a batch that is computed together, frame by frame.
 
-Slots join and leave between frames, and none waits for another to finish. A slot keeps its keys and values from one
-utterance to the next, and after it was left, so that only what is new is read; what another slot already holds, such
-as a shared voice, is copied from there. Each slot has its own noise, so that it says what it would say alone.
+Slots join and leave between frames; none waits for another to finish. A slot keeps its keys and values from one
+utterance to the next, and even after its conversation left, so that only new rows are read. Rows that another slot
+already holds, such as a shared voice, are copied from there. Each slot has its own noise, so it says what it would say
+alone.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ class SlotsFull(CsmError):
 
 @dataclass(frozen=True)
 class Sound:
-    """What a slot has said in one step: codes [codebooks] and float32 [1920], on the host. `last` if the utterance ends
-    with it; an utterance that has ended without a sound gives an empty one."""
+    """What a slot said in one step: codes [codebooks] and float32 samples [1920], on the host. `last` is true if the
+    utterance ends with it. An utterance that ended without a sound gives empty samples."""
 
     slot: int
     codes: Tensor
@@ -40,7 +41,7 @@ class Sound:
 
 @dataclass
 class _Slot:
-    """A place. `rows` are those its keys and values hold; `ending` is there while it speaks."""
+    """A place in the batch. `rows` are the rows whose keys and values it holds; `ending` is set while it speaks."""
 
     rows: Tensor
     taken: bool = False
@@ -50,9 +51,9 @@ class _Slot:
 
 
 class Slots:
-    """`count` places for conversations of up to `length` rows (default: all the model knows).
+    """`count` slots for conversations of up to `length` rows (default: the model's full context).
 
-    One thread uses it: between two steps, join, say and leave as you like.
+    Only one thread may use it. Between two steps, call join, say and leave in any order.
     """
 
     def __init__(self, model: Model, codec: Codec, count: int, length: int | None = None) -> None:
@@ -69,7 +70,7 @@ class Slots:
 
     @property
     def selective(self) -> bool:
-        """Whether somebody who speaks can be left out of a step: on a GPU all are computed together."""
+        """Whether a slot that is speaking can be left out of a step. On a GPU, all slots are computed together."""
         return self._engine.selective
 
     def join(self) -> int:
@@ -81,19 +82,19 @@ class Slots:
         return free[0]
 
     def leave(self, slot: int) -> None:
-        """The conversation is over, or the utterance no longer wanted by anyone."""
+        """End the conversation, or an utterance that nobody wants any more, and free the slot."""
         self.fall_silent(slot)
         self._slots[slot].taken = False
 
     def known(self, prompt: Tensor) -> int:
-        """With how many of its rows a slot, whichever, begins: they need not be computed."""
+        """How many leading rows of the prompt some slot already holds: those need not be computed."""
         return max(common(place.rows, prompt) for place in self._slots)
 
     def prefill(self, slot: int, prompt: Tensor) -> None:
-        """Hears rows [n, codebooks + 1] (csm.rows) ahead of time, such as a voice or what somebody has said.
+        """Read rows [n, codebooks + 1] (csm.rows) ahead of time, such as a voice or what somebody said.
 
-        As far as they begin with rows already held, here or in another slot, these are not heard again. An utterance
-        under way ends. Raises ContextTooLong.
+        Leading rows that this slot or another one already holds are not computed again. An utterance under way ends.
+        Raises ContextTooLong.
         """
         place = self._of(slot)
         if len(prompt) >= self._length:
@@ -101,7 +102,7 @@ class Slots:
                 f"The prompt takes {len(prompt)} rows, but it must leave room in a slot of {self._length}."
             )
         self.fall_silent(slot)
-        # Should it fail half-way, nothing is known for sure of what the slot holds.
+        # If prefill fails half-way, the contents of the slot are unknown.
         held, place.rows = place.rows, self._nothing
         known = common(held, prompt)
         source = max(range(len(self._slots)), key=lambda other: common(self._slots[other].rows, prompt))
@@ -112,7 +113,7 @@ class Slots:
         place.rows = prompt
 
     def say(self, slot: int, prompt: Tensor, most: int, sampling: Sampling | None = None) -> None:
-        """Begins an utterance of at most `most` frames that follows the prompt; the steps to come bring its sound.
+        """Begin an utterance of at most `most` frames that follows the prompt. The next steps return its sound.
 
         Raises ContextTooLong if prompt and frames do not fit.
         """
@@ -129,8 +130,8 @@ class Slots:
         self._engine.begin(slot, sampling.temperature, sampling.topk)
 
     def step(self, wanted: Collection[int] | None = None) -> list[Sound]:
-        """The next frame of all that speak, or of those among them that are wanted (csm.batch.Slots.selective); none,
-        and no work, if nobody does."""
+        """Return the next frame of every speaking slot, or only of the `wanted` ones if `selective`. If nobody speaks,
+        compute nothing and return an empty list."""
         speaking = [slot for slot, place in enumerate(self._slots) if place.ending is not None]
         if wanted is not None and self.selective:
             speaking = [slot for slot in speaking if slot in wanted]
@@ -146,14 +147,14 @@ class Slots:
         return [self._judge(*spoken) for spoken in zip(speaking, codes, sound, strict=True)]
 
     def fall_silent(self, slot: int) -> None:
-        """Ends the utterance under way, if there is one."""
+        """End the utterance under way, if there is one."""
         place = self._of(slot)
-        if len(place.spoken) > 1:  # all frames but the newest were heard, and are among the rows held
+        if len(place.spoken) > 1:  # all frames but the newest were read, so their rows are held
             place.rows = torch.cat((place.rows, frame_rows(torch.stack(place.spoken[:-1]))))
         place.ending, place.spoken = None, []
 
     def forget(self, slot: int) -> None:
-        """After a step that failed: nothing is known for sure of what the slot holds."""
+        """Call this after a step failed, because the contents of the slot are then unknown."""
         self.fall_silent(slot)
         self._slots[slot].rows = self._nothing
 

@@ -24,7 +24,7 @@ Turn = Mapping[str, Any]
 
 
 class Request(TypedDict):
-    """What `Generator.generate` and `generate_stream` are asked for."""
+    """The arguments for `Generator.generate` and `generate_stream`."""
 
     text: str
     speaker: int
@@ -32,7 +32,7 @@ class Request(TypedDict):
 
 
 class Batch(TypedDict):
-    """What `Generator.generate_batch` is asked for."""
+    """The arguments for `Generator.generate_batch`."""
 
     texts: list[str]
     speakers: list[int]
@@ -40,10 +40,10 @@ class Batch(TypedDict):
 
 
 def from_conversation(conversation: Sequence[Turn]) -> Request:
-    """The last turn is the text to speak; the turns before it are its context.
+    """Turn a conversation into a request: the last turn is the text to speak, the turns before it are its context.
 
     A role is a speaker's number, as a string. Audio is a file (at its own rate) or an array of samples at 24 kHz,
-    under `path` or `audio`. Raises InvalidText, InvalidSpeaker or InvalidAudio for a turn that is none.
+    under `path` or `audio`. Raises InvalidText, InvalidSpeaker or InvalidAudio for an invalid turn.
     """
     if not conversation:
         raise InvalidText("The conversation is empty. Its last turn must be the text to be said.")
@@ -54,7 +54,7 @@ def from_conversation(conversation: Sequence[Turn]) -> Request:
 
 
 def from_conversations(conversations: Iterable[Sequence[Turn]]) -> Batch:
-    """Several conversations, to be continued together."""
+    """Turn several conversations into one batch."""
     requests = [from_conversation(conversation) for conversation in conversations]
     return Batch(
         texts=[request["text"] for request in requests],

@@ -1,4 +1,4 @@
-"""Where CSM computes: which of the available devices is used.
+"""Which of the available devices CSM runs on.
 
 "cpu", "cuda" and "mps" are PyTorch's; "mlx" is Apple's own library on the GPU of a Mac (csm/backends/mlx).
 """
@@ -24,8 +24,8 @@ MLX_MISSING = "MLX, which runs on the GPU of a Mac with Apple silicon, is not in
 
 @dataclass(frozen=True)
 class Machine:
-    """What there is. cuda: an NVIDIA GPU that PyTorch can use; mlx: whether the package is installed; mps: whether
-    PyTorch can use the GPU of a Mac, and computes there what the processor does."""
+    """What a machine offers. cuda: PyTorch can use an NVIDIA GPU; mlx: the package is installed; mps: PyTorch can use
+    the GPU of a Mac, and gets the same results there as on the CPU."""
 
     cuda: bool = False
     apple_silicon: bool = False
@@ -34,7 +34,7 @@ class Machine:
 
     @classmethod
     def here(cls) -> Machine:
-        """This one. Only where the choice hangs by it is something computed on PyTorch's MPS, for a second or two."""
+        """Describe this machine. Only if the choice depends on it, compute on PyTorch's MPS for a second or two."""
         apple = sys.platform == "darwin" and platform.machine() == "arm64"
         mlx = has_mlx()
         mps = apple and not mlx and torch.backends.mps.is_available() and agrees_with_the_cpu(torch.device("mps"))
@@ -42,13 +42,13 @@ class Machine:
 
 
 def has_mlx() -> bool:
-    """Whether the package is installed."""
+    """Whether the package mlx is installed."""
     return importlib.util.find_spec("mlx") is not None
 
 
 def choose_device(asked: str | torch.device | None, machine: Machine) -> str:
-    """The requested device; for None or "auto", the fastest one that works correctly. If "cuda" is requested but
-    missing, it warns and uses the CPU. Raises DeviceMissing for "mlx" without MLX.
+    """Return the requested device; for None or "auto", the fastest one that works correctly. If "cuda" is requested but
+    missing, warn and use the CPU. Raises DeviceMissing for "mlx" without MLX.
     """
     name = "auto" if asked is None else str(asked)
     if name == "auto":
@@ -66,7 +66,7 @@ def choose_device(asked: str | torch.device | None, machine: Machine) -> str:
 
 
 def pick_device(device: str | torch.device | None) -> torch.device:
-    """PyTorch's device for what only PyTorch can do, such as training: the requested one, or the best available.
+    """Return PyTorch's device for work that only PyTorch can do, such as training: the requested or the best one.
 
     Raises DeviceMissing for "mlx".
     """
@@ -77,9 +77,10 @@ def pick_device(device: str | torch.device | None) -> torch.device:
 
 
 def agrees_with_the_cpu(device: torch.device) -> bool:
-    """Whether a small model of random weights says the same there as on the processor.
+    """Whether a small model with random weights gives the same codes on the device as on the CPU.
 
-    CSM was reported to come out as noise on Apple's MPS (SesameAILabs/csm#88), and not every PyTorch can do all of it.
+    CSM's output was reported as noise on Apple's MPS (SesameAILabs/csm#88), and not every PyTorch supports all
+    operations.
     """
     stack = TransformerConfig(layers=2, heads=4, kv_heads=2, dim=128, ffn=192, context=64)
     with torch.random.fork_rng(devices=[]):
@@ -96,5 +97,5 @@ def agrees_with_the_cpu(device: torch.device) -> bool:
     expected = said(torch.device("cpu"))
     try:
         return torch.equal(said(device), expected)
-    except (RuntimeError, NotImplementedError):  # an operation that it does not have
+    except (RuntimeError, NotImplementedError):  # the device lacks an operation
         return False

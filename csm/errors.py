@@ -1,4 +1,4 @@
-"""The errors of csm. Catch `CsmError` to catch them all."""
+"""The errors of csm. Catch `CsmError` to catch all of them."""
 
 __all__ = [
     "CheckpointError",
@@ -15,7 +15,7 @@ __all__ = [
 
 
 class CsmError(Exception):
-    """Base of all errors that this library raises on purpose. The message says what to do."""
+    """Base class of all errors that this library raises on purpose. The message says what to do."""
 
 
 class CheckpointError(CsmError):
@@ -51,5 +51,5 @@ class OutOfMemory(CsmError, MemoryError):
 
 
 def first_line(error: BaseException) -> str:
-    """What a library says of an error, without the pages that some put after it."""
+    """The first line of an error's message, without the pages that some libraries append."""
     return str(error).strip().partition("\n")[0].rstrip(".")

@@ -25,17 +25,17 @@ def load_csm_1b(
     codec: str | Path | Codec | None = None,
     adapter: str | Path | None = None,
 ) -> Generator:
-    """A generator with the model from a local folder or from the Hugging Face hub.
+    """Load the model from a local folder or from the Hugging Face hub, and return a generator for it.
 
     device: by default the GPU, if there is one: "cuda", or on a Mac with Apple silicon "mlx" (without MLX "mps", if it
-    works correctly); otherwise the CPU. If "cuda" is requested but missing, a warning is given and the CPU is used.
+    works correctly); otherwise the CPU. If "cuda" is requested but missing, csm warns and uses the CPU.
     dtype: by default bfloat16 on a GPU, and as stored in the checkpoint on a CPU.
-    quantize: "int8" or "int4", weights only; packed once and kept beside the checkpoint on a CPU, packed while loading
-    with MLX.
+    quantize: "int8" or "int4", weights only. On a CPU they are packed once and kept beside the checkpoint; with MLX
+    they are packed while loading.
     codec: Mimi from a file, folder or hub id, or any `csm.codec.Codec`; by default the model's own, or otherwise
     kyutai/moshiko-pytorch-bf16.
-    adapter: folder of a trained voice's adapter (docs/TRAINING.md), from csm, peft, Unsloth or csm-mlx; merged before
-    the weights are packed. `Generator.use_adapter` changes it later.
+    adapter: folder of a trained voice's adapter (docs/TRAINING.md), from csm, peft, Unsloth or csm-mlx. It is merged
+    before the weights are packed. `Generator.use_adapter` changes it later.
 
     Raises CheckpointError, which says what was expected and found; OutOfMemory; DeviceMissing for "mlx" without MLX.
     """
@@ -63,8 +63,8 @@ def generate_streaming_audio(
 ) -> Tensor:
     """Write speech to a WAV or FLAC file, and optionally play it, while it is being made.
 
-    Returns the speech: float32 [samples] at `generator.sample_rate`. If there is no device to play it on, a warning
-    says so and the file is still written.
+    Return the speech: float32 [samples] at `generator.sample_rate`. If there is no device to play it on, warn and still
+    write the file.
     """
     import soundfile
 

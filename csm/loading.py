@@ -1,5 +1,4 @@
-"""From a name to a generator: where the model is, what it runs on, how its weights are packed, and which codec it
-uses."""
+"""From a name to a generator: find the model, choose its device, pack its weights, and load its codec."""
 
 from __future__ import annotations
 
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["load_codec", "load_generator", "resolve"]
 
 CODEC = "kyutai/moshiko-pytorch-bf16"
-"""Where Mimi is when it does not come with the model."""
+"""Where Mimi comes from if it does not come with the model."""
 
 
 def load_generator(
@@ -39,11 +38,11 @@ def load_generator(
     codec: str | Path | Codec | None,
     adapter: str | Path | None = None,
 ) -> Generator:
-    """What `csm.load_csm_1b` does."""
+    """Do the work of `csm.load_csm_1b`."""
     chosen = choose_device(device, Machine.here())
     where = torch.device("cpu" if chosen == "mlx" else chosen)
     folder = resolve(model)
-    find_weights(folder)  # a model of another kind is told as that, and not by what it lacks first
+    find_weights(folder)  # first, so that the error for a foreign model says so, not which file it lacks
     tokenizer = load_tokenizer(folder)
     mimi = load_codec(codec, folder, where) if codec is None or isinstance(codec, str | Path) else codec
     csm = load(folder, where, dtype or (torch.bfloat16 if chosen != "cpu" else None))
@@ -78,7 +77,7 @@ def _on_mlx(
     quantize: str | None,
     adapter: Adapter | None,
 ) -> Generator:
-    """tensors: those of PyTorch's model, which are let go one by one; adapter: the one that is merged in them."""
+    """tensors: those of PyTorch's model, released one by one. adapter: the one already merged into them."""
     from .backends.mlx.loaded import CsmMlx, MlxAdapterSwitch
     from .backends.mlx.mimi import MlxMimi
     from .backends.mlx.thread import ComputeThread
@@ -91,7 +90,7 @@ def _on_mlx(
 
 
 def resolve(model: str | Path) -> Path:
-    """A local folder as it is; any other name is downloaded from the hub into its cache. Raises CheckpointError."""
+    """Return a local folder as it is; download any other name from the hub into its cache. Raises CheckpointError."""
     folder = Path(model).expanduser()
     if folder.is_dir():
         return folder
@@ -101,7 +100,7 @@ def resolve(model: str | Path) -> Path:
 
 
 def load_codec(source: str | Path | None, folder: Path, device: torch.device) -> Codec:
-    """Mimi from `source` (file, folder or hub id); by default the one in the model's folder, in either format.
+    """Load Mimi from `source` (file, folder or hub id); by default from the model's folder, in either format.
 
     Raises CheckpointError if there is none.
     """

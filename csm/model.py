@@ -1,10 +1,11 @@
-"""CSM: a backbone that reads rows of text and sound, and a depth decoder that spells out one frame. Only the
-mathematics. Keys and values live in a static `KeyValueCache` that the caller allocates and passes
-in; positions are tensors; nothing here reads a value back from the device. Every step can thus be captured in a CUDA
-graph, compiled, or run as it is. `hidden_states` and `depth_logits` do without a cache, and can be differentiated.
+"""CSM: a backbone that reads rows of text and sound, and a depth decoder that generates one frame.
 
-Modules bear the names of the original checkpoint (SesameAILabs/csm, built there from torchtune's Llama 3.2), so that
-its tensors load by name. Shapes are written with b = batch, n = rows given, h = heads, d = dimension.
+This module holds only the mathematics. Keys and values live in a static `KeyValueCache` that the caller allocates and
+passes in; positions are tensors; nothing here reads a value back from the device. So every step can be captured in a
+CUDA graph, compiled, or run eagerly. `hidden_states` and `depth_logits` use no cache and are differentiable.
+
+Modules have the names of the original checkpoint (SesameAILabs/csm, built there from torchtune's Llama 3.2), so that
+its tensors load by name. In shapes, b = batch, n = rows given, h = heads, d = dimension.
 """
 
 from __future__ import annotations
@@ -29,8 +30,7 @@ __all__ = [
 ]
 
 Where = Tensor | slice
-"""The positions of rows in a sequence: int64 [b, n], separate for each row of the batch, or one slice for all of
-them."""
+"""The positions of rows in a sequence: int64 [b, n], separate for each row of the batch, or one slice for all rows."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class TransformerConfig:
 
 @dataclass(frozen=True)
 class CsmConfig:
-    """Shape of a whole model. A codec code is one of `audio_vocab_size - 3`: the last three ids are never spoken."""
+    """Shape of a whole model. The codec uses `audio_vocab_size - 3` codes: the last three ids are never spoken."""
 
     backbone: TransformerConfig
     decoder: TransformerConfig
@@ -74,7 +74,7 @@ class CsmConfig:
 
     @property
     def codes(self) -> int:
-        """How many codes a codebook of the codec has: 2048 of the 2051 ids."""
+        """Codes in one codebook of the codec: 2048 of the 2051 ids."""
         return self.audio_vocab_size - 3
 
     @classmethod
@@ -90,11 +90,11 @@ class CsmConfig:
 
 
 def rope_frequencies(config: TransformerConfig) -> Tensor:
-    """How fast each pair turns, in radians a position: float32 [head_dim / 2]."""
+    """How fast each pair turns, in radians per position: float32 [head_dim / 2]."""
     frequencies = config.rope_theta ** (-torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim)
     if (scaling := config.rope_scaling) is not None:
-        # Waves that turn fewer than `low` times within the original context are slowed by `factor`, those that turn
-        # more than `high` times are left, and between the two the change is gradual.
+        # Frequencies that turn fewer than `low` times within the original context are divided by `factor`, those that
+        # turn more than `high` times are kept, and between the two the change is gradual.
         turns = scaling.original_context * frequencies / (2 * math.pi)
         low, high = scaling.low_freq_factor, scaling.high_freq_factor
         kept = ((turns - low) / (high - low)).clamp(0, 1)
@@ -109,13 +109,13 @@ def rope_table(config: TransformerConfig, length: int, device: torch.device | st
 
 
 def rotate(x: Tensor, rope: Tensor) -> Tensor:
-    """Turns neighbouring pairs of x [b, n, h, d] by rope [n, d/2] or [b, n, d/2], in float32 as Llama does."""
+    """Rotate neighbouring pairs of x [b, n, h, d] by rope [n, d/2] or [b, n, d/2], in float32 as Llama does."""
     pairs = torch.view_as_complex(x.float().reshape(*x.shape[:-1], -1, 2))
     return torch.view_as_real(pairs * rope.unsqueeze(-2)).flatten(-2).type_as(x)
 
 
 def causal_mask(where: Where, length: int, device: torch.device | None = None) -> Tensor:
-    """Which of `length` cached positions each row may look at: bool [b or 1, 1, n, length]."""
+    """Which of `length` cached positions each row may attend to: bool [b or 1, 1, n, length]."""
     if isinstance(where, slice):
         where = torch.arange(where.start, where.stop, device=device)[None]
     return (torch.arange(length, device=where.device) <= where[..., None])[:, None]
@@ -124,8 +124,9 @@ def causal_mask(where: Where, length: int, device: torch.device | None = None) -
 class KeyValueCache:
     """Keys and values of one stack, allocated once: [layers, 2, batch, kv_heads, length, head_dim].
 
-    It also holds the rotations of its positions, so that the model itself consists of weights only. What is beyond a
-    row's position is never read: a prompt may be padded on the right, and a sequence is cut by stepping back.
+    It also holds the rotations of its positions, so that the model itself consists of weights only. Entries beyond a
+    row's position are never read: a prompt may be padded on the right, and moving the position back truncates a
+    sequence.
     """
 
     def __init__(
@@ -141,14 +142,14 @@ class KeyValueCache:
         self.tensor = torch.zeros(shape, device=device, dtype=dtype)
         self.rope = rope_table(config, length, device)
         self.sequences: Tensor | None = None
-        """Whose rows are given, if they are not those of all sequences in turn: int64 [b]."""
+        """The sequences that rows belong to, if not all sequences in order: int64 [b]."""
 
     @property
     def length(self) -> int:
         return self.tensor.shape[4]
 
     def prefix(self, length: int) -> KeyValueCache:
-        """The same memory up to `length`: attention then reads no further. A view; nothing is copied."""
+        """The same memory up to `length`, so that attention reads no further. A view: nothing is copied."""
         return self._view(self.tensor[:, :, :, :, :length], self.sequences)
 
     def rows(self, first: int, last: int) -> KeyValueCache:
@@ -156,7 +157,7 @@ class KeyValueCache:
         return self._view(self.tensor[:, :, first:last], None)
 
     def of(self, sequences: Tensor) -> KeyValueCache:
-        """The same memory for some sequences, int64 [b], in any order. A view; what attention reads is copied out."""
+        """The same memory for some sequences, int64 [b], in any order. A view; attention reads a copy of its part."""
         return self._view(self.tensor, sequences)
 
     def _view(self, tensor: Tensor, sequences: Tensor | None) -> KeyValueCache:
@@ -219,7 +220,7 @@ class Attention(nn.Module):
         else:
             keys, values = cache.write(layer, where, keys, values)
         if x.shape[1] == 1:
-            # The heads that share keys stand as rows beside each other, and keys are read once for all of them.
+            # Heads that share keys become rows of one matrix, so that keys are read once for all of them.
             grouped = queries.reshape(len(x), self.kv_heads, -1, self.head_dim)
             heard = F.scaled_dot_product_attention(grouped, keys, values, mask).reshape(queries.shape)
         else:
@@ -229,7 +230,7 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """SwiGLU: w1 is the gate, w3 the way up, w2 the way down."""
+    """SwiGLU: w1 is the gate, w3 the up projection, w2 the down projection."""
 
     def __init__(self, dim: int, ffn: int) -> None:
         super().__init__()
@@ -243,7 +244,7 @@ class FeedForward(nn.Module):
 
 
 class Layer(nn.Module):
-    """Attention, then feed-forward, each on the normed stream and added to it."""
+    """Attention, then feed-forward; each reads the normed stream and is added to it."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -261,7 +262,7 @@ class Layer(nn.Module):
 
 
 class Transformer(nn.Module):
-    """A stack of layers and a last norm."""
+    """A stack of layers and a final norm."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -276,7 +277,7 @@ class Transformer(nn.Module):
     def whole(self, x: Tensor) -> Tensor:
         """Whole sequences x [b, n, dim] from their first position on → normed hidden states [b, n, dim].
 
-        Without a cache, whose writing in place cannot be differentiated.
+        It uses no cache, because writing to one in place cannot be differentiated.
         """
         where = slice(0, x.shape[1])
         rope = rope_table(self.config, x.shape[1], x.device)
@@ -290,10 +291,10 @@ class Transformer(nn.Module):
 
 
 class Csm(nn.Module):
-    """The whole model. `prefill` reads rows, `frame` spells out the next frame, `advance` reads that frame.
+    """The whole model. `prefill` reads rows, `frame` generates the next frame, `advance` reads that frame.
 
-    The parts of an utterance, with `choose(logits [b, codes], codebook) → codes [b]` left to the caller, who is never
-    shown the three ids that are no codes:
+    The caller supplies `choose(logits [b, codes], codebook) → codes [b]`, which never sees the three ids that are not
+    codes. An utterance is computed as follows:
 
         hidden = csm.prefill(rows, mask, where, cache)[:, -1]
         while …:
@@ -320,7 +321,7 @@ class Csm(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type of activations, keys and values, however the weights are packed."""
+        """The dtype of activations, keys and values, however the weights are packed."""
         return self.audio_embeddings.weight.dtype
 
     def cache(self, batch: int = 1, length: int | None = None) -> KeyValueCache:
@@ -343,7 +344,8 @@ class Csm(nn.Module):
     def embed(self, rows: Tensor, mask: Tensor) -> Tensor:
         """Rows [b, n, codebooks + 1], audio columns first and text last → the sum over their masked columns."""
         text: Tensor = self.text_embeddings(rows[..., -1]) * mask[..., -1:]
-        # A bag adds the columns up as it reads them: a long prompt's 33 embeddings a row are never all in memory.
+        # embedding_bag sums the columns as it reads them, so the 33 embeddings per row of a long prompt are never all
+        # in memory.
         codes, heard = (rows[..., :-1] + self.shift(rows.device)).flatten(0, 1), mask[..., :-1].flatten(0, 1)
         weight = self.audio_embeddings.weight
         sound = F.embedding_bag(codes, weight, mode="sum", per_sample_weights=heard.to(weight.dtype))
@@ -352,7 +354,7 @@ class Csm(nn.Module):
     def prefill(self, rows: Tensor, mask: Tensor, where: Where, cache: KeyValueCache) -> Tensor:
         """Read rows (int64 [b, n, codebooks + 1]) and their mask (bool, same shape) → hidden states [b, n, dim].
 
-        Sequences of unequal length are padded on the right; the padding's keys are beyond the end of the sequence, and
+        Sequences of unequal length are padded on the right. The padding's keys lie beyond the end of the sequence and
         are overwritten before anything reads them.
         """
         out: Tensor = self.backbone(self.embed(rows, mask), where, causal_mask(where, cache.length, rows.device), cache)
@@ -374,7 +376,7 @@ class Csm(nn.Module):
         x = torch.stack((hidden, self.audio_embeddings(codes[0])), dim=1)
         where = slice(0, 2)
         for codebook in range(1, self.config.audio_codebooks):
-            # Only the first call holds two rows, of which the first must not see the second.
+            # Only the first call holds two rows, and the first of them must not see the second.
             mask = causal_mask(where, 2, x.device) if codebook == 1 else None
             depth = self.decoder(self.projection(x), where, mask, cache.prefix(where.stop))[:, -1]
             codes.append(choose(self.codebook_logits(depth, codebook)[..., : self.config.codes], codebook))
@@ -384,20 +386,20 @@ class Csm(nn.Module):
 
     def codebook_logits(self, depth: Tensor, codebook: int) -> Tensor:
         """Logits [b, audio_vocab] of codebook 1, 2, … from the depth decoder's state [b, dim]."""
-        return depth @ self.audio_head[codebook - 1].to(depth.dtype)  # float32 while it is learnt
+        return depth @ self.audio_head[codebook - 1].to(depth.dtype)  # float32 during training
 
     def hidden_states(self, rows: Tensor, mask: Tensor) -> Tensor:
-        """What `prefill` returns for whole sequences, without a cache and suitable for training: [b, n, dim].
+        """What `prefill` returns for whole sequences, but without a cache and differentiable: [b, n, dim].
 
         Sequences of unequal length are padded on the right: no row reads what comes after it.
         """
         return self.backbone.whole(self.embed(rows, mask))
 
     def depth_logits(self, hidden: Tensor, frames: Tensor) -> Tensor:
-        """Logits float [f, codebooks, audio_vocab_size] of frames [f, codebooks], each told the codes before its own.
+        """Logits float [f, codebooks, audio_vocab_size] of frames [f, codebooks]; each sees the codes before it.
 
-        hidden [f, dim] is what each frame follows. A frame's last code is predicted but never read. Like
-        `hidden_states`, it keeps no cache and is suitable for training.
+        hidden [f, dim] is the backbone's state that each frame follows. A frame's last code is predicted but never
+        read. Like `hidden_states`, this uses no cache and is differentiable.
         """
         heard = self.audio_embeddings(frames[:, :-1] + self.shift(frames.device)[:-1])
         depth = self.decoder.whole(self.projection(torch.cat((hidden[:, None], heard), dim=1)))[:, 1:]

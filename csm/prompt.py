@@ -1,7 +1,7 @@
 """Prompts: segments of text and sound, turned into the rows that the model reads (csm/rows.py).
 
 A segment is the rows of `<|begin_of_text|>[speaker]text<|end_of_text|>`, then one row for each frame of its recording,
-then a row of zeros that says the recording is over. A prompt is the segments of the context and the text to be said.
+then a row of zeros that ends the recording. A prompt is the segments of the context, then the text to speak.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["Prompter", "Segment", "load_tokenizer", "speakable"]
 
 BEGIN, END = "<|begin_of_text|>", "<|end_of_text|>"
 REMEMBERED = 64
-"""Recordings whose codes are kept, so that a reference is encoded once and not with every sentence."""
+"""Recordings whose codes are kept, so that a reference is encoded once and not for every sentence."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,8 +39,8 @@ class Segment:
     """One turn: what was said, by whom (0, 1, …), and its sound, float [samples] or [channels, samples].
 
     `sample_rate` is the actual rate of the audio, in Hz. `codes`, int64 [frames, codebooks] on the host, are the sound
-    as the model spoke it, or as it was encoded before; if they are given, the audio is ignored. Without audio and
-    codes, the turn consists of its words only.
+    as the model spoke it, or as it was encoded earlier; if they are given, the audio is ignored. Without audio and
+    codes, the turn consists only of its words.
     """
 
     text: str
@@ -51,9 +51,9 @@ class Segment:
 
 
 def speakable(text: str) -> str:
-    """`text` without what the model stumbles over: brackets, emoji, control characters, the colon of "10:30".
+    """Remove from `text` what the model stumbles over: brackets, emoji, control characters, the colon of "10:30".
 
-    Raises InvalidText if no letter or digit is left, or if it begins like the model's own prompts, with "[0]".
+    Raises InvalidText if no letter or digit is left, or if the text starts with a speaker mark such as "[0]".
     """
     if not isinstance(text, str):
         raise InvalidText(f"The text must be a string, not {type(text).__name__}.")
@@ -67,7 +67,7 @@ def speakable(text: str) -> str:
         " " if (unicodedata.category(c) in _UNSPOKEN and c not in joiners) or c in dropped else c
         for c in re.sub(r"[\[\](){}<>|]|(?<=\d):(?=\d)", " ", unicodedata.normalize("NFC", text))
     )
-    # A joiner belongs to a word of Persian or Hindi; what is left of an emoji stands alone.
+    # A joiner inside a word belongs to Persian or Hindi; a joiner on its own is left over from an emoji.
     said = " ".join(re.sub(rf"(?<!\S)[{joiners}]+|[{joiners}]+(?!\S)", " ", "".join(characters)).split())
     if not any(character.isalnum() for character in said):
         raise InvalidText("The text has no letters or digits, so there is nothing to say. Write at least one word.")
@@ -78,7 +78,7 @@ _UNSPOKEN = {"Cc", "Cf", "Cn", "Co", "Cs", "So", "Sk", "Zs", "Zl", "Zp"}
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
-    """The text tokenizer, from the checkpoint's own tokenizer.json. Raises CheckpointError if it is not CSM's."""
+    """Load the text tokenizer from the checkpoint's tokenizer.json. Raises CheckpointError if it is not CSM's."""
     from tokenizers import Tokenizer
 
     path = folder / "tokenizer.json"
@@ -92,7 +92,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         raise CheckpointError(f"Expected a tokenizer in {path}, found something else: {error}") from error
     if missing := [token for token in (BEGIN, END) if tokenizer.token_to_id(token) is None]:
         raise CheckpointError(f"Expected the tokens {BEGIN} and {END} in {path}, found no {' and no '.join(missing)}.")
-    # Words that look like special tokens are words.
+    # Text that looks like a special token is ordinary text.
     tokenizer.encode_special_tokens = True
     return tokenizer
 
@@ -128,7 +128,7 @@ class Prompter:
                 )
             return segment.codes
         audio = as_mono(segment.audio, segment.sample_rate)
-        # Told before it is encoded: a recording of ten minutes would take long to encode only to be refused.
+        # Checked before encoding: a recording of ten minutes would take long to encode, only to be refused.
         if (frames := -(-len(audio) // self.codec.frame_size)) >= self.context:
             raise ContextTooLong(
                 f"A recording of {len(audio) / SAMPLE_RATE:.0f} s takes {frames} of the model's {self.context} rows. "
@@ -138,14 +138,14 @@ class Prompter:
         if (codes := self._codes.pop(key, None)) is None:
             with torch.inference_mode():
                 codes = self.codec.encode(audio[None].to(self.device))[0].T.cpu()
-        self._codes[key] = codes  # at the end: those asked for least lately go first
+        self._codes[key] = codes  # moved to the end, so that the least recently used codes are dropped first
         if len(self._codes) > REMEMBERED:
             self._codes.popitem(last=False)
         return codes
 
 
 def valid_speaker(speaker: int) -> int:
-    """The speaker's number, or InvalidSpeaker."""
+    """Return the speaker's number, or raise InvalidSpeaker."""
     try:
         number = operator.index(speaker)
     except TypeError:

@@ -1,6 +1,6 @@
-"""Rows, which the model reads: one column for each codebook of a frame of sound, and a last one for a token of text.
+"""The rows that the model reads: one column for each codebook of a frame of sound, and a last one for a text token.
 
-Rows are int64 [n, codebooks + 1]; a column that is not heard holds ABSENT, so that rows alone say everything.
+Rows are int64 [n, codebooks + 1]. An unused column holds ABSENT, so that rows need no separate mask.
 """
 
 from __future__ import annotations

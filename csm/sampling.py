@@ -1,4 +1,4 @@
-"""Choosing a code from logits without transferring anything from the device to the host."""
+"""Choose a code from logits without transferring anything from the device to the host."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ __all__ = ["Chooser", "draw_noise", "sample"]
 
 
 def draw_noise(shape: tuple[int, ...], generator: torch.Generator | None = None, out: Tensor | None = None) -> Tensor:
-    """Draws from Exp(1), float32, in `shape` or into `out`: one draw for each logit that will be judged."""
+    """Draw from Exp(1), float32, in `shape` or into `out`: one draw for each logit to be sampled."""
     noise = torch.empty(shape, device=generator.device if generator else None) if out is None else out
     if noise.device.type != "cpu":
         return noise.exponential_(generator=generator)
-    # What `exponential_` draws on a CPU, too, bit for bit; but it takes one logarithm after the other.
+    # Bit for bit what `exponential_` draws on a CPU, but faster: `exponential_` takes one logarithm at a time.
     uniform = torch.empty(noise.shape, dtype=torch.float64).uniform_(generator=generator)
     return noise.copy_(uniform.neg_().log1p_()).neg_()
 
@@ -27,14 +27,14 @@ def sample(
     noise: Tensor | None = None,
     widest: int | None = None,
 ) -> Tensor:
-    """Samples softmax(logits / temperature) over the `topk` largest logits [b, codes] → codes [b].
+    """Sample softmax(logits / temperature) over the `topk` largest logits [b, codes] → codes [b].
 
     With noise E ~ Exp(1) of the logits' shape, argmax(p / E) is distributed as p. Taking the logarithm and multiplying
     by the temperature leaves argmax(logits − temperature · log E), the Gumbel-max trick: no softmax, no division, and a
-    temperature of 0 (a number, or a tensor [b, 1] on the device) is greedy. Without noise it is greedy, too.
+    temperature of 0 (a number, or a tensor [b, 1] on the device) is greedy. Sampling without noise is greedy, too.
 
-    topk may be a tensor int64 [b, 1] on the device, too; `widest` is then a number that none of it exceeds (default:
-    the largest of it, which is asked of the device).
+    topk may also be a tensor int64 [b, 1] on the device; `widest` is then an upper bound of its values (default: their
+    maximum, which is read from the device).
     """
     logits = logits.float()
     if noise is None:
@@ -51,7 +51,7 @@ def sample(
 
 @dataclass(frozen=True, eq=False)
 class Chooser:
-    """`sample` for each codebook of a frame in turn, with its part of the noise [b, codebooks, codes]."""
+    """`sample` for each codebook of a frame, each with its part of the noise [b, codebooks, codes]."""
 
     temperature: float | Tensor
     topk: int | Tensor

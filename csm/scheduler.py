@@ -1,9 +1,9 @@
 """One engine for several talkers: a thread steps the slots of csm/batch.py while anyone is speaking.
 
-A talker prefills and speaks as with an engine of its own (`csm.utterance.Talker`), from any thread. A new speaker
-joins the others at their next frame. A long prompt is read in pieces between the frames of the others, so that nobody
-falters. There may be more talkers than slots: the one that has been idle longest gives up its slot, and its prompt is
-read again when it speaks next. While all slots are speaking, further talkers wait.
+A talker prefills and speaks as if it had its own engine (`csm.utterance.Talker`), from any thread. A new speaker joins
+the others at their next frame. A long prompt is read in pieces between the frames of the others, so that nobody's
+speech is interrupted. There may be more talkers than slots: the one that has been idle longest gives up its slot, and
+its prompt is read again when it next speaks. While all slots are speaking, further talkers wait.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ from .utterance import Sampling, Speech
 __all__ = ["Scheduler", "SharedTalker"]
 
 AHEAD = 2
-"""Frames that are made before anyone has taken them: the next is under way while the last is taken."""
+"""Frames made before anyone takes them: the next one is under way while the last one is taken."""
 PIECE = 32
-"""Rows of a prompt that are heard between two frames of the others; they take about as long as a frame."""
+"""Rows of a prompt read between two frames of other talkers; they take about as long as a frame."""
 LARGE_PIECE = 256
-"""And where there are no others: so that who comes meanwhile need not wait for a whole conversation to be heard."""
+"""Rows read at a time if nobody else is waiting. A limit, so that a newcomer need not wait for a whole conversation to
+be read."""
 
 
 class _Frame(NamedTuple):
@@ -39,18 +40,18 @@ class _Frame(NamedTuple):
 
 
 class _Job:
-    """A prompt to be heard, and perhaps an utterance that follows it. `news` brings frames, then None or an error."""
+    """A prompt to read, and perhaps an utterance that follows it. `news` delivers frames, then None or an error."""
 
     def __init__(self, talker: SharedTalker, prompt: Tensor, speech: tuple[int, Sampling] | None = None) -> None:
         self.talker, self.prompt, self.speech = talker, prompt, speech
         self.heard = 0
-        """Rows of the prompt that were taken in."""
+        """Rows of the prompt read so far."""
         self.speaking = False
         self.news: SimpleQueue[_Frame | BaseException | None] = SimpleQueue()
 
 
 class Scheduler:
-    """`count` slots for the talkers of a generator. Close it when nobody is speaking any more."""
+    """`count` slots for the talkers of a generator. Close it once nobody is speaking any more."""
 
     def __init__(self, generator: Generator, count: int = 8) -> None:
         self.generator = generator
@@ -76,7 +77,7 @@ class Scheduler:
         self._thread.join()
 
     def submit(self, job: _Job) -> None:
-        """Its `news` come from now on."""
+        """Queue a job. Its `news` arrive from now on."""
         with self._changed:
             if self._closed:
                 raise CsmError("The scheduler was closed: create a new one to speak.")
@@ -84,24 +85,24 @@ class Scheduler:
             self._changed.notify()
 
     def drop(self, job: _Job) -> None:
-        """Nobody wants it any more; it ends before the next frame. One that has ended already is left alone."""
+        """Cancel a job that nobody wants any more: it ends before the next frame. Ignore a job that has ended."""
         with self._changed:
             if job in self._jobs:
                 self._jobs.remove(job)
             self._changed.notify()
 
     def taken(self) -> None:
-        """A frame was taken: there is room for another."""
+        """Report that a frame was taken, so there is room for another."""
         with self._changed:
             self._changed.notify()
 
     def leave(self, talker: SharedTalker) -> None:
-        """The talker gives its slot up, if it has one."""
+        """Give up the talker's slot, if it has one."""
         with self._changed:
             self._leaving.append(talker)
             self._changed.notify()
 
-    # -- in the thread of the scheduler -----------------------------------------------------------------------------
+    # -- in the scheduler's thread ----------------------------------------------------------------------------------
 
     def _run(self) -> None:
         while True:
@@ -128,14 +129,14 @@ class Scheduler:
         return job.talker.slot is not None or bool(self._slots.free) or self._idle() is not None
 
     def _idle(self) -> SharedTalker | None:
-        """Who has a slot, has nothing to do, and has not for longest."""
+        """The talker that has a slot, has nothing to do, and has been idle longest."""
         with self._changed:
             busy = {job.talker for job in self._jobs}
         idle = (talker for talker in self._seated if talker.job is None and talker not in busy)
         return min(idle, key=lambda talker: talker.used, default=None)
 
     def _silence(self, jobs: list[_Job], leaving: list[SharedTalker]) -> None:
-        """Those whose utterance nobody wants any more, and those who go."""
+        """End utterances that nobody wants any more, and remove talkers that leave."""
         for talker in list(self._seated):
             if talker.job is not None and talker.job not in jobs:
                 assert talker.slot is not None
@@ -147,7 +148,7 @@ class Scheduler:
                 self._unseat(talker)
 
     def _prefill(self, jobs: list[_Job]) -> None:
-        """Hears a piece of the first prompt that waits; a large one where nobody else waits for anything."""
+        """Read a piece of the first waiting prompt; a large piece if there is no other job."""
         for job in jobs:
             if not job.speaking and self._seat(job):
                 rows = PIECE if len(jobs) > 1 else LARGE_PIECE
@@ -182,7 +183,7 @@ class Scheduler:
             self._guarded(list(ready.values()), step)
 
     def _guarded(self, jobs: list[_Job], work: Callable[[], None]) -> None:
-        """An error ends the jobs at work, as their own error, and nobody else's."""
+        """Run `work`. An error ends only the given jobs, as their error."""
         try:
             with self.generator.memory():
                 work()
@@ -193,7 +194,7 @@ class Scheduler:
                 self._end(job, error)
 
     def _seat(self, job: _Job) -> bool:
-        """Gives the talker of a job a slot, if there is one."""
+        """Give the talker of a job a slot, if one can be had; return whether it has one."""
         talker = job.talker
         if talker.slot is None:
             if not self._slots.free:
@@ -219,17 +220,17 @@ class Scheduler:
 
 
 class SharedTalker:
-    """One talker of a scheduler; a `csm.utterance.Talker`. One thread at a time uses it."""
+    """One talker of a scheduler; implements `csm.utterance.Talker`. Only one thread at a time may use it."""
 
     def __init__(self, scheduler: Scheduler) -> None:
         self.scheduler = scheduler
         self.slot: int | None = None
         self.job: _Job | None = None
         self.used = 0
-        """When it was last given something to do: a higher number is later."""
+        """When it last got something to do: a higher number is later."""
 
     def prefill(self, rows: Tensor) -> None:
-        """Hears rows ahead of time. It returns when they are heard; raises what went wrong."""
+        """Read rows ahead of time. Return when they are read; raise any error that occurred."""
         job = _Job(self, rows)
         self.scheduler.submit(job)
         if isinstance(outcome := job.news.get(), BaseException):
@@ -238,7 +239,7 @@ class SharedTalker:
     def utter(
         self, prompt: Tensor, most: int, sampling: Sampling, cancelled: Callable[[], bool] = lambda: False
     ) -> SharedUtterance:
-        """An utterance that follows the prompt: iterate over it."""
+        """Return an utterance that follows the prompt: iterate over it."""
         return SharedUtterance(self, prompt, most, sampling, cancelled)
 
     def close(self) -> None:
@@ -247,7 +248,7 @@ class SharedTalker:
 
 
 class SharedUtterance(Speech):
-    """What a talker says among others."""
+    """What one talker of a scheduler says."""
 
     def __init__(
         self, talker: SharedTalker, prompt: Tensor, most: int, sampling: Sampling, cancelled: Callable[[], bool]

@@ -1,4 +1,4 @@
-"""A conversation: a voice that stays, turns that come and go, and nothing is processed twice."""
+"""A conversation: the voice stays, turns come and go, and nothing is processed twice."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Listener", "Session"]
 
 @dataclass(frozen=True, eq=False)
 class _Turn:
-    """A turn that is held, and its rows."""
+    """A turn that is kept, and its rows."""
 
     segment: Segment
     rows: Tensor
@@ -31,12 +31,12 @@ class Session:
     """One conversation with a generator.
 
     `voice` is what the speaker should sound like: one or more segments, read first and kept to the end. The turns of
-    all speakers follow, each with its sound. Keys and values are kept, so that only what is new is read. When the
-    model's positions run out, the oldest turns are dropped, several at once, because everything after them must then
-    be read again.
+    all speakers follow, each with its sound. Keys and values are kept, so that only new rows are read. When the model's
+    positions run out, the oldest turns are dropped, several at once, because everything after them must then be read
+    again.
 
-    `talker` is who speaks: by default, an engine of the session's own; use `csm.scheduler.Scheduler.talker` if several
-    speak at once.
+    `talker` is what speaks: by default, an engine of the session's own. Use `csm.scheduler.Scheduler.talker` if several
+    sessions speak at once.
 
     Only one thread may use a session at a time; any number of sessions can share a generator.
     """
@@ -63,7 +63,7 @@ class Session:
 
     @property
     def turns(self) -> tuple[Segment, ...]:
-        """The turns that are still kept, without the voice. Those that the session spoke have their codes."""
+        """The turns still kept, without the voice. Those that the session spoke have codes."""
         return tuple(turn.segment for turn in self._turns)
 
     @property
@@ -72,7 +72,7 @@ class Session:
         return _length(self._rows())
 
     def add(self, segment: Segment) -> None:
-        """Add a turn that somebody has spoken, recorded at any rate. It is read at once.
+        """Add a turn that somebody spoke, recorded at any rate. It is read at once.
 
         Of a turn that is too long, only the words are kept. Raises InvalidText, InvalidSpeaker, InvalidAudio, and
         ContextTooLong if not even the words fit; the session is then unchanged.
@@ -82,9 +82,9 @@ class Session:
     def replace(self, turns: Sequence[Segment]) -> None:
         """Replace the turns. They are read at once, starting with the first one that differs from before.
 
-        Take those that stay from `turns`: identical segments are not encoded again, wherever they are now. To keep
-        only what was heard of a turn, use `dataclasses.replace(turn, text=…, codes=turn.codes[:n])`. If the positions
-        run out, the first turns are dropped. Raises the same errors as `add`; the session is then unchanged.
+        Take the turns that stay from `turns`: identical segments are not encoded again, even if they move. To keep only
+        what was heard of a turn, use `dataclasses.replace(turn, text=…, codes=turn.codes[:n])`. If the positions run
+        out, the first turns are dropped. Raises the same errors as `add`; the session is then unchanged.
         """
         self.stop()
         known = {id(turn.segment): turn for turn in self._turns}
@@ -94,7 +94,7 @@ class Session:
         self._prefill()
 
     def listen(self, speaker: int, sample_rate: int = SAMPLE_RATE) -> Listener:
-        """Somebody begins to speak: give the listener the sound as it arrives, and the words when they are known."""
+        """Start listening to somebody. Pass the listener the sound as it arrives, then the words."""
         return Listener(self, speaker, sample_rate)
 
     def speak(
@@ -174,7 +174,7 @@ class Session:
         self._last = spoken
 
     def _turn(self, segment: Segment) -> _Turn:
-        """A new turn; by its words alone if it would not leave a quarter of the positions to speak in."""
+        """Make a turn. Keep only its words if its sound would leave less than a quarter of the positions for speech."""
         prompter, room = self.generator.prompter, self.generator.context * 3 // 4 - _length(self._voice)
         rows = words = prompter.text(segment.text, segment.speaker)
         with suppress(ContextTooLong):
@@ -188,7 +188,7 @@ class Session:
         return _Turn(segment, rows)
 
     def _make_room(self, rows: int, keep: int = 0) -> None:
-        """Lets the oldest turns go until `rows` more fit; and then a quarter more, so that it is not soon again."""
+        """Drop the oldest turns until `rows` more fit, and a quarter besides, so that this is not needed again soon."""
         context = self.generator.context
         if self.rows + rows > context:
             while len(self._turns) > keep and self.rows + rows > context * 3 // 4:
@@ -198,14 +198,14 @@ class Session:
         return [*self._voice, *(turn.rows for turn in self._turns)]
 
     def _prefill(self) -> None:
-        """Takes in, ahead of time, whatever the talker has not heard yet."""
+        """Read ahead of time whatever the talker has not read yet."""
         if rows := self._rows():
             with self.generator.memory():
                 self._talker.prefill(torch.cat(rows))
 
 
 class Listener:
-    """Encodes somebody's words while they are spoken, so that nothing is left to encode at the end."""
+    """Encodes what somebody says while they speak, so that nothing is left to encode at the end."""
 
     def __init__(self, session: Session, speaker: int, sample_rate: int) -> None:
         import soxr
@@ -217,7 +217,7 @@ class Listener:
         self._frames = 0
 
     def hear(self, samples: Tensor | np.ndarray) -> None:
-        """Take the next samples, float [n], at the listener's rate. Raises InvalidAudio for NaN."""
+        """Take the next samples, float [n], at the listener's rate. Raises InvalidAudio for NaN or infinity."""
         sound = torch.as_tensor(samples).float()
         if not sound.isfinite().all():
             raise InvalidAudio("The sound contains values that are not numbers (NaN or infinity).")
@@ -225,7 +225,7 @@ class Listener:
 
     def done(self, text: str) -> None:
         """Take the words of what was heard, and add both as a turn. Raises the same errors as `Session.add`."""
-        self._session.generator.prompter.text(text, self._speaker)  # its mistakes are found before the sound is spent
+        self._session.generator.prompter.text(text, self._speaker)  # raises before the sound is used up
         self._encode(torch.zeros(0), last=True)
         with torch.inference_mode():
             self._codes.append(self._encoder.flush())

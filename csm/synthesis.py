@@ -29,7 +29,7 @@ __all__ = ["Cancelled", "Generator", "in_chunks"]
 
 Cancelled = Callable[[], bool]
 FULL = "can't allocate memory|\\[(metal::)?malloc"
-"""What PyTorch says on a CPU, and MLX, when memory is used up."""
+"""What PyTorch on a CPU, and MLX, say when memory is used up."""
 
 
 class Generator:
@@ -60,8 +60,8 @@ class Generator:
     def use_adapter(self, adapter: str | Path | None) -> None:
         """Speak with another trained voice from now on, or with none, without reloading the model.
 
-        Nobody may speak meanwhile. Open new sessions afterwards, because existing ones remember the old voice. Raises
-        CheckpointError.
+        Nobody may speak during the change. Open new sessions afterwards, because existing ones remember the old voice.
+        Raises CheckpointError.
         """
         self.prepared_adapter(adapter)()
 
@@ -79,7 +79,7 @@ class Generator:
         return choose_engine(self.model, batch, length)
 
     def decoder(self) -> StreamingDecoder:
-        """A new stream of codes to sound."""
+        """A new decoder that turns a stream of codes into sound."""
         return choose_decoder(self.codec, self.model)
 
     def generate(
@@ -95,11 +95,11 @@ class Generator:
         *,
         cancelled: Cancelled = lambda: False,
     ) -> Tensor:
-        """Speech for `text`: float32 [samples] at `sample_rate`, on the host.
+        """Return speech for `text`: float32 [samples] at `sample_rate`, on the host.
 
         `context` is what was said before; None means nothing. `stream` is accepted for compatibility: sound is always
-        decoded while it is made, with the same result. `cancelled` is called before each frame; if it returns true,
-        what was said so far is returned.
+        decoded while it is made, with the same result. `cancelled` is called before each frame; if it returns true, the
+        speech so far is returned.
 
         Raises InvalidText, InvalidSpeaker, InvalidAudio, ContextTooLong, NoSpeech, OutOfMemory, and ValueError for an
         invalid length, temperature or topk. The generator can be used again afterwards.
@@ -122,7 +122,7 @@ class Generator:
         *,
         cancelled: Cancelled = lambda: False,
     ) -> Iterator[Tensor]:
-        """The same speech while it is made: a first chunk of one frame (80 ms), then chunks of `chunk_frames`.
+        """Yield the same speech while it is made: a first chunk of one frame (80 ms), then chunks of `chunk_frames`.
 
         To cancel, stop iterating or close the iterator. Arguments and errors are those of `generate`; arguments are
         checked at once, before the first chunk is requested.
@@ -164,11 +164,11 @@ class Generator:
     def prompt(
         self, text: str, speaker: int, context: Sequence[Segment] | None, max_audio_length_ms: float
     ) -> tuple[Tensor, int]:
-        """The rows of a request, and how many frames it may take: as asked, but no more than the text can need.
+        """The rows of a request, and how many frames it may take: as requested, but no more than the text can need.
 
         Raises ContextTooLong if rows and frames do not fit into the model's positions.
         """
-        # The text first: its mistakes are found before any recording is encoded.
+        # Text first, so that its errors are found before any recording is encoded.
         target = self.prompter.text(text, speaker)
         most = frames_asked(speakable(text), max_audio_length_ms)
         rows = torch.cat([*(self.prompter.segment(segment) for segment in context or ()), target])
@@ -192,7 +192,7 @@ class Generator:
     def _speak_together(
         self, requests: Sequence[tuple[Tensor, int]], sampling: Sampling, cancelled: Cancelled
     ) -> list[list[Tensor]]:
-        """The frames of each request. One that stays empty is tried once more, alone and cooler."""
+        """The frames of each request. A request that stays empty is tried once more, alone and cooler."""
         engine = self.engine(len(requests), max(len(prompt) + most for prompt, most in requests))
         engine.prefill([prompt for prompt, _ in requests])
         endings = [Ending(most) for _, most in requests]
@@ -214,7 +214,7 @@ class Generator:
 
     @contextmanager
     def memory(self) -> Iterator[None]:
-        """Out of memory, on whatever device, becomes one clear error, and what can be given back is."""
+        """Turn an out-of-memory error of any device into one clear error, and release what can be released."""
         try:
             yield
         except RuntimeError as error:
@@ -229,7 +229,7 @@ class Generator:
 
 
 def in_chunks(frames: Iterable[Tensor], size: int) -> Iterator[Tensor]:
-    """The first frame alone, because someone waits for it; then `size` at a time."""
+    """Yield the first frame alone, because someone is waiting for it; then `size` frames at a time."""
     frames = iter(frames)
     for chunk in chain([list(islice(frames, 1))], iter(lambda: list(islice(frames, size)), [])):
         if chunk:

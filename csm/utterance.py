@@ -33,12 +33,12 @@ __all__ = [
 
 FRAMES_PER_SECOND = 12.5
 REPEATS = 12
-"""Identical frames after which speech is stuck: a second of identical codes does not occur in speech."""
+"""Identical frames after which speech counts as stuck: a second of identical codes does not occur in speech."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How codes are drawn. A temperature of 0 takes the likeliest; without a seed, every utterance is different."""
+    """How codes are drawn. A temperature of 0 takes the likeliest code; without a seed, every utterance differs."""
 
     temperature: float = 0.9
     topk: int = 50
@@ -51,8 +51,8 @@ class Sampling:
             raise ValueError(f"topk must be a whole number, 1 or higher, not {self.topk!r}.")
 
     def cooler(self) -> Sampling:
-        """The sampling for the second attempt after an empty result. The same seed would draw the same first frame
-        only by chance."""
+        """The sampling for the second attempt after an empty result. The same seed would draw the same first frame only
+        by chance."""
         return Sampling(0.75 * self.temperature, max(1, self.topk // 2), self.seed)
 
     def generator(self, device: torch.device, sequence: int = 0) -> torch.Generator:
@@ -66,8 +66,8 @@ class Sampling:
 
 
 def frames_asked(text: str, max_audio_length_ms: float) -> int:
-    """How many frames an utterance of speakable text may take: as requested, but no more than the text can need.
-    Raises ValueError for less than one frame.
+    """How many frames an utterance of speakable text may take: as requested, but no more than the text can need. Raises
+    ValueError for less than one frame.
     """
     asked = int(max_audio_length_ms / 1000 * FRAMES_PER_SECOND)
     if asked < 1:
@@ -76,7 +76,7 @@ def frames_asked(text: str, max_audio_length_ms: float) -> int:
 
 
 def frames_a_chunk(chunk_frames: int) -> int:
-    """The number, or ValueError."""
+    """Return the number, or raise ValueError."""
     if chunk_frames < 1:
         raise ValueError(f"chunk_frames must be a whole number, 1 or higher, not {chunk_frames!r}.")
     return chunk_frames
@@ -88,7 +88,7 @@ def frames_likely(text: str) -> int:
 
 
 def frames_at_most(text: str) -> int:
-    """More frames than the text can take: three times the likely number plus two seconds.
+    """An upper bound for the frames of the text: three times the likely number plus two seconds.
 
     A model that speaks for longer has lost its way.
     """
@@ -96,12 +96,12 @@ def frames_at_most(text: str) -> int:
 
 
 def _length(text: str) -> int:
-    # In bytes, because a Chinese character (three of them) takes about as long to say as three letters.
+    # Bytes, because a Chinese character (three bytes) takes about as long to say as three letters.
     return len(text.encode()) + 3 * sum(character.isdigit() for character in text)
 
 
 class Ending:
-    """Decides whether a sequence is over: it said so (a frame of zeros), it is stuck, or it has said `most` frames.
+    """Decides whether a sequence is over: the model ended it (a frame of zeros), it is stuck, or it has `most` frames.
 
     Call it with each frame in turn, codes [codebooks] on the host. `frames` are those that belong to the speech.
     """
@@ -112,7 +112,7 @@ class Ending:
         self.over = most <= 0
 
     def __call__(self, codes: Tensor) -> bool:
-        """Takes a frame; whether it belongs to the speech."""
+        """Take a frame; return whether it belongs to the speech."""
         if self.over or not codes.any():
             self.over = True
             return False
@@ -126,8 +126,8 @@ class Ending:
 class Speech(ABC):
     """An utterance while it is made: iterate over its sound, float32 [1920] on the host for each frame.
 
-    `frames` are the codes [codebooks] that were said so far. An utterance without a sound is tried once more at a
-    lower temperature. Raises NoSpeech if it stays empty.
+    `frames` are the codes [codebooks] said so far. An utterance without a sound is tried once more at a lower
+    temperature. Raises NoSpeech if it stays empty.
     """
 
     def __init__(self, sampling: Sampling, cancelled: Callable[[], bool]) -> None:
@@ -143,17 +143,17 @@ class Speech(ABC):
 
     @abstractmethod
     def _attempt(self, sampling: Sampling) -> Iterator[Tensor]:
-        """The sound of one try; its codes are added to `frames`, which it begins anew."""
+        """Yield the sound of one attempt. It starts `frames` anew and adds its codes to it."""
 
 
 class Talker(Protocol):
-    """A talker, which reads rows and speaks: what a `csm.Session` needs from the engine below it."""
+    """Reads rows and speaks: what a `csm.Session` needs from the engine below it."""
 
     def prefill(self, rows: Tensor) -> None:
-        """Read rows [n, codebooks + 1] ahead of time; rows that begin like the previous ones are not read again."""
+        """Read rows [n, codebooks + 1] ahead of time. Leading rows equal to the previous ones are not read again."""
 
     def utter(self, prompt: Tensor, most: int, sampling: Sampling, cancelled: Callable[[], bool]) -> Speech:
-        """An utterance of at most `most` frames that follows the prompt. `cancelled` is asked before each frame."""
+        """Return an utterance of at most `most` frames after the prompt. `cancelled` is called before each frame."""
 
     def close(self) -> None:
         """Release the talker: it will not speak again."""
@@ -192,7 +192,7 @@ class Utterance(Speech):
 
 
 class SoloTalker:
-    """A `Talker` with an engine of its own."""
+    """A `Talker` with its own engine."""
 
     def __init__(self, engine: Frames, decoder: StreamingDecoder) -> None:
         self.engine, self.decoder = engine, decoder
@@ -208,7 +208,7 @@ class SoloTalker:
 
 
 class Noise:
-    """Draws for each frame in turn, [batch, codebooks, codes]; every sequence has its own source."""
+    """Draws for each frame in turn, [batch, codebooks, codes]. Every sequence has its own random generator."""
 
     def __init__(self, engine: Frames, sampling: Sampling) -> None:
         config, device = engine.config, engine.device
@@ -217,7 +217,7 @@ class Noise:
         self.greedy = sampling.temperature == 0
 
     def next(self) -> Tensor | None:
-        """The next draws, in a buffer that the draws after them overwrite; None where the likeliest code is taken."""
+        """Return the next draws, in a buffer that later draws overwrite; None if the likeliest code is taken."""
         if self.greedy:
             return None
         for row, generator in zip(self.buffer, self.generators, strict=True):

@@ -1,4 +1,4 @@
-"""Files that are written completely or not at all, and one sentence if that fails."""
+"""Write files completely or not at all, and explain a failure in one sentence."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .errors import CsmError, first_line
 __all__ = ["CannotWrite", "make_folder", "reason", "replacing", "writing"]
 
 FULL = 16 << 20
-"""Bytes: with less than this free, a disk is full. Libraries in C say that writing failed, and not why."""
+"""Bytes: a disk with less free space counts as full. C libraries report that writing failed, but not why."""
 WHAT_TO_DO = {
     (errno.EACCES, errno.EPERM): "you are not allowed to write there. Choose another place, or change its permissions.",
     (errno.EROFS,): "that disk is read-only. Choose a place on another one.",
@@ -36,9 +36,9 @@ class CannotWrite(CsmError, OSError):
 
 @contextmanager
 def writing(place: Path) -> Iterator[None]:
-    """Turns what goes wrong while writing to `place` into one sentence. Raises CannotWrite.
+    """Turn any error while writing to `place` into one sentence. Raises CannotWrite.
 
-    For writing alone: what is written is computed before.
+    Use it only around the writing itself; compute the contents before.
     """
     try:
         yield
@@ -49,7 +49,7 @@ def writing(place: Path) -> Iterator[None]:
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder if necessary, and try whether it can be written, before there is anything to lose. Raises
+    """Make the folder if necessary, and check that it can be written before there is anything to lose. Raises
     CannotWrite."""
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -59,7 +59,7 @@ def make_folder(folder: Path) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Gives a name to write under; that file becomes `path` when the block ends well. Folders are made.
+    """Make folders, and yield a temporary path; that file becomes `path` if the block ends without an error.
 
     Raises CannotWrite.
     """
@@ -75,7 +75,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def reason(error: Exception, place: Path) -> str:
-    """Why `place` does not take what is written to it, and what to do."""
+    """Why writing to `place` failed, and what to do."""
     number = _number(error, place)
     known = next((told for numbers, told in WHAT_TO_DO.items() if number in numbers), None)
     said = os.strerror(number) if number else first_line(error)
@@ -83,10 +83,10 @@ def reason(error: Exception, place: Path) -> str:
 
 
 def _number(error: Exception, place: Path) -> int | None:
-    """The system's number of what went wrong, as far as it can be found out."""
+    """The system's error number, if it can be found out."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
-    if told := re.search(r"os error (\d+)", str(error)):  # as Rust says it
+    if told := re.search(r"os error (\d+)", str(error)):  # Rust's wording
         return int(told[1])
     there = next((folder for folder in (place, *place.absolute().parents) if folder.is_dir()), Path())
     if shutil.disk_usage(there).free < FULL:

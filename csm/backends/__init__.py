@@ -1,1 +1,1 @@
-"""How a frame is computed: plainly, as CUDA graphs, or with packed weights on a processor."""
+"""The ways to compute a frame: eagerly, as CUDA graphs, with packed weights on a CPU, or in MLX."""

@@ -1,4 +1,4 @@
-"""Which way a frame is computed on the device that a model is on, and which way it becomes sound."""
+"""Choose how a frame is computed on a model's device, and how it is decoded to sound."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from .eager import Engine, SlotEngine
 from .kernel_decoder import new_decoder
 from .protocol import Frames, SlotFrames
 
-if TYPE_CHECKING:  # mlx is on few machines
+if TYPE_CHECKING:  # few machines have mlx
     from .mlx.loaded import CsmMlx
 
 __all__ = ["Model", "choose_decoder", "choose_engine", "choose_slot_engine"]
 
 Model: TypeAlias = Union[Csm, "CsmMlx"]
-"""The speech model, of PyTorch or of MLX."""
+"""The speech model, in PyTorch or in MLX."""
 
 
 def choose_engine(model: Model, batch: int = 1, length: int | None = None) -> Frames:
-    """A new engine for `batch` sequences of up to `length` rows.
+    """Return a new engine for `batch` sequences of up to `length` rows.
 
-    On a GPU one sequence has its graphs made here, some seconds, so that its speech waits for none; the batch of a
-    single request is not worth them.
+    On a GPU, the CUDA graphs for a single sequence are captured here, which takes some seconds, so that its speech
+    never waits for one. For a batch, which serves a single request, they are not worth capturing.
     """
     if not isinstance(model, Csm):
         from .mlx.engine import MlxEngine
@@ -39,7 +39,7 @@ def choose_engine(model: Model, batch: int = 1, length: int | None = None) -> Fr
 
 
 def choose_decoder(codec: Codec, model: Model) -> StreamingDecoder:
-    """A new stream of one model's codes to sound. Only our own codec's steps can be captured in a graph."""
+    """Return a new stream of one model's codes to sound. Only csm's own codec can be captured in a graph."""
     decoder = new_decoder(codec, model) if isinstance(model, Csm) else codec.decoder()
     if model.device.type == "cuda" and isinstance(codec, Mimi):
         return GraphDecoder(decoder, 1, codec.codebooks, model.device)
@@ -47,7 +47,7 @@ def choose_decoder(codec: Codec, model: Model) -> StreamingDecoder:
 
 
 def choose_slot_engine(model: Model, codec: Codec, count: int, length: int | None = None) -> SlotFrames:
-    """A new engine for `count` sequences that speak in any company."""
+    """Return a new engine for `count` sequences, any subset of which may speak in a step."""
     if not isinstance(model, Csm):
         from .mlx.engine import MlxSlotEngine
 

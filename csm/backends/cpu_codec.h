@@ -1,4 +1,4 @@
-// The codec's transformer (csm/codec/transformer.py) in float32: one call for what are some two hundred operations.
+// The codec's transformer (csm/codec/transformer.py) in float32: one call instead of some two hundred operations.
 
 #pragma once
 
@@ -14,7 +14,7 @@ struct CodecLayer {
 
 struct CodecStack {
   const CodecLayer* layers;
-  const float* frequencies;  // [head_dim / 2], in radians a position
+  const float* frequencies;  // [head_dim / 2], in radians per position
   int32_t count, dim, heads, ffn, window;
   float eps;
 };
@@ -23,7 +23,7 @@ struct CodecStack {
 
 namespace {
 
-// What the threads of a team share, for so many rows.
+// What the threads of a team share, for a number of rows.
 struct CodecState {
   std::vector<float> queries, heard, inner;
 
@@ -31,7 +31,7 @@ struct CodecState {
       : queries(rows * stack.dim), heard(rows * stack.dim), inner(rows * stack.ffn) {}
 };
 
-// BLOCK rows of a weight [outputs, inputs] from `first` on, by COUNT rows of x.
+// BLOCK rows of a weight [outputs, inputs], starting at `first`, times COUNT rows of x.
 template <int COUNT> void multiply(const float* weight, int first, int inputs, const float* x, Floats* outputs) {
   const float* from = weight + size_t(first) * inputs;
   for (int output = 0; output < BLOCK; output++, from += inputs) {
@@ -49,7 +49,7 @@ template <int COUNT> void multiply(const float* weight, int first, int inputs, c
   }
 }
 
-// put(row, outputs) of all rows of x.
+// Calls put(row, outputs) for all rows of x.
 template <typename Put>
 void multiply(const float* weight, int block, int inputs, const float* x, int rows, const Put& put) {
   Floats outputs[2];
@@ -73,7 +73,7 @@ void normalise(const float* x, int rows, int dim, const float* weight, const flo
   }
 }
 
-// One head of one row hears `count` places of a ring, from `first` on.
+// Attention of one head of one row over `count` places of a ring, starting at `first`.
 void hear(const float* query, const float* keys, const float* values, int first, int count, int length, int size,
           float* weights, float* to) {
   const auto each = [&](const auto& work) {

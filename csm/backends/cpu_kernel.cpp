@@ -1,8 +1,8 @@
-// A transformer stack, and a whole frame of the depth decoder, on weights of 4 or 8 bits, each in one call: the way to a
-// CPU's limit, which is reading the weights.
+// A transformer stack, and a whole frame of the depth decoder, on weights of 4 or 8 bits, each in one call. This
+// approaches a CPU's limit, which is reading the weights.
 //
-// Built on the user's machine for its processor (csm/backends/cpu_kernel.py). The threads of a team run through the layers
-// together and meet at a barrier after each matrix.
+// Built on the user's machine for its processor (csm/backends/cpu_kernel.py). The threads of a team run through the
+// layers together and meet at a barrier after each matrix.
 
 #include <functional>
 
@@ -13,7 +13,7 @@
 extern "C" {
 
 struct Layer {
-  Linear qkv, output, gate_up, down;  // gate and up by turns, 16 outputs of each
+  Linear qkv, output, gate_up, down;  // gate and up alternate, 16 outputs of each
   const float *attention_norm, *mlp_norm;
 };
 
@@ -42,7 +42,7 @@ struct DepthDecoder {
 
 namespace {
 
-// One head of one row hears all positions up to its own. `query` becomes what was heard.
+// Attention of one head of one row over all positions up to its own. The result overwrites `query`.
 void attend(float* query, const uint16_t* keys, const uint16_t* values, int64_t positions, int size, float* weights) {
   const float scale = 1 / std::sqrt(float(size));
   float largest = -INFINITY, total = 0;
@@ -58,7 +58,7 @@ void attend(float* query, const uint16_t* keys, const uint16_t* values, int64_t 
     for (int i = 0; i < size; i++) query[i] += weights[p] / total * from_bfloat16(values[p * size + i]);
 }
 
-// A block of rotated queries and keys, and of values, to where they belong.
+// Rotates a block of queries and keys, and stores it or a block of values where it belongs.
 void place(const Stack& stack, const Cache& cache, int layer, int block, const int64_t sequence, int64_t position,
            const Floats& outputs, float* queries) {
   const int size = stack.head_dim, query_heads = stack.heads, heads = stack.heads + stack.kv_heads;
@@ -101,7 +101,7 @@ void run_layers(const Stack& stack, float* x, int rows, const int64_t* sequences
 
   for (int number = 0; number < stack.count; number++) {
     const Layer& layer = stack.layers[number];
-    // Every thread rounds the activations for itself: that costs less than waiting for one to do it.
+    // Every thread rounds the activations itself: that costs less than waiting for one thread to do it.
     rounded.take(x, rows, dim, layer.attention_norm, stack.eps);
     team.share(layer.qkv.outputs / BLOCK, [&](int block) {
       multiply_block(layer.qkv, block, rounded, rows, first);
@@ -141,9 +141,9 @@ float largest_but(std::vector<float>& values, int others) {
   return values[others];
 }
 
-// The topk-th largest of more than topk logits.
+// The topk-th largest logit; count must exceed topk.
 float least_of(const float* logits, int count, int topk) {
-  // Sought among few: topk blocks hold a logit of this bound or above, so what is below it is not among the largest.
+  // Narrows the search: topk blocks hold a logit of at least this bound, so nothing below it is among the largest.
   std::vector<float> most, ordered;
   for (int first = 0; first + BLOCK <= count; first += BLOCK)
     most.push_back(*std::max_element(logits + first, logits + first + BLOCK));
@@ -166,17 +166,17 @@ int64_t choose(const float* logits, int count, const float* noise, float tempera
   return chosen;
 }
 
-// How codes are chosen, for each sequence its own: noise [count, codebooks, codes], or null to be greedy.
+// How codes are chosen, separately for each sequence: noise [count, codebooks, codes], or null to be greedy.
 struct Choice {
   const float *noise, *temperature;
   const int64_t* topk;
 };
 
-// What the depth decoder of `count` sequences works on, shared by the threads of a team.
+// The buffers of the depth decoder for `count` sequences, shared by the threads of a team.
 struct DepthState {
   std::vector<float> heard;     // [count, 2, dim]: the hidden state, and the embedding of the first code
   std::vector<float> newest;    // [count, dim]: the embedding of the newest code
-  std::vector<float> x, last;   // [2 count, depth]: through the layers; [count, depth]: what they end with
+  std::vector<float> x, last;   // [2 count, depth]: through the layers; [count, depth]: the last row's output
   std::vector<float> logits;    // [count, codes]
   std::vector<float> queries, wide;
 };
@@ -238,15 +238,15 @@ extern "C" {
 
 const char* csm_instructions() { return INSTRUCTIONS; }
 
-// x [batch · steps, dim] through the codec's transformer, in place; a sequence's first step at its position.
-// ring [layers, 2, batch, heads, length, head_dim]: keys and values of the last `length` positions.
+// Runs x [batch · steps, dim] through the codec's transformer, in place; `positions` are those of the sequences' first
+// steps. ring [layers, 2, batch, heads, length, head_dim]: keys and values of the last `length` positions.
 void csm_codec(const CodecStack* stack, float* x, int batch, int steps, const int64_t* positions, float* ring,
                int length, int threads) {
   CodecState state(*stack, batch * steps);
   with_team(threads, [&](Team& team) { run_codec(*stack, x, batch, steps, positions, ring, length, state, team); });
 }
 
-// y [rows, outputs] = x [rows, inputs] through the matrix.
+// y [rows, outputs] = x [rows, inputs] times the matrix.
 void csm_linear(const Linear* linear, const float* x, int rows, float* y, int threads) {
   for (int first = 0; first < rows; first += ROWS) {
     const int count = std::min(ROWS, rows - first);
@@ -262,7 +262,7 @@ void csm_linear(const Linear* linear, const float* x, int rows, float* y, int th
   }
 }
 
-// x [rows, dim] through the whole stack, in place; each row at its position of its sequence, earlier rows first.
+// Runs x [rows, dim] through the stack, in place. Each row has its sequence and position; earlier rows come first.
 void csm_stack(const Stack* stack, float* x, int rows, const int64_t* sequences, const int64_t* positions,
                const Cache* cache, int threads) {
   for (int first = 0; first < rows; first += ROWS) {
@@ -275,7 +275,7 @@ void csm_stack(const Stack* stack, float* x, int rows, const int64_t* sequences,
   }
 }
 
-// A frame each: codes [count, codebooks] that follow hidden [count, dim], for up to ROWS / 2 sequences.
+// One frame per sequence: codes [count, codebooks] that follow hidden [count, dim], for up to ROWS / 2 sequences.
 // noise: Exp(1) draws [count, codebooks, codes], or null to be greedy; temperature and topk [count].
 void csm_depth_decode(const DepthDecoder* model, const Cache* cache, const float* hidden, int count, const float* noise,
                       const float* temperature, const int64_t* topk, int64_t* codes, int threads) {

@@ -1,8 +1,8 @@
-"""The kernel of cpu_kernel.cpp: built where there is a C++ compiler, and called.
+"""Builds the kernel of cpu_kernel.cpp if there is a C++ compiler, and calls it.
 
-A stack of layers on a CPU is bound by the reading of its weights, and eager PyTorch adds to it some four operations for
-each matrix, 31 times a frame. Here a stack is one call. Without a compiler `Kernel.build` says why, and
-`csm.backends.quantize` uses what PyTorch has.
+On a CPU, a stack of layers is bound by reading its weights, and eager PyTorch adds some four operations for each
+matrix, 31 times a frame. Here a stack is one call. Without a compiler `Kernel.build` says why, and
+`csm.backends.quantize` uses PyTorch's kernels.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ __all__ = [
 SOURCES = [Path(__file__).with_name(name) for name in ("cpu_kernel.cpp", "cpu_matrix.h", "cpu_team.h", "cpu_codec.h")]
 FLAGS = (
     "-O3 -march=native -std=c++20 -shared -fPIC -fopenmp -Wno-psabi "
-    # What vectorised sums need. -ffast-math itself would change the arithmetic of the whole process.
+    # Needed to vectorise sums. -ffast-math itself would change the arithmetic of the whole process.
     "-fno-math-errno -fno-trapping-math -fassociative-math -fno-signed-zeros"
 ).split()
 WIDE = "-mprefer-vector-width=512"
 
 
 class KernelUnavailable(Exception):
-    """There is no kernel here; the message says why."""
+    """There is no kernel on this machine; the message says why."""
 
 
 class Packed(NamedTuple):
@@ -72,7 +72,7 @@ class Packed(NamedTuple):
 def lay_out(codes: Tensor, scales: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     """Signed codes int8 [outputs, groups, 64] and scales bfloat16 [outputs, groups] → those of `Packed`.
 
-    Outputs are filled up to a multiple of 16 with zeros.
+    Outputs are padded with zeros to a multiple of 16.
     """
     missing = -codes.shape[0] % BLOCK
     rows = F.pad(codes, (0, 0, 0, 0, 0, missing))
@@ -153,7 +153,7 @@ class _CodecStack(ctypes.Structure):
 
 
 class Kernel:
-    """The built library."""
+    """The compiled library."""
 
     def __init__(self, library: Path) -> None:
         try:
@@ -181,13 +181,13 @@ class Kernel:
         )
         built.csm_instructions.restype = ctypes.c_char_p
         self.instructions: str = built.csm_instructions().decode()
-        """By which it computes products, such as "AVX-512 VNNI"."""
+        """The instructions it multiplies with, such as "AVX-512 VNNI"."""
 
     @classmethod
     def build(cls, folder: Path | None = None, flags: Sequence[str] = ()) -> Kernel:
-        """The kernel for this processor, built into `folder` (default: the user's cache) unless it is there already.
+        """Return the kernel for this processor, built into `folder` (default: the user's cache) unless it is there.
 
-        Raises KernelUnavailable if there is no compiler, or none that can build it.
+        Raises KernelUnavailable if there is no compiler, or if the compiler cannot build it.
         """
         compiler = os.environ.get("CXX") or next(filter(shutil.which, ("c++", "g++", "clang++")), None)
         if compiler is None:
@@ -209,7 +209,7 @@ class Kernel:
 
 
 class KernelLinear(nn.Module):
-    """x [..., inputs] → [..., outputs], the outputs filled up to a multiple of 16."""
+    """x [..., inputs] → [..., outputs], with the outputs padded to a multiple of 16."""
 
     def __init__(self, kernel: Kernel, packed: Packed) -> None:
         super().__init__()
@@ -224,7 +224,7 @@ class KernelLinear(nn.Module):
 
 
 class KernelLayer(NamedTuple):
-    """A layer's matrices: queries, keys and values stacked; gate and way up by turns, 16 rows of each."""
+    """A layer's matrices: queries, keys and values stacked; gate and up projection alternate, 16 rows of each."""
 
     qkv: Packed
     output: Packed
@@ -235,7 +235,7 @@ class KernelLayer(NamedTuple):
 
 
 class KernelTransformer(nn.Module):
-    """What `csm.model.Transformer` is, in one call. Its cache is bfloat16; every row hears what stands before it."""
+    """`csm.model.Transformer` in one call. Its cache is bfloat16; every row attends to the rows before it."""
 
     def __init__(self, kernel: Kernel, config: TransformerConfig, layers: Sequence[KernelLayer], norm: Tensor) -> None:
         super().__init__()
@@ -253,7 +253,7 @@ class KernelTransformer(nn.Module):
         self._stack = _Stack(held, self._kept[2].data_ptr(), *sizes, config.norm_eps)
 
     def forward(self, x: Tensor, where: Where, mask: Tensor | None, cache: KeyValueCache) -> Tensor:
-        """As `Transformer.forward`; the mask is the causal one, whatever is given."""
+        """See `Transformer.forward`. The mask is always causal; the argument is ignored."""
         batch, count, _ = x.shape
         if isinstance(where, slice):
             where = torch.arange(where.start, where.stop).expand(batch, count)
@@ -271,10 +271,10 @@ class KernelTransformer(nn.Module):
 
 
 class KernelDepthDecoder:
-    """What `csm.model.Csm.frame` is, in one call for up to MOST sequences."""
+    """`csm.model.Csm.frame` in one call, for up to MOST sequences."""
 
     MOST = 24
-    """ROWS / 2 of cpu_matrix.h: the first step takes two rows a sequence."""
+    """ROWS / 2 of cpu_matrix.h: the first step takes two rows per sequence."""
 
     def __init__(
         self,
@@ -307,15 +307,15 @@ class KernelDepthDecoder:
 
 
 class KernelCodecStream:
-    """What `csm.codec.transformer.TransformerStream` is, in one call: float32 [batch, steps, dim] to the same."""
+    """`csm.codec.transformer.TransformerStream` in one call: float32 [batch, steps, dim] to the same."""
 
     def __init__(self, kernel: Kernel, transformer: MimiTransformer, batch: int, steps: int) -> None:
-        """Raises ValueError for sizes that are no multiples of 16, and for weights that are not float32."""
+        """Raises ValueError for sizes that are not multiples of 16, and for weights that are not float32."""
         dim, heads = transformer.dim, transformer.heads
         if dim % BLOCK or transformer.ffn % BLOCK or transformer.example.dtype != torch.float32:
             raise ValueError(f"The kernel takes codecs in float32, and sizes that are multiples of {BLOCK}.")
         self.kernel = kernel
-        length = transformer.window + steps - 1  # the last key of a step is in already when its first query looks back
+        length = transformer.window + steps - 1  # a step's last key is already written when its first query looks back
         self.ring = torch.zeros(len(transformer.layers), 2, batch, heads, length, dim // heads)
         self.positions = torch.zeros(batch, dtype=torch.int64)
         self.steps = steps
@@ -336,18 +336,18 @@ class KernelCodecStream:
         return out
 
     def reset(self, slot: int | slice) -> None:
-        self.positions[slot] = 0  # what the ring still holds is never looked at
+        self.positions[slot] = 0  # stale entries of the ring are never read
 
 
 def _typed(function: Any, *arguments: Any) -> Callable[..., None]:
-    """The function of a library, told what it takes; it gives nothing back."""
+    """Declare the argument types of a library's function, which returns nothing."""
     function.argtypes, function.restype = arguments, None
     called: Callable[..., None] = function
     return called
 
 
 def _cache(cache: KeyValueCache) -> _Cache:
-    """Where keys and values lie."""
+    """Describe to the kernel where keys and values lie."""
     if cache.tensor.dtype != torch.bfloat16:
         raise TypeError(f"The kernel keeps keys and values in bfloat16, but was given {cache.tensor.dtype}.")
     rope = torch.view_as_real(cache.rope)
@@ -355,7 +355,7 @@ def _cache(cache: KeyValueCache) -> _Cache:
 
 
 def _compile(compiler: str, flags: Sequence[str], library: Path) -> None:
-    """Builds beside the place and moves the whole file there, so that nobody ever loads half of one."""
+    """Build in a temporary folder and move the complete file into place, so that nobody ever loads half of one."""
     try:
         library.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=library.parent) as folder:
@@ -371,7 +371,7 @@ def _compile(compiler: str, flags: Sequence[str], library: Path) -> None:
 
 
 def _processor() -> str:
-    """What tells this processor from another in a shared home directory."""
+    """A text that distinguishes this processor from others that share a home directory."""
     described = Path("/proc/cpuinfo")
     if described.exists():
         for line in described.read_text(encoding="utf-8").splitlines():

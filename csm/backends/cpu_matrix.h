@@ -1,9 +1,9 @@
 // Matrices of 4 or 8 bits, and their product with rows of activations.
 //
-// Weights lie in blocks of 16 outputs. Within a block four inputs of all 16 outputs follow each other (64 bytes, one
-// AVX-512 register); with 4 bits a byte holds an input and the one four further on. Every 64 inputs of an output share
-// a bfloat16 scale. Activations are rounded to 8 bits, likewise with a scale for each 64, so that products are those of
-// whole numbers.
+// Weights lie in blocks of 16 outputs. Within a block, four inputs of all 16 outputs follow each other (64 bytes, one
+// AVX-512 register). With 4 bits, a byte holds an input and the one four inputs later. Every 64 inputs of an output
+// share a bfloat16 scale. Activations are rounded to 8 bits, also with one scale for each 64, so that the products are
+// integer products.
 
 #pragma once
 
@@ -23,7 +23,7 @@ namespace {
 
 constexpr int BLOCK = 16;  // outputs side by side
 constexpr int GROUP = 64;  // inputs that share a scale
-constexpr int AHEAD = 4096;  // bytes of weights that are asked for before they are needed
+constexpr int AHEAD = 4096;  // bytes of weights to prefetch ahead
 constexpr int ROWS = 48;   // rows taken through the stack at a time
 
 using Floats = float __attribute__((vector_size(64)));
@@ -49,12 +49,12 @@ inline uint16_t to_bfloat16(float x) {
   return (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
 }
 
-// Modules speak bfloat16 to each other; where they are one call, their results are rounded all the same.
+// Modules pass bfloat16 to each other. Where several are one call, their results are rounded all the same.
 inline void through_bfloat16(float* x, int count) {
   for (int i = 0; i < count; i++) x[i] = from_bfloat16(to_bfloat16(x[i]));
 }
 
-// e^x as 2^whole · 2^part, the part by its Taylor series: to 2e-7, and fit to be vectorised.
+// e^x as 2^whole · 2^part, where 2^part is a Taylor series: accurate to 2e-7, and vectorisable.
 inline float exponential(float x) {
   x = std::max(-87.0f, std::min(87.0f, x)) * 1.44269504f;
   const float whole = std::nearbyint(x), part = x - whole;
@@ -64,13 +64,14 @@ inline float exponential(float x) {
   return power * as<float>((int32_t(whole) + 127) << 23);
 }
 
-// What unsigned codes are above their value. Where whole numbers multiply as unsigned by signed, 8 bits are moved up.
+// The offset of unsigned codes from their values. Where the instruction multiplies unsigned by signed integers, 8-bit
+// codes are shifted up.
 #if (defined(__AVX512F__) && defined(__AVX512VNNI__)) || defined(__AVXVNNI__)
 constexpr int OFFSET_8 = 128;
 #else
 constexpr int OFFSET_8 = 0;
 #endif
-// By which the products are computed, as people call it.
+// The name of the instructions that compute the products.
 #if defined(__AVX512F__) && defined(__AVX512VNNI__)
 constexpr const char* INSTRUCTIONS = "AVX-512 VNNI";
 #elif defined(__AVX2__) && defined(__AVXVNNI__)
@@ -82,7 +83,7 @@ constexpr const char* INSTRUCTIONS = "ARM dot products";
 #else
 constexpr const char* INSTRUCTIONS = "no instructions of its own";
 #endif
-// Where whole numbers do not overflow on the way, a byte’s upper half is multiplied where it stands: 16 times its value.
+// Where integer products do not overflow on the way, a byte’s upper half is multiplied in place, as 16 times its value.
 #if (defined(__AVX512F__) && defined(__AVX512VNNI__)) || defined(__AVXVNNI__)
 constexpr int RAISED = 4;
 #else
@@ -155,7 +156,7 @@ struct Rounded {
   Rounded(int rows, int inputs)
       : codes(rows * groups(inputs) * GROUP), scales(rows * groups(inputs)), sums(rows * groups(inputs)) {}
 
-  // Takes x [rows, inputs], normed (RMSNorm) if a norm is given.
+  // Rounds x [rows, inputs], after RMSNorm if a norm is given.
   void take(const float* x, int rows, int inputs, const float* norm = nullptr, float eps = 0) {
     groups_a_row = groups(inputs);
     for (int row = 0; row < rows; row++, x += inputs) {
@@ -169,7 +170,7 @@ struct Rounded {
           each(size, [&](int i) { values[i] = from[i] * factor * norm[group * GROUP + i]; });
         else
           each(size, [&](int i) { values[i] = from[i]; });
-        // Magnitudes compare as whole numbers do, and those can be compared side by side.
+        // Magnitudes of floats compare like integers, and integer comparisons vectorise.
         int32_t bits = 0;
         for (int i = 0; i < GROUP; i++) bits = std::max(bits, as<int32_t>(values[i]) & 0x7fffffff);
         const float largest = as<float>(bits), inverse = largest > 0 ? 127 / largest : 0;
@@ -186,7 +187,7 @@ struct Rounded {
     }
   }
 
-  // A whole group is a loop of known length: only that one becomes vectors.
+  // A whole group is a loop of known length: only such a loop is vectorised.
   template <typename Work> static void each(int size, const Work& work) {
     if (size == GROUP)
       for (int i = 0; i < GROUP; i++) work(i);
@@ -214,7 +215,7 @@ inline void multiply(const Linear& linear, int block, const Rounded& rounded, in
   for (int group = 0; group < count; group++, scale += BLOCK) {
     // Two sums, so that one product need not wait for the other.
     Ints even[COUNT], odd[COUNT];
-    __builtin_prefetch(scale + AHEAD / (GROUP * BITS / 8));  // as many groups ahead, by 16 scales of each
+    __builtin_prefetch(scale + AHEAD / (GROUP * BITS / 8));  // as many groups ahead as codes, 16 scales each
     for (int r = 0; r < COUNT; r++) {
       even[r] = Ints{} - OFFSET<BITS> * sums[r * count + group];
       odd[r] = Ints{};

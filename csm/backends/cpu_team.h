@@ -15,10 +15,11 @@
 
 namespace {
 
-// Threads that share out the work of a phase and wait for each other at its end.
+// Threads that share the work of a phase and wait for each other at its end.
 //
-// OpenMP's own barrier spins on; on a machine that has other work to do, that keeps the very thread that is waited for
-// off its core, and a frame takes seconds. And who was kept away leaves its share to the others.
+// OpenMP's own barrier keeps spinning. On a machine with other work to do, that keeps the very thread it waits for off
+// its core, and a frame takes seconds. Here a waiting thread yields, and a delayed thread leaves its share to the
+// others.
 class Team {
  public:
   explicit Team(int size) : size_(size) {}
@@ -26,7 +27,7 @@ class Team {
   template <typename Work> void share(int count, const Work& work) {
     std::atomic<int>& next = next_[phase_.load(std::memory_order_relaxed) % 2];
     for (int first = next.load(std::memory_order_relaxed); first < count;) {
-      // The less is left, the smaller the shares, so that all end at about the same time.
+      // The less work is left, the smaller the shares, so that all threads finish at about the same time.
       const int last = first + std::max(1, (count - first) / (4 * size_));
       if (!next.compare_exchange_weak(first, last, std::memory_order_relaxed)) continue;
       for (int item = first; item < last; item++) work(item);

@@ -1,8 +1,8 @@
-"""A frame in one piece, for a GPU: on its own a frame is some thousands of small kernels, and starting them takes
-longer than running them. Captured once in a CUDA graph they are started together.
+"""A frame as one CUDA graph. A frame consists of thousands of small kernels, and launching them one by one takes longer
+than running them. Captured once in a CUDA graph, they are launched together.
 
-What is captured works on static buffers, asks the device nothing, and has one shape. Without a GPU the same code runs
-as it is, so that it is tested everywhere.
+Captured code works on static buffers, reads nothing back from the device, and has one shape. Without a GPU the same
+code runs eagerly, so that it is tested everywhere.
 """
 
 from __future__ import annotations
@@ -20,38 +20,38 @@ from .eager import Engine, SlotEngine
 __all__ = ["GraphDecoder", "GraphEngine", "GraphSlotEngine", "StaticFrame", "capture"]
 
 SHORTEST = 256
-"""Positions that attention reads at least: a graph is made for this many, twice as many, … up to the whole cache."""
+"""The fewest positions attention reads. Graphs are made for this many, twice as many, … up to the whole cache."""
 NARROWEST = 64
-"""The topk that a graph is made for at least: for this many codes, twice as many …"""
+"""The smallest topk that a graph is made for. Graphs are made for this many codes, twice as many, …"""
 
 
 def capture(work: Callable[[], None], restore: Callable[[], None], device: torch.device) -> Callable[[], None]:
-    """`work` as one CUDA graph. It is run a few times before: `restore` undoes, each time, what it has done to buffers.
+    """Capture `work` as one CUDA graph. It runs a few times first; `restore` undoes its changes to buffers each time.
 
-    On a CPU it is given back as it is.
+    On a CPU, return `work` unchanged.
     """
     if device.type != "cuda":
         return work
     side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream(device))
     with torch.cuda.stream(side):
-        for _ in range(3):  # libraries take their memory and make their choices now
+        for _ in range(3):  # lets libraries allocate their memory and choose their kernels
             work()
             restore()
     torch.cuda.current_stream(device).wait_stream(side)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads may go on with their work
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads may keep working
         work()
     restore()
     return graph.replay
 
 
 class StaticFrame:
-    """The next frame of `batch` sequences, in place: hears the frame before, then spells out the one that follows.
+    """The next frame of `batch` sequences, in place: reads the previous frame, then generates the one that follows.
 
-    Buffers, all on the device, to be written to but never replaced:
-        hidden [b, dim]: what the last row led to; positions int64 [b]: where the next row goes.
-        listening int64 [b]: 1 where `codes` are to be heard first; 0 where a prompt was just heard, or nothing is said.
+    Buffers, all on the device; write to them but never replace them:
+        hidden [b, dim]: the state after the last row; positions int64 [b]: where the next row goes.
+        listening int64 [b]: 1 if `codes` are to be read first; 0 if a prompt was just read, or the sequence is silent.
         codes int64 [b, codebooks]: the newest frame.
         temperature float32 [b, 1], 0 for the likeliest codes; topk int64 [b, 1].
         noise float32 [b, codebooks, codes]: Exp(1) draws.
@@ -72,10 +72,10 @@ class StaticFrame:
 
     @torch.inference_mode()
     def run(self, longest: int, topk: int) -> None:
-        """One frame. longest: above the position of every sequence that is listening; topk: the largest of all.
+        """Compute one frame. longest: above the position of every listening sequence; topk: the largest of all.
 
-        The first run of a length and a topk (of SHORTEST · 2^i and NARROWEST · 2^i) makes its graph, about a second on
-        a GPU.
+        The first run of a length and a topk (rounded up to SHORTEST · 2^i and NARROWEST · 2^i) captures its graph,
+        which takes about a second on a GPU.
         """
         key = min(_doubled(SHORTEST, longest), self.cache.length), _doubled(NARROWEST, topk)
         if key not in self._graphs:
@@ -83,7 +83,7 @@ class StaticFrame:
         self._graphs[key]()
 
     def prepare(self, topk: int = NARROWEST) -> None:
-        """Makes the graphs of all lengths now, so that no speech waits for one."""
+        """Capture the graphs of all lengths now, so that no speech waits for one."""
         length = SHORTEST
         while length < 2 * self.cache.length:
             self.run(length, topk)
@@ -102,7 +102,7 @@ class StaticFrame:
         before = [buffer.clone() for buffer in changed]
 
         def restore() -> None:
-            # Keys and values need no undoing: the same positions are written again.
+            # Keys and values need not be restored: the same positions are written again.
             for buffer, was in zip(changed, before, strict=True):
                 buffer.copy_(was)
 
@@ -110,7 +110,7 @@ class StaticFrame:
 
 
 class GraphEngine(Engine):
-    """`Engine` with a frame in one piece: the same frames, faster on a GPU."""
+    """`Engine` with each frame as one CUDA graph: the same frames, faster on a GPU."""
 
     def __init__(self, model: Csm, batch: int = 1, length: int | None = None) -> None:
         super().__init__(model, batch, length)
@@ -118,10 +118,10 @@ class GraphEngine(Engine):
 
     @torch.inference_mode()
     def next_frame(self, temperature: float, topk: int, noise: Tensor | None = None) -> Tensor:
-        """As `Engine.next_frame`."""
+        """See `Engine.next_frame`."""
         static = self.static
         static.temperature.fill_(0 if noise is None else temperature)
-        # A draw of one leaves its logit as it is.
+        # Noise of 1 leaves its logit unchanged, since log 1 = 0.
         static.noise.fill_(1) if noise is None else static.noise.copy_(noise)
         static.topk.fill_(topk)
         static.listening.fill_(1 if self._frames else 0)
@@ -131,9 +131,9 @@ class GraphEngine(Engine):
 
 
 class GraphDecoder:
-    """A codec's decoder with a frame in one piece. Implements `csm.codec.StreamingDecoder`.
+    """A codec's decoder with each frame as one CUDA graph. Implements `csm.codec.StreamingDecoder`.
 
-    The decoder's `step` with `out` must allocate nothing and ask the device nothing, as that of csm.codec.mimi.
+    Like that of csm.codec.mimi, the decoder's `step` with `out` must allocate nothing and read nothing back.
     """
 
     def __init__(self, decoder: StreamingDecoder, batch: int, codebooks: int, device: torch.device) -> None:
@@ -144,7 +144,7 @@ class GraphDecoder:
             self._graph = capture(self._work, decoder.reset, device)
 
     def step(self, codes: Tensor, out: Tensor | None = None) -> Tensor:
-        """int64 [batch, codebooks, n] to float32 [batch, n · 1920], as one graph for each frame."""
+        """int64 [batch, codebooks, n] to float32 [batch, n · 1920], with one graph launch for each frame."""
         if out is None:
             out = torch.empty(len(codes), codes.shape[2] * FRAME_SIZE, device=codes.device)
         with torch.inference_mode():
@@ -163,7 +163,7 @@ class GraphDecoder:
 
 
 class GraphSlotEngine(SlotEngine):
-    """`SlotEngine` with a frame in one piece, for a GPU: all sequences are computed, whoever speaks."""
+    """`SlotEngine` with each frame as one CUDA graph. Every sequence is computed, whether or not it speaks."""
 
     selective = False
 
@@ -181,20 +181,20 @@ class GraphSlotEngine(SlotEngine):
 
     @torch.inference_mode()
     def step(self, slots: Sequence[int], longest: int) -> tuple[Tensor, Tensor]:
-        """As `SlotEngine.step`. Whoever speaks must be among the slots until the utterance is over."""
+        """See `SlotEngine.step`. A sequence that speaks must be among the slots until its utterance is over."""
         listening = torch.zeros(len(self.hidden), dtype=torch.int64)
         listening[[slot for slot in slots if slot in self._begun]] = 1
         self.static.listening.copy_(listening)
         self.static.run(longest, max(self._choices[slot][1] for slot in slots))
         sound = self.decoder.step(self.static.codes[:, :, None])
         self._begun.update(slots)
-        # The one wait for the device in a step: for all sequences together.
+        # The only wait for the device in a step, for all sequences together.
         codes, sound = self.static.codes.to("cpu", copy=True), sound.cpu()
         return codes[slots], sound[slots]
 
 
 def _doubled(least: int, wanted: int) -> int:
-    """The first of least, 2 · least, 4 · least, … that is not below what is wanted."""
+    """The first of least, 2 · least, 4 · least, … that is at least `wanted`."""
     while least < wanted:
         least *= 2
     return least

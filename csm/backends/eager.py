@@ -1,7 +1,8 @@
-"""Frames, one after the other, by the model as it is. csm/backends/cuda_graph.py has the same in another way.
+"""Frames computed one after the other in eager PyTorch. csm/backends/cuda_graph.py computes the same with CUDA graphs.
 
 An `Engine` holds everything that stays on the device while speech is made: keys and values, the last hidden state,
-positions. Its sequences advance together. Those of a `SlotEngine` advance in any company: csm/batch.py lends them out.
+positions. Its sequences advance together. Any subset of a `SlotEngine`'s sequences can advance: csm/batch.py assigns
+them to conversations.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ __all__ = ["Engine", "SlotEngine", "fetch", "prefill_new"]
 
 
 class Engine:
-    """`batch` sequences of up to `length` rows (default: as the model). `prefill`, then ask for each `next_frame`.
+    """`batch` sequences of up to `length` rows (default: the model's context). Prefill, then call `next_frame`.
 
-    A prompt that begins with the rows a sequence already holds is heard from the first difference on: a conversation
-    that grows costs only what is new.
+    Of a prompt, only the rows after the first difference from what the sequence holds are read, so a growing
+    conversation costs only its new rows.
     """
 
     def __init__(self, model: Csm, batch: int = 1, length: int | None = None) -> None:
@@ -47,21 +48,22 @@ class Engine:
 
     @property
     def ahead(self) -> int:
-        """On a GPU the next frame is under way before this one is looked at, so that the device never waits for the
-        host. It is in vain only once, at the end. A CPU would keep the listener waiting instead."""
+        """Frames under way while one is waited for. On a GPU the next frame is started before this one is fetched, so
+        that the device never waits for the host; only one frame, after the end, is wasted. On a CPU this would
+        delay the listener."""
         return 1 if self.device.type == "cuda" else 0
 
     def forget(self) -> None:
-        """The next prompts are heard from their first row, whatever the caches hold."""
+        """Read the next prompts from their first row, whatever the caches hold."""
         self._rows = [torch.zeros(0, self.model.config.audio_codebooks + 1, dtype=torch.int64)] * self.batch
         self._frames: list[Tensor] = []
 
     @torch.inference_mode()
     def prefill(self, prompts: Sequence[Tensor]) -> None:
-        """Takes a prompt for each sequence: rows [n, codebooks + 1] on the host, n of their own each."""
+        """Read a prompt for each sequence: rows [n, codebooks + 1] on the host; each may have its own n."""
         self._settle()
         for index, prompt in enumerate(prompts):
-            # Should hearing fail half-way, nothing is known for sure of what the caches hold.
+            # If prefill fails half-way, the contents of the caches are unknown.
             held, self._rows[index] = self._rows[index], prompt[:0]
             self.hidden[index] = prefill_new(self.model, self.cache.rows(index, index + 1), held, prompt)
             self._rows[index] = prompt
@@ -69,7 +71,7 @@ class Engine:
 
     @torch.inference_mode()
     def next_frame(self, temperature: float, topk: int, noise: Tensor | None = None) -> Tensor:
-        """The next frame of every sequence: codes [batch, codebooks], on the device.
+        """Return the next frame of every sequence: codes [batch, codebooks], on the device.
 
         noise: Exp(1) draws [batch, codebooks, codes] on the device; None chooses the likeliest codes.
         """
@@ -82,23 +84,23 @@ class Engine:
     def speak_frame(
         self, decoder: StreamingDecoder, temperature: float, topk: int, noise: Tensor | None = None
     ) -> Spoken:
-        """The next frame of the first sequence, and its sound; call the result to wait for them."""
+        """Compute the next frame of the first sequence, and its sound; call the result to wait for them."""
         codes = self.next_frame(temperature, topk, noise)
         frame, sound = fetch(codes[0]), fetch(decoder.step(codes[:, :, None])[0])
         return lambda: (frame(), sound())
 
     def frame(self, temperature: float, topk: int, noise: Tensor | None) -> Tensor:
-        """The frame that follows the hidden state."""
+        """Return the frame that follows the hidden state."""
         return self.model.frame(self.hidden, self.depth_cache, Chooser(temperature, topk, noise))
 
     def advance(self, codes: Tensor) -> None:
-        """The hidden state that follows a frame."""
+        """Read a frame, which updates the hidden state."""
         longest = max(len(rows) for rows in self._rows) + len(self._frames)
         self.hidden = self.model.advance(codes, self.positions, self.cache.prefix(longest))
         self.positions += 1
 
     def _settle(self) -> None:
-        """Counts the frames that were listened to (all but the newest) among the rows the caches hold."""
+        """Add the frames that were read (all but the newest) to the rows that the caches hold."""
         if len(self._frames) > 1:
             frames = torch.stack(self._frames[:-1], dim=1).cpu()
             self._rows = [torch.cat((rows, frame_rows(new))) for rows, new in zip(self._rows, frames, strict=True)]
@@ -106,10 +108,11 @@ class Engine:
 
 
 class SlotEngine:
-    """`count` sequences of up to `length` rows, each with its stream of sound. Only those that are asked for a frame
-    are computed, together: a weight is read once for all of them, and an idle sequence costs nothing.
+    """`count` sequences of up to `length` rows, each with its stream of sound. Only sequences that are asked for a
+    frame are computed. They are computed together: each weight is read once for all of them, and an idle sequence costs
+    nothing.
 
-    noise: Exp(1) draws [count, codebooks, codes], for the caller to fill before a step.
+    noise: Exp(1) draws [count, codebooks, codes], which the caller fills before a step.
     """
 
     selective = True
@@ -125,28 +128,28 @@ class SlotEngine:
         self.noise = torch.ones(count, config.audio_codebooks, config.codes, device=model.device)
         self._choices = [(0.0, 1)] * count
         self._begun: set[int] = set()
-        """Sequences whose newest frame is still to be heard."""
+        """Sequences whose newest frame has not been read yet."""
         self._decoders: dict[int, StreamingDecoder] = {}
 
     @property
     def length(self) -> int:
-        """Rows that a sequence may hold."""
+        """The most rows that a sequence may hold."""
         return self.cache.length
 
     @torch.inference_mode()
     def prefill(self, slot: int, held: Tensor, prompt: Tensor) -> None:
-        """Hears a prompt from the first row on that the sequence, which holds the rows `held`, does not hold."""
+        """Read a prompt from its first row that differs from `held`, the rows that the sequence holds."""
         self.hidden[slot] = prefill_new(self.model, self.cache.rows(slot, slot + 1), held, prompt)
         self.positions[slot] = len(prompt)
         self._begun.discard(slot)
 
     @torch.inference_mode()
     def copy(self, source: int, slot: int, first: int, last: int) -> None:
-        """Takes over the keys and values of rows first..last-1 from another sequence."""
+        """Copy the keys and values of rows first..last-1 from another sequence."""
         self.cache.tensor[:, :, slot, :, first:last] = self.cache.tensor[:, :, source, :, first:last]
 
     def begin(self, slot: int, temperature: float, topk: int) -> None:
-        """The next frames of this sequence are an utterance, and are chosen so."""
+        """Begin an utterance of this sequence, with these sampling settings for its frames."""
         self._choices[slot] = (temperature, topk)
         if slot not in self._decoders:
             self._decoders[slot] = new_decoder(self.codec, self.model)
@@ -154,8 +157,8 @@ class SlotEngine:
 
     @torch.inference_mode()
     def step(self, slots: Sequence[int], longest: int) -> tuple[Tensor, Tensor]:
-        """The next frame of some sequences, none of which holds more than `longest` rows: codes [n, codebooks] and
-        sound [n, 1920], both on the host."""
+        """Return the next frame of some sequences, none of which holds more than `longest` rows: codes [n, codebooks]
+        and sound [n, 1920], both on the host."""
         if begun := [slot for slot in slots if slot in self._begun]:
             cache = self._cache_of(begun).prefix(longest)
             self.hidden[begun] = self.model.advance(self.codes[begun], self.positions[begun], cache)
@@ -179,15 +182,15 @@ class SlotEngine:
 
 
 def prefill_new(model: Csm, cache: KeyValueCache, held: Tensor, prompt: Tensor) -> Tensor:
-    """Hears a prompt from the first row on that the cache, of one sequence, does not hold → its last hidden state."""
-    # The last row is heard anew even if it is known: what follows from it is wanted, not only its keys.
+    """Read a prompt, from its first row that the cache of one sequence does not hold → its last hidden state."""
+    # The last row is read again even if it is known: its hidden state is needed, not only its keys and values.
     known = min(common(held, prompt), len(prompt) - 1)
     where, rows = slice(known, len(prompt)), prompt[None, known:].to(model.device)
     return model.prefill(rows.clamp(min=0), rows >= 0, where, cache.prefix(len(prompt)))[0, -1]
 
 
 def fetch(tensor: Tensor) -> Callable[[], Tensor]:
-    """Sends a tensor on its way to the host; call the result to wait for it. On the CPU it is a copy."""
+    """Start copying a tensor to the host; call the result to wait for it. On the CPU it is copied at once."""
     if tensor.device.type != "cuda":
         copied = tensor.clone().cpu()
         return lambda: copied

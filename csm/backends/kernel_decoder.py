@@ -1,4 +1,4 @@
-"""A codec's stream of sound beside packed weights: its transformer by the same kernel."""
+"""The codec's decoder for a model on packed weights: its transformer runs on the same kernel."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["new_decoder"]
 
 
 def new_decoder(codec: Codec, model: Csm) -> StreamingDecoder:
-    """A new stream of a model's codes to sound, by the model's kernel where it has one."""
+    """Return a new stream of a model's codes to sound, which uses the model's kernel if it has one."""
     if isinstance(codec, Mimi) and isinstance(model, QuantizedCsm) and isinstance(model.packing, KernelPacking):
         transformer = codec.decoder_transformer
         return MimiDecoder(

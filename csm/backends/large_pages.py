@@ -1,7 +1,7 @@
 """Weights in large pages of memory.
 
-A mapped file may lie in pages of 4 kB: the processor looks each of them up, and its own reading ahead ends with it. Who
-reads as fast as memory can is held up by that: a frame took 16% longer.
+A mapped file may lie in pages of 4 kB. The processor must look up each of them, and its prefetching stops at a page's
+end. Code that is bound by memory bandwidth is slowed by that: a frame took 16% longer.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from torch import Tensor
 __all__ = ["in_large_pages"]
 
 ALIGNED = 64
-"""Bytes at which processors read best."""
+"""Alignment in bytes that processors read best."""
 
 
 def in_large_pages(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copies, one after the other in memory that asks for large pages; the tensors as they are where none can be had.
+    """Return copies, one after the other in memory that asks for large pages; the tensors themselves if there are none.
 
-    They are read from their file by this, all at once, so that nothing waits for a disk later.
+    This reads the tensors from their file all at once, so that nothing waits for a disk later.
     """
     if not hasattr(mmap, "MADV_HUGEPAGE"):  # Linux only
         return dict(tensors)
     sizes = {name: -(-tensor.nbytes // ALIGNED) * ALIGNED for name, tensor in tensors.items()}
     memory = mmap.mmap(-1, max(1, sum(sizes.values())), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    with suppress(OSError):  # a system that is built without them
+    with suppress(OSError):  # the system was built without them
         memory.madvise(mmap.MADV_HUGEPAGE)
     space, at, copies = torch.frombuffer(memory, dtype=torch.uint8), 0, {}
     for name, tensor in tensors.items():

@@ -1,5 +1,6 @@
-"""Another adapter for packed weights: the matrices that the old one or the new one changes are packed again, in their
-place, from the model's own file. What is packed is kept beside the adapter, so the next time it is only read."""
+"""Change the adapter of packed weights. The matrices that the old or the new adapter changes are packed again, in
+place, from the model's own file. Packed weights are kept beside the adapter, so that the next time they are only
+read."""
 
 from __future__ import annotations
 
@@ -32,9 +33,9 @@ log = logging.getLogger("csm")
 
 
 class PackedSwitch:
-    """As `csm.checkpoint.adapters.AdapterSwitch`, for the model of a scheme's packed weights.
+    """Does for a model on packed weights what `csm.checkpoint.adapters.AdapterSwitch` does.
 
-    dtype: of the model that was packed, in which an adapter is merged. adapter: that which is packed with it now.
+    dtype: that of the model before packing, in which an adapter is merged. adapter: the one packed with the model now.
     """
 
     def __init__(
@@ -49,9 +50,9 @@ class PackedSwitch:
 
     @torch.no_grad()
     def prepared(self, adapter: Adapter | None) -> Callable[[], None]:
-        """Packs what changes, and gives what puts it into its place.
+        """Pack what changes, and return a function that puts it into place.
 
-        Raises CheckpointError for an adapter of another shape, or one that changes what is not packed.
+        Raises CheckpointError for an adapter of another shape, or one that changes a tensor that is not packed.
         """
         nothing = Adapter({})
         old, new = self._adapter or nothing, adapter or nothing
@@ -91,7 +92,7 @@ class PackedSwitch:
         return adapter.applied(name, self._base(name).to(self._dtype))
 
     def _file(self, adapter: Adapter | None) -> Path | None:
-        """None of an adapter that lies nowhere."""
+        """The file for an adapter's packed weights; None if the adapter has no folder."""
         if adapter is not None and adapter.folder is None:
             return None
         return packed_file(self._folder, self._scheme, self._model.packing, adapter.folder if adapter else None)

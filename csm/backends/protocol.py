@@ -1,4 +1,4 @@
-"""What computes frames, as the rest of the library sees it. Each backend has both kinds."""
+"""The interfaces through which the rest of the library computes frames. Each backend implements both."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Spoken = Callable[[], tuple[Tensor, Tensor]]
 
 
 class Frames(Protocol):
-    """`batch` sequences that advance together. `prefill`, then ask for each `next_frame`."""
+    """`batch` sequences that advance together. Call `prefill`, then `next_frame` repeatedly."""
 
     batch: int
 
@@ -32,19 +32,19 @@ class Frames(Protocol):
 
     @property
     def ahead(self) -> int:
-        """How many frames are to be under way when one is waited for, so that the device never waits for the host."""
+        """How many frames should be under way when one is waited for, so that the device never waits for the host."""
         ...
 
     def forget(self) -> None:
-        """The next prompts are heard from their first row."""
+        """Read the next prompts from their first row."""
         ...
 
     def prefill(self, prompts: Sequence[Tensor]) -> None:
-        """Takes a prompt for each sequence: rows int64 [n, codebooks + 1] on the host, n of their own each."""
+        """Read a prompt for each sequence: rows int64 [n, codebooks + 1] on the host; each may have its own n."""
         ...
 
     def next_frame(self, temperature: float, topk: int, noise: Tensor | None = None) -> Tensor:
-        """The next frame of every sequence: codes [batch, codebooks].
+        """Return the next frame of every sequence: codes [batch, codebooks].
 
         noise: Exp(1) draws [batch, codebooks, codes] on `device`; None chooses the likeliest codes.
         """
@@ -53,36 +53,36 @@ class Frames(Protocol):
     def speak_frame(
         self, decoder: StreamingDecoder, temperature: float, topk: int, noise: Tensor | None = None
     ) -> Spoken:
-        """The next frame of the first sequence, and its sound; returns while they may still be under way."""
+        """Compute the next frame of the first sequence, and its sound; return while they may still be under way."""
         ...
 
 
 class SlotFrames(Protocol):
-    """Sequences that speak in any company, each with its stream of sound (csm/batch.py lends them out)."""
+    """Sequences of which any subset can advance, each with its stream of sound. csm/batch.py assigns them."""
 
     selective: bool
     """Whether a sequence in the middle of an utterance can be left out of a step."""
     noise: Tensor
-    """Exp(1) draws [count, codebooks, codes], for the caller to fill before a step."""
+    """Exp(1) draws [count, codebooks, codes], which the caller fills before a step."""
 
     @property
     def length(self) -> int:
-        """Rows that a sequence may hold."""
+        """The most rows that a sequence may hold."""
         ...
 
     def prefill(self, slot: int, held: Tensor, prompt: Tensor) -> None:
-        """Hears a prompt from the first row on that the sequence, which holds the rows `held`, does not hold."""
+        """Read a prompt from its first row that differs from `held`, the rows that the sequence holds."""
         ...
 
     def copy(self, source: int, slot: int, first: int, last: int) -> None:
-        """Takes over the keys and values of rows first..last-1 from another sequence."""
+        """Copy the keys and values of rows first..last-1 from another sequence."""
         ...
 
     def begin(self, slot: int, temperature: float, topk: int) -> None:
-        """The next frames of this sequence are an utterance, and are chosen so."""
+        """Begin an utterance of this sequence, with these sampling settings for its frames."""
         ...
 
     def step(self, slots: Sequence[int], longest: int) -> tuple[Tensor, Tensor]:
-        """The next frame of some sequences, none of which holds more than `longest` rows: codes [n, codebooks] and
-        sound [n, 1920], both on the host."""
+        """Return the next frame of some sequences, none of which holds more than `longest` rows: codes [n, codebooks]
+        and sound [n, 1920], both on the host."""
         ...

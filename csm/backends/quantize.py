@@ -1,11 +1,11 @@
-"""Weights of 4 or 8 bits, for the CPU: speech at the speed at which memory can be read.
+"""Weights of 4 or 8 bits for the CPU: speech at the speed of reading memory.
 
-Only weights are rounded, in groups of 64 inputs with a scale each; at "int4" the heads and the projection keep 8 bits,
-for they are a hundredth of what is read and closest to the choice of a code. Embeddings, activations between modules,
-and keys and values are bfloat16.
+Only weights are rounded, in groups of 64 inputs that share a scale. With "int4" the heads and the projection keep 8
+bits, because they are a hundredth of what is read and affect the choice of a code most directly. Embeddings,
+activations between modules, and keys and values are bfloat16.
 
-Packed once, the weights are kept beside the checkpoint and mapped from there the next time. How they are laid out is a
-`Packing`: the kernel of csm/backends/cpu_kernel.cpp where it can be built, else PyTorch's own.
+The weights are packed once, kept beside the checkpoint, and mapped from there the next time. A `Packing` defines their
+layout: that of the kernel in csm/backends/cpu_kernel.cpp if it can be built, otherwise PyTorch's own.
 """
 
 from __future__ import annotations
@@ -64,12 +64,12 @@ __all__ = [
 ]
 
 SCHEMES = {"int8": 8, "int4": 4}
-"""Names, and the bits of the two stacks' weights."""
+"""Each scheme's name, and the bits of the two stacks' weights."""
 
 EMBEDDINGS = ("text_embeddings", "audio_embeddings")
 
 VERSION = 1
-"""Of the files written. Another order of the weights needs another number."""
+"""Version of the files written. Increase it if the order of the weights changes."""
 
 log = logging.getLogger("csm")
 
@@ -82,12 +82,12 @@ def quantize(
     *,
     adapter: Path | None = None,
 ) -> QuantizedCsm:
-    """The same model on packed weights, "int8" or "int4".
+    """Return the same model on packed weights, "int8" or "int4".
 
-    folder: the checkpoint's. What is packed is kept there, in `quantized/`, and found the next time if the
-        checkpoint's files are still the same; without a folder it stays in memory.
-    packing: how weights are laid out; default what is fastest here.
-    adapter: the folder of an adapter that was merged into the model. What is packed is then kept there.
+    folder: the checkpoint's. Packed weights are kept there, in `quantized/`, and reused as long as the checkpoint's
+        files stay the same; without a folder they stay in memory.
+    packing: how weights are laid out; by default the fastest way on this machine.
+    adapter: the folder of an adapter that was merged into the model. Packed weights are then kept there instead.
 
     Raises ValueError for another scheme, or a model that is not on the CPU.
     """
@@ -112,13 +112,13 @@ def quantize(
 
 
 def packed_file(folder: Path, scheme: str, packing: Packing, adapter: Path | None = None) -> Path:
-    """Where a checkpoint's packed weights are kept: beside it, or beside the adapter that is merged in them."""
+    """Where a checkpoint's packed weights are kept: beside it, or beside the adapter that is merged into them."""
     identity = _identity(folder) if adapter is None else _identity(folder, adapter)
     return (adapter or folder) / "quantized" / f"{scheme}-{packing.name}-{identity}.safetensors"
 
 
 def keep_packed(file: Path, tensors: Iterable[tuple[str, Tensor]]) -> None:
-    """Writes a `packed_file`, in the place of outdated ones. Raises OSError."""
+    """Write a `packed_file` and remove outdated ones. Raises OSError."""
     file.parent.mkdir(exist_ok=True)
     save_packed(file, tensors)
     scheme_and_packing = file.name.rpartition("-")[0]
@@ -127,7 +127,7 @@ def keep_packed(file: Path, tensors: Iterable[tuple[str, Tensor]]) -> None:
 
 
 def pick_packing() -> Packing:
-    """The kernel where it can be built and is right, else PyTorch's own; which, and why, is logged."""
+    """The kernel if it can be built and computes correctly, otherwise PyTorch's own. Logs the reason for the latter."""
     try:
         packing = KernelPacking(Kernel.build())
         packing.check()
@@ -138,11 +138,11 @@ def pick_packing() -> Packing:
 
 
 class Packing(Protocol):
-    """A way to lay out packed weights, and to compute with them."""
+    """A way to lay out packed weights and to compute with them."""
 
     name: str
     computes_by: str
-    """For people: what computes, and by which instructions of the processor."""
+    """For people: what computes, and with which instructions of the processor."""
 
     def pack(self, weight: Tensor, bits: int) -> tuple[Tensor, Tensor]:
         """Codes and scales of a matrix [outputs, inputs], in this packing's own order."""
@@ -153,21 +153,21 @@ class Packing(Protocol):
         ...
 
     def stack(self, config: TransformerConfig, tensors: Mapping[str, Tensor]) -> nn.Module:
-        """A stack of layers, called like `csm.model.Transformer`, from what `stack_tensors` names."""
+        """A stack of layers, called like `csm.model.Transformer`, from the tensors that `stack_tensors` names."""
         ...
 
     def depth_decoder(self, model: QuantizedCsm) -> KernelDepthDecoder | None:
-        """A shorter way to `Csm.frame` for one sequence, if there is one."""
+        """A faster way to compute `Csm.frame`, if there is one."""
         ...
 
 
 class QuantizedCsm(Csm):
-    """`Csm` with other modules where the weights are packed. It computes in bfloat16. `tensors` are those of `pack`."""
+    """`Csm` on packed weights, with other modules for them. It computes in bfloat16. `tensors` are those of `pack`."""
 
     def __init__(self, config: CsmConfig, tensors: Mapping[str, Tensor], packing: Packing) -> None:
         with torch.device("meta"):
             super().__init__(config)
-        # Of embeddings a frame reads a few rows; all else it reads whole.
+        # A frame reads only a few rows of the embeddings, but all of every other tensor.
         looked_up = {f"{name}.weight" for name in EMBEDDINGS}
         read = {name: tensor for name, tensor in tensors.items() if name not in looked_up}
         tensors = {**tensors, **in_large_pages(read)}
@@ -204,7 +204,7 @@ class QuantizedCsm(Csm):
 
 
 def pack(model: Csm, bits: int, packing: Packing) -> Iterator[tuple[str, Tensor]]:
-    """All tensors of a `QuantizedCsm`, one after the other, so that no two weights need be in memory."""
+    """Yield all tensors of a `QuantizedCsm`, one at a time, so that no two need be in memory together."""
     for name in EMBEDDINGS:
         yield f"{name}.weight", getattr(model, name).weight.detach().bfloat16()
     read = model.state_dict().__getitem__
@@ -216,7 +216,7 @@ def pack(model: Csm, bits: int, packing: Packing) -> Iterator[tuple[str, Tensor]
 
 @dataclass(frozen=True)
 class Matrix:
-    """A packed matrix: the names of the tensors that it is made of, and how. exact: of 8 bits in any scheme."""
+    """A packed matrix: the tensors it is made of, and how they are joined. exact: it has 8 bits in any scheme."""
 
     name: str
     parts: tuple[str, ...]
@@ -225,17 +225,17 @@ class Matrix:
 
     @property
     def names(self) -> tuple[str, str]:
-        """Of its codes and its scales."""
+        """The names of its codes and its scales."""
         return f"{self.name}.codes", f"{self.name}.scales"
 
     def packed(self, read: Callable[[str], Tensor], bits: int, packing: Packing) -> Iterator[tuple[str, Tensor]]:
-        """Its codes and scales, by their names. read: gives a tensor of the model by its own."""
+        """Yield its codes and scales with their names. read: returns a tensor of the model by its name."""
         whole = self.joined([read(part) for part in self.parts])
         yield from zip(self.names, packing.pack(whole, 8 if self.exact else bits), strict=True)
 
 
 def head_matrices(config: CsmConfig) -> Iterator[Matrix]:
-    """The matrices that are in no stack."""
+    """The matrices outside the two stacks."""
     for name in ("projection", "codebook0_head"):
         yield Matrix(name, (f"{name}.weight",), _only, exact=True)
     for index in range(config.audio_codebooks - 1):
@@ -243,9 +243,9 @@ def head_matrices(config: CsmConfig) -> Iterator[Matrix]:
 
 
 def layer_matrices(layer: str) -> Iterator[Matrix]:
-    """A layer's matrices: those that hear the same are one.
+    """A layer's matrices. Matrices with the same input are joined.
 
-    Gate and way up are joined by turns, 16 rows of each, so that one thread finds both halves of a product.
+    Gate and up projection alternate, 16 rows of each, so that one thread computes both factors of a product.
     """
     qkv = tuple(f"{layer}.attn.{name}_proj.weight" for name in "qkv")
     yield Matrix(f"{layer}.qkv", qkv, torch.cat)
@@ -267,7 +267,7 @@ def _by_turns(parts: list[Tensor]) -> Tensor:
 
 
 def stack_tensors(stack: Transformer, bits: int, packing: Packing) -> Iterator[tuple[str, Tensor]]:
-    """A stack's norms, and its matrices packed."""
+    """A stack's norms, and its packed matrices."""
     read = stack.state_dict().__getitem__
     layers: Iterable[Layer] = stack.layers  # type: ignore[assignment]
     for index, layer in enumerate(layers):
@@ -317,8 +317,8 @@ class KernelPacking:
         return KernelDepthDecoder(model.config, *parts)
 
     def check(self) -> None:
-        """Compares a small stack, and the transformer of a small codec, with the plain ones on the same weights. Raises
-        KernelUnavailable if they differ."""
+        """Compare a small stack, and the transformer of a small codec, with the plain modules on the same weights.
+        Raises KernelUnavailable if they differ."""
         config = TransformerConfig(layers=2, heads=4, kv_heads=2, dim=64, ffn=96, context=12)
         draw, where = torch.Generator().manual_seed(0), slice(2, 9)
         x = torch.randn(2, 7, config.dim, generator=draw)
@@ -333,7 +333,7 @@ class KernelPacking:
             caches = [KeyValueCache(config, 2, dtype=dtype) for dtype in (torch.float32, torch.bfloat16)]
             expected = plain(x, where, causal_mask(where, config.context), caches[0])
             difference = (packed(x, where, None, caches[1]) - expected).norm() / expected.norm()
-            # Activations in 8 bits, keys and values in bfloat16: about 0.01.
+            # 8-bit activations, and keys and values in bfloat16, cause a difference of about 0.01.
             if not difference < 0.03:
                 raise KernelUnavailable(f"what it computes at {bits} bits is off by {float(difference):.1%}")
         self._check_codec()
@@ -352,24 +352,24 @@ class KernelPacking:
 
 
 def _identity(*folders: Path) -> str:
-    """What tells the files of a checkpoint, and of its adapter, from any others, without reading them: names, sizes and
-    times of change."""
+    """A hash that identifies the files of a checkpoint, and of its adapter, without reading them: from names, sizes and
+    modification times."""
     files = [path for folder in folders for path in sorted(file.resolve() for file in folder.glob("*.safetensors"))]
     facts = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     return hashlib.sha256(json.dumps([VERSION, GROUP, facts]).encode()).hexdigest()[:16]
 
 
 def load_packed(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file that `save_packed` has written, mapped from it."""
+    """The tensors of a file written by `save_packed`, mapped from it."""
     tensors: dict[str, Tensor] = load_file(path)
     return tensors
 
 
 def save_packed(path: Path, tensors: Iterable[tuple[str, Tensor]]) -> None:
-    """A safetensors file, written tensor by tensor as they are made, so that two are never in memory.
+    """Write a safetensors file tensor by tensor as they are made, so that two are never in memory together.
 
-    The header, whose length is known at the end only, has a fixed space, filled up with blanks as the format allows; so
-    the tensors also begin at a multiple of 64 bytes, where the processor reads them best.
+    The header's length is known only at the end, so it has a fixed space and is padded with blanks, as the format
+    allows. This also aligns the tensors to 64 bytes, where the processor reads them best.
     """
     space = 128 << 10
     header: dict[str, object] = {}
@@ -389,4 +389,4 @@ def save_packed(path: Path, tensors: Iterable[tuple[str, Tensor]]) -> None:
             file.write((space - 8).to_bytes(8, "little") + written.ljust(space - 8))
         partial.replace(path)
     finally:
-        partial.unlink(missing_ok=True)  # on a full disk half a gigabyte would stay
+        partial.unlink(missing_ok=True)  # otherwise half a gigabyte would stay on a full disk

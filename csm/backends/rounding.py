@@ -9,21 +9,21 @@ from torch import Tensor
 __all__ = ["BLOCK", "GROUP", "restore", "round_weight"]
 
 BLOCK, GROUP = 16, 64
-"""Outputs that lie side by side, and inputs that share a scale: as in cpu_matrix.h; PyTorch's int4 takes 64, too."""
+"""Outputs that lie side by side, and inputs that share a scale, as in cpu_matrix.h. PyTorch's int4 also uses 64."""
 
 
 def round_weight(weight: Tensor, bits: int, group: int = GROUP) -> tuple[Tensor, Tensor]:
     """Weight [outputs, inputs] → signed codes int8 [outputs, groups, group], scales bfloat16 [outputs, groups].
 
-    The last group is filled up with zeros. With 4 bits the largest of a group becomes −8, by a negative scale if need
-    be, so that all 16 values are used; and it is cut off a little where that makes the square error smaller.
+    The last group is padded with zeros. With 4 bits the largest magnitude of a group becomes −8, with a negative scale
+    if necessary, so that all 16 values are used. It is clipped slightly if that reduces the squared error.
     """
     groups = -(-weight.shape[1] // group)
     most = 2 ** (bits - 1)
     shares = (1.0, 0.92, 0.84, 0.76) if bits == 4 else (1.0,)
     codes = torch.empty(weight.shape[0], groups, group, dtype=torch.int8)
     scales = torch.empty(weight.shape[0], groups, dtype=torch.bfloat16)
-    for start in range(0, len(weight), 256):  # so few that they stay in the processor's cache
+    for start in range(0, len(weight), 256):  # few enough to stay in the processor's cache
         rows = slice(start, start + 256)
         part = F.pad(weight[rows].float(), (0, groups * group - weight.shape[1])).view(-1, groups, group)
         largest = part.gather(2, part.abs().argmax(dim=2, keepdim=True))
@@ -43,5 +43,5 @@ def round_weight(weight: Tensor, bits: int, group: int = GROUP) -> tuple[Tensor,
 
 
 def restore(codes: Tensor, scales: Tensor, inputs: int) -> Tensor:
-    """The weight, float32 [outputs, inputs], that codes and scales of `round_weight` stand for."""
+    """The weight, float32 [outputs, inputs], that codes and scales of `round_weight` represent."""
     return (codes * scales.float()[..., None]).flatten(1)[:, :inputs]

@@ -1,4 +1,4 @@
-"""Packed weights on what PyTorch has for every CPU: for machines without a C++ compiler."""
+"""Packed weights on the kernels that PyTorch has for every CPU, for machines without a C++ compiler."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["TorchPacking"]
 
 
 class TorchPacking:
-    """For what PyTorch has on every CPU; with 8 bits it knows one scale a row only."""
+    """Uses PyTorch's own kernels, which run on every CPU. With 8 bits they support only one scale per row."""
 
     name = "torch"
     computes_by = "PyTorch, because there is no C++ compiler to build csm’s kernel"
@@ -72,7 +72,7 @@ class TorchLinear(nn.Module):
 
 
 class FusedAttention(Attention):
-    """Queries, keys and values by one matrix."""
+    """Attention with queries, keys and values in one matrix."""
 
     def __init__(self, config: TransformerConfig, qkv: nn.Module, output: nn.Module) -> None:
         nn.Module.__init__(self)
@@ -87,7 +87,7 @@ class FusedAttention(Attention):
 
 
 class FusedFeedForward(FeedForward):
-    """Gate and way up by one matrix."""
+    """Feed-forward with gate and up projection in one matrix."""
 
     def __init__(self, gate_up: nn.Module, down: nn.Module) -> None:
         nn.Module.__init__(self)

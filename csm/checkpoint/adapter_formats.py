@@ -1,10 +1,11 @@
-"""Adapters as files. Ours are peft's, so that transformers' `PeftModel` loads what we write; read are these:
+"""Read and write adapter files. Ours are in peft's format, so that transformers' `PeftModel` loads them. These formats
+are read:
 
 peft, Unsloth     adapter_config.json with `peft_type`, adapter_model.safetensors, names of transformers
 csm-mlx           adapter_config.json with `lora_parameters`, adapters.safetensors; matrices transposed, scale α/r
 csm-streaming     a full model.safetensors with `.lora_A` and `.lora_B` in it; α is stored nowhere
 
-Whatever a file holds beyond what is understood is refused by its name: half an adapter is another voice.
+A file with unknown contents is refused, and the error names them: half an adapter would be another voice.
 """
 
 from __future__ import annotations
@@ -33,21 +34,22 @@ __all__ = ["PEFT_WEIGHTS", "read_adapter", "write_adapter"]
 
 CONFIG, PEFT_WEIGHTS, MLX_WEIGHTS = "adapter_config.json", "adapter_model.safetensors", "adapters.safetensors"
 STACKS = r"(backbone_model|depth_decoder\.model)\.layers\.\d+\.(self_attn|mlp)\.[a-z]+_proj"
-"""What peft shall look for: the seven matrices of both stacks. By their last names alone it would find Mimi's, too."""
+"""The pattern for peft: the seven matrices of both stacks. By their last names alone it would also match Mimi's."""
 REFUSED_OPTIONS = (
     "use_qalora", "lora_bias", "layer_replication", "trainable_token_indices", "alora_invocation_tokens", "use_bdlora",
     "arrow_config", "kasa_config", "velora_config", "monteclora_config", "fan_in_fan_out", "target_parameters",
 )  # fmt: skip
-"""Options of peft that make something else of A and B."""
+"""Options of peft that change the meaning of A and B."""
 STREAMING_ALPHA = 32
 
 Tensors = Mapping[str, Tensor]
 
 
 def read_adapter(folder: str | Path, config: CsmConfig, alpha: float | None = None) -> Adapter:
-    """An adapter from its folder (or, of csm-streaming, from its file), for a model of this shape.
+    """Read an adapter for a model of this shape from its folder (csm-streaming: from its file).
 
-    alpha: only for csm-streaming, which does not store it. Raises CheckpointError saying what was expected and found.
+    alpha: only for csm-streaming, which does not store it. Raises CheckpointError, which says what was expected and
+    found.
     """
     folder = Path(folder).expanduser()
     if folder.is_file():
@@ -71,7 +73,7 @@ def _in_folder(folder: Path, config: CsmConfig, alpha: float | None) -> Adapter:
 
 
 def write_adapter(adapter: Adapter, folder: Path, config: CsmConfig, base: str = "sesame/csm-1b") -> None:
-    """Writes peft's files, each replaced whole.
+    """Write peft's files, replacing each one completely.
 
     Raises CannotWrite, and CheckpointError for DoRA: merge it into a checkpoint instead.
     """
@@ -144,7 +146,7 @@ def _read_peft(weights: Tensors, described: Mapping[str, Any], config: CsmConfig
         elif name.endswith(".bias"):
             _refuse_bias(key, weights[key])
         elif name == "lm_head.base_layer.weight":
-            continue  # peft takes the head for an output embedding and keeps the base model's beside the adapter
+            continue  # peft takes the head for an output embedding and saves the base model's with the adapter
         elif name in ours:
             whole[name] = weights[key]
         else:
@@ -165,7 +167,7 @@ def _read_peft(weights: Tensors, described: Mapping[str, Any], config: CsmConfig
 
 
 def _whole(stored: Tensors, ours: Mapping[str, str], config: CsmConfig) -> dict[str, Tensor]:
-    """What modules_to_save has kept, under our names. The audio embeddings are one tensor here."""
+    """The tensors that modules_to_save kept, under our names. Our audio embeddings are one tensor."""
     form = Transformers()
     tied = form.names("audio_embeddings.weight")
     held = [stored[name] for name in tied if name in stored]
@@ -203,7 +205,7 @@ def _read_mlx(weights: Tensors, described: Mapping[str, Any], config: CsmConfig)
 
 
 def _read_streaming(weights: Tensors, config: CsmConfig, alpha: float | None) -> Adapter:
-    """A and B alone: the weights beside them are the base model's, and the bridge is not part of CSM."""
+    """Read only A and B: the other weights are the base model's, and the bridge is not part of CSM."""
     names = _names(config)
     parts: dict[str, dict[str, Tensor]] = {}
     for key in weights:
@@ -248,7 +250,7 @@ def _checked(adapter: Adapter, config: CsmConfig) -> Adapter:
 
 
 def _names(config: CsmConfig) -> dict[str, tuple[int, ...]]:
-    """Every tensor of a model of this shape."""
+    """The name and shape of every tensor of a model of this shape."""
     with torch.device("meta"):
         return {name: tuple(tensor.shape) for name, tensor in Csm(config).state_dict().items()}
 
@@ -259,7 +261,7 @@ def _refuse_bias(key: str, bias: Tensor) -> None:
 
 
 def _pattern(patterns: Mapping[str, Any] | None, module: str, default: Any) -> Any:
-    """What rank_pattern or alpha_pattern says of a module: their keys are ends of its name, or regular expressions."""
+    """Look a module up in rank_pattern or alpha_pattern, whose keys are ends of its name or regular expressions."""
     for pattern, value in (patterns or {}).items():
         if re.match(rf"(.*\.)?({pattern})$", module):
             return value

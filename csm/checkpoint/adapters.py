@@ -1,7 +1,7 @@
-"""Adapters: what fine-tuning has changed in a model, kept apart from it (LoRA: Hu et al. 2021, arXiv 2106.09685).
+"""Adapters: what fine-tuning changed in a model, stored separately (LoRA: Hu et al. 2021, arXiv 2106.09685).
 
-A matrix W [out, in] becomes W + scale · B A, with A [r, in] and B [out, r]; merged, it costs nothing when speech is
-made. Names and the order of rows are the model's own (csm.model); adapter_formats.py reads and writes the files.
+A matrix W [out, in] becomes W + scale · B A, with A [r, in] and B [out, r]. A merged adapter does not slow speech down.
+Names and the order of rows are the model's own (csm.model); adapter_formats.py reads and writes the files.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ __all__ = ["Adapter", "AdapterSwitch", "LowRank", "Switch", "base_reader", "merg
 
 @dataclass(frozen=True, eq=False)
 class LowRank:
-    """What is added to one matrix: scale · b @ a, with a [r, in] and b [out, r].
+    """The update of one matrix: scale · b @ a, with a [r, in] and b [out, r].
 
-    magnitude [out], where there is one, is the length that each row then has (DoRA: Liu et al. 2024, arXiv 2402.09353).
+    magnitude [out], if present, is the norm that each row then gets (DoRA: Liu et al. 2024, arXiv 2402.09353).
     """
 
     a: Tensor
@@ -40,11 +40,11 @@ class LowRank:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Of the matrix."""
+        """The shape of the matrix."""
         return self.b.shape[0], self.a.shape[1]
 
     def merged(self, weight: Tensor) -> Tensor:
-        """The matrix [out, in] as it is with the adapter; computed in float32, and in the type it had."""
+        """The matrix [out, in] with the adapter, computed in float32 and returned in its own dtype."""
         a, b = (part.to(weight.device, torch.float32) for part in (self.a, self.b))
         changed = torch.addmm(weight.float(), b, a, alpha=self.scale)
         if self.magnitude is not None:
@@ -55,14 +55,14 @@ class LowRank:
 
 @dataclass(frozen=True, eq=False)
 class Adapter:
-    """Matrices by their module's name (`backbone.layers.0.attn.q_proj`), and `whole` tensors, by their own
-    (`audio_head`), that stand in place of the model's. `described` is what else its adapter_config.json says."""
+    """`matrices` by their module's name (`backbone.layers.0.attn.q_proj`), and `whole` tensors by their own name
+    (`audio_head`), which replace the model's. `described` is what else adapter_config.json says."""
 
     matrices: Mapping[str, LowRank]
     whole: Mapping[str, Tensor] = field(default_factory=dict)
     described: Mapping[str, object] = field(default_factory=dict)
     folder: Path | None = None
-    """Where it was read from."""
+    """The folder it was read from."""
 
     @property
     def tensors(self) -> set[str]:
@@ -70,14 +70,14 @@ class Adapter:
         return {f"{module}.weight" for module in self.matrices} | set(self.whole)
 
     def applied(self, name: str, base: Tensor) -> Tensor:
-        """A tensor of the model with the adapter."""
+        """Return a tensor of the model with the adapter applied."""
         if (whole := self.whole.get(name)) is not None:
             return whole.to(base.device, base.dtype)
         matrix = self.matrices.get(name.removesuffix(".weight"))
         return base if matrix is None else matrix.merged(base)
 
     def check(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Raises CheckpointError if it was made for a model of another shape."""
+        """Raise CheckpointError if it was made for a model of another shape."""
         found: dict[str, tuple[int, ...]] = {
             f"{module}.weight": matrix.shape for module, matrix in self.matrices.items()
         }
@@ -92,7 +92,7 @@ class Adapter:
 
 
 def merge(model: Csm, adapter: Adapter) -> None:
-    """Gives the model the adapter's weights. Tensors mapped from a checkpoint's file are replaced, never written to.
+    """Apply the adapter to the model's weights. Tensors mapped from a checkpoint's file are replaced, never written to.
 
     Raises CheckpointError for an adapter of another shape.
     """
@@ -104,17 +104,17 @@ def merge(model: Csm, adapter: Adapter) -> None:
 
 
 class Switch(Protocol):
-    """Changes a model's adapter without loading the model anew."""
+    """Changes a model's adapter without reloading the model."""
 
     def prepared(self, adapter: Adapter | None) -> Callable[[], None]:
-        """Does what takes long, and gives what then changes the model: from its call on that has this adapter, or none.
+        """Do the slow part, and return a function that then gives the model this adapter, or none.
 
         Raises CheckpointError for an adapter of another shape.
         """
 
 
 class AdapterSwitch:
-    """Changes a model's adapter in place, without loading the model anew: a CUDA graph of it stays valid.
+    """Changes a model's adapter in place, without reloading the model, so that its CUDA graphs stay valid.
 
     base: reads a tensor of the model as it is without an adapter.
     """
@@ -123,7 +123,7 @@ class AdapterSwitch:
         self._model, self._base, self._adapter = model, base, adapter
 
     def prepared(self, adapter: Adapter | None) -> Callable[[], None]:
-        """Checked only: what is merged is not kept twice. Raises CheckpointError for one of another shape."""
+        """Only check it: merged weights are not kept twice. Raises CheckpointError for an adapter of another shape."""
         tensors = self._model.state_dict()
         (adapter or Adapter({})).check({name: tuple(tensor.shape) for name, tensor in tensors.items()})
         return partial(self._put, adapter, tensors)
@@ -139,9 +139,9 @@ class AdapterSwitch:
 
 
 def base_reader(folder: Path, model: Csm) -> Callable[[str], Tensor]:
-    """Reads single tensors of a model from its checkpoint again, in the model's order of rows."""
+    """Return a function that rereads single tensors of a model from its checkpoint, in the model's order of rows."""
     weights: Weights = find_weights(folder)
-    form, config = weights.format, model.config  # the model itself is not held
+    form, config = weights.format, model.config  # avoid a reference to the model itself
     assert form is not None
 
     def read(name: str) -> Tensor:

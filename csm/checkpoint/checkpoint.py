@@ -1,7 +1,7 @@
-"""Checkpoints in and out: from a folder or the hub, in both published formats, in one file or in shards.
+"""Load and save checkpoints: from a folder or the hub, in both published formats, in one file or in shards.
 
-A tensor whose type, order and device are already right is used where it lies, mapped from the file. Any other is
-converted a piece at a time, each piece mapped and let go again, so that the peak stays near what is kept.
+A tensor that already has the right dtype, row order and device is used in place, mapped from the file. Any other is
+converted piece by piece; each piece is mapped and released again, so that peak memory stays near the final size.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ INDEX = ".safetensors.index.json"
 
 @dataclass(frozen=True, eq=False)
 class Weights(Mapping[str, Tensor]):
-    """The tensors of one checkpoint by name, mapped from its file when asked for; a write stays in memory."""
+    """The tensors of one checkpoint by name, mapped from the file on request. Writes to them stay in memory."""
 
     files: dict[str, Path]
     shapes: dict[str, tuple[int, ...]]
 
     @classmethod
     def open(cls, files: list[Path]) -> Weights:
-        """Reads the headers of safetensors files. Raises CheckpointError if one is missing, cut short or foreign."""
+        """Read the headers of safetensors files. Raises CheckpointError if one is missing, cut short or foreign."""
         where: dict[str, Path] = {}
         shapes: dict[str, tuple[int, ...]] = {}
         for path in files:
@@ -63,7 +63,7 @@ class Weights(Mapping[str, Tensor]):
         return len(self.files)
 
     def pieces(self, name: str) -> Iterator[tuple[slice, Tensor]]:
-        """The tensor a few rows at a time. A piece holds its pages only as long as it lives."""
+        """Yield the tensor a few rows at a time. A piece holds its pages only as long as it lives."""
         shape = self.shapes[name]
         rows = max(1, PIECE // (4 * max(1, torch.Size(shape[1:]).numel())))
         for first in range(0, shape[0], rows):
@@ -73,9 +73,9 @@ class Weights(Mapping[str, Tensor]):
 
 
 def load(folder: Path, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> Csm:
-    """The speech model from a local folder, in `dtype` (default: as it is stored) on `device`, ready to run.
+    """Load the speech model from a local folder, in `dtype` (default: as stored) on `device`, ready to run.
 
-    Raises CheckpointError if the folder holds no whole CSM checkpoint.
+    Raises CheckpointError if the folder holds no complete CSM checkpoint.
     """
     weights = find_weights(folder)
     form = weights.format
@@ -101,11 +101,11 @@ def save(
     extra: Mapping[str, Tensor] | None = None,
     described: Mapping[str, object] | None = None,
 ) -> None:
-    """Writes weights and config.json into `folder`, in one file or in shards of about `shard_bytes`.
+    """Write weights and config.json into `folder`, in one file or in shards of about `shard_bytes`.
 
-    `extra` tensors go along under the names they have (a codec as `codec_model.…`, the tied embedding), and `described`
-    is added to config.json (its `codec_config`). Files are replaced whole: a model mapped from the very file being
-    written is safe. Raises CannotWrite, and CheckpointError if the model's weights are packed (quantised).
+    `extra` tensors are added under their own names (a codec as `codec_model.…`, the tied embedding), and `described` is
+    added to config.json (its `codec_config`). Files are replaced completely, so a model may be mapped from the very
+    file being written. Raises CannotWrite, and CheckpointError if the model's weights are packed (quantised).
     """
     with torch.device("meta"):
         expected = set(Csm(model.config).state_dict())
@@ -129,12 +129,12 @@ def save(
 
 
 def open_all(folder: Path) -> list[Weights]:
-    """Every set of tensors in a folder: what an index joins together, and each file that stands alone."""
+    """Open every set of tensors in a folder: the files that an index joins, and each file that stands alone."""
     if not folder.is_dir():
         raise CheckpointError(f"Expected a folder with a CSM checkpoint at {folder}, found none.")
     singles = sorted(folder.glob("*.safetensors"))
     groups = [_indexed(index) for index in sorted(folder.glob(f"*{INDEX}"))]
-    # An index whose shards were never fetched does no harm where there is something else to read.
+    # An index whose shards were never fetched is ignored if there is something else to read.
     groups = [group for group in groups if not singles or any(path in singles for path in group)]
     sharded = {path for group in groups for path in group}
     singles = [path for path in singles if path not in sharded]
@@ -142,9 +142,9 @@ def open_all(folder: Path) -> list[Weights]:
 
 
 def find_weights(folder: Path) -> Weights:
-    """The CSM weights in `folder`; where it holds both formats, the original, which needs no conversion.
+    """Find the CSM weights in `folder`; if it holds both formats, the original, which needs no conversion.
 
-    Raises CheckpointError saying what was expected and what was found.
+    Raises CheckpointError, which says what was expected and what was found.
     """
     found = open_all(folder)
     for form in FORMATS:
@@ -162,9 +162,9 @@ def find_weights(folder: Path) -> Weights:
 
 
 def download(repository: str) -> Path:
-    """A checkpoint from the Hugging Face hub (HF_ENDPOINT and HF_HUB_OFFLINE are honoured) → its folder.
+    """Fetch a checkpoint from the Hugging Face hub (HF_ENDPOINT and HF_HUB_OFFLINE are honoured) → its folder.
 
-    Of a repository with both formats only one is fetched. Raises CheckpointError if it cannot be had.
+    If a repository has both formats, only one is fetched. Raises CheckpointError if none can be had.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -186,7 +186,7 @@ def download(repository: str) -> Path:
 
 
 def read_json(path: Path) -> dict[str, object]:
-    """A JSON object. Raises CheckpointError if the file holds none."""
+    """Read a JSON object. Raises CheckpointError if the file holds none."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -200,7 +200,7 @@ def _indexed(index: Path) -> list[Path]:
     shards = read_json(index).get("weight_map")
     if not isinstance(shards, dict):
         raise CheckpointError(f"Expected a weight_map in {index}, found none.")
-    # Only the file's name is taken: an index cannot point out of its folder.
+    # Only the file name is used, so an index cannot point outside its folder.
     return sorted({index.parent / Path(str(shard)).name for shard in shards.values()})
 
 
@@ -230,7 +230,7 @@ def _header(path: Path) -> dict[str, dict[str, list[int]]]:
 
 
 def _match(expected: Mapping[str, tuple[int, ...]], weights: Weights, form: Format, folder: Path) -> dict[str, str]:
-    """For each tensor of the model the name it has on the disk; CheckpointError if names or shapes differ."""
+    """Map each tensor of the model to its name on disk. Raises CheckpointError if names or shapes differ."""
     source, missing = {}, []
     for name, shape in expected.items():
         candidates = [candidate for candidate in form.names(name) if candidate in weights.files]
@@ -264,7 +264,7 @@ def _take(
     device: torch.device,
     dtype: torch.dtype,
 ) -> Tensor:
-    """One tensor in the original's order, in the type and on the device asked for."""
+    """Return one tensor in the original's row order, with the requested dtype and device."""
     mapped = weights[source]
     if not mapped.is_floating_point():
         raise CheckpointError(f"Expected numbers of float32, bfloat16 or float16 in {source}, found {mapped.dtype}.")

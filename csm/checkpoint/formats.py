@@ -1,7 +1,7 @@
-"""The two ways CSM is published: Sesame's original names and numbers, and those of Hugging Face transformers.
+"""The two formats in which CSM is published: Sesame's original, and that of Hugging Face transformers.
 
-`Csm` bears the original names. A `Format` tells under which name a tensor lies on the disk, how it is turned there, and
-how a config.json describes the shape. Facts: SesameAILabs/csm `models.py`, transformers `models/csm`.
+`Csm` uses the original names. A `Format` says under which name a tensor is stored, in which row order, and how
+config.json describes the shape. Sources: SesameAILabs/csm `models.py`, transformers `models/csm`.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ Json = dict[str, Any]
 
 
 class Format(Protocol):
-    """One way of publishing."""
+    """One published format."""
 
     title: str
     landmark: str
-    """A tensor every checkpoint of this format has and none of the other."""
+    """A tensor that every checkpoint of this format has, and none of the other format."""
 
     def names(self, original: str) -> tuple[str, ...]:
-        """The names a tensor may have on the disk, the usual one first."""
+        """The names a tensor may have on disk, the usual one first."""
         ...
 
     def belongs(self, name: str) -> bool:
-        """Whether a tensor on the disk is expected there although the speech model has no use for it."""
+        """Whether a tensor belongs in such a checkpoint although the speech model does not use it."""
         ...
 
     def turned(self, original: str) -> bool:
-        """Whether the tensor's rows lie in another order on the disk."""
+        """Whether the tensor's rows have another order on disk."""
         ...
 
     def from_disk(self, original: str, tensor: Tensor, config: CsmConfig) -> Tensor:
-        """A tensor in the original's order of rows."""
+        """Return a tensor in the original's order of rows."""
         ...
 
     def to_disk(self, original: str, tensor: Tensor, config: CsmConfig) -> Tensor:
@@ -57,7 +57,7 @@ _FLAVORS = {"llama-1B": _PUBLISHED.backbone, "llama-100M": _PUBLISHED.decoder}
 
 
 class Original:
-    """SesameAILabs/csm: pairs of the rotary embedding lie side by side; config.json names the stacks' flavours."""
+    """SesameAILabs/csm: rotary pairs are adjacent; config.json names the stacks' flavours."""
 
     title = "original"
     landmark = "backbone.layers.0.attn.q_proj.weight"
@@ -78,7 +78,7 @@ class Original:
         return tensor
 
     def config(self, config: CsmConfig) -> Json:
-        """A stack of the published size by its flavour, any other by its numbers."""
+        """Describe a stack of a published size by its flavour, any other by its numbers."""
         flavors = {stack: name for name, stack in _FLAVORS.items()}
         described: Json = {
             "audio_num_codebooks": config.audio_codebooks,
@@ -95,7 +95,7 @@ class Original:
 
 _NAMES = {
     "text_embeddings.weight": ("embed_text_tokens.weight",),
-    # Tied: a checkpoint holds the one, the other, or both.
+    # Tied: a checkpoint holds one, the other, or both.
     "audio_embeddings.weight": (
         "backbone_model.embed_tokens.embed_audio_tokens.weight",
         "depth_decoder.model.embed_tokens.weight",
@@ -120,7 +120,7 @@ _STACKS = {"backbone": "backbone_model", "decoder": "depth_decoder.model"}
 
 
 class Transformers:
-    """Hugging Face: pairs of the rotary embedding lie half a head apart, so the rows of q and k are turned."""
+    """Hugging Face: rotary pairs lie half a head apart, so the rows of q and k are reordered."""
 
     title = "transformers"
     landmark = "backbone_model.layers.0.self_attn.q_proj.weight"
@@ -179,8 +179,8 @@ class Transformers:
     def _stack(shape: TransformerConfig) -> Json:
         rope: Json = {"rope_type": "default", "rope_theta": shape.rope_theta}
         if (scaling := shape.rope_scaling) is not None:
-            # transformers wants the original context below max_position_embeddings. What counts is context / factor of
-            # the low and the high frequency, so all three shrink together.
+            # transformers requires the original context to be below max_position_embeddings. Only the ratios of context
+            # to the low and the high frequency factor matter, so all three shrink together.
             original = 1 << ((shape.context // 2).bit_length() - 1)
             shrunk = original / scaling.original_context
             rope |= {
@@ -207,9 +207,9 @@ FORMATS: tuple[Format, ...] = (Original(), Transformers())
 
 
 def read_config(described: Mapping[str, Any]) -> CsmConfig:
-    """The shape a config.json describes, in either form; of a file that says nothing, the published shape.
+    """Read the shape from a config.json of either format; if it says nothing, return the published shape.
 
-    Raises CheckpointError if it describes something else than CSM.
+    Raises CheckpointError if it describes something other than CSM.
     """
     model_type = described.get("model_type", "csm")
     if model_type != "csm":
@@ -249,7 +249,7 @@ def _flavor(described: Mapping[str, Any], stack: str) -> TransformerConfig:
 
 
 def _stack(described: Mapping[str, Any]) -> TransformerConfig:
-    # transformers 5 writes rope_parameters, 4 wrote rope_scaling with rope_theta beside it.
+    # transformers 5 writes rope_parameters; version 4 wrote rope_scaling, with rope_theta beside it.
     rope = described.get("rope_parameters") or described.get("rope_scaling") or {}
     kind = rope.get("rope_type", "default")
     if kind not in ("default", "llama3"):

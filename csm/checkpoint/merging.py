@@ -1,4 +1,4 @@
-"""Merges a model and an adapter into one checkpoint, in either published format."""
+"""Merge a model and an adapter into one checkpoint, in either published format."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from .formats import FORMATS, Format
 __all__ = ["SHARD_BYTES", "merge_checkpoint", "save_whole"]
 
 SHARD_BYTES = 5 << 30
-"""As transformers has it."""
+"""The same limit as in transformers."""
 PREFIX = "codec_model."
 BESIDE = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "preprocessor_config.json",
@@ -47,10 +47,9 @@ def merge_checkpoint(
     dtype: torch.dtype | None = None,
     alpha: float | None = None,
 ) -> None:
-    """Writes the model with the adapter's weights into `output`, with tokenizer and codec if they are beside it.
+    """Write the model with the adapter's weights into `output`, with tokenizer and codec if they are beside it.
 
-    dtype: default as the model is stored. Raises CannotWrite, and CheckpointError, also where `output` holds a
-    checkpoint already.
+    dtype: by default as the model is stored. Raises CannotWrite, and CheckpointError, also if `output` is not empty.
     """
     make_folder(output)
     if any(output.iterdir()):
@@ -61,7 +60,7 @@ def merge_checkpoint(
 
 
 def save_whole(csm: Csm, model: Path, output: Path, form: Format = FORMATS[0]) -> None:
-    """Writes changed weights, with the tokenizer and codec of the model they came from.
+    """Write changed weights, with the tokenizer and codec of the model they came from.
 
     Raises CheckpointError, CannotWrite.
     """
@@ -76,8 +75,8 @@ def save_whole(csm: Csm, model: Path, output: Path, form: Format = FORMATS[0]) -
 
 
 def _codec(model: Path, output: Path, form: Format) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Mimi as the format has it: a file beside the weights (Sesame's), or tensors among them and what config.json says
-    of it. Nothing where the model's folder has none, as the original's at the hub."""
+    """Return Mimi in the given format: Sesame's is a file beside the weights; transformers' is tensors among them and
+    an entry in config.json. Return nothing if the model's folder has no codec, as with the original on the hub."""
     stored = next((found for found in open_all(model) if any(name.startswith(PREFIX) for name in found)), None)
     config: Any = read_json(model / "config.json").get("codec_config") if stored is not None else None
     if form.title == "transformers" and stored is not None:

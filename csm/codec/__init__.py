@@ -1,4 +1,4 @@
-"""Mimi, the audio codec: what the model requires (protocol.py), our implementation, and moshi's."""
+"""Mimi, the audio codec: the interface the model needs (protocol.py), our implementation, and moshi's."""
 
 from .protocol import FRAME_SIZE, SAMPLE_RATE, Codec, StreamingDecoder, StreamingEncoder
 

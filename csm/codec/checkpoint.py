@@ -1,4 +1,4 @@
-"""Load Mimi from either published format, alone or inside a CSM checkpoint; save it to either."""
+"""Load Mimi from either published format, alone or inside a CSM checkpoint; save it in either."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -19,18 +19,18 @@ from csm.writing import replacing
 
 ORIGINAL_FILE = "tokenizer-e351c8d8-checkpoint125.safetensors"  # in kyutai/moshiko-pytorch-bf16
 PREFIX_IN_CSM = "codec_model."
-CONFIG_KEY = "mimi_config"  # in the header of a file saved here: the original format has no config.json
-HEAD_DIM = 64  # of the published model; the tensors' shapes do not tell
+CONFIG_KEY = "mimi_config"  # in the header of files saved here, because the original format has no config.json
+HEAD_DIM = 64  # of the published model; the shapes of the tensors do not reveal it
 
 Format = Literal["original", "transformers"]
 
 
 class SafetensorsFiles(Mapping[str, Tensor]):
-    """The tensors of one or several files by name, each read when asked for. No file is kept open: what was read
-    does not stay in memory.
+    """The tensors of one or several files by name, each read on request. No file is kept open, so tensors that were
+    read do not stay in memory.
 
     Raises:
-        CheckpointError: a file is not there, is not safetensors, or is cut short.
+        CheckpointError: a file is missing, is not safetensors, or is cut short.
     """
 
     def __init__(self, *files: Path) -> None:
@@ -68,12 +68,12 @@ def load_mimi(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> Mimi:
-    """Load from a file in either format, or from a folder: Mimi's own, or a CSM checkpoint of transformers' format.
+    """Load from a file in either format, or from a folder: Mimi's own, or a CSM checkpoint in transformers' format.
 
-    Sizes are taken from `config`, else from the file's header or the folder's config.json, else from the shapes.
+    Sizes come from `config`, otherwise from the file's header or the folder's config.json, otherwise from the shapes.
 
     Raises:
-        CheckpointError: nothing of the kind is there, or a tensor is missing or has another shape.
+        CheckpointError: there is no such file, or a tensor is missing or has another shape.
     """
     path = Path(path)
     tensors = SafetensorsFiles(*_files(path))
@@ -87,7 +87,7 @@ def mimi_from_tensors(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> Mimi:
-    """The same from tensors by name (which may be read lazily); those of a CSM checkpoint are found by `codec_model.`.
+    """Load from tensors by name (which may be read lazily). In a CSM checkpoint they have the prefix `codec_model.`.
 
     Raises:
         CheckpointError: a tensor is missing or has another shape.
@@ -95,10 +95,10 @@ def mimi_from_tensors(
     file = _OriginalNames(tensors)
     config = config or _config_from_shapes(file)
     file.heads = config.heads
-    with torch.device("meta"):  # sizes alone: nothing is initialised that the file overwrites
+    with torch.device("meta"):  # only sizes: do not initialise what the file overwrites
         mimi = Mimi(config).to(dtype)
     mimi = mimi.to_empty(device=device)
-    mimi.downsample.bias.zero_()  # the one tensor that is in no file
+    mimi.downsample.bias.zero_()  # the only tensor that no file contains
     for entry in entries(mimi):
         found = [file[name] for name in entry.names]
         expected = [list(tensor.shape) for tensor in entry.write(entry.parameter)]
@@ -111,10 +111,10 @@ def mimi_from_tensors(
 
 
 def save_mimi(mimi: Mimi, path: Path | str, format: Format = "original") -> None:
-    """Write a file in the named format. Codebooks are written as they are used, with a usage of one for each entry.
+    """Write a file in the given format. Codebooks are written as they are used, with a usage of one for each entry.
 
-    With "transformers" and a name of model.safetensors, a config.json is put beside it, so that `load_mimi` and
-    transformers' `from_pretrained` take the folder. Raises CannotWrite.
+    With "transformers" and the name model.safetensors, config.json is written beside it, so that `load_mimi` and
+    transformers' `from_pretrained` accept the folder. Raises CannotWrite.
     """
     path = Path(path)
     tensors: dict[str, Tensor] = {}
@@ -135,7 +135,7 @@ def save_mimi(mimi: Mimi, path: Path | str, format: Format = "original") -> None
 
 
 def transformers_config(config: MimiConfig) -> dict[str, Any]:
-    """The sizes as transformers' MimiConfig names them."""
+    """The sizes under the names in transformers' MimiConfig."""
     derived = {
         "head_dim": config.dim // config.heads,
         "num_key_value_heads": config.heads,
@@ -149,7 +149,7 @@ def transformers_config(config: MimiConfig) -> dict[str, Any]:
 
 
 def config_from_transformers(fields: Mapping[str, Any]) -> MimiConfig:
-    """From the content of transformers' config.json, of Mimi itself or the `codec_config` of CSM's."""
+    """Read the fields of transformers' config.json, of Mimi itself or of the `codec_config` of CSM's."""
     known = {ours: fields[theirs] for ours, theirs in _TRANSFORMERS_FIELDS.items() if fields.get(theirs) is not None}
     if "ratios" in known:
         known["ratios"] = tuple(known["ratios"])
@@ -181,9 +181,9 @@ _TRANSFORMERS_FIELDS = {
 
 
 class _OriginalNames(Mapping[str, Tensor]):
-    """The tensors of any of the formats, under the original's names and in its layout."""
+    """The tensors of any format, under the original's names and in its layout."""
 
-    # What moshi calls the same tensors in memory.
+    # moshi's names for the same tensors in memory.
     ALIASES = (("self_attn.in_proj_weight", "self_attn.in_projs.0.weight"), ("out_proj.weight", "out_projs.0.weight"))
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
@@ -228,7 +228,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def stated_config(path: Path, tensors: SafetensorsFiles) -> MimiConfig | None:
-    """What the file's header or the folder's config.json says, if either does."""
+    """The config in the file's header or in the folder's config.json, if there is one."""
     if CONFIG_KEY in tensors.metadata:
         fields = json.loads(tensors.metadata[CONFIG_KEY])
         return MimiConfig(**fields | {"ratios": tuple(fields["ratios"])})

@@ -1,16 +1,16 @@
-"""Mimi's convolutions as matrix products that remember.
+"""Mimi's convolutions as matrix products with state.
 
-Sound lies in memory as [batch, time, channels]. The window of a causal convolution over `kernel` steps is then a piece
-of contiguous memory, and every convolution Mimi has is the same thing, `window @ weight.T + bias`:
+Sound lies in memory as [batch, time, channels]. The window of a causal convolution over `kernel` steps is then
+contiguous memory, and every convolution in Mimi has the same form, `window @ weight.T + bias`:
 
-- an ordinary one, over windows of `kernel` steps;
-- one with stride s and kernel 2 s (all of Mimi's strides are so): kernel 2 over blocks of s steps, read as one step
-  of s times the channels;
-- a transposed one with stride s and kernel 2 s: kernel 2 onto s times the channels, read as s steps. Nothing
-  overlaps and no tail is kept. A general kernel for transposed convolutions is slow on a single step.
+- an ordinary convolution: windows of `kernel` steps;
+- stride s and kernel 2 s (as all strided ones in Mimi): kernel 2 over blocks of s steps, each read as one step with
+  s times the channels;
+- a transposed convolution with stride s and kernel 2 s: kernel 2, whose output of s times the channels is read as s
+  steps. Nothing overlaps and no tail is kept. A general kernel for transposed convolutions is slow on a single step.
 
-`CausalConvolution` holds the weights; a `…Stream` holds what one stream must remember (the last `kernel - 1` inputs)
-and every buffer it needs, so that a step allocates nothing and can be captured in a CUDA graph.
+`CausalConvolution` holds the weights. A `…Stream` holds the state of one stream (the last `kernel - 1` inputs) and
+every buffer it needs, so that a step allocates nothing and can be captured in a CUDA graph.
 """
 
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 
 class CausalConvolution(nn.Module):
-    """Weight [outputs, kernel * inputs], the window's steps from old to new, each with its channels; bias [outputs]."""
+    """Weight [outputs, kernel * inputs]: the window's steps from old to new, each with its channels. Bias [outputs]."""
 
     bias: Tensor
 
@@ -33,7 +33,7 @@ class CausalConvolution(nn.Module):
 
 
 class ConvolutionStream:
-    """[batch, steps, inputs] to [batch, steps, outputs], again and again; before the first step there was silence.
+    """[batch, steps, inputs] to [batch, steps, outputs], repeatedly. The input before the first step counts as silence.
 
     Args:
         elu: pass the inputs through ELU first, as SEANet does before all convolutions but the first.
@@ -53,7 +53,7 @@ class ConvolutionStream:
         self.output_rows = self.output.view(batch * steps, convolution.outputs)
 
     def step(self, x: Tensor) -> Tensor:
-        """The result is a buffer, overwritten by the next step."""
+        """Compute a step. The result is a buffer that the next step overwrites."""
         if self.elu:
             torch.ops.aten.elu.out(x, out=self.window_now)
         else:
@@ -70,7 +70,7 @@ class ConvolutionStream:
 
 
 class RepeatedStartStream(ConvolutionStream):
-    """The same, but what was before the first step is that step's first instant, repeated (Mimi's `downsample`).
+    """The same, but its past before the first step is that step's first instant, repeated (Mimi's `downsample`).
 
     Args:
         block: how many instants of `channels` one input step holds.
@@ -93,7 +93,7 @@ class RepeatedStartStream(ConvolutionStream):
 
 
 class ChannelwiseUpsampling(nn.Module):
-    """A transposed convolution that keeps channels apart, stride s and kernel 2 s: weight [2 s, channels], no bias."""
+    """A transposed convolution of each channel alone, stride s and kernel 2 s: weight [2 s, channels], no bias."""
 
     def __init__(self, channels: int, stride: int) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ class UpsamplingStream:
         self.output_steps = self.output.view(batch, steps * upsampling.stride, channels)
 
     def step(self, x: Tensor) -> Tensor:
-        """The result is a buffer, overwritten by the next step."""
+        """Compute a step. The result is a buffer that the next step overwrites."""
         stride, weight = self.upsampling.stride, self.upsampling.weight
         self.window_past.copy_(self.past)
         self.window_now.copy_(x.unsqueeze(2))

@@ -1,7 +1,7 @@
-"""Where each tensor of a published Mimi file goes in `csm.codec.mimi.Mimi`, and how it is laid out there.
+"""Where each tensor of a published Mimi file goes in `csm.codec.mimi.Mimi`, and how its layout is converted.
 
 The names are those of the original file (kyutai's tokenizer-e351c8d8-checkpoint125.safetensors, 318 tensors);
-`transformers_names` gives those of transformers' kyutai/mimi (350 tensors: queries, keys and values apart).
+`transformers_names` returns those of transformers' kyutai/mimi (350 tensors: queries, keys and values are separate).
 """
 
 import re
@@ -20,9 +20,9 @@ USAGE_FLOOR = 1e-5  # moshi's and transformers' epsilon for codebook entries tha
 
 @dataclass(frozen=True)
 class Entry:
-    """One parameter of ours, or a part of one, and the tensors of the file it comes from.
+    """One of our parameters, or a part of one, and the file's tensors from which it is made.
 
-    `read` makes ours of the file's, `write` the file's of ours (views where possible).
+    `read` converts the file's tensors to ours, `write` converts ours to the file's (as views where possible).
     """
 
     parameter: Tensor
@@ -32,7 +32,7 @@ class Entry:
 
 
 def entries(mimi: MimiWeights) -> Iterator[Entry]:
-    """All of them, in the file's order of parts."""
+    """All entries, with the parts in the file's order."""
     yield from _seanet_encoder(mimi)
     yield from _transformer("encoder_transformer", mimi.encoder_transformer)
     yield _convolution_weight("downsample.conv.conv.conv", mimi.downsample, mimi.config.resampling)
@@ -48,7 +48,7 @@ def _plain(name: str, parameter: Tensor) -> Entry:
 
 
 def _convolution_weight(name: str, convolution: CausalConvolution, stride: int = 1) -> Entry:
-    """[outputs, inputs, kernel] in the file; with a stride, ours has fewer, wider steps and the same numbers."""
+    """[outputs, inputs, kernel] in the file. With a stride, ours has fewer, wider steps but the same numbers."""
     channels = convolution.inputs // stride
     return Entry(
         convolution.weight,
@@ -64,7 +64,7 @@ def _convolution(name: str, convolution: CausalConvolution, stride: int = 1) -> 
 
 
 def _transposed_convolution(name: str, convolution: CausalConvolution, stride: int) -> Iterator[Entry]:
-    """[inputs, outputs, 2 * stride] in the file: its first half acts on the step itself, its second one step later."""
+    """[inputs, outputs, 2 * stride] in the file: the first half acts on the step itself, the second one step later."""
 
     def read(file: Tensor) -> Tensor:
         now, later = file[..., :stride], file[..., stride:]
@@ -89,7 +89,7 @@ def _residual(name: str, block: ResidualBlock) -> Iterator[Entry]:
 
 
 def _seanet_encoder(mimi: MimiWeights) -> Iterator[Entry]:
-    """Numbered with the activations between: convolution 0, then residual block, ELU, convolution for each stage."""
+    """The file numbers activations, too: convolution 0, then residual block, ELU, convolution for each stage."""
     seanet = mimi.seanet_encoder
     yield from _convolution("encoder.model.0.conv.conv", seanet.first)
     number = 1
@@ -150,7 +150,7 @@ def _quantiser(mimi: MimiWeights) -> Iterator[Entry]:
                 codebook,
                 (f"{book}.embedding_sum", f"{book}.cluster_usage", f"{book}._initialized"),
                 lambda total, usage, _: total / usage.clamp(min=USAGE_FLOOR)[:, None],
-                # Entries that were used once: the same codebook.
+                # Every entry with a usage of one: this gives the same codebook.
                 lambda ours: (ours, torch.ones_like(ours[:, 0]), torch.ones_like(ours[0, :1])),
             )
 
@@ -173,7 +173,7 @@ _RENAMED = (
 
 
 def transformers_names(name: str) -> tuple[str, ...]:
-    """What a tensor of the original is called in transformers' format, which has queries, keys and values apart."""
+    """The names of an original tensor in transformers' format, which separates queries, keys and values."""
     for pattern, replacement in _RENAMED:
         name = re.sub(pattern, replacement, name)
     if name.endswith(".in_proj_weight"):
@@ -182,13 +182,13 @@ def transformers_names(name: str) -> tuple[str, ...]:
 
 
 def join_qkv(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
-    """transformers' rotary turns the halves of a head against each other, the original neighbours: put them back."""
+    """Join them in the original's order, which rotates neighbours; transformers rotates the halves of a head."""
     pairs = (weight.reshape(heads, 2, -1, len(weight)).transpose(1, 2).flatten(0, 2) for weight in (q, k))
     return torch.cat((*pairs, v))
 
 
 def split_qkv(in_proj: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The way back."""
+    """The reverse of `join_qkv`."""
     q, k, v = in_proj.chunk(3)
     q, k = (weight.reshape(heads, -1, 2, len(weight)).transpose(1, 2).flatten(0, 2) for weight in (q, k))
     return q, k, v

@@ -1,7 +1,7 @@
-"""kyutai's own implementation of Mimi (package `moshi`, optional) behind the same face as ours.
+"""kyutai's own implementation of Mimi (package `moshi`, optional) with the same interface as ours.
 
-It is the reference that ours is tested against, and can be chosen in its place. Requires `pip install --no-deps moshi`
-and its imports (einops, sentencepiece, sounddevice).
+Our implementation is tested against it, and it can be used instead. It requires `pip install --no-deps moshi` and its
+imports (einops, sentencepiece, sounddevice).
 """
 
 import copy
@@ -68,14 +68,14 @@ def moshi_config(config: MimiConfig) -> dict[str, Any]:
 
 
 def find_original_file(folder: Path) -> Path:
-    """The file in the original format: the model's own, or else kyutai's from the hub. Raises CheckpointError."""
+    """Find the file in the original format: the model's own, otherwise kyutai's on the hub. Raises CheckpointError."""
     if (file := folder / ORIGINAL_FILE).is_file():
         return file
     from huggingface_hub import hf_hub_download
 
     try:
         return Path(hf_hub_download(REPOSITORY, ORIGINAL_FILE))
-    except OSError as error:  # what the hub's client raises are all of them
+    except OSError as error:  # the base class of all errors that the hub's client raises
         raise CheckpointError(
             f"Expected {ORIGINAL_FILE} in {folder} or in {REPOSITORY} on the hub; found neither."
         ) from error
@@ -84,7 +84,7 @@ def find_original_file(folder: Path) -> Path:
 def load_moshi_codec(
     file: Path | str, *, config: MimiConfig | None = None, device: torch.device | str = "cpu"
 ) -> "MoshiCodec":
-    """Load from a file in the original format. moshi's default of 8 codebooks is set to the config's, normally 32.
+    """Load a file in the original format. moshi's default of 8 codebooks is replaced by the config's, normally 32.
 
     Raises:
         CsmError: the package moshi is not installed.
@@ -120,15 +120,15 @@ class MoshiCodec:
         return audio[:, 0]
 
     def decoder(self, batch: int = 1) -> "MoshiDecoder":
-        """A new stream of codes to sound."""
+        """Return a new stream of codes to sound."""
         return MoshiDecoder(self._streaming(batch), batch)
 
     def encoder(self, batch: int = 1) -> "MoshiEncoder":
-        """A new stream of sound to codes."""
+        """Return a new stream of sound to codes."""
         return MoshiEncoder(self._streaming(batch), batch, self.codebooks)
 
     def _streaming(self, batch: int) -> Any:
-        """moshi keeps a stream's state in the modules: new modules, then, on the same weights."""
+        """Copy the modules but share the weights, because moshi keeps a stream's state in the modules."""
         tensors = (*self.model.parameters(), *self.model.buffers())
         model = copy.deepcopy(self.model, {id(tensor): tensor for tensor in tensors})
         model.streaming_forever(batch)
@@ -175,7 +175,7 @@ class MoshiEncoder(_Stream):
         return torch.cat([self.no_codes, *(self.model.encode(frame[:, None]) for frame in frames)], dim=2)
 
     def flush(self) -> Tensor:
-        """The codes of the partial last frame, filled up with silence."""
+        """Return the codes of the partial last frame, filled with silence."""
         batch, waiting = self.waiting.shape
         return self.step(self.waiting.new_zeros(batch, FRAME_SIZE - waiting)) if waiting else self.no_codes
 

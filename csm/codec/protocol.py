@@ -1,7 +1,7 @@
-"""What the speech model asks of an audio codec: sound to codes and back, whole or a frame at a time.
+"""What the speech model needs from an audio codec: sound to codes and back, whole or a frame at a time.
 
-`csm.codec.mimi.Mimi` is the codec of this library; `csm.codec.moshi.MoshiCodec` is kyutai's own implementation behind
-the same face. Sound is mono float32 at 24 kHz; a frame is 80 ms of it (1920 samples), written as 32 codes.
+`csm.codec.mimi.Mimi` is this library's codec; `csm.codec.moshi.MoshiCodec` is kyutai's own implementation with the same
+interface. Sound is mono float32 at 24 kHz; a frame is 80 ms of it (1920 samples), encoded as 32 codes.
 """
 
 from typing import Protocol
@@ -13,12 +13,12 @@ FRAME_SIZE = 1_920  # samples, 80 ms
 
 
 class StreamingDecoder(Protocol):
-    """Codes to sound, frame after frame, for `batch` independent streams ("slots") that advance together."""
+    """Codes to sound, frame by frame, for `batch` independent streams ("slots") that advance together."""
 
     def step(self, codes: Tensor, out: Tensor | None = None) -> Tensor:
         """Decode the next n frames, int64 [batch, codebooks, n], to float32 [batch, n * frame_size].
 
-        With `out` the samples are written there and nothing is allocated.
+        If `out` is given, the samples are written there and nothing is allocated.
         """
         ...
 
@@ -31,17 +31,17 @@ class StreamingEncoder(Protocol):
     """Sound to codes while it arrives, for `batch` independent streams that advance together."""
 
     def step(self, audio: Tensor) -> Tensor:
-        """Take the next samples, float32 [batch, n], any n; give the codes of the frames they complete,
-        int64 [batch, codebooks, frames], possibly with no frame in them."""
+        """Take the next samples, float32 [batch, n], any n; return the codes of the frames they complete, int64 [batch,
+        codebooks, frames], possibly with no frames."""
         ...
 
     def flush(self) -> Tensor:
-        """The codes of the last, partial frame, filled up with silence: [batch, codebooks, 0 or 1]."""
+        """Return the codes of the partial last frame, filled with silence: [batch, codebooks, 0 or 1]."""
         ...
 
     def reset(self, slot: int | None = None) -> None:
-        """Start afresh: one slot, leaving the others as they are, or all of them. Samples of a frame not yet
-        complete are dropped (in the slot: replaced by silence)."""
+        """Start afresh: one slot, leaving the others as they are, or all of them. Samples of an incomplete frame are
+        dropped (if one slot is reset, they become silence)."""
         ...
 
 
@@ -61,9 +61,9 @@ class Codec(Protocol):
         ...
 
     def decoder(self, batch: int = 1) -> StreamingDecoder:
-        """A new stream of codes to sound."""
+        """Return a new stream of codes to sound."""
         ...
 
     def encoder(self, batch: int = 1) -> StreamingEncoder:
-        """A new stream of sound to codes."""
+        """Return a new stream of sound to codes."""
         ...

@@ -1,6 +1,6 @@
 """Mimi's weights, part by part: its sizes, SEANet (the convolutions between sound and latents), and the codebooks.
 
-What these parts do with a step of sound stands in csm/codec/stream.py; here are their weights alone.
+This module holds only the weights; csm/codec/stream.py computes steps of sound with them.
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class MimiConfig:
     theta: float = 10_000.0
     norm_eps: float = 1e-5
     filters: int = 64
-    ratios: tuple[int, ...] = (8, 6, 5, 4)  # of the decoder; the encoder takes them from behind
+    ratios: tuple[int, ...] = (8, 6, 5, 4)  # of the decoder; the encoder uses them in reverse
     kernel: int = 7
     last_kernel: int = 3
     residual_kernel: int = 3
@@ -39,12 +39,12 @@ class MimiConfig:
 
     @property
     def frame_size(self) -> int:
-        """Samples a frame."""
+        """Samples per frame."""
         return prod(self.ratios) * self.resampling
 
 
 class ResidualBlock(nn.Module):
-    """x + wide(narrow(x)), each after ELU."""
+    """x + wide(narrow(x)), each preceded by ELU."""
 
     def __init__(self, channels: int, config: MimiConfig) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class ResidualBlock(nn.Module):
 
 
 class EncoderStage(nn.Module):
-    """Residual block, then `ratio` times fewer steps of twice the channels."""
+    """A residual block, then `ratio` times fewer steps with twice the channels."""
 
     def __init__(self, channels: int, ratio: int, config: MimiConfig) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class EncoderStage(nn.Module):
 
 
 class DecoderStage(nn.Module):
-    """`ratio` times more steps of half the channels, then a residual block."""
+    """`ratio` times more steps with half the channels, then a residual block."""
 
     def __init__(self, channels: int, ratio: int, config: MimiConfig) -> None:
         super().__init__()
@@ -102,8 +102,8 @@ class SeanetDecoder(nn.Module):
 
 
 class Quantiser(nn.Module):
-    """The codebooks [codebooks, codebook_size, codebook_dim] and their projections; the first `semantic` codebooks and
-    the others are two residual chains side by side, whose projections are stacked into one matrix each way."""
+    """The codebooks [codebooks, codebook_size, codebook_dim] and their projections. The first `semantic` codebooks and
+    the others are two parallel residual chains, whose projections are stacked into one matrix for each direction."""
 
     def __init__(self, config: MimiConfig) -> None:
         super().__init__()
@@ -132,7 +132,7 @@ class Quantiser(nn.Module):
 
 
 class MimiWeights(nn.Module):
-    """All parts together, in the order in which sound passes them, there and back."""
+    """All parts, in the order in which sound passes through encoder and decoder."""
 
     def __init__(self, config: MimiConfig) -> None:
         super().__init__()

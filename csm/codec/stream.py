@@ -1,4 +1,4 @@
-"""Mimi at work: one stream of codes to sound, one of sound to codes, each with its state and its buffers."""
+"""Mimi's streams: codes to sound and sound to codes, each with its state and its buffers."""
 
 from typing import Protocol
 
@@ -18,7 +18,7 @@ from csm.codec.transformer import TransformerStream
 
 
 class Stream(Protocol):
-    """One link of a chain: takes a step of input, remembers what it must, forgets a slot when told."""
+    """One link of a chain: processes a step of input, keeps its state, and resets a slot on request."""
 
     def step(self, x: Tensor) -> Tensor: ...
 
@@ -26,7 +26,7 @@ class Stream(Protocol):
 
 
 class Chain:
-    """Streams one after the other."""
+    """Streams applied one after the other."""
 
     def __init__(self, *links: Stream) -> None:
         self.links = links
@@ -42,7 +42,7 @@ class Chain:
 
 
 class Reshaped:
-    """A convolution whose input and output are read as another number of steps: s, or one of s times the channels."""
+    """A convolution with input and output reshaped: s steps to one step with s times the channels, or the reverse."""
 
     def __init__(self, stream: ConvolutionStream, steps_in: int, steps_out: int) -> None:
         self.stream, self.steps_in, self.steps_out = stream, steps_in, steps_out
@@ -56,7 +56,7 @@ class Reshaped:
 
 
 class ResidualStream(Chain):
-    """A residual block."""
+    """The stream of a residual block."""
 
     def __init__(self, block: ResidualBlock, batch: int, steps: int) -> None:
         narrow = ConvolutionStream(block.narrow, batch, steps, elu=True)
@@ -88,7 +88,7 @@ def _decoder_chain(seanet: SeanetDecoder, batch: int, steps: int) -> Chain:
 
 
 class DequantiserStream:
-    """Codes [batch, codebooks, frames] to [batch, frames, dim]. It has no memory, only buffers."""
+    """Codes [batch, codebooks, frames] to [batch, frames, dim]. It has no state, only buffers."""
 
     def __init__(self, mimi: MimiWeights, batch: int, frames: int) -> None:
         quantiser, example = mimi.quantiser, mimi.quantiser.codebooks
@@ -116,14 +116,14 @@ class DequantiserStream:
 
 
 class MimiDecoder:
-    """Codes to sound, `frames` frames a step, for `batch` slots. Implements `csm.codec.StreamingDecoder`.
+    """Codes to sound, `frames` frames per step, for `batch` slots. Implements `csm.codec.StreamingDecoder`.
 
-    All memory is taken when it is made, 18 MB a slot for the published sizes in float32. With `out` a step allocates
-    nothing and asks the device nothing, so that it can be captured in a CUDA graph.
+    All memory is allocated at construction: 18 MB per slot for the published sizes in float32. With `out` a step
+    allocates nothing and reads nothing back from the device, so it can be captured in a CUDA graph.
     """
 
     def __init__(self, mimi: MimiWeights, batch: int, frames: int, transformer: Stream | None = None) -> None:
-        """transformer: what computes the transformer's part, another way than by PyTorch."""
+        """transformer: a stream that replaces PyTorch for the transformer's part."""
         config, steps = mimi.config, frames * mimi.config.resampling
         self.frames, self.frame_size = frames, config.frame_size
         self.chain = Chain(
@@ -137,7 +137,7 @@ class MimiDecoder:
         """int64 [batch, codebooks, n], n a multiple of `frames`, to float32 [batch, n * frame_size].
 
         Args:
-            out: where the samples are written; a new tensor when it is not given.
+            out: where the samples are written; a new tensor if not given.
 
         Raises:
             ValueError: n is not a multiple of `frames`.
@@ -161,7 +161,7 @@ class MimiDecoder:
 
 
 class MimiEncoder:
-    """Sound to codes, `frames` frames a step, for `batch` slots. Implements `csm.codec.StreamingEncoder`."""
+    """Sound to codes, `frames` frames per step, for `batch` slots. Implements `csm.codec.StreamingEncoder`."""
 
     def __init__(self, mimi: MimiWeights, batch: int, frames: int) -> None:
         config, steps = mimi.config, frames * mimi.config.resampling
@@ -188,13 +188,13 @@ class MimiEncoder:
         return torch.cat(codes, dim=2)
 
     def flush(self) -> Tensor:
-        """The codes of the samples still waiting, filled up with silence to a whole step; without any, no codes."""
+        """Return the codes of the samples still waiting, if any, padded with silence to a whole step."""
         batch, waiting = self.waiting.shape
         return self.step(self.waiting.new_zeros(batch, self.samples_a_step - waiting)) if waiting else self.no_codes
 
     def reset(self, slot: int | None = None) -> None:
-        """Start afresh: one slot, leaving the others as they are, or all of them. Samples of a frame not yet complete
-        become silence in a single slot, and are dropped where all start afresh."""
+        """Start afresh: one slot, leaving the others as they are, or all of them. Samples of an incomplete step become
+        silence if one slot is reset, and are dropped if all are."""
         with torch.inference_mode():
             self.chain.reset(slice(None) if slot is None else slot)
             if slot is None:

@@ -1,7 +1,7 @@
 """Mimi's transformer: pre-norm, rotary, GELU, layer scale, and a window of attention (250 steps of 40 ms).
 
-`MimiTransformer` holds the weights; `TransformerStream` the keys and values of the window in a ring, the position of
-every slot, and every buffer, so that a step allocates nothing and can be captured in a CUDA graph.
+`MimiTransformer` holds the weights. `TransformerStream` holds the keys and values of the window in a ring, the position
+of every slot, and every buffer, so that a step allocates nothing and can be captured in a CUDA graph.
 """
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class MimiTransformerLayer(nn.Module):
-    """Weights of one layer; `in_proj` holds queries, keys and values one under the other, rotary pairs side by side."""
+    """Weights of one layer. `in_proj` stacks queries, keys and values; rotary pairs are adjacent."""
 
     def __init__(self, dim: int, ffn: int, norm_eps: float) -> None:
         super().__init__()
@@ -23,13 +23,13 @@ class MimiTransformerLayer(nn.Module):
         self.scale2 = nn.Parameter(torch.ones(dim))
 
     def tensors(self) -> tuple[Tensor, ...]:
-        """All of them, in the order in which they are used."""
+        """All its tensors, in the order of use."""
         attention = self.norm1.weight, self.norm1.bias, self.in_proj.weight, self.out_proj.weight, self.scale1
         return *attention, self.norm2.weight, self.norm2.bias, self.linear1.weight, self.linear2.weight, self.scale2
 
 
 class MimiTransformer(nn.Module):
-    """`layers` layers; a step sees itself and the `window - 1` steps before it."""
+    """`layers` layers; a step attends to itself and the `window - 1` steps before it."""
 
     def __init__(self, layers: int, dim: int, heads: int, ffn: int, window: int, theta: float, norm_eps: float) -> None:
         super().__init__()
@@ -40,18 +40,18 @@ class MimiTransformer(nn.Module):
 
     @property
     def example(self) -> Tensor:
-        """A tensor of the device and dtype that all of them have."""
+        """A tensor that shows the device and dtype of all of them."""
         return next(self.parameters())
 
     def frequencies(self) -> Tensor:
-        """How fast each pair turns, in radians a position: float32 [head_dim / 2]."""
+        """How fast each pair turns, in radians per position: float32 [head_dim / 2]."""
         head_dim = self.dim // self.heads
         pairs = torch.arange(head_dim // 2, dtype=torch.float32, device=self.example.device)
         return self.theta ** (-2 * pairs / head_dim)
 
 
 class TransformerStream:
-    """[batch, steps, dim] to [batch, steps, dim], again and again, each slot from its own position."""
+    """[batch, steps, dim] to [batch, steps, dim], repeatedly; each slot has its own position."""
 
     def __init__(self, transformer: MimiTransformer, batch: int, steps: int) -> None:
         self.transformer = transformer
@@ -60,7 +60,7 @@ class TransformerStream:
         example = transformer.example
         new, device = example.new_zeros, example.device
 
-        # The first query of a step looks back `window - 1` steps from itself, while the last one's key is in already.
+        # The first query of a step looks back `window - 1` steps when the key of the last one is already written.
         length = transformer.window + steps - 1
         self.keys = new(len(transformer.layers), batch, heads, length, head_dim)
         self.values = torch.zeros_like(self.keys)
@@ -106,7 +106,7 @@ class TransformerStream:
         self.inner = new(batch * steps, transformer.ffn)
 
     def step(self, x: Tensor) -> Tensor:
-        """The result is a buffer, overwritten by the next step."""
+        """Compute a step. The result is a buffer that the next step overwrites."""
         self.output.copy_(x)
         self._place()
         for layer, keys, values in zip(self.transformer.layers, self.keys, self.values, strict=True):
@@ -117,7 +117,7 @@ class TransformerStream:
         return self.output
 
     def _place(self) -> None:
-        """Where this step writes in the ring, what it may look at, and its rotation: the same in all layers."""
+        """Compute for all layers where this step writes in the ring, what it may attend to, and its rotation."""
         torch.add(self.position[:, None], self.offsets, out=self.positions)
         torch.remainder(self.positions, self.length, out=self.write_at)
 
@@ -162,7 +162,7 @@ class TransformerStream:
         self.hidden_state.addcmul_(layer.scale2, self.projected)
 
     def _normalise(self, norm: nn.LayerNorm) -> None:
-        """LayerNorm step by step: torch's own has no form that writes into a buffer."""
+        """LayerNorm in single operations, because torch's own has no variant that writes into a buffer."""
         torch.mm(self.hidden_state, self.one_over_dim, out=self.mean)
         torch.sub(self.hidden_state, self.mean, out=self.normalised)
         torch.var(self.hidden_state, -1, correction=0, keepdim=True, out=self.deviation)
@@ -171,4 +171,4 @@ class TransformerStream:
         torch.addcmul(norm.bias, self.normalised, norm.weight, out=self.normalised)
 
     def reset(self, slot: int | slice) -> None:
-        self.position[slot] = 0  # what the ring still holds is never looked at
+        self.position[slot] = 0  # stale entries of the ring are never read

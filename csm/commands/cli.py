@@ -1,4 +1,4 @@
-"""The commands that speak, and those around them: csm-generate, csm-dialogue, csm-voice, csm-verify."""
+"""The commands that speak, and related ones: csm-generate, csm-dialogue, csm-voice, csm-verify."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 NOT_MLXS = ("MLX_AUTOTUNE", "MLX_NUM_THREADS")
-"""What other programs are started with. MLX knows neither, and on a GPU there is nothing to set."""
+"""Variables that other programs are started with. MLX knows neither, and a GPU needs none."""
 
 
 def generate_command(arguments: Sequence[str] | None = None) -> int:
@@ -39,7 +39,7 @@ def generate_command(arguments: Sequence[str] | None = None) -> int:
 
 
 def generate_mlx_command(arguments: Sequence[str] | None = None) -> int:
-    """Speak one text by MLX, on the GPU of a Mac with Apple silicon; without MLX as csm-generate does."""
+    """Speak one text with MLX, on the GPU of a Mac with Apple silicon; without MLX, do what csm-generate does."""
     from ..devices import MLX_MISSING, has_mlx
     from .speaking import say
 
@@ -70,7 +70,7 @@ def _add_generating(parser: Parser) -> None:
 
 
 def dialogue_command(arguments: Sequence[str] | None = None) -> int:
-    """Speak a script of several characters, each line heard by the next."""
+    """Speak a script of several characters; each line has the previous ones as context."""
     parser = Parser(
         "csm-dialogue",
         description='Speak a script: "Name = voice" for each character that has one, then lines "Name: words".',
@@ -82,7 +82,7 @@ def dialogue_command(arguments: Sequence[str] | None = None) -> int:
 
 
 def voice_command(arguments: Sequence[str] | None = None) -> int:
-    """Keep voices: a recording, its words, a note."""
+    """Manage voices: a recording, its words, a note."""
     parser = Parser("csm-voice", description="Manage voices: folders with a recording, its transcript and a note.")
     _add_voices(parser)
     actions = parser.add_subparsers(dest="action", required=True, metavar="add | list | play", parser_class=Parser)
@@ -102,14 +102,14 @@ def voice_command(arguments: Sequence[str] | None = None) -> int:
 
 
 def verify_command(arguments: Sequence[str] | None = None) -> int:
-    """Tell whether CSM made a file. Exit status 0: it has the watermark; 1: it has not; 2: unknown."""
+    """Report whether CSM made a file. Exit status 0: it has the watermark; 1: it does not; 2: unknown."""
     parser = Parser("csm-verify", description="Look for CSM's watermark in a recording, and show what its tags say.")
     parser.add_argument("file", type=Path, help="the recording to check")
     return run(parser, _verify, arguments)
 
 
 def serve_command(arguments: Sequence[str] | None = None) -> int:
-    """Speak for programs, over HTTP."""
+    """Serve speech to programs over HTTP."""
     parser = Parser(
         "csm-serve", description="Speak for other programs: OpenAI's /v1/audio/speech, and /generate_audio, over HTTP."
     )
@@ -141,7 +141,7 @@ def _add_model(parser: Parser) -> None:
 
 
 def _add_speaking(parser: Parser, output: str) -> None:
-    """What speaking commands share."""
+    """Add the options that all speaking commands share."""
     _add_model(parser)
     add = parser.add_argument
     add(
@@ -320,7 +320,7 @@ def _serve(given: Arguments) -> int:
 
 
 def _text(given: str | None, option: str) -> str:
-    """What was given, or what comes through the pipe."""
+    """Return the given text, or read it from the pipe."""
     if given is not None:
         return given
     if sys.stdin is None or sys.stdin.isatty():
@@ -347,7 +347,7 @@ def _speaker(written: str) -> int:
 
 
 def _voice(given: Arguments, name: str) -> Voice:
-    """By its name, or by the way to its folder."""
+    """Find a voice by its name or by the path of its folder."""
     from .voices import Voice, Voices, default_folder
 
     if os.sep in name or Path(name).is_dir():
@@ -373,7 +373,7 @@ def _context(given: Arguments, speaker: int) -> list[Segment]:
 
 
 def _load(given: Arguments) -> tuple[Generator, Metrics]:
-    """The generator, and how long it took to load."""
+    """Load the generator; the metrics hold how long it took."""
     import torch
 
     from ..generator import load_csm_1b

@@ -1,5 +1,5 @@
-"""What a command tells while it works: a line for people on standard error, or JSON lines on standard output for a
-program that runs it (--json)."""
+"""Report progress: a line for people on standard error, or JSON lines on standard output for a calling program
+(--json)."""
 
 from __future__ import annotations
 

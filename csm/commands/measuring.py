@@ -1,4 +1,4 @@
-"""The command csm-measure: is it more like the speaker?"""
+"""The command csm-measure: does a trained voice sound more like the speaker?"""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["measure_command"]
 
 
 def measure_command(arguments: Sequence[str] | None = None) -> int:
-    """Measure a learnt voice beside the base model and the real recordings."""
+    """Compare a trained voice with the base model and the real recordings."""
     parser = Parser(
         "csm-measure",
         description="Measure a trained voice on a prepared folder: its similarity to the speaker (with the ceiling, "
@@ -64,7 +64,7 @@ def _measure(given: Arguments) -> int:
     reference = None if given.no_reference else speaker.reference()
     held_out = lessons(given.data, generator.prompter, 0.0).held_out
     measured: list[tuple[str, Callable[[], None]]] = [("base model", lambda: None)]
-    if given.adapter is not None:  # one that does not fit is told now, and not after minutes with the base model
+    if given.adapter is not None:  # so that a wrong one is reported now, not after minutes with the base model
         measured.append(("learnt", generator.prepared_adapter(given.adapter)))
     for name, put in measured:
         put()

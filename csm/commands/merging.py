@@ -1,4 +1,4 @@
-"""The command csm-merge: a checkpoint out of a model and an adapter."""
+"""The command csm-merge: make a checkpoint from a model and an adapter."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["merge_command"]
 
 
 def merge_command(arguments: Sequence[str] | None = None) -> int:
-    """Make a checkpoint of a model and what was learnt."""
+    """Merge a model and an adapter into a checkpoint."""
     parser = Parser("csm-merge", description="Merge a model and an adapter into one checkpoint.")
     add = parser.add_argument
     add("adapter", type=Path, help="the adapter's folder: ours, peft's, Unsloth's, csm-mlx's or csm-streaming's")

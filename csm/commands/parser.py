@@ -16,27 +16,27 @@ from ..writing import reason
 __all__ = ["INTERRUPTED", "Arguments", "Parser", "UsageError", "run", "shown"]
 
 Arguments = argparse.Namespace
-INTERRUPTED = 130  # as shells have it: 128 + SIGINT
+INTERRUPTED = 130  # as in shells: 128 + SIGINT
 
 
 def shown(text: str) -> str:
-    """One line for a terminal, of text that may be someone else's, in a file: nothing in it commands that."""
+    """Make text that may come from someone else's file safe for a terminal: one line, with no control characters."""
     return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in " ".join(text.split()))
 
 
 class UsageError(CsmError):
-    """The command cannot be done as it was given."""
+    """The command cannot be carried out as given."""
 
 
 class Parser(argparse.ArgumentParser):
-    """One sentence in place of a page of usage."""
+    """A parser that prints one sentence instead of a page of usage."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}\n")
 
 
 def run(parser: Parser, act: Callable[[Arguments], int], arguments: Sequence[str] | None) -> int:
-    """Do it; what goes wrong for a reason becomes one sentence."""
+    """Run the command; an expected error becomes one sentence."""
     given = parser.parse_args(arguments)
     try:
         with warnings.catch_warnings():
@@ -47,7 +47,7 @@ def run(parser: Parser, act: Callable[[Arguments], int], arguments: Sequence[str
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # Who read the sound has heard enough. Python would complain once more when it closes standard output.
+        # The reader of the sound has closed the pipe. Python would complain again when it closes standard output.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (CsmError, ValueError, OSError) as error:
@@ -64,13 +64,13 @@ def run(parser: Parser, act: Callable[[Arguments], int], arguments: Sequence[str
 
 
 def _told(error: Exception) -> str:
-    """The system's own errors, too, as a sentence that says what to do."""
+    """Turn the system's own errors, too, into a sentence that says what to do."""
     if isinstance(error, OSError) and error.errno is not None and isinstance(error.filename, str):
         return f"{error.filename} cannot be used: {reason(error, Path(error.filename))}"
     return str(error)
 
 
 def _from_device(error: RuntimeError) -> bool:
-    """torch is asked where it was imported: a command that only lists voices does without."""
+    """Whether an accelerator failed. torch is not imported for this: a command that lists voices does without it."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(error, torch.AcceleratorError)

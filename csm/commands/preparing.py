@@ -1,4 +1,4 @@
-"""The command csm-prepare: recordings in, a folder to learn from out."""
+"""The command csm-prepare: recordings in, a folder of training data out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["prepare_command"]
 
 
 def prepare_command(arguments: Sequence[str] | None = None) -> int:
-    """Make recordings into what a voice can be learnt from."""
+    """Turn recordings into training data for a voice."""
     parser = Parser(
         "csm-prepare",
         description="Cut recordings at pauses, transcribe them, drop unsuitable clips with a reason, and encode the "

@@ -1,4 +1,4 @@
-"""Scripts of dialogues: who speaks in which voice, and then who says what.
+"""Scripts of dialogues: first which voice each character has, then who says what.
 
 # A comment.
 Anna = anna
@@ -6,7 +6,7 @@ Ben = recordings/ben
 
 Anna: Have you heard?
 Ben: Not a word.
-    A line that is set in goes on with the one before.
+    An indented line continues the one before.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _LINE = re.compile(r"([^:=]+?)\s*:\s*(.*?)\s*")
 
 
 class ScriptError(CsmError):
-    """A script cannot be read: which line, and what was expected there."""
+    """A script cannot be read. The message says which line, and what was expected there."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """What somebody says, and where in the script."""
+    """What somebody says, and its line number in the script."""
 
     number: int
     character: str
@@ -38,7 +38,7 @@ class Line:
 
 @dataclass
 class Script:
-    """`voices` names the voice of each character that has one; `characters` are all, in the order they appear."""
+    """`voices` maps characters that have a voice to its name; `characters` are all, in order of appearance."""
 
     voices: dict[str, str] = field(default_factory=dict)
     lines: list[Line] = field(default_factory=list)
@@ -49,7 +49,7 @@ class Script:
 
     @classmethod
     def parse(cls, text: str) -> Script:
-        """Raises ScriptError for an invalid line, a voice given twice, or a script without any lines to speak."""
+        """Parse a script. Raises ScriptError for an invalid line, a voice given twice, or nothing to speak."""
         script = cls()
         for number, written in enumerate(text.lstrip("\ufeff").splitlines(), start=1):
             content = written.strip()

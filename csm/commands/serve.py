@@ -1,11 +1,11 @@
-"""csm-serve: speech over HTTP with the library alone, all requests spoken together by one batch.
+"""csm-serve: speech over HTTP with the library alone; all requests are spoken together in one batch.
 
     POST /v1/audio/speech   OpenAI's: input, voice, response_format (wav, pcm, mp3, opus, flac), stream_format
     POST /generate_audio    {"text"} → a WAV in base64
     GET  /v1/models, /v1/audio/voices, /health
 
-A thread a request, by Python's own server; what computes is csm.scheduler's one thread. Sound leaves while it is made,
-without a watermark, since that needs the whole; a WAV says in its metadata that it is synthetic.
+Python's own server uses one thread per request; csm.scheduler computes in a single thread. Sound is sent while it is
+made, without a watermark, which would need the whole recording; a WAV says in its metadata that it is synthetic.
 """
 
 from __future__ import annotations
@@ -44,22 +44,22 @@ from .voices import Voices
 __all__ = ["SpeechServer", "sentences"]
 
 LONGEST = 10_000
-"""Characters of a text, as Parley takes them."""
+"""The most characters of a text, as in Parley."""
 BODY = 40_000_000
-"""Bytes of a request: recordings come in base64."""
+"""The most bytes of a request; recordings arrive in base64."""
 WAITING = 16
-"""Requests that may wait for one of the slots; beyond that it is 429."""
+"""The most requests that may wait for a slot; further ones get status 429."""
 SOON_S = 5
-"""After which one may ask again."""
+"""Seconds after which a client may ask again."""
 PATIENCE_S = 60
-"""For the next bytes of a request, and for a client to read."""
+"""Seconds to wait for the next bytes of a request, or for a client to read."""
 SENTENCE = re.compile(r"(?<=[.!?…])\s+|(?<=[.!?…][\"'”’)])\s+|(?<=[。！？])|\n+")
 SAID_AT_ONCE = 300
-"""Characters: a longer sentence is cut at its last comma or space."""
+"""The most characters spoken at once: a longer sentence is cut at its last comma or space."""
 
 
 class ServerBusy(Exception):
-    """All slots are taken, and enough requests wait."""
+    """All slots are taken, and too many requests are waiting already."""
 
 
 class Refusal(Exception):
@@ -69,7 +69,7 @@ class Refusal(Exception):
 
 
 def sentences(text: str) -> Iterator[str]:
-    """What is spoken one after another, each of it in the context of what came before."""
+    """Split a text into pieces to speak one after another, each in the context of the previous ones."""
     for sentence in SENTENCE.split(text):
         rest = (sentence or "").strip()
         while len(rest) > SAID_AT_ONCE:
@@ -82,7 +82,7 @@ def sentences(text: str) -> Iterator[str]:
 
 
 class SpeechServer(ThreadingHTTPServer):
-    """Serve with `serve_forever`, from another thread end with `shutdown`, then `server_close`."""
+    """Serve with `serve_forever`; to end, call `shutdown` from another thread, then `server_close`."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -101,8 +101,8 @@ class SpeechServer(ThreadingHTTPServer):
     ) -> None:
         """
         Args:
-            key: what clients send as Bearer; None where none is needed, which is for this computer alone.
-            voice: of those who name none; None is whatever the model makes up.
+            key: what clients send as Bearer; None if no key is needed, which is only for this computer.
+            voice: the default if a request names none; None leaves the voice to the model.
         """
         self.generator, self.voices, self.key, self.voice = generator, voices, key, voice
         self.temperature, self.topk = temperature, topk
@@ -119,7 +119,7 @@ class SpeechServer(ThreadingHTTPServer):
 
     @contextmanager
     def place(self) -> Iterator[None]:
-        """Wait for a slot. Raises ServerBusy where too many do."""
+        """Wait for a slot. Raises ServerBusy if too many requests wait."""
         with self._counting:
             if self._inside >= self._most:
                 raise ServerBusy
@@ -132,7 +132,7 @@ class SpeechServer(ThreadingHTTPServer):
                 self._inside -= 1
 
     def speech(self, text: str, context: list[Segment]) -> Pieces[Tensor, None, None]:
-        """float32 [samples], as it is made. Raises CsmError, ServerBusy."""
+        """Yield float32 [samples] as they are made. Raises CsmError, ServerBusy."""
         with self.place(), closing(self.scheduler.talker()) as talker:
             session = Session(self.generator, context, talker)
             try:
@@ -142,14 +142,15 @@ class SpeechServer(ThreadingHTTPServer):
                 session.stop()
 
     def context(self, voice: str) -> list[Segment]:
-        """What a voice sounds like; nothing for OpenAI's names and none. Raises VoiceError."""
+        """The recording of a voice as context; OpenAI's names, or no name, give the default voice or nothing. Raises
+        VoiceError."""
         known = {each.name for each in self.voices.all()}
         name = voice if voice in known or voice not in OPENAI else ""
         return [self.voices.get(name or self.voice or "").segment(0)] if (name or self.voice) else []
 
 
 OPENAI = frozenset("alloy ash ballad cedar coral echo fable marin nova onyx sage shimmer verse".split())
-"""Names that stock clients send."""
+"""Voice names that stock clients send."""
 
 
 class _Request(BaseHTTPRequestHandler):
@@ -160,7 +161,7 @@ class _Request(BaseHTTPRequestHandler):
     _POSTS: ClassVar[dict[str, str]] = {"/v1/audio/speech": "_speak", "/generate_audio": "_generate"}
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: who asks and what is said is nobody's business."""
+        """Log nothing: who asks and what is said is private."""
 
     def do_GET(self) -> None:
         if not self._allowed():
@@ -197,7 +198,7 @@ class _Request(BaseHTTPRequestHandler):
         except OSError:  # the client left, or stopped reading
             self.close_connection = True
 
-    # -- what is asked ------------------------------------------------------------------------------------------------
+    # -- requests -----------------------------------------------------------------------------------------------------
 
     def _speak(self, asked: dict[str, Any]) -> None:
         text, format = _text(asked, "input"), asked.get("response_format", "mp3")
@@ -229,7 +230,7 @@ class _Request(BaseHTTPRequestHandler):
     def _stream(
         self, text: str, context: list[Segment], media_type: str, make: Callable[[int], Encoder], *, events: bool
     ) -> None:
-        """Chunk by chunk. What goes wrong before the first is an error; later, the end is left out."""
+        """Send speech in chunks. An error before the first becomes an error status; a later one leaves the end out."""
         encoder, sent = make(self.server.generator.sample_rate), 0
         with closing(self.server.speech(text, context)) as sounds:
             for sound in sounds:
@@ -259,10 +260,10 @@ class _Request(BaseHTTPRequestHandler):
         self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))
         self.wfile.flush()
 
-    # -- who may ask --------------------------------------------------------------------------------------------------
+    # -- access -------------------------------------------------------------------------------------------------------
 
     def _allowed(self) -> bool:
-        """Pages of a browser may not, nor anybody by a name that is not this server's, nor without the key."""
+        """Refuse web pages, requests to a host name that is not this server's, and requests without the key."""
         name = _host(self.headers.get("Host", ""))
         if "Origin" in self.headers or self.headers.get("Sec-Fetch-Site") not in (None, "none", "same-origin"):
             self._refuse(403, "Requests from web pages are not accepted here.")
@@ -282,7 +283,7 @@ class _Request(BaseHTTPRequestHandler):
         )
 
     def _body(self) -> dict[str, Any]:
-        """Raises Refusal for what is no JSON object."""
+        """Read the body. Raises Refusal if it is not a JSON object."""
         length = self.headers.get("Content-Length", "")
         if not length.isdecimal():
             self.close_connection = True
@@ -304,7 +305,7 @@ class _Request(BaseHTTPRequestHandler):
     # -- answers ------------------------------------------------------------------------------------------------------
 
     def _refuse(self, status: int, message: str, param: str | None = None, *, retry: bool = False) -> None:
-        if getattr(self, "_begun", False):  # too late for a status: without its end the answer is known to be none
+        if getattr(self, "_begun", False):  # too late for a status: the missing end shows that it failed
             self.close_connection = True
             return
         kind = {401: "authentication_error", 429: "rate_limit_error"}.get(status, "invalid_request_error")
@@ -337,7 +338,7 @@ def _text(asked: dict[str, Any], param: str) -> str:
 
 
 def _references(asked: dict[str, Any]) -> list[Segment]:
-    """Recordings of the voice to speak with, and what is said in them. Raises Refusal and CsmError."""
+    """Read recordings of the voice to speak with, and what is said in them. Raises Refusal and CsmError."""
     given = asked.get("references") or []
     if not given:
         return []
@@ -362,7 +363,7 @@ def _event(tree: dict[str, Any]) -> bytes:
 
 
 def _host(header: str) -> str:
-    """Without the port."""
+    """The host without the port."""
     return header.rpartition("]")[0].lstrip("[") if header.startswith("[") else header.partition(":")[0].lower()
 
 

@@ -1,4 +1,4 @@
-"""What the commands do with speech while it is made: show how far it is, play it, mark it, write it, and measure."""
+"""What the commands do with speech while it is made: show progress, play, watermark, write and measure it."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ Clock = Callable[[], float]
 
 
 def say(message: str) -> None:
-    """One line to whoever sits at the terminal; standard output may be a pipe of sound."""
+    """Print one line for the person at the terminal, on standard error: standard output may be a pipe of sound."""
     print(message, file=sys.stderr, flush=True)
 
 
 def find_watermark(wanted: bool, stream: bool) -> Watermark | None:
-    """The watermark, if it is wanted and here; else one line says why what follows carries none."""
+    """Load the watermark if it is wanted and installed; otherwise print why the speech carries none."""
     if not wanted:
         say("The speech carries no watermark, as asked.")
     elif stream:
@@ -55,15 +55,15 @@ class Metrics:
     ended: float = 0.0
     speech: float = 0.0
     stages: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    """Seconds that each stage took, time by time, where they are told apart."""
+    """Seconds that each stage took, every time, if stages are measured."""
 
     def watch(self, generator: Generator) -> None:
-        """Tells the stages of a frame apart, where it is computed by MLX: each is then waited for."""
+        """Measure the stages of a frame if MLX computes it; each stage is then waited for."""
         if not isinstance(generator.model, Csm):
             self.stages = generator.model.stages = defaultdict(list)
 
     def lines(self) -> list[str]:
-        """For people. Memory is the most that was held at a time."""
+        """Lines for people. Memory is the peak."""
         took = self.ended - self.asked
         lines = [f"loading          {self.loading:8.2f} s"]
         if self.first_sound is not None:
@@ -85,7 +85,7 @@ class Metrics:
 
 
 def most_held() -> dict[str, int]:
-    """The most memory that was held at a time, in bytes: by "" of this process, and by ", GPU" where there is one."""
+    """The peak memory in bytes: under "" that of this process, and under ", GPU" that of the GPU, if there is one."""
     held = {}
     if sys.platform != "win32":
         import resource
@@ -99,9 +99,9 @@ def most_held() -> dict[str, int]:
 
 @dataclass
 class SpeechOutput:
-    """Where speech goes. Use as a context; what was said before an interruption is kept.
+    """Where speech goes. Use it as a context manager; what was said before an interruption is kept.
 
-    Without `stream` the file is written at the end, marked; with it every piece as it is made.
+    Without `stream` the file is written at the end, watermarked; with `stream` every piece is written as it is made.
     """
 
     output: Path
@@ -131,7 +131,7 @@ class SpeechOutput:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         self.metrics.ended = self.metrics.clock()
-        # What was said until an error or an interruption is kept; a reader of the pipe that has gone needs no more.
+        # Speech made before an error or an interruption is kept; a reader who closed the pipe needs no more.
         with self._stack:
             if self._said and not isinstance(error, BrokenPipeError):
                 whole = torch.cat(self._said)
@@ -147,7 +147,7 @@ class SpeechOutput:
             self._put(chunk)
 
     def pause(self, seconds: float) -> None:
-        """Silence between two lines."""
+        """Add silence between two lines."""
         self._put(torch.zeros(round(seconds * self.sample_rate)))
 
     def _put(self, chunk: Tensor) -> None:

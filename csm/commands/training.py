@@ -1,4 +1,4 @@
-"""The command csm-train: learn a voice from a prepared folder. With several GPUs: torchrun --nproc-per-node N -m
+"""The command csm-train: train a voice on a prepared folder. With several GPUs: torchrun --nproc-per-node N -m
 csm.commands.training …"""
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ KINDS = {"learning_rate": float}
 
 
 def train_command(arguments: Sequence[str] | None = None) -> int:
-    """Learn a voice."""
+    """Train a voice."""
     from ..training.lora import EXTRAS
     from ..training.settings import Settings
 
@@ -118,7 +118,7 @@ def _train(given: Arguments) -> int:
     with joined(pick_device(given.device)) as ranks:
         half = settings.mode == "lora" and settings.precision == "bf16"
         generator = load_csm_1b(ranks.device, given.model, torch.bfloat16 if half else torch.float32)
-        # An estimate computes one batch, and a step has as many as are accumulated.
+        # An estimate computes one batch; the real step has as many as are accumulated.
         taken = replace(settings, accumulation=1) if given.estimate else settings
         data = lessons(given.data, generator.prompter, settings.reference_share)
         trainer = Trainer(
@@ -184,7 +184,7 @@ def _estimated(step_s: float, steps: int, memory: int) -> str:
 
 
 class _Stopping:
-    """The first Ctrl-C, or an end asked for by the system, stops after the step; the second at once."""
+    """The first Ctrl-C, or a request by the system to end, stops after the step; the second stops at once."""
 
     def __init__(self) -> None:
         self.asked = False

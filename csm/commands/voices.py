@@ -1,11 +1,11 @@
-"""Voices: folders that hold a recording, the words that are said in it, and a note.
+"""Voices: folders that hold a recording, its words, and a note.
 
 voices/
     anna/
         recording.flac
         text.txt
         note.txt
-        adapter/        where the voice was learnt (docs/TRAINING.md)
+        adapter/        if the voice was trained (docs/TRAINING.md)
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ __all__ = ["Voice", "VoiceError", "Voices", "default_folder"]
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 ADAPTER_FILE = "adapter_config.json"
 SHORTEST, LONGEST = 1.0, 60.0
-"""Seconds. Less holds no voice; a minute takes 750 of the model's 2048 positions."""
+"""Seconds. A shorter recording is too little for a voice; a minute takes 750 of the model's 2048 positions."""
 
 
 class VoiceError(CsmError):
-    """A voice is missing or incomplete, its name is taken, or it cannot be one."""
+    """A voice is missing, incomplete or invalid, or its name is taken."""
 
 
 @dataclass(frozen=True)
@@ -49,24 +49,24 @@ class Voice:
         return self.folder.name
 
     def segment(self, speaker: int) -> Segment:
-        """The voice as context: what `speaker` shall sound like. Raises InvalidAudio."""
+        """The voice as context: what `speaker` should sound like. Raises InvalidAudio."""
         audio, rate = read_recording(self.recording)
         return Segment(text=self.text, speaker=speaker, audio=audio, sample_rate=rate)
 
     @property
     def seconds(self) -> float:
-        """How long the recording is. Raises InvalidAudio."""
+        """The length of the recording. Raises InvalidAudio."""
         audio, rate = read_recording(self.recording)
         return audio.shape[1] / rate
 
     @property
     def adapter(self) -> Path | None:
-        """What was learnt of the voice, if it was."""
+        """The adapter trained on the voice, if there is one."""
         return folder if (folder := self.folder / "adapter").is_dir() else None
 
     @classmethod
     def read(cls, folder: Path) -> Voice:
-        """Raises VoiceError if the folder is no voice."""
+        """Read a voice from its folder. Raises VoiceError if the folder holds none."""
         recordings = sorted(folder.glob("recording.*"))
         text = folder / "text.txt"
         if len(recordings) != 1 or not text.is_file():
@@ -82,14 +82,14 @@ class Voices:
         self.folder = folder
 
     def all(self) -> list[Voice]:
-        """By name. Folders that are no voices are left out."""
+        """All voices, by name. Folders that are not voices are left out."""
         if not self.folder.is_dir():
             return []
         folders = sorted(path for path in self.folder.iterdir() if path.is_dir() and NAME.fullmatch(path.name))
         return [Voice.read(folder) for folder in folders if (folder / "text.txt").is_file()]
 
     def get(self, name: str) -> Voice:
-        """Raises VoiceError, naming the voices there are."""
+        """Return the voice of that name. Raises VoiceError, which names the known voices."""
         folder = self._folder(name)
         if not folder.is_dir():
             known = ", ".join(voice.name for voice in self.all()) or "none yet; csm-voice add makes one"
@@ -106,9 +106,9 @@ class Voices:
         replace: bool = False,
         adapter: Path | None = None,
     ) -> Voice:
-        """Copy a recording and its words, and what was learnt of it, into a new voice. It is there whole or not at all.
+        """Copy a recording, its words and its adapter, if any, into a new voice, completely or not at all.
 
-        Raises VoiceError for a name that is taken or no name; InvalidAudio, InvalidText, CannotWrite.
+        Raises VoiceError for a name that is taken or invalid; InvalidAudio, InvalidText, CannotWrite.
         """
         folder = self._folder(name)
         if folder.exists() and not replace:
@@ -149,7 +149,7 @@ class Voices:
 
 
 def default_folder() -> Path:
-    """$CSM_VOICES, or csm/voices where the user's data is kept."""
+    """$CSM_VOICES, or csm/voices in the user's data folder."""
     if chosen := os.environ.get("CSM_VOICES"):
         return Path(chosen).expanduser()
     return Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser() / "csm" / "voices"

@@ -1,4 +1,4 @@
-"""Recordings from files, speech into files and pipes, and what such a file says about where it comes from."""
+"""Read recordings from files, write speech to files and pipes, and read what such a file says about its origin."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ __all__ = ["PIPE", "Provenance", "SpeechFile", "SpeechPipe", "open_output", "pro
 
 PIPE = Path("-")
 FORMATS = (".wav", ".flac", ".ogg", ".mp3")
-UNKNOWN = 0xFFFFFFFF  # a length that is not known when the header is written; players read on to the end
+UNKNOWN = 0xFFFFFFFF  # a length that is unknown when the header is written; players then read to the end
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """Plain fields in the file's metadata (WAV: INFO; FLAC, Ogg: comments). Anyone can read them, and remove them."""
+    """Plain fields in the file's metadata (WAV: INFO; FLAC, Ogg: comments). Anyone can read or remove them."""
 
     software: str = ""
     comment: str = ""
 
     @classmethod
     def ours(cls) -> Provenance:
-        """What our own files say."""
+        """The provenance that csm writes to its own files."""
         try:
             version = metadata.version("parley")
         except metadata.PackageNotFoundError:
@@ -47,7 +47,7 @@ class Provenance:
 
 
 def read_recording(path: Path | str) -> tuple[Tensor, int]:
-    """A recording as it is: float32 [channels, samples] and its sample rate in Hz. Raises InvalidAudio."""
+    """Read a recording unchanged: float32 [channels, samples] and its sample rate in Hz. Raises InvalidAudio."""
     if not Path(path).is_file():
         raise InvalidAudio(f"There is no recording at {path}.")
     try:
@@ -58,7 +58,7 @@ def read_recording(path: Path | str) -> tuple[Tensor, int]:
 
 
 def provenance_of(path: Path | str) -> Provenance:
-    """What a file says about itself; empty fields where it says nothing. Raises InvalidAudio."""
+    """What a file says about its origin; fields that it lacks are empty. Raises InvalidAudio."""
     if not Path(path).is_file():
         raise InvalidAudio(f"There is no recording at {path}.")
     try:
@@ -81,7 +81,7 @@ class Output(Protocol):
 
 
 def open_output(path: Path, sample_rate: int) -> Output:
-    """A file in the format of its name, or standard output as WAV for `-`. Raises InvalidAudio."""
+    """Open a file in the format of its name, or standard output as WAV for `-`. Raises InvalidAudio."""
     if path == PIPE:
         if sys.stdout.isatty():
             raise InvalidAudio("Sound cannot be written to a terminal: give a file, or pipe it into a player.")
@@ -92,8 +92,8 @@ def open_output(path: Path, sample_rate: int) -> Output:
 
 
 class SpeechFile:
-    """A file of 16-bit mono sound with our provenance. A file of that name stays as it is until there is something to
-    write."""
+    """A file of 16-bit mono sound with our provenance. An existing file of that name is unchanged until there is
+    something to write."""
 
     def __init__(self, path: Path, sample_rate: int) -> None:
         if not path.parent.is_dir() or path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
@@ -120,7 +120,7 @@ class SpeechFile:
 
 
 class SpeechPipe:
-    """A WAV of 16-bit mono sound with our provenance into a pipe, whose length nobody knows beforehand."""
+    """A WAV of 16-bit mono sound with our provenance, written to a pipe. Its length is unknown beforehand."""
 
     def __init__(self, pipe: BinaryIO, sample_rate: int) -> None:
         self._pipe = pipe
@@ -152,11 +152,11 @@ class SpeechPipe:
 
 
 def _chunk(name: bytes, text: str) -> bytes:
-    """A chunk of RIFF INFO: text that ends in a zero, filled up to an even length."""
+    """A chunk of RIFF INFO: zero-terminated text, padded to an even length."""
     content = text.encode() + b"\0"
     return name + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2)
 
 
 def _reason(error: Exception) -> str:
-    """libsndfile's own words, without the file's name that soundfile puts before them."""
+    """libsndfile's own words, without the file name that soundfile puts before them."""
     return str(error).rpartition(": ")[2].rstrip(".")

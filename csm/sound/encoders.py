@@ -1,4 +1,4 @@
-"""Speech as files and streams have it, encoded while it is made."""
+"""Encode speech in the formats of files and streams while it is made."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from .pcm import to_pcm16
 
 class Encoder(Protocol):
     def feed(self, samples: Tensor) -> bytes:
-        """What float32 [samples] add to it, as far as that is known."""
+        """Encode float32 [samples]; return the bytes that are ready."""
 
     def finish(self) -> bytes:
-        """The rest."""
+        """Return the remaining bytes."""
 
 
 class _Pcm:
@@ -45,7 +45,7 @@ class _Wav:
 
 
 class _File:
-    """libsndfile's encoders: what they have written so far leaves, and lengths that they would fill in are left out."""
+    """libsndfile's encoders. Bytes are returned as soon as they are written; lengths filled in later are lost."""
 
     def __init__(self, rate: int, format: str, subtype: str | None) -> None:
         self._buffer = io.BytesIO()
@@ -73,4 +73,4 @@ ENCODERS: dict[str, tuple[str, Callable[[int], Encoder]]] = {
     "wav": ("audio/wav", _Wav),
     "pcm": ("audio/pcm", lambda rate: _Pcm()),
 }
-"""By OpenAI's name of a format: its media type, and what makes an encoder for a sample rate (Hz)."""
+"""By OpenAI's name of a format: its media type, and a function that makes an encoder for a sample rate (Hz)."""

@@ -1,4 +1,4 @@
-"""Sound as 16-bit samples, which is what pipes, wires and files take."""
+"""Sound as 16-bit samples, which pipes, sockets and files need."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from torch import Tensor
 
 
 def to_pcm16(samples: Tensor) -> bytes:
-    """Little-endian; rounded to the nearest, and what is louder than 1 is cut there. `samples`: any shape, float."""
+    """Convert float samples of any shape to little-endian bytes: clipped to ±1 and rounded to the nearest."""
     rounded = (samples.detach().float().clamp(-1, 1) * 32767).round().to(torch.int16)
     return rounded.cpu().numpy().astype("<i2").tobytes()

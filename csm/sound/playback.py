@@ -40,7 +40,7 @@ class Playback:
         self._player.start()
 
     def play(self, samples: Tensor) -> None:
-        """Queues float [samples]."""
+        """Queue float [samples]."""
         self._waiting.put(samples.float().cpu().numpy()[:, None])
 
     def __enter__(self) -> Self:
@@ -49,7 +49,7 @@ class Playback:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # All is heard to its end, unless something went wrong: then what still waits is dropped.
+        # Everything is played to its end, unless there was an error: then what still waits is dropped.
         while error is not None and not self._waiting.empty():
             self._waiting.get()
         self._waiting.put(None)

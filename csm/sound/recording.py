@@ -1,4 +1,4 @@
-"""Converts recordings into what the codec takes: mono, 24 kHz, float32."""
+"""Convert recordings to what the codec needs: mono, 24 kHz, float32."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ SILENCE = 1e-4
 
 
 def as_mono(audio: Tensor | np.ndarray | None, sample_rate: int) -> Tensor:
-    """`audio` ([samples], [channels, samples] or [samples, channels]; float, or int of any width) at `sample_rate` Hz
-    → float32 [samples] at 24 kHz, on the host.
+    """`audio` ([samples], [channels, samples] or [samples, channels]; float, or int of any width) at `sample_rate` Hz →
+    float32 [samples] at 24 kHz, on the host.
 
-    Raises InvalidAudio if it is empty, silent, not finite, or no recording at all.
+    Raises InvalidAudio if it is empty, silent, not finite, or not a recording.
     """
     if not isinstance(audio, torch.Tensor | np.ndarray):
         raise InvalidAudio(f"A recording is a tensor of samples, not {type(audio).__name__}.")
@@ -33,7 +33,7 @@ def as_mono(audio: Tensor | np.ndarray | None, sample_rate: int) -> Tensor:
     scale = 1.0 if samples.is_floating_point() else 1.0 / (torch.iinfo(samples.dtype).max + 1)
     samples = samples.to(torch.float32) * scale
     if samples.ndim == 2:
-        # Channels are few and samples are many, whichever of the two comes first.
+        # There are fewer channels than samples, whichever comes first in the shape.
         samples = samples.mean(dim=0 if samples.shape[0] <= samples.shape[1] else 1)
     if not samples.isfinite().all():
         raise InvalidAudio("The recording contains values that are not numbers (NaN or infinity).")

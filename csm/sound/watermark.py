@@ -1,11 +1,11 @@
-"""The inaudible mark in what CSM says: Sony's SilentCipher, with the public key that Sesame uses for CSM-1B.
+"""The inaudible watermark in CSM's speech: Sony's SilentCipher, with the public key that Sesame uses for CSM-1B.
 
-Of the package silentcipher only the file of its networks is used, which needs torch alone; the rest of it (librosa,
-pydub, Flask) is not imported, and `pip install --no-deps silentcipher` is enough. Its weights come from the hub:
-`hf download sony/silentcipher`. Method: Singh et al. 2024, "SilentCipher: Deep Audio Watermarking".
+Of the package silentcipher only the file with its networks is used, which needs only torch. The rest (librosa, pydub,
+Flask) is not imported, so `pip install --no-deps silentcipher` is enough. Its weights come from the hub: `hf download
+sony/silentcipher`. Method: Singh et al. 2024, "SilentCipher: Deep Audio Watermarking".
 
 A message of five bytes is written as twenty digits of two bits and an end digit, each in one frame of the spectrogram,
-again and again; reading takes the commonest digit at each of the 21 places.
+repeatedly. Reading takes the most common digit at each of the 21 places.
 """
 
 import importlib.util
@@ -20,15 +20,15 @@ from torch import Tensor, nn
 
 from csm.errors import CsmError
 
-KEY = (212, 211, 146, 56, 201)  # public, of SesameAILabs/csm; it says "made with CSM-1B" and is no secret
-DISTANCE_DB = 36.0  # of the mark below the sound, as Sesame has it
-ENERGY = 0.002837200844477648  # mean square the networks were trained at (VCTK's, silentcipher)
+KEY = (212, 211, 146, 56, 201)  # public, from SesameAILabs/csm; it says "made with CSM-1B" and is not secret
+DISTANCE_DB = 36.0  # of the mark below the sound, as in Sesame's code
+ENERGY = 0.002837200844477648  # mean square on which the networks were trained (VCTK's, from silentcipher)
 REPOSITORY, FOLDER = "sony/silentcipher", "44_1_khz/73999_iteration"
-SEARCH_STEP = 10  # samples between the tries of reading a recording that was cut anywhere
+SEARCH_STEP = 10  # samples between attempts to read a recording that was cut anywhere
 
 
 class WatermarkMissing(CsmError):
-    """The package or its weights are not here: nothing can be marked or checked."""
+    """The package or its weights are missing, so nothing can be marked or checked."""
 
 
 @dataclass(frozen=True)
@@ -40,24 +40,24 @@ class Mark:
 
 
 class Watermark:
-    """Writes and reads marks, at 44.1 kHz; sound at other rates is resampled there and back.
+    """Writes and reads marks at 44.1 kHz; sound at other rates is resampled there and back.
 
-    The networks normalise by the statistics of the recording at hand (they are never put into evaluation mode by their
-    authors, and the published marks were made so).
+    The networks normalise by the statistics of the current recording: their authors never switch them to evaluation
+    mode, and the published marks were made that way.
     """
 
     def __init__(self, settings: dict[str, Any], carrier: nn.Module, writer: nn.Module, reader: nn.Module) -> None:
         self.settings, self.carrier, self.writer, self.reader = settings, carrier, writer, reader
         self.sample_rate: int = settings["SR"]
         self.places: int = settings["message_len"]
-        self.digits: int = settings["message_dim"]  # four values and the end
+        self.digits: int = settings["message_dim"]  # four values and the end digit
         self.size: int = settings["N_FFT"]
         self.hop: int = settings["HOP_LENGTH"]
         self.window = torch.hann_window(self.size)
 
     @torch.no_grad()
     def write(self, samples: Tensor, sample_rate: int, message: Sequence[int] = KEY) -> Tensor:
-        """Mark float32 [samples]; silence is given back as it is."""
+        """Mark float32 [samples]; return silence unchanged."""
         sound = _resample(samples, sample_rate, self.sample_rate)
         power = sound.square().mean()
         if power == 0:
@@ -83,7 +83,7 @@ class Watermark:
         return nn.functional.pad(sound, (0, len(samples) - len(sound)))
 
     def read(self, samples: Tensor, sample_rate: int, message: Sequence[int] = KEY) -> Mark | None:
-        """Look for `message` in float32 [samples], whole or cut off anywhere within a frame; None where it is not."""
+        """Look for `message` in float32 [samples], even if cut anywhere within a frame; None if not found."""
         sound = _resample(samples, sample_rate, self.sample_rate)
         for start in range(0, self.hop, SEARCH_STEP):
             found = self._read(sound[start:])
@@ -111,14 +111,14 @@ class Watermark:
         return Mark(tuple(_bytes(ordered)), float((rows == commonest).float().mean()))
 
     def _digits(self, message: Sequence[int]) -> Tensor:
-        """The message's bits, two a digit, from the highest; 1 to 4, and 0 at the end."""
+        """The message's bits, two per digit, from the highest: 1 to 4, and 0 at the end."""
         digits = [(byte >> shift & 3) + 1 for byte in message for shift in (6, 4, 2, 0)]
         if len(digits) != self.places - 1:
             raise ValueError(f"A mark has {(self.places - 1) // 4} bytes, but was given {len(message)}.")
         return torch.tensor([*digits, 0])
 
     def _level(self, carrier: Tensor) -> Tensor:
-        """How loud the mark may be: as the frame is, as the recording is, or as it comes."""
+        """How loud the mark may be: relative to the frame, relative to the recording, or unscaled."""
         if self.settings.get("frame_level_normalization"):
             return carrier.square().mean(dim=2, keepdim=True).sqrt()
         if self.settings.get("utterance_level_normalization"):
@@ -133,10 +133,10 @@ class Watermark:
 
 
 def load_watermark(folder: Path | str | None = None) -> Watermark:
-    """From `folder`, or from the hub's cache on this machine; nothing is downloaded.
+    """Load from `folder`, or from the hub's cache on this machine; nothing is downloaded.
 
     Raises:
-        WatermarkMissing: the package or its weights are not here; the message says how to get them.
+        WatermarkMissing: the package or its weights are missing; the message says how to get them.
     """
     import yaml
 
@@ -162,7 +162,7 @@ def load_watermark(folder: Path | str | None = None) -> Watermark:
 
 
 def _networks() -> Any:
-    """silentcipher/model.py without silentcipher/__init__.py, which imports much that is not needed."""
+    """Import silentcipher/model.py without silentcipher/__init__.py, which imports much that is not needed."""
     package = importlib.util.find_spec("silentcipher")
     if package is None or not package.submodule_search_locations:
         raise WatermarkMissing("The package silentcipher is not installed: pip install --no-deps silentcipher.")
@@ -187,13 +187,13 @@ def _cached() -> Path:
 
 
 def _state(file: Path) -> dict[str, Tensor]:
-    """Tensors and nothing else; names without the prefix of a model trained on several GPUs."""
+    """Load tensors and nothing else; strip the prefix of a model trained on several GPUs from the names."""
     state: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
     return {name.removeprefix("module."): tensor for name, tensor in state.items()}
 
 
 def _bytes(digits: Sequence[int]) -> Iterator[int]:
-    """Four digits of 1 to 4 a byte."""
+    """Yield a byte for every four digits of 1 to 4."""
     for start in range(0, len(digits), 4):
         byte = 0
         for digit in digits[start : start + 4]:

@@ -1,5 +1,5 @@
-"""Training a voice: CSM fine-tuned on recordings. docs/TRAINING.md leads from recordings to a voice that speaks.
+"""Fine-tune CSM on recordings of a voice. docs/TRAINING.md leads from recordings to a voice that speaks.
 
-From the ground up: `loss` is what is learnt, `lora` and `adapters` what changes and how it is kept, `dataset` what it
-is learnt from, `trainer` the loop around them; the commands are thin scripts over these.
+From the bottom up: `loss` defines the training objective, `lora` and `adapters` which weights are trained and how they
+are stored, `dataset` the training data, `trainer` the training loop. The commands are thin scripts on top.
 """

@@ -1,4 +1,4 @@
-"""What a training leaves behind: an adapter of its A and B, with the note of whose voice it is and that they agreed."""
+"""The result of a training: an adapter of A and B matrices, with a note of whose voice it is and that they agreed."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ CONSENT_WORDS = (
     "A voice belongs to a person. Teach only your own, or that of someone who has agreed to it, and state who that "
     "is. Do not use it to impersonate or deceive anyone, or for anything unlawful or harmful."
 )
-"""What is said before a voice is learnt; after Sesame's terms for CSM (github.com/SesameAILabs/csm, README)."""
+"""Shown before a voice is trained; after Sesame's terms for CSM (github.com/SesameAILabs/csm, README)."""
 
 
 class ConsentMissing(CsmError):
-    """Nobody has said whose voice it is, and that they agreed."""
+    """Nobody has stated whose voice it is, and that they agreed."""
 
 
 @dataclass(frozen=True)
 class Consent:
-    """Who agreed that this voice is learnt, in the words of whoever trained it. It stays with the adapter."""
+    """Who agreed to the training of this voice, as stated by whoever trains it. It is stored with the adapter."""
 
     speaker: str
 
@@ -34,16 +34,16 @@ class Consent:
 
     @property
     def words(self) -> str:
-        """What is kept with what was learnt."""
+        """The statement that is stored with the trained weights."""
         return f"{self.speaker.strip()} agreed to the training of this voice. {CONSENT_WORDS}"
 
     def described(self) -> dict[str, str]:
-        """For adapter_config.json."""
+        """The entry for adapter_config.json."""
         return {"csm_consent": self.words}
 
 
 def adapter_of(model: Csm, consent: Consent | None = None) -> Adapter:
-    """A and B as they are now; the model goes on being trained."""
+    """Copy the current A and B into an adapter; training can continue."""
     matrices = {}
     for name, lora in lora_modules(model):
         matrices[name] = LowRank(lora.a.detach().clone(), lora.b.detach().clone(), lora.scale)

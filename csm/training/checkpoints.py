@@ -1,9 +1,9 @@
-"""What a training needs to continue, on the disk: complete or not at all.
+"""The state that a training needs to continue, written to disk completely or not at all.
 
-OUT/checkpoints/step-000050/    state.pt (trained weights, optimiser), progress.json, and with LoRA the adapter as it
-                                was then, ready for use
+OUT/checkpoints/step-000050/    state.pt (trained weights, optimiser), progress.json, and with LoRA the adapter of that
+                                step, ready for use
 
-The learning rate, the order of the clips and all that is drawn follow from the step, and need no keeping.
+The learning rate, the order of the clips and all random draws follow from the step and need not be stored.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ __all__ = ["Checkpoints", "Progress", "ResumeRefused"]
 
 
 class ResumeRefused(CsmError):
-    """The training to go on with was another."""
+    """The training to resume has other settings or another model."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training stands: steps that are done, held-out losses if they were measured there (code 0 + depth), into
-    how many parts a batch is cut, and the settings."""
+    """The progress of a training: steps done, the held-out loss if it was measured at that step (code 0 + depth), the
+    number of parts into which a batch is cut, and the settings."""
 
     step: int
     held_out: float | None
@@ -40,13 +40,13 @@ class Progress:
 
 
 class Checkpoints:
-    """Those of one training: the last `keep`, and the best."""
+    """The checkpoints of one training: the last `keep`, and the best."""
 
     def __init__(self, folder: Path, keep: int) -> None:
         self.folder, self.keep = folder, keep
 
     def save(self, progress: Progress, state: Mapping[str, Any], beside: Callable[[Path], None]) -> Path:
-        """Writes one; it is there when all of it is. `beside` writes more into its folder. Raises CannotWrite."""
+        """Write a checkpoint completely or not at all. `beside` adds files to its folder. Raises CannotWrite."""
         target = self.folder / f"step-{progress.step:06}"
         partial = self.folder / f".{target.name}.partial"
         shutil.rmtree(partial, ignore_errors=True)
@@ -68,20 +68,20 @@ class Checkpoints:
         return target
 
     def all(self) -> list[Path]:
-        """In the order in which they were written."""
+        """All checkpoints, in the order in which they were written."""
         return sorted(path for path in self.folder.glob("step-*") if (path / "progress.json").is_file())
 
     def last(self) -> Path | None:
         return found[-1] if (found := self.all()) else None
 
     def best(self) -> Path | None:
-        """The one with the lowest held-out loss; where none was measured, the last."""
+        """The one with the lowest held-out loss; if none was measured, the last."""
         measured = {path: held for path in self.all() if (held := self.progress(path).held_out) is not None}
         return min(measured, key=measured.__getitem__) if measured else self.last()
 
     @staticmethod
     def progress(folder: Path) -> Progress:
-        """Raises CheckpointError."""
+        """Read a checkpoint's progress. Raises CheckpointError."""
         try:
             return Progress(**json.loads((folder / "progress.json").read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
@@ -89,10 +89,10 @@ class Checkpoints:
 
     @staticmethod
     def state(folder: Path) -> dict[str, Any]:
-        """Read as data alone. Raises CheckpointError."""
+        """Read a checkpoint's state as data only, without running code. Raises CheckpointError."""
         try:
             read: dict[str, Any] = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
-        except Exception as error:  # torch names no narrower one for a damaged file
+        except Exception as error:  # torch raises nothing narrower for a damaged file
             raise CheckpointError(f"Expected the state of a training in {folder}, found none: {error}.") from error
         return read
 
@@ -104,7 +104,7 @@ class Checkpoints:
 
 
 def _on_disk(path: Path) -> None:
-    """What is written may still be in memory only; a computer without power would lose it."""
+    """Force a file or folder to disk: until then it may be only in memory, and a power failure would lose it."""
     if os.name == "nt" and path.is_dir():
         return
     opened = os.open(path, os.O_RDONLY)

@@ -1,7 +1,7 @@
-"""Long recordings, cut into clips where the speaker pauses.
+"""Cut long recordings into clips where the speaker pauses.
 
-A clip of 3 to 15 seconds holds a sentence or two: long enough to be a voice, short enough for a batch. What others cut
-at a fixed length ends in the middle of a word, under a text that goes on.
+A clip of 3 to 15 seconds holds a sentence or two: long enough to show a voice, short enough for a batch. Cutting at a
+fixed length, as others do, ends clips in the middle of a word while their text goes on.
 """
 
 from __future__ import annotations
@@ -12,21 +12,22 @@ from torch import Tensor
 __all__ = ["BLOCK", "LONGEST", "SHORTEST", "levels", "longest_silence", "pauses", "pieces", "trimmed"]
 
 SHORTEST, LONGEST = 1.0, 30.0
-"""Seconds that a clip may have at all."""
+"""Shortest and longest clip that is accepted, in seconds."""
 GOOD_FROM, GOOD_TO = 3.0, 15.0
-"""Seconds between which a pause is taken."""
+"""Range of clip lengths, in seconds, in which a pause is chosen as the end."""
 PAUSE = 0.3
-"""Seconds; shorter ones lie within words and phrases."""
+"""Shortest pause, in seconds; shorter silences occur within words and phrases."""
 MARGIN = 0.2
-"""Seconds of silence that a clip keeps at its ends, so that no breath and no last consonant is lost."""
+"""Seconds of silence kept at both ends of a clip, so that no breath or final consonant is lost."""
 BLOCK = 0.02
 """Seconds over which loudness is measured."""
 QUIET = -60.0
-"""dB of full scale; what is below it is silent in any recording."""
+"""dB of full scale; anything quieter is silent in any recording."""
 BELOW_SPEECH = (35.0, 20.0)
-"""dB below the loud parts of a recording: silent from the first on, and voice up to the second, whatever the noise."""
+"""dB below the loud parts of a recording. Below the first it is always silent; above the second it is always voice,
+whatever the noise."""
 ABOVE_NOISE = 6.0
-"""dB above the softest twentieth of a recording, which is its pauses: as loud as a room's noise may become in them."""
+"""dB above the quietest twentieth of a recording, which is its pauses. Noise in a pause may rise to this level."""
 
 
 def levels(samples: Tensor, rate: int) -> Tensor:
@@ -47,7 +48,7 @@ def silent(samples: Tensor, rate: int) -> Tensor:
 
 
 def pauses(samples: Tensor, rate: int, shortest: float = PAUSE) -> list[tuple[int, int]]:
-    """Silences of at least `shortest` seconds, as samples from … to."""
+    """Silences of at least `shortest` seconds, as pairs of first and last sample."""
     size = round(BLOCK * rate)
     marks = torch.nn.functional.pad(silent(samples, rate).int(), (1, 1)).diff().nonzero().flatten().tolist()
     spans = [(first * size, last * size) for first, last in zip(marks[::2], marks[1::2], strict=True)]
@@ -55,12 +56,12 @@ def pauses(samples: Tensor, rate: int, shortest: float = PAUSE) -> list[tuple[in
 
 
 def longest_silence(samples: Tensor, rate: int) -> float:
-    """Seconds."""
+    """The length of the longest silence, in seconds."""
     return max(((last - first) / rate for first, last in pauses(samples, rate, BLOCK)), default=0.0)
 
 
 def trimmed(samples: Tensor, rate: int) -> tuple[int, int]:
-    """From where to where there is a voice, with a margin: samples from … to; (0, 0) if there is none."""
+    """The range of samples that holds voice, with a margin; (0, 0) if there is none."""
     size, margin = round(BLOCK * rate), round(MARGIN * rate)
     voiced = (~silent(samples, rate)).nonzero().flatten().tolist()
     if not voiced:
@@ -69,8 +70,9 @@ def trimmed(samples: Tensor, rate: int) -> tuple[int, int]:
 
 
 def pieces(samples: Tensor, rate: int) -> list[tuple[int, int]]:
-    """A recording of any length as clips, samples from … to: each ends at a pause, the longest there is between 3 and
-    15 s from where it begins. Where nobody pauses for 30 s it ends there, and is for the caller to refuse."""
+    """Cut a recording of any length into clips, as ranges of samples. Each clip ends at a pause: the longest one
+    between 3 and 15 s after its start, or otherwise the next one. If nobody pauses for 30 s, the clip ends a little
+    after that, and the caller must reject it."""
     start, end = trimmed(samples, rate)
     breaks = [(first, last) for first, last in pauses(samples, rate) if start < first and last < end]
     found = []

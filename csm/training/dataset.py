@@ -1,12 +1,12 @@
-"""A prepared folder, and what is learnt from it.
+"""A prepared folder, and the training examples made from it.
 
-clips.csv           a line a clip; its texts may be corrected, in any table program, and `dropped` filled or emptied
+clips.csv           a line for each clip; texts may be corrected in any spreadsheet, and `dropped` filled or emptied
 clips/ID.flac       the sound, 24 kHz mono; ID is its content's checksum
-codes/….safetensors Mimi's codes of it, by the content and the level
+codes/….safetensors Mimi's codes of it, named by the content and the level
 report.txt          what was dropped, and why
 
-A target hears the turns before it in its conversation; a clip that stands alone hears, now and then, another of the
-same speaker: so the model learns to take a voice from what it hears, as it will have to.
+A target follows the turns before it in its conversation. A clip without a conversation sometimes follows another clip
+of the same speaker. So the model learns to take a voice from its context, as it must later.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ __all__ = [
 
 CLIPS = "clips.csv"
 TURNS = 4
-"""Turns of a conversation that a target hears before itself, at most."""
+"""The most turns of a conversation before a target."""
 ROOM = 0.75
-"""Of the model's positions that context and target together may take."""
+"""The share of the model's positions that context and target together may take."""
 JUDGED = 64
-"""Clips by which a speaker and a training are judged, at most: more say the same, and make every look long."""
+"""The most clips by which a speaker or a training is judged: more would only slow evaluation down."""
 
 
 class DatasetError(CsmError):
-    """A prepared folder is missing, incomplete, or was edited into something else."""
+    """A prepared folder is missing, incomplete, or was edited so that it cannot be read."""
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One line of clips.csv. `speaker` is the number the model knows, `name` the one people do; seconds; `gain` is the
-    factor that brings the speaker to a common level; `turn` counts within a conversation."""
+    """One line of clips.csv. `speaker` is the speaker's number for the model, `name` the name for people; times are in
+    seconds; `gain` is the factor that brings the speaker to a common level; `turn` counts within a conversation."""
 
     id: str
     text: str
@@ -64,20 +64,20 @@ class Clip:
 
     @property
     def codes(self) -> str:
-        """The name of its codes: of a sound at a level."""
+        """The file name of its codes, which depend on its sound and its level."""
         return f"{self.id}-{self.gain:.3f}"
 
 
 def write_clips(folder: Path, clips: Iterable[Clip]) -> None:
-    """Replaced whole. Raises CannotWrite."""
+    """Write clips.csv, replacing it completely. Raises CannotWrite."""
     with replacing(folder / CLIPS) as partial, partial.open("w", newline="", encoding="utf-8-sig") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Clip)])  # Excel knows UTF-8 by its mark only
+        writer = csv.DictWriter(file, [field.name for field in fields(Clip)])  # Excel detects UTF-8 only by its mark
         writer.writeheader()
         writer.writerows(asdict(clip) for clip in clips)
 
 
 def read_clips(folder: Path) -> list[Clip]:
-    """All, dropped ones too. Raises DatasetError, naming the line."""
+    """Read all clips, including dropped ones. Raises DatasetError, which names the line."""
     path = folder / CLIPS
     try:
         content = path.read_text(encoding="utf-8-sig")
@@ -107,7 +107,7 @@ NUMBERS = {"speaker": int, "seconds": float, "confidence": float, "gain": float,
 
 
 def read_codes(folder: Path, clip: Clip) -> Tensor:
-    """Codes of a clip: int64 [frames, codebooks]. Raises DatasetError."""
+    """The codes of a clip: int64 [frames, codebooks]. Raises DatasetError."""
     path = folder / "codes" / f"{clip.codes}.safetensors"
     if not path.is_file():
         raise DatasetError(
@@ -118,18 +118,18 @@ def read_codes(folder: Path, clip: Clip) -> Tensor:
 
 
 def write_codes(folder: Path, clip: Clip, codes: Tensor) -> None:
-    """There whole or not at all; two bytes a code. Raises CannotWrite."""
+    """Write a clip's codes completely or not at all, with two bytes per code. Raises CannotWrite."""
     with replacing(folder / "codes" / f"{clip.codes}.safetensors") as partial:
         save_file({"codes": codes.to(torch.int16).contiguous()}, partial)
 
 
 def judged(clips: Sequence[Clip]) -> Sequence[Clip]:
-    """JUDGED of what is held out, spread over all of it."""
+    """At most JUDGED of the held-out clips, spread over all of them."""
     return clips[:: -(-len(clips) // JUDGED) or 1]
 
 
 def lessons(folder: Path, prompter: Prompter, reference_share: float) -> Lessons:
-    """What is learnt from a prepared folder, by the model whose prompter this is. Raises DatasetError."""
+    """The training examples of a prepared folder, for the model of this prompter. Raises DatasetError."""
     clips = [clip for clip in read_clips(folder) if not clip.dropped]
     return _Prepared(folder, clips, prompter, reference_share).lessons()
 
@@ -159,7 +159,7 @@ class _Prepared:
         return self._example(self._train[index], self._before(self._train[index], draw))
 
     def _before(self, clip: Clip, draw: torch.Generator) -> list[Clip]:
-        """What is heard before a target, the nearest last."""
+        """The clips that precede a target as context, the nearest last."""
         chance, which = torch.rand(2, generator=draw).tolist()
         if clip.conversation:
             talk = [other for other in self._talks[clip.conversation] if other.split == clip.split]
@@ -179,7 +179,7 @@ class _Prepared:
                 f"Drop it in {CLIPS}."
             )
         heard: list[Tensor] = []
-        for other in reversed(before):  # the nearest stay where not all have room
+        for other in reversed(before):  # keep the nearest if there is no room for all
             rows = self._rows(other)
             if len(rows) > room:
                 break

@@ -17,12 +17,12 @@ from .ranks import Ranks
 __all__ = ["HeldOut", "held_out_loss"]
 
 SHARE = 0.25
-"""Of the frames whose later codes are judged."""
+"""The share of the frames whose later codes are evaluated."""
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Means, in nats a code."""
+    """Mean losses, in nats per code."""
 
     code0: float
     depth: float
@@ -40,7 +40,7 @@ def held_out_loss(
     ranks: Ranks | None = None,
     precision: AbstractContextManager[Any] | None = None,
 ) -> HeldOut | None:
-    """None if nothing is held out. Each rank takes its share; all get the same answer."""
+    """Return the loss, or None if nothing is held out. Each rank computes its share; all get the same result."""
     ranks = ranks or Ranks()
     model.eval()
     code0, depth, counts = 0.0, 0.0, Counts()

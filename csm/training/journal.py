@@ -1,4 +1,4 @@
-"""What a training has shown so far: a line of metrics.csv for each step, and all of it in a picture, training.png."""
+"""The history of a training: a line of metrics.csv for each step, and a plot of all of it, training.png."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ METRICS, PICTURE = "metrics.csv", "training.png"
 
 @dataclass(frozen=True)
 class Line(Step):
-    """A step, how long it took, and what is measured now and then: None in between. likeness: cosine to the speaker's
-    centroid."""
+    """A step, how long it took, and values that are measured only at some steps (otherwise None). likeness: cosine to
+    the speaker's centroid."""
 
     seconds: float
     held_out_code0: float | None = None
@@ -29,8 +29,8 @@ class Line(Step):
 
 
 class Journal:
-    """The lines so far, in memory and on the disk. Begun at a step, it forgets those after it: they are made
-    anew. Everything that writes raises CannotWrite."""
+    """The lines so far, in memory and on disk. A journal opened at a step drops the lines after it, because those steps
+    run again. Every method that writes raises CannotWrite."""
 
     def __init__(self, folder: Path, first_step: int = 0, tensorboard: bool = False) -> None:
         _can_draw()
@@ -58,7 +58,7 @@ class Journal:
         return line
 
     def draw(self) -> None:
-        """The picture as of now."""
+        """Plot the lines so far."""
         plot(self.lines, self.folder / PICTURE)
 
     def _write_all(self) -> None:
@@ -69,8 +69,11 @@ class Journal:
 
 
 def plot(lines: Sequence[Line], path: Path) -> None:
-    """Losses, learning rate, length of the gradient, likeness, over the steps. Replaced whole. Raises CannotWrite."""
-    from matplotlib.figure import Figure  # without pyplot, which keeps every figure and looks for a screen
+    """Plot losses, learning rate, gradient norm, likeness and time over the steps, replacing the file completely.
+
+    Raises CannotWrite.
+    """
+    from matplotlib.figure import Figure  # not pyplot, which keeps every figure and needs a display
 
     figure = Figure(figsize=(11, 7), layout="constrained")
     axes = figure.subplots(2, 3).flatten()
@@ -108,7 +111,7 @@ def _read(path: Path) -> list[Line]:
     with path.open(newline="", encoding="utf-8") as file:
         rows = [
             row for row in csv.DictReader(file) if all(row.get(name) for name in _names()[:7])
-        ]  # a killed one's last
+        ]  # a killed run's last line may be incomplete
     return [Line(int(row["step"]), *(float(row[name]) if row[name] else None for name in _names()[1:])) for row in rows]  # type: ignore[arg-type]
 
 
@@ -121,7 +124,7 @@ def _names() -> list[str]:
 
 
 def _can_draw() -> None:
-    """Told before a training begins, and not at its first picture."""
+    """Check for matplotlib before a training begins, not at its first plot."""
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:

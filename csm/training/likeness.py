@@ -1,8 +1,9 @@
 """How much two recordings sound like the same person: the cosine of their speaker embeddings.
 
 The encoder is Resemblyzer's (github.com/resemble-ai/Resemblyzer, Apache-2.0; Wan et al. 2018, "Generalized end-to-end
-loss for speaker verification", arXiv 1710.10467): 40 mels of 16 kHz sound, three LSTMs of 256, a layer, length 1. Its
-weights are data, checked by their sha256; mels and network are written here, and give the figures of the package.
+loss for speaker verification", arXiv 1710.10467): 40 mels of 16 kHz sound, three LSTMs of 256, a linear layer,
+normalised to length 1. Its weights are loaded as data and checked by their sha256. Mel spectrogram and network are
+implemented here and give the same values as the package.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ __all__ = ["EncoderMissing", "SpeakerEncoder", "load_speaker_encoder"]
 
 RATE, HOP, WINDOW, MELS = 16_000, 160, 400, 40
 PARTIAL = 160
-"""Frames of 10 ms that the network hears at a time; it was trained on 1.6 s."""
+"""Frames of 10 ms that the network processes at a time; it was trained on 1.6 s."""
 PARTIALS_PER_SECOND, LEAST_COVERED = 1.3, 0.75
-"""How densely an utterance is heard, and how much of the last part must be sound: the package's own defaults."""
+"""How densely an utterance is sampled, and how much of the last part must be sound: the package's own defaults."""
 LOUDNESS = -30.0
-"""dB of full scale, to which quiet sound is raised, as in the package."""
+"""dB of full scale to which quiet sound is raised, as in the package."""
 LONGEST_PAUSE = 0.24
-"""Seconds that are left of a pause. The package cuts with WebRTC's detector, this by loudness."""
+"""Seconds that remain of a longer pause. The package detects pauses with WebRTC's detector, this module by loudness."""
 
 PACKAGE = "resemblyzer==0.1.4"
 MEMBER = "resemblyzer/pretrained.pt"
@@ -42,11 +43,11 @@ SHA256 = "39373b86598fa3da9fcddee6142382efe09777e8d37dc9c0561f41f0070f134e"
 
 
 class EncoderMissing(CsmError):
-    """The speaker encoder's weights are not here and cannot be fetched."""
+    """The speaker encoder's weights are missing and cannot be downloaded."""
 
 
 class SpeakerEncoder(nn.Module):
-    """Sound of a person in, a direction in 256 dimensions out. Same person, same direction."""
+    """Maps a person's voice to a direction in 256 dimensions. Recordings of the same person have similar directions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,7 +63,7 @@ class SpeakerEncoder(nn.Module):
 
     @torch.inference_mode()
     def embed_prepared(self, samples: Tensor) -> Tensor:
-        """The same for sound at 16 kHz that is loud enough and without long pauses."""
+        """`embed` for sound at 16 kHz that is loud enough and has no long pauses."""
         step = round(RATE / PARTIALS_PER_SECOND / HOP)
         starts = list(range(0, max(1, (len(samples) // HOP + 1) - PARTIAL + step + 1), step))
         covered = (len(samples) - starts[-1] * HOP) / (PARTIAL * HOP)
@@ -77,11 +78,11 @@ class SpeakerEncoder(nn.Module):
         return direction
 
     def centroid(self, embeddings: Sequence[Tensor]) -> Tensor:
-        """The direction of several recordings of one person: [256]."""
+        """The mean direction of several recordings of one person: [256]."""
         return nn.functional.normalize(torch.stack(list(embeddings)).mean(dim=0), dim=0)
 
     def _mels(self, samples: Tensor) -> Tensor:
-        """[samples] → [frames, 40]; powers, not their logarithms."""
+        """[samples] → mel powers (not their logarithms), [frames, 40]."""
         filters: Tensor = self.filters  # type: ignore[assignment]
         window: Tensor = self.window  # type: ignore[assignment]
         spectrum = torch.stft(
@@ -91,7 +92,7 @@ class SpeakerEncoder(nn.Module):
 
 
 def prepared(samples: Tensor, rate: int) -> Tensor:
-    """Sound as the encoder was trained on it: 16 kHz, not quiet, pauses cut short. Raises ValueError for silence."""
+    """Sound as the encoder was trained on it: 16 kHz, not quiet, pauses shortened. Raises ValueError for silence."""
     import soxr
 
     sound = torch.from_numpy(soxr.resample(samples.float().numpy(), rate, RATE)) if rate != RATE else samples.float()
@@ -107,8 +108,8 @@ def prepared(samples: Tensor, rate: int) -> Tensor:
 
 
 def load_speaker_encoder(weights: Path | None = None) -> SpeakerEncoder:
-    """weights: the file pretrained.pt, or a wheel of the package; default from the cache, where it is fetched to once
-    (17 MB, by pip, which unpacks and runs nothing of it). Raises EncoderMissing."""
+    """Load the encoder. weights: the file pretrained.pt, or a wheel of the package; by default from the cache, into
+    which it is downloaded once (17 MB, by pip, which unpacks and runs nothing of it). Raises EncoderMissing."""
     content = _content(weights) if weights is not None else _cached()
     if hashlib.sha256(content).hexdigest() != SHA256:
         raise EncoderMissing("The speaker encoder's weights are not the published ones (their checksum differs).")
@@ -147,8 +148,8 @@ def _cached() -> bytes:
 
 
 def _mel_filters() -> Tensor:
-    """Triangles of area 1 on Slaney's scale (Auditory Toolbox, 1998): linear to 1 kHz, logarithmic above. float32
-    [40, 201]."""
+    """Triangular filters of area 1 on Slaney's scale (Auditory Toolbox, 1998): linear to 1 kHz, logarithmic above.
+    float32 [40, 201]."""
     top = torch.tensor(RATE / 2, dtype=torch.float64)
     linear, logarithmic = 200 / 3, torch.log(torch.tensor(6.4, dtype=torch.float64)) / 27
 

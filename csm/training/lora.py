@@ -1,8 +1,8 @@
-"""LoRA while it is learnt: beside each chosen matrix two small ones, and these alone are trained.
+"""LoRA during training: two small matrices beside each chosen matrix, and only these are trained.
 
-Hu et al. 2021 (arXiv 2106.09685), with peft's conventions: A begins at random, B at zero, so that training begins at
-the base model; what they add is scaled by α / r. A and B are float32 also where the base is bfloat16: their steps are
-too small for its eight bits.
+Hu et al. 2021 (arXiv 2106.09685), with peft's conventions: A is initialised at random and B with zeros, so that
+training starts from the base model; their product is scaled by α / r. A and B are float32 even if the base is bfloat16,
+because their updates are too small for its eight bits of precision.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ EXTRAS = ("projection", "codebook0_head", "audio_head")
 
 @dataclass(frozen=True)
 class LoraShape:
-    """r and α; `extras` are of EXTRAS. What is published for CSM takes 32 and 32 (Unsloth) on all seven matrices."""
+    """r and α; `extras` are from EXTRAS. Published training uses 32 and 32 (Unsloth) on all seven matrices."""
 
     rank: int = 32
     alpha: float = 32.0
@@ -41,7 +41,7 @@ class LoraShape:
 
 
 class LoraLinear(nn.Module):
-    """A frozen matrix `base` and what is learnt beside it, `a` [r, in] and `b` [out, r]."""
+    """A frozen matrix `base` and the matrices trained beside it, `a` [r, in] and `b` [out, r]."""
 
     def __init__(self, base: nn.Linear, shape: LoraShape) -> None:
         super().__init__()
@@ -59,9 +59,9 @@ class LoraLinear(nn.Module):
 
 
 def attach(model: Csm, shape: LoraShape, adapter: Adapter | None = None) -> list[nn.Parameter]:
-    """Puts A and B beside the chosen matrices, frozen as all of the model is, and gives back what is to be trained.
+    """Add A and B to the chosen matrices, freeze the rest of the model, and return the parameters to train.
 
-    adapter: where to begin, in place of B = 0; it must be of the same shape. Raises ValueError if it is not.
+    adapter: initial values instead of B = 0; it must have the same shape. Raises ValueError if it does not.
     """
     model.requires_grad_(False)
     trained: list[nn.Parameter] = []
@@ -79,7 +79,7 @@ def attach(model: Csm, shape: LoraShape, adapter: Adapter | None = None) -> list
 
 
 def lora_modules(model: Csm) -> Iterable[tuple[str, LoraLinear]]:
-    """Every module that has an A and a B, by its name."""
+    """Every module that has an A and a B, with its name."""
     return ((name, module) for name, module in model.named_modules() if isinstance(module, LoraLinear))
 
 

@@ -1,14 +1,14 @@
-"""What is learnt: each frame of the target from all that came before it.
+"""The training objective: predict each frame of the target from everything before it.
 
-Two models share the work. The backbone's hidden state at row t predicts code 0 of row t + 1. The depth decoder hears
-that same hidden state, then the codes of row t + 1 one after the other, and predicts each from those before it. So
+Two models share the work. The backbone's hidden state at row t predicts code 0 of row t + 1. The depth decoder reads
+that same hidden state, then the codes of row t + 1 one by one, and predicts each from those before it. So
 
     loss = L0 + mean(L1 … L31)
 
-with L0 over all frames of the target and the row of zeros that ends it, and the others over a random share of them:
-the depth decoder is the dearest part of a step, and neighbouring frames teach it much the same (Sesame trains it on a
-sixteenth; "Crossing the uncanny valley of conversational voice", 2025). The end is never left out: who does not learn
-it speaks on for ever. transformers' `CsmForConditionalGeneration(labels=…)` computes the same.
+with L0 over all frames of the target and the row of zeros that ends it, and the others over a random share of them: the
+depth decoder is the most expensive part of a step, and neighbouring frames teach it much the same (Sesame trains it on
+a sixteenth; "Crossing the uncanny valley of conversational voice", 2025). The end is always included: a model that does
+not learn it never stops speaking. transformers' `CsmForConditionalGeneration(labels=…)` computes the same.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ __all__ = ["Batch", "Counts", "Example", "Losses", "frame_losses", "pick_depth"]
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """Rows [n, codebooks + 1] (csm.rows) of a context and a target; the last `frames` of them are the target's sound
-    and its end, and are learnt. All other rows are only heard."""
+    """Rows [n, codebooks + 1] (csm.rows) of a context and a target. The last `frames` rows are the target's sound and
+    its end, which are trained on. All other rows are only context."""
 
     rows: Tensor
     frames: int
@@ -40,7 +40,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Counts:
-    """How many terms a sum of losses has. A mean over several batches divides their sums by the sum of these."""
+    """The number of terms in a sum of losses. A mean over several batches divides their sums by all counts."""
 
     code0: int = 0
     depth: int = 0
@@ -51,11 +51,11 @@ class Counts:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Examples side by side.
+    """A padded batch of examples.
 
-    rows: int64 [b, n, codebooks + 1], padded on the right with rows that say nothing.
-    learnt: bool [b, n], the rows whose code 0 is learnt.
-    depth: bool [b, n], those of them whose other codes are learnt too.
+    rows: int64 [b, n, codebooks + 1], padded on the right with rows of ABSENT.
+    learnt: bool [b, n], the rows whose code 0 is trained on.
+    depth: bool [b, n], those of them whose other codes are trained on, too.
     """
 
     rows: Tensor
@@ -64,7 +64,7 @@ class Batch:
 
     @classmethod
     def of(cls, examples: Sequence[Example], picked: Sequence[Tensor]) -> Batch:
-        """picked: for each example bool [frames], which frames the depth decoder learns (`pick_depth`)."""
+        """picked: for each example bool [frames], the frames on which the depth decoder is trained (`pick_depth`)."""
         longest = max(len(example) for example in examples)
         rows = torch.full((len(examples), longest, examples[0].rows.shape[1]), ABSENT)
         learnt, depth = torch.zeros(2, len(examples), longest, dtype=torch.bool)
@@ -92,14 +92,14 @@ class Losses:
     depth: Tensor
 
     def mean(self, counts: Counts) -> Tensor:
-        """L0 + mean(L1 … L31). `counts` are those of everything that is learnt in one step, of which this may be a
-        part: the parts then add up to the whole's loss, however it was cut."""
+        """L0 + mean(L1 … L31). `counts` are those of everything in one training step, of which this may be only a part:
+        the parts then add up to the whole step's loss, however it was cut."""
         return self.code0 / max(counts.code0, 1) + self.depth / max(counts.depth, 1)
 
 
 def pick_depth(frames: int, share: float, generator: torch.Generator) -> Tensor:
-    """Which of a target's frames the depth decoder learns: bool [frames], a random share and always the last, which is
-    the end."""
+    """The target's frames on which the depth decoder is trained: bool [frames], a random share and always the last,
+    which is the end."""
     picked = torch.rand(frames, generator=generator) < share
     picked[-1] = True
     return picked
@@ -109,7 +109,7 @@ def frame_losses(model: Csm, batch: Batch) -> Losses:
     """The losses of a batch, summed."""
     hidden = model.hidden_states(batch.rows.clamp(min=0), batch.rows >= 0)
     codes = batch.rows[..., :-1]
-    # What a row follows from is the hidden state of the row before: its own has heard the frame already.
+    # A row is predicted from the hidden state of the row before it: its own state has already read the frame.
     code0 = model.codebook0_head(hidden[:, :-1][batch.learnt[:, 1:]])
     loss0 = F.cross_entropy(code0.float(), codes[batch.learnt][:, 0], reduction="sum")
     frames = codes[batch.depth]

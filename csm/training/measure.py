@@ -1,4 +1,4 @@
-"""Does it sound like the speaker? Figures that need no listener, with their best and worst possible values."""
+"""Does it sound like the speaker? Measures that need no listener, with their best and worst possible values."""
 
 from __future__ import annotations
 
@@ -29,13 +29,14 @@ SENTENCES = (
     "She counted the boats, closed the window, and went to sleep.",
     "I have never been so sure of anything in my life.",
 )
-"""What is said to be judged; everyday words that are in nobody's recordings."""
+"""Everyday sentences to speak for evaluation; they are unlikely to occur in anybody's recordings."""
 
 
 @dataclass(frozen=True)
 class Figures:
-    """Of some speech. likeness: mean cosine to the speaker's held-out centroid. ended: the share that ended by itself.
-    silence: the longest, in seconds. errors: word error rate. pace: seconds a character. None was not measured."""
+    """Measures of some speech. likeness: mean cosine to the speaker's held-out centroid. ended: the share that ended by
+    itself. silence: the longest, in seconds. errors: word error rate. pace: seconds per character. None: not
+    measured."""
 
     likeness: float | None
     ended: float
@@ -46,7 +47,7 @@ class Figures:
 
 
 class Speaker:
-    """One speaker of a prepared folder, judged by what is held out of them (by all of it, where nothing is)."""
+    """One speaker of a prepared folder, represented by their held-out clips (by all clips if none is held out)."""
 
     def __init__(self, folder: Path, number: int, encoder: SpeakerEncoder) -> None:
         clips = [clip for clip in read_clips(folder) if not clip.dropped and clip.speaker == number]
@@ -65,11 +66,11 @@ class Speaker:
             return 0.0
 
     def likeness_of(self, other: Speaker) -> float:
-        """Another speaker's centroid to this one's: what a stranger reaches."""
+        """The cosine of another speaker's centroid to this one's: what a stranger reaches."""
         return float(self._encoder.centroid(self._held) @ other._encoder.centroid(other._held))
 
     def ceiling(self) -> float | None:
-        """The real to the real: each held-out clip to the centroid of the others."""
+        """Real speech against real: the mean cosine of each held-out clip to the centroid of the others."""
         if len(self._held) < 2:
             return None
         cosines = [
@@ -79,7 +80,7 @@ class Speaker:
         return sum(cosines) / len(cosines)
 
     def reference(self) -> Segment | None:
-        """A clip of the middle length among those that were learnt, for the model to hear first."""
+        """The training clip of median length, as context for the model."""
         if not self._train:
             return None
         clip = sorted(self._train, key=lambda clip: clip.seconds)[len(self._train) // 2]
@@ -89,7 +90,7 @@ class Speaker:
 def speak(
     generator: Generator, sentences: Iterable[str], speaker: int, reference: Segment | None, seed: int = 0
 ) -> list[tuple[str, Tensor, bool]]:
-    """Each sentence, its sound (float32 [samples], empty if nothing came), and whether it ended by itself."""
+    """Speak sentences; return each text, its sound (float32 [samples], maybe empty), and whether it ended by itself."""
     spoken = []
     for number, text in enumerate(sentences):
         context = [reference] if reference is not None else []
@@ -106,7 +107,7 @@ def speak(
 def judge(
     spoken: Sequence[tuple[str, Tensor, bool]], speaker: Speaker | None, transcribe: Transcriber | None = None
 ) -> Figures:
-    """The figures of what `speak` gave."""
+    """The measures of what `speak` returned."""
     sounds = [(text, sound) for text, sound, _ in spoken if len(sound)]
     cosines = [speaker.likeness(sound) for _, sound in sounds] if speaker else []
     errors = [word_error_rate(text, transcribe(sound).text) for text, sound in sounds] if transcribe else []

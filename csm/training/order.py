@@ -1,5 +1,5 @@
-"""Which clips are learnt in which step. It follows from the seed and the step alone, so that a training can stop at any
-moment and go on as if it had not."""
+"""Which clips are used in which step. This follows from the seed and the step alone, so that a training can stop at any
+moment and continue as if it had not."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import torch
 __all__ = ["Order", "generator_of", "seed_of"]
 
 BUCKET = 32
-"""Batches among which clips are sorted by length: a batch is padded to its longest, and stays as random as it can."""
+"""Batches within which clips are sorted by length: a batch is padded to its longest clip, yet stays nearly random."""
 
 
 class Order:
-    """Clips of the given lengths in batches of `batch`, epoch after epoch, each in another order."""
+    """Clips of the given lengths in batches of `batch`, epoch after epoch, each in a different order."""
 
     def __init__(self, lengths: Sequence[int], batch: int, seed: int) -> None:
         self._lengths, self._batch, self._seed = lengths, batch, seed
         self._epoch, self._batches = -1, list[list[int]]()
         self.batches = -(-len(lengths) // batch)
-        """In an epoch."""
+        """The number of batches in an epoch."""
 
     def __getitem__(self, number: int) -> list[int]:
-        """The clips of batch 0, 1, … counted through all epochs."""
+        """The clips of batch 0, 1, …, counted through all epochs."""
         epoch, index = divmod(number, self.batches)
         if epoch != self._epoch:
             self._epoch, self._batches = epoch, self._shuffled(epoch)
@@ -40,12 +40,12 @@ class Order:
 
 
 def generator_of(seed: int, *place: int) -> torch.Generator:
-    """Random numbers that belong to a place in the training, whatever was drawn before."""
+    """A random generator for a place in the training, independent of earlier draws."""
     return torch.Generator().manual_seed(seed_of(seed, *place))
 
 
 def seed_of(seed: int, *place: int) -> int:
-    """Another seed for each place."""
+    """A different seed for each place."""
     for number in place:
         seed = (seed * 1_000_003 + number + 1) % (1 << 63)
     return seed

@@ -1,5 +1,5 @@
-"""clips.html: a page beside clips.csv to hear each clip, correct its text, and take the corrected table away. It is a
-file of its own: no server, and nothing leaves the computer."""
+"""clips.html: a page beside clips.csv to hear each clip, correct its text, and save the corrected table. It is a
+self-contained file: there is no server, and nothing leaves the computer."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ ROW = (
 
 
 def write_page(folder: Path, clips: Iterable[Clip]) -> Path:
-    """Replaced whole; everything that came from files is escaped. Raises CannotWrite."""
+    """Write the page, replacing it completely. Everything that came from files is escaped. Raises CannotWrite."""
     clips = list(clips)
     rows = "\n".join(
         ROW.format(

@@ -1,7 +1,8 @@
-"""From what people have to what can be learnt: cut, written down, judged, levelled, made into codes.
+"""Turn recordings into training data: cut, transcribe, judge, level and encode them.
 
-Twice through: the first pass writes the clips and decides what is fit, the second knows each speaker's level and makes
-the codes. A clip is known by its sound, so a second run finds all of it done, with the texts as they were corrected.
+There are two passes. The first writes the clips and decides which are suitable; the second knows each speaker's level
+and makes the codes. A clip is identified by its sound, so a second run reuses the clips of the first, with their
+corrected texts.
 """
 
 from __future__ import annotations
@@ -33,19 +34,19 @@ from .words import word_error_rate
 __all__ = ["Limits", "Prepared", "prepare"]
 
 LEVEL = -23.0
-"""dB of full scale, to which a speaker's clips are brought together: that of broadcasts (EBU R 128, in its simplest
-form). One factor a speaker, so that loud words stay louder than soft ones."""
+"""dB of full scale to which a speaker's clips are brought together: that of broadcasts (EBU R 128, in its simplest
+form). There is one factor per speaker, so that loud words stay louder than soft ones."""
 PEAK = 0.97
 KEPT_EVERY = 50
-"""Clips after which what was written down is on the disk."""
+"""Clips after which clips.csv is saved during the first pass."""
 FASTEST, SLOWEST = 40.0, 1.5
-"""Bytes of text a second that a voice can say at most, and says at least. A Chinese character has three."""
+"""The most and the fewest bytes of text per second that a voice can say. A Chinese character has three bytes."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What is fit. confidence: Whisper's, from 0 to 1; errors: the word error rate of a given text against what Whisper
-    hears; likeness: the cosine to the speaker's other clips, below which it is somebody else."""
+    """What is suitable. confidence: Whisper's, from 0 to 1; errors: the word error rate of a given text against what
+    Whisper hears; likeness: the cosine to the speaker's other clips, below which it is somebody else."""
 
     shortest: float = SHORTEST
     longest: float = LONGEST
@@ -58,7 +59,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What has become of it, in clips and seconds, and why what was dropped was."""
+    """All clips, and notes for the report. A dropped clip has its reason."""
 
     clips: list[Clip]
     notes: list[str]
@@ -68,7 +69,7 @@ class Prepared:
         return [clip for clip in self.clips if not clip.dropped]
 
     def report(self) -> str:
-        """For people."""
+        """The report for people."""
         kept = self.kept
         held = [clip for clip in kept if clip.split != "train"]
         reasons = Counter(clip.dropped.partition(":")[0] for clip in self.clips if clip.dropped)
@@ -93,10 +94,10 @@ def prepare(
     check_texts: bool = True,
     tell: Callable[[Clip], None] = lambda clip: None,
 ) -> Prepared:
-    """Writes a prepared folder (csm/training/dataset.py).
+    """Write a prepared folder (csm/training/dataset.py).
 
-    transcribe: None drops what has no text. encoder: None does not ask whether a clip is the speaker's.
-    check_texts: whether given texts are compared with what Whisper hears. tell: hears of each clip that is new.
+    transcribe: if None, clips without a text are dropped. encoder: if None, it is not checked whether a clip is by its
+    speaker. check_texts: whether given texts are compared with what Whisper hears. tell: called with each new clip.
     Raises DatasetError, CannotWrite.
     """
     limits = limits or Limits()
@@ -125,7 +126,7 @@ def prepare(
                 if len(clips) % KEPT_EVERY == 0:
                     write_clips(folder, (before | clips).values())
     finally:
-        write_clips(folder, (before | clips).values())  # what was written down is not lost, whatever happens next
+        write_clips(folder, (before | clips).values())  # so that no transcripts are lost, whatever happens next
     done = _numbered(_split(list(clips.values()), limits.held_out, notes))
     done = _levelled(folder, done)
     if encoder is not None:
@@ -149,8 +150,8 @@ def prepare(
 
 
 def _cut(recording: Recording, limits: Limits, notes: list[str]) -> Iterator[tuple[Tensor, float, str | None]]:
-    """The clips of a recording, float32 [samples] at 24 kHz; where each begins, in seconds; and what is said in it, as
-    far as that is known."""
+    """Yield the clips of a recording, float32 [samples] at 24 kHz; where each begins, in seconds; and its text, if it
+    is known."""
     rest, at, voiced = torch.zeros(0), 0.0, False
     try:
         for part in recording.parts():
@@ -163,7 +164,7 @@ def _cut(recording: Recording, limits: Limits, notes: list[str]) -> Iterator[tup
             sound, rate = torch.cat((rest, part.sound.mean(dim=0))), part.rate
             first, last = trimmed(sound, rate)
             if part.last and not at and recording.text is not None and 0 < last - first <= limits.longest * rate:
-                cuts, text = [(first, last)], recording.text  # the whole text belongs to the whole of it
+                cuts, text = [(first, last)], recording.text  # the whole text belongs to the whole recording
             else:
                 cuts, text = pieces(sound, rate), None
                 if recording.text is not None and cuts and not voiced:
@@ -171,7 +172,7 @@ def _cut(recording: Recording, limits: Limits, notes: list[str]) -> Iterator[tup
                         f"{recording.source} is too long for one clip, so it was cut, and its text was not used."
                     )
             voiced = voiced or bool(cuts)
-            # What is being said when a part ends goes on in the next one.
+            # Speech at the end of a part continues in the next one.
             goes_on = not part.last and bool(cuts) and cuts[-1][1] > len(sound) - rate
             after = cuts.pop()[0] if goes_on else len(sound)
             for begin, end in cuts:
@@ -185,7 +186,7 @@ def _cut(recording: Recording, limits: Limits, notes: list[str]) -> Iterator[tup
 
 
 def _two_people(raw: Tensor) -> bool:
-    """Whether two channels hold what has little to do with each other."""
+    """Whether the two channels are almost uncorrelated."""
     one, other = raw - raw.mean(dim=1, keepdim=True)
     norms = one.norm() * other.norm()
     silent = float(min(one.norm(), other.norm())) < 1e-3 * float(max(one.norm(), other.norm()))
@@ -212,7 +213,7 @@ def _known(sound: Tensor, start: float, recording: Recording) -> Clip:
 
 
 class _Judge:
-    """Writes a clip down, and says what is wrong with it."""
+    """Transcribes a clip, and gives the reason if it is unsuitable."""
 
     def __init__(self, transcribe: Transcriber | None, check_texts: bool, limits: Limits) -> None:
         self._transcribe, self._check, self._limits = transcribe, check_texts, limits
@@ -259,7 +260,7 @@ def _unsayable(clip: Clip) -> str:
 
 
 def _numbered(clips: list[Clip]) -> list[Clip]:
-    """Speakers by their names in order, 0, 1, …; turns in the order in which they came."""
+    """Number the speakers 0, 1, … by their names in order, and the turns in the order in which they came."""
     names = sorted({clip.name for clip in clips})
     turns: Counter[str] = Counter()
     numbered = []
@@ -270,8 +271,8 @@ def _numbered(clips: list[Clip]) -> list[Clip]:
 
 
 def _split(clips: list[Clip], share: float, notes: list[str]) -> list[Clip]:
-    """Holds out whole sources (conversations): what is cut from one recording is too alike to judge by. Of a single
-    recording it is the end."""
+    """Hold out whole sources (or conversations), because clips cut from one recording are too alike to judge by. If
+    there is only one recording, hold out its end."""
     fit = [clip for clip in clips if not clip.dropped]
     if share <= 0 or len(fit) < 2:
         if len(fit) < 2:
@@ -283,7 +284,7 @@ def _split(clips: list[Clip], share: float, notes: list[str]) -> list[Clip]:
         seconds = dict.fromkeys(sources, 0.0)
         for clip in fit:
             seconds[clip.conversation or clip.source] += clip.seconds
-        # Not much more than was asked for: a long recording is worth more where it is learnt.
+        # Do not hold out much more than was asked for: a long recording is more useful for training.
         most = max(1.5 * wanted, min(seconds.values()))
         held: set[str] = set()
         for source in sources:
@@ -302,7 +303,7 @@ def _mixed(source: str) -> str:
 
 
 def _levelled(folder: Path, clips: list[Clip]) -> list[Clip]:
-    """One factor a speaker, rounded, so that a few clips more leave the codes of the others as they are."""
+    """Set one rounded factor per speaker, so that a few more clips leave the codes of the others as they are."""
     loudness: dict[int, list[float]] = {}
     peaks: dict[int, float] = {}
     for clip in clips:
@@ -318,7 +319,7 @@ def _levelled(folder: Path, clips: list[Clip]) -> list[Clip]:
 
 
 def _by_one_speaker(folder: Path, clips: list[Clip], encoder: SpeakerEncoder, least: float) -> list[Clip]:
-    """Drops what is farther from its speaker's centroid than one voice is from itself."""
+    """Drop clips whose cosine to their speaker's other clips is too low for one voice."""
     embeddings = {clip.id: encoder.embed(_sound(folder, clip), SAMPLE_RATE) for clip in clips if not clip.dropped}
     counts, sums = Counter[int](), dict[int, Tensor]()
     for clip in clips:

@@ -15,7 +15,7 @@ __all__ = ["Ranks", "joined"]
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process's number and how many there are. Alone, nothing is exchanged."""
+    """This process's number and the number of processes. A single process exchanges nothing."""
 
     rank: int = 0
     world: int = 1
@@ -23,11 +23,11 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Who writes."""
+        """Whether this is the process that writes files."""
         return self.rank == 0
 
     def sum(self, numbers: Sequence[float]) -> list[float]:
-        """Each number over all ranks."""
+        """Sum each number over all ranks."""
         if self.world == 1:
             return list(numbers)
         summed = torch.tensor(numbers, dtype=torch.float64, device=self.device)
@@ -35,14 +35,14 @@ class Ranks:
         return [float(number) for number in summed]
 
     def wait(self) -> None:
-        """Until all have come here."""
+        """Wait until all ranks have called this."""
         if self.world > 1:
             dist.barrier()
 
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[Ranks]:
-    """The ranks torchrun has started, or this process alone. GPUs talk by NCCL, CPUs by gloo."""
+    """Yield the ranks that torchrun has started, or this process alone. GPUs communicate by NCCL, CPUs by gloo."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         yield Ranks(device=device)

@@ -1,4 +1,4 @@
-"""A training from its first step to its last: taught, judged, spoken, kept, drawn. What csm-train and the page run."""
+"""Run a training from its first step to its last: train, evaluate, speak, save and plot. For csm-train and the page."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ __all__ = ["Speaking", "estimate", "run_training", "told"]
 
 
 class Speaking:
-    """Sentences said with what is learnt so far, as files in `folder`; and how much they sound like the speaker."""
+    """Speaks sentences with the current weights, as files in `folder`, and measures their likeness to the speaker."""
 
     def __init__(self, generator: Generator, sentences: Sequence[str], number: int, folder: Path) -> None:
         self._generator, self._sentences, self._number, self._folder = generator, sentences, number, folder
         self.speaker: Speaker | None = None
-        """Whose voice it shall become, if likeness is to be measured."""
+        """The speaker to compare with, if likeness is to be measured."""
 
     def __call__(self, step: int) -> float | None:
         self._generator.csm.eval()
@@ -44,8 +44,8 @@ def run_training(
     tell: Callable[[Line, float], None] = lambda line, left: None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> bool:
-    """Goes on until the last step, or until `stop` says so between two steps; whether it is done. Either way what was
-    learnt is kept. `tell` hears of each step and of the seconds that are left.
+    """Train until the last step, or until `stop` returns true between two steps; return whether the training is
+    complete. In both cases the progress is saved. `tell` is called with each step and the seconds that are left.
 
     journal: only the first rank has one. Raises TrainingStopped.
     """
@@ -75,7 +75,7 @@ def run_training(
 
 
 def estimate(trainer: Trainer, batches: int, clock: Callable[[], float] = time.perf_counter) -> float:
-    """Seconds that a step of so many batches takes, from one that is computed and forgotten. Nothing is written.
+    """Estimate the seconds of a step of that many batches by computing one. Nothing is kept or written.
 
     trainer: a new one, whose settings have no accumulation.
     """
@@ -88,7 +88,7 @@ def estimate(trainer: Trainer, batches: int, clock: Callable[[], float] = time.p
 
 
 def told(line: Line, steps: int, left: float) -> str:
-    """A line for people."""
+    """A line for people about a step."""
     parts = [f"step {line.step}/{steps}", f"loss {line.code0 + line.depth:.3f}",
              f"(code 0 {line.code0:.3f}, others {line.depth:.3f})"]  # fmt: skip
     if line.held_out_code0 is not None and line.held_out_depth is not None:

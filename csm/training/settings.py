@@ -1,4 +1,4 @@
-"""How a voice is learnt: every number of a training, and where it comes from."""
+"""The settings of a training: every number, and where it comes from."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from .lora import LoraShape
 __all__ = ["Settings", "differences"]
 
 LEARNING_RATE = {"lora": 2e-4, "full": 2e-5}
-"""Of published trainings of CSM: Unsloth's notebook for LoRA, keanteng's for all weights."""
+"""Learning rates of published trainings of CSM: Unsloth's notebook for LoRA, keanteng's for all weights."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """batch: clips that are computed at a time, on each GPU. accumulation: such batches before the weights change.
-    learning_rate: None takes what worked for others, 2e-4 (LoRA) or 2e-5 (full).
+    """batch: clips computed at a time, on each GPU. accumulation: such batches before the weights change.
+    learning_rate: None means what worked for others, 2e-4 (LoRA) or 2e-5 (full).
     warmup: steps in which the learning rate rises to that; then it falls along `schedule` to 0 at the last step.
-    clip: the longest the whole gradient may be.
-    depth_share: of the frames whose later codes are learnt; 1/16 with hours of sound, up to 1 with minutes.
-    reference_share: of the clips that hear another of the same voice first, as speech will be made later.
+    clip: the maximum norm of the whole gradient.
+    depth_share: share of the frames whose later codes are trained on; 1/16 with hours of sound, up to 1 with minutes.
+    reference_share: share of the clips that follow another clip of the same voice, as in later use.
     """
 
     mode: Literal["lora", "full"] = "lora"
@@ -60,7 +60,7 @@ class Settings:
             raise ValueError("The learning rate is above 0 and below 1, and clip is above 0.")
         if self.mode not in LEARNING_RATE:
             raise ValueError(f"mode is lora or full, not {self.mode!r}.")
-        self.lora  # noqa: B018 - its own rules are checked here, too
+        self.lora  # noqa: B018 - this checks the rules of LoraShape, too
 
     @property
     def lora(self) -> LoraShape:
@@ -79,15 +79,15 @@ class Settings:
         return self.peak_rate * falling
 
     def described(self) -> dict[str, object]:
-        """For a file."""
+        """The settings as a dictionary for JSON."""
         return asdict(self) | {"extras": list(self.extras)}
 
 
 FREE = {"save_every", "keep", "evaluate_every", "speak_every"}
-"""What may change when a training is resumed: it changes nothing that is learnt."""
+"""Settings that may change when a training is resumed, because they do not affect the result."""
 
 
 def differences(one: Mapping[str, object], other: Mapping[str, object]) -> list[str]:
-    """What two trainings have set differently, as "name: 1 → 2"."""
+    """The settings in which two trainings differ, as "name: 1 → 2"."""
     names = sorted((one.keys() | other.keys()) - FREE)
     return [f"{name}: {one.get(name)} → {other.get(name)}" for name in names if one.get(name) != other.get(name)]

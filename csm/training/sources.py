@@ -1,11 +1,11 @@
-"""What people bring, as recordings: one reader for each way in which it lies on the disk, and none reads ahead.
+"""Read what people have as recordings: one reader for each format on disk, none of which reads ahead.
 
-a folder or files      wav, flac, mp3, ogg …; a text of the same name beside it if there is one
+a folder or files      wav, flac, mp3, ogg …; with a text of the same name beside each, if there is one
 LJSpeech               metadata.csv (`id|text|normalised`) beside wavs/
-JSONL                  a line a recording: audio, text, speaker, conversation (turns in their order), language
+JSONL                  a line for each recording: audio, text, speaker, conversation (turns in order), language
 parquet                a column of audio (bytes, or a struct with bytes) and one of text
-tar shards             ID.mp3 (flac, wav) and ID.json (text, speaker, language, dnsmos), as Emilia has them; unpacked
-                       member by member in memory
+tar shards             ID.mp3 (flac, wav) and ID.json (text, speaker, language, dnsmos), as in Emilia; unpacked member
+                       by member in memory
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from ..errors import CsmError, InvalidAudio
 __all__ = ["AUDIO", "Part", "Recording", "SourceError", "recordings"]
 
 PART_S = 300
-"""Seconds of a recording that are in memory at a time."""
+"""Seconds of a recording in memory at a time."""
 
 AUDIO = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".aiff", ".aif", ".au")
 
 
 class SourceError(CsmError):
-    """What was given to learn from cannot be read."""
+    """The given training data cannot be read."""
 
 
 @dataclass(frozen=True, eq=False)
 class Recording:
-    """open: gives the sound; nothing of it is in memory before.
+    """open: opens the sound; none of it is in memory before.
 
-    source: where it is from, as it is told to people; what is held out is chosen by it.
+    source: its origin, as shown to people; the held-out clips are chosen by it.
     """
 
     source: str
@@ -51,7 +51,7 @@ class Recording:
     conversation: str = ""
 
     def parts(self) -> Iterator[Part]:
-        """Its sound, some minutes at a time, however long it is. Raises InvalidAudio."""
+        """Yield its sound, some minutes at a time, however long it is. Raises InvalidAudio."""
         try:
             with self.open() as file:
                 size = PART_S * file.samplerate
@@ -66,7 +66,7 @@ class Recording:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """float32 [channels, samples] at `rate`; whether nothing comes after it."""
+    """float32 [channels, samples] at `rate`; `last` tells whether nothing follows."""
 
     sound: Tensor
     rate: int
@@ -74,9 +74,9 @@ class Part:
 
 
 def recordings(given: Iterable[Path], *, speaker_folders: bool = False) -> Iterator[Recording]:
-    """Everything that is there, in a fixed order. Raises SourceError.
+    """Yield every recording in the given places, in a fixed order. Raises SourceError.
 
-    speaker_folders: the folder that a recording lies in is its speaker's name.
+    speaker_folders: use the name of a recording's folder as its speaker.
     """
     for path in given:
         if not path.exists():
@@ -164,7 +164,7 @@ def _rows(file: Any) -> Iterator[dict[str, Any]]:
 
 
 def _shard(file: Path) -> Iterator[Recording]:
-    """Pairs, whichever of the two comes first; they lie beside each other."""
+    """Yield pairs of sound and description, whichever comes first; the two are adjacent in the shard."""
     waiting: dict[str, tuple[str, bytes]] = {}
     try:
         with tarfile.open(file) as shard:
@@ -186,7 +186,7 @@ def _shard(file: Path) -> Iterator[Recording]:
 
 
 def _within(folder: Path, name: str) -> Path:
-    """A file that a list names, in the list's own folder: a list from elsewhere shall not name any file there is."""
+    """Return a file that a list names, inside the list's own folder: a foreign list must not name arbitrary files."""
     path = (folder / name).resolve()
     if not path.is_relative_to(folder.resolve()):
         raise SourceError(f"{name} is outside {folder}.")

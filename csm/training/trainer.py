@@ -1,7 +1,7 @@
-"""The loop: batches in, better weights out, and at any moment a state to go on from.
+"""The training loop: batches in, better weights out, and at any moment a state from which to continue.
 
-One step of the optimiser reads `accumulation` batches on each rank. Every sum is divided by what all of them learn
-together, so the step is that of one large batch, however it was cut and spread.
+One step of the optimiser reads `accumulation` batches on each rank. Every sum is divided by the counts of all of them
+together, so the step equals that of one large batch, however it was cut and distributed.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class TrainingStopped(CsmError):
 
 @dataclass(frozen=True)
 class Step:
-    """What a step has shown: losses (nats a code), the length of the gradient before it was clipped."""
+    """The results of a step: losses (nats per code), and the norm of the gradient before it was clipped."""
 
     step: int
     epoch: float
@@ -57,7 +57,7 @@ class Step:
 
 
 class Lessons:
-    """What is learnt from: `train(clip, draw)` and `held_out[i]` give Examples; `lengths` are those of the clips."""
+    """The training data: `train(clip, draw)` and `held_out[i]` give Examples; `lengths` are those of the clips."""
 
     def __init__(
         self, lengths: Sequence[int], train: Callable[[int, torch.Generator], Example], held_out: Sequence[Example]
@@ -66,7 +66,7 @@ class Lessons:
 
 
 class _Learner(nn.Module):
-    """The losses as a forward pass, which is what DistributedDataParallel wraps."""
+    """The losses as a forward pass, which DistributedDataParallel can wrap."""
 
     def __init__(self, model: Csm) -> None:
         super().__init__()
@@ -78,10 +78,10 @@ class _Learner(nn.Module):
 
 
 class Trainer:
-    """Teaches `model`, in place. Iterate over `steps()`; between two of them evaluate, save, speak or stop as you like.
+    """Trains `model` in place. Iterate over `steps()`; between two steps you may evaluate, save, speak or stop.
 
-    base: what the model is called where it was published; the adapter names it.
-    folder_of_model: where its tokenizer and codec are, which a whole model is exported with.
+    base: the model's published name, which is written into the adapter.
+    folder_of_model: the folder of its tokenizer and codec, which are exported with a whole model.
     """
 
     def __init__(
@@ -107,11 +107,11 @@ class Trainer:
         self.checkpoints = Checkpoints(folder / "checkpoints", settings.keep)
         self.order = Order(lessons.lengths, settings.batch, settings.seed)
         self.step = 0
-        """Steps that are done."""
+        """Steps done."""
         self.parts = 1
-        """Into how many a batch is cut, because the memory does not hold it whole."""
+        """The number of parts into which a batch is cut, because memory does not hold it whole."""
         self.held_out: HeldOut | None = None
-        """Of the weights as they are, if it was measured."""
+        """The held-out loss of the current weights, if it was measured."""
         torch.manual_seed(settings.seed)
         self.trained = self._prepare_weights()
         self.optimiser = torch.optim.AdamW(self.trained, settings.peak_rate, weight_decay=settings.weight_decay)
@@ -119,12 +119,12 @@ class Trainer:
         self._learner: nn.Module = DistributedDataParallel(learner) if self.ranks.world > 1 else learner
 
     def steps(self) -> Iterator[Step]:
-        """Goes on to the last step. Raises TrainingStopped."""
+        """Train to the last step. Raises TrainingStopped."""
         while self.step < self.settings.steps:
             yield self._next_step()
 
     def evaluate(self) -> HeldOut | None:
-        """The loss on what is held out; None if nothing is."""
+        """The loss on the held-out clips; None if there are none."""
         examples, seed = self.lessons.held_out, self.settings.seed
         self.held_out = held_out_loss(self.model, examples, seed, self.ranks, self._autocast())
         return self.held_out
@@ -145,7 +145,7 @@ class Trainer:
         self.ranks.wait()
 
     def resume(self) -> bool:
-        """Goes on from the last checkpoint; whether there is one. Raises ResumeRefused for other settings."""
+        """Continue from the last checkpoint; return whether there is one. Raises ResumeRefused for other settings."""
         if (last := self.checkpoints.last()) is None:
             return False
         progress, state = self.checkpoints.progress(last), self.checkpoints.state(last)
@@ -167,7 +167,7 @@ class Trainer:
         return True
 
     def export(self) -> Path:
-        """The best checkpoint (by held-out loss; else the last) for use: an adapter's folder, or a model's."""
+        """Export the best checkpoint (by held-out loss; otherwise the last) as an adapter's folder or a model's."""
         best = self.checkpoints.best()
         if best is None:
             raise TrainingStopped(f"There is no checkpoint in {self.folder} yet.")
@@ -216,9 +216,9 @@ class Trainer:
         return Batch.of(examples, [pick_depth(one.frames, self.settings.depth_share, draw) for one in examples])
 
     def _gradient(self, batches: Sequence[Batch], counts: Counts) -> list[float]:
-        """Accumulates the gradient of the whole step; this rank's share of its losses."""
+        """Accumulate the gradient of the whole step; return this rank's share of its losses."""
         while True:
-            # What dropout draws follows from the step, as the order of the clips does: no random state to be kept.
+            # Dropout's draws follow from the step, like the order of the clips, so no random state need be saved.
             torch.manual_seed(seed_of(self.settings.seed, self.step, self.ranks.rank))
             try:
                 self.optimiser.zero_grad(set_to_none=True)
@@ -244,11 +244,11 @@ class Trainer:
         for number, part in enumerate(parts, 1):
             quiet: AbstractContextManager[Any] = nullcontext()
             if isinstance(self._learner, DistributedDataParallel) and number < len(parts):
-                quiet = self._learner.no_sync()  # ranks exchange their gradients once a step
+                quiet = self._learner.no_sync()  # ranks exchange gradients only once per step
             with quiet:
                 with self._autocast():
                     losses = Losses(*self._learner(part.to(self.model.device)))
-                # DistributedDataParallel takes the mean over ranks, and the counts are those of all ranks already.
+                # DistributedDataParallel takes the mean over ranks, but the counts are already those of all ranks.
                 (losses.mean(counts) * self.ranks.world).backward()  # type: ignore[no-untyped-call]
             sums += torch.stack((losses.code0.detach(), losses.depth.detach())).cpu()
         return [float(sums[0]) / max(counts.code0, 1), float(sums[1]) / max(counts.depth, 1)]
@@ -276,13 +276,13 @@ class Trainer:
                 self.model.float()
             return attach(self.model, self.settings.lora)
         for parameter in self.model.parameters():
-            # float32, and in memory of its own: what is mapped from the checkpoint's file is not written to.
+            # float32, and in its own memory, because weights mapped from the checkpoint's file must not be written to.
             parameter.data = parameter.data.float().clone()
         self.model.requires_grad_(True)
         return list(self.model.parameters())
 
     def _autocast(self) -> AbstractContextManager[Any]:
-        """All weights learnt are float32; with bf16 their products are not. Beside LoRA the base itself is bfloat16."""
+        """Trained weights are float32; with bf16 their products are bfloat16. With LoRA, the base is bfloat16."""
         mixed = self.settings.mode == "full" and self.settings.precision == "bf16"
         return torch.autocast(self.model.device.type, torch.bfloat16, enabled=mixed)
 
@@ -306,7 +306,7 @@ class Trainer:
 
 
 def _cut(batch: Batch, parts: int) -> list[Batch]:
-    """A batch in parts of equal size, as far as they can be."""
+    """Cut a batch into parts of equal size, as far as possible."""
     pieces = [tensor.chunk(parts) for tensor in (batch.rows, batch.learnt, batch.depth)]
     return [replace(batch, rows=rows, learnt=learnt, depth=depth) for rows, learnt, depth in zip(*pieces, strict=True)]
 

@@ -1,4 +1,4 @@
-"""Transcribes a clip with Whisper (faster-whisper), and says how sure it is."""
+"""Transcribe a clip with Whisper (faster-whisper), and report its confidence."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ RATE = 16_000
 
 
 class WhisperMissing(CsmError):
-    """Whisper is not installed, or its model is not to be had."""
+    """Whisper is not installed, or its model cannot be loaded."""
 
 
 @dataclass(frozen=True)
 class Heard:
-    """The words, and a confidence from 0 to 1: the mean probability of a token, less that of there being no speech."""
+    """The words, and a confidence from 0 to 1: mean token probability times probability of speech."""
 
     text: str
     confidence: float
 
 
 Transcriber = Callable[[Tensor], Heard]
-"""Anything that writes down speech, float32 [samples] at 24 kHz."""
+"""A function that transcribes speech, float32 [samples] at 24 kHz."""
 
 
 class Whisper:
-    """model: a name of faster-whisper's ("base", "large-v3-turbo") or a folder; language: None finds it out."""
+    """model: one of faster-whisper's names ("base", "large-v3-turbo") or a folder; language: None detects it."""
 
     def __init__(self, model: str = "base", language: str | None = None) -> None:
         try:
@@ -45,7 +45,7 @@ class Whisper:
         folder = Path(model).expanduser()
         try:
             self._model: Any = WhisperModel(str(folder) if folder.is_dir() else model, compute_type="int8")
-        except Exception as error:  # the hub's and CTranslate2's errors have nothing narrower in common
+        except Exception as error:  # the errors of the hub and CTranslate2 share no narrower base class
             raise WhisperMissing(
                 f"The Whisper model {model!r} cannot be loaded ({error}). Give its folder with --whisper."
             ) from error
@@ -55,7 +55,7 @@ class Whisper:
         import soxr
 
         sound = soxr.resample(samples.numpy(), SAMPLE_RATE, RATE)
-        # Not conditioned on what it wrote before: a loop would go on from one window into the next.
+        # Not conditioned on its previous text: otherwise a loop would continue from one window into the next.
         found, _ = self._model.transcribe(
             sound, language=self._language, beam_size=1, condition_on_previous_text=False, without_timestamps=True
         )

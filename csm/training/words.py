@@ -1,4 +1,4 @@
-"""How far apart two texts are, in words: the word error rate of speech recognition."""
+"""How far two texts differ, in words: the word error rate of speech recognition."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import unicodedata
 __all__ = ["word_error_rate", "words"]
 
 IDEOGRAPHS = r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]"
-"""Chinese and Japanese leave no room between words: each of these counts as one."""
+"""Chinese and Japanese put no space between words: each of these characters counts as one word."""
 
 
 def words(text: str) -> list[str]:
-    """Small letters, no punctuation; "don't" is one word."""
+    """Split into words in lower case, without punctuation; "don't" is one word."""
     plain = unicodedata.normalize("NFKC", text).casefold().replace("’", "'")
     return re.findall(rf"{IDEOGRAPHS}|(?:(?!{IDEOGRAPHS})[^\W_])+(?:'\w+)*", plain)
 
 
 def word_error_rate(said: str, heard: str) -> float:
-    """Words wrong, missing and too many, over the words that were to be said (Levenshtein 1966). It may exceed 1."""
+    """Wrong, missing and extra words, divided by the number of expected words (Levenshtein 1966). It may exceed 1."""
     wanted, found = words(said), words(heard)
     if not wanted:
         return float(bool(found))

@@ -1,4 +1,4 @@
-"""CSM and Mimi in MLX, Apple's array library: on Apple silicon the way that is fastest (docs/PERFORMANCE.md).
+"""CSM and Mimi in MLX, Apple's array library: the fastest way on Apple silicon (docs/PERFORMANCE.md).
 
-Needs the package mlx. On Linux it computes on the processor, which serves the tests.
+Needs the package mlx. On Linux MLX computes on the CPU, which is useful for tests.
 """

@@ -1,7 +1,8 @@
 """Frames by MLX: what csm/backends/eager.py does, for one talker, for a batch, and for slots.
 
-Keys and values of a sequence are as long as they need be, of a few lengths only, so that a step is traced for these few
-(mx.compile). A sequence has arrays of its own: who is not spoken with costs nothing, and weights are read once for all.
+A sequence's keys and values are as long as necessary, but have only a few possible lengths, so that a step is traced
+(mx.compile) only for these. Each sequence has its own arrays: an idle one costs nothing, and weights are read once for
+all.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from .mimi import MlxDecoder
 __all__ = ["MlxEngine", "MlxSlotEngine"]
 
 SHORTEST = 256
-"""Rows that keys and values are made for at least; then for twice as many, … up to all the model knows."""
+"""The fewest rows that keys and values have; then twice as many, … up to the model's context."""
 PIECE = 256
-"""Rows that are heard at a time: the embeddings of all codes of a long prompt would take gigabytes."""
+"""Rows read at a time: the embeddings of all codes of a long prompt would take gigabytes."""
 
 
 class Sequences:
-    """Some sequences of up to `length` rows. Only the thread of the model uses it."""
+    """Some sequences of up to `length` rows. Only the model's thread may use it."""
 
     def __init__(self, model: CsmMlx, count: int, length: int) -> None:
         self.model, self.length = model, length
@@ -39,9 +40,9 @@ class Sequences:
         self._positions = [0] * count
 
     def prefill(self, index: int, held: Tensor, prompt: Tensor) -> None:
-        """Hears a prompt from the first row on that the sequence, which holds the rows `held`, does not hold."""
+        """Read a prompt from its first row that differs from `held`, the rows that the sequence holds."""
         model, memory = self.model, self._memories[index]
-        # The last row is heard anew even if it is known: what follows from it is wanted, not only its keys.
+        # The last row is read again even if it is known: its hidden state is needed, not only its keys and values.
         known = min(common(held, prompt), len(prompt) - 1)
         memory.grow(self._long_enough(len(prompt)))
         with model.stage("prompt") as done:
@@ -52,7 +53,7 @@ class Sequences:
                 mx.eval(hidden, memory.arrays)
             done(hidden)
         self._hidden[index], self._positions[index] = hidden, len(prompt)
-        mx.clear_cache()  # no two prompts have the same shapes: what they took would be kept for nobody
+        mx.clear_cache()  # prompts seldom share shapes, so cached buffers would not be reused
 
     def copy(self, source: int, index: int, first: int, last: int) -> None:
         memory = self._memories[index]
@@ -62,7 +63,7 @@ class Sequences:
         mx.eval(memory.arrays)
 
     def advance(self, indices: Sequence[int], codes: mx.array) -> None:
-        """Some of them hear a frame, codes [n, codebooks]."""
+        """Read a frame in some of the sequences, codes [n, codebooks]."""
         memories = [self._memories[index] for index in indices]
         positions = [self._positions[index] for index in indices]
         rows = self._long_enough(max(max(positions) + 1, *(memory.rows for memory in memories)))
@@ -71,7 +72,7 @@ class Sequences:
         with self.model.stage("backbone") as done:
             held = [memory.arrays for memory in memories]
             hidden, heard = self.model.advance(codes, mx.array(positions), held)
-            del held  # nobody but the step holds them: they are written to in place
+            del held  # only the step holds them now, so they are written in place
             for memory, arrays in zip(memories, heard, strict=True):
                 memory.take(arrays)
             done(hidden)
@@ -79,7 +80,7 @@ class Sequences:
             self._hidden[index], self._positions[index] = state, position + 1
 
     def frame(self, indices: Sequence[int], temperature: mx.array, topk: mx.array, noise: mx.array | None) -> mx.array:
-        """The frame that follows what some of them have heard: codes [n, codebooks].
+        """Return the frame that follows what some of the sequences have read: codes [n, codebooks].
 
         temperature, topk [n, 1]; noise [n, codebooks, codes], or None for the likeliest codes.
         """
@@ -90,7 +91,7 @@ class Sequences:
         return codes
 
     def states(self) -> list[mx.array]:
-        """What a step has changed."""
+        """The arrays that a step changes."""
         return [*self._hidden, *(array for memory in self._memories for array in memory.arrays)]
 
     def _long_enough(self, rows: int) -> int:
@@ -101,7 +102,7 @@ class Sequences:
 
 
 class MlxEngine:
-    """`batch` sequences that advance together. A `csm.backends.protocol.Frames`."""
+    """`batch` sequences that advance together. Implements `csm.backends.protocol.Frames`."""
 
     def __init__(self, model: CsmMlx, batch: int = 1, length: int | None = None) -> None:
         self.model, self.batch = model, batch
@@ -118,7 +119,7 @@ class MlxEngine:
         return self.model.device
 
     def forget(self) -> None:
-        """The next prompts are heard from their first row."""
+        """Read the next prompts from their first row."""
         self.model.thread.run(self._forget)  # after a frame that is still under way
 
     def _forget(self) -> None:
@@ -126,22 +127,22 @@ class MlxEngine:
         self._frames: list[mx.array] = []
 
     def prefill(self, prompts: Sequence[Tensor]) -> None:
-        """As `Frames.prefill`."""
+        """See `Frames.prefill`."""
         self.model.thread.run(self._prefill, prompts)
 
     def next_frame(self, temperature: float, topk: int, noise: Tensor | None = None) -> Tensor:
-        """As `Frames.next_frame`."""
+        """See `Frames.next_frame`."""
         return self.model.thread.run(lambda: to_torch(self._next(temperature, topk, noise)))
 
     def speak_frame(
         self, decoder: StreamingDecoder, temperature: float, topk: int, noise: Tensor | None = None
     ) -> Spoken:
-        """As `Frames.speak_frame`: the frame and its sound are under way when it returns."""
+        """See `Frames.speak_frame`. The frame and its sound are under way when it returns."""
         if not isinstance(decoder, MlxDecoder):
             codes = self.next_frame(temperature, topk, noise)[0]
             sound = decoder.step(codes[None, :, None])[0]
             return lambda: (codes, sound)
-        draws = None if noise is None else noise.clone()  # the caller overwrites it with those of the next frame
+        draws = None if noise is None else noise.clone()  # the caller overwrites it with the next frame's draws
         begun = self.model.thread.begin(self._begin, decoder, temperature, topk, draws)
 
         def wait() -> tuple[Tensor, Tensor]:
@@ -170,19 +171,19 @@ class MlxEngine:
         return codes
 
     def _prefill(self, prompts: Sequence[Tensor]) -> None:
-        if len(self._frames) > 1:  # all but the newest were heard, and are among the rows held
+        if len(self._frames) > 1:  # all but the newest were read, so their rows are held
             frames = to_torch(mx.stack(self._frames[:-1], axis=1))
             self._rows = [torch.cat((rows, frame_rows(new))) for rows, new in zip(self._rows, frames, strict=True)]
         self._frames = []
         for index, prompt in enumerate(prompts):
-            # Should hearing fail half-way, nothing is known for sure of what the sequence holds.
+            # If prefill fails half-way, the contents of the sequence are unknown.
             held, self._rows[index] = self._rows[index], prompt[:0]
             self._sequences.prefill(index, held, prompt)
             self._rows[index] = prompt
 
 
 class MlxSlotEngine:
-    """Sequences that speak in any company. A `csm.backends.protocol.SlotFrames`."""
+    """Sequences of which any subset can advance. Implements `csm.backends.protocol.SlotFrames`."""
 
     selective = True
 
@@ -194,27 +195,27 @@ class MlxSlotEngine:
         self._sequences = model.thread.run(Sequences, model, count, self.length)
         self._choices = [(0.0, 1)] * count
         self._newest: dict[int, mx.array] = {}
-        """Frames that are still to be heard, codes [codebooks]."""
+        """Frames that have not been read yet, codes [codebooks]."""
         self._decoders: dict[int, StreamingDecoder] = {}
 
     def prefill(self, slot: int, held: Tensor, prompt: Tensor) -> None:
-        """As `SlotFrames.prefill`."""
+        """See `SlotFrames.prefill`."""
         self.model.thread.run(self._sequences.prefill, slot, held, prompt)
         self._newest.pop(slot, None)
 
     def copy(self, source: int, slot: int, first: int, last: int) -> None:
-        """As `SlotFrames.copy`."""
+        """See `SlotFrames.copy`."""
         self.model.thread.run(self._sequences.copy, source, slot, first, last)
 
     def begin(self, slot: int, temperature: float, topk: int) -> None:
-        """As `SlotFrames.begin`."""
+        """See `SlotFrames.begin`."""
         self._choices[slot] = (temperature, topk)
         if slot not in self._decoders:
             self._decoders[slot] = self.codec.decoder()
         self._decoders[slot].reset()
 
     def step(self, slots: Sequence[int], longest: int) -> tuple[Tensor, Tensor]:
-        """As `SlotFrames.step`."""
+        """See `SlotFrames.step`."""
         decoders = [self._decoders[slot] for slot in slots]
         ours = [decoder for decoder in decoders if isinstance(decoder, MlxDecoder)]
         if len(ours) == len(decoders):

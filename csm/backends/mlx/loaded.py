@@ -1,4 +1,4 @@
-"""A CSM whose weights are arrays of MLX: made of one of PyTorch, packed, and its steps traced."""
+"""A CSM on MLX arrays: converted from PyTorch's model, packed, with its steps traced."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ Arrays = list[mx.array]
 
 
 class CsmMlx:
-    """The speech model on MLX's device: the GPU of Apple silicon, or here and there a processor.
+    """The speech model on MLX's device: the GPU of Apple silicon, or on other machines the CPU.
 
     quantize: "int8" or "int4"; None leaves the weights as they are.
-    compiled: whether a step is traced once and then run as one. Default on a GPU only: for a processor MLX calls a C++
-        compiler while it runs.
+    compiled: whether a step is traced once and then run as one. By default only on a GPU: on a CPU, MLX calls a C++
+        compiler at run time.
 
     Raises ValueError for another scheme.
     """
 
     device = torch.device("cpu")
-    """Of what goes in and comes out."""
+    """The device of inputs and outputs."""
 
     def __init__(
         self,
@@ -47,14 +47,14 @@ class CsmMlx:
         thread: ComputeThread,
         compiled: bool | None = None,
     ) -> None:
-        """tensors: those of a `csm.model.Csm`, taken out one by one, so that two models are never in memory."""
+        """tensors: those of a `csm.model.Csm`, removed one by one, so that two models are never in memory."""
         if quantize is not None and quantize not in SCHEMES:
             raise ValueError(f"quantize must be one of {', '.join(map(repr, SCHEMES))}, not {quantize!r}.")
         self.config, self.thread, self.bits = config, thread, SCHEMES.get(quantize or "")
         self.kind = tensors["audio_embeddings.weight"].dtype
         self.dtype = DTYPES[self.kind]
         self.stages: defaultdict[str, list[float]] | None = None
-        """Where given, each stage is waited for, and the seconds that it took are added."""
+        """If set, each stage is waited for, and the seconds it took are added."""
         self.on_gpu = bool(mx.default_device() == mx.gpu)
         self.compiled = self.on_gpu if compiled is None else compiled
         self.arrays = thread.run(self._take, tensors)
@@ -62,12 +62,12 @@ class CsmMlx:
 
     @classmethod
     def of(cls, model: Csm, quantize: str | None = None, *, compiled: bool | None = None) -> CsmMlx:
-        """The same model; PyTorch's stays as it is."""
+        """Return the same model in MLX; PyTorch's stays as it is."""
         return cls(model.config, model.state_dict(), quantize, thread=ComputeThread(), compiled=compiled)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Callable[..., None]]:
-        """A part of the work; the function given is to be told what it has made."""
+        """Measure a part of the work; call the yielded function with the arrays it made."""
         if self.stages is None:
             yield lambda *made: None
             return
@@ -76,7 +76,7 @@ class CsmMlx:
         self.stages[name].append(time.perf_counter() - begun)
 
     def advance(self, codes: mx.array, positions: mx.array, held: list[Arrays]) -> tuple[mx.array, list[Arrays]]:
-        """Sequences hear a frame each, codes [b, codebooks] at positions [b] → hidden [b, dim], and their arrays."""
+        """Read a frame in each sequence, codes [b, codebooks] at positions [b] → hidden [b, dim], and all arrays."""
         hidden, arrays = self._advance(codes, positions, held)
         return hidden, arrays
 
@@ -85,7 +85,7 @@ class CsmMlx:
         return self._likeliest(hidden) if noise is None else self._drawn(hidden, temperature, topk, noise)
 
     def put(self, read: Callable[[str], Tensor], changed: Callable[[str], bool]) -> None:
-        """Takes in anew what is made of tensors that have changed."""
+        """Convert again the weights made from tensors that have changed."""
         self.thread.run(self._put, self.arrays, read, changed)
         self._trace()
 
@@ -119,7 +119,7 @@ class CsmMlx:
 
 
 class MlxAdapterSwitch:
-    """As `csm.checkpoint.adapters.AdapterSwitch`; what is packed is packed anew.
+    """Does in MLX what `csm.checkpoint.adapters.AdapterSwitch` does; packed weights are packed again.
 
     base: reads a tensor of the model as it is without an adapter.
     """
@@ -128,7 +128,7 @@ class MlxAdapterSwitch:
         self._model, self._base, self._adapter = model, base, adapter
 
     def prepared(self, adapter: Adapter | None) -> Callable[[], None]:
-        """All of it is quick there."""
+        """Prepare nothing, because the whole change is quick in MLX."""
         return partial(self._put, adapter)
 
     def _put(self, adapter: Adapter | None) -> None:

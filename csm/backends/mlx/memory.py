@@ -1,4 +1,4 @@
-"""Keys and values of the backbone, as arrays of MLX: one list of them a sequence."""
+"""Keys and values of the backbone as MLX arrays: one list of arrays per sequence."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Memory:
         return [*self.keys, *self.values]
 
     def take(self, arrays: Sequence[mx.array]) -> None:
-        """These are its arrays now."""
+        """Replace its arrays."""
         self.keys, self.values = list(arrays[: len(self.keys)]), list(arrays[len(self.keys) :])
 
     def grow(self, rows: int) -> None:
-        """Makes it as long as that, if it is not."""
+        """Extend it to at least that many rows."""
         if (missing := rows - self.rows) > 0:
             self.take([mx.pad(array, [(0, 0), (0, 0), (0, missing), (0, 0)]) for array in self.arrays])
 
@@ -51,7 +51,7 @@ class Memory:
 
 
 class Stepping:
-    """Attention of one new row each of several sequences, over their own arrays (one list of them a sequence)."""
+    """Attention of one new row for each of several sequences, over their own arrays (one list per sequence)."""
 
     def __init__(self, config: TransformerConfig, memories: Sequence[list[mx.array]], positions: mx.array) -> None:
         self._layers, self._scale = config.layers, config.head_dim**-0.5

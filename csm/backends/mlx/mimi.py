@@ -1,8 +1,8 @@
 """Mimi in MLX: the weights of csm/codec/mimi.py as arrays, and streams of them.
 
-A link of a chain is a function of a step and of what it remembers, which it gives back changed: so a whole step can be
-traced, and a stream is nothing but a list of arrays. Every convolution is a product of matrices, as in
-csm/codec/convolution.py, where sound lies as here: [batch, time, channels].
+A link of a chain is a function of a step's input and of its state; it returns the output and the new state. So a whole
+step can be traced, and a stream is just a list of arrays. Every convolution is a matrix product, as in
+csm/codec/convolution.py, and sound has the same layout as there: [batch, time, channels].
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from .thread import ComputeThread
 __all__ = ["MlxDecoder", "MlxEncoder", "MlxMimi"]
 
 State = Any
-"""A tree of arrays, the batch first in each."""
+"""A tree of arrays, each with the batch as its first dimension."""
 
 
 class Link(Protocol):
-    """One part of the way."""
+    """One part of a chain."""
 
     def start(self, batch: int) -> State:
-        """What it remembers before the first step."""
+        """The state before the first step."""
 
     def __call__(self, x: mx.array, state: State) -> tuple[mx.array, State]:
-        """A step, and what it remembers now."""
+        """Compute a step; return its output and the new state."""
 
 
 class Chain:
-    """Links one after the other."""
+    """Links applied one after the other."""
 
     def __init__(self, *links: Link) -> None:
         self.links = links
@@ -56,7 +56,7 @@ class Chain:
 
 
 class Residual(Chain):
-    """x and what becomes of it."""
+    """x plus the output of its links."""
 
     def __init__(self, block: ResidualBlock) -> None:
         super().__init__(Convolution(block.narrow), Convolution(block.wide))
@@ -67,9 +67,9 @@ class Residual(Chain):
 
 
 class Convolution:
-    """[batch, n, channels] to [batch, m, channels], with ELU before it.
+    """[batch, n, channels] to [batch, m, channels], preceded by ELU.
 
-    fold: how many steps are read as one, of so many times the channels; unfold: the reverse, of the result.
+    fold: how many steps are read as one step with that many times the channels; unfold: the reverse, for the output.
     """
 
     def __init__(self, convolution: CausalConvolution, *, elu: bool = True, fold: int = 1, unfold: int = 1) -> None:
@@ -93,7 +93,7 @@ class Convolution:
 
 
 class RepeatedStart(Convolution):
-    """The same, but what was before the first step is that step's first instant, repeated (Mimi's `downsample`)."""
+    """The same, but its past before the first step is that step's first instant, repeated (Mimi's `downsample`)."""
 
     def start(self, batch: int) -> State:
         return [super().start(batch), mx.ones((batch, 1, 1), mx.bool_)]
@@ -105,7 +105,7 @@ class RepeatedStart(Convolution):
 
 
 class Upsampling:
-    """[batch, n, channels] to [batch, n · stride, channels], each channel for itself."""
+    """[batch, n, channels] to [batch, n · stride, channels], each channel separately."""
 
     def __init__(self, upsampling: ChannelwiseUpsampling) -> None:
         weight = to_mlx(upsampling.weight)
@@ -121,7 +121,7 @@ class Upsampling:
 
 
 class Transformer:
-    """[batch, n, dim] to the same; a step sees itself and the `window - 1` steps before it."""
+    """[batch, n, dim] to the same; a step attends to itself and the `window - 1` steps before it."""
 
     def __init__(self, transformer: MimiTransformer) -> None:
         self._heads, self._window = transformer.heads, transformer.window
@@ -148,7 +148,7 @@ class Transformer:
         return x, {"position": position + count, "past": past}
 
     def _mask(self, position: mx.array, count: int) -> mx.array:
-        """What each of `count` steps may look at, of the window before them and of themselves: bool [b, 1, n, m]."""
+        """What each of `count` steps may attend to, among the window before them and themselves: bool [b, 1, n, m]."""
         looking, looked_at = mx.arange(count)[:, None], mx.arange(1 - self._window, count)[None]
         near = (looked_at <= looking) & (looked_at > looking - self._window)
         return (near[None] & (looked_at[None] + position[:, None, None] >= 0))[:, None]
@@ -170,7 +170,7 @@ class Transformer:
 
 
 class Codebooks:
-    """Codes to latents and back."""
+    """Converts codes to latents and back."""
 
     def __init__(self, quantiser: Quantiser) -> None:
         self._semantic = quantiser.semantic
@@ -212,11 +212,11 @@ class MlxMimi(WholeRecordings):
         self.decode_step, self.encode_step = prepare(self._decode_step), prepare(self._encode_step)
 
     def decoder(self, batch: int = 1, frames: int = 1) -> MlxDecoder:
-        """A new stream of codes to sound; frames: how many a step has where there are more."""
+        """Return a new stream of codes to sound that works in steps of `frames` frames."""
         return MlxDecoder(self, batch, frames)
 
     def encoder(self, batch: int = 1, frames: int = 1) -> MlxEncoder:
-        """A new stream of sound to codes that works in steps of `frames` frames."""
+        """Return a new stream of sound to codes that works in steps of `frames` frames."""
         return MlxEncoder(self, batch, frames)
 
     def _take(self, mimi: Mimi) -> tuple[Chain, Chain, Codebooks]:
@@ -244,7 +244,7 @@ class MlxMimi(WholeRecordings):
 
 
 class _Stream:
-    """What one stream remembers, for `batch` slots."""
+    """The state of one stream, for `batch` slots."""
 
     def __init__(self, mimi: MlxMimi, chain: Chain, batch: int) -> None:
         self.mimi, self.batch = mimi, batch
@@ -252,11 +252,11 @@ class _Stream:
         self.state: State = self._fresh
 
     def states(self) -> list[mx.array]:
-        """What a step has changed."""
+        """The arrays that a step changes."""
         return [array for _, array in tree_flatten(self.state)]
 
     def _forget(self, slot: int | None) -> None:
-        """Only in the model's thread."""
+        """Reset one slot or all. Call this only in the model's thread."""
         if slot is None:
             self.state = self._fresh
         else:
@@ -283,7 +283,7 @@ class MlxDecoder(_Stream):
         return samples if out is None else out.copy_(samples)
 
     def lazy_step(self, codes: mx.array) -> mx.array:
-        """The same for arrays and one step, which is not waited for. Only in the model's thread."""
+        """One step on arrays, without waiting for it. Call this only in the model's thread."""
         samples, self.state = self.mimi.decode_step(codes, self.state)
         return samples
 
@@ -315,13 +315,13 @@ class MlxEncoder(_Stream):
         return self.mimi.thread.run(self._step, audio[:, :whole])
 
     def flush(self) -> Tensor:
-        """The codes of the samples still waiting, filled up with silence to a whole step; without any, no codes."""
+        """Return the codes of the samples still waiting, if any, padded with silence to a whole step."""
         batch, waiting = self._waiting.shape
         return self.step(torch.zeros(batch, self._samples_a_step - waiting if waiting else 0))
 
     def reset(self, slot: int | None = None) -> None:
-        """Start afresh: one slot, leaving the others as they are, or all of them. Samples of a frame not yet complete
-        become silence in a single slot, and are dropped where all start afresh."""
+        """Start afresh: one slot, leaving the others as they are, or all of them. Samples of an incomplete step become
+        silence if one slot is reset, and are dropped if all are."""
         self.mimi.thread.run(self._forget, slot)
         if slot is None:
             self._waiting = self._waiting[:, :0]

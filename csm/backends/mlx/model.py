@@ -1,7 +1,7 @@
 """CSM in MLX: what csm/model.py computes, on weights as they are or packed into 8 or 4 bits.
 
-Matrices that hear the same are one, as in csm/backends/quantize.py, so that a frame is fewer kernels. Embeddings keep
-their type. Everything here only describes what is to be computed, and asks the device nothing.
+Matrices with the same input are joined, as in csm/backends/quantize.py, so that a frame needs fewer kernels. Embeddings
+keep their dtype. Everything here only builds the computation and reads nothing back from the device.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from .arrays import to_mlx
 __all__ = ["Attend", "Choose", "CsmArrays", "converted", "put", "weights_of"]
 
 Attend = Callable[[int, mx.array, mx.array, mx.array], mx.array]
-"""Remembers a layer's new keys and values [b, kv_heads, n, d], and gives what queries [b, heads, n, d] make of all."""
+"""Stores a layer's new keys and values [b, kv_heads, n, d], and returns the attention of queries [b, heads, n, d] over
+all stored ones."""
 Choose = Callable[[mx.array, int], mx.array]
-"""Codes [b] of a codebook from its logits [b, codes]."""
+"""Chooses codes [b] of a codebook from its logits [b, codes]."""
 
 
 class Attention(nn.Module):
@@ -77,7 +78,7 @@ class LayerArrays(nn.Module):
 
 
 class StackArrays(nn.Module):
-    """A stack of layers and a last norm."""
+    """A stack of layers and a final norm."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -85,7 +86,7 @@ class StackArrays(nn.Module):
         self.norm = nn.RMSNorm(config.dim, config.norm_eps)
 
     def __call__(self, x: mx.array, offset: int | mx.array, attend: Attend) -> mx.array:
-        """x [b, n, dim], the first of whose rows stand at offset (one for all, or int32 [b]) → hidden states."""
+        """x [b, n, dim], whose first rows are at position `offset` (one for all, or int32 [b]) → hidden states."""
         for number, layer in enumerate(self.layers):
             x = layer(x, number, offset, attend)
         out: mx.array = self.norm(x)
@@ -93,7 +94,7 @@ class StackArrays(nn.Module):
 
 
 class CsmArrays(nn.Module):
-    """The whole model, as `csm.model.Csm`: `hear` rows, `frame` spells out the next frame, `advance` hears it."""
+    """The whole model, like `csm.model.Csm`: `hear` reads rows, `frame` makes the next frame, `advance` reads it."""
 
     def __init__(self, config: CsmConfig) -> None:
         super().__init__()
@@ -108,14 +109,14 @@ class CsmArrays(nn.Module):
         self._shift = mx.arange(config.audio_codebooks) * vocabulary
 
     def hear(self, rows: mx.array, offset: int, attend: Attend) -> mx.array:
-        """Rows int32 [1, n, codebooks + 1], whose columns below 0 are not heard → hidden states [1, n, dim]."""
+        """Rows int32 [1, n, codebooks + 1], whose columns below 0 are ignored → hidden states [1, n, dim]."""
         heard, known = (rows >= 0)[..., None], mx.maximum(rows, 0)
         sound = mx.where(heard[..., :-1, :], self.audio_embeddings(known[..., :-1] + self._shift), 0)
         text = mx.where(heard[..., -1, :], self.text_embeddings(known[..., -1]), 0)
         return self.backbone(text + _sum(sound), offset, attend)
 
     def advance(self, codes: mx.array, positions: mx.array, attend: Attend) -> mx.array:
-        """Hears one frame, codes [b, codebooks] at positions int32 [b] → the hidden state [b, dim] after it."""
+        """Read one frame, codes [b, codebooks] at positions int32 [b] → the hidden state [b, dim] after it."""
         return self.backbone(_sum(self.audio_embeddings(codes + self._shift))[:, None], positions, attend)[:, 0]
 
     def frame(self, hidden: mx.array, choose: Choose) -> mx.array:
@@ -129,13 +130,13 @@ class CsmArrays(nn.Module):
             depth = self.decoder(self.projection(x), offset, attend)[:, -1]
             codes.append(choose(head(depth)[:, : config.codes], codebook))
             offset += x.shape[1]
-            # The shift is read from an array: as a number it would make a kernel of its own for every codebook.
+            # The shift is read from an array: as a constant it would create a separate kernel for every codebook.
             x = self.audio_embeddings(codes[-1] + self._shift[codebook])[:, None]
         return mx.stack(codes, axis=-1)
 
 
 class Growing:
-    """The depth decoder's keys and values: of one frame, from the first row on."""
+    """The depth decoder's keys and values of one frame, which grow with each row."""
 
     def __init__(self, scale: float) -> None:
         self._scale = scale
@@ -151,12 +152,12 @@ class Growing:
 
 
 def _sum(embeddings: mx.array) -> mx.array:
-    """Over the codebooks [..., codebooks, dim], in float32."""
+    """Sum over the codebooks of [..., codebooks, dim], in float32."""
     return embeddings.astype(mx.float32).sum(axis=-2).astype(embeddings.dtype)
 
 
 def weights_of(config: CsmConfig) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
-    """Which tensors of a `csm.model.Csm` become which of a `CsmArrays`: groups of names, there and here."""
+    """How tensors of a `csm.model.Csm` map to those of a `CsmArrays`: groups of names, there and here."""
     for name in ("text_embeddings", "audio_embeddings", "projection", "codebook0_head"):
         yield (f"{name}.weight",), (f"{name}.weight",)
     yield ("audio_head",), tuple(f"audio_heads.{number}.weight" for number in range(config.audio_codebooks - 1))
@@ -178,7 +179,7 @@ JOINED = {
 
 
 def converted(tensors: Sequence[Tensor], names: Sequence[str]) -> Iterator[tuple[str, mx.array]]:
-    """A group of `weights_of`: its tensors, one below the other, or the one that becomes several."""
+    """Convert a group of `weights_of`: join several tensors row-wise, or split one into several."""
     if len(names) > 1:
         yield from ((name, to_mlx(head.T)) for name, head in zip(names, tensors[0], strict=True))
     else:
@@ -186,10 +187,10 @@ def converted(tensors: Sequence[Tensor], names: Sequence[str]) -> Iterator[tuple
 
 
 def put(model: CsmArrays, name: str, weight: mx.array, bits: int | None) -> None:
-    """A weight by its name; those of matrices rounded to `bits`, if given, in groups of 64 inputs.
+    """Set a weight by its name. If `bits` is given, matrices are rounded to it, in groups of 64 inputs.
 
-    Projection and heads keep 8 bits, for they are a hundredth of what is read and closest to the choice of a code;
-    embeddings and norms keep their type, and so does a matrix that no 64 divides.
+    Projection and heads keep 8 bits, because they are a hundredth of what is read and affect the choice of a code most
+    directly. Embeddings and norms keep their dtype, and so does a matrix whose inputs are not a multiple of 64.
     """
     path = name.removesuffix(".weight")
     if bits is None or path.endswith(("embeddings", "norm")) or weight.shape[-1] % GROUP:

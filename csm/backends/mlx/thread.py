@@ -1,7 +1,7 @@
 """The one thread in which MLX works.
 
-Since 0.31.2 what MLX has queued in one thread cannot be evaluated in another ("There is no Stream in current thread"),
-and a `Generator` may be used from any. So everything that makes or reads an array is handed to one thread, in turn.
+Since 0.31.2, MLX cannot evaluate in one thread what was queued in another ("There is no Stream in current thread"), but
+a `Generator` may be used from any thread. So one thread makes and reads all arrays, one call at a time.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Queue = SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None]
 
 
 class ComputeThread:
-    """Runs functions one after the other. It ends when nobody holds it any more, or with the process."""
+    """Runs functions one after the other. It ends when nobody refers to it any more, or with the process."""
 
     def __init__(self) -> None:
         self._queue: Queue = SimpleQueue()
@@ -32,13 +32,13 @@ class ComputeThread:
         weakref.finalize(self, _end, self._queue, thread)
 
     def begin(self, work: Callable[..., Result], *arguments: object) -> Future[Result]:
-        """Puts a call in the queue; ask the result for what it returned or raised."""
+        """Queue a call; the future holds what it returns or raises."""
         future: Future[Result] = Future()
         self._queue.put((partial(work, *arguments), future))
         return future
 
     def run(self, work: Callable[..., Result], *arguments: object) -> Result:
-        """The same, and waits for it. Not to be called in the thread itself."""
+        """Queue a call and wait for its result. Do not call this in the thread itself."""
         return self.begin(work, *arguments).result()
 
 
@@ -47,10 +47,10 @@ def _work(queue: Queue) -> None:
         work, future = job
         try:
             future.set_result(work())
-        except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
+        except BaseException as error:  # noqa: BLE001 - it is raised where the result is requested
             future.set_exception(error)
-        del job, work, future  # what a call held is let go when it is done, and not at the next one
-    # A thread that ends with its streams open may take the process with it.
+        del job, work, future  # release what the call held now, not at the next call
+    # A thread that ends with open streams may crash the process.
     mx.clear_streams()
 
 
