@@ -95,7 +95,7 @@ def test_from_an_address_to_a_reply(setup_page: Page, server: str) -> None:
         theirs.models = MODELS
         model.fill("huge")
         model.blur()
-        expect(page.locator("#error-mind-model")).to_contain_text("has no model 'huge'; it offers tiny")
+        expect(page.locator("#error-mind-model")).to_contain_text("has no model 'huge': choose one of tiny")
         expect(ready).to_have_text("Ready.")
         model.fill("tiny")
         model.blur()

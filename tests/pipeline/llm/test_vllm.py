@@ -59,9 +59,7 @@ def test_the_others_fit_beside_vllm_on_one_card() -> None:
 
 def test_a_card_with_too_little_memory_is_told_before_anything_starts() -> None:
     check_card(CARD, "someone/llama", 8 * GB)
-    with pytest.raises(
-        EngineError, match=r"someone/llama needs 17\.\d GB of the RTX 4090, but CSM, .* leave only"
-    ):
+    with pytest.raises(EngineError, match=r"someone/llama needs 17\.\d GB of the RTX 4090, but CSM, .* leave only"):
         check_card(CARD, "someone/llama", 15 * GB)
 
 
