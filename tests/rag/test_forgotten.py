@@ -95,6 +95,7 @@ def test_questions_are_answered_while_the_vectors_files_are_written_anew(
     with Memory(tmp_path / "memory", embedder=words) as memory, ThreadPoolExecutor(1) as other:
         kept, gone = memory.turns(limit=2)
         memory.warm()
+        memory.settle()  # so that forgetting is over before the background begins to write anew
         monkeypatch.setattr(Collection, "upsert", held_up)
         memory.forget(id=gone.id)
         assert begun.wait(60)
