@@ -35,7 +35,7 @@ class UnreadWatch:
         self._waiting = 0
 
     def begin(self) -> None:
-        """Start watching. Call this once the protocol can be notified: under TLS, data waits at once."""
+        """Start watching. Call this once the protocol can be notified: over TLS, data waits at once."""
         self._transport.set_write_buffer_limits(high=1, low=0)  # reports any waiting data; high=0 would hang under TLS
 
     def waits(self) -> None:
