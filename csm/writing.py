@@ -59,11 +59,12 @@ def make_folder(folder: Path) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Make folders, and yield a temporary path; that file becomes `path` if the block ends without an error.
+    """Make folders, and yield a temporary path; that file becomes `path` if the block ends without an error. Another
+    process may do the same at the same time.
 
     Raises CannotWrite.
     """
-    partial = path.with_name(f".{path.name}.partial")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)

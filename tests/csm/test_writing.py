@@ -92,6 +92,16 @@ class TestReplacing:
             raise KeyboardInterrupt
         assert path.read_text() == "one" and [kept.name for kept in path.parent.iterdir()] == ["file.txt"]
 
+    def test_two_processes_write_the_same_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = tmp_path / "file.txt"
+        with replacing(path) as ours:
+            ours.write_text("ours")
+            monkeypatch.setattr(os, "getpid", lambda: 1)
+            with replacing(path) as theirs:
+                theirs.write_text("theirs")
+            assert path.read_text() == "theirs"
+        assert path.read_text() == "ours" and list(tmp_path.iterdir()) == [path]
+
     def test_a_mistake_of_ours_is_not_the_disks(self, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="ours"), replacing(tmp_path / "file"):
             raise ValueError("ours")
