@@ -82,11 +82,6 @@ def phrases(text: str, said: date) -> list[Phrase]:
     return [_extended(phrase, text, said) for phrase in sorted(found, key=lambda phrase: phrase.start)]
 
 
-def spans(text: str, said: date) -> list[Span]:
-    """Return the days of each phrase in the text."""
-    return [phrase.span for phrase in phrases(text, said)]
-
-
 # The meaning of each phrase
 
 

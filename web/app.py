@@ -36,7 +36,7 @@ from web.forwarded import Forwarded, Network
 from web.guard import Guard
 from web.metrics.history import PastHour
 from web.metrics.readings import Readings, read
-from web.metrics.traces import Traces
+from web.metrics.traces import Traces, sent
 from web.network import media_addresses
 from web.pages import PERSONAL, pages
 from web.phone import addresses, phone
@@ -79,8 +79,6 @@ def create_app(
     reading = partial(read, service.engines, queues.by_kind, service.places.most)
     metrics.registry.register(Readings(reading))
     history = PastHour(metrics, reading)
-    if traces is not None:
-        metrics.watchers.append(traces.turn)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -89,7 +87,7 @@ def create_app(
             await clients.start(wyoming)
         following = asyncio.create_task(history.follow())
         try:
-            async with _running(service, calls):
+            async with sent(traces, metrics), _running(service, calls):
                 try:
                     yield
                 finally:
@@ -97,8 +95,6 @@ def create_app(
         finally:
             following.cancel()
             await asyncio.gather(following, return_exceptions=True)
-            if traces is not None:  # the last turns ended with their conversations
-                await asyncio.to_thread(traces.close)
 
     elsewhere = partial(addresses, address)
     machine = (settings_file_api, models_api, doctor_api, voices_api, sound_api, teaching_api, tools_api, people_api)

@@ -40,7 +40,7 @@ def choose_engine(model: Model, batch: int = 1, length: int | None = None) -> Fr
 
 def choose_decoder(codec: Codec, model: Model) -> StreamingDecoder:
     """Return a new stream of one model's codes to sound. Only csm's own codec can be captured in a graph."""
-    decoder = new_decoder(codec, model) if isinstance(model, Csm) else codec.decoder()
+    decoder = new_decoder(codec, model)
     if model.device.type == "cuda" and isinstance(codec, Mimi):
         return GraphDecoder(decoder, 1, codec.codebooks, model.device)
     return decoder

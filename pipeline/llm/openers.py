@@ -14,8 +14,8 @@ from dataclasses import replace
 from pipeline.llm import Message, Prompt, Truncated
 from pipeline.llm.builtin.facts import is_question
 
-TO_A_QUESTION = ("Let me think.", "Well, let me see.", "Let me see.", "Well, let me think.")
-TO_A_STATEMENT = ("I see.", "Oh, I see.", "All right.", "Ah, okay.", "Oh, right.")
+AFTER_A_QUESTION = ("Let me think.", "Well, let me see.", "Let me see.", "Well, let me think.")
+AFTER_A_STATEMENT = ("I see.", "Oh, I see.", "All right.", "Ah, okay.", "Oh, right.")
 
 SOON_S = 0.05
 """A reply that begins within this time needs no opener. People answer each other after 0.2 s (Stivers et al., PNAS 106,
@@ -25,7 +25,7 @@ SOON_S = 0.05
 async def opened(prompt: Prompt, reply: AsyncGenerator[str | Truncated, None]) -> AsyncGenerator[str | Truncated, None]:
     """Yield the reply, after an opener if it does not begin soon. Closes `reply` at the end."""
     async with aclosing(reply):
-        first = asyncio.create_task(_next(reply))
+        first = asyncio.create_task(_first(reply))
         try:
             if not (await asyncio.wait({first}, timeout=SOON_S))[0]:
                 yield f"{_opener(prompt)} "
@@ -33,26 +33,27 @@ async def opened(prompt: Prompt, reply: AsyncGenerator[str | Truncated, None]) -
         finally:
             first.cancel()
             await asyncio.gather(first, return_exceptions=True)
-        while piece is not None:
+        if piece is not None:
             yield piece
-            piece = await _next(reply)
+        async for piece in reply:
+            yield piece
 
 
 def without_opener(message: Message) -> Message:
     """Remove the opener of an assistant's message; if the model saw openers in its replies, it would imitate them."""
-    for opener in (*TO_A_QUESTION, *TO_A_STATEMENT):
+    for opener in (*AFTER_A_QUESTION, *AFTER_A_STATEMENT):
         if message.role == "assistant" and message.text.startswith(f"{opener} "):
             return replace(message, text=message.text.removeprefix(opener).lstrip())
     return message
 
 
-async def _next(reply: AsyncGenerator[str | Truncated, None]) -> str | Truncated | None:
+async def _first(reply: AsyncGenerator[str | Truncated, None]) -> str | Truncated | None:
     return await anext(reply, None)
 
 
 def _opener(prompt: Prompt) -> str:
     """Choose an opener, a different one each time."""
-    phrases = TO_A_QUESTION if is_question(prompt.history[-1].text) else TO_A_STATEMENT
+    phrases = AFTER_A_QUESTION if is_question(prompt.history[-1].text) else AFTER_A_STATEMENT
     return phrases[_count(prompt.history, phrases) % len(phrases)]
 
 

@@ -137,11 +137,6 @@ def joined(heard: Sequence[Heard]) -> Direction:
     return unit(np.sum([each.seconds * each.direction for each in heard], axis=0))
 
 
-def _plain(value: object) -> object:
-    """Convert a value for which JSON has no type."""
-    return [round(float(x), 6) for x in value] if isinstance(value, np.ndarray) else str(value)
-
-
 def _same(name: str, other: str) -> bool:
     return name.casefold() == other.casefold()
 

@@ -6,9 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rag.when import Span, spans
+from rag.when import Span, phrases
 
 THURSDAY = date(2023, 5, 25)
+
+
+def spans(text: str, said: date) -> list[Span]:
+    return [phrase.span for phrase in phrases(text, said)]
 
 
 def day(month: int, number: int, year: int = 2023, *, yearly: bool = False) -> Span:

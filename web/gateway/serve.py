@@ -34,7 +34,7 @@ from web.gateway.accounts import FILE_NAME, Accounts, AccountsError
 from web.gateway.gateway import Gateway, NamedByProxy
 from web.gateway.user import Lender
 from web.guard import Guard
-from web.metrics.traces import NoCollector, Traces
+from web.metrics.traces import NoCollector, Traces, sent
 from web.places import Places, of_this_machine
 from web.preconditions import ServeError, data_folder, listen
 from web.probes import Probes, unready
@@ -151,23 +151,20 @@ def running(gateway: Gateway, accounts: Path, traces: Traces | None = None) -> L
     @asynccontextmanager
     async def life(_: object) -> AsyncIterator[None]:
         lent = gateway.lender
-        if traces is not None:
-            lent.metrics.watchers.append(traces.turn)
         beside = [
             asyncio.create_task(work)
             for work in (_load(lent), gateway.tend(), _follow(gateway, accounts))
         ]  # fmt: skip
-        try:
-            yield
-        finally:
-            for task in beside:
-                task.cancel()
-            await asyncio.gather(*beside, return_exceptions=True)
-            await gateway.end()
-            if traces is not None:  # the last turns ended with their conversations
-                await asyncio.to_thread(traces.close)
-            await lent.memories.stop()
-            await lent.engines.stop()
+        async with sent(traces, lent.metrics):
+            try:
+                yield
+            finally:
+                for task in beside:
+                    task.cancel()
+                await asyncio.gather(*beside, return_exceptions=True)
+                await gateway.end()
+                await lent.memories.stop()
+                await lent.engines.stop()
 
     return life
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import urlsplit
 
 from pipeline.turns.record import TurnRecord
+from web.metrics.metrics import Metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,3 +99,16 @@ class Traces:
         """Send what is left. This waits for the collector, so call it in a thread."""
         self._provider.force_flush(SHUTDOWN_MS)
         self._provider.shutdown()
+
+
+@asynccontextmanager
+async def sent(traces: Traces | None, metrics: Metrics) -> AsyncIterator[None]:
+    """Send the turns that end while the block runs, the last ones when it ends; without traces, nothing."""
+    if traces is None:
+        yield
+        return
+    metrics.watchers.append(traces.turn)
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(traces.close)

@@ -8,22 +8,12 @@ import pytest
 import torch
 
 from csm.backends.choose import choose_decoder
-from csm.backends.cpu_kernel import Kernel, KernelCodecStream, KernelUnavailable
+from csm.backends.cpu_kernel import Kernel, KernelCodecStream
 from csm.backends.quantize import KernelPacking, quantize
 from csm.codec.mimi import Mimi
 from csm.codec.stream import MimiDecoder
 from csm.codec.transformer import TransformerStream
 from tests.csm.tiny import TINY_MIMI, make_mimi, make_model
-
-
-@pytest.fixture(scope="module")
-def kernel() -> Kernel:
-    try:
-        return Kernel.build()
-    except KernelUnavailable as reason:
-        if "no C++ compiler" not in str(reason):
-            raise
-        pytest.skip(str(reason))
 
 
 @pytest.mark.parametrize(("batch", "steps"), [(1, 2), (2, 3), (1, 1)])

@@ -28,16 +28,6 @@ from csm.sampling import Chooser, draw_noise
 from tests.csm.tiny import FEW_LAYERS, TINY, make_model, write_checkpoint
 
 
-@pytest.fixture(scope="module")
-def kernel() -> Kernel:
-    try:
-        return Kernel.build()
-    except KernelUnavailable as reason:
-        if "no C++ compiler" not in str(reason):
-            raise
-        pytest.skip(str(reason))
-
-
 @pytest.fixture(params=["kernel", "torch"])
 def packing(request: pytest.FixtureRequest) -> Packing:
     return KernelPacking(request.getfixturevalue("kernel")) if request.param == "kernel" else TorchPacking()

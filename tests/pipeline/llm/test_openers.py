@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.engine import EngineError
 from pipeline.llm import Message, Prompt, Truncated, small
-from pipeline.llm.openers import SOON_S, TO_A_QUESTION, TO_A_STATEMENT, opened, without_opener
+from pipeline.llm.openers import AFTER_A_QUESTION, AFTER_A_STATEMENT, SOON_S, opened, without_opener
 from tests.support import virtual_time
 
 NOW = datetime(2026, 3, 4, 15, 30, tzinfo=UTC)
@@ -44,7 +44,7 @@ def test_only_a_reply_that_takes_longer_is_opened() -> None:
 
 
 def test_the_opener_suits_what_was_said_and_is_another_one_each_time() -> None:
-    for words, phrases in (("Why do stones sing?", TO_A_QUESTION), ("The stones sang.", TO_A_STATEMENT)):
+    for words, phrases in (("Why do stones sing?", AFTER_A_QUESTION), ("The stones sang.", AFTER_A_STATEMENT)):
         texts = [words]
         for phrase in (*phrases, phrases[0]):
             reply = "".join(virtual_time.run(said(prompt(*texts), 1.0, "Do they.")))
