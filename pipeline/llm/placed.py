@@ -7,6 +7,7 @@ from contextlib import aclosing
 
 from pipeline.engine import Report
 from pipeline.llm import Prompt, Truncated, small
+from pipeline.llm.openers import Openers
 from pipeline.tools.calls import ToolCall
 from pipeline.workers.place import Place, PlacedEngine
 
@@ -16,6 +17,7 @@ class PlacedMind(PlacedEngine[Place]):
         super().__init__(place)
         self._parameters = small.SMALL
         self._knows_tools = False
+        self._openers = Openers()
 
     async def start(self, report: Report) -> None:
         """Load the engine. Raises EngineError with one sentence that says what to do."""
@@ -34,7 +36,7 @@ class PlacedMind(PlacedEngine[Place]):
         return self._parameters >= small.SMALL
 
     async def reply(self, prompt: Prompt) -> AsyncGenerator[str | ToolCall | Truncated, None]:
-        written = small.reply(prompt, self.written) if self._guarded(prompt) else self.written(prompt)
+        written = small.reply(prompt, self.written, self._openers) if self._guarded(prompt) else self.written(prompt)
         async with aclosing(written) as pieces:
             async for piece in pieces:
                 yield piece

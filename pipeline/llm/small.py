@@ -19,7 +19,7 @@ from pipeline.llm import USER, Message, Prompt, Truncated
 from pipeline.llm.builtin.facts import is_question
 from pipeline.llm.builtin.rules import known, to_go_on
 from pipeline.llm.builtin.turn import Turn
-from pipeline.llm.openers import opened, without_opener
+from pipeline.llm.openers import Openers, without_opener
 from pipeline.llm.saying import MOST_WORDS, Saying, Sentences, foreign
 from pipeline.tools.calls import ToolCall
 
@@ -80,7 +80,9 @@ TO_A_STATEMENT = (
 
 
 async def reply(
-    prompt: Prompt, written: Callable[[Prompt], AsyncGenerator[str | ToolCall | Truncated, None]]
+    prompt: Prompt,
+    written: Callable[[Prompt], AsyncGenerator[str | ToolCall | Truncated, None]],
+    openers: Openers,
 ) -> AsyncGenerator[str | Truncated, None]:
     """Yield whole sentences as they are ready: at most two, of forty words together.
 
@@ -89,6 +91,7 @@ async def reply(
 
     Args:
         written: returns what the model writes to a prompt. Closed once it is no longer needed.
+        openers: begin what this model says aloud.
     """
     prompt = to_go_on(prompt)
     said = await asyncio.to_thread(answered, prompt)
@@ -97,7 +100,7 @@ async def reply(
             yield piece
         return
     sentences = _chatted(prompt, written)
-    async with aclosing(opened(prompt, sentences) if prompt.aloud else sentences) as pieces:
+    async with aclosing(openers.opened(prompt, sentences) if prompt.aloud else sentences) as pieces:
         async for piece in pieces:
             yield piece
 

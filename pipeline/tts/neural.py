@@ -19,6 +19,7 @@ import numpy as np
 
 from pipeline.audio import MOUTH_RATE, Samples
 from pipeline.engine import EngineError
+from pipeline.llm.openers import OPENERS
 from pipeline.tts import Spoken, WordTime
 from pipeline.tts.phonemes import Phonemizer, Stretch
 from pipeline.tts.unbroken import unbroken
@@ -63,36 +64,52 @@ class NeuralSynthesizer(ABC):
         self._options = onnxruntime.RunOptions
         self._stopped: type[Exception] = onnxruntime.capi.onnxruntime_pybind11_state.Fail
         self._running: dict[int, Any] = {}
+        self._openers: dict[tuple[str, bool, str | None], tuple[Spoken, ...]] = {}
 
-    def warm_up(self) -> None:
+    def warm_up(self, *phrases: str) -> None:
+        """Args: phrases: openers to be ready with, besides the sentences that everything is warmed up with."""
         for early in (True, False):
             list(self.speak(-1, "Hello, this is how I sound, and it is long enough for now.", early))
+        for phrase in phrases:
+            list(self.speak(-1, phrase, early=True))
 
     def speak(self, number: int, text: str, early: bool, voice: str | None = None) -> Iterator[Spoken]:
-        """Yield sound at 24 kHz, block by block.
+        """Yield sound at 24 kHz, block by block. An opener sounds as it did the first time, and needs no computing.
 
         Args:
             number: of the listener, for leave().
             early: whether the text begins a reply.
             voice: None means the one in the settings, or the only one the engine has.
         """
-        made = 0
+        key = (text, early, voice)
+        if key in self._openers:
+            yield from self._openers[key]
+            return
+        blocks = []
         run = self._running[number] = self._options()
         try:
-            for stretch in self._phonemizer.stretches(text, early, self._language_of(voice)):
-                sound = self._sound(stretch.phonemes, self._speed, run, voice)
-                sound, spoken = shaped(sound, stretch.mark)
-                words = deque(timed(stretch, spoken, made))
-                for at in range(0, len(sound), BLOCK):
-                    block = sound[at : at + BLOCK] * np.float32(self._volume)
-                    begun = [words.popleft() for word in list(words) if word.sample < made + at + len(block)]
-                    yield Spoken(block, tuple(begun))
-                made += len(sound)
+            for spoken in self._computed(run, text, early, voice):
+                blocks.append(spoken)
+                yield spoken
+            if text in OPENERS:
+                self._openers[key] = tuple(blocks)
         except self._stopped:
             if not run.terminate:
                 raise
         finally:
             del self._running[number]
+
+    def _computed(self, run: Any, text: str, early: bool, voice: str | None) -> Iterator[Spoken]:
+        made = 0
+        for stretch in self._phonemizer.stretches(text, early, self._language_of(voice)):
+            sound = self._sound(stretch.phonemes, self._speed, run, voice)
+            sound, spoken = shaped(sound, stretch.mark)
+            words = deque(timed(stretch, spoken, made))
+            for at in range(0, len(sound), BLOCK):
+                block = sound[at : at + BLOCK] * np.float32(self._volume)
+                begun = [words.popleft() for word in list(words) if word.sample < made + at + len(block)]
+                yield Spoken(block, tuple(begun))
+            made += len(sound)
 
     def leave(self, number: int) -> None:
         """Stop, even inside a run of the network, because nobody listens any more."""

@@ -16,6 +16,7 @@ from config.engines import PIPER
 from config.packages import PIPER_JOE
 from pipeline.audio import MOUTH_RATE, Samples
 from pipeline.engine import EngineError, Progress, Report
+from pipeline.llm.openers import OPENERS
 from pipeline.models.fetching import fetched
 from pipeline.tts import SPEECH
 from pipeline.tts.neural import CONVERSATIONS, NeuralSpeaker, NeuralSynthesizer, session
@@ -48,7 +49,7 @@ class Synthesizer(NeuralSynthesizer):
         self._network = session(file)
         super().__init__(language, speed, volume)
         report(Progress("warming up the voice"))
-        self.warm_up()
+        self.warm_up(*OPENERS)
 
     def _sound(self, phonemes: str, speed: float, run: Any, voice: str | None) -> Samples:
         pad = self._ids[_PAD]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -11,7 +12,7 @@ import pytest
 
 from pipeline.engine import EngineError
 from pipeline.llm import Message, Prompt, Truncated, small
-from pipeline.llm.openers import AFTER_A_QUESTION, AFTER_A_STATEMENT, SOON_S, opened, without_opener
+from pipeline.llm.openers import AFTER_A_QUESTION, AFTER_A_STATEMENT, SOON_S, Openers, without_opener
 from tests.support import virtual_time
 
 NOW = datetime(2026, 3, 4, 15, 30, tzinfo=UTC)
@@ -30,7 +31,7 @@ async def after(seconds: float, *pieces: str) -> AsyncGenerator[str | Truncated,
 
 
 async def said(prompt: Prompt, seconds: float, *pieces: str) -> list[str]:
-    return [str(piece) async for piece in opened(prompt, after(seconds, *pieces))]
+    return [str(piece) async for piece in Openers().opened(prompt, after(seconds, *pieces))]
 
 
 def test_only_a_reply_that_takes_longer_is_opened() -> None:
@@ -41,6 +42,23 @@ def test_only_a_reply_that_takes_longer_is_opened() -> None:
         "They hum. ",
         "Softly.",
     ]
+
+
+def test_a_model_that_was_late_opens_its_next_reply_at_once() -> None:
+    async def scene() -> list[float]:
+        openers, loop = Openers(), asyncio.get_running_loop()
+
+        async def waited(seconds: float) -> float:
+            began = loop.time()
+            async with aclosing(openers.opened(prompt("Why do stones sing?"), after(seconds, "They hum."))) as pieces:
+                begins = await anext(pieces)
+                waited = loop.time() - began
+                assert [begins, *[piece async for piece in pieces]][-1] == "They hum."
+            return waited
+
+        return [await waited(seconds) for seconds in (1.0, 1.0, 0.01, 0.01, 1.0)]
+
+    assert virtual_time.run(scene()) == pytest.approx([SOON_S, 0, 0, 0.01, SOON_S])
 
 
 def test_the_opener_suits_what_was_said_and_is_another_one_each_time() -> None:
@@ -63,7 +81,7 @@ def test_it_comes_at_once_and_whoever_leaves_then_ends_the_writing() -> None:
             finally:
                 ended.set()
 
-        pieces = opened(prompt("Why do stones sing?"), never())
+        pieces = Openers().opened(prompt("Why do stones sing?"), never())
         began = asyncio.get_running_loop().time()
         assert await anext(pieces) == "Let me think. "
         assert asyncio.get_running_loop().time() - began == pytest.approx(SOON_S)
@@ -85,7 +103,7 @@ def test_what_goes_wrong_after_it_is_told() -> None:
 
         told = []
         with pytest.raises(EngineError, match="It ended"):
-            async for piece in opened(prompt("Why do stones sing?"), fails()):
+            async for piece in Openers().opened(prompt("Why do stones sing?"), fails()):
                 told.append(str(piece))  # noqa: PERF401 - what came before the error counts
         return told
 
@@ -111,7 +129,7 @@ async def test_only_what_is_said_aloud_is_opened_and_what_a_rule_knows_never_is(
 
     async def reply(prompt: Prompt) -> list[str]:
         said = []
-        async for piece in small.reply(prompt, slowly):
+        async for piece in small.reply(prompt, slowly, Openers()):
             said.append(str(piece))
             goes_on.set()
         return said

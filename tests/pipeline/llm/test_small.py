@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from pipeline.llm import Message, Prompt, Truncated, small
+from pipeline.llm.openers import Openers
 from pipeline.llm.saying import MOST_WORDS, Sentences, foreign
 from pipeline.tts.clauses import ClauseSplitter
 
@@ -39,12 +40,12 @@ def prompt(*texts: str) -> Prompt:
 
 
 async def reply(model: Model, *texts: str) -> str:
-    return "".join([str(piece) async for piece in small.reply(prompt(*texts), model.written)]).strip()
+    return "".join([str(piece) async for piece in small.reply(prompt(*texts), model.written, Openers())]).strip()
 
 
 async def test_what_the_model_says_well_is_let_out_sentence_by_sentence() -> None:
     model = Model("The sea is wide. It is deep too. And it has many fish.")
-    pieces = [piece async for piece in small.reply(prompt("So much water everywhere."), model.written)]
+    pieces = [piece async for piece in small.reply(prompt("So much water everywhere."), model.written, Openers())]
     assert pieces == ["The sea is wide. ", "It is deep too. "], "two sentences at most"
     assert model.closed == 1
 
@@ -55,14 +56,14 @@ async def test_who_asked_for_few_tokens_is_told_that_more_was_to_come() -> None:
         yield Truncated()
 
     few = replace(prompt("So much water everywhere."), max_tokens=8)
-    assert [piece async for piece in small.reply(few, written)][-1] == Truncated()
+    assert [piece async for piece in small.reply(few, written, Openers())][-1] == Truncated()
     many = prompt("So much water everywhere.")
-    assert Truncated() not in [piece async for piece in small.reply(many, written)], "short is its own way"
+    assert Truncated() not in [piece async for piece in small.reply(many, written, Openers())], "short is its own way"
 
 
 async def test_the_first_sentence_is_out_before_the_second_is_written() -> None:
     model = Model("The sea is wide. It is deep too.")
-    pieces = small.reply(prompt("So much water everywhere."), model.written)
+    pieces = small.reply(prompt("So much water everywhere."), model.written, Openers())
     assert ClauseSplitter().feed(str(await anext(pieces))) == ["The sea is wide."], "and can be spoken"
     await pieces.aclose()
     assert model.closed == 1, "who goes away ends the writing"

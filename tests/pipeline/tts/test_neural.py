@@ -16,6 +16,7 @@ from config.packages import KOKORO, KOKORO_VOICES, PIPER_JOE
 from pipeline.audio import MOUTH_RATE, Samples
 from pipeline.engine import EngineError
 from pipeline.engines.trial import words_right
+from pipeline.llm.openers import OPENERS
 from pipeline.tts import ManyVoiced, Spoken
 from pipeline.tts.kokoro import IDS, Kokoro
 from pipeline.tts.neural import BLOCK, LEVEL, PAUSE_S, NeuralSpeaker, shaped
@@ -80,6 +81,14 @@ async def test_a_sentence_is_streamed_and_understood(name: str) -> None:
         speaking.cancel()
         await asyncio.wait([speaking])
         assert len(joined(await said(speaker, "Sure."))) < 2 * MOUTH_RATE, "what was left is not in the way"
+
+
+async def test_openers_are_ready() -> None:
+    async with running("piper") as engine:
+        for phrase in (*OPENERS, "Oh no."):
+            first, second = [joined(await said(engine.speaker(), phrase)) for _ in range(2)]
+            same = len(first) == len(second) and bool((first == second).all())
+            assert same == (phrase in OPENERS), "the network itself never makes the same sound twice"
 
 
 async def test_speed_and_volume_are_heard() -> None:
