@@ -37,7 +37,7 @@ BLOCK = MOUTH_RATE * 80 // 1000
 PAUSE_S = {"": 0.0, ",": 0.16, ";": 0.24, ":": 0.24, ".": 0.34, "!": 0.34, "?": 0.34}
 """Pause after a stretch, by the mark that ends it; about what a person leaves in calm speech."""
 
-LEAD_S, TAIL_S = 0.02, 0.06
+LEAD_S, TAIL_S = 0.005, 0.06
 """Silence kept before and after a stretch, so that soft consonants stay whole."""
 
 QUIET = 10 ** (-45 / 20)
