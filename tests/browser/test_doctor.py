@@ -93,6 +93,7 @@ def test_a_long_check_shows_that_it_lives_and_can_be_stopped(setup_page: Page) -
     expect(setup_page.get_by_role("button", name="Check setup")).to_be_focused()
 
 
+@pytest.mark.slow
 def test_stopping_reaches_the_server_and_it_can_be_begun_again(setup_page: Page) -> None:
     begin = setup_page.get_by_role("button", name="Check setup")
     begin.click()

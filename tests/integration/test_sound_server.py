@@ -170,6 +170,7 @@ async def test_the_headset_is_pulled_out_and_comes_back(
         await ends.until(lambda: len(ends.words))
 
 
+@pytest.mark.slow
 async def test_the_sound_server_dies_and_comes_back(
     server: SoundServer, library: PortAudioApart, tmp_path: Path
 ) -> None:
@@ -285,6 +286,7 @@ async def test_the_doctor_hears_the_microphone_and_plays_to_the_headphones(serve
             assert np.abs(await recording.until_quiet(0.3)).max() > 0.1, "the two notes are really played"
 
 
+@pytest.mark.slow
 async def test_the_doctor_on_a_room_in_which_nobody_speaks(server: SoundServer, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", 0.02 * tone(LONG_S), MOUTH_RATE)
     saying = asyncio.create_task(server.say(tmp_path / "a.wav"))
@@ -309,6 +311,7 @@ async def test_the_doctor_on_a_muted_microphone(server: SoundServer, tmp_path: P
     )  # fmt: skip
 
 
+@pytest.mark.slow
 async def test_the_doctor_on_a_headset_that_is_not_plugged_in(server: SoundServer) -> None:
     server.unplug()
     found = await listened()
