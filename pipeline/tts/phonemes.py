@@ -131,7 +131,7 @@ def _cut(text: str, spans: list[tuple[int, int]], early: bool) -> Iterator[list[
         opener = text[slice(*spans[index])].lower() in _OPENERS
         left = len(spans) - index
         if (mark and words >= wanted and left > 1) or (
-            early and not begun and opener and words > EARLY_WORDS and left >= EARLY_WORDS and len(spans) > LONG_WORDS
+            early and not begun and opener and words >= EARLY_WORDS and left >= EARLY_WORDS and len(spans) > LONG_WORDS
         ):
             yield spans[begun:index]
             begun = index
