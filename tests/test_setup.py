@@ -254,7 +254,7 @@ class Starting:
 
     def says(self, words: str) -> list[str]:
         """Wait for a line that contains the words; return those before it."""
-        before = []
+        before: list[str] = []
         assert self.process.stdout is not None
         for line in self.process.stdout:
             if words in line:

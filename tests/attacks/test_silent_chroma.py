@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import socket
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.engine import EngineError
+from pipeline.engine import EngineError, EngineStatus, Report
 from pipeline.engines.memory import WorkerMemory
 from pipeline.engines.plans import PEER_S
 from pipeline.engines.slot import EnginePlan, Slot
@@ -113,6 +114,26 @@ def test_a_question_does_not_wait_for_what_another_is_waiting_for(tmp_path: Path
         assert memory.recall("bicycle").items
         assert memory.forget(id=id) == 1
         assert memory.notices == (), "nothing has failed so far"
+
+
+async def test_a_server_that_takes_too_long_in_all_does_not_end_the_memory() -> None:
+    stopped: list[str] = []
+
+    class Slow:
+        status = EngineStatus("memory", "ready")
+
+        async def start(self, report: Report) -> None:
+            await asyncio.Event().wait()
+
+        async def stop(self) -> None:
+            stopped.append("stopped")
+
+    for alone in (True, False):
+        slot = Slot("memory", EnginePlan("memory", Slow, alone=alone, patience_s=0.01), lambda: None)
+        with pytest.raises(EngineError, match="did not answer completely"):
+            await slot.start()
+        assert slot.engine is not None and slot.status.state == "failed"
+        assert stopped == ([] if alone else ["stopped"])
 
 
 @pytest.mark.slow
