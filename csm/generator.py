@@ -64,10 +64,9 @@ def generate_streaming_audio(
     """Write speech to a WAV or FLAC file, and optionally play it, while it is being made.
 
     Return the speech: float32 [samples] at `generator.sample_rate`. If there is no device to play it on, warn and still
-    write the file.
+    write the file. Raises InvalidAudio if the file cannot be written, and CannotWrite if that fails later.
     """
-    import soundfile
-
+    from .sound.audio_files import SpeechFile
     from .sound.playback import NoSoundDevice, Playback
 
     chunks = generator.generate_stream(text, speaker, context, max_audio_length_ms, temperature, topk, seed)
@@ -76,10 +75,10 @@ def generate_streaming_audio(
     def speak(play: Callable[[Tensor], None] = lambda chunk: None) -> None:
         for chunk in chunks:
             play(chunk)
-            file.write(chunk.numpy())
+            file.write(chunk)
             spoken.append(chunk)
 
-    with soundfile.SoundFile(output_file, "w", generator.sample_rate, channels=1) as file:
+    with SpeechFile(Path(output_file), generator.sample_rate) as file:
         if not play_audio:
             speak()
         else:

@@ -1,6 +1,7 @@
 """Memory across conversations: `Memory(path)`, then remember, recall, forget."""
 
 from rag.asynchronous import AsyncMemory, MemoryVerbs
+from rag.chroma_server import ChromaServer
 from rag.embedding import Embedder, SentenceEmbedder
 from rag.memory import Memory
 from rag.records import (
@@ -13,7 +14,6 @@ from rag.records import (
     Recalled,
     Remembered,
 )
-from rag.vectors import ChromaServer
 
 __all__ = [
     "AsyncMemory",

@@ -10,9 +10,9 @@ from functools import partial, wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
+from rag.chroma_server import ChromaServer
 from rag.embedding import Embedder
 from rag.memory import Memory
-from rag.vectors import ChromaServer
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")

@@ -9,18 +9,20 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rag.chroma_server import ChromaServer, ServerLink
 from rag.embedding import LONGEST, Embedder, SentenceEmbedder
 from rag.lexical import EMPTY, words
 from rag.precedence import Precedence
 from rag.records import MemoryFault
 from rag.store import GONE, Row, TurnStore, Which
-from rag.vectors import NONE, ChromaServer, Nearest, Vectors, panicked
+from rag.vectors import NONE, PATIENCE, Nearest, Vectors, panicked
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +59,8 @@ class Indexer:
         precedence: Precedence,
     ) -> None:
         self._precedence = precedence
-        self._store, self._folder, self._server, self._owner, self._say = store, folder, server, owner, say
+        self._store, self._folder, self._owner, self._say = store, folder, owner, say
+        self._link = None if server is None else ServerLink(server)
         self._embedder = embedder
         self._old_embedder: Embedder | None = None
         self._vectors: Vectors | None = None
@@ -85,10 +88,14 @@ class Indexer:
     def look_up(self, query: str, words: list[str]) -> tuple[Nearest, NDArray[np.float32]]:
         """Return the turns nearest to a question, and vectors [len(words), dimensions] of words nobody has said.
 
-        Both are empty if the vectors are unavailable; `trouble` then says why.
+        Both are empty if the vectors are unavailable; `trouble` then says why. A question does not wait for a server
+        that has just failed, or that is being asked for something else.
         """
+        nothing = NONE, np.empty((0, 0), np.float32)
         try:
-            with self._lock:
+            with self._soon() as held:
+                if not held:
+                    return nothing
                 vectors, old, former = self._opened(), self._old_vectors, self._old_embedder
             asked, *others = self._embedder.embed([query, *words])
             if old is not None and former is not None:  # the previous model's vectors answer for now
@@ -98,7 +105,7 @@ class Indexer:
             return nearest, np.array(others, np.float32)
         except Exception as error:  # noqa: BLE001 - Chroma raises what it likes; recall goes on by words
             self._failed(error)
-            return NONE, np.empty((0, 0), np.float32)
+            return nothing
 
     def due(self) -> None:
         """Note that the vectors' files must be rewritten, because something is about to be forgotten or corrected."""
@@ -110,7 +117,9 @@ class Indexer:
         `settle` waits for both.
         """
         try:
-            self._drop()
+            with self._soon() as held:
+                if held:
+                    self._drop()
         except Exception as error:  # noqa: BLE001 - said, and tried again
             self._failed(error)
         self.nudge()
@@ -125,11 +134,24 @@ class Indexer:
         with self._state:
             self._closing = True
             self._state.notify_all()
+        if self._link is not None:
+            self._link.end()
         self._thread.join()
-        with self._lock:
-            for vectors in (self._vectors, self._old_vectors):
-                if vectors is not None:
-                    vectors.close()
+        self._close_vectors()
+
+    @contextmanager
+    def _soon(self) -> Iterator[bool]:
+        """Hold the lock while the block runs; yield False if a server does not let that be soon."""
+        # Only the background thread tries again what failed.
+        if self._link is not None and (self.trouble is not None or not self._lock.acquire(timeout=PATIENCE)):
+            yield False
+            return
+        if self._link is None:
+            self._lock.acquire()
+        try:
+            yield True
+        finally:
+            self._lock.release()
 
     # In the background
 
@@ -141,7 +163,7 @@ class Indexer:
         )
 
     def _look_due(self) -> bool:
-        return self._server is not None and self._vectors is not None and time.monotonic() >= self._look_at
+        return self._link is not None and self._vectors is not None and time.monotonic() >= self._look_at
 
     def _run(self) -> None:
         _stand_back()
@@ -150,7 +172,11 @@ class Indexer:
                 self._step()
                 self.trouble = None
             except Exception as error:  # noqa: BLE001 - said, and tried again
+                if self._closing:
+                    return
                 self._failed(error)
+                if self._link is not None:  # it may come back without what it held: look when it does
+                    self._close_vectors()
 
     def _awaited(self) -> bool:
         """Wait until there is work or a retry is due; return False when closing."""
@@ -165,7 +191,7 @@ class Indexer:
                         return True
                     self._state.wait(rest)
                 else:
-                    self._state.wait(LOOK if self._server is not None else None)
+                    self._state.wait(LOOK if self._link is not None else None)
         return False
 
     def _step(self) -> None:
@@ -239,6 +265,13 @@ class Indexer:
             self.trouble = f"For now, the memory searches by words only: {error}"
             self._state.notify_all()
 
+    def _close_vectors(self) -> None:
+        with self._lock:
+            for vectors in (self._vectors, self._old_vectors):
+                if vectors is not None:
+                    vectors.close()
+            self._vectors = self._old_vectors = self._old_embedder = None
+
     # Opening
 
     def _opened(self) -> Vectors:
@@ -254,7 +287,7 @@ class Indexer:
                 self._store.unmark()
                 self._store.clear_vocabulary()
                 self._store.set_note("filling", model)
-            if self._server is None:
+            if self._link is None:
                 self._reconcile(self._vectors)
             else:
                 self._share(self._vectors)
@@ -266,9 +299,9 @@ class Indexer:
         try:
             return self._open(model)
         except Exception as error:
-            if self._server is not None:
+            if self._link is not None:
                 raise MemoryFault(
-                    f"The Chroma server at {self._server.host}:{self._server.port} does not answer: {error}"
+                    f"The Chroma server at {self._link.server.host}:{self._link.server.port} does not answer: {error}"
                 ) from error
             aside = self._folder.with_name(f"{self._folder.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}")
             self._folder.rename(aside)
@@ -280,7 +313,7 @@ class Indexer:
             return self._open(model)
 
     def _open(self, model: str) -> Vectors:
-        vectors = Vectors(self._folder, self._server, owner=self._owner, model=model)
+        vectors = Vectors(self._folder, self._link, owner=self._owner, model=model)
         try:
             vectors.probe()
         except BaseException as error:

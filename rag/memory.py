@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rag.chroma_server import ChromaServer
 from rag.embedding import Embedder, SentenceEmbedder
 from rag.indexer import Indexer
 from rag.lexical import WORD, paired
@@ -28,7 +29,6 @@ from rag.renewal import renewed
 from rag.rescue import opened
 from rag.retriever import Found, Retriever, reasons
 from rag.store import Which
-from rag.vectors import ChromaServer
 
 LONGEST_QUERY = 2_000
 """Characters of a question that are read."""

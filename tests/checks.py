@@ -18,6 +18,7 @@ from xml.etree import ElementTree
 
 from config.places import ROOT
 from start import environment
+from start.progress import duration
 
 BY_FILE = ("--dist", "loadfile")
 """The tests of a file share engines, servers and a browser, so one process has them all; small files come last."""
@@ -133,7 +134,7 @@ def summary(outcome: Outcome, seconds: float) -> str:
     counts = outcome.counts
     told = ", ".join(f"{counts[kind]} {kind}" for kind in ("failed", "passed", "skipped") if counts[kind])
     verdict = f"Failed: {', '.join(outcome.failed)}" if outcome.failed else "All checks passed"
-    return f"{verdict}: {told or 'no tests ran'} in {seconds:.2f}s ({environment.duration(seconds)})"
+    return f"{verdict}: {told or 'no tests ran'} in {seconds:.2f}s ({duration(seconds)})"
 
 
 def vllm_for_tests() -> None:

@@ -46,7 +46,9 @@ WEB = (
     "logs.py",
     "turn_log.py",
     "recordings.py",
+    "trimming.py",  # memory that nothing uses any more
     "unread.py",  # clients that do not read
+    "protocols.py",  # of connections, as uvicorn keeps them
     "preconditions.py",  # what a start needs, asked before anything is downloaded
     "labels.py",  # what users call their conversations, and pin
     "summaries.py",  # of days

@@ -18,6 +18,7 @@ import pytest
 from config.profiles import PROFILES
 from locks import uv
 from start import environment, parley
+from start.progress import ProgressLine
 from tests import checks
 from web.preconditions import listen
 
@@ -219,6 +220,92 @@ def test_what_uv_could_not_install_pip_tries(tmp_path: Path, monkeypatch: pytest
     assert asked == [environment.by_pip(locks) for _, locks in environment.steps()]
 
 
+START = """
+import sys, time
+from pathlib import Path
+from start import environment
+here = Path(sys.argv[1])
+environment.VENV = here / ".venv"
+def install(python, title, arguments, venv):
+    with (venv / "installed").open("a") as file:
+        print(title, file=file)
+    code = "print('begun', flush=True); input()"
+    environment.run_logged([sys.executable, "-c", code], None, venv / "install.log", lambda text: print(text, flush=True))
+environment.install = install
+environment.has_pip = lambda python: python.exists()
+environment.make_venv = lambda venv: (environment.python_of(venv).parent.mkdir(parents=True), environment.python_of(venv).touch())
+environment.steps = lambda cuda: [("all", ["torch"])]
+environment.uv.fetched = lambda python, log: False
+environment.fetch_what_is_always_needed = lambda python: None
+environment.ensure_environment()
+print("made", flush=True)
+"""  # noqa: E501
+
+
+class Starting:
+    """A first start in a process of its own, whose installer waits for a line."""
+
+    def __init__(self, folder: Path) -> None:
+        command = [sys.executable, "-P", "-c", START, str(folder)]
+        environment = dict(os.environ, PYTHONPATH=str(ROOT))
+        self.process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def says(self, words: str) -> list[str]:
+        """Wait for a line that contains the words; return those before it."""
+        before: list[str] = []
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if words in line:
+                return before
+            before.append(line)
+        pytest.fail(f"never said {words!r}, but {before}")
+
+    def goes_on(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
+
+def test_two_first_starts_at_once_install_once(tmp_path: Path) -> None:
+    one = Starting(tmp_path)
+    one.says("begun")
+    two = Starting(tmp_path)
+    assert two.says("Another start of Parley is setting up") == []
+    one.goes_on()
+    one.says("made")
+    assert two.says("made") == [], "nothing is left to do"
+    assert (tmp_path / ".venv" / "installed").read_text() == "[1/1] all\n"
+    assert [each.process.wait() for each in (one, two)] == [0, 0]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows ends no children")
+def test_a_start_waits_for_the_installer_of_one_that_was_killed(tmp_path: Path) -> None:
+    one = Starting(tmp_path)
+    one.says("begun")
+    one.process.kill()
+    one.process.wait()
+    two = Starting(tmp_path)
+    two.says("Another start of Parley is setting up")
+    one.goes_on()
+    two.says("begun")
+    two.goes_on()
+    two.says("made")
+    assert two.process.wait() == 0
+
+
+def test_an_environment_without_pip_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a start leaves it that is killed while it makes one."""
+    venv.create(tmp_path / "venv")
+    made: list[Path] = []
+    monkeypatch.setattr(uv, "fetched", lambda python, log: False)
+    monkeypatch.setattr(environment, "install", lambda *_: None)
+    monkeypatch.setattr(environment, "make_venv", made.append)
+    environment.build(tmp_path / "venv", "Parley", "little", 0, environment.steps())
+    assert made == [tmp_path / "venv"]
+
+
 def test_pips_settings_are_uvs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tmp_path / "pip.conf"
     config.write_text(
@@ -261,7 +348,7 @@ def test_a_mistyped_option_is_refused_before_anything_is_installed() -> None:
 
 def test_an_installer_that_says_nothing_is_seen_to_work(monkeypatch: pytest.MonkeyPatch) -> None:
     told = threading.Event()
-    line = environment.ProgressLine("[1/2] PyTorch")
+    line = ProgressLine("[1/2] PyTorch")
     monkeypatch.setattr(line, "tell", told.set)
     with line.ticking():
         assert told.wait(60)

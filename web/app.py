@@ -46,6 +46,7 @@ from web.realtime.connection import realtime
 from web.realtime.webrtc.routes import CALLS, Calls, webrtc
 from web.service import Service
 from web.summarizing import Summarizer
+from web.trimming import Trimmer
 from web.voices import Voices
 from web.wyoming.server import WyomingServer
 
@@ -137,9 +138,13 @@ def bounds(settings: Callable[[], Settings]) -> Mapping[str, Callable[[], int]]:
 async def _running(service: Service, calls: Calls) -> AsyncIterator[None]:
     writing = asyncio.create_task(service.turns.write())
     summarizing = asyncio.create_task(Summarizer(service).run())
+    trimmer = Trimmer()
+    service.talk_watchers.append(trimmer.talk)
     try:
         yield
     finally:
+        service.talk_watchers.remove(trimmer.talk)
+        trimmer.end()
         await calls.end()
         summarizing.cancel()
         await asyncio.gather(summarizing, return_exceptions=True)

@@ -29,7 +29,9 @@ REALTIME, KEY_PREFIX = "/v1/realtime", "ek_"
 MAX_BODY = 1 << 20
 """Bytes of a request's body; a path in `Guard.larger_bodies` may take more."""
 BODY_S = 30.0
-"""Seconds for each next piece of a body."""
+"""Seconds that the server waits for each next LEAST bytes of a body, or for its end."""
+LEAST = 16 << 10
+"""A body that arrives more slowly is as good as none, and holds a connection."""
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 REASONS = {
     401: "token",
@@ -124,21 +126,28 @@ class Guard:
         if not declared.isdigit() or int(declared) > bound:
             await self._counted(_too_large(scope, bound))(scope, receive, send)
             return
-        read = 0
-        started = False
-
-        complete = False
+        read = paid = 0
+        waited = 0.0
+        started = complete = False
+        clock = asyncio.get_running_loop().time
 
         async def bounded() -> Message:
-            nonlocal read, complete
+            nonlocal read, paid, waited, complete
+            began = clock()
             try:
-                async with asyncio.timeout(None if complete else BODY_S):  # after that, only the disconnect comes
+                # After a complete body, only the disconnect comes.
+                async with asyncio.timeout(None if complete else BODY_S - waited):
                     message = await receive()
             except TimeoutError:
-                raise _TooSlow from None
+                if not started:
+                    raise _TooSlow from None
+                message = await receive()  # an answer that has begun does not need the rest
+            waited += clock() - began  # not the time in which the app was busy with what had come
             if message["type"] == "http.request":
                 complete = not message.get("more_body", False)
                 read += len(message.get("body", b""))
+                if read - paid >= LEAST:
+                    paid, waited = read, 0.0
                 if read > bound:
                     raise _TooLarge
             return message
@@ -159,10 +168,9 @@ class Guard:
             if not started:
                 await self._counted(_too_large(scope, bound))(scope, receive, send)
         except _TooSlow:
-            if not started:
-                refusal = _refused(scope, "The rest of the request did not arrive: send the request again.", 408)
-                refusal.headers["Connection"] = "close"
-                await self._counted(refusal)(scope, receive, send)
+            refusal = _refused(scope, "The rest of the request did not arrive: send the request again.", 408)
+            refusal.headers["Connection"] = "close"
+            await self._counted(refusal)(scope, receive, send)
 
     def _counted(self, refusal: Response) -> Response:
         if refusal.status_code in REASONS:  # neither the answer to a preflight nor the redirect to a page

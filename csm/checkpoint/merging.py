@@ -49,14 +49,20 @@ def merge_checkpoint(
 ) -> None:
     """Write the model with the adapter's weights into `output`, with tokenizer and codec if they are beside it.
 
-    dtype: by default as the model is stored. Raises CannotWrite, and CheckpointError, also if `output` is not empty.
+    If that fails, `output` stays empty. dtype: by default as the model is stored. Raises CannotWrite, and
+    CheckpointError, also if `output` is not empty.
     """
     make_folder(output)
     if any(output.iterdir()):
         raise CheckpointError(f"{output} is not empty. Choose a folder that is empty or does not exist yet.")
     csm = load(model, dtype=dtype)
     merge(csm, read_adapter(adapter, csm.config, alpha))
-    save_whole(csm, model, output, form)
+    try:
+        save_whole(csm, model, output, form)
+    except BaseException:
+        for half in output.iterdir():  # all of it is ours
+            half.unlink(missing_ok=True)
+        raise
 
 
 def save_whole(csm: Csm, model: Path, output: Path, form: Format = FORMATS[0]) -> None:

@@ -16,7 +16,7 @@ import hmac
 import io
 import json
 import re
-import tempfile
+import socket
 import threading
 import time
 import uuid
@@ -25,7 +25,6 @@ from collections.abc import Generator as Pieces
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
-from pathlib import Path
 from typing import Any, ClassVar
 
 import soundfile
@@ -36,9 +35,10 @@ from ..errors import CsmError, NoSpeech
 from ..prompt import Segment, speakable
 from ..scheduler import Scheduler
 from ..session import Session
-from ..sound.audio_files import read_recording
+from ..sound.audio_files import read_foreign
 from ..sound.encoders import ENCODERS, Encoder
 from ..synthesis import Generator
+from .pace import PacedReader
 from .voices import Voices
 
 __all__ = ["SpeechServer", "sentences"]
@@ -47,12 +47,14 @@ LONGEST = 10_000
 """The most characters of a text, as in Parley."""
 BODY = 40_000_000
 """The most bytes of a request; recordings arrive in base64."""
+LONGEST_REFERENCE_S = 60.0
+"""As of a voice that is kept."""
 WAITING = 16
 """The most requests that may wait for a slot; further ones get status 429."""
 SOON_S = 5
 """Seconds after which a client may ask again."""
 PATIENCE_S = 60
-"""Seconds to wait for the next bytes of a request, or for a client to read."""
+"""Seconds to wait for a request, or for the next part of a long one, and for a client to read."""
 SENTENCE = re.compile(r"(?<=[.!?…])\s+|(?<=[.!?…][\"'”’)])\s+|(?<=[。！？])|\n+")
 SAID_AT_ONCE = 300
 """The most characters spoken at once: a longer sentence is cut at its last comma or space."""
@@ -157,8 +159,18 @@ class _Request(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = PATIENCE_S
     server: SpeechServer
+    connection: socket.socket
     server_version, sys_version = "csm-serve", ""
     _POSTS: ClassVar[dict[str, str]] = {"/v1/audio/speech": "_speak", "/generate_audio": "_generate"}
+
+    def setup(self) -> None:
+        super().setup()
+        self._paced = PacedReader(self.connection, PATIENCE_S)
+        self.rfile = io.BufferedReader(self._paced)
+
+    def handle_one_request(self) -> None:
+        self._paced.begin()
+        super().handle_one_request()
 
     def log_message(self, format: str, *args: Any) -> None:
         """Log nothing: who asks and what is said is private."""
@@ -350,10 +362,7 @@ def _references(asked: dict[str, Any]) -> list[Segment]:
             data, text = base64.b64decode(reference["audio_data"], validate=True), str(reference["text"])
         except (TypeError, KeyError, ValueError, binascii.Error):
             raise Refusal(400, "A reference needs audio_data (base64) and text.", "references") from None
-        with tempfile.TemporaryDirectory(prefix="csm-reference-") as folder:
-            file = Path(folder) / "reference"
-            file.write_bytes(data)
-            audio, rate = read_recording(file)
+        audio, rate = read_foreign(data, LONGEST_REFERENCE_S)
         segments.append(Segment(text, 0, audio, rate))
     return segments
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 import sys
@@ -19,10 +20,14 @@ from ..errors import InvalidAudio
 from ..writing import writing
 from .pcm import to_pcm16
 
-__all__ = ["PIPE", "Provenance", "SpeechFile", "SpeechPipe", "open_output", "provenance_of", "read_recording"]
+__all__ = ["PIPE", "Provenance", "SpeechFile", "SpeechPipe", "open_output", "provenance_of", "read_foreign",
+           "read_recording"]  # fmt: skip
 
 PIPE = Path("-")
 FORMATS = (".wav", ".flac", ".ogg", ".mp3")
+HIGHEST_RATE, MOST_CHANNELS = 192_000, 8
+BLOCK = 1 << 16
+"""Samples of each channel that are decoded at once."""
 UNKNOWN = 0xFFFFFFFF  # a length that is unknown when the header is written; players then read to the end
 
 
@@ -55,6 +60,25 @@ def read_recording(path: Path | str) -> tuple[Tensor, int]:
     except (soundfile.SoundFileError, OSError) as error:
         raise InvalidAudio(f"{path} is not a recording that can be read ({_reason(error)}).") from error
     return torch.from_numpy(samples.T), rate
+
+
+def read_foreign(content: bytes, longest_s: float) -> tuple[Tensor, int]:
+    """Read a recording that someone sent, whose few bytes may stand for hours: float32 [samples], all channels mixed,
+    and its sample rate in Hz. No more than that is decoded. Raises InvalidAudio."""
+    mixed, length = [torch.zeros(0)], 0
+    try:
+        with soundfile.SoundFile(io.BytesIO(content)) as file:
+            rate, channels = file.samplerate, file.channels
+            if not 0 < rate <= HIGHEST_RATE or channels > MOST_CHANNELS:
+                raise InvalidAudio(f"A recording of {channels} channels at {rate} Hz is none of a voice.")
+            while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):
+                length += len(block)
+                if length > longest_s * rate:
+                    raise InvalidAudio(f"The recording is longer than {longest_s:.0f} s: send a part of it.")
+                mixed.append(torch.from_numpy(block.mean(axis=1)))
+    except (soundfile.SoundFileError, OSError) as error:
+        raise InvalidAudio(f"What was sent is not a recording that can be read ({_reason(error)}).") from error
+    return torch.cat(mixed), rate
 
 
 def provenance_of(path: Path | str) -> Provenance:

@@ -268,13 +268,14 @@ class Engines:
         raise EngineError(status.last_error or f"{TITLES[part]} ({status.engine}) is not running.")
 
     def memory(self) -> MemoryVerbs:
-        """Return the memory, whatever the state of the other parts. Its calls wait while it loads.
+        """Return the memory, whatever the state of the other parts. Its calls wait while it loads. Without its model or
+        its Chroma server, it has failed, but goes on by words.
 
         Raises:
             EngineError: it could not be opened, in one sentence.
         """
         slot = self._slots["memory"]
-        if slot.engine is None or slot.status.state == "failed":
+        if slot.engine is None or slot.engine.status.state == "failed":
             raise EngineError(slot.status.last_error or "The memory is not open yet: try again in a moment.")
         return cast(MemoryVerbs, slot.engine)
 

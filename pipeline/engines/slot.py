@@ -75,7 +75,8 @@ class Slot:
             raise
         except Exception as error:
             if limit.expired():
-                await self.stop()
+                if not self.plan.alone:  # the memory goes on without its server
+                    await self.stop()
                 why = f"did not answer completely within {self.plan.patience_s:.0f} s: restart it, or choose another"
                 self._failed(f"The server for {TITLES[self.part].lower()} {why}.")
             else:

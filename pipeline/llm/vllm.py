@@ -31,7 +31,7 @@ from pipeline.llm.openai import OpenAIChat
 from pipeline.llm.tool_parsers import tool_parser
 from pipeline.tools.calls import ToolCall
 from pipeline.workers.place import Wanted
-from pipeline.workers.supervision import Supervision, tied_command
+from pipeline.workers.supervision import Heartbeat, Supervision, tied_command
 from pipeline.workers.worker import Worker
 
 PYTHON = ROOT / ".venv-vllm" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
@@ -49,6 +49,8 @@ READY_S = 900.0
 """Time limit of a start. The first one may compile kernels and load tens of gigabytes."""
 ASK_EVERY_S = 0.5
 GRACE_S = 10.0
+HEARTBEAT = Heartbeat(every_s=5.0, hung_s=15.0, lost_s=120.0)
+"""Slower than for a worker, because vLLM logs every request."""
 BACK_OFF_S = (1.0, 5.0, 15.0, 60.0)
 LAST_WORDS = 100_000
 """Bytes at the end of the log in which the reason of a failed start is searched."""
@@ -80,6 +82,7 @@ class Vllm:
         self._process: asyncio.subprocess.Process | None = None
         self._watching: asyncio.Task[None] | None = None
         self._server: OpenAIChat | None = None
+        self._url = ""
         self._parser: str | None = None
         """The parser of tool calls; None if the model's form is not known."""
         self._state: EngineState = "stopped"
@@ -164,7 +167,7 @@ class Vllm:
         try:
             with reserved_port() as port:
                 url, key = await self._spawn(port)
-                process = self._process
+                self._url, process = url, self._process
                 assert process is not None
                 answering, ended = asyncio.create_task(self._answers(url)), asyncio.create_task(process.wait())
                 try:
@@ -223,10 +226,38 @@ class Vllm:
 
     async def _death(self, report: Report) -> None:
         assert self._process is not None
-        code = await self._process.wait()
-        self._state, self._last_error = "loading", f"vLLM stopped unexpectedly (exit code {code})."
+        hung = asyncio.Event()
+        watching = asyncio.create_task(self._watch(self._process, hung))
+        try:
+            code = await self._process.wait()
+        finally:
+            watching.cancel()
+        why = "vLLM no longer answered." if hung.is_set() else f"vLLM stopped unexpectedly (exit code {code})."
+        self._state, self._last_error = "loading", why
         report(Progress("vLLM stopped and is being restarted"))
         await self._end()  # ends vLLM's own children
+
+    async def _watch(self, process: asyncio.subprocess.Process, hung: asyncio.Event) -> None:
+        """Kill the process as soon as it hangs."""
+        async with httpx.AsyncClient(trust_env=False, timeout=HEARTBEAT.lost_s) as client, asyncio.TaskGroup() as tasks:
+            asked: asyncio.Task[None] | None = None
+
+            async def answer() -> None:
+                with suppress(httpx.HTTPError):
+                    await client.get(f"{self._url}/health")
+
+            def ask() -> None:
+                nonlocal asked
+                if heard():
+                    asked = tasks.create_task(answer())
+
+            def heard() -> bool:
+                return asked is None or asked.done()
+
+            await HEARTBEAT.lacks(process.pid, ask, heard)
+            hung.set()
+            with suppress(ProcessLookupError):
+                process.kill()
 
     def _failed(self, error: EngineError, report: Report) -> None:
         self._state, self._last_error = "failed", str(error)

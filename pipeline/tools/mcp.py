@@ -29,7 +29,7 @@ from pipeline.tools.calls import Tool
 from pipeline.tools.pipes import piped
 from pipeline.tools.toolbox import ROOM, ToolFailed
 from pipeline.tools.wording import cut
-from pipeline.workers.supervision import SOUND_S, tied_program
+from pipeline.workers.supervision import BackOff, tied_program
 
 if TYPE_CHECKING:
     from mcp import Client
@@ -152,9 +152,10 @@ class McpServer:
 
     async def _keep(self) -> None:
         """Keep it running until it is stopped. A server that was never ready is not retried automatically."""
-        failures, clock = 0, asyncio.get_running_loop().time
+        back_off = BackOff(BACK_OFF_S)
         while not self._stop.is_set():
-            born, was_ready = clock(), False
+            was_ready = False
+            back_off.born()
             try:
                 await self._hold()
                 was_ready = True
@@ -168,14 +169,13 @@ class McpServer:
             if was_ready:  # calls now wait until it is back
                 self.state, self.error = "starting", f"{self.settings.name} ended by itself."
                 self._settled.clear()
-                failures = 0 if clock() - born >= SOUND_S else failures
+                back_off.died()
             else:
                 self.state = "failed"
                 self._settled.set()
-                if not failures:
+                if not back_off.failures:
                     return
-            await until_one_ends(self._sleep(BACK_OFF_S[min(failures, len(BACK_OFF_S) - 1)]), self._stop.wait())
-            failures += 1
+            await until_one_ends(self._sleep(back_off.next_s()), self._stop.wait())
 
     async def _hold(self) -> None:
         """Start it and return when it has ended or is stopped. Raises _CallFailed if it does not start."""

@@ -75,8 +75,10 @@ class OwnerTools:
 
     async def call(self, call: ToolCall, conversation: str) -> str:
         offered = next((each for each in self.offered() if each.tool.name == call.name), None)
-        if offered is None or offered.permission == "off":
+        if offered is None:
             raise ToolFailed("This tool no longer exists.")
+        if offered.permission == "off":
+            raise ToolFailed("This tool has been switched off.")
         given = json.loads(call.arguments)
         if isinstance(offered.source, Builtin):
             return await offered.source.run(given, conversation)

@@ -28,6 +28,32 @@ def tied_program(python: Path | str, parent: int, sign: int, program: str, *argu
     return [str(python), str(tied.__file__), str(parent), str(sign), "--program", program, *arguments]
 
 
+class BackOff:
+    """The waits before restarts: each is longer than the one before, until a child has lived for SOUND_S."""
+
+    def __init__(self, waits_s: Sequence[float], clock: Callable[[], float] = time.monotonic) -> None:
+        """`waits_s`: the last one repeats."""
+        self._waits_s, self._clock = waits_s, clock
+        self._born = clock()
+        self.failures = 0
+        """Restarts in a row that did not last."""
+
+    def born(self) -> None:
+        """A child is started."""
+        self._born = self._clock()
+
+    def died(self) -> None:
+        """The child, which had been ready, has ended."""
+        if self._clock() - self._born >= SOUND_S:
+            self.failures = 0
+
+    def next_s(self) -> float:
+        """Return how long to wait before the next restart, and count that."""
+        wait = self._waits_s[min(self.failures, len(self._waits_s) - 1)]
+        self.failures += 1
+        return wait
+
+
 class Supervision:
     """Keeps one child after another running."""
 
@@ -40,8 +66,8 @@ class Supervision:
     ) -> None:
         """`back_off_s` are the waits before consecutive restarts; the last one repeats."""
         self.restarts = 0
-        self._back_off_s = back_off_s
-        self._sleep, self._clock = sleep, clock
+        self._back_off = BackOff(back_off_s, clock)
+        self._sleep = sleep
 
     async def keep(
         self,
@@ -50,15 +76,12 @@ class Supervision:
         failed: Callable[[EngineError], None],
     ) -> Never:
         """Relaunch the child whenever it ends, until cancelled. `death` waits for its end; `launch` may fail."""
-        failures = 0
         while True:
-            born = self._clock()
+            self._back_off.born()
             await death()
-            if self._clock() - born >= SOUND_S:
-                failures = 0
+            self._back_off.died()
             while True:
-                await self._sleep(self._back_off_s[min(failures, len(self._back_off_s) - 1)])
-                failures += 1
+                await self._sleep(self._back_off.next_s())
                 self.restarts += 1
                 try:
                     await launch()

@@ -13,6 +13,7 @@ The other end of the pipe is pipeline/workers/process.py.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import pickle
 import signal
@@ -41,6 +42,8 @@ _GRACE_S = 3.0
 """How long a process may take to end by itself when it is stopped."""
 
 HEARTBEAT = Heartbeat()
+LOADING = 12
+"""How many times as long a process may be silent without computing while it loads."""
 
 _KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 
@@ -85,6 +88,8 @@ class _Child(Line):
     @property
     def how(self) -> str:
         """Return how the process ended; call this only after it has."""
+        if self._hung:
+            return "it no longer answered"
         code = self.process.returncode
         return signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
 
@@ -160,7 +165,7 @@ class Worker(Asking):
     ) -> None:
         """Args: sleep, clock: in seconds, for the waits between restarts.
 
-        `kinds` are not needed, because pickle accepts any class. The process is not watched while it loads: a library
+        `kinds` are not needed, because pickle accepts any class. While it loads, the process has more time: a library
         read from a slow disk holds the GIL for long.
         """
         self._engine = wanted.engine
@@ -169,6 +174,7 @@ class Worker(Asking):
         self._seats = count()
         self._supervision = Supervision(BACK_OFF_S, sleep=sleep, clock=clock)
         self._heartbeat = heartbeat
+        self._heartbeat_loading = replace(heartbeat, hung_s=LOADING * heartbeat.hung_s, lost_s=math.inf)
         self._standing = Standing(wanted.engine)
         self._turn = self._standing.turn
         self._child: _Child | None = None
@@ -291,6 +297,7 @@ class Worker(Asking):
 
     async def _load_child(self) -> None:
         self._child = child = await _Child.spawn(self._engine)
+        watching = asyncio.create_task(child.watch(self._heartbeat_loading))
         try:
             wanted = self._wanted
             making = child.request("load", wanted.target, dict(wanted.kwargs), wanted.concurrency)
@@ -303,3 +310,5 @@ class Worker(Asking):
         except Raised as raised:
             await child.stop(0.0)
             raise self._errors.translated(raised, "cannot be loaded") from None
+        finally:
+            watching.cancel()

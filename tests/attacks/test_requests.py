@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.turns.record import TurnRecord
 from tests.web.conftest import Running, served
-from web import guard, serve
+from web import guard, protocols
 from web.preconditions import ServeError, data_folder, listen
 from web.turn_log import TurnLog
 
@@ -92,7 +92,7 @@ async def closed(running: Running, *said: bytes) -> bytes:
 
 
 async def test_a_connection_that_says_nothing_or_half_ends(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serve, "REQUEST_S", 0.05)
+    monkeypatch.setattr(protocols, "REQUEST_S", 0.05)
     monkeypatch.setattr(guard, "BODY_S", 0.05)
     assert await closed(running) == b""
     assert await closed(running, b"GET /health HTTP/1.1\r\nHos") == b""

@@ -18,9 +18,12 @@ from pipeline.engines.plans import Planner
 from pipeline.engines.running import Engines
 from pipeline.engines.slot import EnginePlan
 from pipeline.llm.openai import OpenAIChat
+from pipeline.turns.record import TurnRecord
 from tests.pipeline.engines.scripted_engines import Script
 from tests.pipeline.engines.test_engines import settings, states
+from tests.web.conftest import served
 from web.changes import SettingsRefused
+from web.metrics import traces
 from web.service import Edit, Service
 
 
@@ -89,6 +92,20 @@ async def test_a_server_that_never_answers_has_its_time(mind_of_a_server: Script
         with pytest.raises(EngineError, match="did not answer completely"):
             engines.stages()
         await engines.stop()
+
+
+@pytest.mark.timeout(60)
+async def test_a_collector_that_never_answers_holds_up_no_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The SDK would wait for each batch as long as this test may take."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "3600")
+    monkeypatch.setattr(traces, "SHUTDOWN_S", 0.1)
+    async with silent() as url:
+        sent = traces.Traces(url.removesuffix("/v1"), "1.2.3")
+        async with served(tmp_path, traces=sent):
+            at = "2026-11-30T12:00:00+00:00"
+            sent.turn(
+                TurnRecord("talk", 1, at=at, marks={"speech_started": 1.0, "speech_ended": 2.0}, outcome="completed")
+            )
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed
 from tests.web.conftest import Running
 from tests.web.realtime.test_protocol import send, the
 from web.preconditions import listen
-from web.serve import RealtimeSocket
+from web.protocols import RealtimeSocket
 
 PING = bytes([0x89, 0x80 | 125]) + bytes(4) + bytes(125)
 """RFC 6455, section 5.5.2, with a mask of zeros."""

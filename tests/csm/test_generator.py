@@ -349,6 +349,8 @@ def test_speaking_into_a_file(generator: Generator, tmp_path: Path) -> None:
     written, rate = soundfile.read(tmp_path / "out.wav", dtype="float32")
     assert rate == 24_000
     torch.testing.assert_close(torch.from_numpy(written), spoken.clamp(-1, 1), atol=1e-4, rtol=0)
+    with pytest.raises(InvalidAudio, match="choose a file in an existing folder"):
+        generate_streaming_audio(generator, "Hello.", 0, [], tmp_path / "nowhere" / "out.wav")
 
 
 def test_frames_in_chunks() -> None:

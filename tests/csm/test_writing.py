@@ -16,7 +16,8 @@ import torch
 
 from csm.checkpoint.adapter_formats import write_adapter
 from csm.checkpoint.checkpoint import save
-from csm.codec.checkpoint import save_mimi
+from csm.checkpoint.merging import merge_checkpoint
+from csm.codec.checkpoint import ORIGINAL_FILE, save_mimi
 from csm.commands.merging import merge_command
 from csm.commands.parser import Parser, run
 from csm.commands.preparing import prepare_command
@@ -29,7 +30,7 @@ from csm.training.journal import Line, plot
 from csm.training.page import write_page
 from csm.training.prepare import _write_sound
 from csm.writing import CannotWrite, make_folder, replacing, writing
-from tests.csm.tiny import TINY, make_mimi, make_model, voice
+from tests.csm.tiny import TINY, make_mimi, make_model, voice, write_checkpoint
 from tests.csm.training.lessons import random_adapter
 from tests.csm.training.test_preparing import clip, write
 
@@ -80,6 +81,25 @@ def test_whoever_writes_says_in_a_sentence_what_the_disk_does_not_take(
         write_into(folder)
     kept = [path.name for path in folder.rglob("*") if path.is_file()]
     assert kept in ([], ["a.wav"])  # speech is kept as far as it came
+
+
+def test_a_merge_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, adapter, out = (tmp_path / name for name in ("model", "adapter", "out"))
+    write_checkpoint(model)
+    save_mimi(make_mimi(), model / ORIGINAL_FILE)
+    write_adapter(random_adapter(), adapter, TINY)
+
+    def full(*_: object, **__: object) -> None:
+        assert (out / ORIGINAL_FILE).is_file(), "the codec is written first"
+        raise CannotWrite("full")
+
+    monkeypatch.setattr("csm.checkpoint.merging.save", full)
+    with pytest.raises(CannotWrite):
+        merge_checkpoint(model, adapter, out)
+    assert list(out.iterdir()) == []
+    monkeypatch.undo()
+    merge_checkpoint(model, adapter, out)
+    assert (out / ORIGINAL_FILE).is_file()
 
 
 class TestReplacing:

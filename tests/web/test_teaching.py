@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
@@ -14,6 +15,7 @@ import psutil
 import pytest
 
 from csm.training.adapters import CONSENT_WORDS as CSM_WORDS
+from pipeline.workers.supervision import Heartbeat
 from web.teaching.lesson import CONSENT_WORDS, About, LessonError, Lessons
 from web.teaching.work import Busy, LessonStatus, Work
 
@@ -36,7 +38,7 @@ class Followed(Work):
             LessonStatus("anna", "training"),
             [lambda: (SCRIPT, arguments)],
             hears=hears,
-            killed=lambda: "It was killed.",
+            killed=lambda how: f"It was {how}.",
         )
 
     @property
@@ -106,7 +108,7 @@ async def test_it_waits_while_somebody_talks_unless_both_are_wanted() -> None:
 async def test_one_at_a_time_and_stopped_even_while_it_is_paused() -> None:
     async with idle() as work:
         with pytest.raises(Busy):
-            work.begin(LessonStatus("ben", "preparing"), [lambda: (SCRIPT, ["1"])], hears=lambda told: None, killed=str)
+            work.begin(LessonStatus("ben", "preparing"), [lambda: (SCRIPT, ["1"])], hears=print, killed=str)
         work.pause()
         work.stop()
         assert await work.over() == "stopped"
@@ -164,3 +166,31 @@ def test_the_best_that_was_learnt_is_used(tmp_path: Path) -> None:
     (lesson.training / "adapter").mkdir()
     (lesson.training / "adapter" / "adapter_config.json").write_text("{}")
     assert lesson.adapter() == lesson.training / "adapter"
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="Windows stops no processes")
+async def test_one_that_hangs_is_ended_and_told_and_begins_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("web.teaching.work.HANGS", Heartbeat(every_s=0.02, hung_s=0.2, lost_s=math.inf))
+    async with idle() as work:
+        work.process.suspend()
+        assert await work.over() == "failed"
+        assert work.status is not None and work.status.text == "It was hung."
+        assert await Followed("3").over() == "done"
+
+
+async def test_one_that_was_suspended_here_does_not_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+    rests = Work._may_rest
+
+    def rest(work: Work, pid: int) -> bool:
+        asked.append(rests(work, pid))
+        return asked[-1]
+
+    monkeypatch.setattr("web.teaching.work.HANGS", Heartbeat(every_s=0.005, hung_s=0.01, lost_s=math.inf))
+    monkeypatch.setattr(Work, "_may_rest", rest)
+    work = Followed("3", "idle", talking=True)
+    async with asyncio.timeout(30):
+        while len(asked) < 20:  # noqa: ASYNC110  # the heart beats without an event
+            await asyncio.sleep(0.005)
+    assert (work.state, all(asked)) == ("waiting", True)
+    await work.end()

@@ -24,7 +24,7 @@ from web.service import Service
 from web.teaching.lesson import CONSENT_WORDS, About, Lesson, LessonError, Lessons
 from web.teaching.needs import depth_share, estimating, needs, preparing, training
 from web.teaching.received import RECORDING_BYTES, NoRoom, Unfit, check_disk, check_voice, receive
-from web.teaching.work import Busy, Command, Commands, Kind, LessonStatus, Work
+from web.teaching.work import HANGS, Busy, Command, Commands, Death, Kind, LessonStatus, Work
 from web.validation import ONE_LINE
 
 RECORDINGS = "/api/teaching/recordings"
@@ -278,12 +278,15 @@ def _start(work: Work, lesson: Lesson, kind: Kind, commands: Commands) -> dict[s
             case "prepared" if kind == "preparing":
                 status.text = told["text"].partition("\n")[0]
 
-    def killed() -> str:
+    def killed(how: Death) -> str:
+        what = "the training" if kind == "training" else "this"
+        why = {
+            "killed": f"Another program ended {what}; the computer may have run out of memory.",
+            "hung": f"Nothing happened for {HANGS.hung_s:.0f} s, so Parley ended {what}.",
+        }[how]
         if kind == "training":
-            return (f"Another program ended the training; the computer may have run out of memory. What was learnt up "
-                    f"to step {lesson.kept_step()} is kept: continue from there.")  # fmt: skip
-        return ("Another program ended this; the computer may have run out of memory. Start it again: it continues "
-                "where it stopped.")  # fmt: skip
+            return f"{why} What was learnt up to step {lesson.kept_step()} is kept: continue from there."
+        return f"{why} Start it again: it continues where it stopped."
 
     try:
         work.begin(status, commands, hears=hears, killed=killed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ SPANS = (
     StageSpan("voice", ("first_clause",), "first_sample"),
     StageSpan("playback", ("first_heard",), "reply_done"),
 )
-SHUTDOWN_MS = 3000
+SHUTDOWN_S = 3.0
 """Time for the remaining spans to be sent when Parley ends."""
 
 
@@ -96,9 +97,11 @@ class Traces:
         turn.end(at(max(marks.values())))
 
     def close(self) -> None:
-        """Send what is left. This waits for the collector, so call it in a thread."""
-        self._provider.force_flush(SHUTDOWN_MS)
-        self._provider.shutdown()
+        """Send what is left. This waits for the collector, but not for long; call it in a thread."""
+        # The SDK waits 10 s for each batch and does not take a time of ours.
+        ending = threading.Thread(target=self._provider.shutdown, daemon=True)
+        ending.start()
+        ending.join(SHUTDOWN_S)
 
 
 @asynccontextmanager

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import os
 import signal
 import sys
@@ -17,7 +18,7 @@ from typing import Any, Literal
 import psutil
 
 from config.places import ROOT
-from pipeline.workers.supervision import tied_command
+from pipeline.workers.supervision import Heartbeat, tied_command
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +29,8 @@ STOPPED = 130
 REFUSED = 2
 """Exit status after which the last line on standard error says why, in one sentence."""
 
+HANGS = Heartbeat(every_s=2.0, hung_s=60.0, lost_s=math.inf)
+"""When a process that neither computes nor waits for its disk, although it should, counts as hung."""
 KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 
 Kind = Literal["preparing", "measuring", "training"]
@@ -53,6 +56,9 @@ class LessonStatus:
     left_s: float | None = None
 
 
+Death = Literal["killed", "hung"]
+
+
 class Busy(Exception):
     """Work is already under way."""
 
@@ -64,6 +70,7 @@ class Work:
         """Whether the work continues while somebody talks."""
         self._talking = talking
         self._child: asyncio.subprocess.Process | None = None
+        self._hung = False
         self._running: asyncio.Task[None] | None = None
 
     @property
@@ -76,13 +83,14 @@ class Work:
         commands: Commands,
         *,
         hears: Callable[[dict[str, Any]], None],
-        killed: Callable[[], str],
+        killed: Callable[[Death], str],
     ) -> None:
         """Run commands one after the other.
 
         Args:
             hears: called with each JSON line of their output.
-            killed: returns the sentence for a command that did not end in any of its own ways.
+            killed: returns the sentence for a command that did not end in any of its own ways: another program killed
+                it, or it hung, and was killed here.
 
         Raises:
             Busy
@@ -150,7 +158,7 @@ class Work:
         status: LessonStatus,
         commands: Commands,
         hears: Callable[[dict[str, Any]], None],
-        killed: Callable[[], str],
+        killed: Callable[[Death], str],
     ) -> None:
         try:
             for command in commands:
@@ -160,7 +168,7 @@ class Work:
                 elif code == REFUSED and last:
                     status.state, status.text = "failed", last
                 elif code:
-                    status.state, status.text = "failed", killed()
+                    status.state, status.text = "failed", killed("hung" if self._hung else "killed")
                 if status.state not in UNDER_WAY:
                     return
                 if status.state == "stopping":
@@ -183,17 +191,34 @@ class Work:
             *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
             cwd=ROOT, env=environment, start_new_session=True, limit=1 << 22,
         )  # fmt: skip
-        self._child = child
+        self._child, self._hung = child, False
         self._settle()
+        watching = asyncio.create_task(self._watch(child))
         try:
             last, _ = await asyncio.gather(_last_line(child.stderr), _told(child.stdout, hears))
             return await child.wait(), last
         finally:
+            watching.cancel()
             if child.returncode is None:
                 with suppress(ProcessLookupError):
                     child.kill()
                 await child.wait()
             self._child = None
+
+    async def _watch(self, child: asyncio.subprocess.Process) -> None:
+        """Kill the process if it hangs."""
+        await HANGS.lacks(child.pid, lambda: None, lambda: self._may_rest(child.pid))
+        self._hung = True
+        self._signal(KILL)
+
+    def _may_rest(self, pid: int) -> bool:
+        """Whether the process has nothing to compute: it is suspended, or a program that it started is at work."""
+        if self.status is not None and self.status.state in ("paused", "waiting"):
+            return True
+        try:
+            return bool(psutil.Process(pid).children())
+        except psutil.Error:
+            return False
 
 
 async def _told(stream: asyncio.StreamReader | None, hears: Callable[[dict[str, Any]], None]) -> None:

@@ -4,13 +4,16 @@ import base64
 import http.client
 import io
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 import pytest
 import soundfile
 from openai import BadRequestError, OpenAI
@@ -63,6 +66,10 @@ def ask(server: SpeechServer, tree: Any, path: str = "/generate_audio", **header
 
 
 FRAMES = 5 * 1920
+HEAD = (
+    f"POST /generate_audio HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\n"
+    "Content-Type: application/json\r\nContent-Length: 1000000\r\n\r\n{"
+).encode()
 
 
 @pytest.mark.parametrize("format", ENCODERS)
@@ -138,6 +145,38 @@ def test_too_many_are_told_when_to_come_again(server: SpeechServer, monkeypatch:
     monkeypatch.setattr(server, "_most", 0)
     status, answer = ask(server, {"text": "Hello."})
     assert status == 429 and answer["error"]["type"] == "rate_limit_error"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "rate", "channels", "told"),
+    [(90, 24_000, 1, "longer than 60 s"), (1, 655_350, 1, "none of a voice"), (1, 24_000, 9, "none of a voice")],
+)
+def test_a_small_reference_that_stands_for_much_is_not_decoded(
+    server: SpeechServer, seconds: int, rate: int, channels: int, told: str
+) -> None:
+    file = io.BytesIO()
+    soundfile.write(
+        file, np.zeros((seconds * rate, channels), np.float32), rate, format="FLAC" if channels < 9 else "WAV"
+    )
+    reference = {"audio_data": base64.b64encode(file.getvalue()).decode(), "text": "And so."}
+    status, answer = ask(server, {"text": "Hello.", "references": [reference], "consent": True})
+    assert status == 400 and told in answer["error"]["message"]
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST /generate_audio HT", b"POST /x HTTP/1.1\r\nX: ", HEAD])
+def test_a_byte_now_and_then_keeps_no_connection(
+    server: SpeechServer, sent: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve, "PATIENCE_S", 0.3)
+    with socket.create_connection(("127.0.0.1", server.server_address[1])) as slow:
+        slow.sendall(sent)
+        slow.settimeout(0.01)
+        while True:
+            with suppress(TimeoutError):
+                assert slow.recv(1) == b""
+                break
+            slow.sendall(b" " if sent else b"G")
+        assert ask(server, {"text": "One is here."})[0] == 200
 
 
 def test_sentences_are_said_one_by_one_and_long_ones_are_cut() -> None:

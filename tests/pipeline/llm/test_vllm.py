@@ -19,6 +19,7 @@ from pipeline.engine import EngineError
 from pipeline.llm import checkpoint, vllm
 from pipeline.llm.checkpoint import positions
 from pipeline.llm.vllm import Vllm, check_card, reason, reserved_port, share_of
+from pipeline.workers.supervision import Heartbeat
 from tests.support import hub
 from tests.support.no_minds import a_file, csm, empty, nothing, silent, whisper
 from tests.support.tiny_models import write_llama
@@ -200,6 +201,25 @@ async def test_two_at_once_have_ports_and_keys_of_their_own(tmp_path: Path) -> N
         for made in both:
             await made.stop()
     assert all(made._process is None for made in both)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="vLLM runs on Linux only")
+async def test_one_that_hangs_is_killed_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vllm, "HEARTBEAT", Heartbeat(every_s=0.05, hung_s=0.5, lost_s=60.0))
+    made = Vllm("tiny", tmp_path / "vllm.log", python=stand_in(tmp_path))
+    made._folder = write_llama(tmp_path / "llama")
+    try:
+        with reserved_port() as port:
+            made._url, _ = await made._spawn(port)
+            await answers(made, made._url)
+        assert made._process is not None
+        pid = made._process.pid
+        dying = asyncio.create_task(made._death(print))
+        psutil.Process(pid).suspend()
+        await dying
+        assert made.status.last_error == "vLLM no longer answered." and not psutil.pid_exists(pid)
+    finally:
+        await made.stop()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="vLLM runs on Linux, and so does what socket(7) says")

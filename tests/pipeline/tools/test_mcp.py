@@ -97,8 +97,9 @@ async def test_what_is_no_message_and_what_describes_itself_badly_does_no_harm()
         owner.configure(ToolSettings(servers=[by_pipes("garbage", permissions={"add": "off", "remove": "allow"})]))
         assert "add" not in [tool.name for tool in owner.tools()]
         assert not owner.asks("remove")
-        with pytest.raises(ToolFailed, match="no longer exists"):
-            await owner.call(ToolCall("1", "add", "{}", own=True), "talk")
+        for name, why in (("add", "has been switched off"), ("subtract", "no longer exists")):
+            with pytest.raises(ToolFailed, match=why):
+                await owner.call(ToolCall("1", name, "{}", own=True), "talk")
     finally:
         await owner.close()
     assert not children()

@@ -262,6 +262,18 @@ async def test_stopped_while_loading() -> None:
     assert not alive(pids[0])
 
 
+async def test_one_that_hangs_while_loading_cannot_be_loaded() -> None:
+    worker = Worker(engine("Slow"), heartbeat=Heartbeat(every_s=0.02, hung_s=0.05))
+
+    def stop(progress: Progress) -> None:
+        if progress.what.isdigit():
+            os.kill(int(progress.what), signal.SIGSTOP)
+
+    with pytest.raises(EngineError, match=r"its process ended \(it no longer answered\)\.$"):
+        await worker.start(stop)
+    assert worker.status.state == "failed" and psutil.Process().children() == []
+
+
 async def test_a_start_that_is_cancelled_leaves_no_process() -> None:
     loading = asyncio.Event()
     worker = Worker(engine("Slow"))
