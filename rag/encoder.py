@@ -123,7 +123,7 @@ class _Linear:
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         """weight: [out, in]; bias: [out]."""
         self._bias = bias
-        self._packed = weight.dtype == torch.bfloat16 and torch.backends.mkldnn.is_available()
+        self._packed = weight.dtype == torch.bfloat16 and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         self._weight = torch.ops.mkldnn._reorder_linear_weight(weight) if self._packed else weight
 
     def __call__(self, state: Tensor) -> Tensor:
