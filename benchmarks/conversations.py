@@ -1,4 +1,5 @@
-"""Conversations with questions about them, from public sets that the reader downloads: turns, questions, evidence.
+"""Conversations with questions about them, and the turns that answer these: from the talks beside this file
+(talks/*.toml), and from public sets that the reader downloads.
 
 LoCoMo: Maharana et al., ACL 2024; https://github.com/snap-research/locomo, CC BY-NC 4.0; one JSON file for each
 conversation.
@@ -12,6 +13,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -20,6 +22,7 @@ from typing import Any
 
 from rag import Remembered
 
+TALKS = Path(__file__).with_name("talks")
 CATEGORIES = {1: "several hops", 2: "time", 3: "open", 4: "one hop"}
 SCENES = 24
 """Scenes of FriendsQA that form one memory, three days apart: about 500 turns."""
@@ -45,13 +48,10 @@ class Conversation:
     name: str
     turns: list[Remembered]
     questions: list[Question]
+    now: datetime
+    """When the questions are asked."""
     budget: int = 2400
     """The most characters that recall may return."""
-
-    @property
-    def end(self) -> datetime:
-        """When the questions are asked."""
-        return self.turns[-1].at + timedelta(days=5)
 
 
 def _read(file: Path) -> Any:
@@ -79,7 +79,11 @@ def _of_locomo(file: Path) -> Conversation:
         for entry in held["qa"]
         if entry["category"] in CATEGORIES and entry["evidence"]
     ]
-    return Conversation(file.stem, turns, questions)
+    return Conversation(file.stem, turns, questions, _later(turns))
+
+
+def _later(turns: list[Remembered]) -> datetime:
+    return turns[-1].at + timedelta(days=5)
 
 
 def friends(folder: Path) -> Iterator[Conversation]:
@@ -103,7 +107,7 @@ def friends(folder: Path) -> Iterator[Conversation]:
                 if evidence:
                     questions.append(Question(asked["question"], evidence, one_is_enough=True))
         random.Random(SCENES * number).shuffle(questions)
-        yield Conversation(f"friends {number}", turns, questions[:ASKED], budget=1200)
+        yield Conversation(f"friends {number}", turns, questions[:ASKED], _later(turns), budget=1200)
 
 
 def _joined(text: str) -> str:
@@ -128,7 +132,8 @@ def memory_bank(folder: Path) -> Iterator[Conversation]:
             for name in names
             for index, places in answered[name].items()
         ]
-        yield Conversation(f"bank {number // PEOPLE}", sorted(turns, key=lambda turn: turn.at), questions)
+        turns.sort(key=lambda turn: turn.at)
+        yield Conversation(f"bank {number // PEOPLE}", turns, questions, _later(turns))
 
 
 def _days(name: str, history: dict[str, list[dict[str, str]]], hour: int) -> Iterator[Remembered]:
@@ -139,3 +144,38 @@ def _days(name: str, history: dict[str, list[dict[str, str]]], hour: int) -> Ite
                 if exchange[what].strip():
                     at = start + timedelta(seconds=40 * index + second)
                     yield Remembered(f"{name} {day[5:]}.{index}.{what[0]}", speaker, exchange[what], at, name + day)
+
+
+def talks(language: str) -> Conversation:
+    """Read the talks in a language, by its two-letter code.
+
+    Raises:
+        ValueError: a question's evidence is in no turn, or in more than one.
+    """
+    held = tomllib.loads((TALKS / f"{language}.toml").read_text(encoding="utf-8"))
+    turns = [
+        Remembered(f"{number}.{place}", speaker, text, _at(talk["at"], place), f"talk {number}")
+        for number, talk in enumerate(held["talks"])
+        for place, line in enumerate(talk["turns"])
+        for speaker, text in [line.split(": ", 1)]
+    ]
+    questions = [
+        Question(
+            question["ask"],
+            tuple(dict.fromkeys(_holding(words, turns) for words in question["found"])),
+            asker=question.get("asker", held["owner"]),
+        )
+        for question in held["questions"]
+    ]
+    return Conversation(held["owner"], turns, questions, held["now"].astimezone())
+
+
+def _at(start: datetime, place: int) -> datetime:
+    return (start + timedelta(seconds=15 * place)).astimezone()
+
+
+def _holding(words: str, turns: list[Remembered]) -> str:
+    holding = [turn.id for turn in turns if words in turn.text]
+    if len(holding) != 1:
+        raise ValueError(f"{len(holding)} turns hold “{words}”; name a part of one.")
+    return holding[0]

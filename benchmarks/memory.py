@@ -30,8 +30,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.conversations import CATEGORIES, Conversation, Question, friends, locomo, memory_bank
-from benchmarks.talks import FOLDER, talks
+from benchmarks.conversations import CATEGORIES, TALKS, Conversation, Question, friends, locomo, memory_bank, talks
 from rag import Memory, Remembered, SentenceEmbedder, indexer
 from rag.lexical import EMPTY, Stemmer, words
 from rag.packing import pack
@@ -170,18 +169,14 @@ def talked() -> None:
     """Print the share of evidence in talks/*.toml that two budgets hold, each a part of all that was said."""
     embedder = SentenceEmbedder()
     print(f"{'':10}" + "".join(f"{part:>14.0%}" for part in PARTS) + "   of the talks handed over")
-    for language in sorted(file.stem for file in FOLDER.glob("*.toml")):
+    for language in sorted(file.stem for file in TALKS.glob("*.toml")):
         held = talks(language)
         whole = sum(len(f"{turn.speaker}: {turn.text}\n") for turn in held.turns)
-        with tempfile.TemporaryDirectory() as place, Memory(Path(place), embedder=embedder) as memory:
-            ids = {
-                memory.remember(turn.speaker, turn.text, at=turn.at, conversation=turn.conversation): turn.id
-                for turn in held.turns
-            }
-            memory.settle()
+        with tempfile.TemporaryDirectory() as place:
+            memory, ids = remembered(held, Path(place), embedder)
             shares = [
                 [
-                    len({ids[item.id] for item in recall.items} & question.evidence) / len(question.evidence)
+                    share({ids[item.id] for item in recall.items}, question)
                     for question in held.questions
                     for recall in [
                         memory.recall(question.text, budget_chars=int(part * whole), now=held.now, asker=question.asker)
@@ -189,6 +184,7 @@ def talked() -> None:
                 ]
                 for part in PARTS
             ]
+            memory.close()
         print(f"{language:10}" + "".join(f"{np.mean(each):14.3f}" for each in shares))
 
 
@@ -211,7 +207,7 @@ def examples(conversations: Sequence[Conversation], features: Sequence[str]) -> 
         for conversation in conversations:
             memory, ids = remembered(conversation, Path(place), embedder)
             for question in conversation.questions:
-                found = memory.find(question.text, now=conversation.end, asker=question.asker)
+                found = memory.find(question.text, now=conversation.now, asker=question.asker)
                 own = [ids[row.id] for row in found.rows]
                 matrix = np.stack([found.features[name] for name in features], axis=1)
                 relevant = np.array([id in question.evidence for id in own])

@@ -57,6 +57,11 @@ def gguf_file(name: str) -> Fetch | None:
     return Fetch(named[1], (), (named[2],)) if named else None
 
 
+def sentence_model_files(repository: str) -> Fetch:
+    """Return the files of a model in sentence-transformers' format."""
+    return Fetch(repository, ("*.json", "*.txt", "*.model"), ("model.safetensors",))
+
+
 MIMI = Fetch("kyutai/moshiko-pytorch-bf16", (), ("tokenizer-e351c8d8-checkpoint125.safetensors",))
 
 

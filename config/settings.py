@@ -139,6 +139,11 @@ class MemorySettings(_Tree):
     summaries: bool = Field(
         False, description="have the language model summarise each day while nobody talks, for the memory page"
     )
+    embedding: Annotated[str, Field(max_length=200, pattern=r"^(?:[\w.-]+/[\w.-]+)?$")] = Field(
+        "",
+        description="embedding model from the hub, in sentence-transformers' format, such as "
+        "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2; empty means all-MiniLM-L6-v2, for English",
+    )
     chroma_host: str = Field("", description="host of a Chroma server; empty keeps the memory in the data folder")
     chroma_port: Annotated[int, Field(ge=1, le=65535)] = Field(8001, description="port of the Chroma server")
 

@@ -89,13 +89,13 @@ class Encoder:
                 self._token[torch.tensor(list(chain(*texts_tokens)))] + self._place[places], self._first_norm
             )
             for layer in self._layers:
-                parts = functional.linear(state, *layer.parts).view(1, len(state), 3, self._heads, -1)
+                parts = layer.parts(state).view(1, len(state), 3, self._heads, -1)
                 query, key, value = parts.permute(2, 0, 3, 1, 4)
                 looked = functional.scaled_dot_product_attention(query, key, value, attn_mask=own)
                 looked = looked[0].transpose(0, 1).reshape(len(state), -1)
-                state = self._norm(state + functional.linear(looked, *layer.joined), layer.joined_norm)
-                wide = functional.gelu(functional.linear(state, *layer.wide))
-                state = self._norm(state + functional.linear(wide, *layer.narrow), layer.narrow_norm)
+                state = self._norm(state + layer.joined(looked), layer.joined_norm)
+                wide = functional.gelu(layer.wide(state))
+                state = self._norm(state + layer.narrow(wide), layer.narrow_norm)
             means = torch.stack([text.mean(dim=0) for text in torch.split(state.float(), lengths)])
             return np.asarray(functional.normalize(means, dim=1).numpy(), dtype=np.float32)
 
@@ -104,16 +104,34 @@ class Encoder:
 
 
 class _Layer:
-    """The weights and biases of one layer."""
+    """One layer's products and norms."""
 
     def __init__(self, weights: Mapping[str, Tensor], name: str) -> None:
         three = [_pair(weights, f"{name}attention.self.{part}") for part in ("query", "key", "value")]
-        self.parts = torch.cat([weight for weight, _ in three]), torch.cat([bias for _, bias in three])
-        self.joined = _pair(weights, f"{name}attention.output.dense")
+        self.parts = _Linear(torch.cat([weight for weight, _ in three]), torch.cat([bias for _, bias in three]))
+        self.joined = _Linear(*_pair(weights, f"{name}attention.output.dense"))
         self.joined_norm = _pair(weights, f"{name}attention.output.LayerNorm")
-        self.wide = _pair(weights, f"{name}intermediate.dense")
-        self.narrow = _pair(weights, f"{name}output.dense")
+        self.wide = _Linear(*_pair(weights, f"{name}intermediate.dense"))
+        self.narrow = _Linear(*_pair(weights, f"{name}output.dense"))
         self.narrow_norm = _pair(weights, f"{name}output.LayerNorm")
+
+
+class _Linear:
+    """A linear layer. In bfloat16, oneDNN would otherwise bring the weights into the processor's order at every call,
+    which takes longer than the product itself for a question's few tokens."""
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        """weight: [out, in]; bias: [out]."""
+        self._bias = bias
+        self._packed = weight.dtype == torch.bfloat16 and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight) if self._packed else weight
+
+    def __call__(self, state: Tensor) -> Tensor:
+        """Map [rows, in] to [rows, out]."""
+        if not self._packed:
+            return functional.linear(state, self._weight, self._bias)
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(state, self._weight, self._bias, "none", [], "")
+        return product
 
 
 def _pair(weights: Mapping[str, Tensor], name: str) -> tuple[Tensor, Tensor]:

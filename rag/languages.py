@@ -117,8 +117,8 @@ def language_of(text: str) -> Language | None:
     if len(_HAN.findall(text)) >= 2:
         return CHINESE
     said = words(text)
-    votes = [sum(word in language.asking for word in said) for language in SPELT]
-    most, english = max(votes), sum(word in ASKING for word in said)
+    votes = [sum(map(language.asking.__contains__, said)) for language in SPELT]
+    most, english = max(votes), sum(map(ASKING.__contains__, said))
     return SPELT[votes.index(most)] if most > english and most >= LEAST_VOTES - (not english) else None
 
 

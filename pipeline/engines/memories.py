@@ -43,9 +43,9 @@ class _Opening:
 class MemoriesHost:
     """The memories themselves, inside a worker process; their faults are raised as EngineError."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: Report, embedding: str = "") -> None:
         prepare()
-        self._embedder = FetchedEmbedder(report)
+        self._embedder = FetchedEmbedder(report, embedding)
         self._lock = threading.Lock()
         self._open: dict[Owned, _Opening] = {}
 
@@ -104,9 +104,12 @@ class MemoriesHost:
 class Memories(MemoryPlace):
     """All memories. They can be opened as soon as the process runs, before the embedding model is loaded."""
 
-    def __init__(self, place: MakePlace = Worker) -> None:
+    def __init__(self, embedding: str = "", place: MakePlace = Worker) -> None:
+        """`embedding`: the embedding model's name on the hub; empty means all-MiniLM-L6-v2."""
         target = f"{__name__}:MemoriesHost"
-        wanted = Wanted("memory", target, concurrency=_CALLS_AT_ONCE, errors=(KeyError, ValueError))
+        wanted = Wanted(
+            "memory", target, {"embedding": embedding}, concurrency=_CALLS_AT_ONCE, errors=(KeyError, ValueError)
+        )
         super().__init__(place(wanted))
 
     async def _load(self) -> str | None:

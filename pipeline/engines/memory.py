@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from config.fetches import sentence_model_files
 from config.packages import MINILM
 from pipeline.engine import EngineError, EngineStatus, Progress, Report
 from pipeline.models.fetching import fetched
@@ -21,7 +22,7 @@ from pipeline.workers.place import MakePlace, Place, PlacedEngine, Wanted, Worke
 from pipeline.workers.worker import Worker
 from rag import ChromaServer, Memory, MemoryFault, MemoryVerbs
 from rag.asynchronous import called
-from rag.embedding import SentenceEmbedder
+from rag.embedding import BUNDLED, SentenceEmbedder
 
 ASK_AGAIN_S = 60.0
 """How long memory searches by words only before it tries again to get the embedding model."""
@@ -30,10 +31,12 @@ _CALLS_AT_ONCE = 4
 
 
 class FetchedEmbedder(SentenceEmbedder):
-    """all-MiniLM-L6-v2, downloaded on first use if it is not here; meanwhile memory still stores what is said."""
+    """The chosen model, downloaded on first use if it is not here; meanwhile memory still stores what is said."""
 
-    def __init__(self, report: Report) -> None:
-        super().__init__()
+    def __init__(self, report: Report, repository: str = "") -> None:
+        """`repository`: the model's name on the hub; empty means all-MiniLM-L6-v2."""
+        super().__init__(repository or BUNDLED)
+        self._source = sentence_model_files(repository) if repository else MINILM
         self._report = report
         self._lacking: tuple[float, EngineError] | None = None
 
@@ -42,7 +45,7 @@ class FetchedEmbedder(SentenceEmbedder):
         if self._lacking is not None and time.monotonic() - self._lacking[0] < ASK_AGAIN_S:
             raise self._lacking[1]
         try:
-            return fetched(MINILM, self._report)
+            return fetched(self._source, self._report)
         except EngineError as error:
             self._lacking = time.monotonic(), error
             raise
@@ -51,9 +54,11 @@ class FetchedEmbedder(SentenceEmbedder):
 class MemoryHost:
     """The memory itself, inside a worker process; its faults are raised as EngineError."""
 
-    def __init__(self, report: Report, path: Path, owner: str, chroma: ChromaServer | None) -> None:
+    def __init__(
+        self, report: Report, path: Path, owner: str, chroma: ChromaServer | None, embedding: str = ""
+    ) -> None:
         prepare()
-        self._embedder = FetchedEmbedder(report)
+        self._embedder = FetchedEmbedder(report, embedding)
         with told():
             self._memory = Memory(path, owner=owner, chroma=chroma, embedder=self._embedder)
 
@@ -134,12 +139,14 @@ class WorkerMemory(MemoryPlace, MemoryVerbs):
         *,
         owner: str = "default",
         chroma: ChromaServer | None = None,
+        embedding: str = "",
         place: MakePlace = Worker,
     ) -> None:
+        """`embedding`: the embedding model's name on the hub; empty means all-MiniLM-L6-v2."""
         wanted = Wanted(
             "memory",
             f"{__name__}:MemoryHost",
-            {"path": path, "owner": owner, "chroma": chroma},
+            {"path": path, "owner": owner, "chroma": chroma, "embedding": embedding},
             concurrency=_CALLS_AT_ONCE,
             errors=(KeyError, ValueError),
         )

@@ -55,7 +55,10 @@ class Planner:
     def plans(self, settings: Settings) -> dict[Part, EnginePlan]:
         memory, turns = settings.memory, self._place_of("turns", settings)
         chroma = ChromaServer(memory.chroma_host, memory.chroma_port) if memory.chroma_host else None
-        open_memory = partial(WorkerMemory, self._data / "memory", owner=memory.owner, chroma=chroma, place=self._place)
+        open_memory = partial(
+            WorkerMemory, self._data / "memory", owner=memory.owner, chroma=chroma, embedding=memory.embedding,
+            place=self._place,
+        )  # fmt: skip
         return {
             "vad": EnginePlan("silero", partial(SmallModel, "silero", load_model)),
             "turns": EnginePlan("smart-turn", partial(WorkerTurnModel, turns), made_of=_where("turns", settings),
@@ -63,7 +66,7 @@ class Planner:
             "ears": self.chosen("ears", settings.ears.engine, settings),
             "mind": self.chosen("mind", settings.mind.engine, settings),
             "voice": self.chosen("voice", settings.voice.engine, settings),
-            "memory": EnginePlan("memory", open_memory, made_of=(memory.owner, chroma), alone=True,
+            "memory": EnginePlan("memory", open_memory, made_of=(memory.owner, chroma, memory.embedding), alone=True,
                             patience_s=self._peer_s if chroma else None),
             "speakers": EnginePlan("resemblyzer", partial(WorkerVoiceEncoder, self._place)) if memory.people
                         else EnginePlan(OFF, Nothing),

@@ -150,18 +150,19 @@ def test_a_spoken_conversation_on_random_weights_from_a_recording_to_a_file(
 
 
 def test_a_sentence_model_with_random_weights_is_fetched_and_remembers(machine: Machine, tmp_path: Path) -> None:
-    """The memory by an embedding model of the hub's, in place of the one that comes with Parley's packages."""
+    """The memory by an embedding model of the hub's (memory.embedding), in place of all-MiniLM-L6-v2."""
     script = (
-        "import sys; from pathlib import Path; from rag import Memory, SentenceEmbedder\n"
-        "memory = Memory(Path(sys.argv[1]), embedder=SentenceEmbedder(sys.argv[2]))\n"
-        "memory.remember('user', 'My dog is called Rufus.'); memory.settle()\n"
-        "print(memory.recall('What is my dog called?').text); memory.close()"
+        "import sys; from pathlib import Path; from pipeline.engines.memory import MemoryHost\n"
+        "host = MemoryHost(lambda progress: None, Path(sys.argv[1]), 'default', None, sys.argv[2])\n"
+        "assert host.do('warm') is None, host.do('warm')\n"
+        "host.do('remember', 'user', 'My dog is called Rufus.'); host.do('settle')\n"
+        "print(host.do('recall', 'What is my dog called?').text, host.do('size').progress); host.close()"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path / "memory"), tiny.MINILM],
         cwd=ROOT, env=machine.environment, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert "Rufus" in done.stdout
+    assert "Rufus" in done.stdout and "1.0" in done.stdout
     assert machine.hub.sent[f"{tiny.MINILM}/model.safetensors"] > 0
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.talks import talks
+from benchmarks.conversations import talks
 from rag import Memory
 from tests.rag.conftest import WordEmbedder
 
@@ -25,6 +25,6 @@ def test_what_was_said_is_found_in_its_language(tmp_path: Path, words: WordEmbed
         missed = []
         for question in held.questions:
             recall = memory.recall(question.text, budget_chars=whole // 5, now=held.now, asker=question.asker)
-            if not question.evidence <= {ids[item.id] for item in recall.items}:
+            if not set(question.evidence) <= {ids[item.id] for item in recall.items}:
                 missed.append(question.text)
     assert 20 - len(missed) >= least, missed

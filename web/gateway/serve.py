@@ -96,7 +96,7 @@ def serve_gateway(options: GatewayOptions) -> int:
             address = Address(
                 options.host, port, origins=frozenset(listed(options.origins)), public=listed(options.public)
             )
-            memories = Memories()
+            memories = Memories(settings.memory.embedding)
             lent = lender(settings, data, memories, address, options.most)
             gateway = Gateway(lent, data / USERS, accounts, access_token(data))
             app = around(gateway, address, believed(options.proxies), options.header, running(gateway, file, traces))

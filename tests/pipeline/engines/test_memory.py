@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
+import sqlite3
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, closing
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 import pytest_asyncio
+from numpy.typing import NDArray
 
+from config.cache import Source
 from pipeline.engine import EngineError, Progress
 from pipeline.engines.memory import MemoryHost, WorkerMemory
-from rag import Memory
+from rag import Memory, SentenceEmbedder
 from tests.support.begun import IN_ONE_LOOP, begun
+from tests.support.tiny_repositories import write_sentence_model
 from tests.support.workers import workers
 
 LONG_AGO = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -45,6 +50,42 @@ def test_without_a_model_for_meaning_what_was_said_is_kept_and_found_by_its_word
         assert len(asked) == 1, "its sources are not asked at every turn"
     finally:
         host.close()
+
+
+def test_another_embedding_model_is_chosen_by_its_name_and_indexes_everything_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, asked = write_sentence_model(tmp_path / "tiny"), list[object]()
+
+    def here(source: Source, report: object) -> Path:
+        asked.append(source.repository)
+        return folder
+
+    monkeypatch.setattr("pipeline.engines.memory.fetched", here)
+    with Memory(tmp_path, embedder=Seven()) as before:
+        before.remember("user", "My dog is called Rufus.", at=LONG_AGO)
+        before.settle()
+    host = MemoryHost(lambda progress: None, tmp_path, "default", None, "someone/tiny-minilm")
+    try:
+        assert host.do("warm") is None
+        host.do("settle")
+        assert host.do("size").progress == 1.0
+        assert "Rufus" in host.do("recall", "What is my dog called?").text
+        assert set(asked) == {"someone/tiny-minilm"}
+    finally:
+        host.close()
+    with closing(sqlite3.connect(tmp_path / "default" / "vectors" / "chroma.sqlite3")) as db:
+        assert {size for (size,) in db.execute("SELECT dimension FROM collections")} == {32}
+
+
+class Seven(SentenceEmbedder):
+    """Every text has the same vector, in seven dimensions."""
+
+    def fingerprint(self) -> str:
+        return "seven"
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return np.full((len(texts), 7), 7**-0.5, np.float32)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
