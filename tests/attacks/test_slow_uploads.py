@@ -43,7 +43,7 @@ async def kept(running: Running, method: str, path: str, kind: str, begun: bytes
             while True:
                 writer.write(b" ")
                 await writer.drain()
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.2)
 
     dripping = asyncio.create_task(drip())
     try:
@@ -56,6 +56,7 @@ async def kept(running: Running, method: str, path: str, kind: str, begun: bytes
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.slow
 async def test_on_every_route_at_once(
     running: Running, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
