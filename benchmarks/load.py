@@ -279,9 +279,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--profile", default="offline")
     options.add_argument("--talks", default="1,2,4,8", help="how many at once, one after the other")
-    options.add_argument(
-        "--find", action="store_true", help="from the first of them, find the most that holds"
-    )
+    options.add_argument("--find", action="store_true", help="from the first of them, find the most that holds")
     options.add_argument("--seconds", type=float, default=60.0, help="for each number")
     options.add_argument("--think", type=float, nargs=2, default=(1.0, 4.0), metavar="S")
     options.add_argument("--interrupts", type=float, default=0.1, help="share of replies that are spoken over")
