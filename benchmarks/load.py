@@ -1,4 +1,7 @@
-"""How many conversations a Parley holds, and where it degrades: `python benchmarks/load.py --talks 1,2,4,8`.
+"""How many conversations a Parley holds, and where it degrades.
+
+    python benchmarks/load.py --talks 1,2,4,8           these numbers of talks with `main.py`, one after the other
+    python benchmarks/load.py --gateway --find          a gateway with a user for each talk: the most that it holds
 
 Simulated users speak real recordings in real time over the wire. At each number of talks they join one after another,
 then talk for a while: they listen, think, ask again, and sometimes interrupt a reply. Everything is measured on their
@@ -14,7 +17,9 @@ import os
 import random
 import statistics
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,8 +29,10 @@ from websockets.exceptions import ConnectionClosed
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.capacity import quantile, serving, work
-from benchmarks.simulated_user import Headset, Refused, Tracks, headset, load, machine, parley
+from benchmarks.simulated_user import Headset, Refused, Tracks, headset, load, machine, parley, wait_until_ready
 from benchmarks.voice_to_voice import QUESTIONS
+from tests.support.product import running
+from web.gateway import accounts
 
 PATIENCE_S = 30.0
 GOAL_S = 1.0
@@ -150,15 +157,15 @@ async def turn(user: Headset, question: str, found: Findings, *, over: bool, int
         found.delays.append(measured)
 
 
-Join = Callable[[], Any]
-"""Makes a connected headset."""
+Join = Callable[[int], Any]
+"""Makes the connected headset of the user with that number."""
 
 
 async def talk(join: Join, number: int, until_s: float, habits: Habits, found: Findings) -> None:
     """Simulate one user, until the loop's clock shows `until_s`."""
     clock, chance = asyncio.get_running_loop().time, random.Random(number)
     try:
-        async with join() as user:
+        async with join(number) as user:
             await asyncio.sleep(chance.uniform(0.5, 2.0))
             asked, over = number, False
             while clock() < until_s:
@@ -236,44 +243,79 @@ def table(levels: Sequence[Findings], cores: int | None) -> str:
     return "\n".join(lines)
 
 
-async def measured(
-    levels: Sequence[int], run: Callable[[int], Awaitable[Findings]], told: Callable[[str], None] = print
-) -> list[Findings]:
+Run = Callable[[int], Awaitable[Findings]]
+"""Measures that many talks at once."""
+
+
+async def each_of(levels: Sequence[int], run: Run) -> list[Findings]:
     """Measure each number of talks, one after the other."""
-    found: list[Findings] = []
-    for talks in levels:
+    return [await run(talks) for talks in levels]
+
+
+async def most(first: int, run: Run) -> list[Findings]:
+    """Measure twice as many each time until they do not hold, then halve the gap down to an eighth of what holds."""
+    found, held, failed = list[Findings](), 0, 0
+    while not failed or failed - held > max(1, held // 8):
+        talks = (held + failed) // 2 if failed else 2 * held or first
         found.append(await run(talks))
-        told(f"{talks} talks: p95 {ms(found[-1].p95)} ms, {len(found[-1].delays)} turns")
+        if found[-1].holds:
+            held = talks
+        else:
+            failed = talks
     return found
 
 
+@contextmanager
+def gateway(profile: str, users: int = 256) -> Iterator[tuple[int, list[str]]]:
+    """Start a gateway with a place for each of that many users; yield its port and their tokens once it is ready."""
+    with tempfile.TemporaryDirectory() as folder:
+        tokens = [accounts.add(Path(folder) / accounts.FILE_NAME, f"user{number}") for number in range(users)]
+        with running("gateway", "--data", folder, "--profile", profile, "--most", str(users)) as product:
+            wait_until_ready(product.port, product.process)
+            yield product.port, tokens
+
+
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__)
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--profile", default="offline")
     options.add_argument("--talks", default="1,2,4,8", help="how many at once, one after the other")
+    options.add_argument("--find", action="store_true", help="from the first of them, find the most that holds")
     options.add_argument("--seconds", type=float, default=60.0, help="for each number")
     options.add_argument("--think", type=float, nargs=2, default=(1.0, 4.0), metavar="S")
     options.add_argument("--interrupts", type=float, default=0.1, help="share of replies that are spoken over")
     options.add_argument("--ramp", type=float, default=0.5, help="seconds between one user's coming and the next")
+    options.add_argument("--gateway", action="store_true", help="load a gateway instead of main.py")
     options.add_argument("--at", default="", help="a server elsewhere, like wss://parley.example")
     options.add_argument("--token", default="", help="what opens that")
     options.add_argument("--json", type=Path, help="keep the figures for benchmarks/simulation.py")
     chosen = options.parse_args()
     talks = [int(each) for each in chosen.talks.split(",")]
     habits = Habits(tuple(chosen.think), chosen.interrupts, chosen.ramp)
+    told = {"machine": machine(), "cores": os.cpu_count(), "profile": chosen.profile, "habits": asdict(habits)}
+    done: list[Findings] = []
 
-    def taken(join: Join, busy: Callable[[], list[float]]) -> list[Findings]:
-        return asyncio.run(measured(talks, lambda each: level(join, each, chosen.seconds, habits, busy)))
+    def take(join: Join, busy: Callable[[], list[float]]) -> None:
+        async def run(number: int) -> Findings:
+            done.append(await level(join, number, chosen.seconds, habits, busy))
+            print(f"{number} talks: p95 {ms(done[-1].p95)} ms, {len(done[-1].delays)} turns", flush=True)
+            if chosen.json:  # after each, so that a run that is stopped has not been in vain
+                chosen.json.write_text(json.dumps({**told, "levels": [asdict(each) for each in done]}, indent=1) + "\n")
+            return done[-1]
 
-    if chosen.at:
-        found = taken(lambda: headset(0, at=chosen.at, token=chosen.token), own_work)
-    else:
-        with parley("--profile", chosen.profile) as port:
-            found = taken(lambda: headset(port), local_work(serving(port)))
-    print(table(found, None if chosen.at else os.cpu_count()))
-    if chosen.json:
-        told = {"machine": machine(), "cores": os.cpu_count(), "profile": chosen.profile, "habits": asdict(habits)}
-        chosen.json.write_text(json.dumps({**told, "levels": [asdict(each) for each in found]}, indent=1) + "\n")
+        asyncio.run(most(talks[0], run) if chosen.find else each_of(talks, run))
+
+    try:
+        if chosen.at:
+            take(lambda _: headset(0, at=chosen.at, token=chosen.token), own_work)
+        elif chosen.gateway:
+            with gateway(chosen.profile) as (port, tokens):
+                take(lambda number: headset(port, token=tokens[number]), local_work(serving(port)))
+        else:
+            with parley("--profile", chosen.profile) as port:
+                take(lambda _: headset(port), local_work(serving(port)))
+    finally:
+        if done:
+            print(table(done, None if chosen.at else os.cpu_count()))
 
 
 if __name__ == "__main__":

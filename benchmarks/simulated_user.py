@@ -40,6 +40,8 @@ TICK = RATE // 100
 """Samples in 10 ms, the step of the simulated headset."""
 BLOCK_TICKS = 2
 """The microphone sends 20 ms at a time, as browsers do."""
+SESSION_S = 20.0
+"""Seconds within which a server must begin the session."""
 
 Samples = NDArray[np.float32]
 
@@ -186,7 +188,7 @@ class Refused(Exception):
 
 @asynccontextmanager
 async def headset(port: int, *, at: str = "", token: str = "") -> AsyncIterator[Headset]:
-    """Connect a microphone and a speaker, which run until the block is left. Raises Refused.
+    """Connect a microphone and a speaker, which run until the block is left. Raises Refused, TimeoutError.
 
     Args:
         port: of a Parley on this machine.
@@ -195,7 +197,8 @@ async def headset(port: int, *, at: str = "", token: str = "") -> AsyncIterator[
     """
     address = at or f"ws://127.0.0.1:{port}"
     async with await connected(f"{address}/v1/realtime?parley=1", token=token) as socket:
-        await wait_for(socket, "session.created")
+        async with asyncio.timeout(SESSION_S):
+            await wait_for(socket, "session.created")
         user = Headset(socket, Tracks())
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(user.run()), tasks.create_task(user.listen())]
@@ -255,11 +258,9 @@ def wait_until_ready(port: int, server: subprocess.Popen[bytes], limit_s: float 
         if server.poll() is not None:
             raise RuntimeError(f"Parley ended with {server.returncode} before it was ready.")
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2) as answer:
-                engines = json.load(answer)["engines"]
-            if all(engine["state"] == "ready" for engine in engines.values()):
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=2):
                 return
-        except OSError:
+        except OSError:  # nobody listens yet, or the answer is a 503
             pass
         time.sleep(0.25)
     raise RuntimeError("Parley was not ready in time.")

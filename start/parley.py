@@ -101,6 +101,10 @@ def gateway_parser() -> argparse.ArgumentParser:
                              "collector")  # fmt: skip
     parser.add_argument("--most", type=int, metavar="NUMBER",
                         help="conversations at once (default: as many as cores and memory allow)")  # fmt: skip
+    parser.add_argument("--talks-each", type=at_least_one, default=3, metavar="NUMBER",
+                        help="conversations of one user at once (default 3)")  # fmt: skip
+    parser.add_argument("--requests-each", type=at_least_one, default=12, metavar="NUMBER",
+                        help="other requests of one user at once (default 12)")  # fmt: skip
     parser.add_argument("--drain", type=float, default=3600.0, metavar="SECONDS",
                         help="how long conversations may continue after a SIGTERM (default 3600)")  # fmt: skip
     return parser
@@ -114,6 +118,12 @@ def users_parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, default=ROOT / "data", metavar="DIR", help="the gateway's data folder")
     parser.add_argument("--users", type=Path, metavar="FILE", help="the file, if not users.json in the data folder")
     return parser
+
+
+def at_least_one(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text} is not a number of at least 1")
+    return int(text)
 
 
 def port(text: str) -> int:
@@ -183,6 +193,7 @@ def host_of(options: argparse.Namespace) -> str:
 
 
 def gateway(options: argparse.Namespace) -> int:
+    from web.gateway.limits import Limits
     from web.gateway.serve import GatewayOptions, serve_gateway
 
     return serve_gateway(
@@ -194,6 +205,7 @@ def gateway(options: argparse.Namespace) -> int:
             accounts=options.users,
             header=options.user_header,
             most=options.most,
+            limits=Limits(options.talks_each, options.requests_each),
             drain_s=options.drain,
             origins=tuple(options.origin),
             public=tuple(options.public),

@@ -27,9 +27,9 @@ from web.api.metrics import metrics_api
 from web.api.models import models_api
 from web.api.people import PEOPLE, people_api
 from web.api.settings import api, settings_file_api
-from web.api.sound import sound_api
+from web.api.sound import sound_api, voice_trial_api
 from web.api.teaching import RECORDING_BYTES, RECORDINGS, teaching_api
-from web.api.tools import tools_api
+from web.api.tools import tool_servers_api, tools_api
 from web.api.voices import MAX_UPLOAD, voices_api
 from web.certificate import Certificate
 from web.forwarded import Forwarded, Network
@@ -38,7 +38,7 @@ from web.metrics.history import PastHour
 from web.metrics.readings import Readings, read
 from web.metrics.traces import Traces, sent
 from web.network import media_addresses
-from web.pages import PERSONAL, pages
+from web.pages import ONE_OF_SEVERAL, pages
 from web.phone import addresses, phone
 from web.probes import Probes, unready
 from web.realtime.client_secrets import ClientSecrets, client_secrets
@@ -98,7 +98,8 @@ def create_app(
             await asyncio.gather(following, return_exceptions=True)
 
     elsewhere = partial(addresses, address)
-    machine = (settings_file_api, models_api, doctor_api, voices_api, sound_api, teaching_api, tools_api, people_api)
+    machine = (settings_file_api, models_api, doctor_api, voices_api, sound_api, teaching_api, tool_servers_api,
+               people_api)  # fmt: skip
     routers = (
         pages(service, version=VERSION, token_needed=address.token is not None, elsewhere=elsewhere),
         *(router(service) for router in machine),
@@ -124,7 +125,7 @@ def personal_app(service: Service, host: str, queues: Queues, secrets: ClientSec
         secrets: the keys that this user gives to pages.
     """
     calls = Calls(service, partial(media_addresses, host))
-    shown = pages(service, version=VERSION, token_needed=True, shown=PERSONAL)
+    shown = pages(service, version=VERSION, token_needed=True, shown=ONE_OF_SEVERAL)
     routers = (shown, *_of_a_person(service, Voices(service.data), queues, secrets, calls))
     return _app(lambda _: _running(service, calls), routers)
 
@@ -159,6 +160,8 @@ def _of_a_person(
     """Return the routers for a user's own conversations, and for other programs that converse."""
     return (
         api(service),
+        tools_api(service),
+        voice_trial_api(service),
         memory_api(service),
         export_api(service),
         audio_api(service, voices, queues),

@@ -18,6 +18,8 @@ PERSONAL = {"talk": "Talk", "memory": "Memory"}
 """The pages about the user's own conversations."""
 ALL = {**PERSONAL, "setup": "Setup"}
 """These, and the page that sets up the machine."""
+ONE_OF_SEVERAL = {**PERSONAL, "settings": "Settings"}
+"""Those, and the page with the settings that belong to one of several users."""
 
 
 def pages(
@@ -62,7 +64,13 @@ def pages(
         """The memory page."""
         return page("memory")
 
-    if "setup" not in shown:
+    if "settings" in shown:
+
+        @router.get("/settings")
+        async def settings() -> HTMLResponse:
+            """The page with a user's own settings, at a gateway."""
+            return page("settings")
+
         return router
 
     @router.get("/setup")

@@ -35,10 +35,15 @@ FULL_S, CLOSED_S = 5, 1
 class NoPlace(Exception):
     """No further conversation may begin; the message is one sentence."""
 
-    def __init__(self, message: str, retry_s: int) -> None:
-        """`retry_s`: seconds until a retry is worthwhile."""
+    def __init__(self, message: str, retry_s: int, status: int = 503) -> None:
+        """
+        Args:
+            retry_s: seconds until a retry is worthwhile.
+            status: of the HTTP response; 503 lets a proxy ask another server.
+        """
         super().__init__(message)
         self.retry_s = retry_s
+        self.status = status
 
 
 class Places:
@@ -77,3 +82,23 @@ class Places:
     async def empty(self) -> None:
         """Wait until no conversation runs."""
         await self._free.wait()
+
+
+class Share(Places):
+    """One user's share of the places, so that nobody takes them all."""
+
+    def __init__(self, places: Places, most: int) -> None:
+        super().__init__(min(most, places.most))
+        self._places = places
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        if self._places.closed is None and self.taken >= self.most:
+            raise NoPlace(
+                f"You already have {self.most} conversations open here, as many as one user may have: close one (a tab "
+                "or a program), then try again.",
+                FULL_S,
+                429,  # not a 503: another gateway would end the conversations that are open here
+            )
+        with self._places.one(), super().one():
+            yield

@@ -11,7 +11,7 @@ from typing import cast
 
 from config.settings import Settings
 from pipeline.conversation.stages import Stages
-from pipeline.engine import Engine, EngineFace, EngineStatus
+from pipeline.engine import Engine, EngineError, EngineFace, EngineStatus
 from pipeline.engines.lease import LeasedVoice
 from pipeline.engines.memories import Memories, Owned, OwnersMemory
 from pipeline.engines.running import Engines
@@ -62,6 +62,14 @@ class LentEngines(Engines):
     async def stand_in(self) -> dict[str, str]:
         return {}
 
+    async def apply(self, settings: Settings) -> list[str]:
+        """Raises EngineError: also if the shared engine has no voice of the chosen name."""
+        if (name := settings.voice.name) and name != self._settings().voice.name:
+            names = [voice.name for voice in await self.voices()]
+            if name not in names:
+                raise EngineError(f"There is no voice {name[:40]!r}: {_choose(names)}")
+        return await super().apply(settings)
+
     def stages(self) -> Stages:
         lent = self._lender.stages()
         memory = self._slots["memory"].engine
@@ -81,6 +89,9 @@ class LentEngines(Engines):
 
     def running(self, part: Part) -> Engine:
         return super().running(part) if part in self._slots else self._lender.running(part)
+
+    def own_voice(self) -> TextToSpeech:
+        return self._personal(cast(LeasedVoice, self.running("voice")))
 
     def health(self) -> dict[str, EngineStatus]:
         return self._lender.health() | super().health()
@@ -110,3 +121,7 @@ class LentEngines(Engines):
             theirs.cancel()
             await asyncio.gather(theirs, return_exceptions=True)
             await lent.aclose()
+
+
+def _choose(names: list[str]) -> str:
+    return f"choose one of those listed, such as {names[0]}." if names else "this engine has only one, so choose none."

@@ -22,7 +22,7 @@ from pipeline.engines.plans import LEASES, OFF, PEER_S, STAND_INS, Planner, Smal
 from pipeline.engines.slot import TITLES, EnginePlan, Part, Slot
 from pipeline.speakers.encoder import Direction, WorkerVoiceEncoder
 from pipeline.speakers.people import Heard, People, Person
-from pipeline.tts import ManyVoiced, VoiceChoice
+from pipeline.tts import ManyVoiced, TextToSpeech, VoiceChoice
 from pipeline.turns.model import WorkerTurnModel
 from pipeline.turns.vad import VoiceActivity, VoiceActivityLike
 from pipeline.workers.place import MakePlace
@@ -297,6 +297,10 @@ class Engines:
             change = self._change
             yield self.health()
             await change.wait()
+
+    def own_voice(self) -> TextToSpeech:
+        """Return the running voice as a conversation has it. Raises EngineError."""
+        return cast(LeasedVoice, self.running("voice"))
 
     async def voices(self) -> list[VoiceChoice]:
         """Return the voices of the running voice engine; none if it has only one. Raises EngineError."""

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from websockets.exceptions import ConnectionClosedError
 
-from benchmarks.load import Findings, Habits, delay, measured, table, talk
+from benchmarks.load import Findings, Habits, delay, each_of, most, table, talk
 from benchmarks.simulated_user import TICK, Refused, Tracks
 
 LOUD, QUIET = np.full(TICK, 0.5, np.float32), np.zeros(TICK, np.float32)
@@ -61,7 +61,7 @@ def test_records_give_the_steps_since_the_end_of_speech() -> None:
 
 async def test_who_is_turned_away_and_who_is_cut_off_are_counted() -> None:
     @asynccontextmanager
-    async def ending(error: Exception) -> AsyncIterator[None]:
+    async def ending(error: Exception, number: int) -> AsyncIterator[None]:
         raise error
         yield  # type: ignore[unreachable]  # what makes it a generator
 
@@ -76,9 +76,17 @@ async def test_who_is_turned_away_and_who_is_cut_off_are_counted() -> None:
 
 async def test_numbers_of_talks_are_measured_one_after_the_other() -> None:
     async def run(talks: int) -> Findings:
-        return Findings(talks, delays=[0.1 * talks])
+        return Findings(talks)
 
-    said: list[str] = []
-    found = await measured([1, 4], run, said.append)
-    assert [each.talks for each in found] == [1, 4]
-    assert said == ["1 talks: p95 100 ms, 1 turns", "4 talks: p95 400 ms, 1 turns"]
+    assert [each.talks for each in await each_of([1, 4], run)] == [1, 4]
+
+
+@pytest.mark.parametrize(
+    ("bends_at", "tried"),
+    [(1, [4, 2, 1]), (4, [4, 2, 3]), (14, [4, 8, 16, 12, 14, 13]), (24, [4, 8, 16, 32, 24, 20, 22])],
+)
+async def test_the_most_that_holds_is_found(bends_at: int, tried: list[int]) -> None:
+    async def run(talks: int) -> Findings:
+        return Findings(talks, delays=[0.5 if talks < bends_at else 2.0])
+
+    assert [each.talks for each in await most(4, run)] == tried

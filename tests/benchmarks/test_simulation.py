@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import simpy
 
-from benchmarks.simulation import TIMES, Process, Server, Service, Stage, beside, cluster_of, machine_of
+from benchmarks.simulation import TIMES, Process, Server, Service, Stage, beside, cluster_of, machine_of, sizes
 
 
 def turns_taken(pieces: int) -> float:
@@ -96,6 +96,16 @@ def test_a_cluster_that_is_sized_so_answers_all_and_a_lost_replica_ends_no_talk(
     assert calm.within(0, 15) == lost.within(0, 15), "the same until then"
     assert max(lost.within(15, 25)) > max(calm.within(15, 25))
     assert len(lost.turns) == pytest.approx(len(calm.turns), rel=0.05)
+
+
+def test_every_stage_has_another_replica_however_few_talk() -> None:
+    """As in deploy/serve.yaml: so a few talks go on as well when one is lost."""
+    cluster = cluster_of(a_cluster())
+    assert cluster.replicas(1) == {"gateway": 2, "ears": 2, "mind": 2, "voice": 2}
+    row = sizes(cluster, [200], "voice").splitlines()[-1].split(" | ")
+    assert row[:6] == ["| 200", "2", "2", "2", "3", "6"]
+    calm_ms, after_ms, longest_s = (float(cell.split()[0]) for cell in row[-3:])
+    assert 300 < calm_ms < 1000 and 300 < after_ms <= 1000 * (longest_s + 0.05)
 
 
 def test_cost_is_what_its_parts_cost() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 from collections.abc import Awaitable, Callable, Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from config import SettingsStore
 from config.settings import ClusterSettings, MemorySettings, Settings
 from pipeline.audio import Samples
 from pipeline.conversation.conversation import Conversation
@@ -20,8 +22,10 @@ from pipeline.engine import EngineError
 from pipeline.engines.lease import LeasedEars, LeasedVoice
 from pipeline.engines.running import Engines
 from pipeline.stt import Hearing
+from tests.integration.test_gateways import answer, ask, gateway, talk, until
 from tests.support.ray_cluster import RayCluster, ray_cluster, wait_until
 from tests.support.recordings import recording
+from web.gateway import accounts
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500), pytest.mark.xdist_group("ray")]
 
@@ -127,6 +131,21 @@ async def test_ears_that_are_killed_in_mid_turn(ray: RayCluster, tmp_path: Path)
                 await kill()
         assert (await hearing.finish()).text == QUESTION, "another one has heard all of it"
         await hearing.close()
+
+
+def test_a_talk_through_a_gateway_goes_on_when_its_voice_is_killed(ray: RayCluster, tmp_path: Path) -> None:
+    for stage in STAGES:
+        wait_until(ray.running(stage, 2))
+    SettingsStore(tmp_path).stage(settings(ray)).keep()
+    token = accounts.add(tmp_path / accounts.FILE_NAME, "anna")
+    with gateway(tmp_path) as product, talk(product, token) as (connection, _):
+        for victim in sorted(ray.replicas("voice")):
+            ask(connection, "Tell me about yourself.", "audio")
+            until(connection, "response.output_audio.delta")
+            os.kill(victim, signal.SIGKILL)
+            (said,) = json.loads(answer(connection))
+            assert said["status"] == "completed" and said["content"][0]["transcript"][-1] in ".!?", "to its end"
+            wait_until(ray.running("voice", 2, frozenset({victim})))
 
 
 async def test_a_rolling_update_and_scaling_down_lose_no_turn(ray: RayCluster, tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import random
 import resource
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -24,9 +23,10 @@ import pytest
 from chromadb.errors import InternalError
 
 import rag.vectors
-from rag import ChromaServer, Memory, MemoryFault, MemoryFull, MemoryInUse
+from rag import Memory, MemoryFault, MemoryFull, MemoryInUse
 from rag.database import MIGRATIONS
 from tests.rag.conftest import WordEmbedder
+from tests.support.chroma import Server, served, unused
 
 
 def talk(folder: Path, said: Connection, round: int) -> None:
@@ -280,42 +280,13 @@ def test_another_model_embeds_anew_with_progress(tmp_path: Path) -> None:
         assert {size for (size,) in db.execute("SELECT dimension FROM collections")} == {48}
 
 
-class Server(ChromaServer):
-    """A real Chroma server in a process of its own."""
-
-    def run(self, folder: Path) -> subprocess.Popen[bytes]:
-        """Returns when it listens."""
-        program = Path(sys.executable).with_name("chroma")
-        process = subprocess.Popen(
-            [str(program), "run", "--host", self.host, "--port", str(self.port), "--path", str(folder)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        deadline = time.monotonic() + 120
-        while True:
-            with socket.socket() as probe:
-                if probe.connect_ex((self.host, self.port)) == 0:
-                    return process
-            assert process.poll() is None and time.monotonic() < deadline, "the Chroma server did not start"
-            time.sleep(0.05)
-
-
-def unused() -> Server:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return Server("127.0.0.1", probe.getsockname()[1])
-
-
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[ChromaServer]:
-    server = unused()
-    process = server.run(tmp_path / "server")
-    yield server
-    process.kill()
-    process.wait()
+def server(tmp_path: Path) -> Iterator[Server]:
+    with served(tmp_path / "server") as server:
+        yield server
 
 
-def test_chroma_as_a_server_for_two_machines(tmp_path: Path, words: WordEmbedder, server: ChromaServer) -> None:
+def test_chroma_as_a_server_for_two_machines(tmp_path: Path, words: WordEmbedder, server: Server) -> None:
     one = Memory(tmp_path / "one", embedder=words, chroma=server)
     kept = one.remember("Ann", "My bicycle is red.", at=datetime(2024, 5, 3, tzinfo=UTC), conversation="c")
     gone = one.remember("Ann", "My password is swordfish.")
@@ -342,7 +313,7 @@ def test_chroma_as_a_server_for_two_machines(tmp_path: Path, words: WordEmbedder
 
 
 def test_machines_on_one_server_see_each_other_while_they_run(
-    tmp_path: Path, words: WordEmbedder, server: ChromaServer, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, words: WordEmbedder, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("rag.indexer.LOOK", 0.05)
     with (
@@ -371,28 +342,21 @@ def test_machines_on_one_server_see_each_other_while_they_run(
 
 
 def test_what_was_forgotten_while_the_server_was_away_does_not_come_back(
-    tmp_path: Path, words: WordEmbedder, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, words: WordEmbedder, server: Server
 ) -> None:
-    server = unused()
-    process = server.run(tmp_path / "server")
-    try:
-        with Memory(tmp_path / "one", embedder=words, chroma=server) as memory:
-            id = memory.remember("Ann", "My password is swordfish.")
-            kept = memory.remember("Ann", "My bicycle is red.")
+    with Memory(tmp_path / "one", embedder=words, chroma=server) as memory:
+        id = memory.remember("Ann", "My password is swordfish.")
+        kept = memory.remember("Ann", "My bicycle is red.")
+        memory.settle()
+        server.kill()
+        assert memory.forget(id=id) == 1
+        assert [turn.id for turn in memory.turns()] == [kept] and memory.notices
+    server.run(tmp_path / "server")
+    for machine in ("one", "two"):
+        with Memory(tmp_path / machine, embedder=words, chroma=server) as memory:
+            memory.warm()
             memory.settle()
-            process.kill()
-            process.wait()
-            assert memory.forget(id=id) == 1
-            assert [turn.id for turn in memory.turns()] == [kept] and memory.notices
-        process = server.run(tmp_path / "server")
-        for machine in ("one", "two"):
-            with Memory(tmp_path / machine, embedder=words, chroma=server) as memory:
-                memory.warm()
-                memory.settle()
-                assert [turn.id for turn in memory.turns()] == [kept]
-    finally:
-        process.kill()
-        process.wait()
+            assert [turn.id for turn in memory.turns()] == [kept]
 
 
 def test_a_server_that_is_away_leaves_the_words(tmp_path: Path, words: WordEmbedder) -> None:
@@ -400,3 +364,26 @@ def test_a_server_that_is_away_leaves_the_words(tmp_path: Path, words: WordEmbed
         memory.remember("Ann", "My bicycle is red.")
         assert memory.recall("bicycle").items
         assert "does not answer" in memory.notices[0]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="fills the disk of one process, by Linux's limits")
+def test_a_server_that_is_full_leaves_the_words_until_there_is_room(
+    tmp_path: Path, words: WordEmbedder, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rag.indexer.RETRY", 0.05)
+    with Memory(tmp_path / "one", embedder=words, chroma=server) as memory:
+        memory.remember("Ann", "My bicycle is red.")
+        memory.settle()
+        server.fill()
+        bell = memory.remember("Ann", "The bell is broken.")
+        memory.settle()
+        assert "by words only" in memory.notices[0]
+        assert memory.recall("bell").items[0].id == bell
+        server.kill()  # whoever makes room starts it again: it may hang once it could not write
+        server.run(tmp_path / "server")
+        deadline = time.monotonic() + 60
+        while memory.size().progress < 1.0:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert memory.find("The bell is broken.").features["meaning"].max() > 7
+        assert memory.notices == ()

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 
@@ -154,6 +154,9 @@ class ScriptedEngines:
 
     async def forget(self, name: str) -> bool:
         return self.people.forget(name)
+
+    def own_voice(self) -> LeasedVoice:
+        return cast(LeasedVoice, self.running("voice"))
 
     async def voices(self) -> list[VoiceChoice]:
         return [VoiceChoice("en-gb", "British English")]

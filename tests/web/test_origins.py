@@ -113,10 +113,12 @@ async def test_what_is_impossible_is_refused(running: Running) -> None:
 
 
 def test_a_client_secret_ends_with_its_time_and_there_are_only_so_many() -> None:
-    now = 1000.0
-    secrets = ClientSecrets(lambda: now)
+    now, wall = 1000.0, 1e9
+    secrets = ClientSecrets(lambda: now, lambda: wall)
     first, ends = secrets.make(parts.Session(), 60)
-    assert (ends, secrets.opens(first)) == (1060, True)
+    assert (ends, secrets.opens(first)) == (1e9 + 60, True)
+    wall += 3600
+    assert secrets.opens(first), "a clock that is set ends nothing"
     now = 1060.0
     assert not secrets.opens(first)
     oldest, _ = secrets.make(parts.Session(), 60)

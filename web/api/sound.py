@@ -6,7 +6,7 @@ import asyncio
 import io
 import wave
 from collections.abc import Awaitable
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
@@ -18,7 +18,6 @@ from pipeline.audio.portaudio import Device, SoundCardError
 from pipeline.audio.portaudio_process import PortAudioApart
 from pipeline.ends.soundcard import play, play_tone
 from pipeline.engines.trial import speak
-from pipeline.tts import TextToSpeech
 from pipeline.tts.speakable import speakable
 from web.api.audio.streamed import ClientGone, while_there
 from web.api.http import Problem, checked, json_object
@@ -64,23 +63,29 @@ def sound_api(service: Service) -> APIRouter:
         text = checked(TrialSentence, await json_object(request)).text
 
         async def say() -> None:
-            await play(service.settings.audio.output, await spoken(text))
+            await play(service.settings.audio.output, await _spoken(service, text))
 
         await _wanted(request, _played(say()))
         return {"played": True}
 
+    return router
+
+
+def voice_trial_api(service: Service) -> APIRouter:
+    router = APIRouter()
+
     @router.post("/api/voice/hear")
     async def hear(request: Request) -> Response:
         """Speak a sentence in the chosen voice, as a WAV file for the browser to play."""
-        samples = await _wanted(request, spoken(checked(TrialSentence, await json_object(request)).text))
-        return Response(_wav(samples), media_type="audio/wav")
-
-    async def spoken(text: str) -> Samples:
-        """Speak the text. Raises EngineError while there is no voice."""
-        voice = cast(TextToSpeech, service.engines.running("voice"))
-        return (await speak(voice, speakable(text.strip() or SENTENCE), enough_s=LONGEST_S)).sound
+        text = checked(TrialSentence, await json_object(request)).text
+        return Response(_wav(await _wanted(request, _spoken(service, text))), media_type="audio/wav")
 
     return router
+
+
+async def _spoken(service: Service, text: str) -> Samples:
+    """Speak the text. Raises EngineError while there is no voice."""
+    return (await speak(service.engines.own_voice(), speakable(text.strip() or SENTENCE), enough_s=LONGEST_S)).sound
 
 
 async def _wanted(request: Request, work: Awaitable[T]) -> T:

@@ -46,6 +46,13 @@ def tools_api(service: Service) -> APIRouter:
         """The tools and servers, and whether the current language model is offered any."""
         return told(service)
 
+    return router
+
+
+def tool_servers_api(service: Service) -> APIRouter:
+    """Add, change and remove MCP servers, which start programs on this machine."""
+    router = APIRouter()
+
     @router.post("/api/tools/servers")
     async def add(request: Request) -> dict[str, Any]:
         """Save a server, start it, and wait until it is ready or has failed."""

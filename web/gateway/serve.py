@@ -9,7 +9,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Iterable
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from web.drain import LONGEST_S, drain
 from web.forwarded import Forwarded, Network
 from web.gateway.accounts import FILE_NAME, Accounts, AccountsError
 from web.gateway.gateway import Gateway, NamedByProxy
+from web.gateway.limits import Limits
 from web.gateway.user import Lender
 from web.guard import Guard
 from web.metrics.traces import NoCollector, Traces, sent
@@ -62,6 +63,8 @@ class GatewayOptions:
     """The header in which a proxy names the user; None if users only bring tokens."""
     most: int | None = None
     """Conversations at once; None is as many as this machine can hold."""
+    limits: Limits = field(default_factory=Limits)
+    """What one user may have at once."""
     drain_s: float = LONGEST_S
     """How long conversations may go on after a SIGTERM."""
     origins: tuple[str, ...] = ()
@@ -97,7 +100,7 @@ def serve_gateway(options: GatewayOptions) -> int:
                 options.host, port, origins=frozenset(listed(options.origins)), public=listed(options.public)
             )
             memories = Memories(settings.memory.embedding)
-            lent = lender(settings, data, memories, address, options.most)
+            lent = lender(settings, data, memories, address, options.most, options.limits)
             gateway = Gateway(lent, data / USERS, accounts, access_token(data))
             app = around(gateway, address, believed(options.proxies), options.header, running(gateway, file, traces))
             server = Server(
@@ -115,7 +118,9 @@ def serve_gateway(options: GatewayOptions) -> int:
     return 0
 
 
-def lender(settings: Settings, data: Path, memories: Memories, address: Address, most: int | None) -> Lender:
+def lender(
+    settings: Settings, data: Path, memories: Memories, address: Address, most: int | None, limits: Limits
+) -> Lender:
     memory = settings.memory
     return Lender(
         Engines(settings, data),
@@ -124,6 +129,7 @@ def lender(settings: Settings, data: Path, memories: Memories, address: Address,
         Places(of_this_machine() if most is None else most),
         address.host,
         ChromaServer(memory.chroma_host, memory.chroma_port) if memory.chroma_host else None,
+        limits=limits,
     )
 
 

@@ -21,9 +21,10 @@ from web.api.audio.queue import Queues
 from web.app import personal_app
 from web.changes import SettingsRefused
 from web.gateway.home import Home
+from web.gateway.limits import Limits
 from web.metrics.metrics import Metrics
 from web.metrics.readings import Readings, read
-from web.places import Places
+from web.places import Places, Share
 from web.realtime.client_secrets import ClientSecrets
 from web.service import Service
 
@@ -40,6 +41,7 @@ class Lender:
         host: str,
         chroma: ChromaServer | None = None,
         metrics: Metrics | None = None,
+        limits: Limits | None = None,
     ) -> None:
         """
         Args:
@@ -47,6 +49,7 @@ class Lender:
             host: what the gateway was told to listen on.
             chroma: where the memories' vectors are; None keeps them beside each memory.
             metrics: counts what all users do.
+            limits: what each user may have at once.
         """
         self.engines = engines
         self.memories = memories
@@ -55,6 +58,7 @@ class Lender:
         self.host = host
         self.chroma = chroma
         self.metrics = metrics or Metrics()
+        self.limits = limits or Limits()
         self.queues = Queues(self.metrics.refused)
         self.building = asyncio.Lock()
         """Builds one app at a time: two threads must not build pydantic's models of the same class at once."""
@@ -108,7 +112,7 @@ class User:
             folder,
             of_a_person(lender.settings, own),
             lender.metrics,
-            places=lender.places,
+            places=Share(lender.places, lender.limits.talks),
             rules=partial(check_personal, lender.settings),
         )
         if notice is not None:

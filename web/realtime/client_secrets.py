@@ -40,18 +40,22 @@ class _Secret:
 
 
 class ClientSecrets:
-    def __init__(self, now: Callable[[], float] = time.time) -> None:
-        """`now` returns seconds since the epoch."""
-        self._now = now
+    def __init__(self, now: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time) -> None:
+        """
+        Args:
+            now: returns seconds that pass evenly, also while the machine's clock is being set.
+            wall: returns seconds since the epoch, for clients.
+        """
+        self._now, self._wall = now, wall
         self._secrets: dict[str, _Secret] = {}
 
     def make(self, session: parts.Session, seconds: float) -> tuple[str, int]:
         """Return a key that opens such sessions for so many seconds, and its expiry in seconds since the epoch."""
-        value, ends = f"{PREFIX}{secrets.token_urlsafe(32)}", self._now() + seconds
-        self._secrets[value] = _Secret(ends, session)
+        value = f"{PREFIX}{secrets.token_urlsafe(32)}"
+        self._secrets[value] = _Secret(self._now() + seconds, session)
         while len(self._secrets) > MOST:
             del self._secrets[next(iter(self._secrets))]
-        return value, int(ends)
+        return value, int(self._wall() + seconds)
 
     def session(self, value: str) -> parts.Session | None:
         """Return the session that was requested with the key; None if the key is invalid or has expired."""

@@ -61,7 +61,7 @@ async def _turn_away(socket: WebSocket, why: NoPlace, *, page: bool) -> None:
     """Refuse before the upgrade, while a proxy can still ask another server. Our own page is told after it: a browser
     does not tell its pages why a WebSocket failed to open."""
     if not page:
-        await socket.send_denial_response(error_response(503, str(why), None, TOO_MANY, why.retry_s))
+        await socket.send_denial_response(error_response(why.status, str(why), None, TOO_MANY, why.retry_s))
         return
     await _accept(socket)
     await socket.send_text(refused(Refusal(TOO_MANY, str(why))).model_dump_json(exclude_none=True))

@@ -20,7 +20,7 @@ from pipeline.conversation.stages import Stages
 from pipeline.engine import EngineStatus, Report
 from pipeline.engines.lease import LeasedVoice
 from pipeline.engines.memories import Owned
-from rag import Memory, MemoryVerbs
+from rag import ChromaServer, Memory, MemoryVerbs
 from rag.asynchronous import called
 from tests.rag.conftest import WordEmbedder
 from tests.web.scripted import ScriptedEngines
@@ -30,6 +30,7 @@ from web.forwarded import network
 from web.gateway import accounts
 from web.gateway.accounts import Accounts
 from web.gateway.gateway import Gateway
+from web.gateway.limits import Limits
 from web.gateway.serve import around, running
 from web.gateway.user import Lender
 from web.metrics.traces import Traces
@@ -63,7 +64,8 @@ class QuickMemory(MemoryVerbs):
         self._memory: Memory | None = None
 
     async def start(self, report: Report) -> None:
-        open_it = partial(Memory, self._owned.path, owner=self._owned.owner, embedder=WordEmbedder())
+        owned = self._owned
+        open_it = partial(Memory, owned.path, owner=owned.owner, chroma=owned.chroma, embedder=WordEmbedder())
         self._memory = await asyncio.to_thread(open_it)
 
     async def stop(self) -> None:
@@ -141,6 +143,8 @@ async def gateway_served(
     header: str | None = None,
     proxies: Iterable[str] = (),
     most: int = 20,
+    limits: Limits | None = None,
+    chroma: ChromaServer | None = None,
     patience_s: float = 30.0,
     idle_s: float = 300.0,
     traces: Traces | None = None,
@@ -151,7 +155,9 @@ async def gateway_served(
         address = Address("127.0.0.1", listener.getsockname()[1])
         lent: Any = engines
         memories: Any = QuickMemories()
-        lender = Lender(lent, memories, lendable(settings or Settings()), Places(most), address.host)
+        lender = Lender(
+            lent, memories, lendable(settings or Settings()), Places(most), address.host, chroma, limits=limits
+        )
         gateway = Gateway(lender, data / "users", Accounts.read(file), WATCHING, patience_s=patience_s, idle_s=idle_s)
         app = around(gateway, address, [network(each) for each in proxies], header, running(gateway, file, traces))
         listening = asyncio.Event()

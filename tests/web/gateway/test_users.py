@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from fastapi.openapi.utils import get_openapi
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from config import Settings
+from config.personal import PERSONAL
 from config.settings import ToolServer
+from pipeline.engines.lent import PersonalVoice
 from tests.web.gateway.conftest import WATCHING, RunningGateway, gateway_served
 from tests.web.realtime.test_protocol import eventually, say, the
 from web.gateway import accounts
@@ -170,6 +173,35 @@ async def test_settings_are_each_user_s_own_and_the_machine_is_not_theirs(
         assert served.engines.mind.prompts[-1].persona == "You are the company's."
     async with gateway_served(tmp_path, settings=machine) as served, served.client(tokens["anna"]) as anna:
         assert (await anna.get("/api/settings")).json()["settings"]["mind"]["persona"] == "You are a pirate."
+
+
+async def test_the_settings_page_changes_what_is_one_s_own_and_nothing_else(
+    served: RunningGateway, tokens: dict[str, str]
+) -> None:
+    async with served.client(tokens["anna"]) as anna:
+        page = (await anna.get("/settings")).text
+        assert 'href="/settings"' in (await anna.get("/talk")).text
+        assert (await anna.post("/api/tools/servers", json={"name": "x", "command": "sh"})).status_code == 404
+        assert (await anna.get("/api/tools")).json()["servers"] == []
+    changed = set(re.findall(r'data-setting="([^"]+)"', page))
+    own = {f"{branch}.{name}" for branch, names in PERSONAL.items() for name in names}
+    assert changed and changed <= own, "a page that offers what is refused"
+    assert {"voice.name", "mind.persona", "turns.meaning", "tools.builtin", "memory.enabled"} <= changed
+
+
+async def test_a_voice_that_the_engine_has_not_got_is_refused_and_one_s_own_is_heard(
+    served: RunningGateway, tokens: dict[str, str]
+) -> None:
+    async with served.client(tokens["anna"]) as anna:
+        refused = await anna.put("/api/settings", json={"voice": {"name": "klingon"}})
+        assert refused.status_code == 409
+        assert "There is no voice 'klingon': choose one of those listed, such as en-gb." in refused.text
+        chosen = await anna.put("/api/settings", json={"voice": {"name": "en-gb"}})
+        assert chosen.json()["settings"]["voice"]["name"] == "en-gb"
+        heard = await anna.post("/api/voice/hear", json={"text": "Hello."})
+        assert (heard.status_code, heard.headers["content-type"]) == (200, "audio/wav")
+        own = served.gateway.here["anna"].service.engines.own_voice()
+        assert isinstance(own, PersonalVoice) and own.name == "en-gb"
 
 
 async def test_what_a_user_forgets_stays_with_the_others(served: RunningGateway, tokens: dict[str, str]) -> None:

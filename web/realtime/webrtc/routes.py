@@ -45,7 +45,7 @@ class Calls:
             try:
                 held.enter_context(self._service.conversing())
             except NoPlace as full:
-                raise Refused(503, str(full), None, TOO_MANY, full.retry_s) from full
+                raise Refused(full.status, str(full), None, TOO_MANY, full.retry_s) from full
             playout = Playout(lambda event: call.tell(event))
             call = Call(self._service, opening, playout)
             for each in asked.left_out:

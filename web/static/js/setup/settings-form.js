@@ -39,6 +39,8 @@ export class SettingsForm extends EventTarget {
   /** The settings in force, once loaded. */
   settings = null;
   defaults = null;
+  /** Whether there is a key of the language model's server. */
+  keySet = false;
   #last = Promise.resolve();
   #clear = null;
 
@@ -55,7 +57,7 @@ export class SettingsForm extends EventTarget {
   #take({ settings, defaults, api_key_set: keySet }) {
     this.settings = settings;
     this.defaults = defaults;
-    byId("mind.api_key").placeholder = keySet ? "saved" : "none";
+    this.keySet = keySet;
     this.show();
     this.dispatchEvent(new Event("change"));
   }

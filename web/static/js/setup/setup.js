@@ -20,6 +20,7 @@ import { OwnTools } from "./tools.js";
 import { References } from "./references.js";
 import { askingForModels, settingsFile } from "./settings-file.js";
 import { SettingsForm } from "./settings-form.js";
+import { showVoices } from "./voice-list.js";
 
 if (!window.isSecureContext) tell(INSECURE, { key: "insecure", severity: "warning" });
 
@@ -50,14 +51,7 @@ engines.addEventListener("voices", () => {
   listVoices();
 });
 
-function listVoices() {
-  const select = byId("voice.name");
-  const { name } = form.settings.voice;
-  const options = [new Option("Default voice", "", false, name === "")];
-  for (const voice of engines.voices) options.push(new Option(voice.label, voice.name, false, voice.name === name));
-  if (!options.some((option) => option.selected)) options.push(new Option(name, name, false, true));
-  select.replaceChildren(...options);
-}
+const listVoices = () => showVoices(byId("voice.name"), engines.voices, form.settings.voice.name);
 
 function voiceRow({ name, label }) {
   const checked = name === form.settings.voice.name;
@@ -110,6 +104,7 @@ addEventListener("hashchange", follow);
 // --- to begin with ---------------------------------------------------------------------------------------------------
 
 form.addEventListener("change", () => {
+  byId("mind.api_key").placeholder = form.keySet ? "saved" : "none";
   listVoices();
   tools.load().catch((error) => tell(error.message, { key: "load", severity: "error" }));
   const { language: spoken } = form.settings.ears;

@@ -1,9 +1,9 @@
 // The owner's tools: those included in Parley, and MCP servers. A server's own descriptions are shown as text.
 
 import { call } from "../shared/api.js";
-import { byId, capital, confirmDialog, element } from "../shared/dom.js";
+import { byId, confirmDialog, element } from "../shared/dom.js";
+import { toolRow } from "./tool-row.js";
 
-const MAY = { allow: "Allowed", ask: "Ask first", off: "Off" };
 const STATES = { off: "Off", starting: "Starting…", ready: "Ready", failed: "Not working" };
 const SHOWN = 8; // tools of a server that are listed at first
 
@@ -32,7 +32,7 @@ export class OwnTools {
     const held = document.activeElement?.id;
     byId("builtin-tools").replaceChildren(
       ...builtins.map((tool) =>
-        this.#tool("builtin", tool, (permission) =>
+        toolRow("builtin", tool, (permission) =>
           this.#form.save("tools.permissions", { [tool.name]: permission }),
         ),
       ),
@@ -64,7 +64,7 @@ export class OwnTools {
       );
     const all = this.#open.has(name) || tools.length <= SHOWN;
     const rows = (all ? tools : tools.slice(0, SHOWN)).map((tool) =>
-      this.#tool(name, tool, (permission) =>
+      toolRow(name, tool, (permission) =>
         this.#put(item, "PUT", name, { permissions: { [tool.name]: permission } }),
       ),
     );
@@ -81,19 +81,6 @@ export class OwnTools {
     button("Remove", () => this.#remove(item, name), { className: "bare danger" });
     item.append(buttons, element("p", { className: "field-error", role: "alert" }));
     return item;
-  }
-
-  #tool(owner, { name, title, description, permission, usual }, save) {
-    const id = `may-${owner}-${name}`.replaceAll(/[^\w-]/g, "_");
-    const select = element("select", { id });
-    for (const choice of Object.keys(MAY)) select.append(new Option(MAY[choice], choice, false, choice === permission));
-    select.addEventListener("change", () => save(select.value));
-    const shown = capital((title ?? name).replaceAll("_", " "));
-    const words = element("label", { for: id }, element("b", { textContent: shown, dir: "auto" }));
-    if (description) words.append(" ", element("span", { className: "small quiet", textContent: description.slice(0, 160), dir: "auto" }));
-    if (usual === "ask" && permission === "allow")
-      words.append(" ", element("span", { className: "small warn", textContent: "It can change things, and Parley won’t ask you first." }));
-    return element("li", {}, words, select);
   }
 
   async #put(item, method, path, body) {
