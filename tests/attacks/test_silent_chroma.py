@@ -20,7 +20,7 @@ from pipeline.engines.plans import PEER_S
 from pipeline.engines.slot import EnginePlan, Slot
 from rag import ChromaServer, Memory, chroma_server, indexer
 from tests.rag.conftest import WordEmbedder
-from tests.rag.test_durable import unused
+from tests.support.chroma import unused
 
 
 @pytest.fixture
@@ -163,22 +163,20 @@ def test_a_server_that_dies_during_an_import_and_comes_back_empty_is_filled_agai
     file = tmp_path / "turns.jsonl"
     file.write_text("\n".join(lines), encoding="utf-8")
     server = unused()
-    process = server.run(tmp_path / "server")
+    server.run(tmp_path / "server")
     try:
         with Memory(tmp_path / "memory", embedder=words, chroma=server) as memory:
             memory.remember("Ann", "My bicycle is red.")
             assert memory.import_(file) == 200
             while memory.size().waiting > 150:
                 time.sleep(0.005)
-            process.kill()
-            process.wait()
+            server.kill()
             assert memory.recall("bicycle").items
             memory.settle()
             assert memory.notices
-            process = server.run(tmp_path / "another")
+            server.run(tmp_path / "another")
             while memory.size().waiting or memory.notices:
                 time.sleep(0.01)
             assert len(memory._indexer.look_up("turn 3", [])[0].turn) == indexer.NEAREST
     finally:
-        process.kill()
-        process.wait()
+        server.kill()

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 
 from config.engines import CATALOGUE, EngineSpec
@@ -21,6 +20,7 @@ from pipeline.engines.catalogue import create
 from pipeline.engines.running import Engines
 from pipeline.turns.vad import FRAME
 from tests.pipeline.engines.scripted_engines import Script, ScriptedEngine
+from tests.support.workers import workers
 
 STAGES = ("ears", "mind", "voice")
 
@@ -48,9 +48,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Script:
             specs[stage, name] = spec
     monkeypatch.setattr(plans, "CATALOGUE", specs)
     monkeypatch.setattr(plans, "create", lambda spec, settings, data, place: ScriptedEngine(script, spec.name))
-    monkeypatch.setattr(
-        plans, "WorkerMemory", lambda path, owner, chroma, place: ScriptedEngine(script, f"memory-{owner}")
-    )
+    monkeypatch.setattr(plans, "WorkerMemory", lambda path, owner, **made_of: ScriptedEngine(script, f"memory-{owner}"))
     monkeypatch.setattr(plans, "WorkerTurnModel", lambda place: ScriptedEngine(script, "smart-turn"))
     monkeypatch.setattr(plans, "SmallModel", lambda name, load: ScriptedEngine(script, name))
     return script
@@ -343,6 +341,7 @@ def test_the_catalogue_cannot_be_changed_and_holds_the_offline_profile() -> None
 
 
 async def test_the_offline_profile_really_runs(tmp_path: Path) -> None:
+    others = workers()
     engines = Engines(Settings(), tmp_path)
     await engines.start()
     health = engines.health()
@@ -365,4 +364,4 @@ async def test_the_offline_profile_really_runs(tmp_path: Path) -> None:
         await engines.apply(changed)
     assert [block async for block in engines.stages().voice.speaker().speak("I am still here.")]
     await engines.stop()
-    assert psutil.Process().children() == []
+    assert workers(others) == []
