@@ -1,11 +1,10 @@
 // The settings of one of several users at a gateway. The administrator chooses the engines; they are only shown.
 
 import { Player } from "../audio/player.js";
-import { playSample } from "../audio/sample.js";
-import { chosenDevices } from "../audio/devices.js";
 import { Companion } from "../setup/companion.js";
+import { hear } from "../setup/hear.js";
 import { SettingsForm } from "../setup/settings-form.js";
-import { toolRow } from "../setup/tool-row.js";
+import { showBuiltins } from "../setup/tool-row.js";
 import { showVoices } from "../setup/voice-list.js";
 import { call } from "../shared/api.js";
 import { byId, element } from "../shared/dom.js";
@@ -16,17 +15,7 @@ const form = new SettingsForm();
 const player = new Player();
 new Companion(form);
 
-byId("hear").addEventListener("click", async () => {
-  byId("hear-error").textContent = "";
-  try {
-    await player.toggle(byId("hear"), async (signal) => {
-      const sound = await call("POST", "/api/voice/hear", { text: byId("hear-text").value.trim() }, signal);
-      await playSample(sound, chosenDevices().output, signal);
-    });
-  } catch (error) {
-    byId("hear-error").textContent = error.message;
-  }
-});
+byId("hear").addEventListener("click", () => hear(player, byId("hear")));
 
 function showShared({ stages }, { engines }) {
   const rows = Object.entries(stages).map(([stage, known]) => {
@@ -46,11 +35,9 @@ function showShared({ stages }, { engines }) {
 }
 
 async function showTools() {
-  const { usable, builtins } = await call("GET", "/api/tools");
-  byId("tools-unusable").hidden = usable;
+  const told = await call("GET", "/api/tools");
   const held = document.activeElement?.id;
-  const save = (tool) => (permission) => form.save("tools.permissions", { [tool.name]: permission });
-  byId("builtin-tools").replaceChildren(...builtins.map((tool) => toolRow("builtin", tool, save(tool))));
+  showBuiltins(form, told);
   if (held) byId(held)?.focus();
 }
 

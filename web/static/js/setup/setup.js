@@ -1,16 +1,14 @@
 // The setup page. Each of its parts has its own file; this one connects them.
 
-import { call } from "../shared/api.js";
 import { Player } from "../audio/player.js";
-import { playSample } from "../audio/sample.js";
 import { INSECURE } from "../audio/capture.js";
-import { chosenDevices } from "../audio/devices.js";
 import { Companion } from "./companion.js";
 import { Doctor } from "./doctor.js";
 import { Download } from "./download.js";
 import { byId, element } from "../shared/dom.js";
 import { EngineChoices } from "./engine-choices.js";
 import { Headset } from "./headset.js";
+import { hear } from "./hear.js";
 import { languageOptions } from "./languages.js";
 import { Models } from "./models.js";
 import { otherPrograms } from "./other-programs.js";
@@ -59,27 +57,15 @@ function voiceRow({ name, label }) {
   radio.dataset.setting = "voice.name";
   const hearIt = element("button", { type: "button", textContent: "Hear it", "aria-label": `Hear it: ${label}` });
   hearIt.addEventListener("click", () =>
-    hear(hearIt, async () => form.settings.voice.name === name || (await form.save("voice.name", name))),
+    say(hearIt, async () => form.settings.voice.name === name || (await form.save("voice.name", name))),
   );
   return element("li", {}, element("label", {}, radio, label), hearIt);
 }
 
-/** Play the sample sentence once the voice is chosen (if `choose` resolves to true). */
-async function hear(button, choose = () => true) {
-  byId("hear-error").textContent = "";
-  try {
-    await player.toggle(button, async (signal) => {
-      if (!(await choose()) || signal.aborted) return;
-      const text = byId("hear-text").value.trim();
-      if (form.settings.audio.place === "soundcard") await call("POST", "/api/soundcard/hear", { text }, signal);
-      else await playSample(await call("POST", "/api/voice/hear", { text }, signal), chosenDevices().output, signal);
-    });
-  } catch (error) {
-    byId("hear-error").textContent = error.message;
-  }
-}
+const say = (button, choose) =>
+  hear(player, button, { choose, atSoundCard: form.settings.audio.place === "soundcard" });
 
-byId("hear").addEventListener("click", () => hear(byId("hear")));
+byId("hear").addEventListener("click", () => say(byId("hear")));
 
 // --- the first visit -------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
-// One tool in a list: what it does, and what it may do.
+// One tool in a list: what it does, and what it may do. And the list of those that come with Parley.
 
-import { capital, element } from "../shared/dom.js";
+import { byId, capital, element } from "../shared/dom.js";
 
 const MAY = { allow: "Allowed", ask: "Ask first", off: "Off" };
 
@@ -16,4 +16,10 @@ export function toolRow(owner, { name, title, description, permission, usual }, 
   if (usual === "ask" && permission === "allow")
     words.append(" ", element("span", { className: "small warn", textContent: "It can change things, and Parley won’t ask you first." }));
   return element("li", {}, words, select);
+}
+
+export function showBuiltins(form, { usable, builtins }) {
+  byId("tools-unusable").hidden = usable;
+  const save = (tool) => (permission) => form.save("tools.permissions", { [tool.name]: permission });
+  byId("builtin-tools").replaceChildren(...builtins.map((tool) => toolRow("builtin", tool, save(tool))));
 }

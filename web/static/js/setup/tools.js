@@ -2,7 +2,7 @@
 
 import { call } from "../shared/api.js";
 import { byId, confirmDialog, element } from "../shared/dom.js";
-import { toolRow } from "./tool-row.js";
+import { showBuiltins, toolRow } from "./tool-row.js";
 
 const STATES = { off: "Off", starting: "Starting…", ready: "Ready", failed: "Not working" };
 const SHOWN = 8; // tools of a server that are listed at first
@@ -27,17 +27,10 @@ export class OwnTools {
     this.#show(await call("GET", "/api/tools"));
   }
 
-  #show({ usable, builtins, servers }) {
-    byId("tools-unusable").hidden = usable;
+  #show(told) {
     const held = document.activeElement?.id;
-    byId("builtin-tools").replaceChildren(
-      ...builtins.map((tool) =>
-        toolRow("builtin", tool, (permission) =>
-          this.#form.save("tools.permissions", { [tool.name]: permission }),
-        ),
-      ),
-    );
-    byId("tool-servers").replaceChildren(...servers.map((server) => this.#server(server)));
+    showBuiltins(this.#form, told);
+    byId("tool-servers").replaceChildren(...told.servers.map((server) => this.#server(server)));
     if (held) byId(held)?.focus();
   }
 
