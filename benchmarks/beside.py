@@ -36,6 +36,7 @@ from csm.backends.choose import choose_decoder
 from csm.backends.eager import Engine
 from csm.utterance import Noise, Sampling
 from pipeline.llm import Message, Prompt
+from pipeline.llm.gguf import Reader, read
 from pipeline.llm.llama import Llama
 from pipeline.stt.whisper import Whisper
 from tests.support.real_models import folder
@@ -52,9 +53,6 @@ SHAPE = {
 """Llama 3.2 1B (its config.json)."""
 
 _Q4_0, _F32 = 2, 0
-_SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
-"""Bytes of a value, by its type's number (GGUF's specification, "File Structure")."""
-_TEXT, _ARRAY = 8, 9
 
 
 class Reply(NamedTuple):
@@ -76,19 +74,16 @@ class Reply(NamedTuple):
 def write_mind(file: Path, like: Path) -> None:
     """Write a GGUF of random weights in SHAPE, with the vocabulary and template of `like`."""
     content = like.read_bytes()
-    version, _, pairs = struct.unpack_from("<IQQ", content, 4)
-    at, head = 24, b""
-    vocabulary = 0
+    reader = Reader(content)
+    version, _, pairs = reader.one("<I"), reader.length(), reader.length()
+    head = b""
     for _ in range(pairs):
-        start = at
-        key, at = _text(content, at)
-        (kind,) = struct.unpack_from("<I", content, at)
-        if key == "tokenizer.ggml.tokens":
-            (vocabulary,) = struct.unpack_from("<Q", content, at + 8)
-        at = _after(content, at + 4, kind)
-        changed = content[start : at - 4] + struct.pack("<I", SHAPE[key]) if key in SHAPE else content[start:at]
-        head += changed
-    tensors = list(_tensors(vocabulary))
+        start = reader.at
+        key, kind = reader.text(), reader.one("<I")
+        begin = reader.at
+        reader.value(kind)
+        head += content[start:begin] + struct.pack("<I", SHAPE[key]) if key in SHAPE else content[start : reader.at]
+    tensors = list(_tensors(int(read(like).values["llama.vocab_size"])))
     infos, sizes, offset = b"", [], 0
     for name, shape, kind in tensors:
         size = int(np.prod(shape)) * 4 if kind == _F32 else int(np.prod(shape)) // 32 * 18
@@ -108,24 +103,6 @@ def write_mind(file: Path, like: Path) -> None:
             else:
                 out.write((noise * (size // len(noise) + 1))[:size])
             out.write(bytes(-size % 32))
-
-
-def _text(content: bytes, at: int) -> tuple[str, int]:
-    (size,) = struct.unpack_from("<Q", content, at)
-    return content[at + 8 : at + 8 + size].decode(), at + 8 + size
-
-
-def _after(content: bytes, at: int, kind: int) -> int:
-    """Return where the value at `at` ends."""
-    if kind == _TEXT:
-        return _text(content, at)[1]
-    if kind == _ARRAY:
-        each, size = struct.unpack_from("<IQ", content, at)
-        at += 12
-        for _ in range(size):
-            at = _after(content, at, each)
-        return at
-    return at + _SIZES[kind]
 
 
 def _tensors(vocabulary: int) -> list[tuple[str, tuple[int, ...], int]]:

@@ -75,7 +75,7 @@ def read(file: Path) -> Header:
             if content.read(4) != b"GGUF":
                 raise EngineError(f"{file.name} is not a GGUF file: choose one whose name ends in .gguf.")
             with mmap.mmap(content.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                return _header(_Reader(data), file.name, size)
+                return _header(Reader(data), file.name, size)
     except OSError as error:
         raise EngineError(f"{file} cannot be read ({error.strerror}): choose another file.") from error
     except (struct.error, _CutShort) as error:
@@ -88,8 +88,10 @@ class _CutShort(Exception):
     """The file ends before the content that it announces."""
 
 
-class _Reader:
-    def __init__(self, data: mmap.mmap) -> None:
+class Reader:
+    """Reads what follows the magic word, value by value. Raises struct.error, ValueError, KeyError and _CutShort."""
+
+    def __init__(self, data: mmap.mmap | bytes) -> None:
         self._data, self.at = data, 4
 
     def one(self, form: str) -> Any:
@@ -136,7 +138,7 @@ class _Reader:
         return int(length)
 
 
-def _header(reader: _Reader, name: str, size: int) -> Header:
+def _header(reader: Reader, name: str, size: int) -> Header:
     version = reader.one("<I")
     if version not in (2, 3):
         raise EngineError(f"{name} is a GGUF file of version {version}, but Parley reads only 2 and 3: choose another.")
