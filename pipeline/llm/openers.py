@@ -34,13 +34,11 @@ class Openers:
     ) -> AsyncGenerator[str | Truncated, None]:
         """Yield the reply, after an opener if it does not begin soon. Closes `reply` at the end."""
         async with aclosing(reply):
-            soon = asyncio.get_running_loop().time() + SOON_S
-            first = asyncio.create_task(_first(reply))
+            first = asyncio.create_task(self._first(reply))
             try:
                 if self._late or not (await asyncio.wait({first}, timeout=SOON_S))[0]:
                     yield f"{_opener(prompt)} "
                 piece = await first
-                self._late = asyncio.get_running_loop().time() > soon
             finally:
                 first.cancel()
                 await asyncio.gather(first, return_exceptions=True)
@@ -49,6 +47,13 @@ class Openers:
             async for piece in reply:
                 yield piece
 
+    async def _first(self, reply: AsyncGenerator[str | Truncated, None]) -> str | Truncated | None:
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        piece = await anext(reply, None)
+        self._late = clock() - began > SOON_S
+        return piece
+
 
 def without_opener(message: Message) -> Message:
     """Remove the opener of an assistant's message; if the model saw openers in its replies, it would imitate them."""
@@ -56,10 +61,6 @@ def without_opener(message: Message) -> Message:
         if message.role == "assistant" and message.text.startswith(f"{opener} "):
             return replace(message, text=message.text.removeprefix(opener).lstrip())
     return message
-
-
-async def _first(reply: AsyncGenerator[str | Truncated, None]) -> str | Truncated | None:
-    return await anext(reply, None)
 
 
 def _opener(prompt: Prompt) -> str:
