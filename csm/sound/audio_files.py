@@ -70,7 +70,10 @@ def read_foreign(content: bytes, longest_s: float) -> tuple[Tensor, int]:
         with soundfile.SoundFile(io.BytesIO(content)) as file:
             rate, channels = file.samplerate, file.channels
             if not 0 < rate <= HIGHEST_RATE or channels > MOST_CHANNELS:
-                raise InvalidAudio(f"A recording of {channels} channels at {rate} Hz is none of a voice.")
+                raise InvalidAudio(
+                    f"A recording may have at most {MOST_CHANNELS} channels and {HIGHEST_RATE} Hz, but this one has "
+                    f"{channels} at {rate} Hz."
+                )
             while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):
                 length += len(block)
                 if length > longest_s * rate:

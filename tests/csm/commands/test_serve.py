@@ -149,7 +149,11 @@ def test_too_many_are_told_when_to_come_again(server: SpeechServer, monkeypatch:
 
 @pytest.mark.parametrize(
     ("seconds", "rate", "channels", "told"),
-    [(90, 24_000, 1, "longer than 60 s"), (1, 655_350, 1, "none of a voice"), (1, 24_000, 9, "none of a voice")],
+    [
+        (90, 24_000, 1, "longer than 60 s"),
+        (1, 655_350, 1, "this one has 1 at 655350 Hz"),
+        (1, 24_000, 9, "this one has 9 at 24000 Hz"),
+    ],
 )
 def test_a_small_reference_that_stands_for_much_is_not_decoded(
     server: SpeechServer, seconds: int, rate: int, channels: int, told: str
