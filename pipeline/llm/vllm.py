@@ -16,6 +16,7 @@ import subprocess
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 import httpx
 import psutil
@@ -33,6 +34,8 @@ from pipeline.tools.calls import ToolCall
 from pipeline.workers.place import Wanted
 from pipeline.workers.supervision import Heartbeat, Supervision, tied_command
 from pipeline.workers.worker import Worker
+
+Piece = TypeVar("Piece")
 
 PYTHON = ROOT / ".venv-vllm" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
@@ -83,6 +86,7 @@ class Vllm:
         self._watching: asyncio.Task[None] | None = None
         self._server: OpenAIChat | None = None
         self._url = ""
+        self._awaited = Awaited()
         self._parser: str | None = None
         """The parser of tool calls; None if the model's form is not known."""
         self._state: EngineState = "stopped"
@@ -146,14 +150,14 @@ class Vllm:
     async def reply(self, prompt: Prompt) -> AsyncGenerator[str | ToolCall | Truncated, None]:
         if self._state != "ready" or self._server is None:
             raise EngineError("vLLM is not ready yet: try again in a moment.")
-        async with aclosing(self._server.reply(prompt)) as pieces:
+        async with aclosing(self._awaited.of(self._server.reply(prompt))) as pieces:
             async for piece in pieces:
                 yield piece
 
     async def passed(self, path: str, request: Mapping[str, object]) -> AsyncGenerator[Passed | bytes, None]:
         if self._state != "ready" or self._server is None:
             raise EngineError("vLLM is not ready yet: try again in a moment.")
-        async with aclosing(self._server.passed(path, request)) as pieces:
+        async with aclosing(self._awaited.of(self._server.passed(path, request))) as pieces:
             async for piece in pieces:
                 yield piece
 
@@ -238,7 +242,8 @@ class Vllm:
         await self._end()  # ends vLLM's own children
 
     async def _watch(self, process: asyncio.subprocess.Process, hung: asyncio.Event) -> None:
-        """Kill the process as soon as it hangs."""
+        """Kill the process as soon as it hangs: the server, or the engine behind it, whose health the server does not
+        check."""
         async with httpx.AsyncClient(trust_env=False, timeout=HEARTBEAT.lost_s) as client, asyncio.TaskGroup() as tasks:
             asked: asyncio.Task[None] | None = None
 
@@ -254,7 +259,11 @@ class Vllm:
             def heard() -> bool:
                 return asked is None or asked.done()
 
-            await HEARTBEAT.lacks(process.pid, ask, heard)
+            beats = (
+                tasks.create_task(HEARTBEAT.lacks(process.pid, ask, heard)),
+                tasks.create_task(HEARTBEAT.lacks(process.pid, lambda: None, self._awaited.heard, children=True)),
+            )
+            await asyncio.wait(beats, return_when=asyncio.FIRST_COMPLETED)
             hung.set()
             with suppress(ProcessLookupError):
                 process.kill()
@@ -286,6 +295,33 @@ class Vllm:
         if self._process is None or self._process.returncode is not None:
             return None
         return resident(self._process.pid, children=True)
+
+
+class Awaited:
+    """The pieces of replies that are awaited: if there are some and none comes, the engine may hang."""
+
+    def __init__(self) -> None:
+        self._pieces = 0
+        self._began = False
+
+    async def of(self, reply: AsyncGenerator[Piece, None]) -> AsyncGenerator[Piece, None]:
+        """Yield a reply's pieces. A listener who takes their time over one awaits none meanwhile."""
+        async with aclosing(reply):
+            while True:
+                self._pieces += 1
+                self._began = True
+                try:
+                    piece = await anext(reply)
+                except StopAsyncIteration:
+                    return
+                finally:
+                    self._pieces -= 1
+                yield piece
+
+    def heard(self) -> bool:
+        """Whether no piece is awaited, or waiting for one has begun since this was last asked."""
+        began, self._began = self._began, False
+        return began or not self._pieces
 
 
 @contextmanager

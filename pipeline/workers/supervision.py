@@ -100,13 +100,16 @@ class Heartbeat:
     lost_s: float = 60.0
     """How long it may be silent while computing: in C code that holds the GIL, or loading a library."""
 
-    async def lacks(self, pid: int, ask: Callable[[], None], heard: Callable[[], bool]) -> None:
+    async def lacks(
+        self, pid: int, ask: Callable[[], None], heard: Callable[[], bool], *, children: bool = False
+    ) -> None:
         """Keep asking until no sign of life has come for too long.
 
         Silence is counted in questions, not by the clock, because a loop that was itself delayed has asked less often.
+        With `children`, the process's children compute, and it only passes on what they say.
         """
         silent = idle = 0.0
-        computed = _computed(pid)
+        computed = _computed(pid, children)
         while silent < self.lost_s and idle < self.hung_s:
             ask()
             await asyncio.sleep(self.every_s)
@@ -115,16 +118,21 @@ class Heartbeat:
                 continue
             silent += self.every_s
             idle += self.every_s
-            if (now := _computed(pid)) != computed:
+            if (now := _computed(pid, children)) != computed:
                 computed, idle = now, 0.0
 
 
-def _computed(pid: int) -> float | None:
-    """Return the CPU seconds that a process has used; None if it has ended."""
+def _computed(pid: int, children: bool) -> float | None:
+    """Return the CPU seconds that a process, or its children together, have used; None if it has ended."""
     try:
         process = psutil.Process(pid)
-        times = process.cpu_times()
-        waiting = process.status() == psutil.STATUS_DISK_SLEEP  # on a slow disk, which counts as computing
-        return float(times.user + times.system) + (time.monotonic() if waiting else 0.0)
+        each = process.children(recursive=True) if children else [process]
+        return sum(map(_seconds, each))
     except psutil.Error:
         return None
+
+
+def _seconds(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    waiting = process.status() == psutil.STATUS_DISK_SLEEP  # on a slow disk, which counts as computing
+    return float(times.user + times.system) + (time.monotonic() if waiting else 0.0)

@@ -6,8 +6,10 @@ import asyncio
 import json
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +18,16 @@ import pytest
 
 from config.hardware import GB, Gpu
 from pipeline.engine import EngineError
-from pipeline.llm import checkpoint, vllm
+from pipeline.llm import Message, Prompt, checkpoint, vllm
 from pipeline.llm.checkpoint import positions
-from pipeline.llm.vllm import Vllm, check_card, reason, reserved_port, share_of
+from pipeline.llm.openai import OpenAIChat
+from pipeline.llm.vllm import Awaited, Vllm, check_card, reason, reserved_port, share_of
 from pipeline.workers.supervision import Heartbeat
 from tests.support import hub
 from tests.support.no_minds import a_file, csm, empty, nothing, silent, whisper
 from tests.support.tiny_models import write_llama
 
+PROMPT = Prompt("", (Message("user", "hello"),), None, datetime(2026, 11, 30))
 CARD = Gpu("RTX 4090", 24 * GB, 23 * GB)
 
 
@@ -160,17 +164,21 @@ async def test_it_can_be_stopped_while_the_model_is_on_its_way(tmp_path: Path, m
 
 STAND_IN = """
 import json, os, sys
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Event
 args = dict(zip(sys.argv[5::2], sys.argv[6::2]))
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200); self.end_headers()
         self.wfile.write(json.dumps({"data": [{"id": args["--served-model-name"]}]}).encode())
-    do_POST = do_GET
+    def do_POST(self):
+        if "chat" in self.path:
+            Event().wait()
+        self.do_GET()
 print("serving", flush=True)
-HTTPServer((args["--host"], int(args["--port"])), Handler).serve_forever()
+ThreadingHTTPServer((args["--host"], int(args["--port"])), Handler).serve_forever()
 """
-"""Takes vLLM's options and answers something: for what is looked at here, the port and the name."""
+"""Takes vLLM's options and answers something: for what is looked at here, the port and the name. Its engine hangs."""
 
 
 async def answers(made: Vllm, url: str) -> None:
@@ -220,6 +228,50 @@ async def test_one_that_hangs_is_killed_and_said(tmp_path: Path, monkeypatch: py
         assert made.status.last_error == "vLLM no longer answered." and not psutil.pid_exists(pid)
     finally:
         await made.stop()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="vLLM runs on Linux only")
+async def test_one_whose_engine_hangs_behind_a_healthy_server_is_killed_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vllm, "HEARTBEAT", Heartbeat(every_s=0.05, hung_s=0.5, lost_s=60.0))
+    made = Vllm("tiny", tmp_path / "vllm.log", python=stand_in(tmp_path))
+    made._folder = write_llama(tmp_path / "llama")
+    try:
+        with reserved_port() as port:
+            made._url, key = await made._spawn(port)
+            await answers(made, made._url)
+        assert made._process is not None
+        pid = made._process.pid
+        made._server, made._state = OpenAIChat(f"{made._url}/v1", "tiny", api_key=key), "ready"
+        dying = asyncio.create_task(made._death(print))
+        with pytest.raises(EngineError, match="disconnected"):
+            [piece async for piece in made.reply(PROMPT)]
+        await dying
+        assert made.status.last_error == "vLLM no longer answered." and not psutil.pid_exists(pid)
+    finally:
+        await made.stop()
+
+
+async def test_an_engine_is_alive_while_pieces_come_or_none_is_awaited() -> None:
+    awaited, more = Awaited(), asyncio.Event()
+
+    async def two() -> AsyncGenerator[str, None]:
+        yield "one"
+        await more.wait()
+        yield "two"
+
+    assert awaited.heard() and awaited.heard(), "nobody asks"
+    async with aclosing(awaited.of(two())) as reply:
+        await anext(reply)
+        awaited.heard()
+        assert awaited.heard(), "the listener takes their time"
+        second = asyncio.ensure_future(anext(reply))
+        await asyncio.sleep(0)
+        assert awaited.heard() and not awaited.heard() and not awaited.heard()
+        more.set()
+        assert await second == "two" and awaited.heard()
+    assert awaited.heard() and awaited.heard()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="vLLM runs on Linux, and so does what socket(7) says")

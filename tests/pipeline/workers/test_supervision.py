@@ -26,12 +26,12 @@ def found_hung_after(heard: list[bool]) -> float:
 
 
 def test_neither_answering_nor_computing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervision, "_computed", lambda pid: 1.0)
+    monkeypatch.setattr(supervision, "_computed", lambda pid, children: 1.0)
     assert found_hung_after([]) == 5.0
     assert found_hung_after([True, False, False, False, True]) == 2.5 + 5.0
 
 
 def test_computing_without_an_answer_is_waited_for_and_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = count()
-    monkeypatch.setattr(supervision, "_computed", lambda pid: float(next(seconds)))
+    monkeypatch.setattr(supervision, "_computed", lambda pid, children: float(next(seconds)))
     assert found_hung_after([]) == 60.0
