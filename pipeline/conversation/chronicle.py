@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from pipeline.conversation.company import Company
 from pipeline.conversation.history import History
 from pipeline.conversation.recollection import Recollection
@@ -25,7 +27,7 @@ class Chronicle:
         """Remember the user's last turn, which is certainly over."""
         if self._unkept is not None:
             (text, turn), self._unkept = self._unkept, None
-            self._recollection.keep(self._company.kept_as(turn), text)
+            self._recollection.keep(partial(self._company.kept_as, turn), text)
 
     def take_back(self, turn: int) -> None:
         """Remove the words of a turn that goes on after all."""
@@ -37,7 +39,7 @@ class Chronicle:
     def put_back(self, text: str, turn: int) -> None:
         """Restore the words of a turn that does not go on after all."""
         self._history.put_back("user", text, turn, speaker=self._company.speaker(turn))
-        self._recollection.keep(self._company.kept_as(turn), text)
+        self._recollection.keep(partial(self._company.kept_as, turn), text)
 
     def called(self, reply: Reply) -> None:
         """Add a reply's tool calls at once, because a result may come before all of the reply was heard."""
@@ -49,4 +51,4 @@ class Chronicle:
             of_turn = (place for place, entry in enumerate(self._history.entries) if entry.turn == reply.turn)
             calls = next((place for place in of_turn if self._history.entries[place].calls), None)
             self._history.add("assistant", reply.heard, reply.turn, interrupted=interrupted, place=calls)
-            self._recollection.keep(self._company.reply_kept_as(reply.turn), reply.heard)
+            self._recollection.keep(partial(self._company.reply_kept_as, reply.turn), reply.heard)

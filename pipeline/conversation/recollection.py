@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from config import Settings
 from pipeline.conversation.stages import ConversationMemory
 from pipeline.engine import EngineError
 from rag import Recall
+
+log = logging.getLogger(__name__)
 
 RECALL_S = 2.0
 """How long a reply waits for the memory."""
@@ -55,28 +58,33 @@ class Recollection:
     def configure(self, memory: ConversationMemory | None, settings: Settings) -> None:
         self._memory, self._settings = memory, settings
 
-    def keep(self, speaker: Coroutine[Any, Any, str | None], text: str) -> None:
+    def keep(self, whose: Callable[[], Coroutine[Any, Any, str | None]], text: str) -> None:
         """Remember a turn, after those before it, in the background.
 
         Args:
-            speaker: returns the name to store it under; None if it should not be stored.
+            whose: returns the name to store it under; None if it should not be stored.
         """
         if self._memory is not None and self._settings.memory.enabled and text:
-            self._kept = asyncio.create_task(self._remember(self._memory, speaker, text, self._now(), self._kept))
-        else:
-            speaker.close()
+            self._kept = asyncio.create_task(self._remember(self._memory, whose, text, self._now(), self._kept))
+            self._kept.add_done_callback(self._tell_failure)
+
+    def _tell_failure(self, kept: asyncio.Task[None]) -> None:
+        """A fault that nobody foresaw costs one turn, and is told; the turns after it are remembered."""
+        if not kept.cancelled() and (error := kept.exception()) is not None:
+            log.error("a turn could not be remembered", exc_info=error)
+            self._warn("This turn will not be remembered: something went wrong inside Parley; the log has the details.")
 
     async def _remember(
         self,
         memory: ConversationMemory,
-        whose: Coroutine[Any, Any, str | None],
+        whose: Callable[[], Coroutine[Any, Any, str | None]],
         text: str,
         at: datetime,
         before: asyncio.Task[None] | None,
     ) -> None:
         if before is not None:
-            await before
-        if (speaker := await whose) is None:
+            await asyncio.wait([before])  # however it ended
+        if (speaker := await whose()) is None:
             return
         try:
             await memory.remember(speaker, text, at=at, conversation=self._name)
@@ -130,7 +138,7 @@ class Recollection:
 
     async def _look(self, memory: ConversationMemory, query: str, asker: str) -> Recall:
         if self._kept is not None:  # the turns that are finished must be in memory first
-            await asyncio.shield(self._kept)
+            await asyncio.wait([self._kept])
         return await memory.recall(
             query,
             budget_chars=self._settings.memory.budget_chars,

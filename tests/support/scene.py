@@ -204,6 +204,8 @@ class _Memory:
         await asyncio.sleep(self._scene.memory_delay)
         if self._scene.memory_fails:
             raise EngineError("The disk is full: free some space to go on remembering.")
+        if "bug" in text:
+            raise RuntimeError("nobody foresaw this")
         self._scene.remembered.append(f"{speaker}: {text}")
         return str(len(self._scene.remembered))
 

@@ -123,6 +123,18 @@ def test_a_memory_that_cannot_recall_is_told_and_the_reply_comes_without_it() ->
     assert any("Nothing could be recalled" in notice for notice in told.notices)
 
 
+def test_a_bug_in_memory_costs_one_turn_and_is_told() -> None:
+    scene = Scene()
+    scene.user(0.5, 1.5, "there is a bug on the wall")
+    scene.user(7.0, 8.0, "are you there")
+    told = scene.play(until=14.0)
+    assert told.outcomes == ["completed", "completed"]
+    assert [turn for turn in told.history if turn not in told.remembered] == ["user: there is a bug on the wall"]
+    assert told.notices == [
+        "This turn will not be remembered: something went wrong inside Parley; the log has the details."
+    ]
+
+
 def test_what_memory_has_to_say_is_told_once() -> None:
     notice = "This memory was damaged, and the damaged file is kept: 12 turns were rescued."
     scene = storyteller(memory_notices=(notice,))
