@@ -23,6 +23,7 @@ import uvicorn
 from filelock import FileLock, Timeout
 
 from config import Settings, SettingsError, SettingsStore
+from config.console import closing_ends
 from config.nvidia import one_card
 from config.profiles import PROFILES
 from config.text import printable
@@ -113,7 +114,8 @@ def serve(options: ServeOptions, first_profile: Callable[[Path], str | None] = l
                 lambda: certificate_for(options, data),
                 None if options.drain_s is None else partial(drain, service.places, service.dismiss, options.drain_s),
             )
-            asyncio.run(server.serve(sockets=[listener]))
+            with closing_ends(server.end):
+                asyncio.run(server.serve(sockets=[listener]))
     except (ServeError, SettingsError, CertificateError, NoCollector) as error:
         print(f"Parley cannot start: {printable(str(error))}", file=sys.stderr)
         return 1
@@ -237,6 +239,10 @@ class Server(uvicorn.Server):
         if self.should_exit and sig != HANG_UP:
             os._exit(128 + sig)
         super().handle_exit(sig, frame)
+
+    def end(self) -> None:
+        """Shut down in order, without a drain. Any thread may call this."""
+        self.should_exit = True
 
     def _begin_draining(self, drain: Callable[[], Coroutine[Any, Any, None]]) -> None:
         async def drained() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import argparse
 import asyncio
 import json
@@ -20,6 +21,7 @@ from uuid import uuid4
 from rich.table import Table
 from rich.text import Text
 
+from config.console import closing_ends
 from config.hardware import look
 from config.nvidia import one_card
 from config.places import DATA
@@ -100,7 +102,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         # Before the event loop, so that Ctrl-C can interrupt reading from an idle pipe.
         recordings = _inputs(options)
-        with _ending_in_good_order():
+        with closing_ends(_thread.interrupt_main), _ending_in_good_order():
             return asyncio.run(talk(options, recordings))
     except (AudioFileError, SettingsError) as error:
         print(printable(str(error)), file=sys.stderr)

@@ -18,6 +18,7 @@ from starlette.routing import Router
 from starlette.types import ASGIApp, Lifespan
 
 from config import Settings, SettingsError
+from config.console import closing_ends
 from config.nvidia import one_card
 from config.personal import lendable
 from config.text import printable
@@ -108,7 +109,8 @@ def serve_gateway(options: GatewayOptions) -> int:
                 lambda: _welcome(address, options, accounts),
                 drain=partial(drain, gateway.lender.places, gateway.dismiss, options.drain_s),
             )
-            asyncio.run(server.serve(sockets=[listener]))
+            with closing_ends(server.end):
+                asyncio.run(server.serve(sockets=[listener]))
     except (ServeError, SettingsError, AccountsError, NoCollector) as error:
         print(f"The gateway cannot start: {printable(str(error))}", file=sys.stderr)
         return 1
