@@ -46,8 +46,9 @@ def closing_ends(end: Callable[[], None], register: Register | None = None) -> I
         register(handler, False)
 
 
-def windows() -> Register:
-    if sys.platform == "win32":
+if sys.platform == "win32":
+
+    def windows() -> Register:
         made: dict[Handler, object] = {}  # Windows calls it later, so it must not be collected
 
         def register(handler: Handler, add: bool) -> None:
@@ -55,4 +56,8 @@ def windows() -> Register:
             ctypes.windll.kernel32.SetConsoleCtrlHandler(routine, add)
 
         return register
-    return lambda handler, add: None
+
+else:
+
+    def windows() -> Register:
+        return lambda handler, add: None
