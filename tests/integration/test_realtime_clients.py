@@ -178,7 +178,7 @@ def test_agents_realtime_plays_the_scene_in_a_browser(
     address, folder = elsewhere
     for part in (npm / "node_modules/@openai/agents-realtime/dist/bundle").glob("*.mjs"):
         shutil.copy(part, folder)
-    asked = httpx.post(f"{parley.plain}/realtime/client_secrets", json={})
+    asked = httpx.post(f"{parley.plain}/realtime/client_secrets", json={}, timeout=None)
     arguments = ["--no-sandbox", *QUIET_FLAGS, "--autoplay-policy=no-user-gesture-required"]
     browser = playwright.chromium.launch(executable_path=chromium(), args=arguments)
     try:

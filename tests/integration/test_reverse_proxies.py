@@ -21,6 +21,7 @@ from websockets.typing import Origin
 from config.places import ROOT
 from pipeline.llm import Prompt
 from pipeline.tools.calls import ToolCall
+from tests.support.product import PATIENT
 from tests.web.api.audio.conftest import tone
 from tests.web.conftest import Running, served
 from tests.web.realtime.wire import LOUD, SILENCE, Client
@@ -175,7 +176,7 @@ async def test_pages_recordings_streams_and_a_talk_go_through_it(
     running.engines.mind = ScriptedMind()
     talking = websockets.connect(
         f"wss://{NAME}/v1/realtime", host="127.0.0.1", port=port, ssl=trusted, origin=Origin(PUBLIC),
-        additional_headers=BEARER,
+        additional_headers=BEARER, **PATIENT,
     )  # fmt: skip
     async with talking as connection:
         talker = Client(connection)

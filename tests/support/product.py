@@ -22,6 +22,9 @@ from websockets.sync.client import ClientConnection, connect
 
 from config.places import ROOT
 
+PATIENT: dict[str, Any] = {"open_timeout": None, "ping_interval": None}
+"""Options of a WebSocket client that gives nobody up because the machine is busy: a test has a time limit as it is."""
+
 READY_S = 120.0
 ANSWER_S = 60.0
 
@@ -60,7 +63,7 @@ class Product:
 
     @contextmanager
     def conversation(self) -> Iterator[ClientConnection]:
-        with connect(f"ws://127.0.0.1:{self.port}/v1/realtime?parley=1", max_size=None) as socket:
+        with connect(f"ws://127.0.0.1:{self.port}/v1/realtime?parley=1", max_size=None, **PATIENT) as socket:
             await_event(socket, "session.created")
             yield socket
 

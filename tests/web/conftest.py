@@ -17,6 +17,7 @@ from websockets.asyncio.client import ClientConnection
 from config import Settings, SettingsStore
 from pipeline.speakers.people import People
 from tests.support.logging_as_before import logging_as_before as logging_as_before
+from tests.support.product import PATIENT
 from tests.web.scripted import ScriptedEngines
 from web.address import Address
 from web.app import create_app
@@ -46,11 +47,12 @@ class Running:
     def connect(self, query: str = "", **options: Any) -> websockets.connect:
         options.setdefault("max_size", None)
         options.setdefault("close_timeout", 0.5)
+        options |= PATIENT
         return websockets.connect(f"ws://{self.host}/v1/realtime{query}", **options)
 
     def client(self, **options: Any) -> httpx.AsyncClient:
         options.setdefault("verify", self.address.https)  # to read the authorities' certificates takes 30 ms
-        return httpx.AsyncClient(base_url=self.url, **options)
+        return httpx.AsyncClient(base_url=self.url, **{"timeout": None, **options})
 
 
 @asynccontextmanager

@@ -56,7 +56,7 @@ def serving(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 def test_ctrl_c_ends_it_with_all_its_children(serving: subprocess.Popen[str], tmp_path: Path) -> None:
     url = address(serving)
-    assert httpx.get(f"{url}/health").status_code == 200  # it serves while the engines load
+    assert httpx.get(f"{url}/health", timeout=None).status_code == 200  # it serves while the engines load
     process = psutil.Process(serving.pid)
     children = process.children(recursive=True)
     serving.send_signal(signal.SIGINT)

@@ -79,7 +79,7 @@ async def test_by_tls_something_waits_at_once_and_that_is_no_fault(
     certificate = own(tmp_path / "https", ["127.0.0.1"])
     trusted = ssl.create_default_context(cafile=str(certificate.authority))
     async with served(tmp_path / "data", certificate=certificate) as server:
-        async with httpx.AsyncClient(verify=trusted) as client:
+        async with httpx.AsyncClient(verify=trusted, timeout=None) as client:
             answer = await client.get(f"https://127.0.0.1:{server.address.port}/v1/models")
         assert answer.status_code == 200
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []

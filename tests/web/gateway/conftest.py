@@ -23,6 +23,7 @@ from pipeline.engines.memories import Owned
 from rag import ChromaServer, Memory, MemoryVerbs
 from rag.asynchronous import called
 from tests.rag.conftest import WordEmbedder
+from tests.support.product import PATIENT
 from tests.web.scripted import ScriptedEngines
 from web.address import Address
 from web.drain import drain
@@ -123,13 +124,14 @@ class RunningGateway:
             f"ws://{self.host}/v1/realtime{query}",
             max_size=None,
             close_timeout=0.5,
+            **PATIENT,
             additional_headers={"Authorization": f"Bearer {token}"},
         )
 
     def client(self, token: str | None = None, **options: Any) -> httpx.AsyncClient:
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         given = {**headers, **options.pop("headers", {})}
-        return httpx.AsyncClient(base_url=self.url, headers=given, verify=False, **options)
+        return httpx.AsyncClient(base_url=self.url, headers=given, verify=False, timeout=None, **options)
 
     async def drain(self, patience_s: float) -> None:
         await drain(self.places, self.gateway.dismiss, patience_s)
@@ -164,7 +166,7 @@ async def gateway_served(
         server = Server(server_config(app), listening.set)
         serving = asyncio.create_task(server._serve([listener]))  # serve() would take over pytest's signals
         await listening.wait()
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{address.port}", verify=False) as probe:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{address.port}", verify=False, timeout=None) as probe:
             while (await probe.get("/ready")).status_code != 200:  # noqa: ASYNC110
                 await asyncio.sleep(0)
         try:

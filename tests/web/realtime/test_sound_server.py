@@ -15,6 +15,7 @@ import pytest
 import websockets
 
 from config.places import ROOT
+from tests.support.product import PATIENT
 from tests.support.recordings import recording
 from tests.support.sound_server import MICROPHONE, SPEAKER, SoundServer, missing, sound_server
 from tests.web.realtime.test_protocol import send, the, types, until
@@ -49,7 +50,9 @@ async def test_a_question_at_the_headset_is_shown_on_the_page_and_answered_at_th
         devices = (await client.get("/api/soundcard/devices")).json()
         assert MICROPHONE in {device["name"] for device in devices["inputs"]}
         assert SPEAKER in {device["name"] for device in devices["outputs"]}
-        async with websockets.connect(url.replace("http", "ws") + "/v1/realtime?parley=1", max_size=None) as socket:
+        async with websockets.connect(
+            url.replace("http", "ws") + "/v1/realtime?parley=1", max_size=None, **PATIENT
+        ) as socket:
             async with asyncio.timeout(90):
                 while True:
                     if (await until(socket, "session.created", "parley.engines"))[-1]["type"] == "session.created":
