@@ -22,7 +22,8 @@ from start.progress import duration
 
 BY_FILE = ("--dist", "loadfile")
 """The tests of a file share engines, servers and a browser, so one process has them all; small files come last."""
-ONE_A_CORE = ("-n", "auto", *BY_FILE)
+ONE_MORE = ("-n", str(1 + (os.cpu_count() or 1)), *BY_FILE)
+"""Than there are cores: now and then one waits for the disk, or for what it started."""
 THREE = ("-n", "3", *BY_FILE)
 """At a time, of those that wait more than they compute."""
 GROUPED = ("-n", "auto", "--dist", "loadgroup")
@@ -48,7 +49,7 @@ TYPES = Check("types", "mypy", (".",), beside_next=True)
 STYLE = (*FORM, TYPES)
 QUICK = (
     *FORM,
-    Check("tests", "pytest", (*ONE_A_CORE, "-m", f"not slow and not ({REAL_TIME})")),
+    Check("tests", "pytest", (*ONE_MORE, "-m", f"not slow and not ({REAL_TIME})")),
     TYPES,
     # What plays and listens in real time comes after what keeps every core busy.
     Check(

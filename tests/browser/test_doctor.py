@@ -27,6 +27,7 @@ def setup_page(launch: Launch, open_page: Opener, server: str) -> Page:
     return page
 
 
+@pytest.mark.slow
 def test_the_check_tells_its_verdicts(setup_page: Page) -> None:
     setup_page.get_by_role("button", name="Check setup").click()
     expect(setup_page.locator("#examine-line")).to_have_text(WELL, timeout=READY_WITHIN)
