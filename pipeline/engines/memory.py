@@ -5,6 +5,7 @@ Every verb waits for a start or a restart to finish, so that nothing said in the
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import time
@@ -107,6 +108,7 @@ class MemoryPlace(PlacedEngine[Place]):
     _loading = False
     _lacking: str | None = None
     """Why the embedding model is missing."""
+    _asking_again: asyncio.Task[None] | None = None
 
     async def start(self, report: Report) -> None:
         """Open the memory, then load the embedding model; only recall by meaning has to wait for that."""
@@ -117,6 +119,24 @@ class MemoryPlace(PlacedEngine[Place]):
             self._lacking = await self._load()
         finally:
             self._loading = False
+        if self._lacking is not None:
+            self._asking_again = asyncio.create_task(self._ask_again(report))
+
+    async def _ask_again(self, report: Report) -> None:
+        while self._lacking is not None:
+            await asyncio.sleep(ASK_AGAIN_S)
+            try:
+                self._lacking = await self._load()
+            except EngineError as error:
+                self._lacking = str(error)
+        report(Progress("ready"))
+
+    async def stop(self) -> None:
+        if self._asking_again is not None:
+            self._asking_again.cancel()
+            await asyncio.wait([self._asking_again])
+            self._asking_again = None
+        await super().stop()
 
     async def _load(self) -> str | None:
         """Load the model and return why it is missing, or None."""

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, closing
 from datetime import UTC, date, datetime
 from pathlib import Path
+from unittest.mock import create_autospec
 
 import numpy as np
 import psutil
@@ -17,8 +18,9 @@ import pytest_asyncio
 from numpy.typing import NDArray
 
 from config.cache import Source
-from pipeline.engine import EngineError, Progress
-from pipeline.engines.memory import MemoryHost, WorkerMemory
+from pipeline.engine import EngineError, EngineStatus, Progress
+from pipeline.engines.memory import MemoryHost, MemoryPlace, WorkerMemory
+from pipeline.workers.place import Place
 from rag import Memory, SentenceEmbedder
 from tests.support.begun import IN_ONE_LOOP, begun
 from tests.support.tiny_repositories import write_sentence_model
@@ -50,6 +52,39 @@ def test_without_a_model_for_meaning_what_was_said_is_kept_and_found_by_its_word
         assert len(asked) == 1, "its sources are not asked at every turn"
     finally:
         host.close()
+
+
+class Lacking(MemoryPlace):
+    """Its embedding model can be had at the third time of asking."""
+
+    def __init__(self) -> None:
+        place = create_autospec(Place, instance=True)
+        place.status = EngineStatus("memory", "ready")
+        super().__init__(place)
+        self.asked = 0
+
+    async def _load(self) -> str | None:
+        self.asked += 1
+        if self.asked == 2:
+            raise EngineError("The process ended.")
+        return "It cannot be fetched now." if self.asked == 1 else None
+
+
+async def test_a_model_that_comes_later_is_no_longer_reported_as_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.engines.memory.ASK_AGAIN_S", 0.0)
+    ready = asyncio.Event()
+
+    def report(progress: Progress) -> None:
+        if progress.what == "ready":
+            ready.set()
+
+    made = Lacking()
+    await made.start(report)
+    assert made.status.last_error == "It cannot be fetched now."
+    await ready.wait()
+    assert made.asked == 3
+    assert EngineStatus("memory", "ready") == made.status
+    await made.stop()
 
 
 def test_another_embedding_model_is_chosen_by_its_name_and_indexes_everything_again(
