@@ -111,7 +111,8 @@ class Downloader:
         with explained(name, self._token):
             if constants.HF_HUB_OFFLINE:
                 return _listed_here(fetch)
-            info = self._api.model_info(name, files_metadata=True)
+            # The library's own default is to wait for ever.
+            info = self._api.model_info(name, files_metadata=True, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT)
             listed = {each.rfilename: each for each in info.siblings or ()}
             chosen = choose(fetch, listed)
             if not chosen:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -312,6 +313,13 @@ def test_no_way_to_the_hub(tmp_path: Path) -> None:
     (failed,) = fetch(Hub("http://127.0.0.1:9"), tmp_path)
     assert "Can’t reach http://127.0.0.1:9." in failed["message"]
     assert "HF_ENDPOINT" in failed["message"]
+
+
+def test_a_hub_that_accepts_and_never_answers(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent_hub = Hub(f"http://127.0.0.1:{silent.getsockname()[1]}")
+        (failed,) = fetch(silent_hub, tmp_path, HF_HUB_DOWNLOAD_TIMEOUT="1")
+    assert f"Can’t reach {silent_hub.url}." in failed["message"]
 
 
 def test_offline_what_is_here_is_enough(hub: Hub, tmp_path: Path) -> None:
