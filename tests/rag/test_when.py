@@ -66,6 +66,32 @@ def day(month: int, number: int, year: int = 2023, *, yearly: bool = False) -> S
         ("since Christmas", Span(date(2022, 12, 25), THURSDAY)),
         ("since last Monday", Span(date(2023, 5, 22), THURSDAY)),
         ("in the nineties", Span(date(1990, 1, 1), date(1999, 12, 31))),
+        ("the ninth of May", day(5, 9, yearly=True)),
+        ("June twenty-first, 2022", day(6, 21, 2022)),
+        ("the Sunday before May 17, 2023", day(5, 14)),
+        ("two Fridays after May 17, 2023", day(5, 26)),
+        ("the weekend before 17 May 2023", Span(date(2023, 5, 12), date(2023, 5, 14))),
+        ("two weekends before 17 May 2023", Span(date(2023, 5, 5), date(2023, 5, 7))),
+        ("the weekend after 19 May 2023", Span(date(2023, 5, 19), date(2023, 5, 21))),
+        ("the week of 17 May 2023", Span(date(2023, 5, 14), date(2023, 5, 20))),
+        ("the month before March 2022", Span(date(2022, 1, 30), date(2022, 2, 28))),
+        ("two months before 5 May 2022", Span(date(2022, 2, 24), date(2022, 3, 16))),
+        ("the first weekend of April 2023", Span(date(2023, 3, 31), date(2023, 4, 2))),
+        ("the second week of November", Span(date(2023, 11, 8), date(2023, 11, 14), yearly=True)),
+        ("the last Friday in April 2023", day(4, 28)),
+        ("early May 2022", Span(date(2022, 5, 1), date(2022, 5, 12))),
+        ("the end of June", Span(date(2023, 6, 19), date(2023, 6, 30), yearly=True)),
+        ("late 2022", Span(date(2022, 9, 1), date(2022, 12, 31))),
+        ("the summer of last year", Span(date(2022, 6, 1), date(2022, 8, 31))),
+        ("last year in March", Span(date(2022, 3, 1), date(2022, 3, 31))),
+        ("last Christmas", day(12, 25, 2022)),
+        ("between March 30 and April 2, 2023", Span(date(2023, 3, 30), date(2023, 4, 2))),
+        ("from May 3 to 9", Span(date(2023, 5, 3), date(2023, 5, 9), yearly=True)),
+        ("from December to January 2023", Span(date(2022, 12, 1), date(2023, 1, 31))),
+        ("a few weeks back", Span(date(2023, 5, 1), date(2023, 5, 7))),
+        ("over the weekend", Span(date(2023, 5, 19), date(2023, 5, 21))),
+        ("these past three days", Span(date(2023, 5, 22), THURSDAY)),
+        ("they will come on Saturday", day(5, 27)),
     ],
 )
 def test_what_is_meant(text: str, meant: Span) -> None:
@@ -73,7 +99,7 @@ def test_what_is_meant(text: str, meant: Span) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["it may rain", "march on", "31 February", "9999 years ago", "soon", "I second that", ""]
+    "text", ["it may rain", "march on", "31 February", "9999 years ago", "soon", "I second that", "I may second it", "every Sunday", ""]
 )
 def test_what_names_no_day(text: str) -> None:
     assert spans(text, THURSDAY) == []
