@@ -1,9 +1,11 @@
-"""An index of which turns claim what, so that a question for a name or a home finds them however they were worded."""
+"""What every turn claims: an index by which a question for a name or a home finds turns however they were worded, and
+the claims themselves, so that no question waits for the grammar."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +21,8 @@ READ = "claims read"
 
 
 class ClaimIndex:
-    """Stores the subject, attribute and value of every turn's claims. Triggers in rag/database.py remove the claims of
-    turns that are removed or corrected; new turns must be `read`."""
+    """Stores the claims of every turn. Triggers in rag/database.py remove those of turns that are removed or corrected;
+    new turns must be `read`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -42,9 +44,13 @@ class ClaimIndex:
         if not found or found[-1][0] <= start:
             return False
         entries, spoken = list[tuple[int, str, str, str]](), list[tuple[int, tuple[str, str], Claim]]()
+        stated = list[tuple[int, str]]()
         for seq, *who, text in found:
             recent = [claim for at, other, claim in spoken if other == tuple(who) and at >= seq - SOON]
-            said = [claim for one in claims(text[:LONGEST]) if (claim := resolved(one, recent, recent)) is not None]
+            found_in_it = claims(text[:LONGEST])
+            if found_in_it and seq > start:
+                stated.append((seq, json.dumps([astuple(claim) for claim in found_in_it], ensure_ascii=False)))
+            said = [claim for one in found_in_it if (claim := resolved(one, recent, recent)) is not None]
             spoken += [(seq, (who[0], who[1]), claim) for claim in said]
             entries += [(seq, claim.attribute, claim.subject, claim.value.lower()) for claim in said if seq > start]
         with self._database.transaction(derived=True) as db:
@@ -52,14 +58,31 @@ class ClaimIndex:
                 return True
             if start == 0:
                 db.execute("DELETE FROM claims")
+                db.execute("DELETE FROM stated")
             db.executemany(
                 "INSERT OR REPLACE INTO claims(seq, attribute, subject, value)"
                 " SELECT ?, ?, ?, ? WHERE EXISTS (SELECT 1 FROM turns WHERE seq = ?)",
                 [(*entry, entry[0]) for entry in entries],
             )
+            db.executemany(
+                "INSERT OR REPLACE INTO stated(seq, claims)"
+                " SELECT ?, ? WHERE EXISTS (SELECT 1 FROM turns WHERE seq = ?)",
+                [(*entry, entry[0]) for entry in stated],
+            )
             mark = json.dumps([GRAMMAR, found[-1][0]])
             db.execute("INSERT OR REPLACE INTO about(key, value) VALUES (?, ?)", (READ, mark))
         return True
+
+    def of(self, seqs: Sequence[int]) -> Mapping[int, tuple[Claim, ...]]:
+        """Return the claims of these turns by seq, except of turns that are still to be read."""
+        with self._database.lock:
+            read_to = self._read_to()
+            stated = self._database.connection.execute(
+                "SELECT seq, claims FROM stated WHERE seq IN (SELECT value FROM json_each(?))",
+                (json.dumps(list(seqs)),),
+            ).fetchall()
+        nothing: dict[int, tuple[Claim, ...]] = {seq: () for seq in seqs if seq <= read_to}
+        return nothing | {seq: tuple(Claim(*fields) for fields in json.loads(held)) for seq, held in stated}
 
     def told(self, asked: Asked, speakers: Sequence[str], count: int) -> NDArray[np.int64]:
         """Return the ascending seqs of the newest `count` turns that claim what is asked, or that what was claimed is

@@ -73,7 +73,16 @@ def _spaced(db: sqlite3.Connection) -> None:
     db.execute("INSERT INTO words(words) VALUES ('rebuild')")
 
 
-MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [_first_schema, _claims, _spaced]
+def _stated(db: sqlite3.Connection) -> None:
+    """Keep what each turn claims, so that no question waits for the grammar."""
+    db.execute("CREATE TABLE stated(seq INTEGER PRIMARY KEY, claims TEXT NOT NULL)")
+    db.execute("CREATE TRIGGER stated_gone AFTER DELETE ON turns BEGIN DELETE FROM stated WHERE seq = old.seq; END")
+    db.execute(
+        "CREATE TRIGGER stated_changed AFTER UPDATE OF text ON turns BEGIN DELETE FROM stated WHERE seq = old.seq; END"
+    )
+
+
+MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [_first_schema, _claims, _spaced, _stated]
 """The step from each schema version to the next; the version is kept in SQLite's user_version."""
 
 

@@ -131,9 +131,13 @@ class Retriever:
         told = np.isin(candidates, claiming)
         if told.any():  # such a turn ranks behind no other
             scores = np.where(told, np.maximum(scores, scores.max()), scores)
-        # Parsing claims takes half a millisecond a turn, so only turns that may be recalled are parsed.
-        likely = set(np.argsort(-scores)[:COMPARED].tolist())
-        said = [turn.claims if index in likely else () for index, turn in enumerate(chosen)]
+        # Only turns that may be recalled; those not read yet are read now, which takes half a millisecond for each.
+        likely = np.argsort(-scores)[:COMPARED].tolist()
+        held = self._store.claims.of([chosen[index].row.seq for index in likely])
+        said: list[tuple[Claim, ...]] = [()] * len(chosen)
+        for index in likely:
+            seq = chosen[index].row.seq
+            said[index] = held[seq] if seq in held else chosen[index].claims
         return Found(question, [turn.row for turn in chosen], features, scores, said, told)
 
     def _postings(self, term: str, language: Language | None) -> NDArray[np.int64]:

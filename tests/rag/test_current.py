@@ -99,7 +99,8 @@ def test_what_is_forgotten_or_corrected_is_claimed_no_more(talk: Path) -> None:
 def test_an_older_memory_is_read_for_its_claims(talk: Path) -> None:
     with closing(sqlite3.connect(talk / "default" / "turns.sqlite3")) as db:  # as the first schema had it
         db.executescript("""
-            DROP TRIGGER claims_gone; DROP TRIGGER claims_changed; DROP TABLE claims;
+            DROP TRIGGER claims_gone; DROP TRIGGER claims_changed; DROP TABLE claims; DROP TABLE stated;
+            DROP TRIGGER stated_gone; DROP TRIGGER stated_changed;
             DELETE FROM about WHERE key = 'claims read'; PRAGMA user_version = 1;
         """)
     with Memory(talk, embedder=WordEmbedder()) as memory:

@@ -68,6 +68,7 @@ def test_chinese_of_an_older_memory_is_indexed_anew(tmp_path: Path, words: WordE
         old.executescript(
             "DROP VIEW indexed; CREATE VIEW indexed AS SELECT seq, text FROM turns WHERE repeats IS NULL;"
             "INSERT INTO words(words) VALUES ('rebuild'); PRAGMA user_version = 2;"
+            "DROP TABLE stated; DROP TRIGGER stated_gone; DROP TRIGGER stated_changed;"
         )
     old.close()
     with Memory(tmp_path, embedder=words) as memory:
