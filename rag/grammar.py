@@ -11,16 +11,20 @@ import re
 from collections.abc import Iterator
 
 from rag.claims import EXISTS, IT, TIME_OF_DAY, Claim, attribute_named, resolved
-from rag.lexical import EMPTY, words
+from rag.languages import language_of
+from rag.lexical import EMPTY, WORD, words
 from rag.phrasing import plain
+from rag.stated import in_english
 
-GRAMMAR = 1
+GRAMMAR = 2
 """Incremented when the grammar changes such that all turns must be read again (rag/claimed.py)."""
 
 
 def claims(text: str) -> list[Claim]:
     """Return the claims in the order of the text, including claims about one subject that end each other."""
     found: list[Claim] = []
+    if (english := in_english(text)) or language_of(text) is not None:
+        text = english
     text = re.sub(r"\s+", " ", text.replace("’", "'").replace("—", ", ").replace("–", ", "))
     for sentence in _SENTENCE.findall(text):
         if sentence.endswith("?") or _ASKS.match(sentence):
@@ -111,7 +115,7 @@ def subject_named(said: str) -> str:
     """Normalize a subject: "new dog Rufus" is "dog rufus", "dog of my aunt" is "aunt's dog"."""
     said = re.sub(r"^(.+?) of (?:my |our |the )?(\w+).*$", r"\2's \1", said)
     said = re.sub(r"^(.+?) (?:next door|upstairs|downstairs)$", r"neighbour's \1", said)
-    spoken = [word if word.endswith("'s") else " ".join(words(word)) for word in said.lower().split()]
+    spoken = [word if word.endswith("'s") else " ".join(WORD.findall(word)) for word in said.lower().split()]
     named = [_KIN.get(word, word) for word in spoken if word not in {"", "new", "old", "own", "dear", "next", "young"}]
     return " ".join(named[:_SUBJECT_WORDS])
 

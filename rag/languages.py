@@ -112,6 +112,18 @@ class Language:
         return re.compile(f"{self._edge}(?:{pattern}){self._edge}", re.IGNORECASE)
 
 
+def likely(text: str) -> list[Language]:
+    """Return the languages that a text may be in, apart from English: those with the most words of their own in it."""
+    if _HAN.search(text):
+        return [CHINESE]
+    said = words(text)
+    votes = [sum(map(language.asking.__contains__, said)) for language in SPELT]
+    most = max(votes)
+    if not most or most < sum(map(ASKING.__contains__, said)):
+        return []
+    return [language for language, vote in zip(SPELT, votes, strict=True) if vote == most]
+
+
 def language_of(text: str) -> Language | None:
     """Return the text's language; None means English or an unknown language."""
     if len(_HAN.findall(text)) >= 2:
@@ -155,7 +167,7 @@ FRENCH = Language(
     "le la les l un une des du de d et ou mais est sont était suis es a ai as ont avait je j tu il elle on nous "
     "vous ils elles me m te t se s mon ma mes ton ta tes son sa ses notre nos leur leurs ne n pas à au aux en "
     "dans sur avec pour par chez ce cet cette ces que qu qui quoi quel quelle quels quelles où quand comment "
-    "pourquoi combien appelle dit est-ce y c plus déjà encore",
+    "pourquoi combien appelle dit est-ce y c plus déjà encore moi",
     mine=r"je|j['’]\w+|me|moi|mon|ma|mes",
     when=r"quand|depuis quand|depuis combien de temps|quel jour|quel mois|en quelle année",
     name=r"qui|à qui|où|comment s['’]appell\w+|quel(?:le)? (?:ville|pays|livre|film|chanson)",
@@ -184,7 +196,7 @@ SPANISH = Language(
     "el la los las un una unos unas y o pero es son era soy eres ha he has han había yo tú él ella nosotros ellos "
     "ellas me te se mi mis tu tus su sus nuestro nuestra no en a al de del con por para sobre qué que quién quien "
     "quiénes cuál cuándo cuando dónde donde cómo como cuánto cuánta cuántos cuántas llama llamo dije está estoy "
-    "estaba fue ya más le lo muy tengo tiene este esta",
+    "estaba fue ya más le lo muy tengo tiene este esta ahora",
     mine=r"yo|me|mí|mi|mis|conmigo",
     when=r"cuándo|desde cuándo|cuánto tiempo|qué día|en qué (?:mes|año)",
     name=r"quién|quiénes|dónde|adónde|cómo se llaman?|qué (?:ciudad|país|libro|película|canción)",

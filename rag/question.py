@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from datetime import date
 
 from rag.asked import Asked, asked
+from rag.days import Span
 from rag.languages import Language, language_of
 from rag.lexical import ASKING, Stemmer, words
-from rag.when import Span, phrases
+from rag.stated import in_english
+from rag.when import phrases
 
 _WHEN = re.compile(r"\b(when|how long|since|(what|which) (day|date|week|month|year))\b", re.IGNORECASE)
 _NAME = re.compile(
@@ -67,7 +69,7 @@ class Question:
             spans=tuple(phrase.span for phrase in times),
             wants_time=bool(when.search(text)),
             wants_name=bool(name.search(text)),
-            asked=asked(text),
+            asked=asked(in_english(text) or text),
         )
 
 
