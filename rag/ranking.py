@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 
 from rag.catalogue import Catalogue
 from rag.claims import Claim
+from rag.days import Span
 from rag.embedding import LONGEST
 from rag.grammar import claims
 from rag.languages import Language, language_of
 from rag.question import Question
 from rag.store import Row
 from rag.vocabulary import Vocabulary, best_likeness
-from rag.when import Span, phrases
+from rag.when import phrases
 
 Floats = NDArray[np.float64]
 Positions = NDArray[np.intp]
@@ -51,6 +52,8 @@ WEIGHTS: dict[str, float] = {
 docs/MEMORY.md."""
 
 
+VAGUE = 40
+"""Days of a span in a turn above which it tells nothing, unless as many were asked for."""
 RELEVANT = 7.0
 """How far below the best score a turn may lie and still be returned: odds of one to a thousand."""
 
@@ -179,10 +182,10 @@ class Candidate:
 
     @cached_property
     def told(self) -> tuple[Span, ...]:
-        """The days the turn speaks of, without spans of more than 40 days, which are too vague to tell anything."""
+        """The days the turn speaks of."""
         day, text = self.row.at.date(), self.row.text
         named = phrases(text, day) if self.language is None else self.language.phrases(text[:LONGEST], day)
-        return tuple(phrase.span for phrase in named if phrase.span.days <= 40)
+        return tuple(phrase.span for phrase in named)
 
     @cached_property
     def holds_name(self) -> bool:
@@ -285,10 +288,15 @@ def _said(question: Question, days: NDArray[np.int32]) -> dict[str, Floats]:
 
 
 def _meant(question: Question, turns: Sequence[Candidate]) -> Floats:
-    """Score turns that speak of the days asked for."""
+    """Score turns that speak of the days asked for, unless so vaguely that it tells nothing."""
     meant = np.zeros(len(turns))
     for number, turn in enumerate(turns if question.spans else ()):
-        meant[number] = any(asked.overlaps(span) for asked in question.spans for span in turn.told)
+        meant[number] = any(
+            asked.overlaps(span)
+            for asked in question.spans
+            for span in turn.told
+            if span.days <= max(VAGUE, asked.days)
+        )
     return meant
 
 

@@ -14,6 +14,7 @@ from benchmarks.lives import Life, Recalling, answers
 from rag import Memory
 from rag.asked import Asked, asked
 from rag.claims import EXISTS
+from rag.grammar import claims
 from tests.rag.conftest import WordEmbedder
 
 NOW = datetime(2026, 11, 21, 15, 5, tzinfo=UTC)
@@ -94,6 +95,20 @@ def test_what_is_forgotten_or_corrected_is_claimed_no_more(talk: Path) -> None:
     with closing(sqlite3.connect(talk / "default" / "turns.sqlite3")) as db:
         values = {value for (value,) in db.execute("SELECT value FROM claims")}
     assert {"sasha", "bergen"} <= values and not values & {"robin", "turku"}
+
+
+def test_what_was_read_in_the_background_is_what_the_grammar_reads(talk: Path) -> None:
+    with Memory(talk, embedder=WordEmbedder()) as memory:
+        memory.settle()
+        memory.correct(memory.turns(limit=500)[0].id, "Call me Kim.")
+        memory.settle()
+        rows = memory._turns.find()
+        held = memory._turns.claims.of([row.seq for row in rows])
+        assert {row.seq: tuple(claims(row.text)) for row in rows} == held
+        memory.remember("user", "I live in Bergen.")
+        memory.forget(id=rows[0].id)
+        memory.settle()
+        assert memory._turns.claims.of([rows[0].seq]) == {rows[0].seq: ()}, "forgotten"
 
 
 def test_an_older_memory_is_read_for_its_claims(talk: Path) -> None:

@@ -99,7 +99,18 @@ def test_what_is_meant(text: str, meant: Span) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["it may rain", "march on", "31 February", "9999 years ago", "soon", "I second that", "I may second it", "every Sunday", ""]
+    "text",
+    [
+        "it may rain",
+        "march on",
+        "31 February",
+        "9999 years ago",
+        "soon",
+        "I second that",
+        "I may second it",
+        "every Sunday",
+        "",
+    ],
 )
 def test_what_names_no_day(text: str) -> None:
     assert spans(text, THURSDAY) == []
