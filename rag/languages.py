@@ -12,7 +12,8 @@ from datetime import date
 from functools import cached_property
 
 from rag.lexical import ASKING, words
-from rag.when import Phrase, phrases
+from rag.shifts import Phrase
+from rag.when import phrases
 
 NUMBERS = "one two three four five six seven eight nine ten eleven twelve".split()
 UNITS = "day week month year".split()

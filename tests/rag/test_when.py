@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rag.when import Span, phrases
+from rag.days import Span
+from rag.when import phrases
 
 THURSDAY = date(2023, 5, 25)
 
