@@ -191,11 +191,16 @@ def _weekday(match: re.Match[str], said: date) -> Span:
     wanted = WEEKDAYS.index(match["weekday"].lower())
     which = (match["which"] or "").lower()
     ahead = (wanted - said.weekday()) % 7
-    if which in {"next", "this", "coming", "upcoming"} or (not which and _AHEAD.search(_sentence(match))):
+    if which in {"next", "this", "coming", "upcoming"} or (not which and _to_come(_sentence(match))):
         on = said + (ahead or 7) * DAY
     else:  # "on Tuesday" looks back, as most memories do
         on = said - ((-ahead) % 7 or 7) * DAY
     return Span(on, on)
+
+
+def _to_come(sentence: str) -> bool:
+    """Whether the sentence speaks of what is still to come: "they'll come on Friday", but not "did they come"."""
+    return bool(_AHEAD.search(sentence)) and not _BACK.search(sentence)
 
 
 def _sentence(match: re.Match[str]) -> str:
@@ -313,4 +318,5 @@ _PHRASES: list[tuple[re.Pattern[str], _Meaning]] = [
         (rf"(?:in|since|during|of|from|until|by|year) {_YEAR}", _year),
     ]
 ]  # fmt: skip
+_BACK = re.compile(r"\b(?:did|was|were|had|ago)\b", re.IGNORECASE)
 _AHEAD = re.compile(r"\b(?:will|shall|going to|gonna|must|have to|need to|come|comes|until|by)\b|'ll\b", re.IGNORECASE)

@@ -93,6 +93,7 @@ def day(month: int, number: int, year: int = 2023, *, yearly: bool = False) -> S
         ("over the weekend", Span(date(2023, 5, 19), date(2023, 5, 21))),
         ("these past three days", Span(date(2023, 5, 22), THURSDAY)),
         ("they will come on Saturday", day(5, 27)),
+        ("Did they come on Saturday?", day(5, 20)),
     ],
 )
 def test_what_is_meant(text: str, meant: Span) -> None:
