@@ -316,7 +316,6 @@ class Indexer:
         vectors = Vectors(self._folder, self._link, owner=self._owner, model=model)
         try:
             vectors.probe()
-            vectors.hold()
         except BaseException as error:
             vectors.close()
             if panicked(error):

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rag.chroma_server import ServerLink
-from rag.matrix import Matrix
 from rag.records import MemoryFault
 from rag.store import Row
 
@@ -26,9 +25,6 @@ if TYPE_CHECKING:
 
 VIEWS = ("turn", "context")
 """The turn with its speaker; the same preceded by the turn before it."""
-EXACT = 20_000
-"""Turns whose vectors are also held in main memory (3 KB each) and all compared with a question; in a larger memory, or
-with a server, which other machines write to as well, Chroma's index is searched."""
 BATCH = 1000
 STEP = 32
 """Turns copied at once when files are rewritten; few, so that recalling, remembering and forgetting hardly wait."""
@@ -61,7 +57,6 @@ class Vectors:
         self._lock = threading.RLock()  # guards the client and its collections, which a compaction replaces
         self._client = _connect(folder, server)
         self._collections = {view: self._collection(self._name(view)) for view in VIEWS}
-        self._matrices: dict[str, Matrix] = {}
         self._fresh: dict[str, Any] = {}  # the new collections during a compaction
         self._uncopied: list[str] = []
 
@@ -76,15 +71,9 @@ class Vectors:
             for view, collection in (*self._collections.items(), *self._fresh.items()):
                 held = {"documents": texts, "metadatas": about} if view == VIEWS[0] else {}
                 collection.upsert(ids=[row.id for row in rows], embeddings=vectors[view], **held)
-            for view, matrix in self._matrices.items():
-                matrix.put([row.id for row in rows], vectors[view])
-            if any(len(matrix) > EXACT for matrix in self._matrices.values()):
-                self._matrices = {}
 
     def nearest(self, vector: NDArray[np.float32], count: int) -> Nearest:
         """Return the `count` nearest in each view to a unit vector [dimensions]; none while the files are swapped."""
-        if matrices := self._matrices:
-            return Nearest(*(matrices[view].nearest(vector, count) for view in VIEWS))
         from chromadb.errors import InternalError
 
         try:
@@ -112,8 +101,6 @@ class Vectors:
                 part = list(ids[start : start + BATCH])
                 for collection in (*self._fresh.values(), *self._collections.values()):
                     collection.delete(ids=part)
-                for matrix in self._matrices.values():
-                    matrix.drop(part)
                 if self._server is not None:
                     self._collection(self._name("forgotten")).upsert(ids=part, embeddings=[[1.0]] * len(part))
 
@@ -129,19 +116,6 @@ class Vectors:
                 first = collection.get(limit=1, include=["embeddings"])["embeddings"]
                 if len(first):
                     _nearest(collection, first[0], 1)
-
-    def hold(self) -> None:
-        """Read the vectors into main memory, unless there are more than EXACT or other machines write to them, too."""
-        with self._writing:
-            if self._server is not None or self.count() > EXACT:
-                return
-            matrices = {}
-            for view, collection in self._collections.items():
-                matrix = matrices[view] = Matrix()
-                held = collection.get(include=["embeddings"])
-                if held["ids"]:
-                    matrix.put(held["ids"], np.asarray(held["embeddings"], np.float32))
-            self._matrices = matrices
 
     def count(self) -> int:
         with self._lock:

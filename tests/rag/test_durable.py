@@ -198,7 +198,6 @@ def test_a_question_that_meets_chroma_writing_its_first_files_is_asked_again(
             raise InternalError("Error creating hnsw segment reader: Nothing found on disk")
         return ask(*question)
 
-    monkeypatch.setattr(rag.vectors, "EXACT", 0)  # else Chroma is not asked
     with Memory(tmp_path, embedder=words) as memory:
         memory.remember("Ann", "My dog is called Rufus.")
         memory.settle()

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from chromadb.api.models.Collection import Collection
 
-import rag.vectors
 from rag import Memory
 from rag.store import Which
 from rag.vectors import Vectors
@@ -80,11 +79,9 @@ def test_what_a_crash_left_between_text_and_vector_is_put_right(tmp_path: Path, 
         assert memory.size().waiting == 0
 
 
-@pytest.mark.parametrize("exact", [rag.vectors.EXACT, 0])
 def test_questions_are_answered_while_the_vectors_files_are_written_anew(
-    tmp_path: Path, words: WordEmbedder, long_memory: Path, monkeypatch: pytest.MonkeyPatch, exact: int
+    tmp_path: Path, words: WordEmbedder, long_memory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rag.vectors, "EXACT", exact)
     begun, released = threading.Event(), threading.Event()
     upsert = Collection.upsert
 
