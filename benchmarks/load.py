@@ -2,10 +2,13 @@
 
     python benchmarks/load.py --talks 1,2,4,8           these numbers of talks with `main.py`, one after the other
     python benchmarks/load.py --gateway --find          a gateway with a user for each talk: the most that it holds
+    python benchmarks/load.py --gateways 2 --ray PYTHON  gateways whose engines are in a Ray cluster on this machine
 
 Simulated users speak real recordings in real time over the wire. At each number of talks they join one after another,
 then talk for a while: they listen, think, ask again, and sometimes interrupt a reply. Everything is measured on their
-two tracks. With `--at` the users talk with a server elsewhere; `--json` saves the input of benchmarks/simulation.py.
+two tracks. With `--at` the users talk with a server elsewhere; `--json` saves the input of benchmarks/simulation.py. A
+file that exists is continued, so a long measurement can be made in pieces: the same number of talks twice is one more
+sample of it.
 """
 
 from __future__ import annotations
@@ -17,9 +20,9 @@ import os
 import random
 import statistics
 import sys
-import tempfile
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,11 +31,10 @@ from websockets.exceptions import ConnectionClosed
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.capacity import quantile, serving, work
-from benchmarks.simulated_user import Headset, Refused, Tracks, headset, load, machine, parley, wait_until_ready
+from benchmarks.capacity import quantile, serving
+from benchmarks.loaded import ELSEWHERE, USERS, gateways, in_ray, local_work, own_work
+from benchmarks.simulated_user import Headset, Refused, Tracks, headset, load, machine, parley
 from benchmarks.voice_to_voice import QUESTIONS
-from tests.support.product import running
-from web.gateway import accounts
 
 PATIENCE_S = 30.0
 GOAL_S = 1.0
@@ -40,6 +42,7 @@ GOAL_S = 1.0
 INTO_REPLY_S = 0.8
 """Seconds of a reply that are heard before it is interrupted."""
 STEPS = {
+    "noticed": "soft_end",
     "understood": "transcript_final",
     "decided": "decided",
     "first_clause": "first_clause",
@@ -67,7 +70,8 @@ class Findings:
     talks: int
     delays: list[float] = field(default_factory=list)
     """Seconds from the last sample of a question to the first of its reply."""
-    steps: dict[str, list[float]] = field(default_factory=dict)
+    steps: list[dict[str, float]] = field(default_factory=list)
+    """For each turn, the seconds from the end of speech until a step was done; `heard` is its delay."""
     speech_s: list[float] = field(default_factory=list)
     reply_s: list[float] = field(default_factory=list)
     interrupted: int = 0
@@ -76,10 +80,12 @@ class Findings:
     lost: int = 0
     """Talks that were cut off."""
     seconds: float = 0.0
-    busy: list[float] = field(default_factory=list)
-    """Processor seconds of the server and of each worker, in that time."""
+    busy: dict[str, float] = field(default_factory=dict)
+    """Processor seconds in that time: of the server, of each engine's workers, and of a cluster's own processes."""
     users_busy: float = 0.0
-    """Processor seconds of the users, in that time."""
+    """Processor seconds of the users."""
+    elsewhere: float = 0.0
+    """Processor seconds of everything else on this machine."""
 
     @property
     def p95(self) -> float:
@@ -93,15 +99,22 @@ class Findings:
     @property
     def cores(self) -> float:
         """Cores that the server and its workers kept busy."""
-        return sum(self.busy) / self.seconds if self.seconds else 0.0
+        return sum(self.busy.values()) / self.seconds if self.seconds else 0.0
 
-    def take(self, records: Sequence[dict[str, Any]]) -> None:
-        for marks in (record["marks"] for record in records):
-            for step, mark in STEPS.items():
-                if mark in marks and "speech_ended" in marks:
-                    self.steps.setdefault(step, []).append(max(0.0, marks[mark] - marks["speech_ended"]))
-            if {"first_heard", "reply_done"} <= marks.keys():
-                self.reply_s.append(marks["reply_done"] - marks["first_heard"])
+    def median(self, step: str) -> float | None:
+        took = [steps[step] for steps in self.steps if step in steps]
+        return statistics.median(took) if took else None
+
+    def take(self, record: dict[str, Any], heard: float | None) -> None:
+        """Note when the steps of a turn were done, and when its reply was heard if that is known."""
+        marks = record["marks"]
+        if "speech_ended" in marks:
+            took = {
+                step: max(0.0, marks[mark] - marks["speech_ended"]) for step, mark in STEPS.items() if mark in marks
+            }
+            self.steps.append(took if heard is None else {**took, "heard": heard})
+        if {"first_heard", "reply_done"} <= marks.keys():
+            self.reply_s.append(marks["reply_done"] - marks["first_heard"])
 
 
 def delay(tracks: Tracks, before: float) -> float | None:
@@ -147,10 +160,11 @@ async def turn(user: Headset, question: str, found: Findings, *, over: bool, int
         found.interrupted += 1
     else:
         came = await until(lambda: len(user.tracks.records) > earlier)
-    tracks = Tracks(list(user.tracks.user), list(user.tracks.reply))
-    found.take(user.tracks.records)
+    tracks, records = Tracks(list(user.tracks.user), list(user.tracks.reply)), list(user.tracks.records)
     user.tracks.forget()
     measured = await asyncio.to_thread(delay, tracks, before) if came else None
+    for record in records:  # the delay belongs to the last one, unless that is of the reply that was spoken over
+        found.take(record, measured if record is records[-1] and not interrupts else None)
     if measured is None:
         found.unanswered += 1
     else:
@@ -180,7 +194,7 @@ async def talk(join: Join, number: int, until_s: float, habits: Habits, found: F
         found.lost += 1
 
 
-async def level(join: Join, talks: int, seconds: float, habits: Habits, busy: Callable[[], list[float]]) -> Findings:
+async def level(join: Join, talks: int, seconds: float, habits: Habits, busy: Callable[[], Counter[str]]) -> Findings:
     """Run that many talks at once. Results from while they join and engines warm up are left out."""
     found, clock = Findings(talks), asyncio.get_running_loop().time
     warm = max(habits.ramp_s * talks, min(15.0, seconds / 3))
@@ -198,21 +212,9 @@ async def level(join: Join, talks: int, seconds: float, habits: Habits, busy: Ca
     for user in users:
         user.result()
     found.seconds = clock() - began
-    found.users_busy, *found.busy = [now - before for before, now in zip(then, busy(), strict=False)]
+    found.busy = {name: now - then[name] for name, now in busy().items()}
+    found.users_busy, found.elsewhere = found.busy.pop(USERS), found.busy.pop(ELSEWHERE, 0.0)
     return found
-
-
-def own_work() -> list[float]:
-    """Processor seconds of the users alone, for a server elsewhere."""
-    return [sum(os.times()[:2])]
-
-
-def local_work(server: int) -> Callable[[], list[float]]:
-    def busy() -> list[float]:
-        serving_process, users, *workers = work(server)
-        return [users, serving_process, *workers]
-
-    return busy
 
 
 def ms(seconds: float) -> str:
@@ -223,17 +225,17 @@ def table(levels: Sequence[Findings], cores: int | None) -> str:
     lines = [
         machine(),
         "",
-        "| talks | median | p95 | p99 ms | understood / decided / clause / sound, medians | turns | interrupted "
-        "| unanswered | refused | lost | cores busy | users' |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "| talks | median | p95 | p99 ms | noticed / understood / decided / clause / sound, medians | turns "
+        "| interrupted | unanswered | refused | lost | cores busy | users' | elsewhere |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for each in levels:
-        steps = " / ".join(ms(statistics.median(each.steps[step])) if each.steps.get(step) else "–" for step in STEPS)
+        steps = " / ".join("–" if (took := each.median(step)) is None else ms(took) for step in STEPS)
         quantiles = [ms(quantile(each.delays, share)) if each.delays else "–" for share in (0.5, 0.95, 0.99)]
         lines.append(
             f"| {each.talks} | {' | '.join(quantiles)} | {steps} | {len(each.delays)} | {each.interrupted} "
             f"| {each.unanswered} | {each.refused} | {each.lost} | {each.cores:.2f} "
-            f"| {each.users_busy / max(each.seconds, 1e-9):.2f} |"
+            f"| {each.users_busy / max(each.seconds, 1e-9):.2f} | {each.elsewhere / max(each.seconds, 1e-9):.2f} |"
         )
     held = max((each.talks for each in levels if each.holds), default=0)
     lines += ["", f"Held, p95 within {GOAL_S:.0f} s and nobody lost: {held} talks."]
@@ -265,14 +267,18 @@ async def most(first: int, run: Run) -> list[Findings]:
     return found
 
 
-@contextmanager
-def gateway(profile: str, users: int = 256) -> Iterator[tuple[int, list[str]]]:
-    """Start a gateway with a place for each of that many users; yield its port and their tokens once it is ready."""
-    with tempfile.TemporaryDirectory() as folder:
-        tokens = [accounts.add(Path(folder) / accounts.FILE_NAME, f"user{number}") for number in range(users)]
-        with running("gateway", "--data", folder, "--profile", profile, "--most", str(users)) as product:
-            wait_until_ready(product.port, product.process)
-            yield product.port, tokens
+def kept(file: Path, told: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the levels of an earlier piece of this measurement. Raises ValueError if it measured something else."""
+    if not file.exists():
+        return []
+    earlier: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    differing = [
+        name for name in ("cores", "profile", "habits") if earlier.get(name) != json.loads(json.dumps(told[name]))
+    ]
+    if differing:
+        raise ValueError(f"{file} was measured with another {differing[0]}: choose another file.")
+    levels: list[dict[str, Any]] = earlier["levels"]
+    return levels
 
 
 def main() -> None:
@@ -284,7 +290,9 @@ def main() -> None:
     options.add_argument("--think", type=float, nargs=2, default=(1.0, 4.0), metavar="S")
     options.add_argument("--interrupts", type=float, default=0.1, help="share of replies that are spoken over")
     options.add_argument("--ramp", type=float, default=0.5, help="seconds between one user's coming and the next")
-    options.add_argument("--gateway", action="store_true", help="load a gateway instead of main.py")
+    options.add_argument("--gateway", dest="gateways", action="store_const", const=1, help="load a gateway")
+    options.add_argument("--gateways", type=int, default=0, help="load so many gateways instead of main.py")
+    options.add_argument("--ray", type=Path, metavar="PYTHON", help="their engines in a Ray cluster of this Python's")
     options.add_argument("--at", default="", help="a server elsewhere, like wss://parley.example")
     options.add_argument("--token", default="", help="what opens that")
     options.add_argument("--json", type=Path, help="keep the figures for benchmarks/simulation.py")
@@ -293,13 +301,15 @@ def main() -> None:
     habits = Habits(tuple(chosen.think), chosen.interrupts, chosen.ramp)
     told = {"machine": machine(), "cores": os.cpu_count(), "profile": chosen.profile, "habits": asdict(habits)}
     done: list[Findings] = []
+    earlier = kept(chosen.json, told) if chosen.json else []
 
-    def take(join: Join, busy: Callable[[], list[float]]) -> None:
+    def take(join: Join, busy: Callable[[], Counter[str]]) -> None:
         async def run(number: int) -> Findings:
             done.append(await level(join, number, chosen.seconds, habits, busy))
             print(f"{number} talks: p95 {ms(done[-1].p95)} ms, {len(done[-1].delays)} turns", flush=True)
             if chosen.json:  # after each, so that a run that is stopped has not been in vain
-                chosen.json.write_text(json.dumps({**told, "levels": [asdict(each) for each in done]}, indent=1) + "\n")
+                levels = [*earlier, *(asdict(each) for each in done)]
+                chosen.json.write_text(json.dumps({**told, "levels": levels}, indent=1) + "\n")
             return done[-1]
 
         asyncio.run(most(talks[0], run) if chosen.find else each_of(talks, run))
@@ -307,12 +317,17 @@ def main() -> None:
     try:
         if chosen.at:
             take(lambda _: headset(0, at=chosen.at, token=chosen.token), own_work)
-        elif chosen.gateway:
-            with gateway(chosen.profile) as (port, tokens):
-                take(lambda number: headset(port, token=tokens[number]), local_work(serving(port)))
+        elif chosen.gateways:
+            with ExitStack() as opened:
+                cluster, head = opened.enter_context(in_ray(chosen.ray)) if chosen.ray else (None, None)
+                products, tokens = opened.enter_context(gateways(chosen.gateways, chosen.profile, cluster))
+                take(
+                    lambda number: headset(products[number % len(products)].port, token=tokens[number]),
+                    local_work([product.process.pid for product in products], head),
+                )
         else:
             with parley("--profile", chosen.profile) as port:
-                take(lambda _: headset(port), local_work(serving(port)))
+                take(lambda _: headset(port), local_work([serving(port)]))
     finally:
         if done:
             print(table(done, None if chosen.at else os.cpu_count()))

@@ -13,16 +13,13 @@ done.
 from __future__ import annotations
 
 import argparse
-import heapq
 import json
 import math
 import random
 import statistics
 import sys
-from collections import deque
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import count
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,79 +28,10 @@ import simpy
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.capacity import quantile
+from benchmarks.one_machine import beside
+from benchmarks.queues import Answered, Process, Server
 
 STAGES = ("ears", "mind", "voice")
-Process = Generator[simpy.Event, Any, None]
-Rate = Callable[[int], float]
-"""The speed of each of that many pieces of work, relative to one alone."""
-
-
-class Server:
-    """A replica, or a machine: a number of pieces of work at once, each slower the more there are; the rest waits."""
-
-    def __init__(self, env: simpy.Environment, rate: Rate, slots: float = math.inf) -> None:
-        self._env, self._rate, self._slots = env, rate, slots
-        self._inside: list[tuple[float, int, float, simpy.Event]] = []
-        """Ordered by the progress at which each is done: (progress, number, work, event)."""
-        self._waiting: deque[tuple[float, simpy.Event]] = deque()
-        self._numbers = count()
-        self._progress = 0.0
-        """Seconds of work that a piece present since the beginning would have received."""
-        self._since = env.now
-        self._version = 0
-        self.gone = False
-
-    @property
-    def load(self) -> int:
-        return len(self._inside) + len(self._waiting)
-
-    def serve(self, work: float) -> simpy.Event:
-        """Return an event that fires with True once the work is done, or with False if this server is lost before."""
-        done = self._env.event()
-        self._advance()
-        if len(self._inside) < self._slots:
-            self._enter(work, done)
-        else:
-            self._waiting.append((work, done))
-        self._plan()
-        return done
-
-    def lose(self) -> None:
-        """Lose the server and all its work."""
-        self.gone = True
-        self._version += 1
-        events = [event for *_, event in self._inside] + [event for _, event in self._waiting]
-        self._inside.clear()
-        self._waiting.clear()
-        for event in events:
-            event.succeed(False)
-
-    def _enter(self, work: float, done: simpy.Event) -> None:
-        heapq.heappush(self._inside, (self._progress + work, next(self._numbers), work, done))
-
-    def _advance(self) -> None:
-        if self._inside:
-            self._progress += self._rate(len(self._inside)) * (self._env.now - self._since)
-        self._since = self._env.now
-
-    def _plan(self) -> None:
-        """Schedule a return for when the next piece will be done, unless something changes before."""
-        self._version += 1
-        if not self._inside:
-            return
-        left = max(0.0, self._inside[0][0] - self._progress) / self._rate(len(self._inside))
-        version = self._version
-        self._env.timeout(left).callbacks.append(lambda _: self._reached(version))
-
-    def _reached(self, version: int) -> None:
-        if version != self._version:
-            return
-        self._advance()
-        *_, done = heapq.heappop(self._inside)
-        done.succeed(True)
-        if self._waiting:
-            self._enter(*self._waiting.popleft())
-        self._plan()
 
 
 class Stage:
@@ -168,16 +96,6 @@ class Talking:
         return statistics.mean(self.think_s) + sum(map(statistics.mean, (self.speech_s, self.reply_s, self.decided_s)))
 
 
-@dataclass(slots=True)
-class Answered:
-    """The result of a simulation: when each answer began, and after how many seconds."""
-
-    turns: list[tuple[float, float]] = field(default_factory=list)
-
-    def within(self, begin: float, end: float) -> list[float]:
-        return [seconds for at, seconds in self.turns if begin <= at < end]
-
-
 def talk(
     env: simpy.Environment,
     talking: Talking,
@@ -205,78 +123,6 @@ def talk(
             if services[name].rest:
                 env.process(stages[name].work(services[name].rest * said_s))
         yield env.timeout(said_s)
-
-
-# --- one machine, as it was measured ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """A machine whose cores are shared by all stages, and by what every talk needs all the time."""
-
-    cores: int
-    talking: Talking
-    services: Mapping[str, Service]
-    aside: float
-    """Cores that a talk keeps busy besides the making of replies: for listening and for the wire."""
-
-    def simulated(self, talks: int, seconds: float, seed: int = 1) -> Answered:
-        env, chance, answered = simpy.Environment(), random.Random(seed), Answered()
-        free = max(0.05 * self.cores, self.cores - self.aside * talks)
-        cores = Server(env, lambda pieces: min(1.0, free / pieces))
-        stages = dict.fromkeys(STAGES, Stage([cores], chance))
-        for _ in range(talks):
-            env.process(talk(env, self.talking, self.services, stages, chance, answered))
-        env.run(until=seconds)
-        return answered
-
-
-def machine_of(told: Mapping[str, Any]) -> Machine:
-    """Read load.py's file: its smallest number of talks gives the service times, and the rest of a talk's work."""
-    alone = min(told["levels"], key=lambda level: level["talks"])
-    steps = {name: sorted(values) for name, values in alone["steps"].items()}
-    middle = {name: statistics.median(values) for name, values in steps.items()}
-    # The steps of a turn are stored separately, so a stage's time is the difference between two steps' quantiles.
-    ends = [steps["understood"], steps["first_clause"], steps["first_sound"]]
-    begins = [[0.0], *ends[:-1]]
-    services = {
-        name: Service([max(0.0, _at(end, share) - _at(begin, share)) for share in SHARES])
-        for name, begin, end in zip(STAGES, begins, ends, strict=True)
-    }
-    way_s = max(0.0, statistics.median(alone["delays"]) - max(middle["decided"], middle["first_sound"]))
-    think = tuple(told["habits"]["think_s"])
-    talking = Talking(think, alone["speech_s"], alone["reply_s"], steps["decided"], way_s)
-    made = len(alone["delays"]) * sum(statistics.mean(service.work_s) for service in services.values())
-    aside = max(0.0, sum(alone["busy"]) - made) / alone["seconds"] / alone["talks"]
-    return Machine(told["cores"], talking, services, aside)
-
-
-SHARES = tuple((number + 0.5) / 20 for number in range(20))
-
-
-def _at(ordered: Sequence[float], share: float) -> float:
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
-
-
-def beside(told: Mapping[str, Any], seconds: float = 1800.0) -> str:
-    """The prediction for every measured number of talks."""
-    machine = machine_of(told)
-    lines = [
-        told["machine"],
-        "",
-        "| talks | median: measured | predicted ms | | p95: measured | predicted ms | |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for level in told["levels"]:
-        if not level["delays"]:
-            continue
-        predicted = machine.simulated(level["talks"], seconds).within(30.0, seconds)
-        cells = [str(level["talks"])]
-        for share in (0.5, 0.95):
-            there, here = quantile(level["delays"], share), quantile(predicted, share)
-            cells += [f"{1000 * there:.0f}", f"{1000 * here:.0f}", f"{round(100 * (here / there - 1)):+d} %"]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
 
 
 # --- a cluster -------------------------------------------------------------------------------------------------------

@@ -71,7 +71,8 @@ class _Child(Line):
     async def spawn(cls, engine: str) -> _Child:
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         process = await asyncio.create_subprocess_exec(
-            *tied_command(sys.executable, os.getpid(), _KILL, "pipeline.workers.process"),
+            # the engine's name is only for people (ps, top) and programs that look at the list of processes
+            *tied_command(sys.executable, os.getpid(), _KILL, "pipeline.workers.process", engine),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": path},

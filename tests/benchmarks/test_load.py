@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 from websockets.exceptions import ConnectionClosedError
 
-from benchmarks.load import Findings, Habits, delay, each_of, most, table, talk
+from benchmarks.load import Findings, Habits, delay, each_of, kept, most, table, talk
 from benchmarks.simulated_user import TICK, Refused, Tracks
 
 LOUD, QUIET = np.full(TICK, 0.5, np.float32), np.zeros(TICK, np.float32)
@@ -42,7 +45,7 @@ def test_a_delay_is_from_the_end_of_speech_to_the_reply(user: str, reply: str, e
 
 
 def test_talks_are_held_when_all_are_answered_in_time() -> None:
-    fast = Findings(4, delays=[0.4] * 19 + [0.9], seconds=10.0, busy=[5.0, 3.0])
+    fast = Findings(4, delays=[0.4] * 19 + [0.9], seconds=10.0, busy={"server": 5.0, "espeak": 3.0})
     assert fast.holds and fast.cores == 0.8
     assert not Findings(4, delays=[0.4] * 10 + [2.0] * 2).holds
     assert not Findings(4, delays=[0.4], lost=1).holds
@@ -54,9 +57,21 @@ def test_talks_are_held_when_all_are_answered_in_time() -> None:
 def test_records_give_the_steps_since_the_end_of_speech() -> None:
     found = Findings(1)
     marks = {"speech_ended": 5.0, "transcript_final": 4.9, "first_sample": 5.4, "first_heard": 5.5, "reply_done": 8.5}
-    found.take([{"marks": marks}, {"marks": {"speech_started": 1.0}}])
-    assert found.steps == {"understood": [0.0], "first_sound": [pytest.approx(0.4)]}
+    found.take({"marks": marks}, 0.6)
+    found.take({"marks": {"speech_started": 1.0}}, None)
+    assert found.steps == [{"understood": 0.0, "first_sound": pytest.approx(0.4), "heard": 0.6}]
+    assert found.median("first_sound") == pytest.approx(0.4) and found.median("decided") is None
     assert found.reply_s == [3.0]
+
+
+def test_a_measurement_is_continued_only_with_the_same_habits(tmp_path: Path) -> None:
+    told = {"cores": 2, "profile": "offline", "habits": asdict(Habits())}
+    file = tmp_path / "load.json"
+    assert kept(file, told) == []
+    file.write_text(json.dumps({**told, "levels": [{"talks": 1}]}), encoding="utf-8")
+    assert kept(file, told) == [{"talks": 1}]
+    with pytest.raises(ValueError, match="other habits"):
+        kept(file, {**told, "habits": asdict(Habits(interrupts=0.5))})
 
 
 async def test_who_is_turned_away_and_who_is_cut_off_are_counted() -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import simpy
 
-from benchmarks.simulation import TIMES, Process, Server, Service, Stage, beside, cluster_of, machine_of, sizes
+from benchmarks.queues import Process, Server
+from benchmarks.simulation import TIMES, Service, Stage, cluster_of, sizes
 
 
 def turns_taken(pieces: int) -> float:
@@ -113,36 +114,3 @@ def test_cost_is_what_its_parts_cost() -> None:
     replicas = {"gateway": 2, "ears": 5, "mind": 1, "voice": 3}
     assert cluster.cards(replicas) == 2 + 1 + 3, "shares of a card are put together"
     assert cluster.cost_hour(replicas) == pytest.approx(6 * 2.5 + (2 * 2 + 5 * 1 + 1 * 4 + 3 * 2) * 0.04)
-
-
-def measured() -> dict[str, Any]:
-    """A machine of two cores: understood after 0.1 s, a clause 0.2 s later, its sound 0.1 s after that; way 0.05 s."""
-    alone = {
-        "talks": 1,
-        "delays": [0.45] * 20,
-        "steps": {
-            "understood": [0.1] * 20,
-            "decided": [0.3] * 20,
-            "first_clause": [0.3] * 20,
-            "first_sound": [0.4] * 20,
-        },
-        "speech_s": [2.0],
-        "reply_s": [3.0],
-        "busy": [4.0, 24.0],
-        "seconds": 200.0,
-    }
-    habits = {"think_s": [1.0, 3.0], "interrupts": 0.0, "ramp_s": 0.5}
-    return {"machine": "made up", "cores": 2, "habits": habits, "levels": [alone, {**alone, "talks": 16}]}
-
-
-def test_the_model_finds_what_it_was_made_of() -> None:
-    machine = machine_of(measured())
-    assert [statistics.mean(machine.services[name].work_s) for name in ("ears", "mind", "voice")] == pytest.approx(
-        [0.1, 0.2, 0.1]
-    )
-    assert machine.aside == pytest.approx((28.0 - 20 * 0.4) / 200)
-    alone = [seconds for _, seconds in machine.simulated(1, 300.0).turns]
-    assert statistics.median(alone) == pytest.approx(0.45)
-    crowded = [seconds for _, seconds in machine.simulated(18, 300.0).turns]
-    assert statistics.median(crowded) > 0.6
-    assert "| 1 | 450 | 450 | +0 % | 450 | 450 | +0 % |" in beside(measured(), 300.0)

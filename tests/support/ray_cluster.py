@@ -59,6 +59,8 @@ class RayCluster:
     dashboard: str
     cluster: Cluster
     environment: Mapping[str, str]
+    head: int
+    """The id of the cluster's first process."""
 
     def deploy(self, replicas: int = 2, data: str = "data") -> None:
         """What serve.yaml says, with the engines of the offline profile, in small: two cores are to do it."""
@@ -105,9 +107,9 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 @contextmanager
-def ray_cluster(folder: Path) -> Iterator[RayCluster]:
-    """Without engines yet; ended with all of its processes."""
-    python = environment(folder / "environment")
+def ray_cluster(folder: Path, python: Path | None = None) -> Iterator[RayCluster]:
+    """Without engines yet; ended with all of its processes. `python` has Parley's packages and Ray; None makes one."""
+    python = python or environment(folder / "environment")
     ours = {KEY: "the key", "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
     variables = {**os.environ, **ours}
     port, session = free_port(), Path("/tmp") / f"parley-ray-{os.getpid()}"  # a socket's path must be short
@@ -115,7 +117,7 @@ def ray_cluster(folder: Path) -> Iterator[RayCluster]:
     head = _begun(command, variables, folder / "ray.log")
     try:
         address = Cluster(f"http://127.0.0.1:{free_port()}", "the key")
-        yield RayCluster(python, folder, f"http://127.0.0.1:{port}", address, variables)
+        yield RayCluster(python, folder, f"http://127.0.0.1:{port}", address, variables, head.pid)
     finally:
         family = psutil.Process(head.pid).children(recursive=True)
         head.communicate()
