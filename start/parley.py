@@ -105,6 +105,8 @@ def gateway_parser() -> argparse.ArgumentParser:
                         help="conversations of one user at once (default 3)")  # fmt: skip
     parser.add_argument("--requests-each", type=at_least_one, default=12, metavar="NUMBER",
                         help="other requests of one user at once (default 12)")  # fmt: skip
+    parser.add_argument("--requests-a-minute", type=at_least_one, default=600, metavar="NUMBER",
+                        help="requests of one user in a minute (default 600)")  # fmt: skip
     parser.add_argument("--drain", type=float, default=3600.0, metavar="SECONDS",
                         help="how long conversations may continue after a SIGTERM (default 3600)")  # fmt: skip
     return parser
@@ -205,7 +207,7 @@ def gateway(options: argparse.Namespace) -> int:
             accounts=options.users,
             header=options.user_header,
             most=options.most,
-            limits=Limits(options.talks_each, options.requests_each),
+            limits=Limits(options.talks_each, options.requests_each, options.requests_a_minute),
             drain_s=options.drain,
             origins=tuple(options.origin),
             public=tuple(options.public),

@@ -19,7 +19,7 @@ from web.api.metrics import METRICS, figures
 from web.forwarded import Network, comes_from
 from web.gateway.accounts import Accounts, AccountsError, user_name
 from web.gateway.home import Home, HomeTaken
-from web.gateway.limits import SOON_S, Requests, TooManyRequests
+from web.gateway.limits import Requests, TooManyRequests
 from web.gateway.user import Lender, User
 from web.keys import OneToken, given_cookies, given_in_the_address, given_keys
 from web.service import Dismissal
@@ -95,7 +95,7 @@ class Gateway:
         self._doors: dict[str, asyncio.Lock] = {}
         """Locks by user: each arrives or leaves one step at a time."""
         self._going: set[asyncio.Task[None]] = set()
-        self._requests = Requests(lender.limits.requests)
+        self._requests = Requests(lender.limits)
 
     # -- who asks -------------------------------------------------------------------------------------------------
 
@@ -139,7 +139,7 @@ class Gateway:
                     await user.app(scope, receive, send)
         except TooManyRequests as error:
             self.lender.metrics.refused("user_limit")
-            await answer(scope, receive, send, 429, str(error), SOON_S)
+            await answer(scope, receive, send, 429, str(error), error.retry_s)
         except (HomeTaken, SettingsError) as error:
             await answer(scope, receive, send, 503, str(error), RETRY_S)
 
