@@ -24,6 +24,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.simulated_user import Headset, Tracks, headset, load, machine, parley
 from benchmarks.voice_to_voice import QUESTIONS
+from config import Settings
+from config.profiles import PROFILES
+from web.places import of_this_machine
 
 PATIENCE_S = 30.0
 WARM_S = 60.0
@@ -147,7 +150,7 @@ async def measure(port: int, conversations: int, seconds: float, capacity: int) 
             "",
             "| measured on the two tracks | Parley | goal |",
             "|---|---|---|",
-            f"| conversations at once | {conversations} | 20 |",
+            f"| conversations at once | {conversations} | {capacity} |",
             f"| turns answered / not answered | {len(found.delays)} / {found.unanswered} | all |",
             f"| voice to voice, median | {1000 * statistics.median(found.delays):.0f} ms | – |",
             f"| voice to voice, p95 | {1000 * quantile(found.delays, 0.95):.0f} ms | ≤ 1000 ms |",
@@ -165,15 +168,14 @@ async def measure(port: int, conversations: int, seconds: float, capacity: int) 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--conversations", type=int, default=20)
+    options.add_argument("--conversations", type=int, help="default: as many as this machine holds")
     options.add_argument("--seconds", type=float, default=120.0)
     options.add_argument("--hours", type=float, help="how long, for leaks; instead of --seconds")
     chosen = options.parse_args()
     seconds = chosen.seconds if chosen.hours is None else 3600 * chosen.hours
-    from web.places import of_this_machine
-
     with parley("--profile", "offline") as port:
-        print(asyncio.run(measure(port, chosen.conversations, seconds, of_this_machine())))
+        most = of_this_machine(PROFILES["offline"].applied_to(Settings()))
+        print(asyncio.run(measure(port, chosen.conversations or most, seconds, most)))
 
 
 if __name__ == "__main__":

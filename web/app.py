@@ -40,6 +40,7 @@ from web.metrics.traces import Traces, sent
 from web.network import media_addresses
 from web.pages import ONE_OF_SEVERAL, pages
 from web.phone import addresses, phone
+from web.places import of_this_machine
 from web.probes import Probes, unready
 from web.realtime.client_secrets import ClientSecrets, client_secrets
 from web.realtime.connection import realtime
@@ -77,9 +78,12 @@ def create_app(
     metrics = service.metrics
     voices, queues, secrets = Voices(service.data), Queues(metrics.refused), ClientSecrets()
     calls = Calls(service, partial(media_addresses, address.host))
-    reading = partial(read, service.engines, queues.by_kind, service.places.most)
+    reading = partial(read, service.engines, queues.by_kind, service.places)
     metrics.registry.register(Readings(reading))
     history = PastHour(metrics, reading)
+
+    def sized(settings: Settings) -> None:
+        service.places.most = of_this_machine(settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -90,7 +94,8 @@ def create_app(
         try:
             async with sent(traces, metrics), _running(service, calls):
                 try:
-                    yield
+                    with service.watching(sized):
+                        yield
                 finally:
                     await clients.stop()
         finally:

@@ -9,8 +9,17 @@ from contextlib import contextmanager
 
 import psutil
 
-PER_CORE = 5
-"""Measured by benchmarks/capacity.py: 20 on four cores, offline profile, each user speaking a third of the time."""
+from config import Settings
+
+PER_CORE = 3
+"""Conversations for each core with the engines of the offline profile: those that hold on two cores, where 95 of 100
+answers begin within a second (benchmarks/load.py --gateway, docs/SCALING.md). Faster cores hold more."""
+
+PER_CORE_WRITING = 1
+"""The same if a language model computes on the cores, as in the profile small."""
+
+WRITING = ("llama", "transformers")
+"""The language models that may compute on the cores. The others run elsewhere, on a card, or are rules."""
 
 ENGINES_BYTES = 1_500_000_000
 """Memory that the offline profile's engines, the server and the system around them need."""
@@ -19,13 +28,15 @@ EACH_BYTES = 120_000_000
 """Memory of one conversation: mostly the decoder that listens to it."""
 
 
-def capacity(cores: int, memory_bytes: int) -> int:
+def capacity(cores: int, memory_bytes: int, per_core: int = PER_CORE) -> int:
     """Return at least one: whoever has the machine to themselves may try."""
-    return max(1, min(PER_CORE * cores, (memory_bytes - ENGINES_BYTES) // EACH_BYTES))
+    return max(1, min(per_core * cores, (memory_bytes - ENGINES_BYTES) // EACH_BYTES))
 
 
-def of_this_machine() -> int:
-    return capacity(os.cpu_count() or 1, psutil.virtual_memory().total)
+def of_this_machine(settings: Settings) -> int:
+    """Return how many conversations this machine holds with the engines of these settings."""
+    per_core = PER_CORE_WRITING if settings.mind.engine in WRITING else PER_CORE
+    return capacity(os.cpu_count() or 1, psutil.virtual_memory().total, per_core)
 
 
 FULL_S, CLOSED_S = 5, 1

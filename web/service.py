@@ -120,7 +120,7 @@ class Service:
         """
         self._rules = rules
         self.engines = engines
-        self.places = places or Places(of_this_machine())
+        self.places = places or Places(of_this_machine(settings))
         self.store = store
         self.data = data
         self.settings = settings

@@ -128,7 +128,7 @@ def lender(
         Engines(settings, data),
         memories,
         lendable(settings),
-        Places(of_this_machine() if most is None else most),
+        Places(of_this_machine(settings) if most is None else most),
         address.host,
         ChromaServer(memory.chroma_host, memory.chroma_port) if memory.chroma_host else None,
         limits=limits,

@@ -62,7 +62,7 @@ class Lender:
         self.queues = Queues(self.metrics.refused)
         self.building = asyncio.Lock()
         """Builds one app at a time: two threads must not build pydantic's models of the same class at once."""
-        self.metrics.registry.register(Readings(partial(read, self, self.queues.by_kind, places.most)))
+        self.metrics.registry.register(Readings(partial(read, self, self.queues.by_kind, places)))
 
     def health(self) -> Mapping[str, EngineStatus]:
         """The state of the engines, and of the memories' store."""

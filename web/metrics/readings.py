@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 
 from config.hardware import resident
 from pipeline.engine import EngineStatus
+from web.places import Places
 
 SERVER = "server"
 """The name of the serving process, beside those of the engines."""
@@ -48,11 +49,11 @@ class Reading:
     """Bytes used by the server, and by each stage's processes."""
 
 
-def read(engines: RunningEngines, lines: Mapping[str, WaitingLine], places: int) -> Reading:
+def read(engines: RunningEngines, lines: Mapping[str, WaitingLine], places: Places) -> Reading:
     health = engines.health()
     own = {SERVER: resident(os.getpid())} | {stage: status.memory_bytes for stage, status in health.items()}
     return Reading(
-        places,
+        places.most,
         health,
         engines.busy(),
         {kind: line.working for kind, line in lines.items()},
