@@ -10,7 +10,8 @@ Work comes from everything that load.py's users do:
 - the rest of a reply is made while it is heard.
 
 All times and amounts of work come from the smallest number of talks in the file, ideally one, where nothing waits for
-anything else. Waiting for silence, and the way of the sound to the ear, are not work, and take as long in a crowd.
+anything else; the next number only tells what the processes compute for nobody. Waiting for silence, and the way of the
+sound to the ear, are not work, and take as long in a crowd.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ from __future__ import annotations
 import random
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import simpy
 
 from benchmarks.capacity import quantile
-from benchmarks.queues import Answered, Process, Server
+from benchmarks.queues import Answered, Line, Process, Server
 
 BLOCK_S, GATHERED_S = 0.02, 0.06
-"""The microphone's blocks (simulated_user.py), and the sound of one call to the recogniser (listening.py)."""
+"""The microphone's blocks (simulated_user.py), and the sound of one call to the recogniser (turns/listening.py)."""
 FRAME_S = 0.032
 """Silero's frame: a pause ends a turn one frame after it was noticed, if the turn model is sure."""
 TURNS_TO_A_WORKER = 2
@@ -70,6 +71,10 @@ class Turn:
             max(0.0, steps["heard"] - max(decided, sound)),
         )
 
+    def of(self, share: float) -> Turn:
+        """Return the same turn with this share of the work."""
+        return replace(self, finish=share * self.finish, mind=share * self.mind, voice=share * self.voice)
+
 
 @dataclass(frozen=True, slots=True)
 class Machine:
@@ -82,6 +87,8 @@ class Machine:
     """Seconds of work of the turn model for a turn."""
     block: Mapping[str, float]
     """Seconds of work of the users' process and of the server, for each block of a talk."""
+    idle: float
+    """Cores that the processes keep busy however many talk."""
     hearing: float
     """Seconds of work of the recogniser for each second of speech."""
     after: Mapping[str, float]
@@ -90,7 +97,7 @@ class Machine:
     def simulated(self, talks: int, seconds: float, elsewhere: float = 0.0, seed: int = 1) -> Answered:
         """Args: elsewhere: cores that other programs keep busy."""
         env, answered = simpy.Environment(), Answered()
-        crowd = _Crowd(self, env, max(0.1, self.cores - elsewhere))
+        crowd = _Crowd(self, env, max(0.1, self.cores - elsewhere - self.idle))
         for number in range(talks):
             chance = random.Random(1000 * seed + number)
             env.process(crowd.blocks(chance))
@@ -105,20 +112,10 @@ class _Crowd:
     def __init__(self, machine: Machine, env: simpy.Environment, free: float) -> None:
         self._machine, self._env = machine, env
         self._cores = Server(env, lambda pieces: min(1.0, free / pieces))
-        self._users, self._server, self._mind, self._voice = (simpy.Resource(env) for _ in range(4))
-        self._judge = simpy.Resource(env, JUDGED_AT_ONCE)
-        self._talkers = {simpy.Resource(env): 0}
+        self._users, self._server, self._mind, self._voice = (Line(env, self._cores) for _ in range(4))
+        self._judge = Line(env, self._cores, JUDGED_AT_ONCE)
+        self._talkers = {Line(env, self._cores): 0}
         """Those that each recogniser hears."""
-
-    def _work(self, process: simpy.Resource, seconds: float) -> Process:
-        with process.request() as turn:
-            yield turn
-            yield self._cores.serve(seconds)
-
-    def _beside(self, process: simpy.Resource, seconds: float) -> None:
-        """Work that nobody waits for."""
-        if seconds > 0:
-            self._env.process(self._work(process, seconds))
 
     def blocks(self, chance: random.Random) -> Process:
         """Send a talk's microphone block after block."""
@@ -128,12 +125,8 @@ class _Crowd:
             yield self._env.timeout(BLOCK_S)
 
     def _block(self) -> Process:
-        yield from self._work(self._users, self._machine.block["users"])
-        yield from self._work(self._server, self._machine.block["server"])
-
-    def _hop(self) -> Process:
-        """Wait for the server's loop, which has no work of its own with this that is not in its blocks."""
-        yield from self._work(self._server, 0.0)
+        yield from self._users.work(self._machine.block["users"])
+        yield from self._server.work(self._machine.block["server"])
 
     def talk(self, chance: random.Random, answered: Answered) -> Process:
         """Simulate one user, forever."""
@@ -146,52 +139,55 @@ class _Crowd:
             yield env.timeout(speech_s)
             ended = env.now
             yield env.timeout(turn.noticed_s)
-            yield from self._hop()
+            yield from self._server.work(0.0)  # behind what waits in its loop
             yield env.process(self._decided(turn)) & env.process(self._made(turn, ears, heard))
             self._talkers[ears] -= 1
-            yield from self._hop()
+            yield from self._server.work(0.0)
             yield env.timeout(turn.way_s)
             answered.turns.append((env.now, env.now - ended))
-            self._beside(self._mind, machine.after["mind"])
-            self._beside(self._voice, machine.after["voice"])
+            env.process(self._mind.work(machine.after["mind"]))
+            env.process(self._voice.work(machine.after["voice"]))
             yield env.timeout(chance.choice(machine.reply_s))
 
-    def _recogniser(self) -> simpy.Resource:
+    def _recogniser(self) -> Line:
         """Give a talker the recogniser with the fewest; start another one once all have enough, as WorkerPool does."""
         least = min(self._talkers, key=lambda each: self._talkers[each])
         self._talkers[least] += 1
         if len(self._talkers) < self._machine.cores and min(self._talkers.values()) >= TURNS_TO_A_WORKER:
-            self._talkers[simpy.Resource(self._env)] = 0
+            self._talkers[Line(self._env, self._cores)] = 0
         return least
 
-    def _heard(self, ears: simpy.Resource, speech_s: float) -> Process:
+    def _heard(self, ears: Line, speech_s: float) -> Process:
         """Decode the speech as it comes; what waited meanwhile is decoded in one call."""
         decoded, began = 0.0, self._env.now
         while decoded < speech_s:
-            ready = min(speech_s, decoded + GATHERED_S) - (self._env.now - began)
-            yield self._env.timeout(max(0.0, ready))
+            yield self._env.timeout(max(0.0, began + min(speech_s, decoded + GATHERED_S) - self._env.now))
             there = min(speech_s, self._env.now - began)
-            yield from self._work(ears, self._machine.hearing * (there - decoded))
+            yield from ears.work(self._machine.hearing * (there - decoded))
             decoded = there
 
     def _decided(self, turn: Turn) -> Process:
-        machine, noticed = self._machine, self._env.now
-        yield from self._work(self._judge, machine.judging)
-        yield from self._hop()
+        noticed = self._env.now
+        yield from self._judge.work(self._machine.judging)
+        yield from self._server.work(0.0)
         yield self._env.timeout(max(0.0, noticed + FRAME_S - self._env.now) + turn.more_s)
 
-    def _made(self, turn: Turn, ears: simpy.Resource, heard: simpy.Event) -> Process:
+    def _made(self, turn: Turn, ears: Line, heard: simpy.Event) -> Process:
         yield heard
-        yield from self._work(ears, turn.finish)
-        yield from self._work(self._mind, turn.mind)
-        yield from self._work(self._voice, turn.voice)
+        yield from ears.work(turn.finish)
+        yield from self._mind.work(turn.mind)
+        yield from self._voice.work(turn.voice)
 
 
 def machine_of(told: Mapping[str, Any]) -> Machine:
     """Read load.py's file. Raises ValueError if it has no turn with all steps."""
     levels = merged(told["levels"])
     alone = levels[min(levels)]
-    busy = {name: alone["busy"].get(process, 0.0) for name, process in NAMES.items()}
+    idle = for_nobody(levels)
+    busy = {
+        name: alone["busy"].get(process, 0.0) - idle.get(process, 0.0) * alone["seconds"]
+        for name, process in NAMES.items()
+    }
     whole = [steps for steps in alone["steps"] if {*STEPS} <= steps.keys()]
     if not whole:
         raise ValueError("No turn in this file has all of its steps: measure again with --json.")
@@ -201,9 +197,9 @@ def machine_of(told: Mapping[str, Any]) -> Machine:
     speech = sum(alone["speech_s"])
 
     def besides(name: str, work: Sequence[float]) -> float:
-        return max(0.0, busy[name] - answers * statistics.mean(work))
+        return max(0.0, float(busy[name]) - answers * statistics.mean(work))
 
-    return Machine(
+    machine = Machine(
         told["cores"],
         tuple(told["habits"]["think_s"]),
         alone["speech_s"],
@@ -211,14 +207,51 @@ def machine_of(told: Mapping[str, Any]) -> Machine:
         turns,
         judging,
         {"users": alone["users_busy"] / blocks, "server": busy["server"] / blocks},
+        sum(idle.values()),
         besides("ears", [turn.finish for turn in turns]) / speech,
         {
             "mind": besides("mind", [turn.mind for turn in turns]) / answers,
             "voice": besides("voice", [turn.voice for turn in turns]) / answers,
         },
     )
+    return calibrated(machine, alone)
 
 
+def for_nobody(levels: Mapping[int, Mapping[str, Any]]) -> dict[str, float]:
+    """Return the cores that each process keeps busy whoever talks, by a line through the two smallest numbers of talks.
+
+    Without it, what the first talk costs (a process that has just begun, work once a second) would count again for each
+    further one. One number of talks alone cannot tell.
+    """
+    (few, less), *more = list(levels.items())[:2]
+    if not more:
+        return {}
+    ((many, greater),) = more
+    idle = dict[str, float]()
+    for name, seconds in less["busy"].items():
+        at_few, at_many = seconds / less["seconds"], greater["busy"].get(name, 0.0) / greater["seconds"]
+        idle[name] = min(at_few, max(0.0, (many * at_few - few * at_many) / (many - few)))
+    return idle
+
+
+def calibrated(machine: Machine, alone: Mapping[str, Any], seconds: float = 600.0) -> Machine:
+    """Return the machine whose simulation of the smallest number of talks takes as long as the measurement.
+
+    What a step took there includes waiting, for other talks and for other programs on the machine; its work is less by
+    the same share for all steps. Only the median of this one number of talks is used.
+    """
+    wanted, elsewhere = statistics.median(alone["delays"]), alone["elsewhere"] / alone["seconds"]
+    low, high = 0.0, 1.0
+    for _ in range(HALVINGS):
+        share = (low + high) / 2
+        tried = replace(machine, turns=[turn.of(share) for turn in machine.turns])
+        took = statistics.median(tried.simulated(alone["talks"], seconds, elsewhere).within(10.0, seconds))
+        low, high = (low, share) if took > wanted else (share, high)
+    return replace(machine, turns=[turn.of(high) for turn in machine.turns])
+
+
+HALVINGS = 4
+"""Steps of the bisection: the share is known to a sixteenth."""
 STEPS = ("noticed", "understood", "decided", "first_clause", "first_sound", "heard")
 
 

@@ -1,4 +1,4 @@
-"""Parts of the discrete-event models: a server that divides its capacity, and when answers began."""
+"""Parts of the discrete-event models: a server that divides its capacity, a process, and when answers began."""
 
 from __future__ import annotations
 
@@ -83,6 +83,19 @@ class Server:
         if self._waiting:
             self._enter(*self._waiting.popleft())
         self._plan()
+
+
+class Line:
+    """A process that does one piece of work after the other, in the order in which they came, on shared cores."""
+
+    def __init__(self, env: simpy.Environment, cores: Server, at_once: int = 1) -> None:
+        """`at_once`: its threads."""
+        self._threads, self._cores = simpy.Resource(env, at_once), cores
+
+    def work(self, seconds: float) -> Process:
+        with self._threads.request() as turn:
+            yield turn
+            yield self._cores.serve(seconds)
 
 
 @dataclass(slots=True)

@@ -16,7 +16,8 @@ PER_CORE = 3
 answers begin within a second (benchmarks/load.py --gateway, docs/SCALING.md). Faster cores hold more."""
 
 PER_CORE_WRITING = 1
-"""The same if a language model computes on the cores, as in the profile small."""
+"""The same if a language model computes on the cores, as in the profile small. Cautious, and not measured: while such a
+reply is made, Whisper and the language model use two cores in turn."""
 
 WRITING = ("llama", "transformers")
 """The language models that may compute on the cores. The others run elsewhere, on a card, or are rules."""

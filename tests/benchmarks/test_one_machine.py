@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.one_machine import beside, interval, machine_of, merged
+from benchmarks.one_machine import Machine, beside, interval, machine_of, merged
 
 STEPS = {
     "noticed": 0.1,
@@ -40,7 +40,7 @@ def told(*levels: dict[str, Any]) -> dict[str, Any]:
     return {"machine": "made up", "cores": 2, "habits": habits, "levels": list(levels)}
 
 
-def median_of(machine: Any, talks: int, elsewhere: float = 0.0) -> float:
+def median_of(machine: Machine, talks: int, elsewhere: float = 0.0) -> float:
     return statistics.median(machine.simulated(talks, 120.0, elsewhere).within(10.0, 120.0))
 
 
@@ -65,6 +65,20 @@ def test_waiting_for_silence_is_not_work() -> None:
     waits = dict.fromkeys(STEPS, 0.6) | {"decided": 0.65, "heard": 0.7}
     machine = machine_of(told(level(steps=[waits] * 20)))
     assert median_of(machine, 10) - median_of(machine, 1) < 0.1
+
+
+def test_what_the_fewest_talks_waited_for_is_not_taken_for_work() -> None:
+    crowded = told(level(elsewhere=1.2 * 200))
+    assert median_of(machine_of(crowded), 1, elsewhere=1.2) == pytest.approx(0.4, abs=0.05)
+    assert all(turn.finish < STEPS["understood"] - STEPS["noticed"] for turn in machine_of(crowded).turns)
+
+
+def test_what_is_computed_for_nobody_does_not_grow_with_the_talks() -> None:
+    one, two = level(busy={"server": 30.0}), level(talks=2, busy={"server": 40.0})
+    machine = machine_of(told(one, two))
+    assert machine.idle == pytest.approx(0.1)
+    assert machine.block["server"] == pytest.approx(0.001), "the 10 s that a talk more takes in 200"
+    assert machine_of(told(one)).idle == 0.0
 
 
 def test_pieces_of_a_measurement_are_put_together() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import simpy
 
-from benchmarks.queues import Process, Server
+from benchmarks.queues import Line, Process, Server
 from benchmarks.simulation import TIMES, Service, Stage, cluster_of, sizes
 
 
@@ -39,6 +39,21 @@ def test_work_that_is_alone_takes_its_time_and_what_is_beside_it_slows_it_down()
 def test_what_has_no_slot_waits_for_one() -> None:
     env = simpy.Environment()
     assert finished(Server(env, turns_taken, slots=1), env, 1.0, 2.0) == [1.0, 3.0]
+
+
+def test_a_process_does_one_thing_after_the_other_and_shares_the_cores_with_others() -> None:
+    env, ends = simpy.Environment(), list[tuple[str, float]]()
+    cores = Server(env, turns_taken)
+    lines = {"one": Line(env, cores), "other": Line(env, cores)}
+
+    def piece(name: str) -> Process:
+        yield from lines[name].work(1.0)
+        ends.append((name, env.now))
+
+    for name in ("one", "one", "other"):
+        env.process(piece(name))
+    env.run()
+    assert ends == [("one", 2.0), ("other", 2.0), ("one", 3.0)]
 
 
 def test_a_server_that_is_shared_out_is_as_slow_as_theory_says() -> None:
