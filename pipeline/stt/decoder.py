@@ -27,6 +27,7 @@ from pipeline.audio import EAR_RATE, Samples
 from pipeline.engine import EngineError, Progress, Report
 from pipeline.models.fetching import fetched
 from pipeline.stt import CannotFulfil, TranscriptionWishes, Word, Written
+from pipeline.stt.features import features
 from pipeline.stt.plausible import WORDS_A_SECOND, WORDS_AT_ONCE, invented, loops, repeats, too_many, words_of
 from pipeline.stt.together import Features, Together
 from pipeline.stt.word_times import ends_of, spoken_parts
@@ -200,9 +201,7 @@ class Decoder:
         wishes = asked.wishes or TranscriptionWishes()
         model, seconds = self._model, len(sound) / EAR_RATE
         frames = 2 * round(50 * window)
-        padded = np.zeros(160 * frames, np.float32)
-        padded[: len(sound)] = sound[: len(padded)]
-        encoded = self._encode(model.feature_extractor(padded, padding=0)[:, :frames])
+        encoded = self._encode(features(model.feature_extractor, sound, frames))
         yield None
         spoken, certain = asked.language or self._language, 1.0
         found_out = asked.language is None if asked.wishes is not None else spoken is None
