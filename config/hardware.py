@@ -134,7 +134,7 @@ def in_words(count: int) -> str:
 
 
 def resident(pid: int, *, children: bool = False) -> int | None:
-    """Return the bytes of memory that a process holds, with its child processes if asked; None if it has ended.
+    """Return the bytes of memory that a process holds, with its child processes if asked; None if that cannot be read.
 
     Memory shared by several of them is counted for each.
     """
@@ -142,9 +142,9 @@ def resident(pid: int, *, children: bool = False) -> int | None:
         first = psutil.Process(pid)
         total: int = first.memory_info().rss
         started = first.children(recursive=True) if children else []
-    except psutil.Error:
+    except (psutil.Error, OSError):  # OSError: this process has too many open files
         return None
     for process in started:
-        with suppress(psutil.Error):  # it ended a moment ago
+        with suppress(psutil.Error, OSError):  # it ended a moment ago
             total += process.memory_info().rss
     return total

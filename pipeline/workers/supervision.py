@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ import psutil
 
 from pipeline.engine import EngineError
 from pipeline.workers import tied
+
+log = logging.getLogger(__name__)
 
 SOUND_S = 60.0
 """Seconds after which a process counts as sound: its next restart is a first one again."""
@@ -75,7 +78,8 @@ class Supervision:
         launch: Callable[[], Awaitable[None]],
         failed: Callable[[EngineError], None],
     ) -> Never:
-        """Relaunch the child whenever it ends, until cancelled. `death` waits for its end; `launch` may fail."""
+        """Relaunch the child whenever it ends, until cancelled. `death` waits for its end; `launch` may fail, and is
+        tried again."""
         while True:
             self._back_off.born()
             await death()
@@ -88,6 +92,9 @@ class Supervision:
                     break
                 except EngineError as error:
                     failed(error)
+                except Exception as error:
+                    log.exception("a process could not be restarted")
+                    failed(EngineError(f"The process could not be restarted ({type(error).__name__}: {error})."))
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,12 +130,12 @@ class Heartbeat:
 
 
 def _computed(pid: int, children: bool) -> float | None:
-    """Return the CPU seconds that a process, or its children together, have used; None if it has ended."""
+    """Return the CPU seconds that a process, or its children together, have used; None if that cannot be read."""
     try:
         process = psutil.Process(pid)
         each = process.children(recursive=True) if children else [process]
         return sum(map(_seconds, each))
-    except psutil.Error:
+    except (psutil.Error, OSError):  # OSError: this process has too many open files
         return None
 
 

@@ -297,7 +297,10 @@ class Worker(Asking):
         self._turn("ready")
 
     async def _load_child(self) -> None:
-        self._child = child = await _Child.spawn(self._engine)
+        try:
+            self._child = child = await _Child.spawn(self._engine)
+        except (OSError, RuntimeError) as error:  # too little memory, or too many processes, threads or open files
+            raise EngineError(f"{self._engine} cannot be loaded: no process can be started ({error}).") from error
         watching = asyncio.create_task(child.watch(self._heartbeat_loading))
         try:
             wanted = self._wanted

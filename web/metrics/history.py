@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Callable
@@ -20,6 +21,8 @@ BIN_S = 30.0
 BINS = 120
 LOOK_S = 5.0
 """Seconds between two readings; a bin keeps the highest."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -74,7 +77,10 @@ class PastHour:
     async def follow(self) -> Never:
         """Take readings until cancelled."""
         while True:
-            self.look()
+            try:
+                self.look()
+            except OSError as error:  # too many open files: the system cannot be asked now
+                logger.warning("A reading is missing: %s.", error.strerror)
             await asyncio.sleep(LOOK_S)
 
     def look(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import subprocess
@@ -22,7 +23,7 @@ from pipeline.engine import EngineError, Progress
 from pipeline.workers.place import Wanted, WorkerDied
 from pipeline.workers.process import WINDOW
 from pipeline.workers.supervision import Heartbeat
-from pipeline.workers.worker import BACK_OFF_S, Worker
+from pipeline.workers.worker import BACK_OFF_S, Worker, _Child
 from tests.pipeline.workers.worker_engines import Busy
 
 ENGINES = "tests.pipeline.workers.worker_engines"
@@ -344,6 +345,36 @@ async def test_restarts_wait_longer_each_time_and_forget_after_a_sound_minute() 
         await die(worker)
         assert time.slept[4:] == [0.0]
         assert worker.status.restarts == 5
+
+
+@pytest.mark.parametrize("error", [BlockingIOError(errno.EAGAIN, "no more processes"), RuntimeError("no threads")])
+async def test_a_process_that_cannot_be_started_is_told_of_and_tried_again(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spawn, refused = _Child.spawn, list[str]()
+
+    async def refuses(engine: str) -> _Child:
+        refused.append(engine)
+        raise error
+
+    async def sleep(seconds: float) -> None:
+        if refused:
+            monkeypatch.setattr(_Child, "spawn", spawn)
+
+    monkeypatch.setattr(_Child, "spawn", refuses)
+    worker = Worker(ECHO)
+    async with asyncio.timeout(60):
+        with pytest.raises(EngineError, match=r"cannot be loaded: no process can be started \(.*\)\.$"):
+            await worker.start(print)
+    assert worker.status.state == "failed"
+    monkeypatch.setattr(_Child, "spawn", spawn)
+    refused.clear()
+    async with running(sleep=sleep) as worker, asyncio.timeout(60):
+        monkeypatch.setattr(_Child, "spawn", refuses)
+        os.kill(await worker.call("process"), signal.SIGKILL)
+        await until(lambda: worker.status.restarts == 2 and worker.status.state == "ready")
+        assert refused == ["echo"]
+        assert await worker.call("echo", "x", times=1) == ["x"]
 
 
 async def test_a_restart_that_fails_is_tried_again(tmp_path: Path) -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 from dataclasses import dataclass
+
+import pytest
 
 from pipeline.engine import EngineStatus
 from pipeline.turns.record import TurnRecord
+from web.metrics import history as module
 from web.metrics.history import BIN_S, BINS, PastHour
 from web.metrics.metrics import Metrics
 from web.metrics.readings import Reading, Readings
@@ -91,3 +96,21 @@ def test_restarts_of_engines_are_exported() -> None:
     metrics = Metrics()
     metrics.registry.register(Readings(lambda: reading(restarts=3)))
     assert metrics.registry.get_sample_value("parley_engine_restarts_total", {"stage": "ears"}) == 3
+
+
+async def test_a_reading_that_fails_is_not_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LOOK_S", 0.0)
+    readings, read = iter([OSError(errno.EMFILE, "Too many open files")]), asyncio.Event()
+
+    def reads() -> Reading:
+        if (error := next(readings, None)) is not None:
+            raise error
+        read.set()
+        return reading()
+
+    following = asyncio.create_task(PastHour(Metrics(), reads).follow())
+    coming = asyncio.create_task(read.wait())
+    await asyncio.wait([following, coming], return_when=asyncio.FIRST_COMPLETED)
+    assert coming.done()
+    following.cancel()
+    await asyncio.wait([following])
