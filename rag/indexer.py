@@ -167,8 +167,10 @@ class Indexer:
 
     def _run(self) -> None:
         _stand_back()
-        while self._awaited():
+        while True:
             try:
+                if not self._awaited():
+                    return
                 self._step()
                 self.trouble = None
             except Exception as error:  # noqa: BLE001 - said, and tried again

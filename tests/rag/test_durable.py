@@ -22,9 +22,11 @@ from typing import Any
 import pytest
 from chromadb.errors import InternalError
 
+import rag.indexer
 import rag.vectors
 from rag import Memory, MemoryFault, MemoryFull, MemoryInUse
 from rag.database import MIGRATIONS
+from rag.store import Row
 from tests.rag.conftest import WordEmbedder
 from tests.support.chroma import Server, served, unused
 
@@ -387,3 +389,27 @@ def test_a_server_that_is_full_leaves_the_words_until_there_is_room(
             time.sleep(0.01)
         assert memory.find("The bell is broken.").features["meaning"].max() > 7
         assert memory.notices == ()
+
+
+def test_a_turn_table_that_cannot_be_read_for_a_moment_does_not_end_the_search_by_meaning(
+    memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory.settle()
+    indexer, failed = memory._indexer, threading.Event()
+    waiting = indexer._store.waiting
+
+    def fails(count: int) -> list[Row]:
+        if threading.current_thread() is indexer._thread and not failed.is_set():
+            failed.set()
+            raise sqlite3.OperationalError("disk I/O error")
+        return waiting(count)
+
+    monkeypatch.setattr(rag.indexer, "RETRY", 0.0)
+    monkeypatch.setattr(indexer._store, "waiting", fails)
+    memory.remember("Ann", "I like tea.", conversation="c")
+    assert failed.wait(60)
+    while indexer._thread.is_alive() and memory.size().waiting:
+        time.sleep(0.01)
+    assert indexer._thread.is_alive()
+    memory.settle()
+    assert memory.notices == ()
