@@ -48,8 +48,11 @@ class Home:
         return True
 
     def wanted(self) -> bool:
-        """Whether another gateway asks for the folder. Looks at the disk."""
-        return self._wanted.exists()
+        """Whether another gateway asks for the folder. Looks at the disk; False while that cannot be read."""
+        try:
+            return self._wanted.exists()
+        except OSError:  # a shared disk is away for a moment
+            return False
 
     def release(self) -> None:
         """Release the folder. Safe to call if it was not taken."""

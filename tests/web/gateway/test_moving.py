@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from contextlib import suppress
 from pathlib import Path
 
@@ -82,6 +83,26 @@ async def test_a_home_has_one_holder(tmp_path: Path) -> None:
     assert not second.wanted()
     second.release()
     second.release()
+
+
+async def test_a_shared_disk_that_is_away_for_a_moment_does_not_hold_a_user_for_ever(
+    tmp_path: Path, tokens: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exists, failed = Path.exists, list[Path]()
+
+    def away(path: Path) -> bool:
+        if path.name == ".wanted" and not failed:
+            failed.append(path)
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return exists(path)
+
+    async with gateway_served(tmp_path) as one, gateway_served(tmp_path) as other:
+        async with one.client(tokens["anna"]) as anna:
+            monkeypatch.setattr(Path, "exists", away)
+            assert (await anna.get("/api/memory")).status_code == 200
+            await eventually(lambda: failed)
+        async with other.client(tokens["anna"]) as anna:
+            assert (await anna.get("/api/memory")).status_code == 200
 
 
 async def test_everybody_is_told_when_the_gateway_ends(tmp_path: Path, tokens: dict[str, str]) -> None:
