@@ -214,7 +214,7 @@ class _Request(BaseHTTPRequestHandler):
 
     def _speak(self, asked: dict[str, Any]) -> None:
         text, format = _text(asked, "input"), asked.get("response_format", "mp3")
-        if format not in ENCODERS:
+        if not isinstance(format, str) or format not in ENCODERS:
             raise Refusal(400, f"response_format must be one of {', '.join(ENCODERS)}.", "response_format")
         if asked.get("speed", 1) != 1:
             raise Refusal(400, "CSM speaks at its own pace: leave speed out.", "speed")
@@ -300,7 +300,7 @@ class _Request(BaseHTTPRequestHandler):
         if not length.isdecimal():
             self.close_connection = True
             raise Refusal(411, "Send the length of the body.")
-        if int(length) > BODY:
+        if len(length) > 20 or int(length) > BODY:  # Python turns no more than 4300 digits into a number
             self.close_connection = True
             raise Refusal(413, f"A request may have {BODY // 1_000_000} MB.")
         if self.headers.get_content_type() != "application/json":
@@ -362,6 +362,8 @@ def _references(asked: dict[str, Any]) -> list[Segment]:
             data, text = base64.b64decode(reference["audio_data"], validate=True), str(reference["text"])
         except (TypeError, KeyError, ValueError, binascii.Error):
             raise Refusal(400, "A reference needs audio_data (base64) and text.", "references") from None
+        if len(text) > LONGEST:
+            raise Refusal(400, f"The text of a reference may have at most {LONGEST} characters.", "references")
         audio, rate = read_foreign(data, LONGEST_REFERENCE_S)
         segments.append(Segment(text, 0, audio, rate))
     return segments

@@ -123,6 +123,7 @@ def test_a_kept_voice_is_known_by_its_name(server: SpeechServer, sdk: OpenAI) ->
     [
         ({}, "input"), ({"input": " "}, "input"), ({"input": "a" * 10_001}, "input"), ({"input": "😀"}, None),
         ({"input": "Hi.", "response_format": "aac"}, "response_format"), ({"input": "Hi.", "speed": 2}, "speed"),
+        ({"input": "Hi.", "response_format": ["mp3"]}, "response_format"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_told(server: SpeechServer, asked: dict[str, Any], param: str | None) -> None:
@@ -138,6 +139,7 @@ def test_who_may_not_ask_is_turned_away(server: SpeechServer) -> None:
     assert ask(server, asked, Host="evil.example")[0] == 421
     assert ask(server, asked, **{"Content-Type": "text/plain"})[0] == 415
     assert ask(server, b"[" * 100_000)[0] == 400
+    assert ask(server, asked, **{"Content-Length": "9" * 5_000})[0] == 413
     assert ask(server, asked, "/elsewhere")[0] == 404
 
 
@@ -165,6 +167,12 @@ def test_a_small_reference_that_stands_for_much_is_not_decoded(
     reference = {"audio_data": base64.b64encode(file.getvalue()).decode(), "text": "And so."}
     status, answer = ask(server, {"text": "Hello.", "references": [reference], "consent": True})
     assert status == 400 and told in answer["error"]["message"]
+
+
+def test_the_text_of_a_reference_is_limited(server: SpeechServer) -> None:
+    reference = {"audio_data": base64.b64encode(JFK.read_bytes()).decode(), "text": "And so. " * 1_251}
+    status, answer = ask(server, {"text": "Hello.", "references": [reference], "consent": True})
+    assert status == 400 and "10000 characters" in answer["error"]["message"]
 
 
 @pytest.mark.parametrize("sent", [b"", b"POST /generate_audio HT", b"POST /x HTTP/1.1\r\nX: ", HEAD])
