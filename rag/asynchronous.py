@@ -43,6 +43,7 @@ class MemoryVerbs(ABC):
     correct = awaited(Memory.correct)
     search = awaited(Memory.search)
     conversations = awaited(Memory.conversations)
+    days = awaited(Memory.days)
     turns = awaited(Memory.turns)
     export = awaited(Memory.export)
     import_ = awaited(Memory.import_)

@@ -219,6 +219,10 @@ class Memory:
         """Return a summary of each conversation, newest first."""
         return self._turns.conversations()
 
+    def days(self) -> list[date]:
+        """Return the days on which something was said, newest first."""
+        return self._turns.days()
+
     def turns(
         self,
         *,

@@ -342,6 +342,12 @@ class TurnStore:
             for id, first, last, turns, opening in found
         ]
 
+    def days(self) -> list[date]:
+        """Return the days on which something was said, newest first."""
+        with self._lock:
+            found = self._db.execute("SELECT DISTINCT day FROM turns ORDER BY day DESC").fetchall()
+        return [date.fromisoformat(day) for (day,) in found]
+
     def counts(self) -> tuple[int, int, int, int]:
         """Return the number of turns, conversations, indexed turns, and indexed turns without a vector."""
         with self._lock:

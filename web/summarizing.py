@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from typing import cast
 
 from config import Settings
@@ -18,7 +18,6 @@ from pipeline.engine import EngineError
 from pipeline.engines.lease import LeasedMind
 from pipeline.llm import USER
 from pipeline.llm.summary import summary
-from rag import ConversationSummary
 from web.service import Service
 from web.summaries import Summary
 
@@ -122,11 +121,12 @@ class Summarizer:
 
     async def _newest(self) -> bool:
         today, deletions = self._now().date(), self._service.summaries.deletions
-        conversations = await self._service.engines.memory().conversations()
+        memory = self._service.engines.memory()
+        conversations = await memory.conversations()
         if self._complete == (everything := (conversations, today, deletions)):
             return False
         kept = await asyncio.to_thread(self._service.summaries.all)
-        for day in sorted(days(conversations), key=lambda day: day in self._failed):
+        for day in sorted(await memory.days(), key=lambda day: day in self._failed):
             if day < today and await self._summarise(day, kept.get(day), deletions):
                 return True
         self._complete = everything
@@ -149,12 +149,3 @@ class Summarizer:
         conversations = tuple(dict.fromkeys(turn.conversation for turn in turns))
         new = Summary(text, model_name(service.settings), ids, conversations)
         return await asyncio.to_thread(lambda: service.summaries.keep(day, new, deletions=deletions))
-
-
-def days(conversations: list[ConversationSummary]) -> list[date]:
-    """Return the days on which something was said, the newest first."""
-    found: set[date] = set()
-    for each in conversations:
-        first, last = each.first.date(), each.last.date()
-        found |= {first + timedelta(days) for days in range((last - first).days + 1)}
-    return sorted(found, reverse=True)

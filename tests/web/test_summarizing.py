@@ -91,6 +91,32 @@ async def test_the_newest_day_that_is_over_comes_first_and_each_once(days: Days)
     assert len(days.mind.prompts) == 2, "today is not over"
 
 
+async def test_an_imported_conversation_of_ten_thousand_years_has_two_days(days: Days, tmp_path: Path) -> None:
+    (file := tmp_path / "import.jsonl").write_text(
+        "\n".join(
+            f'{{"speaker": "user", "text": "It rains.", "at": "{at}", "conversation": "long"}}'
+            for at in ("0001-01-01T12:00:00+00:00", "9999-12-31T12:00:00+00:00")
+        ),
+        encoding="utf-8",
+    )
+    await days.memory.import_(file)
+    assert await days.memory.days() == [
+        date(9999, 12, 31), TODAY.date(), TUESDAY.date(), MONDAY.date(), date(1, 1, 1)
+    ]  # fmt: skip
+    asked = days.memory.turns
+    looked = list[date]()
+
+    async def turns(*, day: date, limit: int) -> Any:
+        looked.append(day)
+        return await asked(day=day, limit=limit)
+
+    days.memory.turns = turns  # type: ignore[method-assign, assignment]
+    while await days.summarizer.make_one():
+        pass
+    assert [*days.kept] == [TUESDAY.date(), MONDAY.date(), date(1, 1, 1)]
+    assert set(looked) == set(days.kept)
+
+
 async def test_a_talk_ends_it_and_none_begins_while_one_goes_on(days: Days) -> None:
     with days.service.conversing():
         assert not await days.summarizer.make_one()
