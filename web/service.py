@@ -15,6 +15,7 @@ from typing import Any
 from config import Settings, SettingsError, SettingsStore
 from config.store import Staged
 from pipeline.audio.portaudio import SoundCardError
+from pipeline.cleanup import uninterrupted
 from pipeline.conversation.conversation import local_now
 from pipeline.conversation.events import Severity
 from pipeline.engine import EngineError
@@ -236,22 +237,26 @@ class Service:
 
     async def _carry_out(self, edit: Edit, attempt: _Attempt) -> list[str]:
         loaded: list[str] = []
-        staged: Staged | None = None
+        staged: list[Staged] = []
+
+        def stage(settings: Settings) -> None:
+            staged.append(self.store.stage(settings))
+
         try:
             while True:
                 old = self.settings
                 attempt.settings = new = edit(old)
                 await asyncio.to_thread(self._rules, old, new)
-                staged = await asyncio.to_thread(self.store.stage, new)
+                await uninterrupted(asyncio.to_thread(stage, new))  # a file once written must not be lost
                 loaded += await self._applied(new)
                 if self.settings is old:
-                    staged.keep()  # a rename, with nothing awaited before these are in force
+                    staged[-1].keep()  # a rename, with nothing awaited before these are in force
                     self._put_in_force(new)
                     return sorted({*loaded})
-                staged.drop()
+                staged.pop().drop()
         except BaseException:
-            if staged is not None:
-                staged.drop()
+            for each in staged:
+                each.drop()
             if loaded:
                 with suppress(SettingsRefused):  # the stage's status says what does not run
                     await self._applied(self.settings)

@@ -6,12 +6,15 @@ server holds up no other; a start always ends in a talk.
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from config import Settings, SettingsStore
+from config.store import Staged
 from pipeline.engine import Report
 from pipeline.engines import running as running_set
 from pipeline.engines.running import Engines
@@ -52,6 +55,33 @@ async def test_what_could_never_be_used_is_refused_at_each_door(
     assert len(error["message"]) < 300
     assert (running.data / "settings.json").read_bytes() == before
     assert not running.engines.applied
+
+
+async def test_a_change_that_is_replaced_while_it_is_written_leaves_no_file_with_its_keys(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = running.service.store
+    entered, go_on, written = threading.Event(), threading.Event(), threading.Event()
+    stage = store.stage
+
+    def slow(settings: Settings) -> Staged:
+        entered.set()
+        assert go_on.wait(60)
+        try:
+            return stage(settings)
+        finally:
+            written.set()
+
+    monkeypatch.setattr(store, "stage", slow)
+    changing = asyncio.create_task(running.service.change(lambda settings: settings))
+    await asyncio.to_thread(entered.wait, 60)
+    (attempt,) = running.service._attempts
+    changing.cancel()
+    await asyncio.wait([changing])
+    go_on.set()
+    await asyncio.to_thread(written.wait, 60)
+    await asyncio.wait([attempt.task])
+    assert not [*running.data.glob(".settings-*")]
 
 
 async def test_an_engine_that_breaks_is_a_sentence_and_changes_nothing(
