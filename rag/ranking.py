@@ -183,8 +183,8 @@ class Candidate:
     @cached_property
     def told(self) -> tuple[Span, ...]:
         """The days the turn speaks of."""
-        day, text = self.row.at.date(), self.row.text
-        named = phrases(text, day) if self.language is None else self.language.phrases(text[:LONGEST], day)
+        day, text = self.row.at.date(), self.row.text[:LONGEST]
+        named = phrases(text, day) if self.language is None else self.language.phrases(text, day)
         return tuple(phrase.span for phrase in named)
 
     @cached_property

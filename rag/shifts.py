@@ -30,11 +30,16 @@ class Phrase:
     span: Span
 
 
+NEAR = 60
+"""Characters before a phrase in which words that shift it are sought: more than "ninety-nine weeks before the "."""
+
+
 def extended(phrase: Phrase, text: str, said: date) -> Phrase:
     """Apply the words before a phrase: "the day after Christmas", "the Friday before May 5th", "since Christmas"."""
-    if shift := _SHIFT.search(text, 0, phrase.start):
+    if shift := _SHIFT.search(text, max(0, phrase.start - NEAR), phrase.start):
         return Phrase(shift.start(), phrase.end, _shifted(phrase.span, shift))
-    since = _SINCE.search(text, 0, phrase.end if text[phrase.start :].lower().startswith("since") else phrase.start)
+    within = text[phrase.start : phrase.start + 5].lower() == "since"
+    since = _SINCE.search(text, max(0, phrase.start - NEAR), phrase.end if within else phrase.start)
     if since or text[phrase.start : phrase.start + 6].lower() == "since ":
         first = phrase.span.first
         if phrase.span.yearly and first > said:
@@ -85,7 +90,8 @@ def tied(found: Iterable[Phrase], text: str) -> list[Phrase]:
 
 
 def _opens(phrase: Phrase, text: str) -> bool:
-    return bool(_FROM.search(text, 0, phrase.start)) or text.lower().startswith(("from ", "between "), phrase.start)
+    own = text[phrase.start : phrase.start + 8].lower()
+    return bool(_FROM.search(text, max(0, phrase.start - NEAR), phrase.start)) or own.startswith(("from ", "between "))
 
 
 def _until(first: Span, last: Span) -> Span | None:

@@ -30,6 +30,10 @@ PARTS = {"early": 0, "beginning of": 0, "start of": 0, "mid": 1, "middle of": 1,
 """Thirds of a month or a year. They overlap, because nobody means a day by them."""
 
 
+AROUND = 300
+"""Characters of a sentence that are read on each side of a weekday."""
+
+
 def phrases(text: str, said: date) -> list[Phrase]:
     """Return every time that `text`, said on the day `said`, names, in the order of the text.
 
@@ -37,14 +41,16 @@ def phrases(text: str, said: date) -> list[Phrase]:
     no calendar days ("soon", "once upon a time") are left out.
     """
     found: list[Phrase] = []
+    taken = bytearray(len(text))
     for pattern, meaning in _PHRASES:
         for match in pattern.finditer(text):
-            if any(phrase.start < match.end() and match.start() < phrase.end for phrase in found):
+            if any(taken[match.start() : match.end()]):
                 continue
             try:
                 span = meaning(match, said)
                 if span is not None:
-                    found.append(extended(Phrase(match.start(), match.end(), span), text, said))
+                    found.append(phrase := extended(Phrase(match.start(), match.end(), span), text, said))
+                    taken[phrase.start : phrase.end] = b"\1" * (phrase.end - phrase.start)
             except (ValueError, OverflowError):  # the 31st of February; ten thousand years ago
                 continue
     return tied(sorted(found, key=lambda phrase: (phrase.start, -phrase.end)), text)
@@ -205,8 +211,9 @@ def _to_come(sentence: str) -> bool:
 
 def _sentence(match: re.Match[str]) -> str:
     """Return the sentence that holds the match."""
-    start = max(match.string.rfind(mark, 0, match.start()) for mark in ".!?;") + 1
-    return re.split("[.!?;]", match.string[start:], maxsplit=1)[0]
+    first = max(0, match.start() - AROUND)
+    start = max(first, max(match.string.rfind(mark, first, match.start()) for mark in ".!?;") + 1)
+    return re.split("[.!?;]", match.string[start : match.end() + AROUND], maxsplit=1)[0]
 
 
 def _relative_unit(match: re.Match[str], said: date) -> Span:

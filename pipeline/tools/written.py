@@ -11,7 +11,9 @@ from config.text import parsed
 from pipeline.tools.calls import ToolCall
 
 _NAMED = re.compile(r"<(?:function|invoke)(?:=| name=)[\"']?(?P<name>[\w.-]+)[\"']?>")
-_PARAMETER = re.compile(r"<parameter(?:=| name=)[\"']?(?P<name>[\w.-]+)[\"']?>(?P<value>.*?)</parameter>", re.DOTALL)
+_PARAMETER = re.compile(
+    r"<parameter(?:=| name=)[\"']?(?P<name>[\w.-]+)[\"']?>(?P<value>(?:(?!<parameter).)*?)</parameter>", re.DOTALL
+)
 _FENCE = re.compile(r"^```\w*|```$", re.MULTILINE)
 _NAMES, _ARGUMENTS = ("name", "function", "tool", "tool_name"), ("arguments", "parameters", "args", "input")
 """Keys that models use for the two parts of a call."""
