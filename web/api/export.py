@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import os
 import re
 import tempfile
 import wave
 import zipfile
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Annotated, Any
@@ -21,10 +21,11 @@ import soxr
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.background import BackgroundTask
+from starlette.types import Receive, Scope, Send
 
 from pipeline.audio import EAR_RATE, MOUTH_RATE, Samples
 from pipeline.audio.pcm import from_pcm16
+from pipeline.cleanup import uninterrupted
 from pipeline.conversation.recording import REPLY, USER
 from pipeline.engine import EngineError
 from rag import Remembered
@@ -33,6 +34,28 @@ from web.service import Service
 
 MOST_TURNS = 100_000
 _CHUNK = 1 << 20
+
+
+class SentOnce(FileResponse):
+    """A temporary file, which is deleted however the answer ends: Starlette runs no background task after a refused
+    range or a failure."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await uninterrupted(asyncio.to_thread(Path(self.path).unlink))
+
+
+@contextmanager
+def _temporary(suffix: str) -> Iterator[IO[bytes]]:
+    """A file that stays if the block ends without error."""
+    with tempfile.NamedTemporaryFile(suffix=suffix, delete=False) as file:
+        try:
+            yield file
+        except BaseException:
+            Path(file.name).unlink()
+            raise
 
 
 class Change(BaseModel):
@@ -62,12 +85,7 @@ def export_api(service: Service) -> APIRouter:
             raise Problem(404, f"There is no conversation {id}; it may have been forgotten.")
         name = re.sub(r"\W+", "-", id)
         file = await asyncio.to_thread(_packed, transcript(records, remembered), records, sound)
-        return FileResponse(
-            file,
-            media_type="application/zip",
-            filename=f"parley-{name}.zip",
-            background=BackgroundTask(os.unlink, file),
-        )
+        return SentOnce(file, media_type="application/zip", filename=f"parley-{name}.zip")
 
     @router.put("/api/conversations/{id:path}")
     async def change(id: str, request: Request) -> dict[str, Any]:
@@ -91,7 +109,7 @@ def export_api(service: Service) -> APIRouter:
         if not folder.is_dir():
             raise Problem(404, "This conversation was not recorded.")
         file = await asyncio.to_thread(mixed, folder)
-        return FileResponse(file, media_type="audio/wav", background=BackgroundTask(os.unlink, file))
+        return SentOnce(file, media_type="audio/wav")
 
     return router
 
@@ -100,7 +118,7 @@ def mixed(folder: Path) -> str:
     """Write both sides to a temporary WAV file, a second at a time: an hour of it takes 170 MB."""
     to_reply = soxr.ResampleStream(EAR_RATE, MOUTH_RATE, 1)
     with (
-        tempfile.NamedTemporaryFile(suffix=".wav", delete=False) as file,
+        _temporary(".wav") as file,
         soundfile.SoundFile(file, "w", MOUTH_RATE, 1, "PCM_16", format="WAV") as out,
         ExitStack() as opened,
     ):
@@ -138,7 +156,7 @@ def transcript(records: list[dict[str, Any]], remembered: list[Remembered]) -> s
 
 
 def _packed(text: str, records: list[dict[str, Any]], sound: Path | None) -> str:
-    with tempfile.NamedTemporaryFile(suffix=".zip", delete=False) as file:
+    with _temporary(".zip") as file:
         with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as pack:
             pack.writestr("transcript.txt", text)
             lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)

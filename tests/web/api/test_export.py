@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import tempfile
 import wave
 import zipfile
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 from config import Settings
 from tests.web.conftest import Running, served
 from tests.web.realtime.test_protocol import LOUD, SILENCE, append, eventually, send, the, until
+from web.api import export
 
 
 def settings(recording: bool) -> Settings:
@@ -89,3 +92,24 @@ async def test_what_is_not_there_cannot_be_taken_away(running: Running, name: st
     async with running.client() as client:
         assert (await client.get(f"/api/conversations/{name}/export")).status_code == 404
         assert (await client.get(f"/api/conversations/{name}/sound")).status_code == 404
+
+
+async def test_nothing_of_it_stays_on_the_disk_however_the_answer_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (elsewhere := tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(elsewhere))
+    async with served(tmp_path / "data", settings=settings(recording=True)) as running:
+        name = await talked(running)
+        async with running.client() as client:
+            for what in ("export", "sound"):
+                for wanted, status in (("bytes=0-9", 206), ("bytes=5-1", 400), ("bytes=999999999-", 416)):
+                    answer = await client.get(f"/api/conversations/{name}/{what}", headers={"Range": wanted})
+                    assert answer.status_code == status
+            monkeypatch.setattr(export, "from_pcm16", full)
+            assert (await client.get(f"/api/conversations/{name}/sound")).status_code == 500
+    assert not [*elsewhere.iterdir()]
+
+
+def full(data: bytes) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
