@@ -171,9 +171,14 @@ class Gateway:
             wanted = await asyncio.to_thread(_wanted, {name: user.home for name, (user, _) in self._here.items()})
             idle = {name for name, (_, visits) in self._here.items() if clock() - visits.since > self._idle_s}
             for name in wanted | idle:
-                going = asyncio.create_task(self.let_go(name, self._moved if name in wanted else None))
-                self._going.add(going)
-                going.add_done_callback(self._gone)
+                self._send_away(name, self._moved if name in wanted else None)
+
+    def _send_away(self, name: str, dismissal: Dismissal | None) -> asyncio.Task[None]:
+        """Begin to let a user go. A fault costs no other user anything, and `end` waits for it."""
+        going = asyncio.create_task(self.let_go(name, dismissal))
+        self._going.add(going)
+        going.add_done_callback(self._gone)
+        return going
 
     def _gone(self, going: asyncio.Task[None]) -> None:
         self._going.discard(going)
@@ -214,14 +219,15 @@ class Gateway:
 
     async def end(self) -> None:
         """Release all users."""
-        await asyncio.gather(*self._going, return_exceptions=True)
-        await asyncio.gather(*(self.let_go(name, GONE_ON) for name in list(self._here)))
+        going = [*self._going, *(self._send_away(name, GONE_ON) for name in list(self._here))]
+        await asyncio.gather(*going, return_exceptions=True)
 
     async def follow(self, accounts: Accounts) -> None:
         """Apply a changed file of users: release those no longer in it, unless a proxy vouches for them."""
         gone = [name for name in self._here if name in self.accounts and name not in accounts]
         self.accounts = accounts
-        await asyncio.gather(*(self.let_go(name, REMOVED) for name in gone))
+        if going := [self._send_away(name, REMOVED) for name in gone]:
+            await asyncio.wait(going)
 
     def _door(self, name: str) -> asyncio.Lock:
         return self._doors.setdefault(name, asyncio.Lock())

@@ -21,6 +21,7 @@ from pipeline.engines.lent import PersonalVoice
 from tests.web.gateway.conftest import WATCHING, RunningGateway, gateway_served
 from tests.web.realtime.test_protocol import eventually, say, the
 from web.gateway import accounts
+from web.gateway.user import User
 
 SECRET = "My hamster is called Zebulon."
 
@@ -282,6 +283,27 @@ async def test_a_user_is_added_and_removed_while_it_runs(
     await asyncio.sleep(0)
     async with served.client(dora) as new:
         assert (await new.get("/api/memory")).status_code == 200
+
+
+async def test_a_user_who_leaves_badly_keeps_nobody_else_s_token_valid(
+    served: RunningGateway, tokens: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave = User.leave
+
+    async def badly(user: User) -> None:
+        await leave(user)
+        if user.name == "ben":
+            raise RuntimeError("the disk is away")
+
+    monkeypatch.setattr(User, "leave", badly)
+    async with served.client(tokens["anna"]) as anna, served.client(tokens["ben"]) as ben:
+        assert [(await each.get("/api/memory")).status_code for each in (anna, ben)] == [200, 200]
+        accounts.remove(served.file, "ben")
+        await eventually(lambda: "ben" not in served.gateway.here)
+        accounts.remove(served.file, "anna")
+        async with asyncio.timeout(30):
+            while (await anna.get("/api/memory")).status_code != 401:  # noqa: ASYNC110  the file is looked at now and then
+                await asyncio.sleep(0)
 
 
 async def test_who_does_nothing_is_let_go_and_comes_back(tmp_path: Path, tokens: dict[str, str]) -> None:
