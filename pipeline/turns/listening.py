@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Never
 
 import numpy as np
 
@@ -31,7 +31,10 @@ class Listening:
         self._waiting.put_nowait(samples)
 
     async def finish(self) -> Transcript:
-        """Return the transcript of everything fed so far; feeding may go on. Raises EngineError."""
+        """Return the transcript of everything fed so far; feeding may go on.
+
+        Raises EngineError, or the fault that ended the listening.
+        """
         final: asyncio.Future[Transcript] = asyncio.get_running_loop().create_future()
         self._waiting.put_nowait(final)
         futures: list[asyncio.Future[Any]] = [final, self._task]
@@ -39,6 +42,8 @@ class Listening:
             await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
         finally:
             final.cancel()  # if it has no result: nobody waits for it any more, or nobody will set it
+        if final.cancelled():
+            self._task.result()
         return final.result()
 
     async def close(self) -> None:
@@ -46,7 +51,7 @@ class Listening:
         await asyncio.wait([self._task])
         await self._hearing.close()
 
-    async def _pump(self) -> None:
+    async def _pump(self) -> Never:
         while True:
             item = await self._waiting.get()
             if isinstance(item, asyncio.Future):

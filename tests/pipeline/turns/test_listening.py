@@ -66,3 +66,18 @@ async def test_the_first_thing_that_went_wrong_is_why_a_turn_was_not_understood(
         await listening.finish()
     assert hearing.fed == 1
     await listening.close()
+
+
+class HearsNothingForeseen(Hears):
+    async def feed(self, samples: Samples) -> Transcript | None:
+        raise RuntimeError("nobody foresaw this")
+
+
+async def test_a_fault_that_nobody_foresaw_is_raised_and_is_no_cancellation() -> None:
+    """A task that is cancelled ends without a word, and the turn would never be answered."""
+    listening = Listening(HearsNothingForeseen(), lambda partial: None)
+    listening.feed(np.zeros(1024, np.float32))
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="foresaw"):
+            await listening.finish()
+    await listening.close()
