@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 
 from pipeline.conversation.scope import ConversationScope
 from pipeline.engine import EngineError
 from pipeline.turns.listening import UserTurn
 from pipeline.turns.record import TurnRecord
+
+log = logging.getLogger(__name__)
 
 
 class Settling:
@@ -41,6 +44,10 @@ class Settling:
         except EngineError as error:
             trouble = str(error)
             self._scope.notice("error", f"Your words were not understood: {error}")
+        except Exception:  # a bug in an engine: whatever it is, the turn must end
+            log.exception("a turn could not be understood")
+            trouble = "Something went wrong inside Parley; its log has the details. Please say it again."
+            self._scope.notice("error", trouble)
         finally:
             self._scope.clean_up(turn.listening.close())
         if before is not None:

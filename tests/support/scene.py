@@ -107,6 +107,8 @@ class _Hearing:
         await asyncio.sleep(self._scene.ears_delay / 4)
         if self._scene.ears_fail:
             raise EngineError("The transcriber stopped unexpectedly and is being restarted.")
+        if self._scene.ears_bug:
+            raise RuntimeError("nobody foresaw this")
         if (text := self._text()) != self._told:
             self._told = text
             return Transcript(text)
@@ -345,6 +347,7 @@ class Scene:
     memory_delay: float = 0.01
     usual_reply: str = "That is good to hear."
     ears_fail: bool = False
+    ears_bug: bool = False
     finished_fails: bool = False
     voice_fails: bool = False
     memory_fails: bool = False

@@ -84,6 +84,16 @@ def test_a_bug_in_an_engine_ends_the_turn_with_a_sentence() -> None:
     assert told.notices == ["Something went wrong inside Parley; its log has the details. Please say it again."]
 
 
+def test_a_bug_in_the_ears_is_said_aloud_and_the_next_turn_is_heard() -> None:
+    scene = storyteller()
+    fails(scene, "ears_bug", 0.0, 3.0)
+    scene.user(8.0, 9.0, "are you there")
+    told = scene.play(until=16.0)
+    assert told.history[0] == "assistant: Sorry, I didn't catch that. Could you say it again?"
+    assert told.history[1:] == ["user: are you there", "assistant: That is good to hear."]
+    assert told.notices == ["Something went wrong inside Parley; its log has the details. Please say it again."]
+
+
 def test_a_mind_that_fails_at_a_reply_nobody_wants_is_not_told() -> None:
     scene = Scene()
     scene.user(0.5, 1.5, "tell me")
