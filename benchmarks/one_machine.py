@@ -161,8 +161,9 @@ class _Crowd:
         """Decode the speech as it comes; what waited meanwhile is decoded in one call."""
         decoded, began = 0.0, self._env.now
         while decoded < speech_s:
-            yield self._env.timeout(max(0.0, began + min(speech_s, decoded + GATHERED_S) - self._env.now))
-            there = min(speech_s, self._env.now - began)
+            gathered = min(speech_s, decoded + GATHERED_S)
+            yield self._env.timeout(max(0.0, began + gathered - self._env.now))
+            there = min(speech_s, max(gathered, self._env.now - began))  # a rounded clock may stand just before
             yield from ears.work(self._machine.hearing * (there - decoded))
             decoded = there
 
