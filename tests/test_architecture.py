@@ -54,8 +54,8 @@ WEB = (
     "summaries.py",  # of days
     "talks.py",  # the conversations that a page can come back to
     "validation.py",  # what is wrong with an input, in a sentence
-    "metrics",  # what is measured of it all
     "places.py",  # how many may talk at once
+    "metrics",  # what is measured of it all
     "changes.py",  # every rule of a change of settings
     "service.py",  # what pages, API and calls share
     "summarizing.py",  # by the language model, while nobody talks
