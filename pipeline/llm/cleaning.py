@@ -13,7 +13,7 @@ from contextlib import aclosing
 
 from config.text import whole_characters
 from pipeline.llm import Truncated
-from pipeline.llm.reasoning import Reasoning
+from pipeline.llm.reasoning import Reasoning, parts
 from pipeline.tools.calls import Tool, ToolCall
 from pipeline.tools.written import written_calls
 
@@ -21,8 +21,6 @@ LONGEST = 20_000
 """Most characters of a reply, about twenty minutes of speech; only a model that does not stop writes more."""
 LONGEST_RAW = 400_000
 """The same, including the reasoning."""
-AT_ONCE = 2_000
-"""Characters processed at once: each mark found costs as much time as the text that is left."""
 
 _CONTROL = r"<\|[^|<>\s]{1,40}\|>|<｜[^<>｜]{1,40}｜>|</?s>|<(?:start|end)_of_turn>|<[be]os>|\[/?INST\]"
 _OPENS = re.compile(
@@ -85,9 +83,9 @@ class Cleaning:
         piece, self._half = self._half + piece, ""
         if piece and "\ud800" <= piece[-1] <= "\udbff":
             piece, self._half = piece[:-1], piece[-1]
-        piece, said = whole_characters(piece), ""
-        for at in range(0, len(piece), AT_ONCE):
-            self._held += self._reasoning.feed(piece[at : at + AT_ONCE])
+        said = ""
+        for part in parts(whole_characters(piece)):
+            self._held += self._reasoning.feed(part)
             said += self._pass(final=False)
         return said
 

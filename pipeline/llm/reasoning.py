@@ -8,6 +8,10 @@ whose channels other than `final` are not for the user (github.com/openai/harmon
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+
+AT_ONCE = 2_000
+"""Characters of a piece that are looked at together: each mark found costs as much time as the text that is left."""
 
 _NAMES = (
     r"(?:\w{1,12}:)?(?:think|thinking|thoughts?|reasoning|reason|reflection|analysis|scratchpad|inner_monologue|"
@@ -62,7 +66,10 @@ class Reasoning:
 
     def feed(self, piece: str) -> str:
         """Take a piece; return what may be said now."""
-        self._held += piece
+        return "".join(map(self._feed, parts(piece)))
+
+    def _feed(self, part: str) -> str:
+        self._held += part
         said = []
         while (found := self._next()) is not None:
             match, self._end = found
@@ -107,6 +114,11 @@ class Reasoning:
         if first is not None and not self._marked and first[0].re is _CLOSING:
             self.opened = first[0][0].replace("/", "", 1)
         return first
+
+
+def parts(piece: str) -> Iterator[str]:
+    """Cut a long piece of a reply, so that the time it takes grows no faster than its length."""
+    return (piece[at : at + AT_ONCE] for at in range(0, len(piece), AT_ONCE))
 
 
 def _end_of(mark: str) -> re.Pattern[str]:

@@ -9,7 +9,8 @@ from datetime import date
 
 import pytest
 
-from pipeline.llm.cleaning import AT_ONCE, LONGEST, Cleaning
+from pipeline.llm.cleaning import LONGEST, Cleaning
+from pipeline.llm.reasoning import AT_ONCE, Reasoning
 from pipeline.llm.saying import Sentences
 from pipeline.tools.builtin.timers import _seconds
 from pipeline.tools.consent import consent
@@ -57,6 +58,14 @@ def test_a_reply_that_comes_in_one_piece(unit: str) -> None:
     cleaned = Cleaning()
     cleaned.feed(unit * (390_000 // len(unit)))
     cleaned.finish()
+
+
+@pytest.mark.parametrize("unit", ["<think>a</think>", "</think>", "<|channel|>final<|message|>"], ids=named)
+def test_reasoning_that_comes_in_one_piece(unit: str) -> None:
+    """A server's model is relieved of its reasoning before its reply is cleaned (openai.py)."""
+    reasoning = Reasoning()
+    reasoning.feed(unit * (390_000 // len(unit)))
+    reasoning.finish()
 
 
 def test_what_was_left_out_of_one_piece_is_limited() -> None:
