@@ -130,10 +130,11 @@ class Heartbeat:
 
 
 def _computed(pid: int, children: bool) -> float | None:
-    """Return the CPU seconds that a process, or its children together, have used; None if that cannot be read."""
+    """Return the CPU seconds that a process, or its children together if it has any, have used; None if that cannot be
+    read."""
     try:
         process = psutil.Process(pid)
-        each = process.children(recursive=True) if children else [process]
+        each = (children and process.children(recursive=True)) or [process]
         return sum(map(_seconds, each))
     except (psutil.Error, OSError):  # OSError: this process has too many open files
         return None
