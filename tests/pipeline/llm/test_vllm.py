@@ -191,18 +191,28 @@ async def answers(made: Vllm, url: str) -> None:
     assert made._process.returncode is None, made._last_words()
 
 
+async def spawned(made: Vllm, model: Path) -> tuple[int, str]:
+    """Start the process and wait until it answers; its id, and its key."""
+    made._folder = model
+    with reserved_port() as port:
+        made._url, key = await made._spawn(port)
+        await answers(made, made._url)
+    assert made._process is not None
+    return made._process.pid, key
+
+
 async def test_two_at_once_have_ports_and_keys_of_their_own(tmp_path: Path) -> None:
     model = str(write_llama(tmp_path / "llama"))
     python = stand_in(tmp_path)
-    spawned = []
+    begun = []
     both = [Vllm(model, tmp_path / str(place) / "vllm.log", python=python) for place in range(2)]
     try:
         for made in both:
             made._folder = Path(model)
             with reserved_port() as port:
-                spawned.append(await made._spawn(port))
-                await answers(made, spawned[-1][0])
-        (url, key), (other_url, other_key) = spawned
+                begun.append(await made._spawn(port))
+                await answers(made, begun[-1][0])
+        (url, key), (other_url, other_key) = begun
         assert url != other_url and key != other_key
         assert all(made.status.memory_bytes for made in both)
     finally:
@@ -215,13 +225,8 @@ async def test_two_at_once_have_ports_and_keys_of_their_own(tmp_path: Path) -> N
 async def test_one_that_hangs_is_killed_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vllm, "HEARTBEAT", Heartbeat(every_s=0.05, hung_s=0.5, lost_s=60.0))
     made = Vllm("tiny", tmp_path / "vllm.log", python=stand_in(tmp_path))
-    made._folder = write_llama(tmp_path / "llama")
     try:
-        with reserved_port() as port:
-            made._url, _ = await made._spawn(port)
-            await answers(made, made._url)
-        assert made._process is not None
-        pid = made._process.pid
+        pid, _ = await spawned(made, write_llama(tmp_path / "llama"))
         dying = asyncio.create_task(made._death(print))
         psutil.Process(pid).suspend()
         await dying
@@ -236,13 +241,8 @@ async def test_one_whose_engine_hangs_behind_a_healthy_server_is_killed_and_said
 ) -> None:
     monkeypatch.setattr(vllm, "HEARTBEAT", Heartbeat(every_s=0.05, hung_s=0.5, lost_s=60.0))
     made = Vllm("tiny", tmp_path / "vllm.log", python=stand_in(tmp_path))
-    made._folder = write_llama(tmp_path / "llama")
     try:
-        with reserved_port() as port:
-            made._url, key = await made._spawn(port)
-            await answers(made, made._url)
-        assert made._process is not None
-        pid = made._process.pid
+        pid, key = await spawned(made, write_llama(tmp_path / "llama"))
         made._server, made._state = OpenAIChat(f"{made._url}/v1", "tiny", api_key=key), "ready"
         dying = asyncio.create_task(made._death(print))
         with pytest.raises(EngineError, match="disconnected"):
@@ -285,13 +285,9 @@ def test_a_reserved_port_is_given_to_nobody_else() -> None:
 
 async def test_no_more_context_is_asked_for_than_the_model_has(tmp_path: Path) -> None:
     made = Vllm("tiny", tmp_path / "vllm.log", python=stand_in(tmp_path), context=8192)
-    made._folder = write_llama(tmp_path / "llama")
     try:
-        with reserved_port() as port:
-            url, _ = await made._spawn(port)
-            await answers(made, url)
-        assert made._process is not None
-        command = psutil.Process(made._process.pid).cmdline()
+        pid, _ = await spawned(made, write_llama(tmp_path / "llama"))
+        command = psutil.Process(pid).cmdline()
         assert command[command.index("--max-model-len") + 1] == "4096"
     finally:
         await made.stop()
