@@ -117,10 +117,9 @@ def likely(text: str) -> list[Language]:
     """Return the languages that a text may be in, apart from English: those with the most words of their own in it."""
     if _HAN.search(text):
         return [CHINESE]
-    said = words(text)
-    votes = [sum(map(language.asking.__contains__, said)) for language in SPELT]
+    votes, english = _votes(text)
     most = max(votes)
-    if not most or most < sum(map(ASKING.__contains__, said)):
+    if not most or most < english:
         return []
     return [language for language, vote in zip(SPELT, votes, strict=True) if vote == most]
 
@@ -129,10 +128,15 @@ def language_of(text: str) -> Language | None:
     """Return the text's language; None means English or an unknown language."""
     if len(_HAN.findall(text)) >= 2:
         return CHINESE
-    said = words(text)
-    votes = [sum(map(language.asking.__contains__, said)) for language in SPELT]
-    most, english = max(votes), sum(map(ASKING.__contains__, said))
+    votes, english = _votes(text)
+    most = max(votes)
     return SPELT[votes.index(most)] if most > english and most >= LEAST_VOTES - (not english) else None
+
+
+def _votes(text: str) -> tuple[list[int], int]:
+    """Return how many of the text's words belong to each language of SPELT, and how many to English."""
+    said = words(text)
+    return [sum(map(language.asking.__contains__, said)) for language in SPELT], sum(map(ASKING.__contains__, said))
 
 
 GERMAN = Language(
