@@ -38,9 +38,9 @@ def extended(phrase: Phrase, text: str, said: date) -> Phrase:
     """Apply the words before a phrase: "the day after Christmas", "the Friday before May 5th", "since Christmas"."""
     if shift := _SHIFT.search(text, max(0, phrase.start - NEAR), phrase.start):
         return Phrase(shift.start(), phrase.end, _shifted(phrase.span, shift))
-    within = text[phrase.start : phrase.start + 5].lower() == "since"
-    since = _SINCE.search(text, max(0, phrase.start - NEAR), phrase.end if within else phrase.start)
-    if since or text[phrase.start : phrase.start + 6].lower() == "since ":
+    own = text[phrase.start : phrase.start + len("since ")].lower()
+    since = _SINCE.search(text, max(0, phrase.start - NEAR), phrase.end if own.startswith("since") else phrase.start)
+    if since or own == "since ":
         first = phrase.span.first
         if phrase.span.yearly and first > said:
             first = in_year(first, said.year - 1)
@@ -57,14 +57,13 @@ def _shifted(span: Span, shift: re.Match[str]) -> Span:
         around = {"week": 3, "weekend": 2}.get(unit, 0)
         return replace(span, first=span.first - around * DAY, last=span.last + around * DAY)
     count = number(shift["count"]) if shift["count"] else 1
-    if unit in {"week", "month"} and not shift["count"]:  # "the week after" it
-        days = 7 if unit == "week" else 30
-        first, last = sorted((near + side * DAY, near + days * side * DAY))
-        return replace(span, first=first, last=last)
     if unit in {"week", "month"}:
-        days = (7 if unit == "week" else 30) * count
-        around = 3 if unit == "week" else 10
-        return replace(span, first=near + (side * days - around) * DAY, last=near + (side * days + around) * DAY)
+        days, around = (7, 3) if unit == "week" else (30, 10)
+        if shift["count"]:
+            on = near + side * days * count * DAY
+            return replace(span, first=on - around * DAY, last=on + around * DAY)
+        first, last = sorted((near + side * DAY, near + days * side * DAY))  # "the week after" it
+        return replace(span, first=first, last=last)
     if unit == "day":
         on = near + side * count * DAY
         return replace(span, first=on, last=on)
