@@ -25,6 +25,7 @@ from typing import Any
 import simpy
 
 from benchmarks.capacity import quantile
+from benchmarks.load import STEPS
 from benchmarks.queues import Answered, Line, Process, Server
 
 BLOCK_S, GATHERED_S = 0.02, 0.06
@@ -189,7 +190,7 @@ def machine_of(told: Mapping[str, Any]) -> Machine:
         name: alone["busy"].get(process, 0.0) - idle.get(process, 0.0) * alone["seconds"]
         for name, process in NAMES.items()
     }
-    whole = [steps for steps in alone["steps"] if {*STEPS} <= steps.keys()]
+    whole = [steps for steps in alone["steps"] if {*MEASURED} <= steps.keys()]
     if not whole:
         raise ValueError("No turn in this file has all of its steps: measure again with --json.")
     answers, blocks = len(alone["steps"]), alone["seconds"] * alone["talks"] / BLOCK_S
@@ -253,7 +254,8 @@ def calibrated(machine: Machine, alone: Mapping[str, Any], seconds: float = 600.
 
 HALVINGS = 4
 """Steps of the bisection: the share is known to a sixteenth."""
-STEPS = ("noticed", "understood", "decided", "first_clause", "first_sound", "heard")
+MEASURED = (*STEPS, "heard")
+"""What a whole turn has in load.py's file."""
 
 
 def merged(levels: Sequence[Mapping[str, Any]]) -> dict[int, dict[str, Any]]:
