@@ -8,6 +8,9 @@ from typing import Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 EngineState = Literal["stopped", "loading", "ready", "failed"]
 
+WENT_WRONG = "Something went wrong inside Parley; its log has the details."
+"""What is told of a fault that nobody foresaw, once it is in the log."""
+
 
 class EngineError(Exception):
     """An engine could not do its work; the message is one sentence for the user."""

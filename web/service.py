@@ -18,7 +18,7 @@ from pipeline.audio.portaudio import SoundCardError
 from pipeline.cleanup import uninterrupted
 from pipeline.conversation.conversation import local_now
 from pipeline.conversation.events import Severity
-from pipeline.engine import EngineError
+from pipeline.engine import WENT_WRONG, EngineError
 from pipeline.engines.own_tools import own_tools
 from pipeline.engines.running import Engines
 from pipeline.tools.builtin.timers import Timers
@@ -269,9 +269,7 @@ class Service:
             raise SettingsRefused(f"The settings were not changed. {error}") from error
         except Exception as error:
             logger.exception("settings could not be applied")
-            raise SettingsRefused(
-                "The settings were not changed. Something went wrong inside Parley; its log has the details."
-            ) from error
+            raise SettingsRefused(f"The settings were not changed. {WENT_WRONG}") from error
 
     def _put_in_force(self, settings: Settings) -> None:
         old, self.settings = self.settings, settings

@@ -12,7 +12,7 @@ from pipeline.conversation.events import Outcome, ReplyDone
 from pipeline.conversation.reply import Reply
 from pipeline.conversation.request import USUAL, Request
 from pipeline.conversation.scope import ConversationScope
-from pipeline.engine import EngineError
+from pipeline.engine import WENT_WRONG, EngineError
 from pipeline.llm import Truncated
 from pipeline.tools.calls import ToolCall
 from pipeline.tts import Speaker, TextToSpeech
@@ -125,9 +125,7 @@ class ReplySide:
             if reply is self.current and not reply.released and not reply.request.id:
                 self.waste(reply)  # the turn has not ended; when it does, another reply is made
                 return
-            reply.failure = EngineError(
-                "Something went wrong inside Parley; its log has the details. Please say it again."
-            )
+            reply.failure = EngineError(f"{WENT_WRONG} Please say it again.")
             if reply is self.current:
                 self.finish(reply, "failed", str(reply.failure))
         if reply.failure is not None:

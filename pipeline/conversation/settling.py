@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 
 from pipeline.conversation.scope import ConversationScope
-from pipeline.engine import EngineError
+from pipeline.engine import WENT_WRONG, EngineError
 from pipeline.turns.listening import UserTurn
 from pipeline.turns.record import TurnRecord
 
@@ -46,7 +46,7 @@ class Settling:
             self._scope.notice("error", f"Your words were not understood: {error}")
         except Exception:  # a bug in an engine: whatever it is, the turn must end
             log.exception("a turn could not be understood")
-            trouble = "Something went wrong inside Parley; its log has the details. Please say it again."
+            trouble = f"{WENT_WRONG} Please say it again."
             self._scope.notice("error", trouble)
         finally:
             self._scope.clean_up(turn.listening.close())

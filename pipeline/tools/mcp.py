@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 
 from config.settings import Permission, ToolServer
 from pipeline.cleanup import until_one_ends
+from pipeline.engine import WENT_WRONG
 from pipeline.tools.answers import MOST, Allowance, hooks, narrowed
 from pipeline.tools.calls import Tool
 from pipeline.tools.pipes import piped
@@ -163,7 +164,7 @@ class McpServer:
                 self.error = str(error)
             except Exception:
                 logging.getLogger(__name__).exception("an MCP server could not be used")
-                self.error = "Something went wrong inside Parley; its log has the details."
+                self.error = WENT_WRONG
             if self._stop.is_set():
                 return
             if was_ready:  # calls now wait until it is back

@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline.conversation.conversation import Conversation
 from pipeline.conversation.request import Request
+from pipeline.engine import WENT_WRONG
 from web.realtime import events as wire
 from web.realtime import parts
 from web.realtime.answer import Answer
@@ -28,7 +29,7 @@ FAILED = parts.StatusDetails(
     error=parts.StatusError(
         type="server_error",
         code="internal_error",
-        message="Something went wrong inside Parley; its log has the details.",
+        message=WENT_WRONG,
     ),
 )
 

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import psutil
 
 from config.places import ROOT
+from pipeline.engine import WENT_WRONG
 from pipeline.workers.supervision import Heartbeat, tied_command
 
 logger = logging.getLogger(__name__)
@@ -177,7 +178,7 @@ class Work:
             status.state = "done"
         except Exception:
             logger.exception("a voice could not be taught")
-            status.state, status.text = "failed", "Something went wrong inside Parley; its log has the details."
+            status.state, status.text = "failed", WENT_WRONG
 
     async def _follow(
         self, module: str, arguments: Sequence[str], hears: Callable[[dict[str, Any]], None]
