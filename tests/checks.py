@@ -30,9 +30,11 @@ GROUPED = ("-n", "auto", "--dist", "loadgroup")
 """Few and long: whichever process is free has the next one, but for those that share an engine of gigabytes."""
 ALONE = ("-n", "1")
 """Still in a process of its own: a test that hangs ends with its process, and the next goes on in a new one."""
-REAL_TIME = "browser or sound_server"
-IN_REAL_TIME = ("tests/browser", "tests/integration/test_sound_server.py", "tests/web/realtime/test_sound_server.py")
-"""Where those stand: to collect all the others once more would take half a minute."""
+REAL_TIME = {
+    "browser": ("tests/browser",),
+    "sound_server": ("tests/integration/test_sound_server.py", "tests/web/realtime/test_sound_server.py"),
+}
+"""Where the tests with these marks stand: to collect all the others once more would take half a minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +51,13 @@ TYPES = Check("types", "mypy", (".",), beside_next=True)
 STYLE = (*FORM, TYPES)
 QUICK = (
     *FORM,
-    Check("tests", "pytest", (*ONE_MORE, "-m", f"not slow and not ({REAL_TIME})")),
+    Check("tests", "pytest", (*ONE_MORE, "-m", f"not slow and not ({' or '.join(REAL_TIME)})")),
     TYPES,
-    # What plays and listens in real time comes after what keeps every core busy.
+    # What plays and listens in real time comes after what keeps every core busy; whether it plays without a gap can
+    # only be heard where nothing else runs.
+    Check("tests with a browser", "pytest", (*THREE, "-m", "not slow and browser", *REAL_TIME["browser"])),
     Check(
-        "tests with a browser and a sound server",
-        "pytest",
-        (*THREE, "-m", f"not slow and ({REAL_TIME})", *IN_REAL_TIME),
+        "tests with a sound server", "pytest", (*ALONE, "-m", "not slow and sound_server", *REAL_TIME["sound_server"])
     ),
 )
 SLOW = (Check("slow tests", "pytest", (*GROUPED, "-m", "slow")),)
